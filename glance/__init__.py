@@ -1,0 +1,1 @@
+"""OpenStack Image Service: glance-api and glance-registry, their client and their programs."""

@@ -1,0 +1,385 @@
+"""Every error that glance raises on purpose, for servers and clients alike.
+
+Domain code raises these classes and knows nothing of HTTP: `glance.common.httperror` holds the one
+table that pairs them with status codes, read forwards by the servers and backwards by the clients.
+
+The tree (indentation is inheritance)::
+
+    Error
+        ApiError  AuthorizationFailure  ClientConnectionError  DatabaseMigrationError
+        MissingArgumentError  NotEmpty  BadInputError  RedirectException
+        MultipleChoices  UnexpectedStatus  ConfigError
+        Invalid                       the caller's data is wrong
+            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated
+        NotAuthorized                 who is asking?
+            Forbidden                 known, and refused
+                ReadOnly  ImageProtected
+        NotFound
+            ImageNotFound  MethodUnknown
+        Duplicate
+            Conflict                  the resource is in the wrong state
+        LimitExceeded
+            ImageSizeLimitExceeded  QuotaExceeded
+        ImageDeleted  RangeNotSatisfiable  MethodNotAllowed  NotImplementedMethod
+        HeadersTooLarge  VersionUnknown
+        ServerError
+        ServiceUnavailable
+            RegistryUnavailable
+        GlanceException               message is a %-template over keyword arguments
+            InvalidContentType  InvalidNotifierStrategy
+            StoreError                everything a store driver may raise
+                BackendException ...
+
+A message names the thing and the next step. It never holds a credential, a location URI, a path of
+this host, or SQL.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Error(Exception):
+    """Base of every error of glance.
+
+    `status` and `body` are set when the error was made from an HTTP response (client side): the
+    status code and the response's text.
+    """
+
+    status: int | None = None
+    body: str | None = None
+
+    def __init__(self, message: str | None = None):
+        super().__init__(message)
+        self.message = message
+
+
+class ApiError(Error):
+    """An error with a code of the service's own; its text is `code: message`."""
+
+    def __init__(self, message: str = "Unknown", code: str = "Unknown"):
+        super().__init__(f"{code}: {message}")
+        self.message = message
+        self.code = code
+
+
+class AuthorizationFailure(Error):
+    """The identity service answered, but not with a usable token."""
+
+
+class ClientConnectionError(Error):
+    """No connection to the server, or it broke before the answer was complete."""
+
+
+class DatabaseMigrationError(Error):
+    """The database schema cannot be brought to the wanted version."""
+
+
+class MissingArgumentError(Error):
+    """A required argument was not given."""
+
+
+class NotEmpty(Error):
+    """The container is not empty."""
+
+
+class BadInputError(Error):
+    """Input of a command line or a file could not be understood."""
+
+
+class ProcessExecutionError(IOError):
+    """A child process failed."""
+
+    def __init__(
+        self,
+        stdout: str | None = None,
+        stderr: str | None = None,
+        exit_code: int | str | None = None,
+        cmd: str | None = None,
+        description: str | None = None,
+    ):
+        self.stdout, self.stderr, self.cmd = stdout, stderr, cmd
+        self.exit_code = "-" if exit_code is None else exit_code
+        self.description = description or "Unexpected error while running command."
+        super().__init__(
+            f"{self.description}\nCommand: {cmd}\nExit code: {self.exit_code}\n"
+            f"Stdout: {stdout!r}\nStderr: {stderr!r}"
+        )
+
+
+class RedirectException(Error):
+    """The server points to another URL, kept in `url`."""
+
+    def __init__(self, url: str):
+        super().__init__(f"Redirected to {url}")
+        self.url = url
+
+
+class MultipleChoices(Error):
+    """The server answered with the versions it speaks (300)."""
+
+
+class UnexpectedStatus(Error):
+    """The server answered with a status that the API does not define."""
+
+
+class ConfigError(Error):
+    """A configuration cannot be used. `problems` holds one sentence for each thing wrong."""
+
+    def __init__(self, problems: list[str] | str):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+# -- the caller's data ---------------------------------------------------------------------------
+
+
+class Invalid(Error):
+    """The caller's data is wrong; the message says what and how to mend it."""
+
+
+class BadRequest(Invalid):
+    """The server called the request malformed (client side of 400)."""
+
+
+class UploadTruncated(Invalid):
+    """Fewer bytes arrived than were promised, or the body broke off."""
+
+
+class ImageSizeMismatch(Invalid):
+    """The image has another size than the caller declared."""
+
+
+class ChecksumMismatch(Invalid):
+    """The image has another MD5 than the caller declared."""
+
+
+class HeadersTooLarge(Error):
+    """A header, or the header block, is longer than the server takes."""
+
+
+# -- who may do what -----------------------------------------------------------------------------
+
+
+class NotAuthorized(Error):
+    """The caller is not known: no token, or one that is not valid."""
+
+
+class Forbidden(NotAuthorized):
+    """The caller is known and may not do this."""
+
+
+class ReadOnly(Forbidden):
+    """An anonymous caller may read only."""
+
+
+class ImageProtected(Forbidden):
+    """The image is protected from deletion."""
+
+
+# -- what is there -------------------------------------------------------------------------------
+
+
+class NotFound(Error):
+    """There is no such thing, or the caller may not know of it."""
+
+
+class ImageNotFound(NotFound):
+    """No image with this id is visible to the caller."""
+
+    def __init__(self, image_id: object):
+        super().__init__(f"No image with ID {image_id} was found")
+
+
+class MethodUnknown(NotFound):
+    """No resource has this path."""
+
+
+class Duplicate(Error):
+    """The thing exists already."""
+
+
+class Conflict(Duplicate):
+    """The thing is in a state that does not allow this."""
+
+
+class ImageDeleted(Error):
+    """The image was deleted while its data was being uploaded."""
+
+
+class RangeNotSatisfiable(Error):
+    """The requested range lies outside the image; `size` is the image's size in bytes."""
+
+    def __init__(self, size: int):
+        super().__init__(f"The range lies outside the image, which has {size} bytes")
+        self.size = size
+
+
+class MethodNotAllowed(Error):
+    """The resource exists but does not know this method; `allow` lists those it knows."""
+
+    def __init__(self, allow: list[str]):
+        super().__init__(f"Use one of the methods: {', '.join(allow)}")
+        self.allow = allow
+
+
+class NotImplementedMethod(Error):
+    """No resource of this service knows the method."""
+
+
+class VersionUnknown(Error):
+    """The request names an API version that is not served."""
+
+
+# -- limits and failures -------------------------------------------------------------------------
+
+
+class LimitExceeded(Error):
+    """A quota or a size limit would be passed."""
+
+
+class ImageSizeLimitExceeded(LimitExceeded):
+    """The image is larger than image_size_cap."""
+
+
+class QuotaExceeded(LimitExceeded):
+    """A per-image or per-owner quota would be passed."""
+
+
+class ServerError(Error):
+    """The server failed (500)."""
+
+
+class ServiceUnavailable(Error):
+    """The service, or one that it needs, cannot answer now; try again later."""
+
+
+class RegistryUnavailable(ServiceUnavailable):
+    """The registry cannot be reached or gave no usable answer."""
+
+
+class GlanceException(Error):
+    """Error whose text is its class attribute `message` filled with keyword arguments.
+
+    Missing keys leave the bare template, so that raising never fails.
+    """
+
+    message: str | None = "An unknown exception occurred"
+
+    def __init__(self, message: str | None = None, **kwargs: Any):
+        template = message or type(self).message or ""
+        try:
+            text = template % kwargs if kwargs else template
+        except (KeyError, TypeError, ValueError):
+            text = template
+        super().__init__(text)
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+
+
+class InvalidContentType(GlanceException, Invalid):
+    message = "Invalid content type %(content_type)s"
+
+
+class InvalidNotifierStrategy(GlanceException):
+    message = "'%(strategy)s' is not an available notifier strategy."
+
+
+# -- stores --------------------------------------------------------------------------------------
+
+
+class StoreError(GlanceException):
+    """Base of all store errors. Their texts are fixed and free of secrets; causes are chained."""
+
+    message = "The image store failed."
+
+
+class BackendException(StoreError):
+    """A backend answered in a way the driver cannot use."""
+
+    message = "The image store's backend failed."
+
+
+class UnsupportedBackend(BackendException):
+    message = "No store of this server can handle this location."
+
+
+class StoreObjectNotFound(StoreError, NotFound):
+    message = "The image's data is missing from the store."
+
+
+class StoreObjectExists(StoreError, Duplicate):
+    message = "The store already holds data for this image."
+
+
+class StoreForbidden(StoreError, Forbidden):
+    message = "The store refused access to the image's data."
+
+
+class UnknownScheme(StoreError, Invalid):
+    """The URI or store name has a scheme that no store of this server answers to."""
+
+    message = "Unknown scheme '%(scheme)s' found in URI"
+
+    def __init__(self, scheme: str | None = None):
+        super().__init__(scheme=scheme)
+
+
+class BadStoreUri(StoreError, Invalid):
+    """A location URI cannot be used. The text gives the reason and never the URI."""
+
+    message = "The Store URI was malformed. Reason: %(reason)s"
+
+    def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
+        # SECURITY: `uri` is accepted for old callers and dropped: it may carry credentials.
+        super().__init__(reason=reason)
+
+
+class BadStoreConfiguration(StoreError):
+    message = "Store %(store_name)s could not be configured correctly. Reason: %(reason)s"
+
+
+class StoreAddDisabled(StoreError):
+    message = "Configuration for store failed. Adding images to this store is disabled."
+
+
+class StoreDeleteNotSupported(StoreError):
+    message = "Deleting images from this store is not supported."
+
+
+class StorageFull(StoreError, LimitExceeded):
+    message = "There is not enough space left in the image store."
+
+
+class StorageWriteDenied(StoreError, ServiceUnavailable):
+    message = "The image store does not permit writing at the moment."
+
+
+class BackendUnavailable(BackendException, ServiceUnavailable):
+    message = "The image store cannot be reached at the moment."
+
+
+class BackendCorrupt(BackendException, ServerError):
+    message = "The image store did not keep the data intact."
+
+
+def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:
+    """Let errors of glance through and turn every other exception into a logged `Error`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except Error:
+            raise
+        except Exception as err:
+            logging.getLogger(__name__).exception("Uncaught exception in %s", function.__name__)
+            raise Error(str(err)) from err
+
+    return wrapped

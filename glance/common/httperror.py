@@ -1,0 +1,200 @@
+"""The one table that pairs errors with HTTP status codes.
+
+Servers go from the raised class to a row (along its MRO: the most specific class wins) and render
+it; clients go from a status to a class with `from_status`. Nobody else knows a status code of an
+error. `doc/source/errors.rst` is generated from the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from glance.common import exception
+
+LOG = logging.getLogger(__name__)
+
+REASONS: dict[int, str] = {
+    300: "Multiple Choices",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    412: "Precondition Failed",
+    413: "Request Entity Too Large",
+    416: "Requested Range Not Satisfiable",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One pairing.
+
+    `text` is used instead of the error's own message when `own_text` is false, or when the error
+    has none. `retry_after` (seconds) becomes a Retry-After header. `client` marks the class that
+    clients raise for the status.
+    """
+
+    error: type[Exception]
+    status: int
+    text: str
+    own_text: bool = True
+    retry_after: int | None = None
+    client: bool = False
+
+
+TABLE: tuple[Row, ...] = (
+    Row(exception.MultipleChoices, 300, "Choose one of the versions.", client=True),
+    Row(exception.VersionUnknown, 300, "Choose one of the versions."),
+    Row(exception.Invalid, 400, "The request is not valid."),
+    Row(exception.BadRequest, 400, "The request is not valid.", client=True),
+    Row(exception.BadInputError, 400, "The request is not valid."),
+    Row(exception.MissingArgumentError, 400, "An argument is missing."),
+    Row(exception.StoreAddDisabled, 400, "This store takes no new images."),
+    Row(exception.NotAuthorized, 401, "A valid token is needed.", client=True),
+    Row(exception.AuthorizationFailure, 401, "Signing in failed."),
+    Row(exception.Forbidden, 403, "You are not allowed to do this.", client=True),
+    Row(exception.NotFound, 404, "There is no such resource.", client=True),
+    Row(exception.MethodNotAllowed, 405, "This resource does not know the method."),
+    Row(exception.Duplicate, 409, "It exists already.", client=True),
+    Row(exception.NotEmpty, 409, "It is not empty."),
+    Row(exception.ImageDeleted, 412, "The image was deleted during the upload."),
+    Row(exception.LimitExceeded, 413, "A limit would be passed.", client=True),
+    Row(exception.RangeNotSatisfiable, 416, "The range lies outside the image."),
+    Row(exception.HeadersTooLarge, 431, "The headers are too long."),
+    Row(exception.ServerError, 500, "The server failed.", client=True),
+    Row(exception.ApiError, 500, "The server failed.", own_text=False),
+    Row(exception.UnexpectedStatus, 500, "The server failed.", own_text=False),
+    Row(exception.RedirectException, 500, "The server failed.", own_text=False),
+    Row(exception.ConfigError, 500, "The server is not set up correctly.", own_text=False),
+    Row(exception.DatabaseMigrationError, 500, "The server failed.", own_text=False),
+    Row(exception.GlanceException, 500, "The server failed.", own_text=False),
+    Row(exception.NotImplementedMethod, 501, "The method is not known to this service."),
+    Row(exception.ServiceUnavailable, 503, "Try again later.", retry_after=30, client=True),
+    Row(
+        exception.ClientConnectionError,
+        503,
+        "A service that is needed cannot be reached.",
+        own_text=False,
+        retry_after=30,
+    ),
+)
+
+_BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
+_BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
+_UNKNOWN = Row(Exception, 500, "The server failed. The request id names this failure in its log.")
+
+
+def row_for(error: BaseException) -> Row:
+    """Return the row of the most specific class of `error`; the 500 row if none fits."""
+    for cls in type(error).__mro__:
+        row = _BY_CLASS.get(cls)
+        # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one side.
+        if row is not None and cls is not exception.GlanceException:
+            return row
+    return _BY_CLASS[exception.GlanceException] if isinstance(error, exception.Error) else _UNKNOWN
+
+
+def status_of(error: BaseException) -> int:
+    """Return the HTTP status of `error`."""
+    return row_for(error).status
+
+
+def text_of(error: BaseException) -> str:
+    """Return the sentence about `error` that may be shown to a caller, on one line."""
+    row = row_for(error)
+    text = str(error) if row.own_text and isinstance(error, exception.Error) else ""
+    if not text or text == "None":
+        text = row.text
+    return " ".join(text.split())
+
+
+def from_status(status: int, body: str = "") -> exception.Error:
+    """Return the client-side error for an HTTP `status`, with `.status` and `.body` set.
+
+    Statuses without a row become `UnexpectedStatus`; its text, like that of `ServerError`, keeps
+    the prefix that scripts written for Diablo look for.
+    """
+    cls = _BY_STATUS.get(status, exception.UnexpectedStatus)
+    text = explanation(status, body)
+    if cls is exception.ServerError:
+        text = f"Internal Server error: {text}"
+    elif cls is exception.UnexpectedStatus:
+        text = f"Unknown error occurred! The server answered {status}. {text}".rstrip()
+    error = cls(text)
+    assert isinstance(error, exception.Error)
+    error.status, error.body = status, body
+    return error
+
+
+def explanation(status: int, body: str) -> str:
+    """Return the sentence in an error body made by `render`: the text without its status line."""
+    first, _, rest = body.strip().partition("\n")
+    if first.startswith(str(status)) and rest.strip():
+        return " ".join(rest.split())
+    return " ".join(body.split())
+
+
+def render(
+    error: BaseException, environ: Mapping[str, Any]
+) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return status line, headers and body of the answer to a request that ended in `error`.
+
+    The body is plain text, status line first and one line of explanation below it; HTML only for
+    a client that prefers it. HEAD gets the same headers; the caller drops the body.
+    """
+    row = row_for(error)
+    status_line = f"{row.status} {REASONS[row.status]}"
+    text = text_of(error)
+    if _prefers_html(environ.get("HTTP_ACCEPT", "")):
+        content_type = "text/html; charset=UTF-8"
+        shown = html.escape(text)
+        body = (
+            f"<html><head><title>{status_line}</title></head>"
+            f"<body><h1>{status_line}</h1><p>{shown}</p></body></html>\n"
+        )
+    else:
+        content_type = "text/plain; charset=UTF-8"
+        body = f"{status_line}\n\n{text}\n"
+    data = body.encode("utf-8")
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
+    headers.extend(_extra_headers(error, row))
+    return status_line, headers, data
+
+
+def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
+    if row.retry_after is not None:
+        yield "Retry-After", str(row.retry_after)
+    if isinstance(error, exception.MethodNotAllowed):
+        yield "Allow", ", ".join(error.allow)
+    if isinstance(error, exception.RangeNotSatisfiable):
+        yield "Content-Range", f"bytes */{error.size}"
+    challenge = getattr(error, "www_authenticate", None)
+    if challenge:
+        yield "WWW-Authenticate", challenge
+
+
+def _prefers_html(accept: str) -> bool:
+    """Tell whether an Accept header ranks text/html above text/plain and the wildcard."""
+    best: dict[str, float] = {}
+    for part in accept.split(","):
+        kind, *params = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for param in params:
+            if param.startswith("q="):
+                try:
+                    quality = float(param[2:])
+                except ValueError:
+                    quality = 0.0
+        best[kind] = max(quality, best.get(kind, 0.0))
+    html_rank = best.get("text/html", 0.0)
+    return html_rank > 0 and html_rank > best.get("text/plain", 0.0)
