@@ -1,0 +1,101 @@
+"""glance-api: the public Images API.
+
+`versions` and `middleware` stand in front, `v1` holds the resources, `upload` and `download` move
+the bytes. Here is what the resources share: the API's own options, and the rules about what of an
+image a caller is shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from glance import store
+from glance.common import config
+from glance.common import context as request_context
+from glance.common import exception
+from glance.store import location as store_location
+
+config.options(
+    "images API",
+    config.Option(
+        "public_endpoint",
+        help="URL under which clients reach this service, for links in answers. Unset: scheme and "
+        "host of the request.",
+    ),
+    config.Option(
+        "expose_location",
+        default="admin",
+        choices=("admin", "never"),
+        help="Who is shown where an image's data lies; credentials are removed in any case.",
+    ),
+    config.Option(
+        "image_size_cap",
+        config.integer,
+        1024**4,
+        unit="bytes",
+        minimum=0,
+        help="Largest image that may be stored; 0 means no limit.",
+    ),
+    config.Option(
+        "strict_locations",
+        config.boolean,
+        False,
+        help="Refuse to register a location whose size cannot be found out.",
+    ),
+    config.Option(
+        "require_formats",
+        config.boolean,
+        False,
+        help="Refuse data or a location for an image without disk and container format.",
+    ),
+    config.Option(
+        "delayed_delete",
+        config.boolean,
+        False,
+        help="Keep the data of deleted images until glance-scrubber removes it.",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """What every resource of one API process works with."""
+
+    conf: config.Conf
+    stores: store.Stores
+
+    def shown_location(
+        self, context: request_context.RequestContext, image: Mapping[str, Any]
+    ) -> str | None:
+        """Return the location as `context` may see it: administrators only, no credentials."""
+        location = image.get("location")
+        if not location or not context.is_admin or self.conf.expose_location == "never":
+            return None
+        return store_location.public_uri(location)
+
+    def shown(
+        self, context: request_context.RequestContext, image: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the JSON form of one image for `context`."""
+        public = hide_location(image)
+        location = self.shown_location(context, image)
+        if location is not None:
+            public["location"] = location
+        return public
+
+    def image_url(self, base: str, image_id: object) -> str:
+        """Return the absolute URL of an image; `base` is scheme and host of the request."""
+        return f"{(self.conf.public_endpoint or base).rstrip('/')}/v1/images/{image_id}"
+
+
+def hide_location(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an image without its location, as lists show it to everybody."""
+    return {name: value for name, value in image.items() if name != "location"}
+
+
+def require_write(context: request_context.RequestContext) -> None:
+    """Raise ReadOnly for a caller that may only read; checked before anything else."""
+    if context.read_only:
+        raise exception.ReadOnly("Anonymous callers may only read; send a valid token")

@@ -1,0 +1,1 @@
+"""Stages that stand before the Images API in its paste pipeline."""

@@ -1,0 +1,99 @@
+"""Find out which API version a request means, by its path or its Accept header.
+
+The path wins. A versioned request loses its version segment on the way to the application;
+requests that name no served version get the version document (300).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from glance.api import versions
+from glance.common import config
+from glance.common import wsgi
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "version negotiation",
+    config.Option(
+        "serve_unversioned",
+        config.boolean,
+        True,
+        help="Serve /images without a version prefix as v1, as the manual writes it.",
+    ),
+)
+
+#: First path segments that are served as v1 without a prefix.
+UNVERSIONED = frozenset({"images", "shared-images", "cached_images", "queued_images"})
+
+_VERSION = re.compile(r"v[0-9]")
+_SERVED = re.compile(r"v1(\.0|\.1)?", re.ASCII)
+#: WIRE: an odd minor without digits (`v1.a`) has always been taken for v1.
+_TOLERATED = re.compile(r"v1\.[^0-9]+", re.ASCII)
+
+_VENDOR = "application/vnd.openstack.images-"
+_VENDOR_SERVED = re.compile(r"v1(\.0|\.1)?(?![0-9A-Za-z.])", re.ASCII)
+#: Types that ordinary clients ask for. Others name an API that this service is not.
+_ORDINARY = re.compile(
+    r"\*/\*|(application|text|image)/\*|application/(json|octet-stream|xml|xhtml\+xml)|text/.+|image/.+"
+)
+
+
+class VersionNegotiation:
+    """The stage; see the module."""
+
+    def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
+        self.app = app
+        self.versions = versions.Versions(conf)
+        self.serve_unversioned: bool = conf.serve_unversioned
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: wsgi.StartResponse
+    ) -> Iterable[bytes]:
+        chosen = self.app if self._is_v1(environ) else self.versions
+        return chosen(environ, start_response)
+
+    def _is_v1(self, environ: dict[str, Any]) -> bool:
+        """Tell whether v1 serves the request; if its path names v1, take the segment off."""
+        path = environ.get("PATH_INFO", "")
+        first, slash, rest = path.lstrip("/").partition("/")
+        if first == "versions":
+            return False
+        if _VERSION.match(first):
+            if not self._serves(first) or not slash:
+                return False
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + "/" + first
+            environ["PATH_INFO"] = "/" + rest
+            return True
+        accept = environ.get("HTTP_ACCEPT", "").strip()
+        if accept.startswith(_VENDOR):
+            return _VENDOR_SERVED.match(accept, len(_VENDOR)) is not None
+        return self.serve_unversioned and first in UNVERSIONED and _is_ordinary(accept)
+
+    @staticmethod
+    def _serves(segment: str) -> bool:
+        if _SERVED.fullmatch(segment):
+            return True
+        if _TOLERATED.fullmatch(segment):
+            LOG.info("Version segment %r is taken for v1", segment)
+            return True
+        return False
+
+
+def _is_ordinary(accept: str) -> bool:
+    if not accept:
+        return True
+    types = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return any(_ORDINARY.fullmatch(kind) for kind in types)
+
+
+def filter_factory(
+    global_conf: Mapping[str, Any], **local_conf: Any
+) -> Callable[[wsgi.WSGIApp], VersionNegotiation]:
+    """Paste filter factory of `[filter:versionnegotiation]`."""
+    conf = config.from_paste(global_conf, local_conf)
+    return lambda app: VersionNegotiation(app, conf)

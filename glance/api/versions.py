@@ -1,0 +1,37 @@
+"""The version document: which API versions are served, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from glance import api  # noqa: F401  declares public_endpoint
+from glance.common import config
+from glance.common import wsgi
+
+#: Newest first: (id, status). Both are served by the same application below `/v1/`.
+VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))
+
+
+class Versions:
+    """WSGI application that answers every request with 300 and the version document."""
+
+    def __init__(self, conf: config.Conf):
+        self.public_endpoint: str | None = conf.public_endpoint
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: wsgi.StartResponse
+    ) -> Iterable[bytes]:
+        base = (self.public_endpoint or wsgi.Request(environ).host_url).rstrip("/")
+        document = {
+            "versions": [
+                {"id": name, "status": status, "links": [{"rel": "self", "href": f"{base}/v1/"}]}
+                for name, status in VERSIONS
+            ]
+        }
+        return wsgi.json_response(document, status=300)(environ, start_response)
+
+
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Versions:
+    """Paste app factory of `[app:versionsapp]`."""
+    return Versions(config.from_paste(global_conf, local_conf))
