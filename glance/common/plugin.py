@@ -1,0 +1,44 @@
+"""Classes by name: the built-in table, packaging entry points, dotted paths.
+
+Stores and notifier strategies are found here. A class is imported when it is asked for and never
+before, so that a missing library of one driver harms nobody else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+
+def load(group: str, name: str, builtin: Mapping[str, str]) -> Any:
+    """Return the class (or other object) that `name` stands for.
+
+    `builtin` maps names to `module:attribute` paths and is asked first, then the entry points of
+    `group`; then `name` itself may be such a path (`module.attribute` will do). LookupError if
+    nobody knows the name or the module lacks the attribute; ImportError if its module, or one that
+    it needs, cannot be imported.
+    """
+    if name in builtin:
+        return _from_path(builtin[name])
+    for entry in importlib.metadata.entry_points(group=group, name=name):
+        return _from_path(entry.value)
+    if ":" in name or "." in name:
+        return _from_path(name)
+    known = ", ".join(sorted({*builtin, *names(group)}))
+    raise LookupError(f"{name} is not one of: {known}")
+
+
+def names(group: str) -> list[str]:
+    """Return the names that installed packages add to `group`."""
+    return sorted(entry.name for entry in importlib.metadata.entry_points(group=group))
+
+
+def _from_path(path: str) -> Any:
+    module_name, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    module = importlib.import_module(module_name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise LookupError(f"module {module_name} has no {attribute}") from None
