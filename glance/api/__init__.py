@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import store
-from glance.common import config
+from glance.common import config, exception
 from glance.common import context as request_context
-from glance.common import exception
 from glance.store import location as store_location
 
 config.options(
@@ -37,6 +36,14 @@ config.options(
         unit="bytes",
         minimum=0,
         help="Largest image that may be stored; 0 means no limit.",
+    ),
+    config.Option(
+        "upload_idle_timeout",
+        config.real,
+        60.0,
+        unit="seconds",
+        minimum=0,
+        help="Give up an upload from which nothing came for this long; 0 waits for ever.",
     ),
     config.Option(
         "strict_locations",

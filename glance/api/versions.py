@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
-from glance.common import config
-from glance.common import wsgi
+from glance.common import config, wsgi
 
 #: Newest first: (id, status). Both are served by the same application below `/v1/`.
 VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))
@@ -25,7 +24,11 @@ class Versions:
         base = (self.public_endpoint or wsgi.Request(environ).host_url).rstrip("/")
         document = {
             "versions": [
-                {"id": name, "status": status, "links": [{"rel": "self", "href": f"{base}/v1/"}]}
+                {
+                    "id": name,
+                    "status": status,
+                    "links": [{"rel": "self", "href": f"{base}/v1/"}],
+                }
                 for name, status in VERSIONS
             ]
         }

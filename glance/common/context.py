@@ -17,10 +17,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance.common import config
-from glance.common import exception
-from glance.common import imagemeta
-from glance.common import wsgi
+from glance.common import config, exception, imagemeta, wsgi
 
 config.options(
     "identity",
@@ -113,7 +110,9 @@ class ContextMiddleware:
         self.owner_is_tenant: bool = conf.owner_is_tenant
         self.admin_role: str = conf.admin_role.lower()
         self.anonymous: bool = conf.allow_anonymous_access
-        self.make = self._noauth if conf.auth_mode in (None, "noauth") else self._from_headers
+        self.make = (
+            self._noauth if conf.auth_mode in (None, "noauth") else self._from_headers
+        )
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
@@ -139,9 +138,13 @@ class ContextMiddleware:
             if not self.anonymous:
                 raise exception.NotAuthorized("A valid token is needed in X-Auth-Token")
             return self.context_class(
-                read_only=True, owner_is_tenant=self.owner_is_tenant, request_id=request_id
+                read_only=True,
+                owner_is_tenant=self.owner_is_tenant,
+                request_id=request_id,
             )
-        roles = [role.strip() for role in (_first(environ, ROLE_HEADERS) or "").split(",")]
+        roles = [
+            role.strip() for role in (_first(environ, ROLE_HEADERS) or "").split(",")
+        ]
         return self.context_class(
             auth_tok=token,
             user=_identity(environ, USER_HEADERS),
@@ -172,7 +175,9 @@ def load_class(dotted: str) -> type[RequestContext]:
     try:
         loaded = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
-        raise exception.ConfigError(f"context_class {dotted} cannot be imported") from None
+        raise exception.ConfigError(
+            f"context_class {dotted} cannot be imported"
+        ) from None
     return loaded  # type: ignore[no-any-return]  # checked by its first call
 
 

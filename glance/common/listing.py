@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import exception
-from glance.common import imagemeta
+from glance.common import exception, imagemeta
 
 SORT_KEYS = (
     "name",
@@ -79,7 +78,11 @@ def forwardable(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse(
-    params: Mapping[str, str], *, is_admin: bool, default_limit: int = 25, max_limit: int = 1000
+    params: Mapping[str, str],
+    *,
+    is_admin: bool,
+    default_limit: int = 25,
+    max_limit: int = 1000,
 ) -> ListQuery:
     """Return the typed form of list parameters; raise Invalid with a hint for a bad one.
 
@@ -88,13 +91,17 @@ def parse(
     """
     for name, value in params.items():
         imagemeta.check_text(f"filter {name}"[:80], value, imagemeta.MAX_PROPERTY_VALUE)
-    filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
+    filters: dict[str, Any] = {
+        name: params[name] for name in TEXT_FILTERS if name in params
+    }
     for name in NUMBER_FILTERS:
         if name in params:
             filters[name] = _count(name, params[name])
     if "protected" in params:
         filters["protected"] = _choice(
-            "protected", params["protected"], {"true": True, "1": True, "false": False, "0": False}
+            "protected",
+            params["protected"],
+            {"true": True, "1": True, "false": False, "0": False},
         )
     changes_since = _instant(params.get("changes-since"))
     deleted = _deleted(params.get("deleted"), is_admin)
@@ -103,8 +110,12 @@ def parse(
     return ListQuery(
         filters=filters,
         properties=_properties(params),
-        size_min=_count("size_min", params["size_min"]) if "size_min" in params else None,
-        size_max=_count("size_max", params["size_max"]) if "size_max" in params else None,
+        size_min=_count("size_min", params["size_min"])
+        if "size_min" in params
+        else None,
+        size_max=_count("size_max", params["size_max"])
+        if "size_max" in params
+        else None,
         is_public=_is_public(params.get("is_public"), is_admin),
         changes_since=changes_since,
         deleted=deleted,
@@ -161,7 +172,9 @@ def _choice(name: str, value: str, meanings: Mapping[str, Any]) -> Any:
     try:
         return meanings[value.lower()]
     except KeyError:
-        raise exception.Invalid(f"{name} must be one of {', '.join(meanings)}") from None
+        raise exception.Invalid(
+            f"{name} must be one of {', '.join(meanings)}"
+        ) from None
 
 
 def _word(name: str, value: str, allowed: tuple[str, ...]) -> str:

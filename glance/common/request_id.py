@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from glance.common import exception
-from glance.common import wsgi
+from glance.common import exception, wsgi
 
 HEADER = "X-Openstack-Request-Id"
 _ENVIRON = "HTTP_X_OPENSTACK_REQUEST_ID"
@@ -38,6 +37,8 @@ class RequestId:
             return start_response(status, headers, *args)
 
         if len(sent) > MAX_LENGTH:
-            error = exception.HeadersTooLarge(f"A request id has at most {MAX_LENGTH} characters")
+            error = exception.HeadersTooLarge(
+                f"A request id has at most {MAX_LENGTH} characters"
+            )
             return wsgi.fail(error, environ, start)
         return self.app(environ, start)

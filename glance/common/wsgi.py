@@ -15,9 +15,7 @@ from typing import Any
 import routes
 import webob
 
-from glance.common import exception
-from glance.common import httperror
-from glance.common import imagemeta
+from glance.common import exception, httperror, imagemeta
 
 LOG = logging.getLogger(__name__)
 
@@ -73,14 +71,20 @@ class Request(webob.Request):
         """
         if not self.has_body():
             raise exception.Invalid("A JSON body is needed")
-        length = None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
+        length = (
+            None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
+        )
         if length is not None and length > maximum:
             raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
-        data = _read(self.environ["wsgi.input"], maximum + 1 if length is None else length)
+        data = _read(
+            self.environ["wsgi.input"], maximum + 1 if length is None else length
+        )
         if len(data) > maximum:
             raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
         if length is not None and len(data) < length:
-            raise exception.UploadTruncated("The body is shorter than its Content-Length")
+            raise exception.UploadTruncated(
+                "The body is shorter than its Content-Length"
+            )
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
@@ -110,7 +114,7 @@ class Response:
     unless the headers hold one. HEAD sends no body, closes it, and gets no length made up.
     """
 
-    __slots__ = ("status", "headers", "body")
+    __slots__ = ("body", "headers", "status")
 
     def __init__(
         self,
@@ -122,7 +126,9 @@ class Response:
         self.headers = list(headers)
         self.body = body
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         body = self.body
         if environ["REQUEST_METHOD"] == "HEAD":
             close(body)
@@ -164,7 +170,9 @@ def json_response(
 ) -> Response:
     """Return `value` as JSON with exactly one Content-Type."""
     return Response(
-        status, [("Content-Type", "application/json"), *headers], json.dumps(value).encode()
+        status,
+        [("Content-Type", "application/json"), *headers],
+        json.dumps(value).encode(),
     )
 
 
@@ -212,17 +220,21 @@ class Router:
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         try:
             response = self._dispatch(environ)
             return response(environ, start_response)
-        except Exception as err:  # the border: every error becomes an answer here
+        except Exception as err:  # noqa: BLE001  the border: every error becomes an answer here
             return fail(err, environ, start_response)
 
     def _dispatch(self, environ: dict[str, Any]) -> Response:
         method = environ["REQUEST_METHOD"]
         if method not in KNOWN_METHODS:
-            raise exception.NotImplementedMethod("This service does not know the method")
+            raise exception.NotImplementedMethod(
+                "This service does not know the method"
+            )
         path = environ.get("PATH_INFO") or "/"
         if len(path) > 1 and path.endswith("/"):
             path = path[:-1]

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance.api import versions
-from glance.common import config
-from glance.common import wsgi
+from glance.common import config, wsgi
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,134 @@
+"""Open an image's data for a download: range, store, and the exact length that is promised."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from glance import api
+from glance.common import body, exception
+from glance.store import base
+
+LOG = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Range:
+    """A part of an image: the first byte and how many bytes."""
+
+    offset: int
+    length: int
+
+    def content_range(self, total: int) -> str:
+        return f"bytes {self.offset}-{self.offset + self.length - 1}/{total}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Download:
+    """An opened image. `total` is the size of the whole image, None if the store cannot tell.
+
+    The body's owner closes it. `part` is set for a partial answer (206).
+    """
+
+    body: body.Body
+    total: int | None
+    part: Range | None = None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes that the answer has, None if unknown."""
+        return self.part.length if self.part else self.total
+
+
+def parse_range(header: str | None, total: int) -> Range | None:
+    """Return the part that a Range header asks for, None for the whole.
+
+    One range of bytes is honoured (RFC 9110 §14.2); several, other units and malformed ones are
+    ignored. Raises RangeNotSatisfiable for a range that begins behind the last byte.
+    """
+    match = _RANGE.fullmatch(header.strip()) if header and len(header) < 100 else None
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        length = min(int(last), total)
+        if length == 0:
+            raise exception.RangeNotSatisfiable(total)
+        return Range(total - length, length)
+    start = int(first)
+    stop = min(int(last) + 1, total) if last else total
+    if last and int(last) < start:
+        return None
+    if start >= total:
+        raise exception.RangeNotSatisfiable(total)
+    return Range(start, stop - start)
+
+
+def open_image(
+    service: api.Service, image: Mapping[str, Any], range_header: str | None = None
+) -> Download:
+    """Open the data of an active image.
+
+    Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
+    ServiceUnavailable when the store cannot be asked, and BackendCorrupt when data that this
+    service stored has another size than its record.
+    """
+    location = image.get("location")
+    if image["status"] != "active" or not location:
+        raise exception.NotFound(f"Image {image['id']} has no data to fetch")
+    target = _store_of(service, location, image["id"])
+    recorded = image.get("size") or 0
+    part = None
+    if range_header and base.Capability.RANDOM_READ in target.capabilities:
+        total = recorded or service.stores.get_size(location)
+        part = parse_range(range_header, total) if total else None
+    if part is not None:
+        data = service.stores.get(location, part.offset, part.length)
+    else:
+        data = service.stores.get(location)
+    try:
+        return _checked(data, part, recorded, target, image["id"])
+    except BaseException:
+        data.close()
+        raise
+
+
+def _store_of(service: api.Service, location: str, image_id: object) -> base.Store:
+    try:
+        return service.stores.for_uri(location)
+    except exception.UnknownScheme as err:
+        LOG.error("Image %s lies in a store that is not enabled", image_id)
+        raise exception.ServiceUnavailable(
+            "The store that holds the image is not enabled on this server"
+        ) from err
+    except exception.BadStoreUri as err:
+        raise exception.ServerError("The image's record is damaged") from err
+
+
+def _checked(
+    data: body.Body,
+    part: Range | None,
+    recorded: int,
+    target: base.Store,
+    image_id: object,
+) -> Download:
+    total: int | None = getattr(data, "size", None)
+    if total is None:
+        total = recorded or None
+    elif recorded and total != recorded:
+        LOG.error(
+            "Image %s: the store has %s bytes, the record %s", image_id, total, recorded
+        )
+        if base.Capability.WRITE in target.capabilities:
+            raise exception.BackendCorrupt
+    if part is None or total is None:
+        return Download(data, total)
+    if data.length != part.length:
+        # The origin did not honour the range: it sends the whole, and so do we.
+        return Download(data, total)
+    return Download(data, total, part)

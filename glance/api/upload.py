@@ -1,0 +1,197 @@
+"""The upload transaction: from a reserved record and a stream of bytes to an active image.
+
+The steps, in order; nothing is visible before the last one:
+
+1. the store opens a staged write under the image id;
+2. the record goes from queued to saving (compare and set: of two uploads one wins here);
+3. the bytes flow through the digest into the staged write;
+4. size and checksum are compared with what the caller declared;
+5. the staged write is committed, durable on return;
+6. one registry call sets checksum, size, location and status active.
+
+Whatever fails, one place answers: the staged data is gone, the record is killed, the error goes to
+the caller. `doc/source/architecture.rst` has the table of failures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from glance import api, registry
+from glance.common import body, exception, offload
+from glance.common.context import RequestContext
+from glance.store import base
+
+LOG = logging.getLogger(__name__)
+
+#: Pauses in seconds between tries of the activating call, which is safe to repeat.
+ACTIVATION_PAUSES = (0.2, 1.0, 3.0)
+
+
+@dataclasses.dataclass(slots=True)
+class Upload:
+    """One run of the transaction.
+
+    `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
+    `values` are attributes to store along with the step to saving. `status` is what the record is
+    known to be, which decides how a failure ends.
+    """
+
+    service: api.Service
+    context: RequestContext
+    image_id: int
+    target: base.Store
+    size: int | None = None
+    checksum: str | None = None
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    status: str = "queued"
+
+    def receive(self, stream: body.Readable, length: int | None) -> dict[str, Any]:
+        """Store the bytes of `stream` and return the record of the active image.
+
+        `length` is how many bytes the stream promises, None if it does not say. Raises what the
+        guarded reader (`UploadReader`), the store and the registry raise, ChecksumMismatch, and
+        ImageDeleted when the image vanished meanwhile. After any error nothing of the data is
+        left. The caller closes the stream.
+        """
+        conf = self.service.conf
+        reader = body.UploadReader(
+            stream,
+            length=length,
+            cap=conf.image_size_cap,
+            expected=self.size,
+            idle_timeout=conf.upload_idle_timeout,
+        )
+        target, size = self.target, self.size or length
+        with self._killing(), target.stage(str(self.image_id), size) as staged:
+            self._begin()
+            received = base.transfer(reader, staged)
+            self._check(received.checksum)
+            location = staged.commit()
+            with self._discarding(location):
+                return self._activate(received, location)
+
+    def _check(self, checksum: str) -> None:
+        if self.checksum is not None and checksum != self.checksum.lower():
+            raise exception.ChecksumMismatch(
+                f"The image has the MD5 {checksum}, but {self.checksum} was declared; "
+                "upload it again"
+            )
+
+    def _begin(self) -> None:
+        self._update({**self.values, "status": "saving"}, "queued")
+        self.status = "saving"
+
+    def _activate(self, received: base.Received, location: str) -> dict[str, Any]:
+        values = {
+            "status": "active",
+            "size": received.size,
+            "checksum": received.checksum,
+            "location": location,
+        }
+        for pause in (*ACTIVATION_PAUSES, None):
+            try:
+                record = self._update(values, "saving")
+                break
+            except exception.NotFound as err:
+                raise exception.ImageDeleted(
+                    "The image was deleted during the upload"
+                ) from err
+            except exception.Conflict:
+                # NOTE: an earlier try may have been carried out although its answer was lost.
+                record = registry.get_image_metadata(
+                    self.service.conf, self.context, self.image_id
+                )
+                if record["status"] == "active" and record["location"] == location:
+                    break
+                raise
+            except (exception.ServiceUnavailable, exception.ClientConnectionError):
+                if pause is None:
+                    raise
+                LOG.warning(
+                    "Image %s: the registry is away, trying again", self.image_id
+                )
+                offload.sleep(pause)
+        self.status = "active"
+        return record
+
+    def _update(self, values: Mapping[str, Any], from_state: str) -> dict[str, Any]:
+        return registry.update_image_metadata(
+            self.service.conf,
+            self.context,
+            self.image_id,
+            values,
+            from_state=from_state,
+        )
+
+    @contextlib.contextmanager
+    def _discarding(self, location: str) -> Iterator[None]:
+        """Remove committed data again if its record cannot be made active."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self.service.stores.delete(location)
+            except Exception:  # the first error goes on; this one is for the operator
+                LOG.exception(
+                    "Image %s: data could not be removed again", self.image_id
+                )
+            raise
+
+    @contextlib.contextmanager
+    def _killing(self) -> Iterator[None]:
+        """Set the record killed after a failure, if this upload still owns it."""
+        try:
+            yield
+        except BaseException as err:
+            if self._must_kill(err):
+                self.kill(err)
+            raise
+
+    def _must_kill(self, err: BaseException) -> bool:
+        if isinstance(err, exception.ImageDeleted):
+            return False
+        if self.status == "queued":
+            # Nothing was begun: either the registry refused the step, which leaves the record to
+            # whoever owns it, or the store did. A store that permits no writing may do so again
+            # later, and not one byte was read: the caller can repeat the upload.
+            store_refused = isinstance(err, exception.StoreError)
+            return store_refused and not isinstance(err, exception.StorageWriteDenied)
+        return True
+
+    def kill(self, reason: BaseException) -> None:
+        """Set the record killed, if it is still as this upload left it; never raises."""
+        LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
+        try:
+            self._update({"status": "killed"}, self.status)
+        except Exception as err:  # noqa: BLE001  the reason goes on; a sweep finds the record
+            LOG.error(
+                "Image %s could not be killed: %s", self.image_id, type(err).__name__
+            )
+
+
+def copy_in_background(upload: Upload, source: str) -> None:
+    """Copy the data behind the location `source` into the image of `upload`; returns at once."""
+    offload.spawn(_copy, upload, source)
+
+
+def _copy(upload: Upload, source: str) -> None:
+    try:
+        with _open(upload, source) as data:
+            upload.receive(body.BodyReader(data), data.length)
+    except exception.Error as err:
+        LOG.error("Image %s was not copied: %s", upload.image_id, type(err).__name__)
+    except Exception:  # the border of a background task: nobody else would hear of it
+        LOG.exception("Image %s was not copied", upload.image_id)
+
+
+def _open(upload: Upload, source: str) -> body.Body:
+    try:
+        return upload.service.stores.get(source)
+    except Exception as err:
+        upload.kill(err)
+        raise

@@ -1,0 +1,41 @@
+"""Version 1 of the Images API: its routes and its paste factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from glance import api, store
+from glance.api import recovery
+from glance.api.v1 import images, members
+from glance.common import config, wsgi
+
+
+class API(wsgi.Router):
+    """The routes, relative to the version prefix."""
+
+    def __init__(self, service: api.Service):
+        super().__init__()
+        image = images.Controller(service)
+        member = members.Controller(service)
+        self.add("/", GET=image.index)
+        self.add("/images", GET=image.index, POST=image.create)
+        self.add("/images/detail", GET=image.detail)
+        self.add(
+            "/images/{id}",
+            HEAD=image.meta,
+            GET=image.show,
+            PUT=image.update,
+            DELETE=image.delete,
+        )
+        self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
+        self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
+        self.add("/shared-images/{member}", GET=member.shared_images)
+
+
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
+    """Paste app factory of `[app:apiv1app]`; runs once in each worker process."""
+    conf = config.from_paste(global_conf, local_conf)
+    service = api.Service(conf, store.create_stores(conf))
+    recovery.start(service)
+    return API(service)

@@ -1,0 +1,496 @@
+"""The images resource: list, show, create, update, delete.
+
+Each handler checks first whatever can be checked without the registry, then what can be checked
+without the bytes; only then is something changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from glance import api, registry
+from glance.api import download, upload
+from glance.common import config, exception, imagemeta, listing, wsgi
+from glance.common.context import RequestContext
+from glance.registry import context as registry_context
+from glance.store import base
+
+LOG = logging.getLogger(__name__)
+
+OCTETS = "application/octet-stream"
+PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
+COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
+#: Parameters that the registry client takes by name; all others are filters.
+PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
+
+
+def image_id(text: str) -> int:
+    """Return the number of a canonical decimal id; ImageNotFound for any other path segment."""
+    number = imagemeta.parse_id(text)
+    if number is None:
+        raise exception.NotFound("No image with this ID was found")
+    return number
+
+
+@dataclasses.dataclass(slots=True)
+class Order:
+    """What a POST or PUT asks for, taken from its headers.
+
+    `meta` holds the attributes to store. At most one source of data is set: `has_data`,
+    `location` or `copy_from`. `store` is the name of the wanted store, if any.
+    """
+
+    meta: dict[str, Any]
+    has_data: bool
+    location: str | None
+    copy_from: str | None
+    store: str | None
+    purge: bool
+
+    @classmethod
+    def of(cls, request: wsgi.Request) -> Order:
+        """Read and check the headers of `request`; raise Invalid for what cannot be done."""
+        decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
+        meta = imagemeta.parse_headers(request.raw_headers, decode)
+        copy_from = imagemeta.utf8(
+            request.environ.get(COPY_FROM_HEADER, ""), "header value"
+        )
+        purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
+        if "store" in meta and not meta["store"]:
+            raise exception.Invalid(
+                "Name a store in x-image-meta-store, or leave the header out"
+            )
+        order = cls(
+            meta=meta,
+            has_data=request.has_body(),
+            location=meta.pop("location", None),
+            copy_from=(decode(copy_from) if decode else copy_from).strip() or None,
+            store=meta.pop("store", None),
+            purge=purge not in imagemeta.FALSE_WORDS,
+        )
+        order._check_sources(request)
+        return order
+
+    def _check_sources(self, request: wsgi.Request) -> None:
+        if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
+            raise exception.Invalid(
+                "Give image data, a location or a copy-from source, but only one of them"
+            )
+        if not self.has_data:
+            return
+        content_type = (
+            request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        )
+        if content_type != OCTETS:
+            raise exception.Invalid(
+                f"Image data needs the header Content-Type: {OCTETS}, "
+                f"not {content_type or 'an empty one'!r}"
+            )
+
+    def fills(self) -> bool:
+        """Tell whether the order brings data to the image."""
+        return self.has_data or bool(self.location) or bool(self.copy_from)
+
+
+def _decoder(user_agent: str) -> Any:
+    # WIRE: python-glanceclient percent-encodes every value; all other clients mean what they send.
+    if not user_agent.startswith("python-glanceclient"):
+        return None
+
+    def decode(text: str) -> str:
+        try:
+            return urllib.parse.unquote(text, errors="strict")
+        except UnicodeDecodeError:
+            raise exception.Invalid("A header value is not valid UTF-8") from None
+
+    return decode
+
+
+class Controller:
+    """Handlers of `/images` and `/images/{id}`."""
+
+    def __init__(self, service: api.Service):
+        self.service = service
+        self.conf: config.Conf = service.conf
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def index(self, request: wsgi.Request) -> wsgi.Response:
+        """GET /images: the brief list."""
+        images = registry.get_images_list(
+            self.conf, request.context, **_list_arguments(request)
+        )
+        return wsgi.json_response({"images": images})
+
+    def detail(self, request: wsgi.Request) -> wsgi.Response:
+        """GET /images/detail: the full list, without locations for everybody."""
+        images = registry.get_images_detail(
+            self.conf, request.context, **_list_arguments(request)
+        )
+        return wsgi.json_response(
+            {"images": [api.hide_location(image) for image in images]}
+        )
+
+    def meta(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
+        image = self._image(request, id)
+        headers = self._metadata(request.context, image)
+        headers.append(("Content-Type", OCTETS))
+        if image["status"] == "active" and image["size"]:
+            headers.append(("Content-Length", str(image["size"])))
+        if self._serves_ranges(image):
+            headers.append(("Accept-Ranges", "bytes"))
+        return wsgi.Response(200, headers)
+
+    def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """GET /images/{id}: metadata and data of an active image, whole or one range."""
+        image = self._image(request, id)
+        if image["status"] != "active":
+            raise exception.NotFound(
+                f"Image {image['id']} is {image['status']} and has no data to fetch"
+            )
+        headers = self._metadata(request.context, image)
+        if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
+            return wsgi.Response(304, _etag(image))
+        wanted = request.environ.get("HTTP_RANGE")
+        condition = request.environ.get("HTTP_IF_RANGE")
+        if condition is not None and not _matches(condition, image["checksum"]):
+            wanted = None
+        opened = download.open_image(self.service, image, wanted)
+        headers.append(("Content-Type", OCTETS))
+        if opened.length is not None:
+            headers.append(("Content-Length", str(opened.length)))
+        if self._serves_ranges(image):
+            headers.append(("Accept-Ranges", "bytes"))
+        if opened.part is not None and opened.total is not None:
+            headers.append(("Content-Range", opened.part.content_range(opened.total)))
+            return wsgi.Response(206, headers, opened.body)
+        return wsgi.Response(200, headers, opened.body)
+
+    def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
+        return registry.get_image_metadata(self.conf, request.context, image_id(id))
+
+    def _metadata(
+        self, context: RequestContext, image: Mapping[str, Any]
+    ) -> list[tuple[str, str]]:
+        headers = imagemeta.image_headers(
+            image, self.service.shown_location(context, image)
+        )
+        headers.extend(_etag(image))
+        return headers
+
+    def _serves_ranges(self, image: Mapping[str, Any]) -> bool:
+        if image["status"] != "active" or not image.get("location"):
+            return False
+        try:
+            target = self.service.stores.for_uri(image["location"])
+        except exception.StoreError:
+            return False
+        return base.Capability.RANDOM_READ in target.capabilities
+
+    # -- creating ----------------------------------------------------------------------------
+
+    def create(self, request: wsgi.Request) -> wsgi.Response:
+        """POST /images: upload, register a location, copy from a location, or only reserve."""
+        context = request.context
+        api.require_write(context)
+        order = Order.of(request)
+        target = self._target(order)
+        values = {**order.meta, "status": "queued", "size": order.meta.get("size") or 0}
+        self._check_fill(order, values)
+        self._check_size(request, order)
+        if order.location:
+            values.update(
+                self._registration(context, order.location, order.meta.get("size"))
+            )
+        if order.copy_from:
+            self.service.stores.check_registerable(
+                order.copy_from, is_admin=context.is_admin
+            )
+        image = registry.add_image_metadata(self.conf, context, values)
+        if target is not None:
+            image = self._fill(request, order, image, target)
+        url = self.service.image_url(request.host_url, image["id"])
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)},
+            status=201,
+            headers=[("Location", url), *_etag(image)],
+        )
+
+    def _target(self, order: Order) -> base.Store | None:
+        """Return the store that the order's data goes to; refuse a store that takes none."""
+        stores = self.service.stores
+        if not order.has_data and not order.copy_from:
+            if order.store:
+                _known_store(stores.for_scheme, order.store)
+            return None
+        if order.store:
+            return _known_store(stores.writable, order.store)
+        try:
+            return stores.writable(self.conf.default_store)
+        except (exception.StoreAddDisabled, exception.UnknownScheme) as err:
+            raise exception.ServiceUnavailable(
+                "The image store takes no data now"
+            ) from err
+
+    def _check_fill(self, order: Order, merged: Mapping[str, Any]) -> None:
+        if not (order.fills() and self.conf.require_formats):
+            return
+        if not merged.get("disk_format") or not merged.get("container_format"):
+            raise exception.Invalid(
+                "This server needs a disk format and a container format with the data"
+            )
+
+    def _check_size(self, request: wsgi.Request, order: Order) -> None:
+        """Refuse data whose announced size is above the cap, before a byte of it is read."""
+        cap = self.conf.image_size_cap
+        announced = [order.meta.get("size") or 0]
+        if order.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
+            announced.append(request.content_length or 0)
+        if cap and order.fills() and max(announced) > cap:
+            raise exception.ImageSizeLimitExceeded(
+                f"An image may have at most {cap} bytes"
+            )
+
+    def _registration(
+        self, context: RequestContext, location: str, declared: int | None
+    ) -> dict[str, Any]:
+        """Return the values that make an image active with data that lies elsewhere."""
+        self.service.stores.check_registerable(location, is_admin=context.is_admin)
+        probed = self._probe(location)
+        if declared and probed is not None and probed != declared:
+            raise exception.Conflict(
+                f"The location has {probed} bytes, but {declared} were declared"
+            )
+        return {
+            "status": "active",
+            "location": location,
+            "size": declared or probed or 0,
+        }
+
+    def _probe(self, location: str) -> int | None:
+        try:
+            size: int | None = self.service.stores.get_size(location)
+        except exception.NotFound:
+            if self.conf.strict_locations:
+                raise
+            size = None
+        except exception.StoreError as err:
+            if self.conf.strict_locations:
+                raise exception.Invalid(
+                    "The size of the location cannot be found out"
+                ) from err
+            size = None
+        if size is None:
+            if self.conf.strict_locations:
+                raise exception.Invalid("The size of the location cannot be found out")
+            LOG.warning(
+                "The size of a registered location cannot be found out; 0 is recorded"
+            )
+        return size
+
+    def _fill(
+        self,
+        request: wsgi.Request,
+        order: Order,
+        image: Mapping[str, Any],
+        target: base.Store,
+        values: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Bring data to a queued image: at once from the body, or in the background."""
+        run = upload.Upload(
+            self.service,
+            request.context,
+            image["id"],
+            target,
+            size=order.meta.get("size") or image.get("size") or None,
+            checksum=order.meta.get("checksum") or image.get("checksum"),
+            values=values or {},
+        )
+        if order.copy_from:
+            upload.copy_in_background(run, order.copy_from)
+            return dict(image)
+        chunked = "HTTP_TRANSFER_ENCODING" in request.environ
+        length = None if chunked else request.content_length
+        return run.receive(request.environ["wsgi.input"], length)
+
+    # -- changing ----------------------------------------------------------------------------
+
+    def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """PUT /images/{id}: change metadata, or bring data to a queued image."""
+        context = request.context
+        api.require_write(context)
+        order = Order.of(request)
+        target = self._target(order)
+        image = self._image(request, id)
+        self._require_mutable(context, image)
+        values = self._changes(context, order, image)
+        self._check_fill(order, {**image, **values})
+        self._check_size(request, order)
+        if order.location:
+            declared = order.meta.get("size") or image["size"] or None
+            values.update(self._registration(context, order.location, declared))
+            image = self._update(
+                context, image, values, order.purge, from_state="queued"
+            )
+        elif order.copy_from:
+            self.service.stores.check_registerable(
+                order.copy_from, is_admin=context.is_admin
+            )
+            assert target is not None
+            image = self._update(
+                context, image, values, purge=False, from_state="queued"
+            )
+            image = self._fill(request, order, image, target)
+        elif target is not None:
+            image = self._fill(request, order, image, target, values)
+        else:
+            image = self._update(context, image, values, order.purge)
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_etag(image)
+        )
+
+    def _update(
+        self,
+        context: RequestContext,
+        image: Mapping[str, Any],
+        values: Mapping[str, Any],
+        purge: bool,
+        from_state: str | None = None,
+    ) -> dict[str, Any]:
+        return registry.update_image_metadata(
+            self.conf,
+            context,
+            image["id"],
+            values,
+            purge_props=purge,
+            from_state=from_state,
+        )
+
+    def _require_mutable(
+        self, context: RequestContext, image: Mapping[str, Any]
+    ) -> None:
+        # SECURITY: who may not change an image learns nothing of its state.
+        if not registry_context.RequestContext.is_image_mutable(context, image):
+            raise exception.ImageNotFound(image["id"])
+
+    def _changes(
+        self, context: RequestContext, order: Order, image: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the attributes to change; refuse those that only the service may set."""
+        values = dict(order.meta)
+        for name in ("id", "status"):
+            wanted = values.pop(name, None)
+            if wanted is not None and wanted != image[name]:
+                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+        queued = image["status"] == "queued"
+        for name in ("size", "checksum"):
+            if name not in values or queued:
+                continue
+            if values[name] == image[name]:
+                del values[name]
+            elif not context.is_admin:
+                raise exception.Forbidden(
+                    f"The {name} of an image with data cannot be changed"
+                )
+        if order.fills() and not queued:
+            if order.location:
+                raise exception.Invalid(
+                    "The location can only be set while an image is queued; "
+                    f"image {image['id']} is {image['status']}"
+                )
+            raise exception.Conflict(
+                f"Unable to upload image data to an image which is {image['status']}; "
+                "create a new image"
+            )
+        return values
+
+    # -- deleting ----------------------------------------------------------------------------
+
+    def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """DELETE /images/{id}: first the record, in one step, then the data."""
+        context = request.context
+        api.require_write(context)
+        image = self._image(request, id)
+        self._require_mutable(context, image)
+        if image.get("protected"):
+            raise exception.ImageProtected(
+                f"Image {image['id']} is protected; set protected to false first"
+            )
+        location = image.get("location")
+        if location and self._is_ours(location, image["id"]):
+            registry.delete_image_metadata(
+                self.conf, context, image["id"], status="pending_delete"
+            )
+            if not self.conf.delayed_delete:
+                self._free(context, image["id"], location)
+        else:
+            registry.delete_image_metadata(
+                self.conf, context, image["id"], status="deleted"
+            )
+        return wsgi.Response(200)
+
+    def _is_ours(self, location: str, image_id: int) -> bool:
+        """Tell whether this service wrote the data, so that it may remove it."""
+        try:
+            return self.service.stores.wrote(location, str(image_id))
+        except exception.StoreError:
+            # The store is not enabled now: the scrubber decides when it is.
+            return True
+
+    def _free(self, context: RequestContext, image_id: int, location: str) -> None:
+        """Remove the data and settle the record; what cannot be removed stays pending_delete."""
+        try:
+            self.service.stores.delete(location)
+        except (
+            exception.StoreObjectNotFound,
+            exception.StoreDeleteNotSupported,
+        ) as err:
+            LOG.warning("Image %s: nothing to remove: %s", image_id, type(err).__name__)
+        except Exception as err:  # noqa: BLE001  the image is deleted; its data is tried again
+            LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
+            return
+        try:
+            registry.delete_image_metadata(
+                self.conf, context, image_id, status="deleted"
+            )
+        except exception.Error as err:
+            LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
+
+
+def _known_store(find: Any, name: str) -> base.Store:
+    """Return `find(name)`; a store that is unknown or takes no data is the caller's mistake."""
+    try:
+        return find(name)  # type: ignore[no-any-return]  # one of two methods of Stores
+    except exception.UnknownScheme as err:
+        raise exception.Invalid(
+            f"Store {name!r} is not available on this server"
+        ) from err
+    except exception.StoreError as err:
+        raise exception.Invalid(f"Store {name!r} takes no new images") from err
+
+
+def _list_arguments(request: wsgi.Request) -> dict[str, Any]:
+    params = listing.forwardable(request.query())
+    arguments: dict[str, Any] = {
+        name: params.pop(name) for name in PAGE_PARAMETERS if name in params
+    }
+    return {"filters": params, **arguments}
+
+
+def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:
+    # WIRE: the checksum unquoted, as clients compare it raw; no ETag rather than an empty one.
+    checksum = image.get("checksum")
+    return [("ETag", checksum)] if checksum else []
+
+
+def _matches(condition: str | None, checksum: str | None) -> bool:
+    """Tell whether If-None-Match or If-Range names the checksum, quoted or not, weak or not."""
+    if condition is None or not checksum:
+        return False
+    tags = (tag.strip().removeprefix("W/").strip('"') for tag in condition.split(","))
+    return any(tag in ("*", checksum) for tag in tags)
