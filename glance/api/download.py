@@ -121,9 +121,7 @@ def _checked(
     if total is None:
         total = recorded or None
     elif recorded and total != recorded:
-        LOG.error(
-            "Image %s: the store has %s bytes, the record %s", image_id, total, recorded
-        )
+        LOG.error("Image %s: the store has %s bytes, the record %s", image_id, total, recorded)
         if base.Capability.WRITE in target.capabilities:
             raise exception.BackendCorrupt
     if part is None or total is None:

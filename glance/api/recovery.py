@@ -43,9 +43,7 @@ def settle(service: api.Service, image_ids: list[str]) -> None:
             except (exception.NotFound, exception.Conflict):
                 LOG.info("Image %s has no upload to settle", image_id)
             except exception.NotAuthorized:
-                LOG.warning(
-                    "Image %s: the registry needs a token to settle it", image_id
-                )
+                LOG.warning("Image %s: the registry needs a token to settle it", image_id)
             except (exception.ServiceUnavailable, exception.ClientConnectionError):
                 if pause is not None:
                     offload.sleep(pause)

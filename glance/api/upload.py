@@ -98,9 +98,7 @@ class Upload:
                 record = self._update(values, "saving")
                 break
             except exception.NotFound as err:
-                raise exception.ImageDeleted(
-                    "The image was deleted during the upload"
-                ) from err
+                raise exception.ImageDeleted("The image was deleted during the upload") from err
             except exception.Conflict:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
                 record = registry.get_image_metadata(
@@ -112,9 +110,7 @@ class Upload:
             except (exception.ServiceUnavailable, exception.ClientConnectionError):
                 if pause is None:
                     raise
-                LOG.warning(
-                    "Image %s: the registry is away, trying again", self.image_id
-                )
+                LOG.warning("Image %s: the registry is away, trying again", self.image_id)
                 offload.sleep(pause)
         self.status = "active"
         return record
@@ -137,9 +133,7 @@ class Upload:
             try:
                 self.service.stores.delete(location)
             except Exception:  # the first error goes on; this one is for the operator
-                LOG.exception(
-                    "Image %s: data could not be removed again", self.image_id
-                )
+                LOG.exception("Image %s: data could not be removed again", self.image_id)
             raise
 
     @contextlib.contextmanager
@@ -169,9 +163,7 @@ class Upload:
         try:
             self._update({"status": "killed"}, self.status)
         except Exception as err:  # noqa: BLE001  the reason goes on; a sweep finds the record
-            LOG.error(
-                "Image %s could not be killed: %s", self.image_id, type(err).__name__
-            )
+            LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
 
 
 def copy_in_background(upload: Upload, source: str) -> None:

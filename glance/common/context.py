@@ -110,9 +110,7 @@ class ContextMiddleware:
         self.owner_is_tenant: bool = conf.owner_is_tenant
         self.admin_role: str = conf.admin_role.lower()
         self.anonymous: bool = conf.allow_anonymous_access
-        self.make = (
-            self._noauth if conf.auth_mode in (None, "noauth") else self._from_headers
-        )
+        self.make = self._noauth if conf.auth_mode in (None, "noauth") else self._from_headers
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
@@ -142,9 +140,7 @@ class ContextMiddleware:
                 owner_is_tenant=self.owner_is_tenant,
                 request_id=request_id,
             )
-        roles = [
-            role.strip() for role in (_first(environ, ROLE_HEADERS) or "").split(",")
-        ]
+        roles = [role.strip() for role in (_first(environ, ROLE_HEADERS) or "").split(",")]
         return self.context_class(
             auth_tok=token,
             user=_identity(environ, USER_HEADERS),
@@ -175,9 +171,7 @@ def load_class(dotted: str) -> type[RequestContext]:
     try:
         loaded = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
-        raise exception.ConfigError(
-            f"context_class {dotted} cannot be imported"
-        ) from None
+        raise exception.ConfigError(f"context_class {dotted} cannot be imported") from None
     return loaded  # type: ignore[no-any-return]  # checked by its first call
 
 

@@ -91,9 +91,7 @@ def parse(
     """
     for name, value in params.items():
         imagemeta.check_text(f"filter {name}"[:80], value, imagemeta.MAX_PROPERTY_VALUE)
-    filters: dict[str, Any] = {
-        name: params[name] for name in TEXT_FILTERS if name in params
-    }
+    filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
     for name in NUMBER_FILTERS:
         if name in params:
             filters[name] = _count(name, params[name])
@@ -110,12 +108,8 @@ def parse(
     return ListQuery(
         filters=filters,
         properties=_properties(params),
-        size_min=_count("size_min", params["size_min"])
-        if "size_min" in params
-        else None,
-        size_max=_count("size_max", params["size_max"])
-        if "size_max" in params
-        else None,
+        size_min=_count("size_min", params["size_min"]) if "size_min" in params else None,
+        size_max=_count("size_max", params["size_max"]) if "size_max" in params else None,
         is_public=_is_public(params.get("is_public"), is_admin),
         changes_since=changes_since,
         deleted=deleted,
@@ -172,9 +166,7 @@ def _choice(name: str, value: str, meanings: Mapping[str, Any]) -> Any:
     try:
         return meanings[value.lower()]
     except KeyError:
-        raise exception.Invalid(
-            f"{name} must be one of {', '.join(meanings)}"
-        ) from None
+        raise exception.Invalid(f"{name} must be one of {', '.join(meanings)}") from None
 
 
 def _word(name: str, value: str, allowed: tuple[str, ...]) -> str:

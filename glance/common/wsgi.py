@@ -71,20 +71,14 @@ class Request(webob.Request):
         """
         if not self.has_body():
             raise exception.Invalid("A JSON body is needed")
-        length = (
-            None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
-        )
+        length = None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
         if length is not None and length > maximum:
             raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
-        data = _read(
-            self.environ["wsgi.input"], maximum + 1 if length is None else length
-        )
+        data = _read(self.environ["wsgi.input"], maximum + 1 if length is None else length)
         if len(data) > maximum:
             raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
         if length is not None and len(data) < length:
-            raise exception.UploadTruncated(
-                "The body is shorter than its Content-Length"
-            )
+            raise exception.UploadTruncated("The body is shorter than its Content-Length")
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
@@ -126,9 +120,7 @@ class Response:
         self.headers = list(headers)
         self.body = body
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         body = self.body
         if environ["REQUEST_METHOD"] == "HEAD":
             close(body)
@@ -220,9 +212,7 @@ class Router:
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
             response = self._dispatch(environ)
             return response(environ, start_response)
@@ -232,9 +222,7 @@ class Router:
     def _dispatch(self, environ: dict[str, Any]) -> Response:
         method = environ["REQUEST_METHOD"]
         if method not in KNOWN_METHODS:
-            raise exception.NotImplementedMethod(
-                "This service does not know the method"
-            )
+            raise exception.NotImplementedMethod("This service does not know the method")
         path = environ.get("PATH_INFO") or "/"
         if len(path) > 1 and path.endswith("/"):
             path = path[:-1]

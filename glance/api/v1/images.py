@@ -56,14 +56,10 @@ class Order:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = imagemeta.parse_headers(request.raw_headers, decode)
-        copy_from = imagemeta.utf8(
-            request.environ.get(COPY_FROM_HEADER, ""), "header value"
-        )
+        copy_from = imagemeta.utf8(request.environ.get(COPY_FROM_HEADER, ""), "header value")
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
-            raise exception.Invalid(
-                "Name a store in x-image-meta-store, or leave the header out"
-            )
+            raise exception.Invalid("Name a store in x-image-meta-store, or leave the header out")
         order = cls(
             meta=meta,
             has_data=request.has_body(),
@@ -82,9 +78,7 @@ class Order:
             )
         if not self.has_data:
             return
-        content_type = (
-            request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        )
+        content_type = request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         if content_type != OCTETS:
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {OCTETS}, "
@@ -121,19 +115,13 @@ class Controller:
 
     def index(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images: the brief list."""
-        images = registry.get_images_list(
-            self.conf, request.context, **_list_arguments(request)
-        )
+        images = registry.get_images_list(self.conf, request.context, **_list_arguments(request))
         return wsgi.json_response({"images": images})
 
     def detail(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images/detail: the full list, without locations for everybody."""
-        images = registry.get_images_detail(
-            self.conf, request.context, **_list_arguments(request)
-        )
-        return wsgi.json_response(
-            {"images": [api.hide_location(image) for image in images]}
-        )
+        images = registry.get_images_detail(self.conf, request.context, **_list_arguments(request))
+        return wsgi.json_response({"images": [api.hide_location(image) for image in images]})
 
     def meta(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
@@ -177,9 +165,7 @@ class Controller:
     def _metadata(
         self, context: RequestContext, image: Mapping[str, Any]
     ) -> list[tuple[str, str]]:
-        headers = imagemeta.image_headers(
-            image, self.service.shown_location(context, image)
-        )
+        headers = imagemeta.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_etag(image))
         return headers
 
@@ -204,13 +190,9 @@ class Controller:
         self._check_fill(order, values)
         self._check_size(request, order)
         if order.location:
-            values.update(
-                self._registration(context, order.location, order.meta.get("size"))
-            )
+            values.update(self._registration(context, order.location, order.meta.get("size")))
         if order.copy_from:
-            self.service.stores.check_registerable(
-                order.copy_from, is_admin=context.is_admin
-            )
+            self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
         image = registry.add_image_metadata(self.conf, context, values)
         if target is not None:
             image = self._fill(request, order, image, target)
@@ -233,9 +215,7 @@ class Controller:
         try:
             return stores.writable(self.conf.default_store)
         except (exception.StoreAddDisabled, exception.UnknownScheme) as err:
-            raise exception.ServiceUnavailable(
-                "The image store takes no data now"
-            ) from err
+            raise exception.ServiceUnavailable("The image store takes no data now") from err
 
     def _check_fill(self, order: Order, merged: Mapping[str, Any]) -> None:
         if not (order.fills() and self.conf.require_formats):
@@ -252,9 +232,7 @@ class Controller:
         if order.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
         if cap and order.fills() and max(announced) > cap:
-            raise exception.ImageSizeLimitExceeded(
-                f"An image may have at most {cap} bytes"
-            )
+            raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
 
     def _registration(
         self, context: RequestContext, location: str, declared: int | None
@@ -281,16 +259,12 @@ class Controller:
             size = None
         except exception.StoreError as err:
             if self.conf.strict_locations:
-                raise exception.Invalid(
-                    "The size of the location cannot be found out"
-                ) from err
+                raise exception.Invalid("The size of the location cannot be found out") from err
             size = None
         if size is None:
             if self.conf.strict_locations:
                 raise exception.Invalid("The size of the location cannot be found out")
-            LOG.warning(
-                "The size of a registered location cannot be found out; 0 is recorded"
-            )
+            LOG.warning("The size of a registered location cannot be found out; 0 is recorded")
         return size
 
     def _fill(
@@ -334,17 +308,11 @@ class Controller:
         if order.location:
             declared = order.meta.get("size") or image["size"] or None
             values.update(self._registration(context, order.location, declared))
-            image = self._update(
-                context, image, values, order.purge, from_state="queued"
-            )
+            image = self._update(context, image, values, order.purge, from_state="queued")
         elif order.copy_from:
-            self.service.stores.check_registerable(
-                order.copy_from, is_admin=context.is_admin
-            )
+            self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
             assert target is not None
-            image = self._update(
-                context, image, values, purge=False, from_state="queued"
-            )
+            image = self._update(context, image, values, purge=False, from_state="queued")
             image = self._fill(request, order, image, target)
         elif target is not None:
             image = self._fill(request, order, image, target, values)
@@ -371,9 +339,7 @@ class Controller:
             from_state=from_state,
         )
 
-    def _require_mutable(
-        self, context: RequestContext, image: Mapping[str, Any]
-    ) -> None:
+    def _require_mutable(self, context: RequestContext, image: Mapping[str, Any]) -> None:
         # SECURITY: who may not change an image learns nothing of its state.
         if not registry_context.RequestContext.is_image_mutable(context, image):
             raise exception.ImageNotFound(image["id"])
@@ -394,9 +360,7 @@ class Controller:
             if values[name] == image[name]:
                 del values[name]
             elif not context.is_admin:
-                raise exception.Forbidden(
-                    f"The {name} of an image with data cannot be changed"
-                )
+                raise exception.Forbidden(f"The {name} of an image with data cannot be changed")
         if order.fills() and not queued:
             if order.location:
                 raise exception.Invalid(
@@ -429,9 +393,7 @@ class Controller:
             if not self.conf.delayed_delete:
                 self._free(context, image["id"], location)
         else:
-            registry.delete_image_metadata(
-                self.conf, context, image["id"], status="deleted"
-            )
+            registry.delete_image_metadata(self.conf, context, image["id"], status="deleted")
         return wsgi.Response(200)
 
     def _is_ours(self, location: str, image_id: int) -> bool:
@@ -455,9 +417,7 @@ class Controller:
             LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
             return
         try:
-            registry.delete_image_metadata(
-                self.conf, context, image_id, status="deleted"
-            )
+            registry.delete_image_metadata(self.conf, context, image_id, status="deleted")
         except exception.Error as err:
             LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
 
@@ -467,9 +427,7 @@ def _known_store(find: Any, name: str) -> base.Store:
     try:
         return find(name)  # type: ignore[no-any-return]  # one of two methods of Stores
     except exception.UnknownScheme as err:
-        raise exception.Invalid(
-            f"Store {name!r} is not available on this server"
-        ) from err
+        raise exception.Invalid(f"Store {name!r} is not available on this server") from err
     except exception.StoreError as err:
         raise exception.Invalid(f"Store {name!r} takes no new images") from err
 

@@ -20,16 +20,12 @@ class Controller:
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
-        members = registry.get_image_members(
-            self.conf, request.context, images.image_id(id)
-        )
+        members = registry.get_image_members(self.conf, request.context, images.image_id(id))
         return wsgi.json_response({"members": members})
 
     def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images shared with a member."""
-        shared = registry.get_member_images(
-            self.conf, request.context, wsgi.segment(member)
-        )
+        shared = registry.get_member_images(self.conf, request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": shared})
 
     def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
@@ -92,16 +88,12 @@ def parse_memberships(document: Any) -> list[dict[str, Any]]:
     if isinstance(document, Mapping):
         entries = document.get("memberships", [document])
     if not isinstance(entries, list):
-        raise exception.Invalid(
-            "memberships must be a list of objects with a member_id"
-        )
+        raise exception.Invalid("memberships must be a list of objects with a member_id")
     seen: dict[str, dict[str, Any]] = {}
     for entry in entries:
         member = entry.get("member_id") if isinstance(entry, Mapping) else None
         if not isinstance(member, str) or not member:
-            raise exception.Invalid(
-                "Each membership must be an object with a member_id"
-            )
+            raise exception.Invalid("Each membership must be an object with a member_id")
         if member in seen:
             raise exception.Invalid(f"Member {member} is named twice")
         seen[member] = {"member_id": member}
