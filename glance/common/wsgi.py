@@ -53,7 +53,7 @@ class Request(webob.Request):
     def query(self) -> dict[str, str]:
         """Return the query parameters; the last of a repeated one wins. Invalid if not UTF-8."""
         try:
-            return {name: value for name, value in self.GET.items()}
+            return dict(self.GET.items())
         except UnicodeDecodeError:
             raise exception.Invalid("The query string is not valid UTF-8") from None
 

@@ -1,0 +1,74 @@
+"""The table of errors and statuses, read both ways."""
+
+import inspect
+
+import pytest
+
+from glance.common import exception, httperror
+
+ERRORS = [
+    cls
+    for _, cls in inspect.getmembers(exception, inspect.isclass)
+    if issubclass(cls, exception.Error) and cls is not exception.Error
+]
+
+
+@pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
+def test_every_error_has_a_row(cls):
+    assert any(row.error in cls.__mro__ for row in httperror.TABLE)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (exception.StorageFull(), 413),
+        (exception.StorageWriteDenied(), 503),
+        (exception.StoreObjectExists(), 409),
+        (exception.StoreObjectNotFound(), 404),
+        (exception.StoreForbidden(), 403),
+        (exception.UnknownScheme("x"), 400),
+        (exception.BadStoreUri("x"), 400),
+        (exception.BackendUnavailable(), 503),
+        (exception.BackendCorrupt(), 500),
+        (exception.Conflict("x"), 409),
+        (exception.ImageDeleted("x"), 412),
+        (exception.RegistryUnavailable("x"), 503),
+        (exception.ImageProtected("x"), 403),
+        (ValueError("x"), 500),
+        (exception.Error("x"), 500),
+    ],
+)
+def test_the_most_specific_class_decides(error, status):
+    assert httperror.status_of(error) == status
+
+
+@pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 409, 413, 500, 503])
+def test_clients_get_back_an_error_of_the_same_status(status):
+    error = httperror.from_status(status, f"{status} Reason\n\nThe explanation.\n")
+    assert httperror.status_of(error) == status
+    assert error.status == status
+    assert "The explanation." in str(error)
+
+
+def test_unforeseen_statuses_keep_the_old_prefix():
+    error = httperror.from_status(418, "teapot")
+    assert isinstance(error, exception.UnexpectedStatus)
+    assert str(error).startswith("Unknown error occurred!")
+
+
+def test_explanations_are_never_nested():
+    inner = httperror.render(exception.Invalid("bad disk format"), {})[2].decode()
+    outer = httperror.render(httperror.from_status(400, inner), {})[2].decode()
+    assert outer == inner
+
+
+@pytest.mark.parametrize("status", [413, 503])
+def test_retry_after(status):
+    error = {413: exception.StorageFull(), 503: exception.BackendUnavailable()}[status]
+    headers = dict(httperror.render(error, {})[1])
+    assert ("Retry-After" in headers) is (status == 503)
+
+
+def test_a_store_uri_never_shows_in_an_error():
+    error = exception.BadStoreUri("swift://user:canary@host/c/o", "no container")
+    assert "canary" not in str(error) + repr(error)
