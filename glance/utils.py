@@ -1,0 +1,5 @@
+"""Old place of the header helpers, kept importable; new code uses `glance.common.imagemeta`."""
+
+from glance.common.imagemeta import client_headers, client_meta, image_headers
+
+__all__ = ["client_headers", "client_meta", "image_headers"]

@@ -1,0 +1,27 @@
+"""Run the tests through tox, which is fetched into .tox/.tool first: `python3 tests/run.py`.
+
+Arguments go to tox. Needs only Python with pip, of any version; tox itself looks for Python 3.11.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOL = ROOT / ".tox" / ".tool"
+
+
+def main() -> int:
+    if not (TOOL / "bin" / "tox").exists():
+        fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(TOOL)]
+        if subprocess.run([*fetch, "tox>=4.20,<5"]).returncode:
+            print("ERROR: pip could not fetch tox (message above).", file=sys.stderr)
+            return 1
+    os.chdir(ROOT)
+    environ = {**os.environ, "PYTHONPATH": str(TOOL)}
+    return subprocess.run([sys.executable, "-m", "tox", *sys.argv[1:]], env=environ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
