@@ -1,0 +1,1 @@
+"""The registry's database: the only place of glance that knows SQL."""

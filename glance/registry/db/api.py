@@ -1,0 +1,325 @@
+"""Reading and changing image records: each function is one transaction and returns plain dicts.
+
+Called by the registry application and by maintenance programs. The first arguments are always the
+`Database` and the caller's context, which decides what the caller may see and change. Lists live
+in `pages`, members in `sharing`; their functions are here too, as `db.api` is what others import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection
+
+from glance.common import exception
+from glance.common import imagemeta
+from glance.registry import context as registry_context
+from glance.registry.db import engine
+from glance.registry.db import models
+from glance.registry.db import rows
+from glance.registry.db import rules
+from glance.registry.db.pages import image_list
+from glance.registry.db.rules import visible_to
+from glance.registry.db.sharing import member_add
+from glance.registry.db.sharing import member_check
+from glance.registry.db.sharing import member_delete
+from glance.registry.db.sharing import member_images
+from glance.registry.db.sharing import member_list
+from glance.registry.db.sharing import member_replace
+
+__all__ = [
+    "image_create",
+    "image_delete",
+    "image_get",
+    "image_list",
+    "image_update",
+    "member_add",
+    "member_check",
+    "member_delete",
+    "member_images",
+    "member_list",
+    "member_replace",
+    "visible_to",
+]
+
+images, properties, members = models.images, models.image_properties, models.image_members
+Context = registry_context.RequestContext
+
+#: What a new record holds where the caller gives nothing.
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(rows.COLUMNS),
+    "is_public": False,
+    "protected": False,
+    "min_disk": 0,
+    "min_ram": 0,
+    "deleted": False,
+}
+_CHANGEABLE = sorted(imagemeta.WRITABLE_KEYS - {"id"})
+_ID_ATTEMPTS = 5
+
+_UPDATE = (
+    images.update()
+    .where(images.c.id == sa.bindparam("row_id"))
+    .where(images.c.status == sa.bindparam("row_status"))
+    .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
+)
+_UPDATE_LIVE = _UPDATE.where(rules.live(images))
+_DELETE = (
+    images.update()
+    .where(images.c.id == sa.bindparam("row_id"))
+    .where(rules.live(images))
+    .values(
+        status=sa.bindparam("new_status"),
+        deleted=True,
+        deleted_at=sa.bindparam("now"),
+        updated_at=sa.bindparam("now"),
+    )
+)
+_ALL_PROPERTIES = sa.select(
+    properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
+).where(properties.c.image_id == sa.bindparam("image"))
+_SET_PROPERTY = (
+    properties.update()
+    .where(properties.c.id == sa.bindparam("row_id"))
+    .values(
+        name=sa.bindparam("new_name"),
+        value=sa.bindparam("new_value"),
+        deleted=False,
+        deleted_at=None,
+        updated_at=sa.bindparam("now"),
+    )
+)
+_PURGE_PROPERTY = (
+    properties.update()
+    .where(properties.c.id == sa.bindparam("row_id"))
+    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+)
+_DELETE_CHILDREN = [
+    table.update()
+    .where(table.c.image_id == sa.bindparam("row_id"))
+    .where(rules.live(table))
+    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+    for table in (properties, members)
+]
+
+
+def image_get(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
+    """Return the image record; ImageNotFound if there is none that the caller can see."""
+    with db.read() as conn:
+        return rows.load(conn, context, image_id)
+
+
+def image_create(
+    db: engine.Database,
+    context: Context,
+    values: Mapping[str, Any],
+    *,
+    property_quota: int = 0,
+) -> dict[str, Any]:
+    """Insert an image with its properties and return the record.
+
+    `values` are typed (`imagemeta.coerce`). Raises Invalid for a record that breaks the rules,
+    Duplicate for an id that is or was in use, QuotaExceeded for more properties than
+    `property_quota` (none if not positive).
+    """
+    record = imagemeta.validate({**_DEFAULTS, **values})
+    record["created_at"] = record["updated_at"] = rows.utcnow()
+    wanted = dict(record.pop("properties", None) or {})
+    _check_quota(len(wanted), 0, property_quota)
+    asked_id = record.pop("id")
+    if asked_id is not None:
+        record["id"] = asked_id
+
+    def work(conn: Connection) -> int:
+        image_id: int = conn.execute(images.insert(), record).inserted_primary_key[0]
+        _insert_properties(conn, image_id, wanted, record["created_at"])
+        return image_id
+
+    for _ in range(_ID_ATTEMPTS):
+        try:
+            image_id = db.transaction(work)
+            return {**record, "id": image_id, "properties": wanted}
+        except exc.IntegrityError as err:
+            if asked_id is not None:
+                raise exception.Duplicate(f"Image with ID {asked_id} already exists") from err
+            if db.dialect != "postgresql":
+                raise
+            _step_over_taken_ids(db)
+    raise exception.ServiceUnavailable("No free image id was found; try again")
+
+
+def _step_over_taken_ids(db: engine.Database) -> None:
+    """Move PostgreSQL's id sequence behind the run of ids that callers proposed.
+
+    A proposed id does not move the sequence, so that one huge id cannot use it up; the price is
+    that the sequence meets taken ids later. SQLite and MySQL count from the highest id instead.
+    """
+    db.transaction(
+        lambda conn: conn.execute(
+            sa.text(
+                "SELECT setval(pg_get_serial_sequence('images', 'id'), min(taken.id))"
+                " FROM images AS taken"
+                " WHERE taken.id >= (SELECT last_value FROM images_id_seq)"
+                " AND NOT EXISTS (SELECT 1 FROM images AS next WHERE next.id = taken.id + 1)"
+                " HAVING min(taken.id) IS NOT NULL"
+            )
+        )
+    )
+
+
+def image_update(
+    db: engine.Database,
+    context: Context,
+    image_id: int,
+    values: Mapping[str, Any],
+    *,
+    purge_props: bool = False,
+    from_state: str | None = None,
+    property_quota: int = 0,
+) -> dict[str, Any]:
+    """Change an image and its properties at once and return the new record.
+
+    `values` are typed and partial; properties are added or replaced, and with `purge_props` those
+    not named are removed. `from_state` makes it a compare-and-set on the status.
+
+    Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
+    status is not `from_state` or may not become the new one, Invalid if the merged record breaks
+    the rules, QuotaExceeded when the image would get more properties than `property_quota`.
+    """
+
+    def work(conn: Connection) -> dict[str, Any]:
+        image = _lock_mutable(conn, context, image_id)
+        old_status = image["status"]
+        if from_state is not None and old_status != from_state:
+            raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
+        changes = {name: value for name, value in values.items() if name != "properties"}
+        if changes.pop("id", None) not in (None, image_id):
+            raise exception.Invalid("The id of an image cannot be changed")
+        record = imagemeta.validate({**image, **changes})
+        imagemeta.check_transition(old_status, record["status"])
+        now = record["updated_at"] = rows.utcnow()
+        params = {f"new_{name}": record[name] for name in (*_CHANGEABLE, "updated_at")}
+        params.update(row_id=image_id, row_status=old_status)
+        statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
+        if conn.execute(statement, params).rowcount != 1:
+            raise exception.Conflict(f"Image {image_id} was changed by another request")
+        record["properties"] = _change_properties(
+            conn, image_id, values.get("properties") or {}, purge_props, property_quota, now
+        )
+        return record
+
+    return db.transaction(work)
+
+
+def image_delete(
+    db: engine.Database, context: Context, image_id: int, status: str | None = None
+) -> dict[str, Any]:
+    """Soft-delete an image with its properties and members; return the record as it now is.
+
+    `status` becomes the image's status; None keeps `deleted` or `pending_delete` and turns every
+    other into `deleted`. The returned record still shows the properties the image had. Raises
+    ImageNotFound if the caller cannot see or may not change it, ImageProtected if it is protected.
+    """
+
+    def work(conn: Connection) -> dict[str, Any]:
+        image = _lock_mutable(conn, context, image_id)
+        if image["protected"]:
+            raise exception.ImageProtected(
+                f"Image {image_id} is protected: set protected to false before deleting it"
+            )
+        rows.add_properties(conn, [image])
+        new_status = status
+        if new_status is None:
+            kept = image["status"] in ("deleted", "pending_delete")
+            new_status = image["status"] if kept else "deleted"
+        now = rows.utcnow()
+        params = {"row_id": image_id, "now": now}
+        if conn.execute(_DELETE, {**params, "new_status": new_status}).rowcount != 1:
+            raise exception.ImageNotFound(image_id)
+        for statement in _DELETE_CHILDREN:
+            conn.execute(statement, params)
+        image.update(status=new_status, deleted=True, deleted_at=now, updated_at=now)
+        return image
+
+    return db.transaction(work)
+
+
+def _lock_mutable(conn: Connection, context: Context, image_id: int) -> dict[str, Any]:
+    image = rows.lock(conn, context, image_id)
+    if not context.is_image_mutable(image):
+        # SECURITY: what the caller may not change looks absent, even when it can be read.
+        raise exception.ImageNotFound(image_id)
+    return image
+
+
+def _change_properties(
+    conn: Connection,
+    image_id: int,
+    wanted: Mapping[str, str | None],
+    purge: bool,
+    quota: int,
+    now: Any,
+) -> dict[str, str | None]:
+    """Bring the stored properties to `wanted` and return all live ones.
+
+    A row that was soft-deleted is revived, for (image, name) is unique over deleted rows too.
+    Stored names of old databases may hold capitals; they are the same names.
+    """
+    stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
+    by_name = {row.name.lower(): row for row in stored}
+    by_name.update((row.name, row) for row in stored if row.name == row.name.lower())
+    result = {name: row.value for name, row in by_name.items() if not row.deleted}
+    before = len(result)
+    new, changed, purged = {}, [], []
+    for name, value in wanted.items():
+        row = by_name.get(name)
+        if row is None:
+            new[name] = value
+        elif row.deleted or row.value != value or row.name != name:
+            changed.append({"row_id": row.id, "new_name": name, "new_value": value, "now": now})
+    if purge:
+        result = {}
+        purged = [
+            {"row_id": row.id, "now": now}
+            for row in stored
+            if not row.deleted and row.name.lower() not in wanted
+        ]
+    result.update(wanted)
+    _check_quota(len(result), before, quota)
+    _insert_properties(conn, image_id, new, now)
+    if changed:
+        conn.execute(_SET_PROPERTY, changed)
+    if purged:
+        conn.execute(_PURGE_PROPERTY, purged)
+    return result
+
+
+def _insert_properties(
+    conn: Connection, image_id: int, wanted: Mapping[str, str | None], now: Any
+) -> None:
+    if wanted:
+        conn.execute(
+            properties.insert(),
+            [
+                {
+                    "image_id": image_id,
+                    "name": name,
+                    "value": value,
+                    "created_at": now,
+                    "updated_at": now,
+                    "deleted": False,
+                }
+                for name, value in wanted.items()
+            ],
+        )
+
+
+def _check_quota(count: int, before: int, quota: int) -> None:
+    """Refuse growth beyond the quota; what an image already has may stay."""
+    if 0 < quota < count and count > before:
+        raise exception.QuotaExceeded(
+            f"The image would have {count} properties; at most {quota} are allowed"
+        )

@@ -1,0 +1,274 @@
+"""The connection to the registry's database: opened lazily, once in each process.
+
+A `Database` is an object of the application, not of the module: two applications in one process
+can use two databases. It hands out connections for three purposes (one statement, a snapshot of
+several, a write) and hides what SQLite, PostgreSQL and MySQL need for each. Statements live in
+`glance.registry.db.api`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy import exc
+from sqlalchemy import pool
+
+from glance.common import config
+from glance.common import exception
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+config.options(
+    "registry database",
+    config.Option(
+        "sql_connection",
+        help="Where the registry keeps its records, as a SQLAlchemy URL such as "
+        "sqlite:////var/lib/glance/glance.sqlite. Four slashes begin an absolute path; a relative "
+        "one depends on the directory the daemon is started in.",
+    ),
+    config.Option(
+        "sql_idle_timeout",
+        config.integer,
+        3600,
+        unit="seconds",
+        minimum=0,
+        aliases=("sql_timeout",),
+        help="Age at which a pooled connection is replaced; keep it below the time after which "
+        "the database server drops idle connections.",
+    ),
+    config.Option(
+        "sql_max_retries",
+        config.integer,
+        10,
+        minimum=0,
+        help="How often a starting daemon tries again to reach the database.",
+    ),
+    config.Option(
+        "sql_retry_interval",
+        config.real,
+        1.0,
+        unit="seconds",
+        minimum=0,
+        help="Pause between two tries of a starting daemon to reach the database.",
+    ),
+)
+
+#: How long SQLite itself waits for a lock, in milliseconds.
+# NOTE: it waits inside C and so holds up every request of the worker; longer waits are done by
+# `Database.transaction`, which sleeps in a way that lets other requests run.
+BUSY_TIMEOUT = 1000
+#: How long `Database.transaction` goes on trying against locks and deadlocks, in seconds.
+RETRY_FOR = 25.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+
+# SQLSTATE of PostgreSQL (serialization failure, deadlock, lock not available), errno of MySQL.
+_PG_RETRY = frozenset({"40001", "40P01", "55P03"})
+_MYSQL_RETRY = frozenset({1205, 1213})
+
+
+class Database:
+    """One database, usable from any process that inherits the object.
+
+    Connections are opened at first use and never shared with a parent process. Errors of the
+    connection become ServiceUnavailable; `IntegrityError` passes, because only the statement's
+    author knows what it means.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        idle_timeout: int = 3600,
+        debug: bool = False,
+        retry_for: float = RETRY_FOR,
+    ):
+        self.url = url
+        self.idle_timeout = idle_timeout
+        self.debug = debug
+        self.retry_for = retry_for
+        try:
+            parsed = sa.engine.make_url(url)
+        except (exc.ArgumentError, ValueError) as err:
+            raise exception.ConfigError("option sql_connection is not a SQLAlchemy URL") from err
+        self.dialect: str = parsed.get_backend_name()
+        if self.dialect == "sqlite" and parsed.database in (None, "", ":memory:"):
+            raise exception.ConfigError(
+                "option sql_connection must name a file: a database in memory would be lost with "
+                "its connection"
+            )
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._engine: sa.engine.Engine | None = None
+        self._views: dict[str, sa.engine.Engine] = {}
+
+    def __repr__(self) -> str:
+        return f"<Database {config.mask_url(self.url)}>"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.engine.Connection]:
+        """Yield a connection for one statement that changes nothing."""
+        with self._translated(), self._view("read").connect() as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.engine.Connection]:
+        """Yield a connection whose statements all see one state of the database."""
+        with self._translated(), self._view("snapshot").connect() as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.engine.Connection]:
+        """Yield a connection in a transaction: committed at the end, rolled back on an error.
+
+        Does not try again when the database is locked; `transaction` does.
+        """
+        with self._translated(), self._view("write").begin() as conn:
+            yield conn
+
+    def transaction(self, work: Callable[[sa.engine.Connection], T]) -> T:
+        """Run `work(connection)` in a transaction and return what it returns.
+
+        `work` runs again from the start after a deadlock or a lock that was not released in time,
+        so it must have no effect outside the database. ServiceUnavailable after `retry_for`.
+        """
+        deadline = time.monotonic() + self.retry_for
+        pause = _FIRST_PAUSE
+        with self._translated():
+            while True:
+                try:
+                    with self._view("write").begin() as conn:
+                        return work(conn)
+                except exc.DBAPIError as err:
+                    if not is_contention(err) or time.monotonic() >= deadline:
+                        raise
+                    LOG.info("The database is busy; trying the transaction again")
+                time.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def dispose(self) -> None:
+        """Close all idle connections; the object stays usable."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+
+    def _view(self, name: str) -> sa.engine.Engine:
+        if self._pid != os.getpid():
+            self._open()
+        return self._views[name]
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            # NOTE: an engine inherited over a fork is dropped without closing its sockets, which
+            # belong to the parent.
+            engine = create(self.url, idle_timeout=self.idle_timeout, debug=self.debug)
+            modes: dict[str, dict[str, Any]] = {"read": {}, "snapshot": {}, "write": {}}
+            if self.dialect == "sqlite":
+                modes["snapshot"] = {"sqlite_begin": "BEGIN"}
+                modes["write"] = {"sqlite_begin": "BEGIN IMMEDIATE"}
+            elif self.dialect == "postgresql":
+                # PERF: autocommit saves the round trips of BEGIN and ROLLBACK around one SELECT.
+                modes["read"] = {"isolation_level": "AUTOCOMMIT"}
+                modes["snapshot"] = {"isolation_level": "REPEATABLE READ"}
+            self._views = {name: engine.execution_options(**opts) for name, opts in modes.items()}
+            self._engine = engine
+            self._pid = os.getpid()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn trouble with the connection into ServiceUnavailable; the cause is chained."""
+        try:
+            yield
+        except exc.TimeoutError as err:
+            raise exception.ServiceUnavailable("The database is busy; try again later") from err
+        except exc.DBAPIError as err:
+            if is_contention(err):
+                raise exception.ServiceUnavailable(
+                    "The database is busy; try again later"
+                ) from err
+            if err.connection_invalidated or isinstance(
+                err, exc.OperationalError | exc.InterfaceError
+            ):
+                # SECURITY: the driver's text may name hosts, paths and accounts.
+                LOG.error("The database cannot be used: %s", err.orig)
+                raise exception.ServiceUnavailable(
+                    "The registry's database cannot be reached at the moment"
+                ) from err
+            raise
+
+
+def from_conf(conf: config.Conf) -> Database:
+    """Return the `Database` of a program's configuration; ConfigError when none is named."""
+    if not conf.sql_connection:
+        raise exception.ConfigError(
+            f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
+            "sqlite:////var/lib/glance/glance.sqlite"
+        )
+    return Database(conf.sql_connection, idle_timeout=conf.sql_idle_timeout)
+
+
+def create(
+    url: str,
+    *,
+    idle_timeout: int = 3600,
+    debug: bool = False,
+    foreign_keys: bool = True,
+    busy_timeout: int = BUSY_TIMEOUT,
+) -> sa.engine.Engine:
+    """Return a SQLAlchemy engine with a pool, set up for the database behind `url`.
+
+    `foreign_keys=False` is for schema changes, which on SQLite replace tables that others refer
+    to; `busy_timeout` is in milliseconds and for SQLite too. On SQLite a transaction begins with the statement in execution option `sqlite_begin`, and
+    without one there is none.
+    """
+    parsed = sa.engine.make_url(url)
+    # SECURITY: bound values (locations with credentials) stay out of logs and error texts.
+    settings: dict[str, Any] = {"future": True, "hide_parameters": True, "echo": debug}
+    if parsed.get_backend_name() != "sqlite":
+        settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
+        return sa.create_engine(parsed, **settings)
+    settings.update(poolclass=pool.QueuePool, connect_args={"check_same_thread": False})
+    engine = sa.create_engine(parsed, **settings)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: Any) -> None:
+        # The driver must not begin transactions by itself: `begin` below does.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
+        # Readers and the one writer do not hinder each other. Refused while another process opens
+        # the file for the first time; the setting is kept in the file, so a later connection will
+        # find or make it.
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.engine.Connection) -> None:
+        statement = connection.get_execution_options().get("sqlite_begin")
+        if statement:
+            connection.exec_driver_sql(statement)
+
+    return engine
+
+
+def is_contention(err: exc.DBAPIError) -> bool:
+    """Tell whether an error means "another transaction was in the way, try again"."""
+    cause = err.orig
+    if isinstance(cause, sqlite3.OperationalError):
+        return "locked" in str(cause) or "busy" in str(cause)
+    if getattr(cause, "pgcode", None) in _PG_RETRY:
+        return True
+    args = getattr(cause, "args", ())
+    return bool(args) and args[0] in _MYSQL_RETRY

@@ -1,0 +1,143 @@
+"""How a step changes tables, on SQLite, PostgreSQL and MySQL alike.
+
+SQLite changes a table by building it anew: the new table is filled and takes the old one's name
+after the old one is gone, in that order, so that the foreign keys of other tables go on pointing
+at the name. Every function works on a connection in a transaction, which MySQL alone does not
+honour for these statements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateTable
+
+from glance.common import exception
+from glance.registry.db.migrate_repo import schema
+
+
+@contextlib.contextmanager
+def begin(migrate_engine: Any) -> Iterator[Connection]:
+    """Yield the connection of a step.
+
+    glance's own runner passes the connection of its one transaction; the `migrate` tool passes an
+    engine, and then the step is a transaction of its own.
+    """
+    if isinstance(migrate_engine, Connection):
+        yield migrate_engine
+    else:
+        with migrate_engine.begin() as conn:
+            yield conn
+
+
+def create_table(conn: Connection, table: sa.Table, version: int) -> None:
+    """Create a table with its indexes.
+
+    One that exists with the same columns is taken over: a Diablo registry makes missing tables
+    when it starts, whatever version the database has.
+    """
+    existing = sa.inspect(conn)
+    if existing.has_table(table.name):
+        found = {column["name"] for column in existing.get_columns(table.name)}
+        if found != set(table.columns.keys()):
+            raise exception.DatabaseMigrationError(
+                f"table {table.name} exists already with other columns than version {version} has"
+            )
+    else:
+        conn.execute(CreateTable(table))
+    set_indexes(conn, table, version)
+
+
+def drop_table(conn: Connection, name: str) -> None:
+    conn.execute(sa.text(f"DROP TABLE {name}"))
+
+
+def add_columns(conn: Connection, table: sa.Table, *names: str) -> None:
+    """Add columns, given by the table's new definition."""
+    for name in names:
+        ddl = CreateColumn(table.c[name]).compile(dialect=conn.dialect)
+        conn.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {ddl}"))
+
+
+def drop_columns(conn: Connection, table: sa.Table, version: int, *names: str) -> None:
+    """Drop columns; `table` is the definition without them."""
+    if conn.dialect.name == "sqlite":
+        rebuild(conn, table, version)
+        return
+    for name in names:
+        conn.execute(sa.text(f"ALTER TABLE {table.name} DROP COLUMN {name}"))
+
+
+def rebuild(
+    conn: Connection,
+    table: sa.Table,
+    version: int,
+    sources: Mapping[str, str] | None = None,
+) -> None:
+    """Replace a table of SQLite by one with the definition `table`, keeping the rows.
+
+    `sources` gives SQL expressions for columns that are not simply copied.
+    """
+    quote = conn.dialect.identifier_preparer.quote
+    fresh = table.to_metadata(table.metadata, name=f"{table.name}_new")
+    _drop_indexes(conn, table.name)
+    conn.execute(CreateTable(fresh))
+    names = list(table.columns.keys())
+    values = [(sources or {}).get(name, quote(name)) for name in names]
+    conn.execute(
+        sa.text(
+            f"INSERT INTO {fresh.name} ({', '.join(map(quote, names))})"
+            f" SELECT {', '.join(values)} FROM {table.name} ORDER BY id"
+        )
+    )
+    drop_table(conn, table.name)
+    conn.execute(sa.text(f"ALTER TABLE {fresh.name} RENAME TO {table.name}"))
+    set_indexes(conn, table, version)
+
+
+def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
+    """Give a table exactly the indexes of a version.
+
+    Others of glance's (their names begin with `ix_`) are dropped; an operator's own stay.
+    """
+    wanted = schema.indexes(table.name, version)
+    found = _own_indexes(conn, table.name)
+    for name, columns in wanted.items():
+        if found.get(name) != columns:
+            if name in found:
+                _drop_index(conn, table.name, name)
+            sa.Index(name, *(table.c[column] for column in columns)).create(conn)
+    # NOTE: after the new ones exist; MySQL refuses to drop the last index of a foreign key.
+    for name in found.keys() - wanted.keys():
+        _drop_index(conn, table.name, name)
+
+
+def longest(conn: Connection, table: str, column: str, condition: str = "1 = 1") -> int:
+    """Return the length of the longest text in a column, in characters."""
+    function = "char_length" if conn.dialect.name in ("mysql", "postgresql") else "length"
+    statement = f"SELECT max({function}({column})) FROM {table} WHERE {condition}"
+    return conn.execute(sa.text(statement)).scalar() or 0
+
+
+def _own_indexes(conn: Connection, table: str) -> dict[str, tuple[str, ...] | None]:
+    """Return glance's indexes with their columns; None for one that is unique."""
+    return {
+        index["name"]: None if index["unique"] else tuple(index["column_names"])
+        for index in sa.inspect(conn).get_indexes(table)
+        if str(index["name"]).startswith("ix_") and not index.get("duplicates_constraint")
+    }
+
+
+def _drop_indexes(conn: Connection, table: str) -> None:
+    for name in _own_indexes(conn, table):
+        _drop_index(conn, table, name)
+
+
+def _drop_index(conn: Connection, table: str, name: str) -> None:
+    where = f" ON {table}" if conn.dialect.name == "mysql" else ""
+    conn.execute(sa.text(f"DROP INDEX {name}{where}"))

@@ -1,0 +1,151 @@
+"""The tables as they are at each version of the schema.
+
+Steps build and rebuild tables from here, so that a version looks the same however a database came
+to it. Versions 1 to 9 are those of the Diablo release. `glance.registry.db.models` is the target.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+#: The last version that Diablo has.
+DIABLO = 9
+
+Indexes = dict[str, tuple[str, ...]]
+
+
+def images(version: int) -> sa.Table:
+    """Return the table `images` of a version."""
+    integer = sa.BigInteger if version >= 5 else sa.Integer
+    columns = [
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.String(255)),
+        sa.Column("size", integer),
+        sa.Column("status", sa.String(30), nullable=False),
+        _flag("is_public", version),
+        sa.Column("location", sa.Text),
+        *_bookkeeping(version),
+    ]
+    if version < 3:
+        columns.append(sa.Column("type", sa.String(30)))
+    else:
+        columns.append(sa.Column("disk_format", sa.String(20)))
+        columns.append(sa.Column("container_format", sa.String(20)))
+    if version >= 4:
+        columns.append(sa.Column("checksum", sa.String(32)))
+    if version >= 7:
+        columns.append(sa.Column("owner", sa.String(255)))
+    if version >= 9:
+        columns.append(_count("min_disk", version))
+        columns.append(_count("min_ram", version))
+    if version >= 12:
+        columns.append(_flag("protected", version, default=True))
+    return _table("images", columns)
+
+
+def image_properties(version: int) -> sa.Table:
+    """Return the table `image_properties` of a version (2 or later)."""
+    key = "name" if version >= 6 else "key"
+    return _table(
+        "image_properties",
+        [
+            sa.Column("id", sa.Integer, primary_key=True),
+            _image_id(),
+            sa.Column(key, sa.String(255), nullable=False),
+            sa.Column("value", sa.Text),
+            *_bookkeeping(version),
+            sa.UniqueConstraint("image_id", key),
+        ],
+    )
+
+
+def image_members(version: int) -> sa.Table:
+    """Return the table `image_members` of a version (8 or later)."""
+    return _table(
+        "image_members",
+        [
+            sa.Column("id", sa.Integer, primary_key=True),
+            _image_id(),
+            sa.Column("member", sa.String(255), nullable=False),
+            _flag("can_share", version),
+            *_bookkeeping(version),
+            sa.UniqueConstraint("image_id", "member"),
+        ],
+    )
+
+
+def tables(version: int) -> dict[str, sa.Table]:
+    """Return all tables of a version by name."""
+    found = [images(version)] if version >= 1 else []
+    if version >= 2:
+        found.append(image_properties(version))
+    if version >= 8:
+        found.append(image_members(version))
+    return {table.name: table for table in found}
+
+
+def indexes(table: str, version: int) -> Indexes:
+    """Return the indexes (name to columns) of a table at a version, without the unique ones."""
+    if table == "images":
+        names = ["is_public", "deleted"]
+        if version >= 13:
+            names += ["owner", "created_at", "updated_at", "status"]
+        return {f"ix_images_{name}": (name,) for name in names}
+    if table == "image_properties":
+        found: Indexes = _single(table, "image_id", "deleted")
+        if version < 13:
+            key = "name" if version >= 6 else "key"
+            found[f"ix_image_properties_image_id_{key}"] = ("image_id", key)
+        return found
+    found = _single(table, "image_id", "deleted")
+    if version >= 13:
+        found.update(_single(table, "member"))
+    else:
+        found["ix_image_members_image_id_member"] = ("image_id", "member")
+    return found
+
+
+def _single(table: str, *columns: str) -> Indexes:
+    return {f"ix_{table}_{column}": (column,) for column in columns}
+
+
+def _table(name: str, parts: list[sa.schema.SchemaItem]) -> sa.Table:
+    metadata = sa.MetaData()
+    if name != "images":
+        # The other end of the foreign key, for the types to be known.
+        sa.Table("images", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    return sa.Table(name, metadata, *parts, mysql_engine="InnoDB")
+
+
+def _image_id() -> sa.Column:
+    return sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False)
+
+
+def _bookkeeping(version: int) -> list[sa.Column]:
+    return [
+        sa.Column("created_at", timestamp(), nullable=False),
+        sa.Column("updated_at", timestamp()),
+        sa.Column("deleted_at", timestamp()),
+        _flag("deleted", version),
+    ]
+
+
+def timestamp() -> sa.types.TypeEngine:
+    """Return the type of a UTC time with microseconds."""
+    return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+
+
+def _flag(name: str, version: int, default: bool = False) -> sa.Column:
+    return sa.Column(
+        name,
+        sa.Boolean(create_constraint=True),
+        nullable=False,
+        server_default=sa.false() if default or version >= 13 else None,
+    )
+
+
+def _count(name: str, version: int) -> sa.Column:
+    if version < 11:
+        return sa.Column(name, sa.Integer)
+    return sa.Column(name, sa.Integer, nullable=False, server_default="0")

@@ -1,0 +1,18 @@
+"""Create the table of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance.registry.db.migrate_repo import operations
+from glance.registry.db.migrate_repo import schema
+
+
+def upgrade(migrate_engine: Any) -> None:
+    with operations.begin(migrate_engine) as conn:
+        operations.create_table(conn, schema.images(1), 1)
+
+
+def downgrade(migrate_engine: Any) -> None:
+    with operations.begin(migrate_engine) as conn:
+        operations.drop_table(conn, "images")

@@ -1,0 +1,18 @@
+"""Create the table of image properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance.registry.db.migrate_repo import operations
+from glance.registry.db.migrate_repo import schema
+
+
+def upgrade(migrate_engine: Any) -> None:
+    with operations.begin(migrate_engine) as conn:
+        operations.create_table(conn, schema.image_properties(2), 2)
+
+
+def downgrade(migrate_engine: Any) -> None:
+    with operations.begin(migrate_engine) as conn:
+        operations.drop_table(conn, "image_properties")

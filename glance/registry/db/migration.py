@@ -1,0 +1,308 @@
+"""The schema's version: reading it, changing it, and what a starting daemon does about it.
+
+Called by `glance-manage` and by the registry's application factory. The steps are a repository of
+sqlalchemy-migrate in `migrate_repo`; they are run here, all in one transaction under a lock, so
+that a failing upgrade leaves the database as it was and processes that start at once do not
+meddle with each other. (MySQL ends a transaction at each change of a table: there the lock holds,
+and a failing upgrade stays at the last complete step.)
+
+Every failure is a DatabaseMigrationError with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection
+
+from glance.common import config
+from glance.common import exception
+from glance.registry.db import engine
+from glance.registry.db import models
+from glance.registry.db.migrate_repo import schema
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "registry database",
+    config.Option(
+        "db_auto_create",
+        config.boolean,
+        None,
+        help="Whether a starting registry creates its tables in an empty database. Unset: yes on "
+        "SQLite, no elsewhere; run glance-manage db_sync instead.",
+    ),
+)
+
+REPOSITORY = os.path.join(os.path.dirname(__file__), "migrate_repo")
+REPOSITORY_ID = "Glance Migrations"
+VERSION_TABLE = "migrate_version"
+#: Key of PostgreSQL's advisory lock and, as text, of MySQL's named one: any fixed number.
+_LOCK = 0x676C616E
+_LOCK_SECONDS = 600
+
+_versions = sa.Table(
+    VERSION_TABLE,
+    sa.MetaData(),
+    sa.Column("repository_id", sa.String(250), primary_key=True),
+    sa.Column("repository_path", sa.Text),
+    sa.Column("version", sa.Integer),
+)
+
+
+def db_version(url: str) -> int:
+    """Return the schema's version; DatabaseMigrationError if the database has none."""
+    with _connected(url) as conn:
+        return _controlled_version(conn, url)
+
+
+def version_control(url: str, version: int | str | None = None) -> None:
+    """Enter a version (0 unless given) into the version table, which is made if need be."""
+    wanted = _valid(version, default=0)
+    with _connected(url, write=True) as conn:
+        if _version(conn) is not None:
+            raise exception.DatabaseMigrationError(
+                f"database '{config.mask_url(url)}' is already under migration control"
+            )
+        _stamp(conn, wanted)
+
+
+def upgrade(url: str, version: int | str | None = None) -> None:
+    """Upgrade to a version, the latest unless given."""
+    wanted = _valid(version, default=models.SCHEMA_VERSION)
+    with _connected(url, write=True) as conn:
+        _upgrade(conn, _controlled_version(conn, url), wanted)
+
+
+def downgrade(url: str, version: int | str) -> None:
+    """Downgrade to a version. Refused where values would be cut off."""
+    wanted = _valid(version, default=None)
+    with _connected(url, write=True) as conn:
+        current = _controlled_version(conn, url)
+        if wanted > current:
+            raise exception.DatabaseMigrationError(
+                f"the database is at version {current}, below {wanted}: use upgrade"
+            )
+        _walk(conn, current, wanted)
+
+
+def db_sync(url: str, version: int | str | None = None) -> None:
+    """Put the database under control if it is not, then upgrade it.
+
+    Tables that were made outside of control are recognised when they are those of a Diablo
+    registry (version 9) or of this release; others are refused.
+    """
+    wanted = _valid(version, default=models.SCHEMA_VERSION)
+    with _connected(url, write=True) as conn:
+        current = _version(conn)
+        if not current:
+            adopted = _recognise(conn)
+            if current is None or adopted:
+                _stamp(conn, adopted)
+            current = adopted
+        _upgrade(conn, current, wanted)
+
+
+def prepare(conf: config.Conf, db: engine.Database) -> None:
+    """Make sure, at the start of a daemon, that the schema is the one it works with.
+
+    Creates the tables in an empty database if `db_auto_create` allows; anything else than the
+    right version is refused with advice. Waits for a database that cannot be reached yet.
+    """
+    found = _wait_for(conf, db)
+    if found == models.SCHEMA_VERSION:
+        return
+    if found is not None:
+        advice = (
+            "run glance-manage db_sync to upgrade it (make a copy first)"
+            if found < models.SCHEMA_VERSION
+            else "use the release of glance that upgraded it"
+        )
+        raise exception.DatabaseMigrationError(
+            f"the registry's database has schema version {found}, this release works with "
+            f"version {models.SCHEMA_VERSION}: {advice}"
+        )
+    with _connected(db.url, write=True) as conn:
+        # NOTE: looked at again under the lock; another worker may have been first.
+        if _version(conn) == models.SCHEMA_VERSION:
+            return
+        if sa.inspect(conn).get_table_names():
+            raise exception.DatabaseMigrationError(
+                "the registry's database has tables but no schema version: run glance-manage "
+                "db_sync, which recognises the tables of a Diablo registry (make a copy first)"
+            )
+        allowed = conf.db_auto_create
+        if not (db.dialect == "sqlite" if allowed is None else allowed):
+            raise exception.DatabaseMigrationError(
+                "the registry's database is empty: run glance-manage db_sync, or set "
+                "db_auto_create = True"
+            )
+        _stamp(conn, 0)
+        _upgrade(conn, 0, models.SCHEMA_VERSION)
+    LOG.info("Created the registry's tables at schema version %d", models.SCHEMA_VERSION)
+
+
+def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
+    """Return the version that `db` has now, or None; tries again while it is unreachable."""
+    for left in range(conf.sql_max_retries, -1, -1):
+        try:
+            with db.read() as conn:
+                return _version(conn)
+        except exception.ServiceUnavailable:
+            if not left:
+                raise
+            LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
+            time.sleep(conf.sql_retry_interval)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+# -- the version table ---------------------------------------------------------------------------
+
+
+def _version(conn: Connection) -> int | None:
+    """Return the version on record, None if there is none."""
+    if not sa.inspect(conn).has_table(VERSION_TABLE):
+        return None
+    statement = sa.select(_versions.c.version).where(_versions.c.repository_id == REPOSITORY_ID)
+    found = conn.execute(statement).scalar()
+    return None if found is None else int(found)
+
+
+def _controlled_version(conn: Connection, url: str) -> int:
+    version = _version(conn)
+    if version is None:
+        raise exception.DatabaseMigrationError(
+            f"database '{config.mask_url(url)}' is not under migration control"
+        )
+    return version
+
+
+def _stamp(conn: Connection, version: int) -> None:
+    """Write `version` into the version table, made at the first time."""
+    _versions.create(conn, checkfirst=True)
+    mine = _versions.c.repository_id == REPOSITORY_ID
+    if conn.execute(_versions.update().where(mine).values(version=version)).rowcount:
+        return
+    conn.execute(
+        _versions.insert().values(
+            repository_id=REPOSITORY_ID, repository_path=REPOSITORY, version=version
+        )
+    )
+
+
+def _recognise(conn: Connection) -> int:
+    """Return the version that uncontrolled tables have; 0 if there are none of glance's."""
+    inspector = sa.inspect(conn)
+    names = set(inspector.get_table_names()) & set(models.metadata.tables)
+    if not names:
+        return 0
+    found = {name: {col["name"] for col in inspector.get_columns(name)} for name in names}
+    for version in (models.SCHEMA_VERSION, schema.DIABLO):
+        tables = schema.tables(version)
+        if found == {name: set(table.columns.keys()) for name, table in tables.items()}:
+            LOG.info("The tables are those of schema version %d", version)
+            return version
+    raise exception.DatabaseMigrationError(
+        "the database has tables of an unknown schema and no version: enter the version they "
+        "have with glance-manage version_control, then upgrade"
+    )
+
+
+# -- running steps -------------------------------------------------------------------------------
+
+
+def _upgrade(conn: Connection, current: int, wanted: int) -> None:
+    if current > wanted:
+        raise exception.DatabaseMigrationError(
+            f"the database is at version {current}, above {wanted}: use downgrade"
+        )
+    _walk(conn, current, wanted)
+
+
+def _walk(conn: Connection, current: int, wanted: int) -> None:
+    """Run the steps from one version to another, entering each into the version table."""
+    if current == wanted:
+        return
+    if max(current, wanted) > models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database is at version {current}, which this release does not know"
+        )
+    # PERF: imported when there is work: sqlalchemy-migrate takes a third of a second to load.
+    from migrate.versioning import repository
+
+    changes = repository.Repository(REPOSITORY).changeset(conn.dialect.name, current, wanted)
+    for version, change in changes:
+        reached = int(version) + changes.step
+        LOG.info("Changing the schema from version %d to %d", version, reached)
+        change.run(conn, changes.step)
+        _stamp(conn, reached)
+
+
+def _valid(version: int | str | None, default: int | None) -> int:
+    """Return a version given by a caller or a command line as a number that exists."""
+    if version is None or version == "":
+        if default is None:
+            raise exception.DatabaseMigrationError("downgrade requires a version argument")
+        return default
+    text = str(version)
+    if not (text.isascii() and text.isdigit()) or int(text) > models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"there is no schema version '{text}': use a number from 0 to {models.SCHEMA_VERSION}"
+        )
+    return int(text)
+
+
+@contextlib.contextmanager
+def _connected(url: str, write: bool = False) -> Iterator[Connection]:
+    """Yield a connection of its own; with `write`, in a transaction that excludes all others."""
+    try:
+        found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
+    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError, ValueError) as err:
+        raise exception.DatabaseMigrationError(
+            f"'{config.mask_url(url)}' is no database that can be used here"
+        ) from err
+    try:
+        with _translated(url):
+            options: dict[str, Any] = {}
+            if write and found.dialect.name == "sqlite":
+                options["sqlite_begin"] = "BEGIN IMMEDIATE"
+            with found.execution_options(**options).connect() as conn:
+                if not write:
+                    yield conn
+                    return
+                with conn.begin():
+                    _exclude_others(conn)
+                    yield conn
+    finally:
+        found.dispose()
+
+
+def _exclude_others(conn: Connection) -> None:
+    """Wait until no other process changes the schema. (On SQLite the transaction sees to it.)"""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    elif conn.dialect.name == "mysql":
+        # Belongs to the connection, which is closed after the work.
+        conn.execute(
+            sa.text("SELECT GET_LOCK(:key, :seconds)"),
+            {"key": f"glance-{_LOCK}", "seconds": _LOCK_SECONDS},
+        )
+
+
+@contextlib.contextmanager
+def _translated(url: str) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as err:
+        # SECURITY: no SQL and no bound values; the driver's own sentence is for the operator.
+        reason = " ".join(str(err.orig).split())
+        raise exception.DatabaseMigrationError(
+            f"database '{config.mask_url(url)}': {reason}"
+        ) from err

@@ -1,0 +1,84 @@
+"""The tables of the registry: the target schema, at version `SCHEMA_VERSION`.
+
+Queries are built from these definitions. A database gets its tables from the migrations, never
+from here; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+#: The version of `migrate_repo` whose result these tables describe.
+SCHEMA_VERSION = 13
+
+metadata = sa.MetaData()
+
+
+def timestamp() -> sa.types.TypeEngine:
+    """Return the type of a UTC time with microseconds (MySQL drops them unless told)."""
+    return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+
+
+def _flag(name: str, index: bool = False) -> sa.Column:
+    return sa.Column(
+        name,
+        sa.Boolean(create_constraint=True),
+        nullable=False,
+        server_default=sa.false(),
+        index=index,
+    )
+
+
+def _bookkeeping(indexed: bool = False) -> list[sa.Column]:
+    return [
+        sa.Column("created_at", timestamp(), nullable=False, index=indexed),
+        sa.Column("updated_at", timestamp(), index=indexed),
+        sa.Column("deleted_at", timestamp()),
+        _flag("deleted", index=True),
+    ]
+
+
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(255)),
+    sa.Column("disk_format", sa.String(20)),
+    sa.Column("container_format", sa.String(20)),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("status", sa.String(30), nullable=False, index=True),
+    _flag("is_public", index=True),
+    sa.Column("location", sa.Text),
+    *_bookkeeping(indexed=True),
+    sa.Column("checksum", sa.String(32)),
+    sa.Column("owner", sa.String(255), index=True),
+    sa.Column("min_disk", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("min_ram", sa.Integer, nullable=False, server_default="0"),
+    _flag("protected"),
+    mysql_engine="InnoDB",
+)
+
+image_properties = sa.Table(
+    "image_properties",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("value", sa.Text),
+    *_bookkeeping(),
+    sa.UniqueConstraint("image_id", "name"),
+    mysql_engine="InnoDB",
+)
+
+image_members = sa.Table(
+    "image_members",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
+    sa.Column("member", sa.String(255), nullable=False, index=True),
+    _flag("can_share"),
+    *_bookkeeping(),
+    sa.UniqueConstraint("image_id", "member"),
+    mysql_engine="InnoDB",
+)

@@ -1,0 +1,191 @@
+"""Lists of images: filters, order and paging as one statement.
+
+The page's place is given by a row, not by a count (keyset paging): rows that appear or vanish
+before it shift nothing. Null sort values are smaller than any other, on every database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.common import context as common_context
+from glance.common import exception
+from glance.common import imagemeta
+from glance.common import listing
+from glance.registry.db import engine
+from glance.registry.db import models
+from glance.registry.db import rows
+from glance.registry.db import rules
+
+images, properties = models.images, models.image_properties
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shape:
+    """All of a query that changes the text of its statement; values are bound later."""
+
+    columns: tuple[str, ...]
+    has_owner: bool
+    is_public: bool | None
+    deleted: bool | None
+    include_killed: bool
+    filters: tuple[str, ...]
+    properties: int
+    size_min: bool
+    size_max: bool
+    changes_since: bool
+    sort_key: str
+    descending: bool
+    after: str | None  # "value" or "null": what the marker row has as its sort value
+    explicit_nulls: bool
+
+
+def image_list(
+    db: engine.Database,
+    context: common_context.RequestContext,
+    query: listing.ListQuery,
+    *,
+    detail: bool = True,
+) -> list[dict[str, Any]]:
+    """Return one page of the images that the caller may list.
+
+    Records are full with `detail`, else they have the six keys of a short list. Invalid when the
+    marker is not an image that the caller can see.
+    """
+    deleted = True if context.show_deleted else query.deleted
+    columns = rows.COLUMNS if detail else imagemeta.BRIEF_KEYS
+    with db.snapshot() as conn:
+        after, params = None, _values(context, query)
+        if query.marker is not None:
+            marker = conn.execute(
+                _marker_statement(rules.kind(context), query.sort_key, deleted is False),
+                {**params, "marker_id": query.marker},
+            ).first()
+            if marker is None:
+                raise exception.Invalid("The marker image was not found")
+            after = "null" if marker[0] is None else "value"
+            params.update(marker_id=query.marker, marker_value=marker[0])
+        if query.limit == 0:
+            return []
+        shape = _Shape(
+            columns=columns,
+            has_owner=context.owner is not None,
+            is_public=query.is_public,
+            deleted=deleted,
+            include_killed=query.include_killed,
+            filters=tuple(query.filters),
+            properties=len(query.properties),
+            size_min=query.size_min is not None,
+            size_max=query.size_max is not None,
+            changes_since=query.changes_since is not None,
+            sort_key=query.sort_key,
+            descending=query.sort_dir == "desc",
+            after=after,
+            explicit_nulls=db.dialect == "postgresql",
+        )
+        page = [
+            dict(zip(columns, row, strict=True))
+            for row in conn.execute(_page_statement(shape), params)
+        ]
+        if detail:
+            rows.add_properties(conn, page)
+    return page
+
+
+def _values(
+    context: common_context.RequestContext, query: listing.ListQuery
+) -> dict[str, Any]:
+    params = {
+        **rules.viewer(context),
+        "page_limit": query.limit,
+        "size_min": query.size_min,
+        "size_max": query.size_max,
+        "changes_since": query.changes_since,
+    }
+    params.update((f"filter_{name}", value) for name, value in query.filters.items())
+    for number, (name, value) in enumerate(query.properties.items()):
+        params[f"property_name_{number}"] = name
+        params[f"property_value_{number}"] = value
+    return params
+
+
+@functools.cache
+def _marker_statement(caller: str, sort_key: str, live_only: bool) -> Select:
+    statement = (
+        sa.select(images.c[sort_key])
+        .where(images.c.id == sa.bindparam("marker_id"))
+        .where(rules.visible_by_kind(caller))
+    )
+    return statement.where(rules.live(images)) if live_only else statement
+
+
+@functools.lru_cache(maxsize=512)
+def _page_statement(shape: _Shape) -> Select:
+    """PERF: building the statement costs more than running it, so each shape is built once."""
+    statement = sa.select(*(images.c[name] for name in shape.columns)).where(
+        rules.listed_for(shape.is_public, shape.has_owner)
+    )
+    if shape.deleted is False:
+        statement = statement.where(rules.live(images))
+    elif shape.deleted:
+        statement = statement.where(images.c.deleted == sa.true())
+    if not shape.include_killed:
+        statement = statement.where(images.c.status != "killed")
+    for name in shape.filters:
+        statement = statement.where(images.c[name] == sa.bindparam(f"filter_{name}"))
+    for number in range(shape.properties):
+        statement = statement.where(_has_property(number))
+    if shape.size_min:
+        statement = statement.where(images.c.size >= sa.bindparam("size_min"))
+    if shape.size_max:
+        statement = statement.where(images.c.size <= sa.bindparam("size_max"))
+    if shape.changes_since:
+        statement = statement.where(images.c.updated_at > sa.bindparam("changes_since"))
+    if shape.after:
+        statement = statement.where(_after_marker(shape))
+    return statement.order_by(*_order(shape)).limit(sa.bindparam("page_limit", type_=sa.Integer))
+
+
+def _has_property(number: int) -> ColumnElement[bool]:
+    return (
+        sa.exists()
+        .where(properties.c.image_id == images.c.id)
+        .where(properties.c.name == sa.bindparam(f"property_name_{number}"))
+        .where(properties.c.value == sa.bindparam(f"property_value_{number}"))
+        .where(rules.live(properties))
+    )
+
+
+def _after_marker(shape: _Shape) -> ColumnElement[bool]:
+    """Return the clause for rows behind the marker; nulls count as smaller than any value."""
+    key, marker_id = images.c[shape.sort_key], sa.bindparam("marker_id")
+    value = sa.bindparam("marker_value", type_=key.type)
+    further = images.c.id < marker_id if shape.descending else images.c.id > marker_id
+    if shape.sort_key == "id":
+        return further
+    if shape.after == "null":
+        rest = sa.and_(key.is_(None), further)
+        return rest if shape.descending else sa.or_(key.is_not(None), rest)
+    # PERF: `<=` first, so that an index on the key bounds the scan.
+    if not shape.descending:
+        return sa.and_(key >= value, sa.or_(key > value, further))
+    rest = sa.and_(key <= value, sa.or_(key < value, further))
+    return sa.or_(rest, key.is_(None)) if key.nullable else rest
+
+
+def _order(shape: _Shape) -> list[ColumnElement[Any]]:
+    names = [shape.sort_key] if shape.sort_key == "id" else [shape.sort_key, "id"]
+    order: list[ColumnElement[Any]] = []
+    for name in names:
+        column = images.c[name]
+        term = column.desc() if shape.descending else column.asc()
+        if shape.explicit_nulls and column.nullable:
+            term = term.nulls_last() if shape.descending else term.nulls_first()
+        order.append(term)
+    return order

@@ -1,0 +1,227 @@
+"""Who an image is shared with: memberships of images.
+
+A membership row is unique for (image, member) over deleted rows too, so adding revives. A removed
+membership counts as none: it grants nothing and its `can_share` is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from glance.common import exception
+from glance.registry import context as registry_context
+from glance.registry.db import engine
+from glance.registry.db import models
+from glance.registry.db import rows
+from glance.registry.db import rules
+
+images, members = models.images, models.image_members
+Context = registry_context.RequestContext
+
+_OF_IMAGE = (
+    sa.select(members.c.member, members.c.can_share)
+    .where(members.c.image_id == sa.bindparam("image"))
+    .where(rules.live(members))
+    .order_by(members.c.id)
+)
+_OF_IMAGE_ALL = sa.select(
+    members.c.id, members.c.member, members.c.can_share, members.c.deleted
+).where(members.c.image_id == sa.bindparam("image"))
+_ONE = _OF_IMAGE.where(members.c.member == sa.bindparam("name"))
+_SHARED_WITH = (
+    sa.select(members.c.image_id, members.c.can_share)
+    .join(images, images.c.id == members.c.image_id)
+    .where(members.c.member == sa.bindparam("name"))
+    .where(rules.live(members))
+    .where(rules.live(images))
+    .order_by(members.c.created_at.desc(), members.c.id.desc())
+)
+_SET = (
+    members.update()
+    .where(members.c.id == sa.bindparam("row_id"))
+    .values(
+        can_share=sa.bindparam("new_can_share"),
+        deleted=False,
+        deleted_at=None,
+        updated_at=sa.bindparam("now"),
+    )
+)
+_REMOVE = (
+    members.update()
+    .where(members.c.id == sa.bindparam("row_id"))
+    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+)
+
+
+def member_list(db: engine.Database, context: Context, image_id: int) -> list[dict[str, Any]]:
+    """Return the memberships of an image that the caller may know of, oldest first.
+
+    Owner and administrator see all, a member sees its own, others none. Each is a mapping with
+    `member` and `can_share`. ImageNotFound if the caller cannot see the image.
+    """
+    with db.snapshot() as conn:
+        image = rows.load(conn, context, image_id)
+        if context.is_image_mutable(image):
+            found = conn.execute(_OF_IMAGE, {"image": image_id})
+        elif context.owner is None:
+            return []
+        else:
+            found = conn.execute(_ONE, {"image": image_id, "name": context.owner})
+        return [{"member": row.member, "can_share": row.can_share} for row in found]
+
+
+def member_images(db: engine.Database, context: Context, member: str) -> list[dict[str, Any]]:
+    """Return which images are shared with `member`, newest membership first.
+
+    An administrator sees all, the member itself too, others only images they own. Each is a
+    mapping with `image_id` and `can_share`.
+    """
+    statement, params = _SHARED_WITH, {"name": member}
+    if not context.is_admin and context.owner != member:
+        if context.owner is None:
+            return []
+        statement = statement.where(images.c.owner == sa.bindparam("viewer"))
+        params["viewer"] = context.owner
+    with db.read() as conn:
+        found = conn.execute(statement, params)
+        return [{"image_id": row.image_id, "can_share": row.can_share} for row in found]
+
+
+def member_check(db: engine.Database, context: Context, image_id: int) -> None:
+    """Raise if the caller may not change the memberships of the image.
+
+    NotAuthorized without an owner, ImageNotFound if the image is not visible, Forbidden if the
+    caller may not share it.
+    """
+    with db.snapshot() as conn:
+        _check(conn, context, image_id, rows.load)
+
+
+def member_add(
+    db: engine.Database,
+    context: Context,
+    image_id: int,
+    member: str,
+    can_share: bool | None = None,
+    *,
+    member_quota: int = 0,
+) -> None:
+    """Share an image with `member`.
+
+    `can_share` None leaves an existing membership as it is and gives a new one no right to share.
+    Raises as `member_check`, and QuotaExceeded.
+    """
+
+    def work(conn: Connection) -> None:
+        _check(conn, context, image_id, rows.lock)
+        stored = _stored(conn, image_id)
+        row = stored.get(member)
+        if row is not None and not row.deleted and can_share is None:
+            return
+        live = sum(not other.deleted for other in stored.values())
+        if row is None or row.deleted:
+            _check_quota(live + 1, live, member_quota)
+        _apply(conn, image_id, stored, {member: can_share})
+
+    db.transaction(work)
+
+
+def member_replace(
+    db: engine.Database,
+    context: Context,
+    image_id: int,
+    memberships: Sequence[tuple[str, bool | None]],
+    *,
+    member_quota: int = 0,
+) -> None:
+    """Make `memberships` the whole list of an image: pairs of member and `can_share`.
+
+    `can_share` None keeps the value of an existing membership and is False for a new one. Raises
+    as `member_check`, Invalid for a member named twice, and QuotaExceeded; then nothing changes.
+    """
+    wanted = dict(memberships)
+    if len(wanted) != len(memberships):
+        raise exception.Invalid("A member is named more than once")
+
+    def work(conn: Connection) -> None:
+        _check(conn, context, image_id, rows.lock)
+        stored = _stored(conn, image_id)
+        live = sum(not row.deleted for row in stored.values())
+        _check_quota(len(wanted), live, member_quota)
+        removed = [row for name, row in stored.items() if name not in wanted and not row.deleted]
+        _remove(conn, removed)
+        _apply(conn, image_id, stored, wanted)
+
+    db.transaction(work)
+
+
+def member_delete(db: engine.Database, context: Context, image_id: int, member: str) -> None:
+    """Stop sharing an image with `member`; no error if it was not. Raises as `member_check`."""
+
+    def work(conn: Connection) -> None:
+        _check(conn, context, image_id, rows.lock)
+        row = _stored(conn, image_id).get(member)
+        if row is not None and not row.deleted:
+            _remove(conn, [row])
+
+    db.transaction(work)
+
+
+def _check(conn: Connection, context: Context, image_id: int, load: Any) -> None:
+    if context.owner is None and not context.is_admin:
+        raise exception.NotAuthorized("Sharing an image needs an authenticated user")
+    image = load(conn, context, image_id)
+    membership = None
+    if context.owner is not None:
+        row = conn.execute(_ONE, {"image": image_id, "name": context.owner}).first()
+        membership = None if row is None else {"can_share": row.can_share}
+    if not context.is_image_sharable(image, membership):
+        raise exception.Forbidden("No permission to share that image")
+
+
+def _stored(conn: Connection, image_id: int) -> dict[str, Any]:
+    return {row.member: row for row in conn.execute(_OF_IMAGE_ALL, {"image": image_id})}
+
+
+def _apply(
+    conn: Connection, image_id: int, stored: dict[str, Any], wanted: dict[str, bool | None]
+) -> None:
+    """Add, change and revive the memberships in `wanted`."""
+    now = rows.utcnow()
+    new, changed = [], []
+    for name, can_share in wanted.items():
+        row = stored.get(name)
+        if row is None:
+            new.append(
+                {
+                    "image_id": image_id,
+                    "member": name,
+                    "can_share": bool(can_share),
+                    "created_at": now,
+                    "updated_at": now,
+                    "deleted": False,
+                }
+            )
+        elif row.deleted or (can_share is not None and can_share != row.can_share):
+            changed.append({"row_id": row.id, "new_can_share": bool(can_share), "now": now})
+    if new:
+        conn.execute(members.insert(), new)
+    if changed:
+        conn.execute(_SET, changed)
+
+
+def _remove(conn: Connection, found: list[Any]) -> None:
+    if found:
+        now = rows.utcnow()
+        conn.execute(_REMOVE, [{"row_id": row.id, "now": now} for row in found])
+
+
+def _check_quota(count: int, before: int, quota: int) -> None:
+    if 0 < quota < count and count > before:
+        raise exception.QuotaExceeded(
+            f"The image would have {count} members; at most {quota} are allowed"
+        )

@@ -1,0 +1,141 @@
+"""The registry's resource of memberships: who an image is shared with.
+
+Called by `glance.registry.server` only. Every write is checked in the same order: read-only
+caller, caller without owner, image not visible, image not sharable, body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance.common import config
+from glance.common import exception
+from glance.common import imagemeta
+from glance.common import wsgi
+from glance.registry.db import api
+from glance.registry.db import engine
+
+config.options(
+    "registry",
+    config.Option(
+        "image_member_quota",
+        config.integer,
+        128,
+        help="With how many members one image may be shared; 0 or a negative number lifts the "
+        "limit.",
+    ),
+)
+
+
+class MembersController:
+    """The resources `/images/{id}/members` and `/shared-images/{member}`."""
+
+    def __init__(self, conf: config.Conf, db: engine.Database):
+        self.db = db
+        self.member_quota: int = conf.image_member_quota
+
+    def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """GET /images/{id}/members."""
+        found = api.member_list(self.db, request.context, image_id(id))
+        return wsgi.json_response(
+            {
+                "members": [
+                    {"member_id": row["member"], "can_share": row["can_share"]} for row in found
+                ]
+            }
+        )
+
+    def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
+        """GET /shared-images/{member}."""
+        found = api.member_images(self.db, request.context, wsgi.segment(member))
+        return wsgi.json_response({"shared_images": found})
+
+    def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """PUT /images/{id}/members: the body names all members there shall be."""
+        number = self._may_share(request, id)
+        body = request.read_json()
+        entries = body.get("memberships") if isinstance(body, dict) else None
+        if not isinstance(entries, list):
+            raise exception.Invalid(
+                'The body must be an object such as {"memberships": [{"member_id": "tenant1"}]}'
+            )
+        api.member_replace(
+            self.db,
+            request.context,
+            number,
+            [_membership(entry) for entry in entries],
+            member_quota=self.member_quota,
+        )
+        return wsgi.Response(204)
+
+    def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+        """PUT /images/{id}/members/{member}: add it, or change its right to share."""
+        number = self._may_share(request, id)
+        name = _member(wsgi.segment(member))
+        can_share = None
+        if request.has_body():
+            body = request.read_json()
+            values = body.get("member") if isinstance(body, dict) else None
+            if not isinstance(values, dict) or "can_share" not in values:
+                raise exception.Invalid(
+                    'The body must be an object such as {"member": {"can_share": true}}'
+                )
+            can_share = _flag(values["can_share"])
+        api.member_add(
+            self.db,
+            request.context,
+            number,
+            name,
+            can_share,
+            member_quota=self.member_quota,
+        )
+        return wsgi.Response(204)
+
+    def remove(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+        """DELETE /images/{id}/members/{member}: no error if it is no member."""
+        number = self._may_share(request, id)
+        api.member_delete(self.db, request.context, number, wsgi.segment(member))
+        return wsgi.Response(204)
+
+    def _may_share(self, request: wsgi.Request, id: str) -> int:
+        """Return the image's number after all checks that come before the body."""
+        refuse_read_only(request.context)
+        number = image_id(id)
+        api.member_check(self.db, request.context, number)
+        return number
+
+
+def image_id(text: str) -> int:
+    """Return the number of a path's image id; NotFound for what can be no id."""
+    number = imagemeta.parse_id(text)
+    if number is None:
+        raise exception.NotFound("No image has such an ID")
+    return number
+
+
+def refuse_read_only(context: Any) -> None:
+    """Raise ReadOnly for a caller who may change nothing."""
+    if context.read_only:
+        raise exception.ReadOnly("Anonymous callers may not change anything")
+
+
+def _membership(entry: Any) -> tuple[str, bool | None]:
+    if not isinstance(entry, dict) or "member_id" not in entry:
+        raise exception.Invalid("Each membership must be an object with a member_id")
+    can_share = _flag(entry["can_share"]) if "can_share" in entry else None
+    return _member(entry["member_id"]), can_share
+
+
+def _member(value: Any) -> str:
+    name = imagemeta.check_text("member_id", value)
+    if not name:
+        raise exception.Invalid("A member_id must not be empty")
+    return name
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise exception.Invalid("can_share must be true or false")
+    return value

@@ -1,0 +1,205 @@
+"""The registry application: image records as JSON over HTTP, for glance-api only.
+
+Controllers check the request and call `glance.registry.db.api`, which owns the rules about what a
+caller may see and change. Records are served whole, with raw locations: the registry must never
+be reachable by end users.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from glance.common import config
+from glance.common import exception
+from glance.common import imagemeta
+from glance.common import listing
+from glance.common import wsgi
+from glance.registry import members
+from glance.registry.db import api
+from glance.registry.db import engine
+from glance.registry.db import migration
+
+LOG = logging.getLogger(__name__)
+
+
+def page_size(fallback: int) -> Callable[[str], int]:
+    """Return an option type: a whole number, or `fallback` for text that is none."""
+
+    def convert(text: str) -> int:
+        try:
+            return int(text.strip())
+        except ValueError:
+            # WIRE: old files with such text started; the limit they got was the default.
+            LOG.debug("A page size that is no number counts as %d", fallback)
+            return fallback
+
+    return convert
+
+
+config.options(
+    "registry",
+    config.Option(
+        "limit_param_default",
+        page_size(25),
+        25,
+        unit="images",
+        minimum=0,
+        help="How many images a list call answers with when it names no limit.",
+    ),
+    config.Option(
+        "api_limit_max",
+        page_size(1000),
+        1000,
+        unit="images",
+        minimum=1,
+        help="How many images a list call answers with at most.",
+    ),
+    config.Option(
+        "image_property_quota",
+        config.integer,
+        128,
+        help="How many properties one image may have; 0 or a negative number lifts the limit.",
+    ),
+)
+
+_STATUSES_OF_DELETE = ("deleted", "pending_delete")
+
+
+class ImagesController:
+    """The resource `/images` and its items."""
+
+    def __init__(self, conf: config.Conf, db: engine.Database):
+        self.db = db
+        self.default_limit: int = conf.limit_param_default
+        self.max_limit: int = conf.api_limit_max
+        self.property_quota: int = conf.image_property_quota
+
+    def index(self, request: wsgi.Request) -> wsgi.Response:
+        """GET /images: a page of short records."""
+        images = api.image_list(self.db, request.context, self._query(request), detail=False)
+        return wsgi.json_response({"images": images})
+
+    def detail(self, request: wsgi.Request) -> wsgi.Response:
+        """GET /images/detail: a page of full records."""
+        images = api.image_list(self.db, request.context, self._query(request))
+        return wsgi.json_response({"images": [imagemeta.to_json(image) for image in images]})
+
+    def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """GET /images/{id}: a full record."""
+        try:
+            image = api.image_get(self.db, request.context, members.image_id(id))
+        except exception.ImageNotFound:
+            LOG.info("Image %s is not there for user %s", id, request.context.user)
+            raise
+        return _record(image)
+
+    def create(self, request: wsgi.Request) -> wsgi.Response:
+        """POST /images: insert a record."""
+        context = request.context
+        members.refuse_read_only(context)
+        values, _ = self._body(request)
+        if not context.is_admin or "owner" not in values:
+            values["owner"] = context.owner
+        values.setdefault("status", "active")
+        image = api.image_create(self.db, context, values, property_quota=self.property_quota)
+        LOG.info("Image %s was created", image["id"])
+        return _record(image)
+
+    def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
+        context = request.context
+        members.refuse_read_only(context)
+        number = members.image_id(id)
+        values, from_state = self._body(request)
+        if not context.is_admin:
+            values.pop("owner", None)
+        image = api.image_update(
+            self.db,
+            context,
+            number,
+            values,
+            purge_props=request.headers.get("X-Glance-Registry-Purge-Props") == "true",
+            from_state=from_state,
+            property_quota=self.property_quota,
+        )
+        # SECURITY: values, the location first of all, stay out of the log.
+        LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))
+        return _record(image)
+
+    def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is."""
+        members.refuse_read_only(request.context)
+        number = members.image_id(id)
+        status = request.query().get("status")
+        if status is not None and status not in _STATUSES_OF_DELETE:
+            raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
+        image = api.image_delete(self.db, request.context, number, status)
+        LOG.info("Image %s was deleted", number)
+        return _record(image)
+
+    def _query(self, request: wsgi.Request) -> listing.ListQuery:
+        return listing.parse(
+            request.query(),
+            is_admin=request.context.is_admin,
+            default_limit=self.default_limit,
+            max_limit=self.max_limit,
+        )
+
+    def _body(self, request: wsgi.Request) -> tuple[dict[str, Any], str | None]:
+        """Return the typed attributes of a JSON body and its `from_state`."""
+        body = request.read_json()
+        image = body.get("image") if isinstance(body, dict) else None
+        if not isinstance(image, dict):
+            raise exception.Invalid('The body must be an object such as {"image": {"name": "x"}}')
+        from_state = body.get("from_state")
+        if from_state is not None and from_state not in imagemeta.STATUSES:
+            raise exception.Invalid(
+                f"from_state must be one of {', '.join(imagemeta.STATUSES)}"
+            )
+        return imagemeta.coerce(image), from_state
+
+
+def _record(image: Mapping[str, Any]) -> wsgi.Response:
+    return wsgi.json_response({"image": imagemeta.to_json(image)})
+
+
+class API:
+    """The registry as a WSGI application; paths may begin with `/v1`."""
+
+    def __init__(self, conf: config.Conf, db: engine.Database):
+        self.router = wsgi.Router()
+        images = ImagesController(conf, db)
+        sharing = members.MembersController(conf, db)
+        self.router.add("/", GET=images.index)
+        self.router.add("/images", GET=images.index, POST=images.create)
+        self.router.add("/images/detail", GET=images.detail)
+        self.router.add(
+            "/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete
+        )
+        self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
+        self.router.add(
+            "/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove
+        )
+        self.router.add("/shared-images/{member}", GET=sharing.shared_images)
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: wsgi.StartResponse
+    ) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/v1" or path.startswith("/v1/"):
+            environ = {**environ, "PATH_INFO": path[3:] or "/"}
+        return self.router(environ, start_response)
+
+
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
+    """Paste factory of `[app:registryapp]`.
+
+    Raises DatabaseMigrationError, with advice, when the database's schema is not the one this
+    program works with and may not be made so.
+    """
+    conf = config.from_paste(global_conf, local_conf)
+    db = engine.from_conf(conf)
+    migration.prepare(conf, db)
+    return API(conf, db)
