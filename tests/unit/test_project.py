@@ -1,0 +1,162 @@
+"""The project about itself: one definition of each table, fresh pages, samples that load."""
+
+import ast
+import configparser
+import pathlib
+import re
+import subprocess
+import sys
+
+import docutils.core
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "glance").rglob("*.py"))
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "doc" / "source").rglob("*.rst"))]
+SAMPLES = sorted((ROOT / "etc").glob("*.conf"))
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """Return a directory with the pages as the tables make them now.
+
+    In a process of its own, because the order of options within a page is that of the imports.
+    """
+    directory = tmp_path_factory.mktemp("pages")
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "glance.common.sampleconf", str(directory)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return directory
+
+
+@pytest.mark.parametrize("page", ["doc/source/options.rst", "doc/source/errors.rst"])
+def test_generated_pages_are_fresh(generated, page):
+    wanted = (generated / page).read_text(encoding="utf-8")
+    assert (ROOT / page).read_text(encoding="utf-8") == wanted, "run: python3 tests/run.py -e docs"
+
+
+def test_every_option_is_described_in_a_sentence(generated):
+    text = (generated / "doc" / "source" / "options.rst").read_text(encoding="utf-8")
+    entries = re.findall(r"^``(\w+)``\n    \(.*\)\n    (.*)$", text, re.MULTILINE)
+    declared = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    assert declared == {name for name, _ in entries}
+    assert not [name for name, help_text in entries if not help_text.rstrip().endswith(".")]
+
+
+def test_every_module_that_declares_options_is_on_the_page(generated):
+    text = (generated / "doc" / "source" / "options.rst").read_text(encoding="utf-8")
+    missing = {
+        node.args[0].value
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Option"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and f"``{node.args[0].value}``\n" not in text
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_are_valid(page):
+    docutils.core.publish_string(
+        page.read_text(encoding="utf-8"),
+        source_path=str(page),
+        settings_overrides={"report_level": 2, "halt_level": 2, "raw_enabled": False},
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"`[^`<]+<([^>]+)>`_", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["index", "first-steps", "architecture", "installing"])
+def test_the_index_names_the_pages(name):
+    index = (ROOT / "doc" / "source" / "index.rst").read_text(encoding="utf-8")
+    assert (ROOT / "doc" / "source" / f"{name}.rst").exists()
+    assert name == "index" or f"<{name}.rst>" in index
+
+
+NEWS = sorted((ROOT / "doc" / "source" / "news").glob("*"))
+
+
+@pytest.mark.parametrize("fragment", NEWS, ids=lambda path: path.name)
+def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
+    assert re.fullmatch(r"[a-z0-9-]+\.(feature|fix|upgrade|security)\.rst", fragment.name)
+    text = fragment.read_text(encoding="utf-8").strip()
+    assert text.endswith(".") and len(text) < 600
+
+
+@pytest.mark.parametrize(
+    ("definition", "home"),
+    [
+        (r"^FIELDS\b.*=", "glance/common/imagemeta.py"),
+        (r"^TRANSITIONS\b.*=", "glance/common/imagemeta.py"),
+        (r"^DISK_FORMATS\b.*=", "glance/common/imagemeta.py"),
+        (r"^CONTAINER_FORMATS\b.*=", "glance/common/imagemeta.py"),
+        (r"[\"']qcow2[\"']", "glance/common/imagemeta.py"),
+        (r"[\"']pending_delete[\"']:", "glance/common/imagemeta.py"),
+        (r"^SORT_KEYS\b.*=", "glance/common/listing.py"),
+        (r"\bRow\(", "glance/common/httperror.py"),
+        (r"^class Option\b", "glance/common/config.py"),
+    ],
+)
+def test_each_table_has_one_home(definition, home):
+    frozen = "migrate_repo/versions"  # what a schema version knew never changes with the tables
+    holders = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if frozen not in str(path)
+        and re.search(definition, path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert holders == {home}
+
+
+def test_no_status_of_an_error_is_written_outside_the_table():
+    """Controllers raise errors; only the table and what reads answers know their numbers."""
+    readers = {
+        "glance/common/httperror.py",  # the table
+        "glance/common/server.py",  # refuses what is not HTTP before there is a request
+    }
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT))
+        if name in readers:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "status":
+                value = getattr(node.value, "value", None)
+                assert not isinstance(value, int) or value < 400, f"{name}:{node.value.lineno}"
+
+
+def test_sample_configurations_are_there():
+    names = {path.name for path in SAMPLES}
+    assert {"glance-api.conf", "glance-registry.conf"} <= names
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_sample_configurations_load(sample, generated):
+    parser = configparser.RawConfigParser(strict=True)
+    parser.read(sample)
+    text = (generated / "doc" / "source" / "options.rst").read_text(encoding="utf-8")
+    known = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    assert set(parser.defaults()) <= known
+
+
+def test_no_line_is_left_to_be_done():
+    mark = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+    assert not [path for path in SOURCES if mark.search(path.read_text(encoding="utf-8"))]
+
+
+def test_the_readme_and_the_gate_name_the_same_test_command():
+    command = "python3 tests/run.py"
+    readme = (ROOT / "README.rst").read_text(encoding="utf-8")
+    assert f"\n    {command}\n" in readme
+    assert f"stage tests {command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
