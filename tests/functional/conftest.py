@@ -1,0 +1,69 @@
+"""Fixtures of the functional tests: sites of real daemons, whose logs appear when a test fails."""
+
+import pytest
+from support import daemons, images
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        for site in _sites_of(item):
+            for program, text in site.logs():
+                lines = text.splitlines()[-80:]
+                report.sections.append((f"log of {program}", "\n".join(lines)))
+    return report
+
+
+def _sites_of(item):
+    values = list(getattr(item, "funcargs", {}).values())
+    made = item.stash.get(_MADE, [])
+    return [value for value in values if isinstance(value, daemons.Site)] + made
+
+
+_MADE = pytest.StashKey()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Both daemons without authentication, shared by the tests of a module."""
+    with daemons.Site(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trusted_site(tmp_path_factory):
+    """Both daemons that believe identity headers, shared by the tests of a module."""
+    directory = tmp_path_factory.mktemp("trusted")
+    with daemons.Site(directory, auth_mode="trusted-headers") as running:
+        yield running
+
+
+@pytest.fixture
+def make_site(tmp_path, request):
+    """Return a function that starts daemons of this test's own; arguments as `daemons.Site`."""
+    made = request.node.stash.setdefault(_MADE, [])
+
+    def make(start=True, **options):
+        new = daemons.Site(tmp_path / f"site{len(made)}", **options)
+        made.append(new)
+        if start:
+            new.start()
+        else:
+            new.write()
+        return new
+
+    yield make
+    for old in made:
+        old.kill()
+
+
+@pytest.fixture
+def http(site):
+    return site.http
+
+
+@pytest.fixture(scope="session")
+def disks(tmp_path_factory):
+    """A bootable disk in five formats: disk_format -> path."""
+    return images.make_disks(tmp_path_factory.mktemp("disks"))

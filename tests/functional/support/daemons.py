@@ -1,0 +1,290 @@
+"""Real daemons, started from bin/ with a directory of their own and ports of their own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from support.rawhttp import Http
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BIN = ROOT / "bin"
+READY_SECONDS = 30
+STOP_SECONDS = 30
+
+API_PIPELINE = """
+[pipeline:glance-api]
+pipeline = {pipeline}
+
+[app:apiv1app]
+paste.app_factory = glance.api.v1:app_factory
+
+[filter:versionnegotiation]
+paste.filter_factory = glance.api.middleware.version_negotiation:filter_factory
+
+[filter:context]
+paste.filter_factory = glance.common.context:filter_factory
+"""
+
+REGISTRY_PIPELINE = """
+[pipeline:glance-registry]
+pipeline = {pipeline}
+
+[app:registryapp]
+paste.app_factory = glance.registry.server:app_factory
+
+[filter:context]
+context_class = glance.registry.context.RequestContext
+paste.filter_factory = glance.common.context:filter_factory
+"""
+
+
+def free_port() -> int:
+    """Return a free port of loopback below the range that the kernel hands out by itself."""
+    chooser = random.SystemRandom()
+    while True:
+        port = chooser.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a child: no settings of the tester's own, no warnings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "GLANCE_"))}
+    return {**kept, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+
+
+class Daemon:
+    """One server process with its workers; what it prints goes to a file."""
+
+    def __init__(self, program: str, conf: pathlib.Path, output: pathlib.Path, port: int):
+        self.program, self.conf, self.output, self.port = program, conf, output, port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.program} was never started"
+        return self.process.pid
+
+    @property
+    def http(self) -> Http:
+        return Http(self.port)
+
+    def start(self, *, wait: bool = True) -> None:
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(BIN / self.program), f"--config-file={self.conf}"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.conf.parent,
+                env=environment(),
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.answers():
+            if self.process is None or self.process.poll() is not None:
+                raise AssertionError(f"{self.program} ended at start:\n{self.log()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.program} does not answer:\n{self.log()}")
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/", headers={"Connection": "close"})
+            connection.getresponse().read()
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        """Ask the daemon to end, as an operator does; return its exit status."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.program} does not stop:\n{self.log()}") from None
+
+    def kill(self) -> None:
+        """End the parent and all workers at once, as a power cut would."""
+        if self.process is None:
+            return
+        # The daemon leads a process group of its own; nobody else is in it.
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the parent and its workers."""
+        return [self.pid, *children(self.pid)]
+
+    def log(self) -> str:
+        try:
+            return self.output.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+class Site:
+    """A registry and an API that belong together.
+
+    `auth_mode` is noauth or trusted-headers (callers are named by `rawhttp.identity`). `api` and
+    `registry` hold further options for the two files; their values may be anything with a text.
+    A context manager that stops what it started.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        auth_mode: str = "noauth",
+        workers: int = 1,
+        api: Mapping[str, Any] | None = None,
+        registry: Mapping[str, Any] | None = None,
+        api_pipeline: str = "versionnegotiation context apiv1app",
+        registry_pipeline: str = "context registryapp",
+    ):
+        self.directory = directory
+        self.data_dir = directory / "images"
+        self.database = directory / "glance.sqlite"
+        common = {"verbose": True, "debug": False, "bind_host": "127.0.0.1", "workers": workers}
+        if auth_mode != "noauth":
+            common |= {"auth_mode": auth_mode}
+        registry_port, api_port = free_port(), free_port()
+        self.registry_options: dict[str, Any] = {
+            **common,
+            "bind_port": registry_port,
+            "sql_connection": f"sqlite:///{self.database}",
+            **(registry or {}),
+        }
+        self.api_options: dict[str, Any] = {
+            **common,
+            "bind_port": api_port,
+            "registry_host": "127.0.0.1",
+            "registry_port": registry_port,
+            "default_store": "file",
+            "filesystem_store_datadir": self.data_dir,
+            "send_identity_headers": auth_mode != "noauth",
+            **(api or {}),
+        }
+        self.pipelines = (api_pipeline, registry_pipeline)
+        self.registry = self._daemon("glance-registry", registry_port)
+        self.api = self._daemon("glance-api", api_port)
+
+    def _daemon(self, program: str, port: int) -> Daemon:
+        conf = self.directory / f"{program}.conf"
+        return Daemon(program, conf, self.directory / f"{program}.log", port)
+
+    def write(self) -> None:
+        """Write both configuration files from the options as they are now."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        api_pipeline, registry_pipeline = self.pipelines
+        for daemon, options, sections in (
+            (self.api, self.api_options, API_PIPELINE.format(pipeline=api_pipeline)),
+            (
+                self.registry,
+                self.registry_options,
+                REGISTRY_PIPELINE.format(pipeline=registry_pipeline),
+            ),
+        ):
+            lines = "".join(f"{name} = {value}\n" for name, value in options.items())
+            daemon.conf.write_text(f"[DEFAULT]\n{lines}{sections}", encoding="utf-8")
+
+    def start(self) -> Site:
+        self.write()
+        self.registry.start()
+        self.api.start()
+        return self
+
+    def stop(self) -> None:
+        try:
+            self.api.stop()
+        finally:
+            self.registry.stop()
+            self.api.kill()
+            self.registry.kill()
+
+    def __enter__(self) -> Site:
+        try:
+            return self.start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def kill(self) -> None:
+        self.api.kill()
+        self.registry.kill()
+
+    @property
+    def http(self) -> Http:
+        return self.api.http
+
+    @property
+    def port(self) -> int:
+        return self.api.port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.api.port}"
+
+    def data_files(self) -> list[pathlib.Path]:
+        """Return every file below the store's directory: images, and what uploads left behind."""
+        return sorted(path for path in self.data_dir.rglob("*") if path.is_file())
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        for daemon in (self.registry, self.api):
+            yield daemon.program, daemon.log()
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's direct children."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of a process's own memory that are in RAM.
+
+    Pages of files that it maps or shares do not count: they belong to the cache of the system.
+    """
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no memory figures for process {pid}")
