@@ -1,0 +1,284 @@
+"""The registry as the API sees it: functions that ask it on behalf of one caller.
+
+Called inside request handling by `glance.api` and the maintenance programs. All take the program's
+`Conf` and the caller's request context first; the caller's token, and with `send_identity_headers`
+the identity, go along, and no request is ever repeated with less. One pool of connections serves
+all callers of a process. The registry server itself is in `glance.registry.server`.
+
+Errors: the registry's own refusals keep their class and reason (`glance.common.httperror`); a
+registry that cannot be reached, is slow, fails or talks nonsense is `RegistryUnavailable`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from glance.common import client as base_client
+from glance.common import config, exception, httpwire
+from glance.registry import client
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "registry client",
+    config.Option(
+        "registry_host",
+        default="0.0.0.0",
+        help="Address of the registry; 0.0.0.0 means this host.",
+    ),
+    config.Option("registry_port", config.integer, 9191, minimum=1, help="Port of the registry."),
+    config.Option(
+        "registry_client_protocol",
+        default="http",
+        choices=("http", "https"),
+        help="Protocol spoken with the registry.",
+    ),
+    config.Option(
+        "registry_client_timeout",
+        config.real,
+        30.0,
+        minimum=0,
+        unit="seconds",
+        help="How long to wait for a connection to the registry, and for each part of its answer, "
+        "before answering 503; 0 waits for ever.",
+    ),
+    config.Option(
+        "registry_client_ca_file",
+        config.path,
+        help="File of the authorities that the registry's certificate is verified against; unset: "
+        "those of the system.",
+    ),
+    config.Option(
+        "registry_client_cert_file",
+        config.path,
+        help="Certificate that proves this service's identity to the registry.",
+    ),
+    config.Option(
+        "registry_client_key_file",
+        config.path,
+        help="Private key of registry_client_cert_file.",
+    ),
+    config.Option(
+        "registry_client_insecure",
+        config.boolean,
+        False,
+        help="Accept any certificate from the registry; for tests only.",
+    ),
+    config.Option(
+        "send_identity_headers",
+        config.boolean,
+        False,
+        help="Send the caller's user, tenant and roles to the registry, which must trust this "
+        "service and nobody else; saves it the validation of the token.",
+    ),
+)
+
+# Statuses whose meaning the registry's API defines; any other is a registry gone wrong.
+_OWN_WORDS = frozenset({400, 401, 403, 404, 409, 413, 431})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Link:
+    """One registry and the connections to it; `conf` is the object it was made from."""
+
+    conf: Mapping[str, Any]
+    host: str
+    port: int
+    use_ssl: bool
+    pool: base_client.ConnectionPool
+    send_identity: bool
+
+
+# PERF: made once per Conf, found by its identity; reading the options costs 8 us per call.
+_LINKS: dict[int, _Link] = {}
+_MAX_LINKS = 64
+
+
+def _link(conf: Mapping[str, Any]) -> _Link:
+    link = _LINKS.get(id(conf))
+    # NOTE: the entry holds its Conf, so an id in the table cannot belong to another one.
+    if link is not None and link.conf is conf:
+        return link
+    settings = conf if isinstance(conf, config.Conf) else config.Conf(conf)
+    host = str(settings["registry_host"]).strip("[]")
+    if host in ("0.0.0.0", "::", ""):
+        host = "::1" if host == "::" else "127.0.0.1"
+    use_ssl = settings["registry_client_protocol"] == "https"
+    timeout = settings["registry_client_timeout"] or None
+    context = None
+    if use_ssl:
+        context = httpwire.TLS(
+            settings["registry_client_key_file"],
+            settings["registry_client_cert_file"],
+            settings["registry_client_ca_file"],
+            settings["registry_client_insecure"],
+        ).context()
+    pool = base_client.ConnectionPool(
+        host,
+        settings["registry_port"],
+        context=context,
+        connect_timeout=timeout,
+        read_timeout=timeout,
+    )
+    link = _Link(conf, host, pool.port, use_ssl, pool, settings["send_identity_headers"])
+    if len(_LINKS) >= _MAX_LINKS:
+        _LINKS.clear()
+    _LINKS[id(conf)] = link
+    return link
+
+
+def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.RegistryClient:
+    """Return a client that speaks for the caller of `context`; cheap, over shared connections."""
+    link = _link(conf)
+    headers: dict[str, str] = {}
+    if context.request_id:
+        headers["x-openstack-request-id"] = context.request_id
+    if link.send_identity:
+        headers["x-identity-status"] = "Confirmed"
+        for name, value in (("x-user-id", context.user), ("x-tenant-id", context.tenant)):
+            if value:
+                headers[name] = httpwire.encode(value)
+        if context.roles:
+            headers["x-roles"] = httpwire.encode(",".join(context.roles))
+    return client.RegistryClient(
+        link.host, link.port, link.use_ssl, context.auth_tok, pool=link.pool, headers=headers
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn whatever shows a registry in trouble into RegistryUnavailable; keep its refusals."""
+    try:
+        yield
+    except exception.Error as err:
+        if err.status in _OWN_WORDS:
+            raise
+        if err.status is None and not isinstance(err, exception.ClientConnectionError):
+            raise
+        LOG.error("The registry gave no usable answer: %s", err)
+        raise exception.RegistryUnavailable(
+            "The image registry cannot answer at the moment; try again later"
+        ) from err
+
+
+def _log_meta(direction: str, meta: Mapping[str, Any]) -> None:
+    if LOG.isEnabledFor(logging.DEBUG):
+        LOG.debug("%s metadata...", direction)
+        for name, value in sorted(meta.items()):
+            # SECURITY: a location may carry the credentials of the store.
+            LOG.debug("%20s: %s", name, "***" if name == "location" and value else value)
+
+
+# -- images --------------------------------------------------------------------------------------
+
+
+def get_images_list(conf: Mapping[str, Any], context: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
+    with _translated():
+        return get_registry_client(conf, context).get_images(**kwargs)
+
+
+def get_images_detail(
+    conf: Mapping[str, Any], context: Any, **kwargs: Any
+) -> list[dict[str, Any]]:
+    """Return a page of full records, `location` included; arguments as `get_images_list`."""
+    with _translated():
+        return get_registry_client(conf, context).get_images_detailed(**kwargs)
+
+
+def get_image_metadata(conf: Mapping[str, Any], context: Any, image_id: object) -> dict[str, Any]:
+    """Return the full record of a visible image; NotFound otherwise."""
+    with _translated():
+        return get_registry_client(conf, context).get_image(image_id)
+
+
+def add_image_metadata(
+    conf: Mapping[str, Any], context: Any, image_meta: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
+    _log_meta("Adding image", image_meta)
+    with _translated():
+        record = get_registry_client(conf, context).add_image(image_meta)
+    _log_meta("Returned image", record)
+    return record
+
+
+def update_image_metadata(
+    conf: Mapping[str, Any],
+    context: Any,
+    image_id: object,
+    image_meta: Mapping[str, Any],
+    purge_props: bool = False,
+    from_state: str | None = None,
+) -> dict[str, Any]:
+    """Change a record and return it.
+
+    `purge_props` removes properties that are not given; `from_state` makes the change only if
+    the image has that status (Duplicate otherwise). NotFound if the caller may not change it.
+    """
+    _log_meta("Updating image", image_meta)
+    with _translated():
+        record = get_registry_client(conf, context).update_image(
+            image_id, image_meta, purge_props, from_state
+        )
+    _log_meta("Returned image", record)
+    return record
+
+
+def delete_image_metadata(
+    conf: Mapping[str, Any], context: Any, image_id: object, status: str | None = None
+) -> dict[str, Any]:
+    """Delete a record, leaving it in `status` (deleted, pending_delete), and return it."""
+    with _translated():
+        return get_registry_client(conf, context).remove_image(image_id, status)
+
+
+# -- members -------------------------------------------------------------------------------------
+
+
+def get_image_members(
+    conf: Mapping[str, Any], context: Any, image_id: object
+) -> list[dict[str, Any]]:
+    """Return the memberships of an image that the caller may see: member_id, can_share."""
+    with _translated():
+        return get_registry_client(conf, context).get_image_members(image_id)
+
+
+def get_member_images(
+    conf: Mapping[str, Any], context: Any, member_id: object
+) -> list[dict[str, Any]]:
+    """Return what is shared with a member, as far as the caller may see it."""
+    with _translated():
+        return get_registry_client(conf, context).get_member_images(member_id)
+
+
+def replace_members(
+    conf: Mapping[str, Any], context: Any, image_id: object, member_data: Any
+) -> bool:
+    """Make the members of an image exactly those given."""
+    with _translated():
+        return get_registry_client(conf, context).replace_members(image_id, member_data)
+
+
+def add_member(
+    conf: Mapping[str, Any],
+    context: Any,
+    image_id: object,
+    member_id: object,
+    can_share: bool | None = None,
+) -> bool:
+    """Make or change one membership."""
+    with _translated():
+        return get_registry_client(conf, context).add_member(image_id, member_id, can_share)
+
+
+def delete_member(
+    conf: Mapping[str, Any], context: Any, image_id: object, member_id: object
+) -> bool:
+    """End one membership; no error if there is none."""
+    with _translated():
+        return get_registry_client(conf, context).delete_member(image_id, member_id)
