@@ -1,6 +1,7 @@
 """Fixtures of the functional tests: sites of real daemons, whose logs appear when a test fails."""
 
 import pytest
+
 from support import daemons, images
 
 

@@ -280,11 +280,8 @@ def children(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of a process's own memory that are in RAM.
-
-    Pages of files that it maps or shares do not count: they belong to the cache of the system.
-    """
+    """Return the bytes of RAM that a process has, its share of code and libraries included."""
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no memory figures for process {pid}")
