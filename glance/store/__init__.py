@@ -1,0 +1,213 @@
+"""The stores of a process: which driver serves which location.
+
+`create_stores` makes the one `Stores` object of a program (API, scrubber, prefetcher), which is
+handed to whoever needs image data. Drivers live in the modules beside this one; what they promise
+is written in `glance.store.base`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+
+from glance.common import body, config, exception, plugin
+from glance.common.exception import BackendException, UnsupportedBackend
+from glance.store import base
+from glance.store.location import Location, StoreLocation, get_location_from_uri, scheme_of
+
+__all__ = [
+    "BackendException",
+    "Stores",
+    "UnsupportedBackend",
+    "create_stores",
+    "delete_from_backend",
+    "get_from_backend",
+]
+
+LOG = logging.getLogger(__name__)
+
+GROUP = "glance.stores"
+BUILTIN: Mapping[str, str] = {
+    "file": "glance.store.filesystem:Store",
+    "http": "glance.store.http:Store",
+}
+
+OPTIONS = config.options(
+    "stores",
+    config.Option(
+        "default_store",
+        default="file",
+        help="Store that takes the data of uploads which do not name one in x-image-meta-store.",
+    ),
+    config.Option(
+        "enabled_stores",
+        config.words,
+        default=(),
+        help="Names of the stores to use; empty means all that come with glance.",
+    ),
+    config.Option(
+        "known_stores",
+        config.words,
+        default=(),
+        help="Further store drivers: names of entry points of the group glance.stores, or dotted "
+        "paths of classes.",
+    ),
+    config.Option(
+        "allow_readonly_default_store",
+        config.boolean,
+        default=False,
+        help="Whether the API starts although its default store takes no images.",
+    ),
+)
+
+
+class Stores:
+    """The enabled stores, by scheme. Safe to use from many requests at once."""
+
+    def __init__(self, conf: config.Conf):
+        """Load and set up the drivers.
+
+        A driver whose library is missing is left out with an ERROR in the log; ConfigError if a
+        name in the configuration stands for no driver, or two drivers claim one scheme.
+        """
+        self.conf = conf
+        self.default = conf.default_store.lower()
+        self._stores: list[base.Store] = []
+        self._by_scheme: dict[str, base.Store] = {}
+        names = conf.enabled_stores or tuple(BUILTIN)
+        for name in dict.fromkeys((*names, *conf.known_stores)):
+            self._load(name)
+
+    def _load(self, name: str) -> None:
+        try:
+            driver = plugin.load(GROUP, name, BUILTIN)
+        except LookupError as err:
+            raise exception.ConfigError(f"store driver {name} cannot be used: {err}") from err
+        except ImportError as err:
+            LOG.error("Store %s is left out, a library of it is missing: %s", name, err)
+            return
+        store = driver(self.conf)
+        self._stores.append(store)
+        for scheme in store.schemes:
+            if scheme in self._by_scheme:
+                raise exception.ConfigError(f"two stores claim the scheme {scheme}")
+            self._by_scheme[scheme] = store
+
+    def __iter__(self) -> Iterator[base.Store]:
+        return iter(self._stores)
+
+    # -- choosing --------------------------------------------------------------------------------
+
+    def for_scheme(self, name: str) -> base.Store:
+        """Return the store that answers to a scheme or store name; UnknownScheme if none does."""
+        try:
+            return self._by_scheme[name.strip().lower()]
+        except KeyError:
+            raise exception.UnknownScheme(name.strip().lower()) from None
+
+    def for_uri(self, uri: str) -> base.Store:
+        """Return the store for a location. UnknownScheme, or BadStoreUri without a scheme."""
+        return self.for_scheme(scheme_of(uri))
+
+    def location(self, uri: str) -> Location:
+        """Return the parsed location. UnknownScheme, or BadStoreUri with the reason."""
+        schemes: dict[str, type[StoreLocation]] = {
+            scheme: store.location_class for scheme, store in self._by_scheme.items()
+        }
+        return get_location_from_uri(uri, schemes)
+
+    def writable(self, name: str | None = None) -> base.Store:
+        """Return the store to upload to, by the name a caller gave; None means the default one.
+
+        UnknownScheme or StoreAddDisabled (both the caller's fault) for a name; StorageWriteDenied
+        (the service's fault) if the default store takes no images.
+        """
+        if name is not None:
+            store = self.for_scheme(name)
+            store.require_add()
+            return store
+        try:
+            return self.writable(self.default)
+        except (exception.UnknownScheme, exception.StoreAddDisabled) as err:
+            raise exception.StorageWriteDenied() from err
+
+    def check_default(self) -> None:
+        """Raise ConfigError if the default store takes no images and the operator allows no such.
+
+        For programs that accept uploads, at start.
+        """
+        try:
+            self.writable(self.default)
+        except (exception.UnknownScheme, exception.StoreAddDisabled) as err:
+            store = self._by_scheme.get(self.default)
+            reason = store.add_disabled if store is not None else "no such store is enabled"
+            problem = f"default_store {self.default} takes no images: {reason}"
+            if not self.conf.allow_readonly_default_store:
+                raise exception.ConfigError(problem) from err
+            LOG.warning("%s", problem)
+
+    # -- image data ------------------------------------------------------------------------------
+
+    def get(self, uri: str, offset: int = 0, length: int | None = None) -> body.Body:
+        """Return the data at a stored location; the caller closes it.
+
+        Raises UnsupportedBackend if no enabled store can read the location (it was stored, so that
+        is no fault of the caller), and what `Store.get` raises.
+        """
+        store, location = self._stored(uri)
+        return store.get(location, offset, length)
+
+    def get_size(self, uri: str) -> int | None:
+        """Return the size in bytes of the data at a stored location, None if unknown.
+
+        Raises like `get`.
+        """
+        store, location = self._stored(uri)
+        return store.get_size(location)
+
+    def delete(self, uri: str) -> None:
+        """Delete the data at a stored location.
+
+        Raises UnknownScheme or BadStoreUri if that can never succeed, StoreDeleteNotSupported if
+        the store deletes nothing, and what `Store.delete` raises.
+        """
+        location = self.location(uri)
+        self.for_scheme(location.scheme).delete(location)
+
+    def check_registerable(self, uri: str, *, is_admin: bool) -> None:
+        """Raise BadStoreUri, UnknownScheme or Forbidden unless the caller may register `uri`.
+
+        The same rules hold for copy sources. A host name is resolved, but nobody is contacted; one
+        that cannot be resolved passes.
+        """
+        location = self.location(uri)
+        self.for_scheme(location.scheme).check_registerable(location, is_admin=is_admin)
+
+    def sweep(self) -> None:
+        """Remove what dead processes left half-written in the stores. Raises nothing."""
+        for store in self._stores:
+            store.sweep()
+
+    def _stored(self, uri: str) -> tuple[base.Store, Location]:
+        try:
+            location = self.location(uri)
+            return self.for_scheme(location.scheme), location
+        except (exception.UnknownScheme, exception.BadStoreUri) as err:
+            raise exception.UnsupportedBackend() from err
+
+
+def create_stores(conf: config.Conf) -> Stores:
+    """Return the stores that `conf` enables. Opens no connection."""
+    return Stores(conf)
+
+
+def get_from_backend(
+    stores: Stores, uri: str, offset: int = 0, length: int | None = None
+) -> body.Body:
+    """Return the data at a location; see `Stores.get`."""
+    return stores.get(uri, offset, length)
+
+
+def delete_from_backend(stores: Stores, uri: str) -> None:
+    """Delete the data at a location; see `Stores.delete`."""
+    stores.delete(uri)

@@ -1,0 +1,244 @@
+"""What a store is: the contract of drivers, the staged write, and the transfer loop.
+
+A driver subclasses `Store`, says what it can do in `capabilities`, and implements `get`,
+`get_size`, `stage` and `delete` as far as it declared them. `add` is written once, here, over
+`stage`. Drivers raise the store errors of `glance.common.exception` only; what their backend's
+library raises is translated inside the driver. What does not belong here: choosing a store, HTTP.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+import types
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, Self
+
+from glance.common import body, digest, exception, offload
+from glance.common.config import Conf
+from glance.store import location
+
+LOG = logging.getLogger(__name__)
+
+_IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
+
+CHUNK = 2 * 1024 * 1024
+IN_FLIGHT = 4
+
+
+class Capability(enum.Flag):
+    """What a store can do. Everything else is refused before anything changes."""
+
+    READ = enum.auto()
+    RANDOM_READ = enum.auto()
+    SIZE = enum.auto()
+    WRITE = enum.auto()
+    DELETE = enum.auto()
+    REGISTERABLE = enum.auto()
+    CREDENTIALS_IN_URI = enum.auto()
+
+
+class AddResult(NamedTuple):
+    """What `Store.add` stored: the storage URI (may hold secrets), bytes, MD5 in hex."""
+
+    location: str
+    size: int
+    checksum: str
+
+
+class Received(NamedTuple):
+    """What `transfer` moved: bytes, MD5 in hex, and the digests of all algorithms by name."""
+
+    size: int
+    checksum: str
+    digests: Mapping[str, str]
+
+
+class StagedWrite:
+    """Bytes on their way into a store, which nobody sees before `commit`.
+
+    A context manager: leaving the block without having committed aborts. After any error, and
+    after the greenthread that writes was killed, nothing is left behind.
+    """
+
+    # Whether `write` may be called from a native thread: true for files, false for sockets of the
+    # event loop.
+    threadsafe: ClassVar[bool] = False
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`. Raises StorageFull, StorageWriteDenied, BackendUnavailable."""
+        raise NotImplementedError
+
+    def commit(self) -> str:
+        """Make the bytes visible under the image id and return their storage URI.
+
+        Durable on return. Raises StoreObjectExists if the id has data already, and what `write`
+        raises. After an error the stage is gone.
+        """
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Remove what was written. Never raises; does nothing after `commit` or `abort`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self.abort()
+
+
+class Store:
+    """One kind of backend. An instance serves all requests of a process at once.
+
+    Making an instance reads options and, to find out whether it may write, looks at local disks;
+    it opens no connection. `name` is the store's own name, `schemes` the URI schemes (and store
+    names) it answers to, `location_class` what parses their URIs.
+    """
+
+    name: ClassVar[str] = ""
+    schemes: ClassVar[tuple[str, ...]] = ()
+    location_class: ClassVar[type[location.StoreLocation]] = location.StoreLocation
+    capabilities: ClassVar[Capability] = Capability.READ
+
+    def __init__(self, conf: Conf):
+        self.conf = conf
+        self.add_disabled: str | None = None
+        """Why `stage` and `add` are refused; None if they work."""
+        try:
+            self.configure()
+            if Capability.WRITE in self.capabilities:
+                self.configure_add()
+            else:
+                self.add_disabled = "the store is read-only"
+        except exception.BadStoreConfiguration as err:
+            self.add_disabled = str(err)
+            if self.is_configured():
+                LOG.error("Store %s takes no images: %s", self.name, err)
+            else:
+                LOG.info("Store %s is not configured; it takes no images", self.name)
+
+    # -- for drivers to write --------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Read what getting and deleting need. Raises BadStoreConfiguration."""
+
+    def configure_add(self) -> None:
+        """Read and check what adding needs. Raises BadStoreConfiguration."""
+
+    def is_configured(self) -> bool:
+        """Tell whether the operator set any option of this store up."""
+        return True
+
+    def get(
+        self, location: location.Location, offset: int = 0, length: int | None = None
+    ) -> body.Body:
+        """Return the bytes from `offset`, `length` of them or all that follow.
+
+        The body's `size` is the size of the whole object, None if the backend does not tell. The
+        caller closes it. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, and
+        RangeNotSatisfiable if `offset` lies behind the end.
+        """
+        raise NotImplementedError
+
+    def get_size(self, location: location.Location) -> int | None:
+        """Return the size in bytes, None if the backend does not tell. Raises like `get`."""
+        raise NotImplementedError
+
+    def stage(self, image_id: str, size: int | None = None) -> StagedWrite:
+        """Begin to write the data of an image; `size` in bytes as far as it is known.
+
+        The size is a hint to reserve room and to refuse early; what arrives counts. Raises
+        StoreObjectExists, StorageFull, StorageWriteDenied, BackendUnavailable, StoreAddDisabled.
+        """
+        raise exception.StoreAddDisabled()
+
+    def delete(self, location: location.Location) -> None:
+        """Remove an object. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable."""
+        raise exception.StoreDeleteNotSupported()
+
+    def check_registerable(self, location: location.Location, *, is_admin: bool) -> None:
+        """Raise BadStoreUri or Forbidden if a caller may not register this location."""
+        if Capability.REGISTERABLE not in self.capabilities:
+            raise exception.BadStoreUri(
+                reason=f"locations of the {self.name} store cannot be registered; upload the data"
+            )
+        if location.store_location.has_credentials and not is_admin:
+            raise exception.Forbidden(
+                "Only an administrator may register a location that holds credentials"
+            )
+
+    def sweep(self) -> None:
+        """Remove what dead processes left half-written. Raises nothing; logs what it cannot do."""
+
+    # -- written once ----------------------------------------------------------------------------
+
+    def add(
+        self, image_id: str, image_file: body.Readable, image_size: int | None = None
+    ) -> AddResult:
+        """Store the data of an image: stage, transfer, commit.
+
+        `image_size` None or 0 means unknown. Raises what `stage`, `image_file.read` and the
+        staged write raise; after an error nothing is left.
+        """
+        with self.stage(image_id, image_size or None) as staged:
+            received = transfer(image_file, staged)
+            return AddResult(staged.commit(), received.size, received.checksum)
+
+    def require_add(self) -> None:
+        """Raise StoreAddDisabled if this store takes no images."""
+        if self.add_disabled is not None:
+            raise exception.StoreAddDisabled(
+                f"Images cannot be added to the {self.name} store of this server"
+            )
+
+
+def check_image_id(image_id: str) -> str:
+    """Return `image_id`; ValueError if it could be more than a plain name.
+
+    SECURITY: ids become file and object names. A wrong one is an error of the program, not of its
+    user, because ids are checked when they come in.
+    """
+    if not isinstance(image_id, str) or not _IMAGE_ID.match(image_id):
+        raise ValueError("an image id must be text of letters, digits, '.', '_' and '-'")
+    return image_id
+
+
+def transfer(
+    reader: body.Readable, staged: StagedWrite, algorithms: tuple[str, ...] = (digest.MD5,)
+) -> Received:
+    """Move everything from `reader` into `staged`, digesting on the way. Commits nothing.
+
+    Hashing and writing overlap in native threads with at most `IN_FLIGHT` chunks in memory; the
+    caller's greenthread only reads. Raises what reading and writing raise; on return or error no
+    thread uses `staged` any more. `algorithms` must contain MD5.
+    """
+    digester = digest.Digester(*algorithms)
+    first = reader.read(CHUNK)
+    second = reader.read(CHUNK) if first else b""
+    if not second:
+        # PERF: most images of tests and many kernels fit in one chunk, which is not worth threads.
+        if first:
+            offload.run(digester.update, first)
+            staged.write(first)
+        return _received(digester)
+    consumers = [digester.update, staged.write] if staged.threadsafe else [digester.update]
+    with offload.Fanout(consumers, IN_FLIGHT) as fanout:
+        chunk = first
+        while chunk:
+            fanout.put(chunk)
+            if not staged.threadsafe:
+                staged.write(chunk)
+            chunk, second = second or reader.read(CHUNK), b""
+        fanout.join()
+    return _received(digester)
+
+
+def _received(digester: digest.Digester) -> Received:
+    return Received(digester.count, digester.hexdigest(), digester.hexdigests())
