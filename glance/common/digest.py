@@ -39,7 +39,7 @@ class Digester:
         return {name: running.hexdigest() for name, running in self._hashes.items()}
 
     def verify(self, expected: str | None, algorithm: str = MD5) -> None:
-        """Raise ChecksumMismatch if `expected` is given and is not the digest (case is ignored)."""
+        """Raise ChecksumMismatch if `expected` is given and, case ignored, not the digest."""
         if expected and expected.strip().lower() != self.hexdigest(algorithm):
             raise exception.ChecksumMismatch(
                 f"The data's {algorithm.upper()} checksum differs from the declared one; "

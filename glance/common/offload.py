@@ -82,8 +82,8 @@ def sleep(seconds: float) -> None:
 def deadline(seconds: float | None, message: str = "timed out") -> Iterator[None]:
     """Raise TimeoutError in the block after `seconds` (None: never).
 
-    Works under eventlet only, by interrupting waits of the hub; elsewhere the block's own time-outs
-    have to do.
+    Works under eventlet only, by interrupting waits of the hub; elsewhere the block's own
+    time-outs have to do.
     """
     if seconds is None or not is_green():
         yield
@@ -285,7 +285,7 @@ def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     call = _Call(lambda: fn(*args, **kwargs))
     try:
         _get_pool().submit(call)
-        # NOTE: the ring is the thread's last act on the descriptor, so it may be closed afterwards.
+        # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.
         thrown = _insist(call.bell.heard, call.bell)
     finally:
         call.bell.close()
