@@ -155,9 +155,7 @@ class ImagesController:
             raise exception.Invalid('The body must be an object such as {"image": {"name": "x"}}')
         from_state = body.get("from_state")
         if from_state is not None and from_state not in imagemeta.STATUSES:
-            raise exception.Invalid(
-                f"from_state must be one of {', '.join(imagemeta.STATUSES)}"
-            )
+            raise exception.Invalid(f"from_state must be one of {', '.join(imagemeta.STATUSES)}")
         return imagemeta.coerce(image), from_state
 
 
@@ -175,13 +173,9 @@ class API:
         self.router.add("/", GET=images.index)
         self.router.add("/images", GET=images.index, POST=images.create)
         self.router.add("/images/detail", GET=images.detail)
-        self.router.add(
-            "/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete
-        )
+        self.router.add("/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete)
         self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
-        self.router.add(
-            "/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove
-        )
+        self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
 
     def __call__(

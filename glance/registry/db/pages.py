@@ -98,9 +98,7 @@ def image_list(
     return page
 
 
-def _values(
-    context: common_context.RequestContext, query: listing.ListQuery
-) -> dict[str, Any]:
+def _values(context: common_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:
     params = {
         **rules.viewer(context),
         "page_limit": query.limit,

@@ -37,9 +37,9 @@ def _types_to_properties(conn: Connection) -> None:
     (image, key) is unique over deleted rows too.
     """
     images, properties = schema.images(2), schema.image_properties(3)
-    typed = sa.select(
-        images.c.id, images.c.type, images.c.deleted, images.c.deleted_at
-    ).where(images.c.type.is_not(None))
+    typed = sa.select(images.c.id, images.c.type, images.c.deleted, images.c.deleted_at).where(
+        images.c.type.is_not(None)
+    )
     existing = {
         row.image_id: row
         for row in conn.execute(
@@ -59,9 +59,7 @@ def _types_to_properties(conn: Connection) -> None:
         }
         if row is None:
             conn.execute(
-                properties.insert().values(
-                    image_id=image.id, key="type", created_at=now, **values
-                )
+                properties.insert().values(image_id=image.id, key="type", created_at=now, **values)
             )
         elif row.deleted:
             conn.execute(properties.update().where(properties.c.id == row.id).values(values))

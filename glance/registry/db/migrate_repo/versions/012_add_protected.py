@@ -16,9 +16,7 @@ def upgrade(migrate_engine: Any) -> None:
             operations.rebuild(conn, schema.images(12), 12, {"protected": "0"})
         else:
             conn.execute(
-                sa.text(
-                    "ALTER TABLE images ADD COLUMN protected BOOLEAN NOT NULL DEFAULT false"
-                )
+                sa.text("ALTER TABLE images ADD COLUMN protected BOOLEAN NOT NULL DEFAULT false")
             )
 
 

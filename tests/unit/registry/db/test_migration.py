@@ -1,0 +1,423 @@
+"""The schema's versions: each step up, down and up again on data, and what db_sync adopts."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from glance.common import config
+from glance.common import exception
+from glance.registry.db import engine
+from glance.registry.db import migration
+from glance.registry.db import models
+from glance.registry.db.migrate_repo import schema
+
+TARGET = models.SCHEMA_VERSION
+Connect = Callable[[str], sa.engine.Connection]
+DAY = datetime.datetime(2011, 9, 22, 10, 11, 12, 123456)
+BIG = 5 * 2**30
+
+
+def describe(conn: sa.engine.Connection) -> dict[str, Any]:
+    """Return what a database's tables are like, in words that two databases can share."""
+    inspector = sa.inspect(conn)
+    tables = {}
+    for name in set(inspector.get_table_names()) - {migration.VERSION_TABLE}:
+        tables[name] = {
+            "columns": {
+                column["name"]: (str(column["type"]), column["nullable"], column["default"])
+                for column in inspector.get_columns(name)
+            },
+            "indexes": {
+                (index["name"], tuple(index["column_names"]))
+                for index in inspector.get_indexes(name)
+                if not index.get("duplicates_constraint")
+            },
+            "unique": {
+                tuple(constraint["column_names"])
+                for constraint in inspector.get_unique_constraints(name)
+            },
+            "keys": {
+                (tuple(key["constrained_columns"]), key["referred_table"])
+                for key in inspector.get_foreign_keys(name)
+            },
+        }
+    return tables
+
+
+def fill(conn: sa.engine.Connection, version: int) -> None:
+    """Put rows into each table of a version: live and deleted, with nulls and with extremes."""
+    tables = schema.tables(version)
+    big = BIG if version >= 5 else 2**31 - 1
+    for number in (1, 2, 3):
+        row = {
+            "id": number,
+            "name": f"image {number} \u263a",
+            "size": big if number == 1 else None,
+            "status": "active",
+            "is_public": number == 1,
+            "location": f"file:///{number}",
+            "created_at": DAY,
+            "updated_at": DAY if number == 1 or version >= 10 else None,
+            "deleted_at": DAY if number == 3 else None,
+            "deleted": number == 3,
+            "type": {1: "kernel", 2: None, 3: "ramdisk"}[number],
+            "disk_format": "raw",
+            "container_format": None,
+            "checksum": "0" * 32,
+            "owner": f"tenant{number}",
+            "min_disk": 7 if version >= 11 or number == 1 else None,
+            "min_ram": 0 if version >= 11 else None,
+            "protected": number == 2,
+        }
+        _insert(conn, tables["images"], row)
+        row = {**row, "image_id": number, "key": "arch", "value": "x86_64", "updated_at": DAY}
+        row["name"] = "arch"
+        if version >= 2:
+            _insert(conn, tables["image_properties"], row)
+        if version >= 8:
+            row.update(member="tenant9", can_share=True)
+            _insert(conn, tables["image_members"], row)
+
+
+def _insert(conn: sa.engine.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    own_id = table.name == "images"
+    values = {name: row[name] for name in table.columns.keys() if name != "id" or own_id}
+    conn.execute(table.insert().values(values))
+
+
+def contents(conn: sa.engine.Connection, version: int) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows; those of properties without the bookkeeping that steps add."""
+    found = {}
+    for name, table in schema.tables(version).items():
+        query = sa.select(table).order_by(table.c.id)
+        found[name] = [dict(row) for row in conn.execute(query).mappings()]
+    return found
+
+
+@pytest.mark.parametrize("version", range(1, TARGET + 1))
+def test_each_step_goes_up_down_and_up_again_without_losing_data(
+    kind: Any, connect: Connect, version: int
+) -> None:
+    url = kind.at(version - 1)
+    conn = connect(url)
+    if version > 1:
+        fill(conn, version - 1)
+    before = contents(conn, version - 1)
+
+    migration.upgrade(url, version)
+    assert migration.db_version(url) == version
+    first = contents(conn, version)
+    if version == 1:
+        fill(conn, 1)
+
+    migration.downgrade(url, version - 1)
+    assert migration.db_version(url) == version - 1
+    after = contents(conn, version - 1)
+    for table in after:
+        for row, old in zip(after[table], before[table], strict=True):
+            changed = {name for name in row if row[name] != old[name]}
+            assert all(old[name] is None for name in changed), f"{table}: {changed}"
+            allowed = {10: {"updated_at"}, 11: {"min_disk", "min_ram"}}
+            assert changed <= allowed.get(version, set())
+
+    migration.upgrade(url, version)
+    again = contents(conn, version)
+    if version > 1:
+        for table in first:
+            for row, old in zip(again[table], first[table], strict=True):
+                times = {"created_at", "updated_at"} if version == 3 else set()
+                ids = {"id"} if version == 3 and table == "image_properties" else set()
+                skipped = times | ids
+                assert {k: v for k, v in row.items() if k not in skipped} == {
+                    k: v for k, v in old.items() if k not in skipped
+                }
+
+
+def test_walk_from_nothing_to_the_target_and_back_keeps_what_both_ends_know(
+    kind: Any, connect: Connect
+) -> None:
+    url = kind.at(TARGET)
+    conn = connect(url)
+    for version in range(TARGET - 1, -1, -1):
+        migration.downgrade(url, version)
+    assert set(describe(conn)) == set()
+    for version in range(1, TARGET + 1):
+        migration.upgrade(url, version)
+        assert migration.db_version(url) == version
+
+
+def test_the_migrations_end_in_the_tables_that_the_queries_are_built_from(
+    kind: Any, connect: Connect
+) -> None:
+    url = kind.at(TARGET)
+    migrated = describe(connect(url))
+    conn = connect(kind.empty())
+    models.metadata.create_all(conn)
+    assert migrated == describe(conn)
+
+
+@pytest.mark.parametrize("version", range(1, TARGET))
+def test_every_version_upgrades_to_the_same_schema(
+    sqlite: Any, connect: Connect, version: int
+) -> None:
+    url = sqlite.at(version)
+    conn = connect(url)
+    fill(conn, version)
+    migration.upgrade(url)
+    found = describe(conn)
+    assert {key for table in found.values() for key in table["keys"]} == {
+        (("image_id",), "images")
+    }
+    for name, table in models.metadata.tables.items():
+        assert {index for index, _ in found[name]["indexes"]} == {
+            index.name for index in table.indexes
+        }
+    rows = contents(conn, TARGET)["images"]
+    assert [row["name"] for row in rows] == ["image 1 \u263a", "image 2 \u263a", "image 3 \u263a"]
+    assert rows[0]["size"] == (BIG if version >= 5 else 2**31 - 1)
+    assert all(row["min_ram"] == 0 and row["updated_at"] for row in rows)
+    if version >= 7:
+        assert [row["owner"] for row in rows] == ["tenant1", "tenant2", "tenant3"]
+
+
+def test_foreign_keys_hold_after_a_walk_down_and_up(sqlite: Any, connect: Connect) -> None:
+    url = sqlite.at(TARGET)
+    migration.downgrade(url, 2)
+    migration.upgrade(url)
+    database = engine.Database(url)
+    with pytest.raises(sa.exc.IntegrityError), database.write() as conn:
+        conn.execute(
+            models.image_properties.insert().values(image_id=99, name="a", created_at=DAY)
+        )
+    database.dispose()
+
+
+# -- step 003 ------------------------------------------------------------------------------------
+
+
+def test_type_survives_as_a_property_and_comes_back(sqlite: Any, connect: Connect) -> None:
+    url = sqlite.at(2)
+    conn = connect(url)
+    fill(conn, 2)
+    migration.upgrade(url, 3)
+    typed = sa.text(
+        "SELECT image_id, value FROM image_properties WHERE value IN ('kernel','ramdisk')"
+    )
+    assert sorted(conn.execute(typed).all()) == [(1, "kernel"), (3, "ramdisk")]
+    migration.downgrade(url, 2)
+    assert conn.execute(typed).all() == []
+    types = conn.execute(sa.text("SELECT type FROM images ORDER BY id")).scalars().all()
+    assert types == ["kernel", None, "ramdisk"]
+
+
+def test_step_003_downwards_keeps_the_other_properties(sqlite: Any, connect: Connect) -> None:
+    url = sqlite.at(2)
+    conn = connect(url)
+    fill(conn, 2)
+    migration.upgrade(url, 3)
+    migration.downgrade(url, 2)
+    assert conn.execute(sa.text("SELECT count(*) FROM image_properties")).scalar() == 3
+
+
+def test_step_003_downwards_refuses_to_cut_a_long_type(kind: Any, connect: Connect) -> None:
+    url = kind.at(3)
+    conn = connect(url)
+    fill(conn, 3)
+    table = schema.image_properties(3)
+    conn.execute(
+        table.insert().values(
+            image_id=1, key="type", value="t" * 31, created_at=DAY, deleted=False
+        )
+    )
+    with pytest.raises(exception.DatabaseMigrationError, match="image 1 is longer than the 30"):
+        migration.downgrade(url, 2)
+    assert migration.db_version(url) == 3
+    assert "type" not in describe(conn)["images"]["columns"]
+
+
+# -- step 005 ------------------------------------------------------------------------------------
+
+
+def test_step_005_downwards_never_cuts_a_size(kind: Any, connect: Connect) -> None:
+    url = kind.at(5)
+    conn = connect(url)
+    fill(conn, 5)
+    if url.startswith("sqlite"):
+        migration.downgrade(url, 4)
+    else:
+        with pytest.raises(exception.DatabaseMigrationError, match="1 images are larger"):
+            migration.downgrade(url, 4)
+    assert conn.execute(sa.text("SELECT max(size) FROM images")).scalar() == BIG
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def test_a_failing_step_leaves_the_database_as_it_was(
+    kind: Any, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = kind.at(5)
+    conn = connect(url)
+    fill(conn, 5)
+    before = describe(conn)
+    stamp = migration._stamp
+
+    def fail_at_eight(conn: Any, version: int) -> None:
+        if version == 8:
+            raise exception.DatabaseMigrationError("broken")
+        stamp(conn, version)
+
+    monkeypatch.setattr(migration, "_stamp", fail_at_eight)
+    with pytest.raises(exception.DatabaseMigrationError, match="broken"):
+        migration.upgrade(url)
+    assert migration.db_version(url) == 5
+    assert describe(conn) == before
+
+
+def test_commands_refuse_a_database_that_is_not_controlled(sqlite_url: str) -> None:
+    for command in (
+        lambda: migration.db_version(sqlite_url),
+        lambda: migration.upgrade(sqlite_url),
+        lambda: migration.downgrade(sqlite_url, 0),
+    ):
+        with pytest.raises(exception.DatabaseMigrationError, match="is not under migration"):
+            command()
+
+
+def test_version_control_starts_at_zero_and_only_once(sqlite_url: str) -> None:
+    migration.version_control(sqlite_url)
+    assert migration.db_version(sqlite_url) == 0
+    with pytest.raises(exception.DatabaseMigrationError, match="is already under migration"):
+        migration.version_control(sqlite_url)
+
+
+def test_db_sync_twice_is_as_good_as_once(sqlite: Any) -> None:
+    url = sqlite.at(TARGET)
+    migration.db_sync(url)
+    assert migration.db_version(url) == TARGET
+
+
+@pytest.mark.parametrize("version", ["x", "-1", "99", "1.5", "\u0663"])
+def test_a_version_that_does_not_exist_is_refused(tmp_path: Path, version: str) -> None:
+    with pytest.raises(exception.DatabaseMigrationError, match="no schema version"):
+        migration.db_sync(f"sqlite:///{tmp_path}/x.sqlite", version)
+
+
+def test_downgrade_needs_a_version(tmp_path: Path) -> None:
+    with pytest.raises(exception.DatabaseMigrationError, match="requires a version"):
+        migration.downgrade(f"sqlite:///{tmp_path}/x.sqlite", "")
+
+
+def test_upgrade_does_not_go_down_nor_downgrade_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    migration.db_sync(url, 5)
+    with pytest.raises(exception.DatabaseMigrationError, match="use downgrade"):
+        migration.upgrade(url, 4)
+    with pytest.raises(exception.DatabaseMigrationError, match="use upgrade"):
+        migration.downgrade(url, 6)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "oracle+nothing://u:secret@h/d", "sqlite:////no/such/directory/x.sqlite"],
+)
+def test_an_unusable_database_is_one_line_without_a_password(url: str) -> None:
+    with pytest.raises(exception.DatabaseMigrationError) as caught:
+        migration.db_sync(url)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_migrate_tool_can_run_the_repository(tmp_path: Path, connect: Connect) -> None:
+    from migrate.versioning import api
+
+    url = f"sqlite:///{tmp_path}/tool.sqlite"
+    api.version_control(url, migration.REPOSITORY)
+    api.upgrade(url, migration.REPOSITORY)
+    assert migration.db_version(url) == TARGET
+    mine = f"sqlite:///{tmp_path}/mine.sqlite"
+    migration.db_sync(mine)
+    assert describe(connect(url)) == describe(connect(mine))
+    api.downgrade(url, migration.REPOSITORY, 0)
+    assert api.db_version(url, migration.REPOSITORY) == 0
+
+
+# -- start-up ------------------------------------------------------------------------------------
+
+
+def _prepare(url: str, **settings: str) -> None:
+    conf = config.Conf(
+        {"sql_connection": url, "sql_max_retries": "1", "sql_retry_interval": "0", **settings}
+    )
+    database = engine.from_conf(conf)
+    try:
+        migration.prepare(conf, database)
+    finally:
+        database.dispose()
+
+
+def test_start_up_creates_the_tables_of_an_empty_database(empty_url: str) -> None:
+    _prepare(empty_url, db_auto_create="true")
+    assert migration.db_version(empty_url) == TARGET
+    _prepare(empty_url)
+
+
+def test_start_up_creates_tables_by_itself_on_sqlite_only(empty_url: str) -> None:
+    if empty_url.startswith("sqlite"):
+        _prepare(empty_url)
+        assert migration.db_version(empty_url) == TARGET
+    else:
+        with pytest.raises(exception.DatabaseMigrationError, match="run glance-manage db_sync"):
+            _prepare(empty_url)
+
+
+def test_start_up_creates_nothing_when_it_may_not(tmp_path: Path, connect: Connect) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    with pytest.raises(exception.DatabaseMigrationError, match="db_auto_create"):
+        _prepare(url, db_auto_create="false")
+    assert describe(connect(url)) == {}
+
+
+def test_start_up_leaves_foreign_tables_alone(tmp_path: Path, connect: Connect) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    connect(url).execute(sa.text("CREATE TABLE something (id INTEGER)"))
+    with pytest.raises(exception.DatabaseMigrationError, match="no schema version"):
+        _prepare(url)
+    assert set(describe(connect(url))) == {"something"}
+
+
+@pytest.mark.parametrize(
+    "version,advice", [(9, "run glance-manage db_sync to upgrade"), (14, "use the release")]
+)
+def test_start_up_refuses_another_version_with_advice(
+    tmp_path: Path, connect: Connect, version: int, advice: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    migration.db_sync(url, min(version, TARGET))
+    connect(url).execute(sa.text(f"UPDATE migrate_version SET version = {version}"))
+    with pytest.raises(exception.DatabaseMigrationError, match=advice):
+        _prepare(url)
+
+
+def test_start_up_gives_up_on_a_database_that_stays_away(tmp_path: Path) -> None:
+    with pytest.raises(exception.ServiceUnavailable):
+        _prepare(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
+
+
+def test_processes_that_start_at_once_agree_on_one_schema(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_prepare, args=(url,)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert migration.db_version(url) == TARGET
