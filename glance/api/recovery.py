@@ -40,7 +40,7 @@ def settle(service: api.Service, image_ids: list[str]) -> None:
                     from_state="saving",
                 )
                 LOG.warning("Image %s is killed: its upload was abandoned", image_id)
-            except (exception.NotFound, exception.Conflict):
+            except (exception.NotFound, exception.Duplicate):
                 LOG.info("Image %s has no upload to settle", image_id)
             except exception.NotAuthorized:
                 LOG.warning("Image %s: the registry needs a token to settle it", image_id)

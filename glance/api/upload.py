@@ -99,7 +99,7 @@ class Upload:
                 break
             except exception.NotFound as err:
                 raise exception.ImageDeleted("The image was deleted during the upload") from err
-            except exception.Conflict:
+            except exception.Duplicate:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
                 record = registry.get_image_metadata(
                     self.service.conf, self.context, self.image_id
@@ -162,7 +162,7 @@ class Upload:
         LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
         try:
             self._update({"status": "killed"}, self.status)
-        except Exception as err:  # noqa: BLE001  the reason goes on; a sweep finds the record
+        except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
 
 

@@ -226,9 +226,9 @@ def parse_headers(
         if name in meta:
             raise exception.Invalid(f"Image attribute {name} is given twice")
         if field.kind is bool:
-            meta[name] = value.strip().lower() in TRUE_HEADER_WORDS
+            meta[name] = value.strip(" \t").lower() in TRUE_HEADER_WORDS
         else:
-            meta[name] = field.convert(name, value.strip() or None)
+            meta[name] = field.convert(name, value.strip(" \t") or None)
     meta["properties"] = properties
     return meta
 

@@ -36,6 +36,8 @@ class API(wsgi.Router):
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
     """Paste app factory of `[app:apiv1app]`; runs once in each worker process."""
     conf = config.from_paste(global_conf, local_conf)
-    service = api.Service(conf, store.create_stores(conf))
+    stores = store.create_stores(conf)
+    stores.check_default()
+    service = api.Service(conf, stores)
     recovery.start(service)
     return API(service)

@@ -212,10 +212,7 @@ class Controller:
             return None
         if order.store:
             return _known_store(stores.writable, order.store)
-        try:
-            return stores.writable(self.conf.default_store)
-        except (exception.StoreAddDisabled, exception.UnknownScheme) as err:
-            raise exception.ServiceUnavailable("The image store takes no data now") from err
+        return stores.writable()
 
     def _check_fill(self, order: Order, merged: Mapping[str, Any]) -> None:
         if not (order.fills() and self.conf.require_formats):
@@ -413,7 +410,7 @@ class Controller:
             exception.StoreDeleteNotSupported,
         ) as err:
             LOG.warning("Image %s: nothing to remove: %s", image_id, type(err).__name__)
-        except Exception as err:  # noqa: BLE001  the image is deleted; its data is tried again
+        except Exception as err:
             LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
             return
         try:

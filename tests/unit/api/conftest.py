@@ -1,0 +1,128 @@
+"""An API application over a real registry application, both in this process.
+
+The registry listens on loopback in a thread; the API is called as a WSGI application. Requests are
+plain: `api("GET", "/images/1")` gives webob's response.
+"""
+
+import hashlib
+import shutil
+import threading
+import wsgiref.simple_server
+from socketserver import ThreadingMixIn
+
+import pytest
+import webob
+
+from glance.api import v1
+from glance.api.middleware import version_negotiation
+from glance.common import context, request_id
+from glance.registry import server as registry_server
+from glance.registry.db import migration
+
+PAYLOAD = b"*" * 5120
+CHECKSUM = hashlib.md5(PAYLOAD).hexdigest()
+
+
+class _Server(ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(wsgiref.simple_server.WSGIRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+class Registry:
+    """The registry application behind a loopback port; `app` may be replaced to inject faults."""
+
+    def __init__(self, tmp_path, template=None, **conf):
+        if template is not None:
+            shutil.copy(template, tmp_path / "registry.sqlite")
+        conf = {
+            "sql_connection": f"sqlite:///{tmp_path}/registry.sqlite",
+            "context_class": "glance.registry.context.RequestContext",
+            **conf,
+        }
+        real = registry_server.app_factory(conf)
+        self.real = self.app = context.filter_factory(conf)(real)
+        self.calls = []
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.set_app(self._call)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def _call(self, environ, start_response):
+        self.calls.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        return self.app(environ, start_response)
+
+    def stop(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Api:
+    """The API as a caller sees it. Keyword arguments of a call are headers (`_` for `-`)."""
+
+    def __init__(self, registry, tmp_path, **conf):
+        self.datadir = tmp_path / "images"
+        self.registry = registry
+        conf = {
+            "registry_host": "127.0.0.1",
+            "registry_port": str(registry.port),
+            "filesystem_store_datadir": str(self.datadir),
+            "http_store_allowed_hosts": "127.0.0.1",
+            "send_identity_headers": "True",
+            **conf,
+        }
+        app = v1.app_factory(conf)
+        self.app = request_id.RequestId(
+            version_negotiation.filter_factory(conf)(context.filter_factory(conf)(app))
+        )
+
+    def __call__(self, method, path, headers=None, body=None, **identity):
+        request = webob.Request.blank(path, method=method, headers=headers or {})
+        if body is not None:
+            request.body = body
+            request.headers.setdefault("Content-Type", "application/octet-stream")
+        for name, value in identity.items():
+            request.headers["X-" + name.title()] = value
+        if identity:
+            request.headers["X-Identity-Status"] = "Confirmed"
+        return request.get_response(self.app)
+
+    def add(self, body=None, headers=None, **meta):
+        """Create an image and return its record; keyword arguments are image attributes."""
+        sent = {f"x-image-meta-{name}": str(value) for name, value in meta.items()}
+        response = self("POST", "/v1/images", {**sent, **(headers or {})}, body)
+        assert response.status_int == 201, response.text
+        return response.json["image"]
+
+    def files(self):
+        """Return the names of all files in the data directory, staged ones included."""
+        return sorted(path.name for path in self.datadir.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """An empty database at the newest version; copying it is quicker than migrating."""
+    path = tmp_path_factory.mktemp("template") / "registry.sqlite"
+    migration.db_sync(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def registry(tmp_path, template):
+    server = Registry(tmp_path, template)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api(registry, tmp_path):
+    return Api(registry, tmp_path)
+
+
+@pytest.fixture
+def make_api(registry, tmp_path):
+    """Make an API with other options over the same registry."""
+    return lambda **conf: Api(registry, tmp_path, **conf)

@@ -1,0 +1,273 @@
+"""The upload transaction under injected failures: status, image state, nothing left over."""
+
+import io
+import threading
+import wsgiref.simple_server
+
+import pytest
+import webob
+
+from glance import registry as registry_calls
+from glance.api import upload
+from glance.common import config, context, exception
+from glance.store import filesystem
+from tests.unit.api.conftest import CHECKSUM, PAYLOAD
+
+URL = "/v1/images"
+OCTETS = {"Content-Type": "application/octet-stream"}
+BIG = PAYLOAD * 1024
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
+
+
+class Meddling:
+    """A body that does something after its first megabyte was read."""
+
+    def __init__(self, action, data=BIG):
+        self._data = io.BytesIO(data)
+        self._action = action
+
+    def read(self, size=-1):
+        if self._data.tell() >= 2**20 and self._action is not None:
+            action, self._action = self._action, None
+            action()
+        return self._data.read(min(size, 2**20))
+
+
+def post(api, stream, image_id=5):
+    headers = {**OCTETS, "x-image-meta-id": str(image_id)}
+    request = webob.Request.blank(URL, method="POST", headers=headers)
+    request.environ["wsgi.input"] = stream
+    request.content_length = len(BIG)
+    return request.get_response(api.app)
+
+
+def status_of(api, image_id=5):
+    return api("HEAD", f"{URL}/{image_id}").headers.get("x-image-meta-status")
+
+
+def fail_with(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "state"),
+    [
+        (exception.StorageFull(), 413, "killed"),
+        (exception.StorageWriteDenied(), 503, "killed"),
+        (exception.BackendUnavailable(), 503, "killed"),
+        (exception.StoreObjectExists(), 409, "killed"),
+        (exception.StoreForbidden(), 403, "killed"),
+        (ValueError("inside"), 500, "killed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+@pytest.mark.parametrize("step", ["write", "commit"])
+def test_a_store_that_fails_midway(api, monkeypatch, step, error, status, state):
+    monkeypatch.setattr(filesystem.StagedFile, step, fail_with(error))
+    response = post(api, io.BytesIO(BIG))
+    assert response.status_int == status
+    assert "inside" not in response.text
+    assert status_of(api) == state
+    assert api.files() == []
+
+
+def test_a_store_that_permits_no_writing_leaves_the_image_queued(api, monkeypatch):
+    monkeypatch.setattr(filesystem.Store, "stage", fail_with(exception.StorageWriteDenied()))
+    assert post(api, io.BytesIO(BIG)).status_int == 503
+    assert status_of(api) == "queued"
+    monkeypatch.undo()
+    assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 200
+
+
+def test_a_store_that_is_full_from_the_start_kills_the_image(api, monkeypatch):
+    monkeypatch.setattr(filesystem.Store, "stage", fail_with(exception.StorageFull()))
+    assert post(api, io.BytesIO(BIG)).status_int == 413
+    assert status_of(api) == "killed"
+
+
+def test_data_left_under_the_id_is_not_touched(api):
+    api.datadir.mkdir(exist_ok=True)
+    (api.datadir / "5").write_bytes(b"old")
+    assert post(api, io.BytesIO(BIG)).status_int == 409
+    assert status_of(api) == "killed"
+    assert (api.datadir / "5").read_bytes() == b"old"
+
+
+def test_an_image_deleted_during_its_upload(api):
+    response = post(api, Meddling(lambda: api("DELETE", URL + "/5")))
+    assert response.status_int == 412
+    assert status_of(api) is None
+    assert api.files() == []
+
+
+def test_an_image_killed_during_its_upload_is_not_revived(api):
+    def kill():
+        conf = config.Conf({"registry_port": str(api.registry.port)})
+        ctx = context.RequestContext(is_admin=True)
+        registry_calls.update_image_metadata(conf, ctx, 5, {"status": "killed"})
+
+    assert post(api, Meddling(kill)).status_int == 409
+    assert status_of(api) == "killed"
+    assert api.files() == []
+
+
+class Flaky:
+    """The registry application, failing the calls that `fails` picks."""
+
+    def __init__(self, registry, fails, carry_out=False):
+        self.registry, self.fails, self.carry_out = registry, fails, carry_out
+        self.count = 0
+
+    def __call__(self, environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        if self.fails(environ["REQUEST_METHOD"], body):
+            self.count += 1
+            if self.carry_out:
+                list(self.registry.real(environ, lambda *args: None))
+            start_response("503 Away", [("Content-Length", "0")])
+            return []
+        return self.registry.real(environ, start_response)
+
+
+def activates(method, body):
+    return method == "PUT" and b'"active"' in body
+
+
+def test_a_registry_that_comes_back_in_time_loses_nothing(api, registry):
+    flaky = Flaky(registry, lambda method, body: activates(method, body) and flaky.count < 2)
+    registry.app = flaky
+    assert post(api, io.BytesIO(BIG)).status_int == 201
+    assert status_of(api) == "active"
+    assert api("GET", URL + "/5").body == BIG
+
+
+def test_an_activation_whose_answer_was_lost_counts(api, registry):
+    flaky = Flaky(
+        registry, lambda method, body: activates(method, body) and flaky.count < 1, carry_out=True
+    )
+    registry.app = flaky
+    assert post(api, io.BytesIO(BIG)).status_int == 201
+    assert api("GET", URL + "/5").body == BIG
+
+
+def test_a_registry_that_stays_away_for_the_activation(api, registry):
+    registry.app = Flaky(registry, activates)
+    assert post(api, io.BytesIO(BIG)).status_int == 503
+    registry.app = registry.real
+    assert status_of(api) == "killed"
+    assert api.files() == []
+
+
+def test_a_registry_lost_during_the_upload(api, registry):
+    def lose():
+        registry.app = Flaky(registry, lambda method, body: True)
+
+    assert post(api, Meddling(lose)).status_int == 503
+    assert api.files() == []
+    registry.app = registry.real
+    assert status_of(api) == "saving"
+
+
+def test_a_registry_away_before_the_upload_reads_nothing(api, registry):
+    registry.app = Flaky(registry, lambda method, body: True)
+    stream = io.BytesIO(BIG)
+    assert post(api, stream).status_int == 503
+    assert stream.tell() == 0
+    assert api.files() == []
+
+
+def test_of_two_uploads_to_one_image_the_first_wins(api):
+    api.add(id=5)
+    second = []
+
+    def interfere():
+        second.append(api("PUT", URL + "/5", {}, b"loser"))
+
+    request = webob.Request.blank(URL + "/5", method="PUT", headers=OCTETS)
+    request.environ["wsgi.input"] = Meddling(interfere)
+    request.content_length = len(BIG)
+    assert request.get_response(api.app).status_int == 200
+    assert second[0].status_int == 409
+    assert api("GET", URL + "/5").body == BIG
+
+
+def test_bad_attributes_beside_data_change_nothing(api):
+    api.add(id=5)
+    response = api("PUT", URL + "/5", {"x-image-meta-disk_format": "floppy"}, PAYLOAD)
+    assert response.status_int == 400
+    assert status_of(api) == "queued"
+    assert api.files() == []
+    assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 200
+
+
+# -- copy-from ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Run background tasks before the call that starts them returns."""
+    monkeypatch.setattr(upload.offload, "spawn", lambda function, *args: function(*args))
+
+
+@pytest.fixture
+def origin():
+    """A web server with one image."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] != "/image":
+            start_response("404 Not Found", [("Content-Length", "0")])
+            return []
+        start_response("200 OK", [("Content-Length", str(len(PAYLOAD)))])
+        return [PAYLOAD] if environ["REQUEST_METHOD"] == "GET" else []
+
+    server = wsgiref.simple_server.make_server("127.0.0.1", 0, app)
+    server.RequestHandlerClass.log_message = lambda *args: None
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("inline")
+class TestCopyFrom:
+    def test_a_copy_answers_queued_and_ends_active(self, api, origin):
+        response = api("POST", URL, {"x-glance-api-copy-from": f"{origin}/image"})
+        assert response.status_int == 201
+        assert response.json["image"]["status"] == "queued"
+        got = api("GET", f"{URL}/{response.json['image']['id']}")
+        assert got.body == PAYLOAD
+        assert got.headers["ETag"] == CHECKSUM
+
+    def test_a_copy_into_a_queued_image(self, api, origin):
+        api.add(id=5, name="n")
+        response = api("PUT", URL + "/5", {"x-glance-api-copy-from": f"{origin}/image"})
+        assert response.status_int == 200
+        assert status_of(api) == "active"
+
+    @pytest.mark.parametrize("path", ["/missing", "/image"])
+    def test_a_copy_that_fails_ends_killed(self, api, origin, path):
+        headers = {"x-glance-api-copy-from": origin + path, "x-image-meta-checksum": "0" * 32}
+        image = api("POST", URL, headers).json["image"]
+        assert status_of(api, image["id"]) == "killed"
+        assert api.files() == []
+
+    def test_the_true_size_of_a_location_is_recorded(self, api, origin):
+        image = api("POST", URL, {"x-image-meta-location": f"{origin}/image"}).json["image"]
+        assert (image["status"], image["size"]) == ("active", len(PAYLOAD))
+        assert api("GET", f"{URL}/{image['id']}").body == PAYLOAD
+
+    def test_a_declared_size_that_the_location_does_not_have(self, api, origin):
+        headers = {"x-image-meta-location": f"{origin}/image", "x-image-meta-size": "1"}
+        assert api("POST", URL, headers).status_int == 409
+
+    def test_a_registered_image_that_is_gone(self, api, origin):
+        image = api("POST", URL, {"x-image-meta-location": f"{origin}/missing"}).json["image"]
+        assert api("GET", f"{URL}/{image['id']}").status_int == 404
