@@ -1,0 +1,166 @@
+"""Find a program's configuration file and load from it: settings, and the paste application.
+
+Called by the programs of `glance.cli`. What an option means is declared with
+`glance.common.config`; here is only how a file becomes a `Conf` and an application.
+"""
+
+from __future__ import annotations
+
+import configparser
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from paste.deploy import loadwsgi
+
+from glance.common import config, exception, wsgi
+
+LOG = logging.getLogger(__name__)
+
+#: Where a program looks for `<program>.conf` when none is named, first hit wins.
+SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
+
+#: Factory of the stage that makes the request context.
+CONTEXT_FACTORY = "glance.common.context:filter_factory"
+#: How the factories of token filters end, in old files and in today's.
+TOKEN_FACTORY = "auth_token:filter_factory"
+
+
+def find_config_file(program: str, option: str | None = None, argument: str | None = None) -> str:
+    """Return the absolute path of the configuration file of `program`.
+
+    `option` is what `--config-file` says, `argument` the first positional argument; a directory
+    stands for its `<program>.conf`. A file that is named and missing is an error: never is
+    another one taken instead. Without either, SEARCH_PATH is searched. Raises ConfigError.
+    """
+    name = f"{program}.conf"
+    missing = f"Unable to locate any configuration file. Cannot load application {program}"
+    named = option or argument
+    if named:
+        path = os.path.abspath(os.path.expanduser(named))
+        if os.path.isdir(path):
+            path = os.path.join(path, name)
+        if not os.path.isfile(path):
+            raise exception.ConfigError([missing, f"There is no file {path}"])
+        return path
+    for directory in SEARCH_PATH:
+        path = os.path.abspath(os.path.join(os.path.expanduser(directory), name))
+        if os.path.isfile(path):
+            return path
+    raise exception.ConfigError(missing)
+
+
+class _Interpolation(configparser.BasicInterpolation):
+    """Fill in `%(here)s` and the like, and leave every other `%` as it stands.
+
+    NOTE: a log format is full of `%(asctime)s`, which must not make the file unreadable.
+    """
+
+    def before_get(
+        self, parser: Any, section: str, option: str, value: str, defaults: Mapping[str, str]
+    ) -> str:
+        try:
+            return super().before_get(parser, section, option, value, defaults)
+        except configparser.InterpolationError:
+            return value
+
+    def before_set(self, parser: Any, section: str, option: str, value: str) -> str:
+        return value
+
+
+class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # paste.deploy has no types
+    """Paste's loader with a forgiving interpolation, where a section's own key really wins."""
+
+    def __init__(self, filename: str):
+        self.filename = filename
+        defaults = {"here": os.path.dirname(filename), "__file__": filename}
+        self.parser = loadwsgi.NicerConfigParser(
+            filename, defaults=defaults, interpolation=_Interpolation(), strict=False
+        )
+        self.parser.optionxform = str
+        with open(filename, encoding="utf-8") as stream:
+            self.parser.read_file(stream)
+
+    def get_context(self, object_type: Any, name: Any = None, global_conf: Any = None) -> Any:
+        context = super().get_context(object_type, name, global_conf)
+        if not self.absolute_name(name):
+            # NOTE: paste leaves out a key that [DEFAULT] has too, so that it could not override.
+            section = self.find_config_section(object_type, name=name)
+            own = set(self.parser._sections[section]) & set(self.parser._defaults)
+            for key in own - {"here", "__file__"}:
+                context.local_conf.setdefault(key, self.parser.get(section, key))
+        return context
+
+
+def _read(path: str) -> _Loader:
+    try:
+        return _Loader(path)
+    except (OSError, UnicodeDecodeError, configparser.Error) as err:
+        reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
+        raise exception.ConfigError(f"Error trying to load config {path}: {reason}") from err
+
+
+def load_conf(program: str, path: str) -> config.Conf:
+    """Return the settings of `[DEFAULT]`, with `auth_mode` as the pipeline implies.
+
+    Raises ConfigError if the file cannot be read or has no application for `program`.
+    """
+    loader = _read(path)
+    _require_application(loader, program, path)
+    values = dict(loader.parser.defaults())
+    values.setdefault("auth_mode", infer_auth_mode(loader.parser, program))
+    return config.Conf(values, source=os.path.basename(path))
+
+
+def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
+    """Return the settings and the application of `program`; the factories run now.
+
+    Raises ConfigError, with all problems of the settings at once, or with what the factory of an
+    application or filter said.
+    """
+    conf = load_conf(program, path)
+    loader = _read(path)
+    loader.update_defaults({"auth_mode": str(conf.auth_mode)}, overwrite=False)
+    try:
+        app = loader.get_app(program, {})
+    except exception.ConfigError:
+        raise
+    except Exception as err:  # a factory may raise anything; the operator gets one message
+        LOG.debug("Loading %s failed", program, exc_info=True)
+        shown = str(err) if isinstance(err, exception.Error) else repr(err)
+        raise exception.ConfigError(
+            f"Unable to load {program} from configuration file {path}.\nGot: {shown}"
+        ) from err
+    conf.check()
+    return conf, app
+
+
+def _require_application(loader: _Loader, program: str, path: str) -> None:
+    try:
+        loader.find_config_section(loadwsgi.APP, name=program)
+    except LookupError:
+        raise exception.ConfigError(
+            f"Error trying to load config {path}: "
+            f"there is no section [pipeline:{program}] or [app:{program}]"
+        ) from None
+
+
+def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
+    """Return how callers are known, going by the pipeline of `program`.
+
+    `keystone` if a token filter stands before the stage that makes the context, else `noauth`:
+    what a deployment without a token filter always was.
+    """
+    section = f"pipeline:{program}"
+    if not parser.has_option(section, "pipeline"):
+        return "noauth"
+    for stage in parser.get(section, "pipeline").split():
+        factory = ""
+        if parser.has_section(f"filter:{stage}"):
+            factory = parser.get(f"filter:{stage}", "paste.filter_factory", fallback="")
+        if factory == CONTEXT_FACTORY:
+            return "noauth"
+        if factory.endswith(TOKEN_FACTORY):
+            return "keystone"
+    return "noauth"
