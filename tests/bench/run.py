@@ -1,0 +1,226 @@
+"""Measure glance against its yardsticks: `tox -e bench`, or `python tests/bench/run.py --help`.
+
+Each pair runs in turns within one run, so that a machine that is slow today is slow for both;
+medians and ratios are printed as a table that fits into doc/source/performance.rst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+
+import load
+import yardsticks
+
+from support import daemons
+
+MIB = 1 << 20
+MEASURES = ("download", "upload", "head", "list")
+PAGE = 25
+
+
+class Row:
+    """One pair: rates of glance and of its yardstick, in the same unit, higher is better."""
+
+    def __init__(self, name: str, unit: str, yardstick: str):
+        self.name, self.unit, self.yardstick = name, unit, yardstick
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+
+    def cells(self) -> tuple[str, ...]:
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        spread = " to ".join(f"{value:.0f}" for value in (min(self.ours), max(self.ours)))
+        return (
+            self.name,
+            f"{ours:.0f} {self.unit}",
+            spread,
+            f"{theirs:.0f} {self.unit} ({self.yardstick})",
+            f"{ours / theirs:.2f}",
+        )
+
+
+def main() -> int:
+    args = parse_args()
+    with tempfile.TemporaryDirectory(prefix="glance-bench-", dir=args.dir) as name:
+        home = pathlib.Path(name)
+        site = daemons.Site(home / "site", workers=args.workers, api={"verbose": False})
+        site.registry_options["verbose"] = False
+        with site:
+            rows = [MEASURE[measure](args, home, site) for measure in args.only]
+    print(table(rows))
+    print(described(args))
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the image (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each pair (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a small-request turn")
+    parser.add_argument("--connections", type=int, default=8, help="for small requests")
+    parser.add_argument("--workers", type=int, default=1, help="of each daemon (%(default)s)")
+    parser.add_argument("--dir", help="where data is put (default: the temporary directory)")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES)
+    return parser.parse_args()
+
+
+def turns(args: argparse.Namespace, ours: Callable[[], None], theirs: Callable[[], None]) -> None:
+    """Run both in turns, and who begins changes."""
+    for number in range(args.rounds):
+        for one in (ours, theirs) if number % 2 else (theirs, ours):
+            one()
+
+
+@contextlib.contextmanager
+def image_file(args: argparse.Namespace, home: pathlib.Path) -> Iterator[pathlib.Path]:
+    path = home / "image"
+    load.write_random(path, args.size * MIB)
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def measure_download(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    row = Row(f"download of {args.size} MiB", "MiB/s", "nginx, sendfile")
+    with image_file(args, home) as path:
+        _, image = load.upload(site.port, path)
+        # The very file that glance serves, so that both read the same pages of the cache.
+        stored = max(site.data_files(), key=lambda file: file.stat().st_size)
+        with yardsticks.nginx(home / "nginx", stored.parent) as nginx_port:
+
+            def speed(port: int, url: str) -> float:
+                seconds, size = load.download(port, url)
+                if size != args.size * MIB:
+                    raise SystemExit(f"{size} bytes came from {url}")
+                return args.size / seconds
+
+            ours = (site.port, image)
+            theirs = (nginx_port, f"/{stored.name}")
+            speed(*ours), speed(*theirs)
+            turns(
+                args,
+                lambda: row.ours.append(speed(*ours)),
+                lambda: row.theirs.append(speed(*theirs)),
+            )
+    site.http.delete(image)
+    return row
+
+
+def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    row = Row(f"upload of {args.size} MiB", "MiB/s", "md5sum")
+    with image_file(args, home) as path:
+
+        def ours() -> float:
+            seconds, image = load.upload(site.port, path)
+            site.http.delete(image)
+            os.sync()
+            return args.size / seconds
+
+        def theirs() -> float:
+            return args.size / yardsticks.md5sum(path)
+
+        ours(), theirs()
+        turns(args, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
+    return row
+
+
+def fill(site: daemons.Site) -> int:
+    """Store a page of images with properties; return the id of one."""
+    for number in range(PAGE):
+        answer = site.http.add(
+            b"data" * 256,
+            name=f"image {number}",
+            disk_format="raw",
+            container_format="bare",
+            is_public="true",
+            property_os="linux",
+            property_arch="x86_64",
+        )
+        if answer.status != 201:
+            raise SystemExit(answer.text)
+    return int(answer.json()["image"]["id"])
+
+
+def small_requests(
+    args: argparse.Namespace,
+    home: pathlib.Path,
+    site: daemons.Site,
+    row: Row,
+    method: str,
+    path: str,
+) -> Row:
+    answer = site.http.request(method, path, {"Connection": "keep-alive"})
+    headers = [(k, v) for k, v in answer.headers if k.lower() not in ("date", "connection")]
+    with yardsticks.bare_eventlet(home / f"bare-{method}", (headers, answer.body)) as bare_port:
+
+        def speed(port: int) -> float:
+            return load.rate(
+                port, method, path, seconds=args.seconds, connections=args.connections
+            )
+
+        speed(site.port), speed(bare_port)
+        turns(
+            args,
+            lambda: row.ours.append(speed(site.port)),
+            lambda: row.theirs.append(speed(bare_port)),
+        )
+    return row
+
+
+def measure_head(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    row = Row("HEAD of one image", "/s", "bare eventlet")
+    return small_requests(args, home, site, row, "HEAD", f"/v1/images/{fill(site)}")
+
+
+def measure_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    row = Row(f"list of {PAGE} with details", "/s", "bare eventlet")
+    fill(site)
+    return small_requests(args, home, site, row, "GET", f"/v1/images/detail?limit={PAGE}")
+
+
+MEASURE = {
+    "download": measure_download,
+    "upload": measure_upload,
+    "head": measure_head,
+    "list": measure_list,
+}
+
+
+def table(rows: list[Row]) -> str:
+    head = ("what", "glance, median", "range", "yardstick, median", "ratio")
+    lines = [head, *(row.cells() for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    rule = "  ".join("=" * width for width in widths)
+    texts = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([rule, texts[0].rstrip(), rule, *(t.rstrip() for t in texts[1:]), rule])
+
+
+def described(args: argparse.Namespace) -> str:
+    """Return what a reader has to know about a run: machine, versions, date, command."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return (
+        f"\n{datetime.date.today()}, {os.cpu_count()} x {(models or ['unknown processor'])[0]}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, one client on the same "
+        f"machine, {args.workers} worker(s) of each daemon: "
+        f"``tests/bench/run.py {' '.join(sys.argv[1:])}``".rstrip("` ")
+        + "``"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

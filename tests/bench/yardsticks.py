@@ -1,0 +1,74 @@
+"""What glance is measured against: nginx with sendfile, md5sum, a bare eventlet application."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from support import daemons
+
+NGINX = """\
+daemon off; master_process off; pid {home}/nginx.pid; error_log {home}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
+  client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
+  uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
+  server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(home: pathlib.Path, root: pathlib.Path) -> Iterator[int]:
+    """Serve the files below `root`; yield the port."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
+    if program is None:
+        raise SystemExit("nginx is not installed; leave the download out with --only")
+    home.mkdir()
+    port = daemons.free_port()
+    conf = home / "nginx.conf"
+    conf.write_text(NGINX.format(home=home, port=port, root=root))
+    with running([program, "-p", str(home), "-c", str(conf)], port):
+        yield port
+
+
+@contextlib.contextmanager
+def bare_eventlet(home: pathlib.Path, head: tuple[list[tuple[str, str]], bytes]) -> Iterator[int]:
+    """Serve one answer (headers and body) to every request; yield the port."""
+    home.mkdir()
+    port = daemons.free_port()
+    answer = home / "answer.json"
+    answer.write_text(json.dumps({"headers": head[0], "body": head[1].decode("latin-1")}))
+    application = pathlib.Path(__file__).with_name("bare.py")
+    with running([sys.executable, "-W", "ignore", str(application), str(port), str(answer)], port):
+        yield port
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[None]:
+    process = subprocess.Popen(command, env=daemons.environment())
+    probe = daemons.Daemon(command[0], pathlib.Path(), pathlib.Path(), port)
+    try:
+        deadline = time.monotonic() + daemons.READY_SECONDS
+        while not probe.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{command[0]} did not start")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def md5sum(path: pathlib.Path) -> float:
+    """Return the seconds that md5sum takes for a file that is in the cache of the system."""
+    begin = time.perf_counter()
+    subprocess.run(["md5sum", path], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begin

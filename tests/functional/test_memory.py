@@ -1,0 +1,82 @@
+"""Gigabytes go up and down while the processes stay as small as they were."""
+
+import contextlib
+import hashlib
+import http.client
+import threading
+
+import pytest
+
+from support import daemons, images
+
+pytestmark = pytest.mark.slow
+
+SIZE = 2 << 30
+WARM_UP = 64 << 20
+GROWTH = 32 << 20
+
+
+@contextlib.contextmanager
+def watched(site):
+    """Yield a mapping process -> bytes by which it grew at most, filled while the block runs."""
+    pids = [*site.api.pids(), *site.registry.pids()]
+    before = {pid: daemons.resident(pid) for pid in pids}
+    growth = dict.fromkeys(pids, 0)
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.05):
+            for pid in pids:
+                growth[pid] = max(growth[pid], daemons.resident(pid) - before[pid])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield growth
+    finally:
+        done.set()
+        watcher.join()
+
+
+def upload(site, size, *, chunked):
+    headers = {"Content-Type": "application/octet-stream", "x-image-meta-disk_format": "raw"}
+    headers |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(size)}
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=600)
+    with contextlib.closing(connection):
+        digest = hashlib.md5()
+
+        def pieces():
+            for piece in images.generated(size):
+                digest.update(piece)
+                yield piece
+
+        connection.request(
+            "POST", "/v1/images", body=pieces(), headers=headers, encode_chunked=chunked
+        )
+        response = connection.getresponse()
+        assert response.status == 201, response.read()
+        image_id = int(response.getheader("Location").rpartition("/")[2])
+    return image_id, digest.hexdigest()
+
+
+def download(site, image_id):
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=600)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/v1/images/{image_id}")
+        response = connection.getresponse()
+        digest, size = hashlib.md5(), 0
+        while piece := response.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
+def test_two_gibibytes_up_and_down_leave_memory_flat(make_site, chunked):
+    site = make_site()
+    image_id, _ = upload(site, WARM_UP, chunked=chunked)
+    download(site, image_id)
+    with watched(site) as growth:
+        image_id, digest = upload(site, SIZE, chunked=chunked)
+        assert download(site, image_id) == (digest, SIZE)
+    assert max(growth.values()) < GROWTH, growth
