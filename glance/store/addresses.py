@@ -1,0 +1,127 @@
+"""Which hosts the http store may connect to: the rules against reading internal addresses.
+
+A caller who registers `http://…` makes this service send requests. It must not become a way to
+reach what only this host or its network can reach. The rules are applied to addresses, after
+resolving, and the connection is made to the very address that was judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+from glance.common import config, exception, offload
+from glance.store.location import HttpLocation
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The rules of one configuration.
+
+    `allowed_hosts` are lower-case `host` or `host:port` texts; if there are any, they alone may be
+    reached, whatever their addresses are. `allow_private` admits addresses of private networks.
+    `own_ports` are refused on every address of this host.
+    """
+
+    allowed_hosts: frozenset[str] = frozenset()
+    allow_private: bool = True
+    own_ports: frozenset[int] = frozenset()
+
+    @classmethod
+    def from_conf(cls, conf: config.Conf) -> Rules:
+        ports = [str(conf.get(name, "")) for name in ("bind_port", "registry_port")]
+        return cls(
+            frozenset(name.lower() for name in conf.http_store_allowed_hosts),
+            conf.http_store_allow_private,
+            frozenset(int(port) for port in ports if port.isdigit()),
+        )
+
+    def addresses(self, location: HttpLocation) -> list[tuple[str, int]]:
+        """Return the addresses (and ports) to connect to for `location`, at least one.
+
+        StoreForbidden if the rules leave none, BackendUnavailable if the name has no address.
+        """
+        listed = self._is_listed(location)
+        if self.allowed_hosts and not listed:
+            raise exception.StoreForbidden("The location's host is not on the list of this server")
+        port = location.effective_port
+        found = _resolve(location.host.strip("[]"), port)
+        permitted = [text for text in found if listed or self.permits(text, port)]
+        if not permitted:
+            raise exception.StoreForbidden(
+                "The location's host has an address that this server does not read from"
+            )
+        return [(text, port) for text in permitted]
+
+    def permits(self, text: str, port: int) -> bool:
+        """Tell whether the address `text` may be connected to, lists aside."""
+        return all(self._permits(each) for each in _meanings(text)) and not (
+            port in self.own_ports and _is_local(text)
+        )
+
+    def _permits(self, address: Address) -> bool:
+        if (
+            address.is_loopback
+            or address.is_link_local
+            or address.is_multicast
+            or address.is_unspecified
+            or address.is_reserved
+            or (address.version == 4 and address in _THIS_NETWORK)
+        ):
+            return False
+        if address.version == 6 and address.is_site_local:
+            return self.allow_private
+        return self.allow_private or address.is_global
+
+    def _is_listed(self, location: HttpLocation) -> bool:
+        host = location.host.lower()
+        port = location.effective_port
+        names = {host, host.strip("[]"), f"{host}:{port}"}
+        return not names.isdisjoint(self.allowed_hosts)
+
+
+def _resolve(host: str, port: int) -> Iterator[str]:
+    try:
+        found = offload.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as err:
+        raise exception.BackendUnavailable() from err
+    seen = set()
+    for *_, address in found:
+        if address[0] not in seen:
+            seen.add(address[0])
+            yield address[0]
+
+
+def _meanings(text: str) -> Iterator[Address]:
+    """Yield the addresses that packets for `text` may end up at."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+    elif address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    elif address in _NAT64:
+        # NOTE: networks without IPv4 reach all of it through here.
+        yield ipaddress.IPv4Address(address.packed[-4:])
+    else:
+        yield address
+        if address.sixtofour is not None:
+            yield address.sixtofour
+        if address.teredo is not None:
+            yield from address.teredo
+
+
+def _is_local(text: str) -> bool:
+    """Tell whether an address belongs to this host: only then can a socket be bound to it."""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((text.partition("%")[0], 0))
+        return True
+    return False

@@ -1,0 +1,427 @@
+"""The http store: images that lie on a web server (`http:`, `https:`). It reads only.
+
+Connections are made per operation, by the standard library's HTTP client, to an address that
+`glance.store.addresses` has judged. Every answer is checked: status, range, length.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import http.client
+import io
+import logging
+import re
+import socket
+import ssl
+import time
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn
+
+from glance.common import body, config, exception
+from glance.store import addresses, base
+from glance.store.base import Capability
+from glance.store.location import HttpLocation, Location
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 64 * 1024
+MAX_REDIRECTS = 5
+PROBE_TIMEOUT = 10
+USER_AGENT = "glance"
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.ASCII)
+
+OPTIONS = config.options(
+    "http store",
+    config.Option(
+        "http_store_connect_timeout",
+        config.real,
+        default=10.0,
+        minimum=0.1,
+        unit="seconds",
+        help="How long to wait for a connection to a web server that holds an image.",
+    ),
+    config.Option(
+        "http_store_read_timeout",
+        config.real,
+        default=60.0,
+        minimum=0.1,
+        unit="seconds",
+        help="How long to wait for the answer of such a server to begin, and for more data to "
+        "come.",
+    ),
+    config.Option(
+        "http_store_allowed_hosts",
+        config.words,
+        default=(),
+        help="Hosts (host or host:port) that images may be read from. If any is named, only these "
+        "are read from, whatever their addresses; if none is, the rules for addresses hold.",
+    ),
+    config.Option(
+        "http_store_allow_private",
+        config.boolean,
+        default=True,
+        help="Whether images may be read from addresses of private networks. Loopback and "
+        "link-local addresses are refused in any case.",
+    ),
+    config.Option(
+        "http_store_allow_insecure_auth",
+        config.boolean,
+        default=False,
+        help="Whether credentials in a location are sent over plain http as well.",
+    ),
+    config.Option(
+        "http_store_ca_file",
+        config.path,
+        help="File of CA certificates that https servers are verified with, instead of the "
+        "system's.",
+    ),
+    config.Option(
+        "http_store_insecure",
+        config.boolean,
+        default=False,
+        help="Whether certificates of https servers are left unverified. For tests only.",
+    ),
+)
+
+
+class Store(base.Store):
+    name: ClassVar[str] = "http"
+    schemes: ClassVar[tuple[str, ...]] = HttpLocation.schemes
+    location_class = HttpLocation
+    capabilities = (
+        Capability.READ | Capability.RANDOM_READ | Capability.SIZE | Capability.REGISTERABLE
+    )
+
+    def configure(self) -> None:
+        self._rules = addresses.Rules.from_conf(self.conf)
+        self._connect_timeout = self.conf.http_store_connect_timeout
+        self._read_timeout = self.conf.http_store_read_timeout
+
+    def check_registerable(self, location: Location, *, is_admin: bool) -> None:
+        super().check_registerable(location, is_admin=is_admin)
+        try:
+            self._rules.addresses(_parts(location))
+        except exception.StoreForbidden as err:
+            raise exception.BadStoreUri(
+                reason="this server does not read images from that host"
+            ) from err
+        except exception.BackendUnavailable:
+            # An unknown name passes: images may be registered before their server is there.
+            LOG.info("The host of %s cannot be resolved now", location)
+
+    def get(self, location: Location, offset: int = 0, length: int | None = None) -> body.Body:
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("offset and length must not be negative")
+        if length == 0:
+            return body.IterBody((), 0, size=self.get_size(location))
+        wanted = None
+        if offset or length is not None:
+            wanted = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        answer = self._request("GET", _parts(location), wanted, self._read_timeout)
+        try:
+            return answer.body(offset, length)
+        except BaseException:
+            answer.close()
+            raise
+
+    def get_size(self, location: Location) -> int | None:
+        parts = _parts(location)
+        timeout = min(self._read_timeout, PROBE_TIMEOUT)
+        try:
+            with self._request("HEAD", parts, None, timeout) as answer:
+                if (size := answer.header_length()) is not None:
+                    return size
+        except (exception.StoreForbidden, exception.BackendUnavailable) as err:
+            # NOTE: besides 405 and 501: signed URLs are good for one method, so HEAD gets 403.
+            if err.status not in (400, 401, 403, 405, 501):
+                raise
+        try:
+            with self._request("GET", parts, "bytes=0-0", timeout) as answer:
+                if answer.response.status == http.client.PARTIAL_CONTENT:
+                    return answer.content_range()[2]
+                return answer.header_length()
+        except exception.RangeNotSatisfiable:
+            # Not even the first byte is there.
+            return 0
+
+    # -- one request -----------------------------------------------------------------------------
+
+    def _request(
+        self, method: str, location: HttpLocation, wanted: str | None, timeout: float
+    ) -> _Answer:
+        """Return a good answer (200, or 206 to a range), after redirects; the caller closes it.
+
+        The answer's headers are there within `timeout` seconds after the connections were made.
+        """
+        deadline = time.monotonic() + self._connect_timeout + timeout
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._request_once(method, location, wanted, deadline)
+            try:
+                if answer.response.status not in (301, 302, 303, 307, 308):
+                    answer.check(wanted)
+                    return answer
+                target = answer.response.headers.get("Location", "")
+                LOG.debug("%s redirects (%d)", location, answer.response.status)
+                location = _redirected(location, target)
+            except BaseException:
+                answer.close()
+                raise
+            answer.close()
+        LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, location)
+        raise exception.BackendUnavailable()
+
+    def _request_once(
+        self, method: str, location: HttpLocation, wanted: str | None, deadline: float
+    ) -> _Answer:
+        targets = self._rules.addresses(location)
+        headers = {
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+            "Connection": "close",
+        }
+        if wanted is not None:
+            headers["Range"] = wanted
+        if location.user is not None:
+            self._authorize(location, headers)
+        with _translated(location):
+            wire = self._connect(location, targets, deadline)
+            try:
+                connection = _Connection(location, wire)
+                connection.request(method, location.target, headers=headers)
+                response = connection.getresponse()
+            except BaseException:
+                wire.release()
+                raise
+        wire.deadline = None
+        return _Answer(location, response, wire)
+
+    def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> None:
+        if location.scheme != "https" and not self.conf.http_store_allow_insecure_auth:
+            LOG.warning("The credentials for %s are not sent over plain http", location)
+            return
+        pair = f"{location.user}:{location.password}".encode("utf-8", "surrogateescape")
+        headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+
+    def _connect(
+        self, location: HttpLocation, targets: list[tuple[str, int]], deadline: float
+    ) -> _Wire:
+        last: OSError = TimeoutError("no time left")
+        end = min(deadline, time.monotonic() + self._connect_timeout)
+        for target in targets:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                sock = socket.create_connection(target, timeout=left)
+            except OSError as err:
+                last = err
+                continue
+            try:
+                if location.scheme == "https":
+                    sock = self._tls.wrap_socket(sock, server_hostname=location.host.strip("[]"))
+                return _Wire(sock, self._read_timeout, deadline)
+            except BaseException:
+                sock.close()
+                raise
+        raise last
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.conf.http_store_ca_file)
+        if self.conf.http_store_insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+@dataclasses.dataclass
+class _Answer:
+    """An answer whose headers have come, with the connection that its body comes from."""
+
+    location: HttpLocation
+    response: http.client.HTTPResponse
+    wire: _Wire
+
+    def check(self, wanted: str | None) -> None:
+        """Raise unless the status is one whose body is (a part of) the image."""
+        status = self.response.status
+        if status == 200 or (status == 206 and wanted is not None):
+            return
+        LOG.warning("%s answers %d", self.location, status)
+        if status in (404, 410):
+            raise exception.StoreObjectNotFound()
+        if status == 416 and wanted is not None:
+            total = self.response.headers.get("Content-Range", "").rpartition("/")[2]
+            raise exception.RangeNotSatisfiable(int(total) if _is_number(total) else 0)
+        refused = status in (401, 403)
+        error = exception.StoreForbidden() if refused else exception.BackendUnavailable()
+        error.status = status
+        raise error
+
+    def body(self, offset: int, length: int | None) -> body.Body:
+        """Return the wanted part as a body that owns the connection."""
+        if self.response.status == 206:
+            start, end, size = self.content_range()
+            if start != offset or (length is not None and end - start >= length):
+                self._useless("another range than asked for")
+            if self.response.length not in (None, end + 1 - start):
+                self._useless("a length that contradicts its range")
+            return body.IterBody(self._chunks(), end + 1 - start, self.close, size=size)
+        size = self.response.length
+        if size is None:
+            chunks = self._chunks()
+            if offset or length is not None:
+                chunks = _window(chunks, offset, length)
+            return body.IterBody(chunks, None, self.close)
+        if offset > size:
+            raise exception.RangeNotSatisfiable(size)
+        whole = body.IterBody(self._chunks(), size, self.close, size=size)
+        stop = size if length is None else min(size, offset + length)
+        return whole if (offset, stop) == (0, size) else whole.slice(offset, stop)
+
+    def header_length(self) -> int | None:
+        """Return the size that the headers tell of, also those of an answer to HEAD."""
+        headers = self.response.headers
+        text = headers.get("Content-Length", "").strip()
+        return int(text) if _is_number(text) and "Transfer-Encoding" not in headers else None
+
+    def content_range(self) -> tuple[int, int, int | None]:
+        """Return first byte, last byte and total size (None if unknown) of a 206 answer."""
+        match = _CONTENT_RANGE.match(self.response.headers.get("Content-Range", "").strip())
+        if match is None or int(match[1]) > int(match[2]):
+            self._useless("no usable Content-Range")
+        return int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+
+    def _useless(self, what: str) -> NoReturn:
+        LOG.warning("%s answers with %s", self.location, what)
+        raise exception.BackendUnavailable()
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            with _translated(self.location):
+                chunk = self.response.read1(CHUNK)
+            if not chunk:
+                return
+            yield chunk
+
+    def close(self) -> None:
+        self.wire.release()
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _window(chunks: Iterator[bytes], offset: int, length: int | None) -> Iterator[bytes]:
+    """Yield a part of a stream of unknown length: as much of it as there is."""
+    for chunk in chunks:
+        part = chunk[offset:] if length is None else chunk[offset : offset + length]
+        offset = max(0, offset - len(chunk))
+        if part:
+            yield part
+        if length is not None:
+            length -= len(part)
+            if not length:
+                return
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _parts(location: Location) -> HttpLocation:
+    parts = location.store_location
+    assert isinstance(parts, HttpLocation)
+    return parts
+
+
+def _redirected(location: HttpLocation, target: str) -> HttpLocation:
+    """Return where a redirect leads; BackendUnavailable if it must not be followed."""
+    try:
+        goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
+    except (exception.BadStoreUri, ValueError) as err:
+        LOG.warning("%s redirects to something that is no web address", location)
+        raise exception.BackendUnavailable() from err
+    if location.scheme == "https" and goal.scheme != "https":
+        LOG.warning("%s redirects from https to http", location)
+        raise exception.BackendUnavailable()
+    # SECURITY: credentials stay with the server they were given for.
+    same = goal.origin == location.origin
+    return dataclasses.replace(
+        goal,
+        user=location.user if same else None,
+        password=location.password if same else "",
+    )
+
+
+@contextlib.contextmanager
+def _translated(location: HttpLocation) -> Iterator[None]:
+    """Turn what sockets, TLS and the HTTP client raise into BackendUnavailable."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as err:
+        LOG.warning("Reading %s failed: %s", location, type(err).__name__)
+        raise exception.BackendUnavailable() from err
+
+
+# -- the connection ------------------------------------------------------------------------------
+
+
+class _Wire(io.RawIOBase):
+    """A connected socket whose every read is bounded in time.
+
+    Each wait for data takes at most `timeout` seconds; while `deadline` is set (until the headers
+    are there) all reads together end before it, so that a server that trickles its headers cannot
+    hold a request for hours. Only `release` closes the socket: the HTTP client's own ideas of when
+    to close do not matter here.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float, deadline: float):
+        self._sock = sock
+        self._timeout = timeout
+        self.deadline: float | None = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(self._patience())
+        return self._sock.recv_into(buffer)
+
+    def sendall(self, data: Any) -> None:
+        self._sock.settimeout(self._patience())
+        self._sock.sendall(data)
+
+    def _patience(self) -> float:
+        if self.deadline is None:
+            return self._timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer did not begin in time")
+        return min(left, self._timeout)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self, CHUNK)
+
+    def close(self) -> None:
+        pass
+
+    def release(self) -> None:
+        self._sock.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """The standard client over a connection that is there already."""
+
+    def __init__(self, location: HttpLocation, wire: _Wire):
+        super().__init__(location.host.strip("[]"), location.effective_port)
+        if location.scheme == "https":
+            self.default_port = http.client.HTTPS_PORT
+        self.sock: Any = wire
+        self.auto_open = 0
