@@ -42,7 +42,7 @@ def find_config_file(program: str, option: str | None = None, argument: str | No
         if os.path.isdir(path):
             path = os.path.join(path, name)
         if not os.path.isfile(path):
-            raise exception.ConfigError([missing, f"There is no file {path}"])
+            raise exception.ConfigError(f"{missing}\nThere is no file {path}")
         return path
     for directory in SEARCH_PATH:
         path = os.path.abspath(os.path.join(os.path.expanduser(directory), name))
