@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glance.common import config
-from glance.common import exception
-from glance.common import imagemeta
-from glance.common import wsgi
-from glance.registry.db import api
-from glance.registry.db import engine
+from glance.common import config, exception, imagemeta, wsgi
+from glance.registry.db import api, engine
 
 config.options(
     "registry",

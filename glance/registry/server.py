@@ -11,15 +11,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance.common import config
-from glance.common import exception
-from glance.common import imagemeta
-from glance.common import listing
-from glance.common import wsgi
+from glance.common import config, exception, imagemeta, listing, wsgi
 from glance.registry import members
-from glance.registry.db import api
-from glance.registry.db import engine
-from glance.registry.db import migration
+from glance.registry.db import api, engine, migration
 
 LOG = logging.getLogger(__name__)
 

@@ -14,21 +14,19 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from glance.common import exception
-from glance.common import imagemeta
+from glance.common import exception, imagemeta
 from glance.registry import context as registry_context
-from glance.registry.db import engine
-from glance.registry.db import models
-from glance.registry.db import rows
-from glance.registry.db import rules
+from glance.registry.db import engine, models, rows, rules
 from glance.registry.db.pages import image_list
 from glance.registry.db.rules import visible_to
-from glance.registry.db.sharing import member_add
-from glance.registry.db.sharing import member_check
-from glance.registry.db.sharing import member_delete
-from glance.registry.db.sharing import member_images
-from glance.registry.db.sharing import member_list
-from glance.registry.db.sharing import member_replace
+from glance.registry.db.sharing import (
+    member_add,
+    member_check,
+    member_delete,
+    member_images,
+    member_list,
+    member_replace,
+)
 
 __all__ = [
     "image_create",

@@ -19,12 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy import exc
-from sqlalchemy import pool
+from sqlalchemy import event, exc, pool
 
-from glance.common import config
-from glance.common import exception
+from glance.common import config, exception
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -225,13 +222,13 @@ def create(
     idle_timeout: int = 3600,
     debug: bool = False,
     foreign_keys: bool = True,
-    busy_timeout: int = BUSY_TIMEOUT,
+    busy_timeout: int | None = None,
 ) -> sa.engine.Engine:
     """Return a SQLAlchemy engine with a pool, set up for the database behind `url`.
 
     `foreign_keys=False` is for schema changes, which on SQLite replace tables that others refer
-    to; `busy_timeout` is in milliseconds and for SQLite too. On SQLite a transaction begins with the statement in execution option `sqlite_begin`, and
-    without one there is none.
+    to; `busy_timeout` is in milliseconds and for SQLite too. On SQLite a transaction begins with
+    the statement in execution option `sqlite_begin`, and without one there is none.
     """
     parsed = sa.engine.make_url(url)
     # SECURITY: bound values (locations with credentials) stay out of logs and error texts.
@@ -246,7 +243,7 @@ def create(
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver must not begin transactions by itself: `begin` below does.
         connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout or BUSY_TIMEOUT}")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         # Readers and the one writer do not hinder each other. Refused while another process opens
         # the file for the first time; the setting is kept in the file, so a later connection will
@@ -270,5 +267,5 @@ def is_contention(err: exc.DBAPIError) -> bool:
         return "locked" in str(cause) or "busy" in str(cause)
     if getattr(cause, "pgcode", None) in _PG_RETRY:
         return True
-    args = getattr(cause, "args", ())
+    args: tuple[object, ...] = getattr(cause, "args", ())
     return bool(args) and args[0] in _MYSQL_RETRY

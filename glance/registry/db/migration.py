@@ -22,10 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from glance.common import config
-from glance.common import exception
-from glance.registry.db import engine
-from glance.registry.db import models
+from glance.common import config, exception
+from glance.registry.db import engine, models
 from glance.registry.db.migrate_repo import schema
 
 LOG = logging.getLogger(__name__)

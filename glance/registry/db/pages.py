@@ -15,13 +15,8 @@ from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import context as common_context
-from glance.common import exception
-from glance.common import imagemeta
-from glance.common import listing
-from glance.registry.db import engine
-from glance.registry.db import models
-from glance.registry.db import rows
-from glance.registry.db import rules
+from glance.common import exception, imagemeta, listing
+from glance.registry.db import engine, models, rows, rules
 
 images, properties = models.images, models.image_properties
 

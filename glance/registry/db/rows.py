@@ -15,10 +15,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Select
 
 from glance.common import context as common_context
-from glance.common import exception
-from glance.common import imagemeta
-from glance.registry.db import models
-from glance.registry.db import rules
+from glance.common import exception, imagemeta
+from glance.registry.db import models, rules
 
 images, properties = models.images, models.image_properties
 

@@ -14,10 +14,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.registry import context as registry_context
-from glance.registry.db import engine
-from glance.registry.db import models
-from glance.registry.db import rows
-from glance.registry.db import rules
+from glance.registry.db import engine, models, rows, rules
 
 images, members = models.images, models.image_members
 Context = registry_context.RequestContext

@@ -14,8 +14,7 @@ import webob
 from glance.common import config
 from glance.registry import server
 from glance.registry.context import RequestContext
-from glance.registry.db import engine
-from glance.registry.db import migration
+from glance.registry.db import engine, migration
 
 ADMIN = RequestContext(is_admin=True)
 

@@ -15,10 +15,7 @@ import sqlalchemy as sa
 
 from glance.common import exception
 from glance.registry.context import RequestContext
-from glance.registry.db import api
-from glance.registry.db import engine
-from glance.registry.db import migration
-from glance.registry.db import models
+from glance.registry.db import api, engine, migration, models
 
 Connect = Callable[[str], sa.engine.Connection]
 BIG = 6 * 2**30
@@ -64,8 +61,8 @@ MEMBER_INDEXES = (
     "CREATE INDEX ix_image_members_image_id_member ON image_members (image_id, member)",
 )
 
-#: The tables at each version. Dropping `type` in step 003 rebuilt `images` without its indexes and,
-#: on a SQLite that renames references too, left the foreign key at the temporary name.
+#: The tables at each version. Dropping `type` in step 003 rebuilt `images` without its indexes,
+#: and on a SQLite that renames references too it left the foreign key at the temporary name.
 DDL: dict[int, list[str]] = {
     1: [images("type VARCHAR(30)", "size INTEGER"), *IMAGES_INDEXES],
     2: [

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glance.registry.db.migrate_repo import operations
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 
 def upgrade(migrate_engine: Any) -> None:

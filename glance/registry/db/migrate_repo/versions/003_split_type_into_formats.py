@@ -9,8 +9,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.registry.db import rows
-from glance.registry.db.migrate_repo import operations
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 MAX_TYPE = 30
 

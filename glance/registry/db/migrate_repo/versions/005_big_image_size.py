@@ -7,8 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.common import exception
-from glance.common import imagemeta
+from glance.common import exception, imagemeta
 from glance.registry.db.migrate_repo import operations
 
 

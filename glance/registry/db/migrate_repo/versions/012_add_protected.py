@@ -6,8 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from glance.registry.db.migrate_repo import operations
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 
 def upgrade(migrate_engine: Any) -> None:

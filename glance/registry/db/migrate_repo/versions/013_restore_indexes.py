@@ -11,8 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.registry.db.migrate_repo import operations
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 TIMES = ("created_at", "updated_at", "deleted_at")
 FLAGS = {

@@ -1,0 +1,177 @@
+"""What the functions over the database do alike on every kind of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from glance.common import exception, listing
+from glance.registry.context import RequestContext
+from glance.registry.db import api, engine, models
+
+ADMIN = RequestContext(is_admin=True)
+TENANT = RequestContext(tenant="t1", user="u")
+
+
+@pytest.fixture
+def any_database(kind: Any) -> Iterator[engine.Database]:
+    database = engine.Database(kind.at(models.SCHEMA_VERSION))
+    yield database
+    database.dispose()
+
+
+def create(database: engine.Database, **values: Any) -> dict[str, Any]:
+    return api.image_create(database, ADMIN, {"status": "active", "is_public": True, **values})
+
+
+def test_a_record_comes_back_as_it_was_returned(any_database: engine.Database) -> None:
+    made = create(
+        any_database,
+        name="caf\u00e9 \U0001f600",
+        size=2**62,
+        owner="t1",
+        properties={"a": "1", "b": None},
+    )
+    assert api.image_get(any_database, ADMIN, made["id"]) == made
+    changed = api.image_update(
+        any_database, ADMIN, made["id"], {"name": "x", "properties": {"a": "2"}}, purge_props=True
+    )
+    assert changed["properties"] == {"a": "2"}
+    assert api.image_get(any_database, ADMIN, made["id"]) == changed
+    gone = api.image_delete(any_database, ADMIN, made["id"], "pending_delete")
+    seeing = RequestContext(is_admin=True, show_deleted=True)
+    assert api.image_get(any_database, seeing, made["id"]) == {**gone, "properties": {}}
+
+
+def test_maintenance_may_finish_a_deleted_image(any_database: engine.Database) -> None:
+    image_id = create(any_database)["id"]
+    api.image_delete(any_database, ADMIN, image_id, "pending_delete")
+    with pytest.raises(exception.ImageNotFound):
+        api.image_update(any_database, ADMIN, image_id, {"status": "deleted"})
+    seeing = RequestContext(is_admin=True, show_deleted=True)
+    image = api.image_update(any_database, seeing, image_id, {"status": "deleted"})
+    assert (image["status"], image["deleted"]) == ("deleted", True)
+
+
+def test_proposed_ids_do_not_stop_the_counting(any_database: engine.Database) -> None:
+    first = create(any_database)["id"]
+    for step in (1, 2, 3, 10):
+        create(any_database, id=first + step)
+    with pytest.raises(exception.Duplicate, match=str(first + 2)):
+        create(any_database, id=first + 2)
+    numbers = {create(any_database)["id"] for _ in range(12)}
+    assert len(numbers) == 12 and not numbers & {first + step for step in (0, 1, 2, 3, 10)}
+
+
+@pytest.mark.parametrize("key", ["name", "size", "updated_at", "disk_format"])
+def test_nulls_are_smaller_than_any_value(any_database: engine.Database, key: str) -> None:
+    values = [None, "a", None, "b"] if key in ("name", "disk_format") else [None, 1, None, 2]
+    for number, value in enumerate(values, 1):
+        create(any_database, id=number)
+        if key != "updated_at":
+            with any_database.write() as conn:
+                conn.execute(
+                    models.images.update().where(models.images.c.id == number).values({key: value})
+                )
+        elif value is None:
+            with any_database.write() as conn:
+                conn.execute(
+                    models.images.update().where(models.images.c.id == number).values({key: None})
+                )
+    for direction, expected in (("asc", [1, 3, 2, 4]), ("desc", [4, 2, 3, 1])):
+        walk: list[int] = []
+        while True:
+            query = listing.ListQuery(
+                sort_key=key, sort_dir=direction, limit=1, marker=walk[-1] if walk else None
+            )
+            page = api.image_list(any_database, ADMIN, query)
+            if not page:
+                break
+            walk.append(page[0]["id"])
+        assert walk == expected
+
+
+def test_every_filter_is_a_statement_that_runs(any_database: engine.Database) -> None:
+    image = create(any_database, name="n", size=5, properties={"a": "1", "b": "2"})
+    query = listing.ListQuery(
+        filters={"name": "n", "status": "active", "min_ram": 0, "protected": False},
+        properties={"a": "1", "b": "2"},
+        size_min=5,
+        size_max=5,
+        changes_since=image["created_at"].replace(year=2000),
+        deleted=None,
+        include_killed=True,
+    )
+    for context in (ADMIN, TENANT, RequestContext(), RequestContext(is_admin=True, tenant="t1")):
+        for is_public in (True, False, None):
+            shown = {**{f: getattr(query, f) for f in query.__slots__}, "is_public": is_public}
+            page = api.image_list(any_database, context, listing.ListQuery(**shown))
+            assert [found["id"] for found in page] == ([] if is_public is False else [image["id"]])
+
+
+def test_of_many_updates_at_once_none_is_lost(any_database: engine.Database) -> None:
+    image_id = create(any_database)["id"]
+    names = [f"p{number}" for number in range(6)]
+    threads = [
+        threading.Thread(
+            target=api.image_update,
+            args=(any_database, ADMIN, image_id, {"properties": {name: "v"}}),
+        )
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    properties = api.image_get(any_database, ADMIN, image_id)["properties"]
+    assert sorted(properties) == names
+
+
+def test_of_many_claims_of_a_queued_image_one_wins(any_database: engine.Database) -> None:
+    image_id = create(any_database, status="queued")["id"]
+    won: list[int] = []
+
+    def claim(number: int) -> None:
+        try:
+            api.image_update(
+                any_database, ADMIN, image_id, {"status": "saving"}, from_state="queued"
+            )
+            won.append(number)
+        except exception.Conflict:
+            pass
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_members_are_added_changed_and_revived(any_database: engine.Database) -> None:
+    image_id = create(any_database, is_public=False, owner="t1")["id"]
+    api.member_replace(any_database, TENANT, image_id, [("a", True), ("b", None)])
+    api.member_replace(any_database, TENANT, image_id, [("b", True), ("c", None)])
+    api.member_add(any_database, TENANT, image_id, "a")
+    api.member_delete(any_database, TENANT, image_id, "c")
+    found = {
+        row["member"]: row["can_share"] for row in api.member_list(any_database, TENANT, image_id)
+    }
+    assert found == {"a": False, "b": True}
+    assert api.member_images(any_database, ADMIN, "b") == [
+        {"image_id": image_id, "can_share": True}
+    ]
+
+
+def test_properties_of_old_databases_are_found_whatever_their_case(
+    database: engine.Database,
+) -> None:
+    create(database, properties={"arch": "x"})
+    with database.write() as conn:
+        conn.execute(models.image_properties.update().values(name="Arch"))
+    image = api.image_update(database, ADMIN, 1, {"properties": {"arch": "y"}})
+    assert image["properties"] == {"arch": "y"}
+    assert api.image_get(database, ADMIN, 1)["properties"] == {"arch": "y"}

@@ -1,0 +1,180 @@
+"""Connections to the database: processes, locks, lost connections."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from glance.common import exception
+from glance.registry.db import engine, models, rows
+
+
+def insert(conn: sa.engine.Connection, **values: Any) -> None:
+    row = {"status": "queued", "created_at": rows.utcnow(), **values}
+    conn.execute(models.images.insert().values(row))
+
+
+def count(database: engine.Database) -> int:
+    with database.read() as conn:
+        return conn.execute(sa.select(sa.func.count()).select_from(models.images)).scalar_one()
+
+
+def test_a_write_is_committed_at_its_end(database: engine.Database) -> None:
+    with database.write() as conn:
+        insert(conn)
+        assert count(database) == 0
+    assert count(database) == 1
+
+
+def test_a_write_that_fails_leaves_nothing(database: engine.Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as conn:
+        insert(conn)
+        raise RuntimeError
+    assert count(database) == 0
+
+
+def test_a_snapshot_sees_one_state(database: engine.Database) -> None:
+    query = sa.select(sa.func.count()).select_from(models.images)
+    with database.snapshot() as conn:
+        assert conn.execute(query).scalar() == 0
+        with database.write() as other:
+            insert(other)
+        assert conn.execute(query).scalar() == 0
+    assert count(database) == 1
+
+
+def test_times_keep_their_microseconds(database: engine.Database) -> None:
+    now = rows.utcnow().replace(microsecond=123456)
+    with database.write() as conn:
+        insert(conn, created_at=now)
+    with database.read() as conn:
+        assert conn.execute(sa.select(models.images.c.created_at)).scalar() == now
+
+
+def test_a_child_process_opens_connections_of_its_own(database: engine.Database) -> None:
+    assert count(database) == 0
+    before = database._engine
+
+    def child() -> None:
+        with database.write() as conn:
+            insert(conn)
+        assert database._engine is not before
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert count(database) == 1
+    assert database._engine is before
+
+
+def test_sqlite_is_set_up_for_many_processes(database: engine.Database) -> None:
+    with database.read() as conn:
+        assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == engine.BUSY_TIMEOUT
+
+
+def test_a_transaction_waits_for_a_lock_to_go(
+    database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
+    holder = sqlite3.connect(
+        database.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+    )
+    holder.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.1, holder.execute, ["ROLLBACK"])
+    timer.start()
+    database.transaction(insert)
+    timer.join()
+    holder.close()
+    assert count(database) == 1
+
+
+def test_a_lock_that_stays_is_a_busy_service(
+    database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
+    database.retry_for = 0.05
+    holder = sqlite3.connect(database.url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(exception.ServiceUnavailable, match="busy"):
+        database.transaction(insert)
+    with pytest.raises(exception.ServiceUnavailable, match="busy"), database.write():
+        pass
+    assert count(database) == 0
+    holder.close()
+
+
+def test_a_deadlock_runs_the_work_again(database: engine.Database) -> None:
+    class Deadlock(Exception):
+        pgcode = "40P01"
+
+    attempts = []
+
+    def work(conn: sa.engine.Connection) -> str:
+        attempts.append(conn)
+        insert(conn)
+        if len(attempts) < 3:
+            raise sa.exc.DBAPIError("UPDATE", {}, Deadlock())
+        return "done"
+
+    assert database.transaction(work) == "done"
+    assert len(attempts) == 3 and count(database) == 1
+
+
+@pytest.mark.parametrize(
+    "cause,expected",
+    [
+        (sqlite3.OperationalError("database is locked"), True),
+        (sqlite3.OperationalError("no such table: images"), False),
+        (Exception(1213, "Deadlock found"), True),
+        (Exception(1205, "Lock wait timeout exceeded"), True),
+        (Exception(2013, "Lost connection"), False),
+        (Exception(), False),
+    ],
+    ids=str,
+)
+def test_what_counts_as_contention(cause: Exception, expected: bool) -> None:
+    assert engine.is_contention(sa.exc.DBAPIError("SELECT", {}, cause)) is expected
+
+
+def test_a_database_that_cannot_be_opened_is_a_service_that_is_away(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = engine.Database(f"sqlite:///{tmp_path}/no/such/place/x.sqlite")
+    with pytest.raises(exception.ServiceUnavailable) as caught, database.read():
+        pass
+    assert str(tmp_path) not in str(caught.value)
+    assert "cannot be used" in caplog.text
+
+
+def test_bound_values_stay_out_of_error_texts(database: engine.Database) -> None:
+    with pytest.raises(sa.exc.IntegrityError) as caught, database.write() as conn:
+        insert(conn, id=1)
+        insert(conn, id=1, location="swift://user:secret@host")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "secret" not in repr(engine.Database("postgresql://user:secret@host/db"))
+
+
+def test_an_idle_postgresql_connection_that_was_cut_is_replaced(
+    kind: Any, connect: Callable[[str], sa.engine.Connection]
+) -> None:
+    if kind.server is None:
+        pytest.skip("SQLite has no server that could cut a connection")
+    url = kind.at(13)
+    database = engine.Database(url)
+    with database.read() as conn:
+        pid = conn.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+    connect(url).execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    assert count(database) == 0
+    database.dispose()
