@@ -183,10 +183,21 @@ class Stores:
         location = self.location(uri)
         self.for_scheme(location.scheme).check_registerable(location, is_admin=is_admin)
 
-    def sweep(self) -> None:
-        """Remove what dead processes left half-written in the stores. Raises nothing."""
-        for store in self._stores:
-            store.sweep()
+    def wrote(self, uri: str, image_id: str) -> bool:
+        """Tell whether the data at `uri` was stored by this service for the image `image_id`.
+
+        False for a registered location, whose data must not be deleted. UnknownScheme, or
+        BadStoreUri with the reason.
+        """
+        location = self.location(uri)
+        return self.for_scheme(location.scheme).wrote(location, image_id)
+
+    def sweep(self) -> list[str]:
+        """Remove what dead processes left half-written in the stores.
+
+        Returns the ids of the images whose data that was, as text. Raises nothing.
+        """
+        return [image_id for store in self._stores for image_id in store.sweep()]
 
     def _stored(self, uri: str) -> tuple[base.Store, Location]:
         try:

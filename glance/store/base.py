@@ -174,8 +174,19 @@ class Store:
                 "Only an administrator may register a location that holds credentials"
             )
 
-    def sweep(self) -> None:
-        """Remove what dead processes left half-written. Raises nothing; logs what it cannot do."""
+    def wrote(self, location: location.Location, image_id: str) -> bool:
+        """Tell whether this store would have put the data of `image_id` at `location`.
+
+        False means that somebody registered the location: its data is not ours to delete.
+        """
+        return Capability.WRITE in self.capabilities
+
+    def sweep(self) -> list[str]:
+        """Remove what dead processes left half-written; return the ids of those images.
+
+        Raises nothing: what cannot be removed is logged.
+        """
+        return []
 
     # -- written once ----------------------------------------------------------------------------
 
@@ -199,13 +210,18 @@ class Store:
             )
 
 
+def is_image_id(text: str) -> bool:
+    """Tell whether `text` may be an image id: a plain name of 1 to 255 characters."""
+    return bool(_IMAGE_ID.match(text))
+
+
 def check_image_id(image_id: str) -> str:
     """Return `image_id`; ValueError if it could be more than a plain name.
 
     SECURITY: ids become file and object names. A wrong one is an error of the program, not of its
     user, because ids are checked when they come in.
     """
-    if not isinstance(image_id, str) or not _IMAGE_ID.match(image_id):
+    if not isinstance(image_id, str) or not is_image_id(image_id):
         raise ValueError("an image id must be text of letters, digits, '.', '_' and '-'")
     return image_id
 

@@ -209,6 +209,13 @@ class Store(base.Store):
                 raise exception.StoreForbidden()
             os.unlink(path)
 
+    def wrote(self, location: Location, image_id: str) -> bool:
+        try:
+            path = self._contained(location, self.datadir)
+        except exception.StoreForbidden:
+            return False
+        return os.path.basename(path) == image_id
+
     # -- registering -----------------------------------------------------------------------------
 
     def check_registerable(self, location: Location, *, is_admin: bool) -> None:
@@ -247,42 +254,47 @@ class Store(base.Store):
 
     # -- cleaning --------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        """Remove staged files whose writer is gone.
+    def sweep(self) -> list[str]:
+        """Remove staged files whose writer is gone; return the ids of their images.
 
         Safe beside running uploads of any process: a writer holds a lock on its file as long as it
         lives. Where the file system has no locks, only files older than `incoming_max_age` go.
         """
-        offload.run(self._sweep)
+        return offload.run(self._sweep)
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> list[str]:
         try:
             names = os.listdir(self.incoming)
         except OSError as err:
             LOG.debug("No staged uploads to look at in %s: %s", self.incoming, err.strerror)
-            return
+            return []
+        removed = []
         for name in names:
             try:
-                self._sweep_one(os.path.join(self.incoming, name))
+                if self._sweep_one(os.path.join(self.incoming, name)):
+                    LOG.info("Removed the broken upload %s", name)
+                    removed.append(name.rpartition(".")[0])
             except FileNotFoundError:
+                # Another process swept it, or its upload has just ended.
                 continue
             except OSError as err:
                 LOG.warning("Cannot remove the broken upload %s: %s", name, err.strerror)
+        return [image_id for image_id in dict.fromkeys(removed) if base.is_image_id(image_id)]
 
-    def _sweep_one(self, path: str) -> None:
+    def _sweep_one(self, path: str) -> bool:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 if time.time() - os.fstat(fd).st_mtime < self.conf.incoming_max_age:
-                    return
+                    return False
             # NOTE: unlinked under the lock. A writer that had made the file but not yet locked it
             # finds it gone and makes another.
             os.unlink(path)
-            LOG.info("Removed the broken upload %s", os.path.basename(path))
+            return True
         finally:
             os.close(fd)
 
