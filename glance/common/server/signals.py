@@ -1,0 +1,39 @@
+"""Signals as bytes of a pipe, so that a loop can wait for them like for any descriptor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+
+
+def _noted(signum: int, frame: object) -> None:
+    """Do nothing here: Python has written the number into the wake-up descriptor."""
+
+
+class SignalPipe:
+    """Catches `signums`; `fd` is readable when one has come, `take` returns those that came.
+
+    SIGHUP stays ignored for a program that was started by nohup.
+    """
+
+    def __init__(self, signums: Iterable[int]):
+        self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for signum in signums:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue
+            signal.signal(signum, _noted)
+
+    def take(self) -> bytes:
+        """Return the numbers of the signals that came, in order; empty if none."""
+        try:
+            return os.read(self.fd, 4096)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Stop waking. Handlers stay until they are set anew."""
+        signal.set_wakeup_fd(-1)
+        os.close(self.fd)
+        os.close(self._wake)

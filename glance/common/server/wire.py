@@ -1,0 +1,287 @@
+"""The text of HTTP/1.1 requests and answers: pure functions over bytes, no sockets.
+
+Strict where laxness has been used to smuggle requests past a proxy (bare line feeds, folded lines,
+blanks before the colon, several lengths), lenient where shipped clients are odd: UTF-8 in header
+names and values, header names with an underscore, Content-Length beside Transfer-Encoding.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable
+
+#: Largest request head (request line and headers), in bytes.
+MAX_HEAD = 64 * 1024
+
+_TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
+_REQUEST_LINE = re.compile(rf"([{_TOKEN}]{{1,64}}) ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+# WIRE: Diablo's client puts property names into header names as they are, in UTF-8.
+_NAME = re.compile(rf"[{_TOKEN}\x80-\xff]+")
+_LINE_CONTROL = re.compile("[\x00-\x08\x0a-\x1f]")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_SPLIT_HEADER = re.compile("[\r\n\x00]")
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
+
+
+class Refused(Exception):
+    """A request that no application gets to see; the answer is `status` and one sentence."""
+
+    def __init__(self, status: str, text: str):
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+    def render(self) -> tuple[list[tuple[str, str]], bytes]:
+        """Return headers and body of the answer, shaped like every error of the service."""
+        body = f"{self.status}\n\n{self.text}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=UTF-8"),
+            ("Content-Length", str(len(body))),
+        ]
+        return headers, body
+
+
+def bad_request(text: str) -> Refused:
+    return Refused("400 Bad Request", text)
+
+
+class Head:
+    """A request line and its headers, as WSGI strings (latin-1).
+
+    `cgi` holds the headers as WSGI environ entries, repeated ones joined with a comma. Names with
+    an underscore or non-ASCII letters are in `headers` only.
+    """
+
+    __slots__ = ("cgi", "headers", "method", "minor", "path", "query", "raw_path", "target")
+
+    def __init__(self, method: str, target: str, minor: int):
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.path = self.raw_path = ""
+        self.query = ""
+        self.headers: list[tuple[str, str]] = []
+        self.cgi: dict[str, str] = {}
+
+    def wants_keep_alive(self) -> bool:
+        """Tell whether the client means to send another request on this connection."""
+        options = self.cgi.get("HTTP_CONNECTION")
+        if options is None:
+            return self.minor >= 1
+        words = {word.strip() for word in options.lower().split(",")}
+        if "close" in words:
+            return False
+        return self.minor >= 1 or "keep-alive" in words
+
+
+# PERF: environ keys of header names seen before; a look-up costs a tenth of making one.
+_keys: dict[str, str] = {"Content-Type": "CONTENT_TYPE", "Content-Length": "CONTENT_LENGTH"}
+_MAX_KEYS = 1024
+
+
+def _key_of(name: str) -> str:
+    """Return the environ key of a header name, "" for one that must not get into the environ.
+
+    SECURITY: `X_Identity_Status` and `X-Identity-Status` would share a key, and a filter or proxy
+    in front that strips the one knows nothing of the other. The names with underscores that
+    clients send are read from the raw pairs by the application.
+    """
+    if not _NAME.fullmatch(name):
+        raise bad_request("A header line has no proper name before its colon")
+    if "_" in name or not name.isascii():
+        key = ""
+    else:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+    if len(_keys) < _MAX_KEYS:
+        _keys[name] = key
+    return key
+
+
+def find_end(data: bytes | bytearray) -> int:
+    """Return the index behind the blank line that ends a request head, -1 if it is not there yet.
+
+    Raises Refused for a head that cannot become a good one, so that nobody waits for its end.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end >= 0 and end + 4 <= MAX_HEAD:
+        return end + 4
+    if end >= 0 or len(data) > MAX_HEAD:
+        raise Refused(
+            "431 Request Header Fields Too Large",
+            f"The headers of a request may have {MAX_HEAD} bytes together",
+        )
+    if _BARE_LF.search(data):
+        raise bad_request("Lines of a request end with CR LF")
+    return -1
+
+
+def check_partial_line(data: bytes | bytearray, max_line: int) -> None:
+    """Refuse a head that is not complete yet but has an overlong line already."""
+    if len(data) <= max_line:
+        return
+    for index, line in enumerate(data.split(b"\r\n")):
+        _check_line_length(len(line), index, max_line)
+
+
+def _check_line_length(length: int, index: int, max_line: int) -> None:
+    if length <= max_line:
+        return
+    if index == 0:
+        raise Refused("414 Request-URI Too Long", f"A request line may have {max_line} bytes")
+    raise Refused(
+        "431 Request Header Fields Too Large", f"A header line may have {max_line} bytes"
+    )
+
+
+def parse_head(data: bytes, max_line: int = 16384) -> Head:
+    """Parse a request head; `data` ends with its blank line. Raises Refused."""
+    lines = data[:-4].decode("latin-1").split("\r\n")
+    first = lines[0]
+    if len(data) > max_line:
+        for index, line in enumerate(lines):
+            _check_line_length(len(line), index, max_line)
+    match = _REQUEST_LINE.fullmatch(first)
+    if match is None:
+        raise bad_request("The request line is not METHOD TARGET HTTP/1.1")
+    method, target, major, minor = match.groups()
+    if major != "1":
+        raise Refused("505 HTTP Version Not Supported", "This service speaks HTTP/1.1")
+    head = Head(method, target, int(minor))
+    headers, cgi = head.headers, head.cgi
+    del lines[0]
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise bad_request("A header line has no colon")
+        value = value.strip(" \t")
+        if _LINE_CONTROL.search(value):
+            raise bad_request("A header value has a control character")
+        try:
+            key = _keys[name]
+        except KeyError:
+            key = _key_of(name)
+        headers.append((name, value))
+        if key:
+            if key in cgi:
+                cgi[key] += "," + value
+            else:
+                cgi[key] = value
+    _split_target(head)
+    _check_host(head)
+    return head
+
+
+def _split_target(head: Head) -> None:
+    target = head.target
+    if not target.startswith("/"):
+        if target == "*" and head.method == "OPTIONS":
+            head.path = head.raw_path = "*"
+            return
+        # A proxy's form: the authority in the target wins over the Host header (RFC 9112 §3.2.2).
+        scheme, sep, rest = target.partition("://")
+        if not sep or scheme.lower() not in ("http", "https"):
+            raise bad_request("The request target must begin with a slash")
+        authority, slash, rest = rest.partition("/")
+        if "?" in authority or not authority:
+            raise bad_request("The request target has no path")
+        head.cgi["HTTP_HOST"] = authority
+        target = "/" + rest
+    path, _, head.query = target.partition("?")
+    head.raw_path = path
+    head.path = urllib.parse.unquote(path, "latin-1") if "%" in path else path
+
+
+def _check_host(head: Head) -> None:
+    host = head.cgi.get("HTTP_HOST")
+    if host is None:
+        if head.minor >= 1:
+            raise bad_request("A request of HTTP/1.1 needs a Host header")
+    elif "," in host or not _AUTHORITY.fullmatch(host):
+        raise bad_request("A request has one Host header with one host")
+
+
+def framing(head: Head) -> tuple[bool, int, bool]:
+    """Return how the body is delimited: (chunked, length, must close afterwards).
+
+    Raises Refused for lengths that two readers could understand differently.
+
+    WIRE: Diablo's client sends Content-Length with a chunked body. It is decoded as chunked, the
+    length is ignored, and the connection closed (RFC 9112 §6.3); the environ loses the length.
+    """
+    cgi = head.cgi
+    length = cgi.get("CONTENT_LENGTH")
+    if length is not None and not _DIGITS.fullmatch(length):
+        raise bad_request("Content-Length must be one whole number")
+    coding = cgi.get("HTTP_TRANSFER_ENCODING")
+    if coding is None:
+        return False, int(length or 0), False
+    if head.minor == 0:
+        raise bad_request("HTTP/1.0 has no Transfer-Encoding")
+    if coding.lower() != "chunked":
+        if coding.lower().replace(" ", "").startswith("chunked,"):
+            raise bad_request("Transfer-Encoding names chunked once and last")
+        raise Refused("501 Not Implemented", "Use chunked or no Transfer-Encoding")
+    if length is not None:
+        del cgi["CONTENT_LENGTH"]
+    return True, 0, length is not None
+
+
+# -- answers -------------------------------------------------------------------------------------
+
+# PERF: capitalised forms of names seen before.
+_capitals: dict[str, str] = {}
+
+
+def capitalize(name: str) -> str:
+    """Return a header name as `X-Image-Meta-Id`, the form that Diablo has always sent."""
+    try:
+        return _capitals[name]
+    except KeyError:
+        shown = "-".join([part[:1].upper() + part[1:].lower() for part in name.split("-")])
+        if _SPLIT_HEADER.search(shown):
+            raise ValueError("a header name with a line break") from None
+        if len(_capitals) < _MAX_KEYS:
+            _capitals[name] = shown
+        return shown
+
+
+def render_head(status: str, headers: Iterable[tuple[str, str]], extra: str = "") -> bytes:
+    """Return status line and headers as bytes, blank line included.
+
+    `extra` is ready-made header text that comes last. Strings are WSGI strings: each character is
+    one byte. SECURITY: line breaks in a value become blanks, so that no stored text can add a
+    header or a second answer.
+    """
+    parts = [f"HTTP/1.1 {status}\r\n"]
+    for name, value in headers:
+        if _SPLIT_HEADER.search(value):
+            value = _SPLIT_HEADER.sub(" ", value)
+        parts.append(f"{_capitals.get(name) or capitalize(name)}: {value}\r\n")
+    parts.append(extra)
+    parts.append("\r\n")
+    return "".join(parts).encode("latin-1")
+
+
+_DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_date = (0, "")
+
+
+def http_date() -> str:
+    """Return the present time for a Date header."""
+    global _date
+    now = int(time.time())
+    # PERF: made once per second.
+    if _date[0] != now:
+        year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
+        _date = (
+            now,
+            f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} "
+            f"{hour:02}:{minute:02}:{second:02} GMT",
+        )
+    return _date[1]
