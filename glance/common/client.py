@@ -219,13 +219,18 @@ class BaseClient:
             self._pool_of = place
         return self._pool
 
+    def close(self) -> None:
+        """Close the kept connections; the client stays usable."""
+        if self._pool is not None:
+            self._pool.close()
+
     # -- one request -----------------------------------------------------------------------------
 
     def do_request(
         self,
         method: str,
         action: str,
-        body: Body | None = None,
+        body: Body | payload_module.Payload | None = None,
         headers: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         *,
@@ -240,7 +245,10 @@ class BaseClient:
         and 204, and ClientConnectionError if there is no usable answer.
         """
         method = method.upper()
-        payload = None if body is None else payload_module.Payload(body)
+        if body is None or isinstance(body, payload_module.Payload):
+            payload = body
+        else:
+            payload = payload_module.Payload(body)
         fields = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
         if self.USER_AGENT is not None:
             fields.setdefault("user-agent", self.USER_AGENT)
