@@ -123,13 +123,22 @@ class ImagesController:
         return _record(image)
 
     def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
-        """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is."""
+        """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is.
+
+        With `status=deleted`, an image that is deleted and still pending_delete is settled: the
+        API removes the data between two such calls.
+        """
         members.refuse_read_only(request.context)
         number = members.image_id(id)
         status = request.query().get("status")
         if status is not None and status not in _STATUSES_OF_DELETE:
             raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
-        image = api.image_delete(self.db, request.context, number, status)
+        try:
+            image = api.image_delete(self.db, request.context, number, status)
+        except exception.ImageNotFound:
+            if status != "deleted":
+                raise
+            image = api.image_settle(self.db, request.context, number)
         LOG.info("Image %s was deleted", number)
         return _record(image)
 

@@ -7,6 +7,7 @@ in `pages`, members in `sharing`; their functions are here too, as `db.api` is w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "image_delete",
     "image_get",
     "image_list",
+    "image_settle",
     "image_update",
     "member_add",
     "member_check",
@@ -243,6 +245,21 @@ def image_delete(
         return image
 
     return db.transaction(work)
+
+
+def image_settle(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
+    """Turn a deleted image from `pending_delete` into `deleted`: its data is gone now.
+
+    ImageNotFound if the caller may not change it or it is in no such state.
+    """
+    seeing = copy.copy(context)
+    seeing.show_deleted = True
+    try:
+        return image_update(
+            db, seeing, image_id, {"status": "deleted"}, from_state="pending_delete"
+        )
+    except exception.Conflict as err:
+        raise exception.ImageNotFound(image_id) from err
 
 
 def _lock_mutable(conn: Connection, context: Context, image_id: int) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import json
 import pytest
 import webob
 
+from glance import registry
+from glance.common import config, context, exception
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -580,3 +582,18 @@ def test_json_answers_have_one_content_type(api):
         types = [v for k, v in response.headerlist if k.lower() == "content-type"]
         assert types == ["application/json"]
         json.loads(response.body)
+
+
+def test_only_a_deleted_pending_image_can_be_settled(api):
+    conf, admin = _registry_caller(api)
+    api.add(PAYLOAD, id=5)
+    registry.delete_image_metadata(conf, admin, 5, "pending_delete")
+    assert registry.delete_image_metadata(conf, admin, 5, "deleted")["status"] == "deleted"
+    for status in ("deleted", "pending_delete", None):
+        with pytest.raises(exception.NotFound):
+            registry.delete_image_metadata(conf, admin, 5, status)
+
+
+def _registry_caller(api):
+    conf = config.Conf({"registry_port": str(api.registry.port)})
+    return conf, context.RequestContext(is_admin=True)
