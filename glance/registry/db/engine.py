@@ -87,15 +87,18 @@ class Database:
         url: str,
         *,
         idle_timeout: int = 3600,
-        debug: bool = False,
         retry_for: float = RETRY_FOR,
     ):
         self.url = url
         self.idle_timeout = idle_timeout
-        self.debug = debug
         self.retry_for = retry_for
         try:
             parsed = sa.engine.make_url(url)
+            parsed.get_dialect()
+        except exc.NoSuchModuleError as err:
+            raise exception.ConfigError(
+                "option sql_connection asks for a kind of database that is not known"
+            ) from err
         except (exc.ArgumentError, ValueError) as err:
             raise exception.ConfigError("option sql_connection is not a SQLAlchemy URL") from err
         self.dialect: str = parsed.get_backend_name()
@@ -156,7 +159,7 @@ class Database:
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""
         with self._lock:
-            if self._engine is not None:
+            if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
 
     def _view(self, name: str) -> sa.engine.Engine:
@@ -170,7 +173,12 @@ class Database:
                 return
             # NOTE: an engine inherited over a fork is dropped without closing its sockets, which
             # belong to the parent.
-            engine = create(self.url, idle_timeout=self.idle_timeout, debug=self.debug)
+            try:
+                engine = create(self.url, idle_timeout=self.idle_timeout)
+            except ImportError as err:
+                raise exception.ConfigError(
+                    f"option sql_connection needs a Python driver that is not installed: {err}"
+                ) from err
             modes: dict[str, dict[str, Any]] = {"read": {}, "snapshot": {}, "write": {}}
             if self.dialect == "sqlite":
                 modes["snapshot"] = {"sqlite_begin": "BEGIN"}
@@ -213,14 +221,20 @@ def from_conf(conf: config.Conf) -> Database:
             f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
             "sqlite:////var/lib/glance/glance.sqlite"
         )
-    return Database(conf.sql_connection, idle_timeout=conf.sql_idle_timeout)
+    database = Database(conf.sql_connection, idle_timeout=conf.sql_idle_timeout)
+    path = sa.engine.make_url(database.url).database or ""
+    if database.dialect == "sqlite" and not os.path.isabs(path):
+        LOG.warning(
+            "sql_connection names a file relative to the working directory; now it is %s",
+            os.path.abspath(path),
+        )
+    return database
 
 
 def create(
     url: str,
     *,
     idle_timeout: int = 3600,
-    debug: bool = False,
     foreign_keys: bool = True,
     busy_timeout: int | None = None,
 ) -> sa.engine.Engine:
@@ -232,7 +246,7 @@ def create(
     """
     parsed = sa.engine.make_url(url)
     # SECURITY: bound values (locations with credentials) stay out of logs and error texts.
-    settings: dict[str, Any] = {"future": True, "hide_parameters": True, "echo": debug}
+    settings: dict[str, Any] = {"future": True, "hide_parameters": True}
     if parsed.get_backend_name() != "sqlite":
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
         return sa.create_engine(parsed, **settings)

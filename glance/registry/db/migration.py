@@ -149,16 +149,18 @@ def prepare(conf: config.Conf, db: engine.Database) -> None:
 
 def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
     """Return the version that `db` has now, or None; tries again while it is unreachable."""
-    for left in range(conf.sql_max_retries, -1, -1):
+    # NOTE: a file that cannot be opened now will not be there in a second either.
+    left = 0 if db.dialect == "sqlite" else conf.sql_max_retries
+    while True:
         try:
             with db.read() as conn:
                 return _version(conn)
-        except exception.ServiceUnavailable:
+        except exception.ServiceUnavailable as err:
             if not left:
-                raise
-            LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
-            time.sleep(conf.sql_retry_interval)
-    raise AssertionError("unreachable: the last try returns or raises")
+                raise exception.DatabaseMigrationError(_reason(db.url, err.__cause__)) from err
+        LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
+        left -= 1
+        time.sleep(conf.sql_retry_interval)
 
 
 # -- the version table ---------------------------------------------------------------------------
@@ -241,6 +243,9 @@ def _walk(conn: Connection, current: int, wanted: int) -> None:
         LOG.info("Changing the schema from version %d to %d", version, reached)
         change.run(conn, changes.step)
         _stamp(conn, reached)
+        if conn.dialect.name == "mysql":
+            # The step's tables are committed already; so must be the number that says so.
+            conn.exec_driver_sql("COMMIT")
 
 
 def _valid(version: int | str | None, default: int | None) -> int:
@@ -299,8 +304,11 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as err:
-        # SECURITY: no SQL and no bound values; the driver's own sentence is for the operator.
-        reason = " ".join(str(err.orig).split())
-        raise exception.DatabaseMigrationError(
-            f"database '{config.mask_url(url)}': {reason}"
-        ) from err
+        raise exception.DatabaseMigrationError(_reason(url, err)) from err
+
+
+def _reason(url: str, err: BaseException | None) -> str:
+    """Return one line about a database in trouble, for the operator."""
+    # SECURITY: the driver's own sentence, without the SQL and the values bound to it.
+    text = " ".join(str(getattr(err, "orig", err)).split())
+    return f"database '{config.mask_url(url)}': {text}"

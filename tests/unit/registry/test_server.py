@@ -186,7 +186,18 @@ def test_the_factory_serves_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
     assert migration.db_version(url) == 13
 
 
-@pytest.mark.parametrize("url", [None, "", "nonsense", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        "",
+        "nonsense",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "oracool://h/d",
+        "mssql+pyodbc://h/d",
+    ],
+)
 def test_the_factory_needs_a_usable_connection(url: str | None) -> None:
     with pytest.raises(exception.ConfigError, match="sql_connection"):
         server.app_factory({} if url is None else {"sql_connection": url})

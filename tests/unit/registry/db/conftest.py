@@ -14,11 +14,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from glance.registry.db import migration
+from glance.registry.db import migration, models
+from glance.registry.db.engine import Database
 
 POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 #: An account to run a server as when the tests are run by root, who may not.
@@ -46,46 +48,85 @@ def _server_directory() -> Iterator[tuple[Path, list[str]]]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _running(command: list[Any], url: str, directory: Path) -> Iterator[str]:
+    """Run a database server until the end of the block; skip if it does not come up."""
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory
+    )
+    try:
+        engine = sa.create_engine(url)
+        for _ in range(200):
+            with contextlib.suppress(sa.exc.OperationalError):
+                engine.connect().close()
+                break
+            time.sleep(0.05)
+        else:
+            pytest.skip("the database server does not come up here")
+        engine.dispose()
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT if "postgres" in url else signal.SIGTERM)
+        server.wait()
+
+
+def _run(command: list[Any], directory: Path) -> None:
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory
+    )
+    if done.returncode:
+        pytest.skip(f"{command[0]} does not work here")
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server on a socket in a directory of its own; its URL."""
+    """The URL of a PostgreSQL server on a socket in a directory of its own."""
     pytest.importorskip("psycopg2")
     if not POSTGRES:
         pytest.skip("PostgreSQL is not installed")
     with _server_directory() as (directory, prefix):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": directory}
         data = directory / "pg"
-        made = subprocess.run(
+        _run(
             [*prefix, f"{POSTGRES[-1]}/initdb", "-D", data, "-A", "trust", "-U", "glance"]
             + ["-E", "UTF8", "--locale=C", "-N"],
-            **quiet,
+            directory,
         )
-        if made.returncode:
-            pytest.skip("initdb does not work here")
-        server = subprocess.Popen(
+        command = (
             [*prefix, f"{POSTGRES[-1]}/postgres", "-D", data, "-k", directory]
             + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off"]
-            + ["-c", "shared_buffers=16MB", "-c", "synchronous_commit=off"],
-            **quiet,
+            + ["-c", "shared_buffers=16MB", "-c", "synchronous_commit=off"]
         )
-        try:
-            url = f"postgresql+psycopg2://glance@/postgres?host={directory}"
-            _wait_for(url)
+        url = f"postgresql+psycopg2://glance@/postgres?host={directory}"
+        with _running(command, url, directory):
             yield url
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait()
 
 
-def _wait_for(url: str) -> None:
-    engine = sa.create_engine(url)
-    for _ in range(200):
-        with contextlib.suppress(sa.exc.OperationalError):
-            engine.connect().close()
-            engine.dispose()
-            return
-        time.sleep(0.05)
-    pytest.skip("the database server does not come up here")
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[str]:
+    """The URL of a MariaDB server on a socket in a directory of its own."""
+    pytest.importorskip("pymysql")
+    daemon, installer = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
+    if not daemon or not installer:
+        pytest.skip("MariaDB is not installed")
+    with _server_directory() as (directory, prefix):
+        common = [
+            "--no-defaults",
+            f"--basedir={Path(daemon).parent.parent}",
+            f"--datadir={directory}/my",
+            "--skip-name-resolve",
+            "--innodb-log-file-size=8M",
+        ]
+        method = "--auth-root-authentication-method=normal"
+        _run([*prefix, installer, *common, method, "--skip-test-db"], directory)
+        command = [
+            *(*prefix, daemon, *common, "--skip-networking", f"--socket={directory}/s"),
+            *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M"),
+            *("--character-set-server=utf8mb4", "--performance-schema=OFF"),
+            f"--pid-file={directory}/p",
+        ]
+        url = f"mysql+pymysql://root@localhost/mysql?unix_socket={directory}/s"
+        with _running(command, url, directory):
+            yield url
 
 
 class Kind:
@@ -94,17 +135,18 @@ class Kind:
     def __init__(self, directory: Path, server: str | None = None):
         self.directory = directory
         self.server = server
+        self.name = server.partition("+")[0] if server else "sqlite"
         self._made: dict[int, Path] = {}
+        self._shared: str | None = None
 
     def empty(self) -> str:
-        """Return the URL of a new file, or of a new schema in the server's one database."""
+        """Return the URL of a new file, schema or database."""
         name = f"g{uuid.uuid4().hex}"
         if self.server is None:
             return f"sqlite:///{self.directory}/{name}"
-        engine = sa.create_engine(self.server, isolation_level="AUTOCOMMIT")
-        with engine.connect() as conn:
-            conn.execute(sa.text(f"CREATE SCHEMA {name}"))
-        engine.dispose()
+        self._run(f"CREATE SCHEMA {name}")
+        if self.name == "mysql":
+            return self.server.replace("/mysql?", f"/{name}?")
         return f"{self.server}&options=-csearch_path%3D{name}"
 
     def at(self, version: int) -> str:
@@ -119,6 +161,27 @@ class Kind:
             shutil.copy(url.removeprefix("sqlite:///"), self._made[version])
         return url
 
+    def emptied(self) -> str:
+        """Return the URL of a database at the target version without rows, quickly."""
+        if self.server is None:
+            return self.at(models.SCHEMA_VERSION)
+        if self._shared is None:
+            self._shared = self.at(models.SCHEMA_VERSION)
+        elif self.name == "postgresql":
+            tables = ", ".join(models.metadata.tables)
+            self._run(f"TRUNCATE {tables} RESTART IDENTITY", self._shared)
+        else:
+            for table in reversed(models.metadata.sorted_tables):
+                self._run(f"DELETE FROM {table.name}", self._shared)
+                self._run(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1", self._shared)
+        return self._shared
+
+    def _run(self, statement: str, url: str | None = None) -> None:
+        engine = sa.create_engine(url or self.server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as conn:
+            conn.execute(sa.text(statement))
+        engine.dispose()
+
 
 @pytest.fixture(scope="session")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Kind:
@@ -131,7 +194,7 @@ def sqlite_url(sqlite: Kind) -> str:
     return sqlite.empty()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql", "mysql"])
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     """The kinds of database at hand: the test runs once for each."""
     if request.param == "sqlite":
@@ -143,6 +206,14 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def empty_url(kind: Kind) -> str:
     """The URL of an empty database: the test runs once for each kind."""
     return kind.empty()
+
+
+@pytest.fixture
+def any_database(kind: Kind) -> Iterator[Database]:
+    """A database at the target version without rows."""
+    database = Database(kind.emptied())
+    yield database
+    database.dispose()
 
 
 @pytest.fixture

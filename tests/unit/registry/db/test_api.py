@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from glance.registry.db import api, engine, models
 
 ADMIN = RequestContext(is_admin=True)
 TENANT = RequestContext(tenant="t1", user="u")
-
-
-@pytest.fixture
-def any_database(kind: Any) -> Iterator[engine.Database]:
-    database = engine.Database(kind.at(models.SCHEMA_VERSION))
-    yield database
-    database.dispose()
 
 
 def create(database: engine.Database, **values: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from glance.common import exception
+from glance.common import config, exception
 from glance.registry.db import engine, models, rows
 
 
@@ -155,6 +155,13 @@ def test_a_database_that_cannot_be_opened_is_a_service_that_is_away(
     assert "cannot be used" in caplog.text
 
 
+def test_a_relative_sqlite_path_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    engine.from_conf(config.Conf({"sql_connection": "sqlite:////tmp/x.sqlite"}))
+    assert not caplog.records
+    engine.from_conf(config.Conf({"sql_connection": "sqlite:///x.sqlite"}))
+    assert "relative to the working directory" in caplog.text
+
+
 def test_bound_values_stay_out_of_error_texts(database: engine.Database) -> None:
     with pytest.raises(sa.exc.IntegrityError) as caught, database.write() as conn:
         insert(conn, id=1)
@@ -169,9 +176,9 @@ def test_a_password_is_not_shown() -> None:
 def test_an_idle_postgresql_connection_that_was_cut_is_replaced(
     kind: Any, connect: Callable[[str], sa.engine.Connection]
 ) -> None:
-    if kind.server is None:
-        pytest.skip("SQLite has no server that could cut a connection")
-    url = kind.at(13)
+    if kind.name != "postgresql":
+        pytest.skip("speaks PostgreSQL")
+    url = kind.emptied()
     database = engine.Database(url)
     with database.read() as conn:
         pid = conn.execute(sa.text("SELECT pg_backend_pid()")).scalar()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from glance.registry.db import api, engine, maintenance, models
 ADMIN = RequestContext(is_admin=True)
 DAY = datetime.datetime(2011, 9, 22)
 HOUR = datetime.timedelta(hours=1)
-
-
-@pytest.fixture
-def any_database(kind: Any) -> Iterator[engine.Database]:
-    database = engine.Database(kind.at(models.SCHEMA_VERSION))
-    yield database
-    database.dispose()
 
 
 def store(database: engine.Database, **values: Any) -> None:

@@ -51,6 +51,8 @@ def describe(conn: sa.engine.Connection) -> dict[str, Any]:
 def fill(conn: sa.engine.Connection, version: int) -> None:
     """Put rows into each table of a version: live and deleted, with nulls and with extremes."""
     tables = schema.tables(version)
+    if not tables:
+        return
     big = BIG if version >= 5 else 2**31 - 1
     for number in (1, 2, 3):
         row = {
@@ -100,56 +102,45 @@ def contents(conn: sa.engine.Connection, version: int) -> dict[str, list[dict[st
     return found
 
 
-@pytest.mark.parametrize("version", range(1, TARGET + 1))
 def test_each_step_goes_up_down_and_up_again_without_losing_data(
-    kind: Any, connect: Connect, version: int
+    empty_url: str, connect: Connect
 ) -> None:
-    url = kind.at(version - 1)
-    conn = connect(url)
-    if version > 1:
-        fill(conn, version - 1)
-    before = contents(conn, version - 1)
+    migration.version_control(empty_url)
+    conn = connect(empty_url)
+    for version in range(1, TARGET + 1):
+        walk_step(empty_url, conn, version)
+        for table in reversed(schema.tables(version).values()):
+            conn.execute(table.delete())
+    for version in range(TARGET - 1, -1, -1):
+        migration.downgrade(empty_url, version)
+        assert migration.db_version(empty_url) == version
+    assert describe(conn) == {}
 
+
+def walk_step(url: str, conn: sa.engine.Connection, version: int) -> None:
+    """Go from the version below to `version`, back and there again, looking at all rows."""
+    fill(conn, version - 1)
+    before = contents(conn, version - 1)
     migration.upgrade(url, version)
     assert migration.db_version(url) == version
     first = contents(conn, version)
-    if version == 1:
-        fill(conn, 1)
 
     migration.downgrade(url, version - 1)
     assert migration.db_version(url) == version - 1
-    after = contents(conn, version - 1)
-    for table in after:
-        for row, old in zip(after[table], before[table], strict=True):
+    filled = {10: {"updated_at"}, 11: {"min_disk", "min_ram"}}.get(version, set())
+    for table, found in contents(conn, version - 1).items():
+        for row, old in zip(found, before[table], strict=True):
             changed = {name for name in row if row[name] != old[name]}
-            assert all(old[name] is None for name in changed), f"{table}: {changed}"
-            allowed = {10: {"updated_at"}, 11: {"min_disk", "min_ram"}}
-            assert changed <= allowed.get(version, set())
+            assert changed <= filled, f"step {version} changed {table}"
+            assert all(old[name] is None for name in changed)
 
     migration.upgrade(url, version)
-    again = contents(conn, version)
-    if version > 1:
-        for table in first:
-            for row, old in zip(again[table], first[table], strict=True):
-                times = {"created_at", "updated_at"} if version == 3 else set()
-                ids = {"id"} if version == 3 and table == "image_properties" else set()
-                skipped = times | ids
-                assert {k: v for k, v in row.items() if k not in skipped} == {
-                    k: v for k, v in old.items() if k not in skipped
-                }
-
-
-def test_walk_from_nothing_to_the_target_and_back_keeps_what_both_ends_know(
-    kind: Any, connect: Connect
-) -> None:
-    url = kind.at(TARGET)
-    conn = connect(url)
-    for version in range(TARGET - 1, -1, -1):
-        migration.downgrade(url, version)
-    assert set(describe(conn)) == set()
-    for version in range(1, TARGET + 1):
-        migration.upgrade(url, version)
-        assert migration.db_version(url) == version
+    # NOTE: step 003 makes its rows anew each time.
+    fresh = {"id", "created_at", "updated_at"} if version == 3 else set()
+    for table, found in contents(conn, version).items():
+        for row, old in zip(found, first[table], strict=True):
+            changed = {name for name in row if row[name] != old[name]}
+            assert changed <= fresh, f"step {version} is not the same again on {table}"
 
 
 def test_the_migrations_end_in_the_tables_that_the_queries_are_built_from(
@@ -276,8 +267,15 @@ def test_a_failing_step_leaves_the_database_as_it_was(
     monkeypatch.setattr(migration, "_stamp", fail_at_eight)
     with pytest.raises(exception.DatabaseMigrationError, match="broken"):
         migration.upgrade(url)
-    assert migration.db_version(url) == 5
-    assert describe(conn) == before
+    if kind.name == "mysql":
+        # It cannot take back a change of a table: the last complete step stands.
+        assert migration.db_version(url) == 7
+    else:
+        assert migration.db_version(url) == 5
+        assert describe(conn) == before
+    monkeypatch.undo()
+    migration.upgrade(url)
+    assert migration.db_version(url) == TARGET
 
 
 def test_commands_refuse_a_database_that_is_not_controlled(sqlite_url: str) -> None:
@@ -404,9 +402,19 @@ def test_start_up_refuses_another_version_with_advice(
         _prepare(url)
 
 
-def test_start_up_gives_up_on_a_database_that_stays_away(tmp_path: Path) -> None:
-    with pytest.raises(exception.ServiceUnavailable):
+def test_start_up_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(exception.DatabaseMigrationError, match="unable to open database file"):
         _prepare(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
+
+
+def test_start_up_waits_for_a_server_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("psycopg2")
+    with pytest.raises(exception.DatabaseMigrationError) as caught:
+        _prepare(f"postgresql+psycopg2://u:secret@/db?host={tmp_path}", sql_max_retries="3")
+    assert caplog.text.count("trying again") == 3
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_processes_that_start_at_once_agree_on_one_schema(tmp_path: Path) -> None:
