@@ -38,7 +38,7 @@ def run(*command, **options):
 
 def upload(site, path, **meta):
     """Upload by curl, as the reference for tests about other things; return the image."""
-    headers = {"disk-format": "raw", "container-format": "bare", "name": path.name, **meta}
+    headers = {"disk_format": "raw", "container_format": "bare", "name": path.name, **meta}
     options = [
         part
         for name, value in headers.items()
@@ -152,7 +152,7 @@ class TestOwnClient:
     def test_an_image_is_found_changed_and_removed(self, api, disks):
         client = glance.client.Client("127.0.0.1", api.port)
         with disks["qcow2"].open("rb") as data:
-            meta = {"name": "web", "disk_format": "qcow2", "properties": {"os": "linux"}}
+            meta = {"name": "web", "is_public": True, "properties": {"os": "linux"}}
             image = client.add_image(meta, data)
         found = client.get_images_detailed(filters={"name": "web", "property-os": "linux"})
         assert [one["id"] for one in found] == [image["id"]]
@@ -171,8 +171,13 @@ def clients_python():
 @pytest.fixture
 def shell(clients_python, api, tmp_path):
     """Return a function that runs python-glanceclient's command with version 1 of the API."""
-    arguments = [clients_python, "-W", "ignore", "-m", "glanceclient.shell"]
-    arguments += ["--os-image-api-version", "1", "--os-image-url", api.url]
+    arguments = [
+        clients_python.with_name("glance"),
+        "--os-image-api-version",
+        "1",
+        "--os-image-url",
+        api.url,
+    ]
     arguments += ["--os-auth-token", "a-token"]
 
     def call(*command, stdin=None, **options):
@@ -255,7 +260,7 @@ class TestGlanceclient:
         assert names == [f"image {number}" for number in reversed(range(7))]
 
     def test_show(self, shell, api, disks):
-        image = upload(api, disks["qcow2"], disk_format="qcow2", property_os="linux")
+        image = upload(api, disks["qcow2"], is_public="true", property_os="linux")
         shown = facts(shell("image-show", str(image["id"])))
         assert shown["checksum"] == image["checksum"]
         assert shown["Property 'os'"] == "linux"
@@ -274,9 +279,12 @@ class TestGlanceclient:
         assert (shown["name"], shown["checksum"]) == ("n2", image["checksum"])
 
     def test_names_beyond_ascii(self, shell, api):
-        image = facts(shell(*self.CREATE, "--disk-format", "raw", "--name", "Größe 100 % é/ü"))
-        assert image["name"] == "Größe 100 % é/ü"
-        assert facts(shell("image-show", image["id"]))["name"] == "Größe 100 % é/ü"
+        name = "Größe 100 % é/ü"
+        image = facts(shell(*self.CREATE, "--disk-format", "raw", "--name", name))
+        assert image["name"] == name
+        # WIRE: it takes the bytes of a header for Latin-1, so `image-show` cannot print this name.
+        reply = api.http.head(f"/v1/images/{image['id']}")
+        assert reply.meta()["name"].encode("latin-1").decode("utf-8") == name
 
     def test_members(self, shell, api):
         key = facts(shell(*self.CREATE, "--disk-format", "raw", "--name", "shared"))["id"]
@@ -299,10 +307,9 @@ class TestGlanceclient:
 SDK = """
 import json, sys
 import openstack
-url = sys.argv[1]
 cloud = openstack.connect(
-    auth_type="none", auth={"endpoint": url}, image_api_version="1",
-    image_endpoint_override=url + "/v1",
+    auth_type="admin_token", auth={"endpoint": sys.argv[1], "token": "a-token"},
+    image_api_version="1",
 )
 """
 
@@ -310,7 +317,8 @@ cloud = openstack.connect(
 class TestOpenstacksdk:
     def script(self, python, site, text, *arguments):
         environ = daemons.environment()
-        answer = run(python, "-W", "ignore", "-c", SDK + text, site.url, *arguments, env=environ)
+        command = [python, "-c", SDK + text, f"{site.url}/v1", *arguments]
+        answer = run(*command, env=environ)
         return json.loads(answer)
 
     def test_it_discovers_the_version(self, clients_python, api):
@@ -318,7 +326,7 @@ class TestOpenstacksdk:
         assert self.script(clients_python, api, text) == "(1, 1)"
 
     def test_it_lists_gets_and_deletes(self, clients_python, api, disks):
-        image = upload(api, disks["qcow2"], disk_format="qcow2", name="sdk")
+        image = upload(api, disks["qcow2"], name="sdk", is_public="true")
         text = (
             "print(json.dumps([[i.id, i.name, i.size, i.checksum] for i in cloud.image.images()]))"
         )
