@@ -65,6 +65,10 @@ class RequestContext:
 
     `owner` is what images are owned by. `read_only` callers may change nothing. `show_deleted`
     is for maintenance programs only: no HTTP request sets it.
+
+    The three predicates judge a loaded image mapping. They exist once more as SQL
+    (`glance.registry.db.rules`); one test runs a table of cases through both. `membership` is the
+    caller's own membership of the image, or None; one that was removed (`deleted`) grants nothing.
     """
 
     def __init__(
@@ -93,12 +97,42 @@ class RequestContext:
     def owner(self) -> str | None:
         return self.tenant if self.owner_is_tenant else self.user
 
+    def is_image_visible(
+        self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Tell whether the caller may read the image. First rule that fits decides."""
+        if self.is_admin or image["owner"] is None or image["is_public"]:
+            return True
+        if self.owner is None:
+            return False
+        return bool(self.owner == image["owner"]) or _is_live(membership)
+
+    def is_image_mutable(self, image: Mapping[str, Any]) -> bool:
+        """Tell whether the caller may change or delete the image; members may not."""
+        if self.is_admin:
+            return True
+        return self.owner is not None and bool(self.owner == image["owner"])
+
+    def is_image_sharable(
+        self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Tell whether the caller may change who the image is shared with."""
+        if self.is_image_mutable(image):
+            return True
+        if self.owner is None or membership is None or not _is_live(membership):
+            return False
+        return bool(membership["can_share"])
+
     def __repr__(self) -> str:
         # SECURITY: the token stays out of logs.
         return (
             f"<{type(self).__name__} user={self.user!r} tenant={self.tenant!r} "
             f"admin={self.is_admin} read_only={self.read_only}>"
         )
+
+
+def _is_live(membership: Mapping[str, Any] | None) -> bool:
+    return membership is not None and not membership.get("deleted", False)
 
 
 class ContextMiddleware:

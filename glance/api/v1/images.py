@@ -16,7 +16,6 @@ from glance import api, registry
 from glance.api import download, upload
 from glance.common import config, exception, imagemeta, listing, wsgi
 from glance.common.context import RequestContext
-from glance.registry import context as registry_context
 from glance.store import base
 
 LOG = logging.getLogger(__name__)
@@ -338,7 +337,7 @@ class Controller:
 
     def _require_mutable(self, context: RequestContext, image: Mapping[str, Any]) -> None:
         # SECURITY: who may not change an image learns nothing of its state.
-        if not registry_context.RequestContext.is_image_mutable(context, image):
+        if not context.is_image_mutable(image):
             raise exception.ImageNotFound(image["id"])
 
     def _changes(
