@@ -20,6 +20,7 @@ import contextlib
 import importlib
 import logging
 import os
+import posix
 import queue
 import select
 import sys
@@ -125,6 +126,14 @@ def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
     import socket
 
     return run(_native(socket).getaddrinfo, host, port, **kwargs)
+
+
+def open_fd(path: str, flags: int, mode: int = 0o777) -> int:
+    """Open a file like `os.open`, in a native thread too.
+
+    NOTE: eventlet's `os.open` would make a hub, with descriptors of its own, for every thread.
+    """
+    return posix.open(path, flags, mode)
 
 
 # -- native threads ------------------------------------------------------------------------------

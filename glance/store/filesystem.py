@@ -129,7 +129,9 @@ class Store(base.Store):
         """Try what an upload does: make a file, link it into place, remove both names."""
         name = f".probe.{os.getpid()}.{secrets.token_hex(8)}"
         staged, final = os.path.join(self.incoming, name), os.path.join(self.datadir, name)
-        os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(
+            offload.open_fd(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        )
         try:
             os.link(staged, final)
             os.unlink(final)
@@ -169,7 +171,7 @@ class Store(base.Store):
         path = self._contained(location, self.datadir, self.locations_dir)
         with _reading():
             # NOTE: non-blocking, or a named pipe would hang the open.
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = offload.open_fd(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
@@ -214,7 +216,7 @@ class Store(base.Store):
             path = self._contained(location, self.datadir)
         except exception.StoreForbidden:
             return False
-        return os.path.basename(path) == image_id
+        return path == os.path.join(os.path.realpath(self.datadir), image_id)
 
     # -- registering -----------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class Store(base.Store):
         return [image_id for image_id in dict.fromkeys(removed) if base.is_image_id(image_id)]
 
     def _sweep_one(self, path: str) -> bool:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = offload.open_fd(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -335,7 +337,7 @@ class StagedFile(base.StagedWrite):
         name = f"{self._image_id[:200]}.{secrets.token_hex(8)}"
         path = os.path.join(self._store.incoming, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
+        fd = offload.open_fd(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError as err:
@@ -362,7 +364,7 @@ class StagedFile(base.StagedWrite):
             self._require_open()
             view = memoryview(data)
             while view:
-                written = os.write(self._fd, view)
+                written = os.pwrite(self._fd, view, self.count)
                 self.count += written
                 view = view[written:]
             if self.count - self._flushed >= _WRITEBACK_STEP:
@@ -452,7 +454,7 @@ def _start_writeback(fd: int, offset: int, length: int) -> None:
 
 
 def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = offload.open_fd(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -1,0 +1,470 @@
+"""The cases that every store driver must pass, as classes to inherit from.
+
+A driver's test module is a fixture and a few lines::
+
+    class TestMyStore(WritableStoreSuite):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return mystore.Store(Conf({"mystore_dir": str(tmp_path)}))
+
+        def contents(self, store):
+            return os.listdir(store.directory)
+
+`WritableStoreSuite` is for stores that read, write and delete, `ReadOnlyStoreSuite` for those that
+only read; the latter also has to say how data comes into the backend (`put`). What a driver does
+not declare in its capabilities it must refuse, and that is checked as well. After each case the
+backend must be empty again.
+"""
+
+# The cases take fixtures, whose types pytest knows and a checker does not.
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from glance.common import exception
+from glance.store import base
+from glance.store.base import CHUNK, Capability
+from glance.store.location import Location, get_location_from_uri
+
+SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 17]
+GOOD_IDS = ["1", "0a", "A.b_c-d", "9..9", "x" * 255]
+BAD_IDS = ["", ".", "..", "../x", ".hidden", "a/b", "a\0b", "-x", "a\n", "ä", "x" * 256, 7]
+
+
+def make_data(size: int, seed: int = 0) -> bytes:
+    """Return `size` bytes that are the same in every run and repeat nowhere."""
+    return random.Random(f"{size}/{seed}").randbytes(size)
+
+
+class Source:
+    """What an upload is read from: `data`, in reads no longer than asked for.
+
+    `fault` is called with the number of bytes handed out so far before each read: it may raise.
+    """
+
+    def __init__(self, data: bytes, fault: Callable[[int], object] = lambda count: None):
+        self.data, self.fault, self.count = data, fault, 0
+
+    def read(self, size: int) -> bytes:
+        self.fault(self.count)
+        chunk = self.data[self.count : self.count + size]
+        self.count += len(chunk)
+        return chunk
+
+
+class Boom(Exception):
+    """The fault that the cases inject."""
+
+
+class Killed(BaseException):
+    """Like a killed greenthread: no Exception, so that no careless handler stops it."""
+
+
+def failing_after(count: int, error: BaseException) -> Callable[[int], None]:
+    """Return a fault that raises `error` once `count` bytes have been handed out."""
+
+    def fault(done: int) -> None:
+        if done >= count:
+            raise error
+
+    return fault
+
+
+def descriptors() -> int:
+    """Return how many file descriptors this process has open."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+class StoreSuite:
+    """The cases for reading; both kinds of stores inherit them."""
+
+    #: A text that the driver's test put into every secret it configured; none may show it.
+    canary: str | None = None
+
+    @pytest.fixture
+    def store(self) -> base.Store:
+        """Return the store to judge, with an empty backend."""
+        raise NotImplementedError
+
+    def contents(self, store: base.Store) -> list[str]:
+        """Return the names of everything in the backend, complete or not."""
+        raise NotImplementedError
+
+    def put(self, store: base.Store, image_id: str, data: bytes) -> str:
+        """Bring data into the backend and return its storage URI."""
+        raise NotImplementedError
+
+    def remove(self, store: base.Store, uri: str) -> None:
+        """Take data out of the backend again, if it is there."""
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _empty_afterwards(self, store: base.Store) -> Iterator[None]:
+        self.uris: list[str] = []
+        yield
+        for uri in self.uris:
+            self.remove(store, uri)
+        assert self.contents(store) == []
+
+    def keep(self, store: base.Store, image_id: str, data: bytes) -> Location:
+        """Put data for the length of one case."""
+        uri = self.put(store, image_id, data)
+        self.uris.append(uri)
+        return self.locate(store, uri)
+
+    def locate(self, store: base.Store, uri: str) -> Location:
+        return get_location_from_uri(uri, dict.fromkeys(store.schemes, store.location_class))
+
+    def missing(self, store: base.Store) -> Location:
+        """Return a location at which nothing is."""
+        uri = self.put(store, "missing", b"x")
+        self.remove(store, uri)
+        return self.locate(store, uri)
+
+    # -- what a driver says of itself --
+
+    def test_it_names_itself_and_its_schemes(self, store):
+        assert store.name in store.schemes
+        assert Capability.READ in store.capabilities
+        assert Capability.SIZE in store.capabilities
+
+    # -- reading --
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_get_returns_the_bytes_and_the_size(self, store, size):
+        data = make_data(size)
+        location = self.keep(store, "1", data)
+        with store.get(location) as body:
+            assert (body.size, body.length) == (size, size)
+            assert b"".join(body) == data
+        assert store.get_size(location) == size
+
+    @pytest.mark.parametrize(
+        ("offset", "length"),
+        [(0, None), (0, 0), (0, 1), (5, 10), (999, None), (999, 1), (1000, None), (0, 1000)],
+    )
+    def test_get_returns_a_part(self, store, offset, length):
+        data = make_data(1000)
+        location = self.keep(store, "1", data)
+        stop = 1000 if length is None else offset + length
+        with store.get(location, offset, length) as body:
+            assert b"".join(body) == data[offset:stop]
+            assert (body.size, body.length) == (1000, stop - offset)
+
+    def test_a_part_that_reaches_over_the_end_is_cut(self, store):
+        data = make_data(1000)
+        with store.get(self.keep(store, "1", data), 990, 100) as body:
+            assert b"".join(body) == data[990:]
+            assert body.length == 10
+
+    def test_a_part_across_chunks_is_whole(self, store):
+        data = make_data(3 * CHUNK)
+        with store.get(self.keep(store, "1", data), 10, 2 * CHUNK) as body:
+            assert b"".join(body) == data[10 : 10 + 2 * CHUNK]
+
+    def test_a_part_behind_the_end_is_refused(self, store):
+        location = self.keep(store, "1", make_data(1000))
+        with pytest.raises(exception.RangeNotSatisfiable) as caught:
+            store.get(location, 1001)
+        assert caught.value.size == 1000
+
+    @pytest.mark.parametrize(("offset", "length"), [(-1, None), (0, -1)])
+    def test_negative_borders_are_errors_of_the_program(self, store, offset, length):
+        location = self.keep(store, "1", b"x")
+        with pytest.raises(ValueError):
+            store.get(location, offset, length)
+
+    def test_a_body_can_be_sliced(self, store):
+        data = make_data(1000)
+        body = store.get(self.keep(store, "1", data))
+        with body.slice(10, 20) as part:
+            assert b"".join(part) == data[10:20]
+
+    def test_missing_data_is_not_found(self, store):
+        location = self.missing(store)
+        with pytest.raises(exception.StoreObjectNotFound):
+            store.get(location)
+        with pytest.raises(exception.StoreObjectNotFound):
+            store.get_size(location)
+
+    def test_a_body_closed_early_twice_or_unread_leaks_no_descriptor(self, store):
+        location = self.keep(store, "1", make_data(3 * CHUNK))
+        store.get(location).close()
+        before = descriptors()
+        for _ in range(5):
+            body = store.get(location)
+            next(iter(body))
+            body.close()
+            body.close()
+            store.get(location).close()
+            store.get_size(location)
+        assert descriptors() <= before
+
+    # -- locations --
+
+    def test_a_location_survives_parsing_and_formatting(self, store):
+        uri = self.keep(store, "1", b"x").uri(secret=True)
+        location = self.locate(store, uri)
+        assert location.scheme in store.schemes
+        assert location.uri(secret=True) == uri
+
+    def test_no_text_shows_a_secret(self, store):
+        location = self.keep(store, "1", b"x")
+        with pytest.raises(exception.Error) as caught:
+            store.get(self.missing(store))
+        texts = [str(location), repr(location), repr(store), str(caught.value)]
+        assert all(self.canary is None or self.canary not in text for text in texts)
+
+    def test_a_location_that_may_not_be_registered_is_refused(self, store):
+        location = self.keep(store, "1", b"x")
+        if Capability.REGISTERABLE in store.capabilities:
+            store.check_registerable(location, is_admin=True)
+            return
+        for is_admin in (True, False):
+            with pytest.raises(exception.BadStoreUri):
+                store.check_registerable(location, is_admin=is_admin)
+
+
+class ReadOnlyStoreSuite(StoreSuite):
+    """For stores that neither write nor delete: they must say so before anything is read."""
+
+    def test_it_declares_neither_writing_nor_deleting(self, store):
+        assert not store.capabilities & (Capability.WRITE | Capability.DELETE)
+
+    def test_adding_is_refused_before_a_byte_is_read(self, store):
+        source = Source(b"data")
+        with pytest.raises(exception.StoreAddDisabled):
+            store.add("1", source, 4)
+        with pytest.raises(exception.StoreAddDisabled):
+            store.require_add()
+        assert source.count == 0
+
+    def test_deleting_is_not_supported(self, store):
+        location = self.keep(store, "1", b"x")
+        with pytest.raises(exception.StoreDeleteNotSupported):
+            store.delete(location)
+        assert store.get_size(location) == 1
+
+    def test_nothing_there_was_written_by_it(self, store):
+        assert not store.wrote(self.keep(store, "1", b"x"), "1")
+
+    def test_sweeping_does_nothing(self, store):
+        assert store.sweep() == []
+
+
+class WritableStoreSuite(StoreSuite):
+    """For stores that write and delete."""
+
+    def put(self, store: base.Store, image_id: str, data: bytes) -> str:
+        return store.add(image_id, Source(data), len(data)).location
+
+    def remove(self, store: base.Store, uri: str) -> None:
+        with contextlib.suppress(exception.NotFound):
+            store.delete(self.locate(store, uri))
+
+    def add(self, store, image_id, source, size=None):
+        """Add for the length of one case."""
+        result = store.add(image_id, source, size)
+        self.uris.append(result.location)
+        return result
+
+    def test_it_declares_writing_and_deleting(self, store):
+        assert Capability.WRITE in store.capabilities
+        assert Capability.DELETE in store.capabilities
+        assert store.add_disabled is None
+        store.require_add()
+
+    # -- adding --
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known size", "unknown size"])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_add_stores_every_byte_and_tells_size_and_md5(self, store, size, known):
+        data = make_data(size)
+        location, written, checksum = self.add(store, "1", Source(data), size if known else None)
+        assert written == size
+        assert checksum == hashlib.md5(data).hexdigest()
+        with store.get(self.locate(store, location)) as body:
+            assert b"".join(body) == data
+
+    @pytest.mark.parametrize("declared", [1, 999, 1001, 5 * CHUNK])
+    def test_a_wrong_declared_size_is_not_believed(self, store, declared):
+        data = make_data(1000)
+        location, written, _ = self.add(store, "1", Source(data), declared)
+        assert written == 1000
+        assert store.get_size(self.locate(store, location)) == 1000
+
+    def test_reads_may_be_short(self, store):
+        data = make_data(CHUNK + 5000)
+        source = Source(data)
+        read = source.read
+        source.read = lambda size: read(min(size, 70001))
+        location, _, checksum = self.add(store, "1", source)
+        assert checksum == hashlib.md5(data).hexdigest()
+
+    @pytest.mark.parametrize("image_id", GOOD_IDS)
+    def test_every_plain_name_is_a_good_id(self, store, image_id):
+        location = self.keep(store, image_id, b"data")
+        assert store.get_size(location) == 4
+        assert store.wrote(location, image_id)
+        assert not store.wrote(location, "other")
+
+    @pytest.mark.parametrize("image_id", BAD_IDS)
+    def test_an_id_that_could_be_a_path_is_an_error_of_the_program(self, store, image_id):
+        with pytest.raises(ValueError):
+            store.add(image_id, Source(b"data"), 4)
+
+    def test_a_second_add_is_refused_and_leaves_the_first_intact(self, store):
+        data = make_data(CHUNK + 1)
+        location = self.keep(store, "1", data)
+        source = Source(b"other")
+        with pytest.raises(exception.StoreObjectExists):
+            store.add("1", source, 5)
+        with store.get(location) as body:
+            assert b"".join(body) == data
+
+    def test_of_concurrent_adds_one_wins(self, store):
+        count = 4
+        barrier = threading.Barrier(count)
+        results: list[object] = []
+
+        def add(number):
+            data = make_data(CHUNK + number, seed=number)
+            try:
+                with store.stage("1", None) as staged:
+                    received = base.transfer(Source(data), staged)
+                    barrier.wait(10)
+                    results.append((staged.commit(), received.checksum, data))
+            except exception.StoreObjectExists as err:
+                results.append(err)
+
+        threads = [threading.Thread(target=add, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        winners = [result for result in results if isinstance(result, tuple)]
+        assert (len(results), len(winners)) == (count, 1)
+        uri, checksum, data = winners[0]
+        self.uris.append(uri)
+        assert checksum == hashlib.md5(data).hexdigest()
+        with store.get(self.locate(store, uri)) as body:
+            assert b"".join(body) == data
+
+    def test_memory_stays_flat_whatever_the_size(self, store):
+        block = make_data(CHUNK)
+        page, peak, left = os.sysconf("SC_PAGE_SIZE"), 0, 64
+
+        def resident():
+            with open("/proc/self/statm", encoding="ascii") as statm:
+                return int(statm.read().split()[1]) * page
+
+        class Endless:
+            def read(self, size):
+                nonlocal left, peak
+                peak = max(peak, resident())
+                left -= 1
+                # A fresh object each time, as a socket would give.
+                return bytes(bytearray(block)) if left >= 0 else b""
+
+        before = resident()
+        assert self.add(store, "1", Endless()).size == 64 * CHUNK
+        assert peak - before < 64 * 1024 * 1024
+
+    # -- failures leave nothing (the fixture checks that the backend is empty) --
+
+    @pytest.mark.parametrize("error", [Boom(), Killed()], ids=["error", "kill"])
+    @pytest.mark.parametrize("after", [0, 1, CHUNK, 3 * CHUNK])
+    def test_a_reader_that_raises_leaves_nothing(self, store, after, error):
+        source = Source(make_data(4 * CHUNK), failing_after(after, error))
+        with pytest.raises(type(error)):
+            store.add("1", source, 4 * CHUNK)
+        assert self.contents(store) == []
+
+    def test_leaving_without_commit_leaves_nothing(self, store):
+        with store.stage("1", 10) as staged:
+            staged.write(b"data")
+        assert self.contents(store) == []
+
+    def test_abort_may_be_called_twice_and_ends_the_write(self, store):
+        staged = store.stage("1", None)
+        staged.write(b"data")
+        staged.abort()
+        staged.abort()
+        with pytest.raises(ValueError):
+            staged.write(b"more")
+
+    def test_abort_after_commit_keeps_the_data(self, store):
+        with store.stage("1", 4) as staged:
+            staged.write(b"data")
+            self.uris.append(staged.commit())
+            staged.abort()
+        assert store.get_size(self.locate(store, self.uris[0])) == 4
+
+    def test_a_stage_that_is_dropped_leaves_nothing(self, store):
+        staged = store.stage("1", 4)
+        staged.write(b"data")
+        del staged
+        gc.collect()
+        assert self.contents(store) == []
+
+    def test_a_failed_add_can_be_repeated(self, store):
+        with pytest.raises(Boom):
+            store.add("1", Source(make_data(CHUNK), failing_after(1, Boom())), CHUNK)
+        assert self.keep(store, "1", b"data")
+
+    def test_adds_that_fail_and_succeed_leak_no_descriptor(self, store):
+        self.keep(store, "warm-up", make_data(2 * CHUNK))
+        before = descriptors()
+        for number in range(3):
+            self.keep(store, f"good-{number}", make_data(2 * CHUNK))
+            with pytest.raises(Boom):
+                store.add("bad", Source(make_data(3 * CHUNK), failing_after(CHUNK, Boom())), 0)
+            with pytest.raises(exception.StoreObjectExists):
+                store.add("good-0", Source(b"x"), 1)
+        assert descriptors() <= before
+
+    # -- deleting --
+
+    def test_delete_removes_the_data_and_a_second_one_finds_nothing(self, store):
+        location = self.keep(store, "1", make_data(CHUNK + 1))
+        store.delete(location)
+        assert self.contents(store) == []
+        with pytest.raises(exception.StoreObjectNotFound):
+            store.delete(location)
+
+    def test_delete_leaves_similar_names_alone(self, store):
+        location = self.keep(store, "1", b"x")
+        others = [self.keep(store, name, b"x") for name in ("10", "1-extra", "11-00001")]
+        store.delete(location)
+        assert [store.get_size(other) for other in others] == [1, 1, 1]
+
+    def test_reading_goes_on_while_the_data_is_deleted(self, store):
+        data = make_data(3 * CHUNK)
+        location = self.keep(store, "1", data)
+        with store.get(location) as body:
+            chunks = iter(body)
+            first = next(chunks)
+            store.delete(location)
+            assert first + b"".join(chunks) == data
+
+    # -- sweeping --
+
+    def test_a_sweep_spares_uploads_in_progress_and_what_is_stored(self, store):
+        location = self.keep(store, "1", b"data")
+        with store.stage("2", None) as staged:
+            staged.write(b"more")
+            assert store.sweep() == []
+            self.uris.append(staged.commit())
+        assert store.get_size(location) == 4
+        assert store.get_size(self.locate(store, self.uris[-1])) == 4
