@@ -128,7 +128,7 @@ def image_create(
     record = imagemeta.validate({**_DEFAULTS, **values})
     record["created_at"] = record["updated_at"] = rows.utcnow()
     wanted = dict(record.pop("properties", None) or {})
-    _check_quota(len(wanted), 0, property_quota)
+    rows.check_quota(len(wanted), 0, property_quota, "properties")
     asked_id = record.pop("id")
     if asked_id is not None:
         record["id"] = asked_id
@@ -303,7 +303,7 @@ def _change_properties(
             if not row.deleted and row.name.lower() not in wanted
         ]
     result.update(wanted)
-    _check_quota(len(result), before, quota)
+    rows.check_quota(len(result), before, quota, "properties")
     _insert_properties(conn, image_id, new, now)
     if changed:
         conn.execute(_SET_PROPERTY, changed)
@@ -329,12 +329,4 @@ def _insert_properties(
                 }
                 for name, value in wanted.items()
             ],
-        )
-
-
-def _check_quota(count: int, before: int, quota: int) -> None:
-    """Refuse growth beyond the quota; what an image already has may stay."""
-    if 0 < quota < count and count > before:
-        raise exception.QuotaExceeded(
-            f"The image would have {count} properties; at most {quota} are allowed"
         )

@@ -101,6 +101,17 @@ def add_properties(conn: Connection, records: Iterable[dict[str, Any]]) -> None:
             by_id[image_id]["properties"][name] = value
 
 
+def check_quota(count: int, before: int, quota: int, what: str) -> None:
+    """Raise QuotaExceeded for growth beyond a quota; what an image already has may stay.
+
+    A quota that is not positive is none.
+    """
+    if 0 < quota < count and count > before:
+        raise exception.QuotaExceeded(
+            f"The image would have {count} {what}; at most {quota} are allowed"
+        )
+
+
 def _viewer(context: common_context.RequestContext) -> dict[str, Any]:
     # An administrator's statements ask nothing about the caller.
     return {} if context.is_admin else rules.viewer(context)

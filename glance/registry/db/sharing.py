@@ -121,7 +121,7 @@ def member_add(
             return
         live = sum(not other.deleted for other in stored.values())
         if row is None or row.deleted:
-            _check_quota(live + 1, live, member_quota)
+            rows.check_quota(live + 1, live, member_quota, "members")
         _apply(conn, image_id, stored, {member: can_share})
 
     db.transaction(work)
@@ -148,7 +148,7 @@ def member_replace(
         _check(conn, context, image_id, rows.lock)
         stored = _stored(conn, image_id)
         live = sum(not row.deleted for row in stored.values())
-        _check_quota(len(wanted), live, member_quota)
+        rows.check_quota(len(wanted), live, member_quota, "members")
         removed = [row for name, row in stored.items() if name not in wanted and not row.deleted]
         _remove(conn, removed)
         _apply(conn, image_id, stored, wanted)
@@ -215,10 +215,3 @@ def _remove(conn: Connection, found: list[Any]) -> None:
     if found:
         now = rows.utcnow()
         conn.execute(_REMOVE, [{"row_id": row.id, "now": now} for row in found])
-
-
-def _check_quota(count: int, before: int, quota: int) -> None:
-    if 0 < quota < count and count > before:
-        raise exception.QuotaExceeded(
-            f"The image would have {count} members; at most {quota} are allowed"
-        )

@@ -7,7 +7,8 @@ to it. Versions 1 to 9 are those of the Diablo release. `glance.registry.db.mode
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+
+from glance.registry.db.models import timestamp
 
 #: The last version that Diablo has.
 DIABLO = 9
@@ -129,11 +130,6 @@ def _bookkeeping(version: int) -> list[sa.Column]:
         sa.Column("deleted_at", timestamp()),
         _flag("deleted", version),
     ]
-
-
-def timestamp() -> sa.types.TypeEngine:
-    """Return the type of a UTC time with microseconds."""
-    return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 def _flag(name: str, version: int, default: bool = False) -> sa.Column:
