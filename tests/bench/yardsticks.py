@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -54,10 +55,9 @@ def bare_eventlet(home: pathlib.Path, head: tuple[list[tuple[str, str]], bytes])
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[None]:
     process = subprocess.Popen(command, env=daemons.environment())
-    probe = daemons.Daemon(command[0], pathlib.Path(), pathlib.Path(), port)
     try:
         deadline = time.monotonic() + daemons.READY_SECONDS
-        while not probe.answers():
+        while not listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command[0]} did not start")
             time.sleep(0.05)
@@ -65,6 +65,14 @@ def running(command: list[str], port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+    except OSError:
+        return False
 
 
 def md5sum(path: pathlib.Path) -> float:
