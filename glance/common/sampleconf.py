@@ -81,7 +81,7 @@ def _entry(option: config.Option) -> str:
     facts = [TYPES.get(option.type, option.type.__name__.strip("_").replace("_", " "))]
     if option.unit:
         facts.append(f"in {option.unit}")
-    facts.append("unset" if option.default in (None, "") else f"default ``{_shown(option)}``")
+    facts.append("unset" if option.default in (None, "", ()) else f"default ``{_shown(option)}``")
     if option.choices:
         facts.append("one of " + ", ".join(f"``{choice}``" for choice in option.choices))
     if option.minimum is not None:
