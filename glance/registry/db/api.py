@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
+from glance.common import context as common_context
 from glance.common import exception, imagemeta
-from glance.registry import context as registry_context
 from glance.registry.db import engine, models, rows, rules
 from glance.registry.db.pages import image_list
 from glance.registry.db.rules import visible_to
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 images, properties, members = models.images, models.image_properties, models.image_members
-Context = registry_context.RequestContext
+Context = common_context.RequestContext
 
 #: What a new record holds where the caller gives nothing.
 _DEFAULTS: dict[str, Any] = {

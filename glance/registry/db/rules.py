@@ -1,6 +1,6 @@
 """Who may see which image, as SQL.
 
-`visible_to` is the twin of `glance.registry.context.RequestContext.is_image_visible`, for one
+`visible_to` is the twin of `glance.common.context.RequestContext.is_image_visible`, for one
 image asked for by id; `listed_for` is the narrower rule of lists. Both refer to the caller through
 the bound parameter `viewer`, so that a statement is built once for each kind of caller.
 """

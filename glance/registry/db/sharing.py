@@ -12,12 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glance.common import context as common_context
 from glance.common import exception
-from glance.registry import context as registry_context
 from glance.registry.db import engine, models, rows, rules
 
 images, members = models.images, models.image_members
-Context = registry_context.RequestContext
+Context = common_context.RequestContext
 
 _OF_IMAGE = (
     sa.select(members.c.member, members.c.can_share)
