@@ -1,0 +1,140 @@
+"""Pid files: where they are kept, what they say, and whether the process is the one they mean.
+
+Used by `glance-control`. A pid file holds `<pid>` and a line feed. A process counts as running
+only if its command line is that of the program: ids are given out again, to anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+
+DEFAULT_DIRECTORY = "/var/run/glance"
+# NOTE: not XDG_RUNTIME_DIR, which is emptied at the end of a session that a daemon may outlive.
+USER_DIRECTORY = "~/.glance/run"
+
+
+class PidFile:
+    """The pid file of one program. Methods raise OSError as the system does."""
+
+    def __init__(self, program: str, path: str):
+        self.program = program
+        self.path = os.path.abspath(path)
+
+    @property
+    def directory(self) -> str:
+        return os.path.dirname(self.path)
+
+    def exists(self) -> bool:
+        return os.path.lexists(self.path)
+
+    def read(self) -> int | None:
+        """Return the process id in the file; None if there is no file, or nonsense in it."""
+        try:
+            with open(self.path, "rb") as file:
+                text = file.read(64).strip()
+        except FileNotFoundError:
+            return None
+        # Ids 0 and 1 would mean a process group, and init.
+        pid = int(text) if text.isdigit() else 0
+        return pid if pid > 1 else None
+
+    def running(self) -> int | None:
+        """Return the id of the program's running process, None if there is none."""
+        pid = self.read()
+        return pid if pid is not None and is_program(pid, self.program) else None
+
+    def prepare(self) -> None:
+        """Make sure that the directory is there and that files can be made in it."""
+        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise PermissionError(f"{self.directory} is not writable")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other calls of glance-control from looking at or writing pid files here."""
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def write(self, pid: int) -> None:
+        """Put `pid` into the file; readers see the old file or the whole new one."""
+        descriptor, temporary = tempfile.mkstemp(prefix=".glance-", dir=self.directory)
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{pid}\n")
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, self.path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def remove(self, pid: int | None = None) -> None:
+        """Remove the file; with `pid`, only if that is what it says."""
+        if pid is None or self.read() == pid:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+
+
+def for_start(program: str) -> PidFile:
+    """Return the pid file that a new process gets.
+
+    An ordinary user, who cannot write to the system's directory, has one of his own.
+    """
+    directory = DEFAULT_DIRECTORY
+    if not _can_write(directory):
+        directory = os.path.expanduser(USER_DIRECTORY)
+    return _in(directory, program)
+
+
+def existing(program: str) -> PidFile:
+    """Return the pid file that is there, the user's own before the system's."""
+    own = for_start(program)
+    for found in (own, *(_in(name, program) for name in (USER_DIRECTORY, DEFAULT_DIRECTORY))):
+        if found.exists():
+            return found
+    return own
+
+
+def _in(directory: str, program: str) -> PidFile:
+    return PidFile(program, os.path.join(os.path.expanduser(directory), f"{program}.pid"))
+
+
+def _can_write(directory: str) -> bool:
+    """Tell whether files can be made in a directory that may have to be made first."""
+    while not os.path.exists(directory):
+        directory = os.path.dirname(directory)
+    return os.access(directory, os.W_OK | os.X_OK)
+
+
+def is_program(pid: int, program: str) -> bool:
+    """Tell whether a process runs a program, by itself or as the script of a Python.
+
+    A process that has ended and was not collected yet does not run anything.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = [os.path.basename(word) for word in file.read().split(b"\0")]
+    except OSError:
+        return False
+    name = os.fsencode(program)
+    if arguments[0] == name:
+        return True
+    return arguments[0].startswith(b"python") and _script(arguments[1:]) == name
+
+
+def _script(arguments: list[bytes]) -> bytes | None:
+    """Return the first argument of a Python that is no option of its own."""
+    words = iter(arguments)
+    for word in words:
+        if word in (b"-X", b"-W"):
+            next(words, None)
+        elif not word.startswith(b"-"):
+            return word
+    return None
