@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -52,8 +53,10 @@ class Request(webob.Request):
 
     def query(self) -> dict[str, str]:
         """Return the query parameters; the last of a repeated one wins. Invalid if not UTF-8."""
+        query = imagemeta.utf8(self.query_string, "query string")
         try:
-            return dict(self.GET.items())
+            # NOTE: webob's own parser takes ";" for a separator, too, which is part of a value.
+            return dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
         except UnicodeDecodeError:
             raise exception.Invalid("The query string is not valid UTF-8") from None
 

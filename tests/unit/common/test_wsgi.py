@@ -149,6 +149,10 @@ def test_the_last_of_a_repeated_parameter_wins():
     assert wsgi.Request.blank("/?a=1&a=2&b=%C3%A9").query() == {"a": "2", "b": "é"}
 
 
+def test_a_semicolon_is_part_of_a_parameters_value():
+    assert wsgi.Request.blank("/?name=a;name=b&c=").query() == {"name": "a;name=b", "c": ""}
+
+
 def test_a_query_that_is_not_utf8_is_the_callers_mistake():
     with pytest.raises(exception.Invalid):
         wsgi.Request.blank("/?a=%FF").query()
