@@ -214,30 +214,6 @@ def delete(call: declare.Call) -> int:
     return 0
 
 
-@declare.command("show", "<ID>", "Shows everything known about an image")
-def show(call: declare.Call) -> int:
-    """
-    Shows the metadata of an image.
-    """
-    image_id = first(
-        call,
-        "Please specify the image identifier as the ",
-        "first argument. Example: ",
-        "$> glance show 12345",
-    )
-    call.at_most(1)
-    try:
-        image = call.client.get_image_meta(image_id)
-    except exception.NotFound:
-        return not_found(image_id)
-    except Exception as err:  # the border to the person
-        print("Failed to show image. Got error:")
-        console.print_error(err)
-        return 1
-    layout.print_image(call.client, image)
-    return 0
-
-
 LISTING = "<field1=value1 field2=value2 ...>"
 
 
@@ -269,6 +245,30 @@ def details(call: declare.Call) -> int:
         for image in page:
             layout.print_image(call.client, image)
             print(rule)
+    return 0
+
+
+@declare.command("show", "<ID>", "Shows everything known about an image")
+def show(call: declare.Call) -> int:
+    """
+    Shows the metadata of an image.
+    """
+    image_id = first(
+        call,
+        "Please specify the image identifier as the ",
+        "first argument. Example: ",
+        "$> glance show 12345",
+    )
+    call.at_most(1)
+    try:
+        image = call.client.get_image_meta(image_id)
+    except exception.NotFound:
+        return not_found(image_id)
+    except Exception as err:  # the border to the person
+        print("Failed to show image. Got error:")
+        console.print_error(err)
+        return 1
+    layout.print_image(call.client, image)
     return 0
 
 

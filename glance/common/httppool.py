@@ -19,7 +19,7 @@ CONNECT_TIMEOUT = 20.0
 #: Long, because an upload is answered only when the store has made the image durable.
 READ_TIMEOUT = 600.0
 #: Seconds; servers of glance keep an idle connection longer than this.
-IDLE_TIMEOUT = 4.0
+IDLE_TIMEOUT = 30.0
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 

@@ -1,0 +1,157 @@
+"""The `glance` program in this process, against a small API that keeps its images in a dict."""
+
+import hashlib
+import io
+import json
+import re
+import sys
+import urllib.parse
+from dataclasses import dataclass
+
+import pytest
+
+from glance.cli import command
+
+ATTRIBUTES = {
+    "name": None,
+    "status": "queued",
+    "size": 0,
+    "is_public": False,
+    "disk_format": None,
+    "container_format": None,
+    "checksum": None,
+    "min_disk": 0,
+    "min_ram": 0,
+    "owner": None,
+    "deleted": False,
+}
+SHORT = ("id", "name", "size", "disk_format", "container_format", "checksum")
+
+
+class Api:
+    """Just enough of Images API v1; `refuse` maps (method, path) to the answer of a refusal."""
+
+    def __init__(self):
+        self.images = {}
+        self.members = {}
+        self.refuse = {}
+
+    def add(self, **values):
+        image_id = max(self.images, default=0) + 1
+        self.images[image_id] = {"id": image_id, **ATTRIBUTES, "properties": {}, **values}
+        return image_id
+
+    def __call__(self, seen):
+        url = urllib.parse.urlsplit(seen.target)
+        path, query = url.path.removeprefix("/v1"), dict(urllib.parse.parse_qsl(url.query))
+        if (seen.method, path) in self.refuse:
+            return self.refuse[seen.method, path]
+        if path in ("/images", "/images/detail"):
+            return self.post(seen) if seen.method == "POST" else self.list(path, query)
+        if path.startswith("/shared-images/"):
+            return {"shared_images": self.members.get(path.rpartition("/")[2], [])}
+        match = re.fullmatch(r"/images/(\d+)(/members)?(?:/([^/]+))?", path)
+        image = self.images.get(int(match[1])) if match else None
+        if image is None:
+            return (404, b"404 Not Found\n\nNo such image.\n")
+        if match[2]:
+            if seen.method == "GET":
+                return {"members": self.members.get(image["id"], [])}
+            return (204,)
+        return getattr(self, seen.method.lower())(seen, image)
+
+    def list(self, path, query):
+        found = sorted(self.images.values(), key=lambda image: -image["id"])
+        if "name" in query:
+            found = [image for image in found if image["name"] == query["name"]]
+        if "marker" in query:
+            found = [image for image in found if image["id"] < int(query["marker"])]
+        found = found[: int(query.get("limit", 25))]
+        if path == "/images":
+            found = [{key: image[key] for key in SHORT} for image in found]
+        return {"images": found}
+
+    def meta(self, seen):
+        values, properties = {}, {}
+        for name, text in seen.headers.items():
+            text = text.encode("latin-1").decode()
+            if name.startswith("x-image-meta-property-"):
+                properties[name[22:]] = text
+            elif name.startswith("x-image-meta-"):
+                values[name[13:]] = text
+        if "is_public" in values:
+            values["is_public"] = values["is_public"] == "True"
+        return {**values, "properties": properties}
+
+    def post(self, seen):
+        image = self.images[self.add(**self.meta(seen))]
+        if "transfer-encoding" in seen.headers or seen.body:
+            md5 = hashlib.md5(seen.body).hexdigest()
+            image.update(status="active", size=len(seen.body), checksum=md5)
+        return (201, json.dumps({"image": image}).encode())
+
+    def put(self, seen, image):
+        meta = self.meta(seen)
+        if seen.headers.get("x-glance-registry-purge-props") == "false":
+            meta["properties"] = {**image["properties"], **meta["properties"]}
+        image.update(meta)
+        return {"image": image}
+
+    def head(self, seen, image):
+        headers = {f"x-image-meta-{k}": "" if v is None else v for k, v in image.items()}
+        del headers["x-image-meta-properties"]
+        for name, text in image["properties"].items():
+            headers[f"x-image-meta-property-{name}"] = text
+        return (200, b"", headers)
+
+    def delete(self, seen, image):
+        del self.images[image["id"]]
+        return b""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+
+@pytest.fixture
+def api(loopback):
+    fake = Api()
+    fake.server = loopback.answering(fake)
+    return fake
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input that holds `data`; a terminal if `terminal`."""
+
+    def __init__(self, data=b"", terminal=False):
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.fixture
+def glance(api, monkeypatch, capsys):
+    """Run the program: `glance("show", "1")`; `stdin` is bytes, or a text of answers."""
+    for name in list(command.os.environ):
+        if name.startswith("OS_"):
+            monkeypatch.delenv(name)
+
+    def run(*args, stdin=b"", terminal=False, env=(), port=None):
+        for name, value in dict(env).items():
+            monkeypatch.setenv(name, value)
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", Stdin(data, terminal))
+        place = ["--host=127.0.0.1", f"--port={port or api.server.port}"]
+        code = command.main([*args[:1], *place, *args[1:]] if args else [])
+        return Done(code, *capsys.readouterr())
+
+    return run
