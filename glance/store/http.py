@@ -121,7 +121,13 @@ class Store(base.Store):
         wanted = None
         if offset or length is not None:
             wanted = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        answer = self._request("GET", _parts(location), wanted, self._read_timeout)
+        try:
+            answer = self._request("GET", _parts(location), wanted, self._read_timeout)
+        except exception.RangeNotSatisfiable as err:
+            if err.size != offset:
+                raise
+            # HTTP has no empty range, but what follows the last byte is just nothing.
+            return body.IterBody((), 0, size=err.size)
         try:
             return answer.body(offset, length)
         except BaseException:
