@@ -1,17 +1,20 @@
 """What a process that died left behind, put right at the start of the next one.
 
 A worker that is killed in mid-upload leaves staged data in the file store and a record in status
-saving. The store tells staged data of dead writers from that of living ones and removes it; the
-records of those images are set killed here, so that nobody waits for them.
+saving. The store tells the staged data of dead writers from that of living ones; the records of
+those images are settled here, and the data with them: half an image never stays, and a whole one
+stays only if its record says that it is there.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from glance import api, registry
 from glance.common import exception, offload
 from glance.common.context import RequestContext
+from glance.store import base
 
 LOG = logging.getLogger(__name__)
 
@@ -20,36 +23,49 @@ PAUSES = (0.5, 1, 2, 4, 8, 15, 30, 60)
 
 
 def start(service: api.Service) -> None:
-    """Sweep the stores, then settle the records in the background."""
-    orphans = service.stores.sweep()
-    if orphans:
-        offload.spawn(settle, service, orphans)
+    """Look for abandoned uploads and settle them in the background."""
+    found = service.stores.sweep()
+    if found:
+        offload.spawn(settle, service, found)
 
 
-def settle(service: api.Service, image_ids: list[str]) -> None:
-    """Set the records of abandoned uploads killed; others are left as they are."""
+def settle(service: api.Service, found: Iterable[base.AbandonedWrite]) -> None:
+    """Settle abandoned uploads: records that still wait for their data become killed."""
     context = RequestContext(is_admin=True, roles=(service.conf.admin_role,))
-    for image_id in image_ids:
-        for pause in (*PAUSES, None):
-            try:
-                registry.update_image_metadata(
-                    service.conf,
-                    context,
-                    image_id,
-                    {"status": "killed"},
-                    from_state="saving",
-                )
-                LOG.warning("Image %s is killed: its upload was abandoned", image_id)
-            except (exception.NotFound, exception.Duplicate):
-                LOG.info("Image %s has no upload to settle", image_id)
-            except exception.NotAuthorized:
-                LOG.warning("Image %s: the registry needs a token to settle it", image_id)
-            except (exception.ServiceUnavailable, exception.ClientConnectionError):
-                if pause is not None:
-                    offload.sleep(pause)
-                    continue
-                LOG.error(
-                    "Image %s: the registry is away, its upload stays unsettled",
-                    image_id,
-                )
-            break
+    for left in found:
+        try:
+            needed = _patiently(service, context, left.image_id)
+        except exception.Error as err:
+            LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
+            # Half an image is of no use to anybody, whatever its record says.
+            left.leave() if left.committed else left.discard()
+            continue
+        if needed and left.committed:
+            left.keep()
+        else:
+            left.discard()
+
+
+def _patiently(service: api.Service, context: RequestContext, image_id: str) -> bool:
+    """Return `_kill`, trying again while the registry is away."""
+    for pause in PAUSES:
+        try:
+            return _kill(service, context, image_id)
+        except (exception.ServiceUnavailable, exception.ClientConnectionError):
+            offload.sleep(pause)
+    return _kill(service, context, image_id)
+
+
+def _kill(service: api.Service, context: RequestContext, image_id: str) -> bool:
+    """Set the record killed if it is saving; tell whether it is active and so needs its data."""
+    try:
+        registry.update_image_metadata(
+            service.conf, context, image_id, {"status": "killed"}, from_state="saving"
+        )
+    except exception.NotFound:
+        return False
+    except exception.Duplicate:
+        record = registry.get_image_metadata(service.conf, context, image_id)
+        return bool(record["status"] == "active")
+    LOG.warning("Image %s is killed: its upload was abandoned", image_id)
+    return False

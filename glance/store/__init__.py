@@ -192,12 +192,12 @@ class Stores:
         location = self.location(uri)
         return self.for_scheme(location.scheme).wrote(location, image_id)
 
-    def sweep(self) -> list[str]:
-        """Remove what dead processes left half-written in the stores.
+    def sweep(self) -> list[base.AbandonedWrite]:
+        """Return what dead processes left half-written in the stores, for the caller to settle.
 
-        Returns the ids of the images whose data that was, as text. Raises nothing.
+        Raises nothing.
         """
-        return [image_id for store in self._stores for image_id in store.sweep()]
+        return [left for store in self._stores for left in store.sweep()]
 
     def _stored(self, uri: str) -> tuple[base.Store, Location]:
         try:

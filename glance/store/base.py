@@ -58,8 +58,10 @@ class Received(NamedTuple):
 class StagedWrite:
     """Bytes on their way into a store, which nobody sees before `commit`.
 
-    A context manager: leaving the block without having committed aborts. After any error, and
-    after the greenthread that writes was killed, nothing is left behind.
+    A context manager: leaving the block without having committed aborts; leaving it after `commit`
+    says that the record of the image is settled, whatever its end. After any error, and after the
+    greenthread that writes was killed, nothing is left behind; after the death of the process, a
+    sweep finds what was not settled.
     """
 
     # Whether `write` may be called from a native thread: true for files, false for sockets of the
@@ -79,7 +81,7 @@ class StagedWrite:
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Remove what was written. Never raises; does nothing after `commit` or `abort`."""
+        """Remove what was written, after `commit` only the traces of writing it. Never raises."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -92,6 +94,33 @@ class StagedWrite:
         traceback: types.TracebackType | None,
     ) -> None:
         self.abort()
+
+
+class AbandonedWrite:
+    """What a writer that died left of a staged write; no other process can take it meanwhile.
+
+    `committed` tells that the data is visible under `image_id`: the writer died before it heard
+    that the image's record says so, or just after. Settle it with exactly one of the methods, none
+    of which raises.
+    """
+
+    image_id: str
+
+    @property
+    def committed(self) -> bool:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Remove everything, committed data too: no record needs it."""
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        """Keep the committed data, which a record points to, and remove the traces."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Leave everything to a later sweep."""
+        raise NotImplementedError
 
 
 class Store:
@@ -181,10 +210,10 @@ class Store:
         """
         return Capability.WRITE in self.capabilities
 
-    def sweep(self) -> list[str]:
-        """Remove what dead processes left half-written; return the ids of those images.
+    def sweep(self) -> list[AbandonedWrite]:
+        """Return the staged writes whose writers died, for the caller to settle each.
 
-        Raises nothing: what cannot be removed is logged.
+        Raises nothing: what cannot be looked at is logged.
         """
         return []
 

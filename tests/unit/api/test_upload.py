@@ -10,7 +10,7 @@ import webob
 from glance import registry as registry_calls
 from glance.api import upload
 from glance.common import config, context, exception
-from glance.store import filesystem
+from glance.store import filesystem, staging
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -70,7 +70,7 @@ def fail_with(error):
 )
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_a_store_that_fails_midway(api, monkeypatch, step, error, status, state):
-    monkeypatch.setattr(filesystem.StagedFile, step, fail_with(error))
+    monkeypatch.setattr(staging.StagedFile, step, fail_with(error))
     response = post(api, io.BytesIO(BIG))
     assert response.status_int == status
     assert "inside" not in response.text

@@ -323,7 +323,7 @@ def test_abort_never_raises(store, monkeypatch, caplog):
         patch.setattr(os, "unlink", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
         staged.abort()
     assert "broken upload of image 1" in caplog.text
-    assert store.sweep() == ["1"]
+    assert sweep_away(store) == ["1"]
 
 
 def test_a_kill_that_arrives_during_the_commit_takes_the_image_back(store, monkeypatch):
@@ -543,8 +543,16 @@ def writer(store):
     process.communicate()
 
 
+def sweep_away(store):
+    """Sweep, discard what was found, and return the ids of the images."""
+    found = store.sweep()
+    for left in found:
+        left.discard()
+    return [left.image_id for left in found]
+
+
 def test_a_sweep_spares_an_upload_of_another_living_process(store, writer):
-    assert store.sweep() == []
+    assert sweep_away(store) == []
     out, _ = writer.communicate()
     assert out == "committed\n"
     assert names(store) == ["41"]
@@ -554,8 +562,37 @@ def test_a_sweep_removes_at_once_what_a_killed_process_left(store, writer):
     assert len(os.listdir(store.incoming)) == 1
     writer.send_signal(signal.SIGKILL)
     writer.wait()
-    assert store.sweep() == ["41"]
+    assert sweep_away(store) == ["41"]
     assert names(store) == []
+
+
+def test_a_swept_half_image_takes_no_room_while_it_waits_to_be_settled(store, writer):
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    (left,) = store.sweep()
+    assert not left.committed
+    (name,) = os.listdir(store.incoming)
+    assert os.stat(os.path.join(store.incoming, name)).st_size == 0
+    assert store.sweep() == []
+    left.leave()
+    assert [again.image_id for again in store.sweep()] == ["41"]
+
+
+@pytest.mark.parametrize(("settle", "kept"), [("keep", ["41"]), ("discard", [])])
+def test_a_writer_that_died_after_its_commit(store, settle, kept):
+    script = WRITER + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, store.datadir],
+        stdin=subprocess.DEVNULL,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    assert "committed" in done.stdout
+    (left,) = store.sweep()
+    assert left.committed
+    getattr(left, settle)()
+    assert names(store) == kept
+    assert os.listdir(store.incoming) == []
 
 
 def test_a_writer_whose_new_file_a_sweep_took_makes_another(store, monkeypatch):
@@ -567,7 +604,7 @@ def test_a_writer_whose_new_file_a_sweep_took_makes_another(store, monkeypatch):
             calls.append(fd)
             with monkeypatch.context() as patch:
                 patch.setattr(fcntl, "flock", real)
-                assert store.sweep() == ["1"]
+                assert sweep_away(store) == ["1"]
         return real(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -586,7 +623,7 @@ def test_without_locks_only_old_files_are_swept(store, monkeypatch, age, swept):
         file.write(b"half")
     then = os.stat(path).st_mtime - age
     os.utime(path, (then, then))
-    assert store.sweep() == swept
+    assert sweep_away(store) == swept
     assert os.path.exists(path) is (not swept)
 
 
@@ -595,7 +632,7 @@ def test_a_sweep_follows_no_link_and_survives_odd_things(store, secret, caplog):
     os.mkdir(os.path.join(store.incoming, "directory"))
     with open(os.path.join(store.incoming, ".probe.1.x"), "wb"):
         pass
-    assert store.sweep() == []
+    assert sweep_away(store) == []
     assert secret.exists()
     assert sorted(os.listdir(store.incoming)) == ["directory", "link"]
     os.unlink(os.path.join(store.incoming, "link"))
@@ -604,7 +641,7 @@ def test_a_sweep_follows_no_link_and_survives_odd_things(store, secret, caplog):
 
 def test_a_sweep_without_a_directory_does_nothing(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    assert make_store(tmp_path / "file").sweep() == []
+    assert sweep_away(make_store(tmp_path / "file")) == []
 
 
 # -- under eventlet --
@@ -631,17 +668,17 @@ def test_a_killed_greenthread_leaves_nothing_at_any_moment(tmp_path):
         dice = random.Random(5)
 
         class Endless:
-            left = 40
+            left = 20
             def read(self, size):
                 eventlet.sleep(0)
                 self.left -= 1
                 return block if self.left >= 0 else b""
 
         outcomes = set()
-        for number in range(40):
+        for number in range(25):
             before = len(os.listdir("/proc/self/fd"))
-            thread = eventlet.spawn(store.add, str(number), Endless(), 40 << 20)
-            eventlet.sleep(dice.random() * 0.08)
+            thread = eventlet.spawn(store.add, str(number), Endless(), 20 << 20)
+            eventlet.sleep(dice.random() * 0.04)
             thread.kill()
             try:
                 thread.wait()
