@@ -206,7 +206,7 @@ def load_class(dotted: str) -> type[RequestContext]:
         loaded = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise exception.ConfigError(f"context_class {dotted} cannot be imported") from None
-    return loaded  # type: ignore[no-any-return]  # checked by its first call
+    return loaded
 
 
 def filter_factory(

@@ -69,7 +69,7 @@ class _Interpolation(configparser.BasicInterpolation):
         return value
 
 
-class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # paste.deploy has no types
+class _Loader(loadwsgi.ConfigLoader):
     """Paste's loader with a forgiving interpolation, where a section's own key really wins."""
 
     def __init__(self, filename: str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api, registry
@@ -418,10 +418,10 @@ class Controller:
             LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
 
 
-def _known_store(find: Any, name: str) -> base.Store:
+def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
     """Return `find(name)`; a store that is unknown or takes no data is the caller's mistake."""
     try:
-        return find(name)  # type: ignore[no-any-return]  # one of two methods of Stores
+        return find(name)
     except exception.UnknownScheme as err:
         raise exception.Invalid(f"Store {name!r} is not available on this server") from err
     except exception.StoreError as err:
