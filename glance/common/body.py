@@ -202,7 +202,8 @@ class UploadReader:
 
     `length` is the promised number of bytes of the request body (Content-Length), `expected` the
     declared size of the image (None or 0: not declared), `cap` the largest size that is taken
-    (None or 0: no limit), `idle_timeout` the seconds within which some data has to come.
+    (None or 0: no limit), `idle_timeout` the seconds within which some data has to come (None or 0:
+    for ever).
 
     `read` raises UploadTruncated if the body ends before `length`, breaks off or comes no further,
     ImageSizeLimitExceeded as soon as there is more than `cap`, and ImageSizeMismatch as soon as
@@ -224,7 +225,7 @@ class UploadReader:
         self._length = length
         self._cap = cap or None
         self._expected = expected or None
-        self._idle_timeout = idle_timeout
+        self._idle_timeout = idle_timeout or None
         self._step = _FIRST_READ
         self._ended = False
         self._error: exception.Error | None = None
@@ -247,6 +248,10 @@ class UploadReader:
     def _read(self, size: int) -> bytes:
         if self._length is not None:
             size = min(size, self._length - self.count)
+        for limit in (self._cap, self._expected):
+            if limit is not None:
+                # One byte too many is enough to know, and may be the last for a long time.
+                size = min(size, limit + 1 - self.count)
         # NOTE: reads grow from 64 KiB on, and only while they come in within a second, so that a
         # slow client shows its progress before the time-out.
         size = min(size, self._step)
