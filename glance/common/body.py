@@ -202,8 +202,8 @@ class UploadReader:
 
     `length` is the promised number of bytes of the request body (Content-Length), `expected` the
     declared size of the image (None or 0: not declared), `cap` the largest size that is taken
-    (None or 0: no limit), `idle_timeout` the seconds within which some data has to come (None or 0:
-    for ever).
+    (None or 0: no limit), `idle_timeout` the seconds within which some data has to come (None or
+    0: for ever).
 
     `read` raises UploadTruncated if the body ends before `length`, breaks off or comes no further,
     ImageSizeLimitExceeded as soon as there is more than `cap`, and ImageSizeMismatch as soon as
