@@ -1,0 +1,179 @@
+"""Configuration files: found, read, and turned into settings and applications."""
+
+import os
+
+import pytest
+
+from glance.common import deploy, exception
+from glance.registry import server  # noqa: F401  declares the options of the registry
+
+REGISTRY = """
+[DEFAULT]
+sql_connection = sqlite:///%(here)s/registry.sqlite
+{options}
+
+[pipeline:glance-registry]
+pipeline = {pipeline}
+
+[app:registryapp]
+paste.app_factory = glance.registry.server:app_factory
+{section}
+
+[filter:context]
+paste.filter_factory = glance.common.context:filter_factory
+
+[filter:authtoken]
+paste.filter_factory = {token}:filter_factory
+
+[filter:odd]
+paste.filter_factory = {token}_of_another_kind:filter_factory
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home and a working directory without any configuration file."""
+    (tmp_path / "home" / ".glance").mkdir(parents=True)
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(deploy, "SEARCH_PATH", (".", "~/.glance", "~"))
+    return tmp_path
+
+
+def write(tmp_path, **values):
+    path = tmp_path / "glance-registry.conf"
+    defaults = {
+        "options": "",
+        "section": "",
+        "pipeline": "context registryapp",
+        "token": "keystonemiddleware.auth_token",
+    }
+    path.write_text(REGISTRY.format(**{**defaults, **values}))
+    return str(path)
+
+
+# -- finding --------------------------------------------------------------------------------------
+
+
+def test_the_search_takes_the_first_directory_that_has_the_file(home):
+    for directory in ("home", "home/.glance", "cwd"):
+        path = home / directory / "glance-api.conf"
+        path.write_text("")
+        assert deploy.find_config_file("glance-api") == str(path)
+
+
+def test_nothing_found_gives_the_manuals_words(home):
+    with pytest.raises(exception.ConfigError) as caught:
+        deploy.find_config_file("glance-api")
+    assert str(caught.value) == (
+        "Unable to locate any configuration file. Cannot load application glance-api"
+    )
+
+
+@pytest.mark.parametrize("how", ["option", "argument"])
+def test_a_named_file_that_is_missing_is_never_replaced_by_another(home, how):
+    (home / "cwd" / "glance-api.conf").write_text("")
+    with pytest.raises(exception.ConfigError) as caught:
+        deploy.find_config_file("glance-api", **{how: "typo.conf"})
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("Unable to locate any configuration file")
+    assert str(home / "cwd" / "typo.conf") in second
+
+
+def test_a_directory_stands_for_the_programs_file_in_it(home):
+    path = home / "home" / "glance-api.conf"
+    path.write_text("")
+    assert deploy.find_config_file("glance-api", argument="~") == str(path)
+    with pytest.raises(exception.ConfigError):
+        deploy.find_config_file("glance-registry", argument="~")
+
+
+def test_the_option_wins_over_the_argument(home):
+    path = home / "cwd" / "a.conf"
+    path.write_text("")
+    assert deploy.find_config_file("glance-api", "a.conf", "b.conf") == str(path)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["no section", "[DEFAULT]\nbroken", "[DEFAULT]\n\xff", "[pipeline:x]\npipeline = y"]
+)
+def test_a_file_that_cannot_be_used_is_one_message(tmp_path, text):
+    path = tmp_path / "bad.conf"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(exception.ConfigError) as caught:
+        deploy.load_conf("glance-registry", str(path))
+    assert str(caught.value).startswith(f"Error trying to load config {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_percent_signs_do_not_break_the_file(tmp_path):
+    path = write(tmp_path, options="log_format = %(asctime)s %(message)s\nlog_date_format = %Y")
+    conf = deploy.load_conf("glance-registry", path)
+    assert conf["log_format"] == "%(asctime)s %(message)s"
+    assert conf["log_date_format"] == "%Y"
+    assert conf["sql_connection"] == f"sqlite:///{tmp_path}/registry.sqlite"
+
+
+def test_a_sections_own_key_wins_for_that_component(tmp_path):
+    path = write(tmp_path, options="api_limit_max = 5", section="api_limit_max = 7")
+    assert deploy.load_conf("glance-registry", path).api_limit_max == 5
+    app = deploy.load_paste_app("glance-registry", path)[1].app
+    image_list = app.router._tables["/images"]["GET"].__self__
+    assert image_list.max_limit == 7
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "token", "mode"),
+    [
+        ("context registryapp", "keystonemiddleware.auth_token", "noauth"),
+        ("authtoken context registryapp", "keystonemiddleware.auth_token", "keystone"),
+        ("authtoken context registryapp", "keystone.middleware.auth_token", "keystone"),
+        ("context authtoken registryapp", "keystone.middleware.auth_token", "noauth"),
+        ("odd context registryapp", "keystonemiddleware.auth_token", "noauth"),
+    ],
+)
+def test_a_token_filter_before_the_context_means_authentication(tmp_path, pipeline, token, mode):
+    path = write(tmp_path, pipeline=pipeline, token=token)
+    assert deploy.load_conf("glance-registry", path).auth_mode == mode
+
+
+def test_an_explicit_mode_wins(tmp_path):
+    path = write(tmp_path, options="auth_mode = trusted-headers")
+    assert deploy.load_conf("glance-registry", path).auth_mode == "trusted-headers"
+
+
+# -- loading --------------------------------------------------------------------------------------
+
+
+def test_the_inferred_mode_reaches_the_context_stage(tmp_path):
+    stage = deploy.load_paste_app("glance-registry", write(tmp_path))[1]
+    assert stage.make == stage._noauth
+
+
+def test_an_application_that_cannot_be_loaded_is_reported_with_its_file(tmp_path):
+    path = write(tmp_path, pipeline="odd context registryapp", token="glance.nowhere")
+    with pytest.raises(exception.ConfigError) as caught:
+        deploy.load_paste_app("glance-registry", path)
+    first, second = str(caught.value).splitlines()
+    assert first == f"Unable to load glance-registry from configuration file {path}."
+    assert second.startswith("Got: ")
+
+
+def test_all_bad_options_are_told_at_once(tmp_path):
+    path = write(tmp_path, options="db_auto_create = maybe\nsql_idle_timeout = x")
+    with pytest.raises(exception.ConfigError) as caught:
+        deploy.load_conf("glance-registry", path).check()
+    assert len(caught.value.problems) == 2
+    assert all("glance-registry.conf: option" in line for line in caught.value.problems)
+
+
+def test_both_sample_files_load(tmp_path):
+    etc = os.path.join(os.path.dirname(__file__), "..", "..", "..", "etc")
+    for program in ("glance-api", "glance-registry"):
+        conf = deploy.load_conf(program, os.path.join(etc, f"{program}.conf"))
+        conf.check()
+        assert conf.auth_mode == "noauth"
