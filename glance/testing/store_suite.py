@@ -336,7 +336,7 @@ class WritableStoreSuite(StoreSuite):
     def test_of_concurrent_adds_one_wins(self, store):
         count = 4
         barrier = threading.Barrier(count)
-        results: list[object] = []
+        results = []
 
         def add(number):
             data = make_data(CHUNK + number, seed=number)

@@ -1,11 +1,14 @@
 """The http store: the suite against two kinds of servers, and the faults that servers have."""
 
+import hashlib
 import logging
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -708,6 +711,56 @@ class TestTls:
         with pytest.raises(exception.BackendUnavailable):
             store.get(locate(f"https://mirror.test:{server.port}/disk"))
         assert plain.requests == []
+
+    def test_it_works_on_eventlets_hub_which_goes_on_meanwhile(self, tls_server, certificate):
+        data = make_data(3_000_000)
+        release = threading.Event()
+        pages = web_server({"/disk": data})
+
+        def script(peer):
+            release.wait(10)
+            pages(peer)
+
+        script_text = """
+            import eventlet; eventlet.monkey_patch()
+            import hashlib, sys
+            from glance.common import offload
+            from glance.common.config import Conf
+            from glance.store import http
+            from glance.store.location import get_location_from_uri
+            port, ca_file = sys.argv[1:]
+            offload.getaddrinfo = lambda host, port, **kw: [(2, 1, 6, "", ("127.0.0.1", port))]
+            store = http.Store(Conf({
+                "http_store_allowed_hosts": "mirror.test", "http_store_ca_file": ca_file,
+            }))
+            where = get_location_from_uri(f"https://mirror.test:{port}/disk")
+
+            def fetch(*part):
+                with store.get(where, *part) as body:
+                    return hashlib.md5(b"".join(body)).hexdigest()
+
+            threads = [eventlet.spawn(fetch, *part) for part in [(), (10, 20)]]
+            eventlet.sleep(0.05)
+            print("waiting", flush=True)
+            print(*[thread.wait() for thread in threads], store.get_size(where))
+        """
+        server = tls_server(script)
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "ignore", "-c", textwrap.dedent(script_text)),
+                *(str(server.port), certificate),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout.readline() == "waiting\n"
+            release.set()
+            out, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        sums = [hashlib.md5(part).hexdigest() for part in (data, data[10:30])]
+        assert out.split() == [*sums, "3000000"]
 
 
 # -- secrets --
