@@ -209,7 +209,7 @@ class AbandonedFile(base.AbandonedWrite):
 
 
 def take(path: str, datadir: str, max_age: float) -> AbandonedFile | None:
-    """Lock a staged file; None if its writer lives. Data that was not published goes at once.
+    """Lock a staged file; None if its writer lives. What was not published loses its bytes.
 
     Where the file system has no locks, a file counts as left when it is older than `max_age`
     seconds. Raises OSError, FileNotFoundError among others.
@@ -224,7 +224,8 @@ def take(path: str, datadir: str, max_age: float) -> AbandonedFile | None:
         final = os.path.join(datadir, left.image_id)
         if os.path.lexists(final) and os.path.samestat(os.lstat(final), status):
             left.final = final
-        else:
+        elif status.st_nlink == 1:
+            # SECURITY: never the bytes of a file with a second name, which may be an image.
             os.ftruncate(fd, 0)
         return left
     except BaseException:
