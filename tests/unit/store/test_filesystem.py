@@ -599,7 +599,7 @@ def test_a_sweep_never_empties_a_file_that_has_a_second_name(store):
     store.add("1", Source(b"data"), 4)
     # The name of an image whose id is too long for the staged name to hold all of it.
     os.link(store.path_of("1"), os.path.join(store.incoming, "other.0123456789abcdef"))
-    assert swept(store) == ["other"]
+    assert sweep_away(store) == ["other"]
     assert store.get_size(locate(store.path_of("1"))) == 4
     assert names(store) == ["1"]
 
