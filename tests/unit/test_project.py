@@ -160,3 +160,16 @@ def test_the_readme_and_the_gate_name_the_same_test_command():
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")
     assert f"\n    {command}\n" in readme
     assert f"stage tests {command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_installed_commands_and_scripts_are_the_same_functions():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    installed = dict(re.split(r"\s*=\s*", line) for line in lines if "=" in line)
+    scripts = {}
+    for path in sorted((ROOT / "bin").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        if found := re.search(r"^ *from (glance\.cli\.\w+) import (\w+)$", text, re.MULTILINE):
+            scripts[path.name] = f"{found[1]}:{found[2]}"
+    assert installed == scripts
