@@ -57,7 +57,7 @@ class Connection:
     def serve(self) -> None:
         """Answer requests until the connection ends, then close it. Logs its errors."""
         try:
-            self.stream.handshake()
+            self.stream.handshake(HEAD_TIME)
             self._base = self._connection_environ()
             while self._serve_one():
                 self.idle = True

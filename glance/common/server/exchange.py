@@ -96,6 +96,9 @@ class Exchange:
         """Answer 500, or leave an answer that has begun visibly unfinished."""
         self.keep = False
         if self.head_sent:
+            if self._promised is None and not self._chunked:
+                # NOTE: an orderly end would look like the end of the body.
+                self.stream.reset_on_close()
             return
         refusal = wire.Refused("500 Internal Server Error", "The server failed.")
         self.headers, data = refusal.render()
@@ -122,7 +125,7 @@ class Exchange:
     # -- the answer ------------------------------------------------------------------------------
 
     def _send(self, result: Iterable[bytes]) -> None:
-        if isinstance(result, list | tuple):
+        if isinstance(result, list | tuple) and not self.head_sent:
             self._send_whole(result[0] if len(result) == 1 else b"".join(result))
         elif self.status and self._is_bodiless():
             self.stream.send(self._open(None))

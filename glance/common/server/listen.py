@@ -13,7 +13,7 @@ from glance.common import config, exception
 # NOTE: the native modules whether or not the process is patched: the parent has no event loop,
 # and the connections of the workers do their own waiting.
 native_socket = patcher.original("socket")
-native_ssl = patcher.original("ssl")
+native_ssl = patcher.import_patched("ssl", ("socket", native_socket))
 
 
 def bind(conf: config.Conf) -> Any:

@@ -168,11 +168,13 @@ class Parent:
 
     def _turn(self) -> None:
         """Wait for something to happen and see to it."""
-        self._poll.poll(self._patience())
-        for signum in self._signals.take():
-            self._handle(signal.Signals(signum))
+        readable = {fd for fd, _ in self._poll.poll(self._patience())}
+        if self._signals.fd in readable:
+            for signum in self._signals.take():
+                self._handle(signal.Signals(signum))
         for child in list(self.children.values()):
-            self._listen_to(child)
+            if child.pipe in readable:
+                self._listen_to(child)
         self._reap()
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
@@ -207,7 +209,6 @@ class Parent:
 
     def _spawn(self, slot: int) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reading, False)
         with warnings.catch_warnings():
             # eventlet warns of forks; this process has no hub that could cross one.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -226,7 +227,7 @@ class Parent:
             self._signals.close()
             os.close(self._life)
             for child in self.children.values():
-                os.close(child.pipe)
+                self._close_pipe(child)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             pipe = signals.SignalPipe((*worker.STOP_SIGNALS, signal.SIGUSR1))
@@ -253,13 +254,10 @@ class Parent:
             worker.leave(code)
 
     def _listen_to(self, child: _Child) -> None:
-        """Read what a worker says about its start."""
+        """Read what a worker says about its start; there has to be something, or its end."""
         if child.pipe < 0:
             return
-        try:
-            said = os.read(child.pipe, 65536)
-        except BlockingIOError:
-            return
+        said = os.read(child.pipe, 65536)
         child.said += said
         if not said or child.ready:
             self._close_pipe(child)

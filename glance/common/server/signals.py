@@ -12,7 +12,7 @@ def _noted(signum: int, frame: object) -> None:
 
 
 class SignalPipe:
-    """Catches `signums`; `fd` is readable when one has come, `take` returns those that came.
+    """Catches `signums`; when one has come, `fd` is readable and `take` returns those that came.
 
     SIGHUP stays ignored for a program that was started by nohup.
     """
@@ -26,11 +26,11 @@ class SignalPipe:
             signal.signal(signum, _noted)
 
     def take(self) -> bytes:
-        """Return the numbers of the signals that came, in order; empty if none."""
-        try:
-            return os.read(self.fd, 4096)
-        except BlockingIOError:
-            return b""
+        """Return the numbers of the signals that came, in order. Call it when `fd` is readable.
+
+        NOTE: in a patched process reading a descriptor without data would wait in the hub.
+        """
+        return os.read(self.fd, 4096)
 
     def close(self) -> None:
         """Stop waking. Handlers stay until they are set anew."""

@@ -6,6 +6,7 @@ import _socket
 import io
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 
@@ -69,7 +70,7 @@ class Stream:
         self._moved = 0
         eventlet.sleep(0)
 
-    def handshake(self) -> None:
+    def handshake(self, timeout: float) -> None:
         """Do the TLS handshake; nothing for a plain socket. Raises OSError."""
         if not self._tls:
             return
@@ -78,7 +79,7 @@ class Stream:
                 self.sock.do_handshake()
                 return
             except ssl.SSLWantReadError:
-                self.wait_readable(self.timeout)
+                self.wait_readable(timeout)
             except ssl.SSLWantWriteError:
                 self.wait_writable()
 
@@ -215,6 +216,10 @@ class Stream:
         except OSError:
             # Already disconnected.
             pass
+
+    def reset_on_close(self) -> None:
+        """Make `close` break the connection visibly instead of ending it in good order."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         try:

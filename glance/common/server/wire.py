@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 import urllib.parse
+import uuid
 from collections.abc import Iterable
 
 #: Largest request head (request line and headers), in bytes.
@@ -40,6 +41,8 @@ class Refused(Exception):
         headers = [
             ("Content-Type", "text/plain; charset=UTF-8"),
             ("Content-Length", str(len(body))),
+            # Every answer has an id; no application was there to give one to this request.
+            ("X-Openstack-Request-Id", f"req-{uuid.uuid4()}"),
         ]
         return headers, body
 

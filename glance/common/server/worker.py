@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 1000
 #: What a client that has just connected gets to send its request in, when the server stops.
 _FRESH_TIME = 1.0
 #: What requests get to tidy up in after their connection was cut, in seconds.
-TIDY_TIME = 5.0
+TIDY_TIME = 3.0
 _TICK = 0.02
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
