@@ -21,7 +21,7 @@ The tree (indentation is inheritance)::
         LimitExceeded
             ImageSizeLimitExceeded  QuotaExceeded
         ImageDeleted  RangeNotSatisfiable  MethodNotAllowed  NotImplementedMethod
-        HeadersTooLarge  VersionUnknown
+        UriTooLong  HeadersTooLarge  VersionUnknown
         ServerError
         ServiceUnavailable
             RegistryUnavailable
@@ -158,6 +158,10 @@ class ImageSizeMismatch(Invalid):
 
 class ChecksumMismatch(Invalid):
     """The image has another MD5 than the caller declared."""
+
+
+class UriTooLong(Error):
+    """The path and query of a request are too long."""
 
 
 class HeadersTooLarge(Error):

@@ -77,8 +77,9 @@ config.options(
     ),
 )
 
-# Statuses whose meaning the registry's API defines; any other is a registry gone wrong.
-_OWN_WORDS = frozenset({400, 401, 403, 404, 409, 413, 431})
+# Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
+# encoding can make a request line too long for the registry (414) that the API has taken.
+_OWN_WORDS = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,6 +189,14 @@ def get_images_detail(
     """Return a page of full records, `location` included; arguments as `get_images_list`."""
     with _translated():
         return get_registry_client(conf, context).get_images_detailed(**kwargs)
+
+
+def get_public_images(
+    conf: Mapping[str, Any], context: Any, *, detail: bool, **kwargs: Any
+) -> bytes:
+    """Return a page of short or full records as the public API's JSON document, no location."""
+    with _translated():
+        return get_registry_client(conf, context).get_public_images(detail, **kwargs)
 
 
 def get_image_metadata(conf: Mapping[str, Any], context: Any, image_id: object) -> dict[str, Any]:
