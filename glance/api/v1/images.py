@@ -114,17 +114,23 @@ class Controller:
 
     def index(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images: the brief list."""
-        images = registry.get_images_list(self.conf, request.context, **_list_arguments(request))
-        return wsgi.json_response({"images": images})
+        return self._list(request, detail=False)
 
     def detail(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images/detail: the full list, without locations for everybody."""
-        images = registry.get_images_detail(self.conf, request.context, **_list_arguments(request))
-        return wsgi.json_response({"images": [api.hide_location(image) for image in images]})
+        return self._list(request, detail=True)
+
+    def _list(self, request: wsgi.Request, detail: bool) -> wsgi.Response:
+        document = registry.get_public_images(
+            self.conf, request.context, detail=detail, **_list_arguments(request)
+        )
+        return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
         image = self._image(request, id)
+        if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
+            return wsgi.Response(304, _etag(image))
         headers = self._metadata(request.context, image)
         headers.append(("Content-Type", OCTETS))
         if image["status"] == "active" and image["size"]:
