@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance.common import config, exception, imagemeta, listing, wsgi
-from glance.registry import members
+from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
 LOG = logging.getLogger(__name__)
@@ -73,12 +73,17 @@ class ImagesController:
     def index(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images: a page of short records."""
         images = api.image_list(self.db, request.context, self._query(request), detail=False)
-        return wsgi.json_response({"images": images})
+        return _page(images, _wants_public_shape(request))
 
     def detail(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images/detail: a page of full records."""
+        public = _wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
-        return wsgi.json_response({"images": [imagemeta.to_json(image) for image in images]})
+        shown = [imagemeta.to_json(image) for image in images]
+        if public:
+            for image in shown:
+                del image["location"]
+        return _page(shown, public)
 
     def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
@@ -160,6 +165,15 @@ class ImagesController:
         if from_state is not None and from_state not in imagemeta.STATUSES:
             raise exception.Invalid(f"from_state must be one of {', '.join(imagemeta.STATUSES)}")
         return imagemeta.coerce(image), from_state
+
+
+def _wants_public_shape(request: wsgi.Request) -> bool:
+    return request.headers.get(client.PUBLIC_SHAPE) == "true"
+
+
+def _page(images: list[dict[str, Any]], public: bool) -> wsgi.Response:
+    headers = [(client.PUBLIC_SHAPE, "true")] if public else []
+    return wsgi.json_response({"images": images}, headers=headers)
 
 
 def _record(image: Mapping[str, Any]) -> wsgi.Response:

@@ -597,3 +597,18 @@ def test_only_a_deleted_pending_image_can_be_settled(api):
 def _registry_caller(api):
     conf = config.Conf({"registry_port": str(api.registry.port)})
     return conf, context.RequestContext(is_admin=True)
+
+
+@pytest.mark.parametrize("path", ["", "/detail"])
+def test_an_older_registry_does_not_give_locations_away(api, path):
+    api.add(PAYLOAD, id=5, is_public="True")
+    real = api.registry.app
+
+    def older(environ, start_response):
+        environ.pop("HTTP_X_GLANCE_REGISTRY_PUBLIC_SHAPE", None)
+        return real(environ, start_response)
+
+    api.registry.app = older
+    (image,) = api("GET", URL + path).json["images"]
+    assert image["id"] == 5
+    assert "location" not in image
