@@ -51,9 +51,8 @@ class RegistryClient(client.BaseClient):
     def get_public_images(self, detail: bool, **kwargs: Any) -> bytes:
         """Return a page as the JSON document that the public API answers with.
 
-        PERF: the registry writes it, and nobody decodes it on the way: a page of 25 with details
-        takes two thirds of the time. `detail` chooses full records; other arguments as
-        `get_images`.
+        PERF: the registry writes it, and nobody decodes it on the way; the list row of tests/bench
+        measures it. `detail` chooses full records; other arguments as `get_images`.
         """
         response = self._ask(
             "GET",
