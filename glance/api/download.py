@@ -75,8 +75,8 @@ def open_image(
     """Open the data of an active image.
 
     Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
-    ServiceUnavailable when the store cannot be asked, and BackendCorrupt when data that this
-    service stored has another size than its record.
+    ServiceUnavailable when the store cannot be asked, and BackendCorrupt when the data has
+    another size than its record, be it ours or that of a server it was registered at.
     """
     location = image.get("location")
     if image["status"] != "active" or not location:
@@ -92,7 +92,7 @@ def open_image(
     else:
         data = service.stores.get(location)
     try:
-        return _checked(data, part, recorded, target, image["id"])
+        return _checked(data, part, recorded, image["id"])
     except BaseException:
         data.close()
         raise
@@ -114,7 +114,6 @@ def _checked(
     data: body.Body,
     part: Range | None,
     recorded: int,
-    target: base.Store,
     image_id: object,
 ) -> Download:
     total: int | None = getattr(data, "size", None)
@@ -122,8 +121,7 @@ def _checked(
         total = recorded or None
     elif recorded and total != recorded:
         LOG.error("Image %s: the store has %s bytes, the record %s", image_id, total, recorded)
-        if base.Capability.WRITE in target.capabilities:
-            raise exception.BackendCorrupt
+        raise exception.BackendCorrupt
     if part is None or total is None:
         return Download(data, total)
     if data.length != part.length:
