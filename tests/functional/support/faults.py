@@ -236,7 +236,7 @@ def stopped(daemon: daemons.Daemon) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
-def writers(site: daemons.Site, image_id: int) -> list[int]:
+def openers(site: daemons.Site, image_id: int) -> list[int]:
     """Return the processes of the API that have a file of an image open."""
     names = {str(path) for path in files_of(site, image_id)}
     found = []
