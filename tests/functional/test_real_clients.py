@@ -16,6 +16,13 @@ pytestmark = pytest.mark.peers
 FORMATS = list(images.QEMU_FORMATS)
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Both daemons as they are deployed: with more than one worker."""
+    with daemons.Site(tmp_path_factory.mktemp("site"), workers=2) as running:
+        yield running
+
+
 @pytest.fixture
 def api(site):
     """A service without images: what earlier tests left is deleted."""
