@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from glance.common import config, exception, offload
 from glance.store import base
@@ -45,8 +45,6 @@ class Directory(Protocol):
 
 class StagedFile(base.StagedWrite):
     """A staged file of a living writer."""
-
-    threadsafe: ClassVar[bool] = True
 
     def __init__(self, store: Directory, image_id: str):
         self.count = 0

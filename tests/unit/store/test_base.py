@@ -50,8 +50,8 @@ def test_what_a_driver_leaves_out_is_an_error_of_the_program(operation):
 class Recorder(base.StagedWrite):
     """A staged write that keeps everything, and fails where it is told to."""
 
-    def __init__(self, threadsafe, fault=lambda count: None):
-        self.threadsafe, self.fault = threadsafe, fault
+    def __init__(self, fault=lambda count: None):
+        self.fault = fault
         self.data, self.ended = b"", None
 
     def write(self, data):
@@ -67,30 +67,27 @@ class Recorder(base.StagedWrite):
         self.ended = self.ended or "aborted"
 
 
-@pytest.mark.parametrize("threadsafe", [True, False])
 @pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 9 * CHUNK + 5])
-def test_a_transfer_moves_and_digests_every_byte_in_order(size, threadsafe):
+def test_a_transfer_moves_and_digests_every_byte_in_order(size):
     data = make_data(size)
-    staged = Recorder(threadsafe)
+    staged = Recorder()
     received = base.transfer(Source(data), staged)
     assert staged.data == data
     assert staged.ended is None
     assert received[:2] == (size, hashlib.md5(data).hexdigest())
 
 
-@pytest.mark.parametrize("threadsafe", [True, False])
 @pytest.mark.parametrize("after", [0, CHUNK, 3 * CHUNK])
-def test_an_error_of_writing_ends_the_transfer(threadsafe, after):
-    staged = Recorder(threadsafe, failing_after(after, Boom()))
+def test_an_error_of_writing_ends_the_transfer(after):
+    staged = Recorder(failing_after(after, Boom()))
     source = Source(make_data(30 * CHUNK))
     with pytest.raises(Boom):
         base.transfer(source, staged)
     assert source.count <= after + (base.IN_FLIGHT + 2) * CHUNK
 
 
-@pytest.mark.parametrize("threadsafe", [True, False])
-def test_an_error_of_reading_ends_the_transfer_and_nobody_writes_any_more(threadsafe):
-    staged = Recorder(threadsafe)
+def test_an_error_of_reading_ends_the_transfer_and_nobody_writes_any_more():
+    staged = Recorder()
     with pytest.raises(Boom):
         base.transfer(Source(make_data(9 * CHUNK), failing_after(5 * CHUNK, Boom())), staged)
     staged.abort()
