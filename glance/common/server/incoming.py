@@ -13,6 +13,8 @@ _MAX_TRAILERS = 64 * 1024
 #: What is received at once while looking for chunks, which clients make as small as 4 KiB.
 _CHUNKED_RECV = 256 * 1024
 _ALL = 1 << 62
+#: Largest piece (bytes) that room is made for at once.
+_PORTION = 4 * 1024 * 1024
 
 
 class MalformedChunk(ValueError):
@@ -58,13 +60,13 @@ class Input:
         return self._read(size)
 
     def _next(self) -> bytes:
-        return self._read(streams.TURN)
+        return self._read(_PORTION)
 
     def _read(self, size: int) -> bytes:
         size = min(size, self._left)
         if not size or self.broken:
             return b""
-        if size > streams.TURN:
+        if size > _PORTION:
             # SECURITY: room is made for what a client sends, not for what it announces.
             return b"".join(self._portions(size))
         self.broken = True
@@ -74,7 +76,7 @@ class Input:
         return data
 
     def _portions(self, size: int) -> Iterator[bytes]:
-        while size and (data := self._read(min(size, streams.TURN))):
+        while size and (data := self._read(min(size, _PORTION))):
             size -= len(data)
             yield data
 

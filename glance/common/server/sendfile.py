@@ -35,7 +35,7 @@ def send(stream: streams.Stream, source: body.FileBody) -> int:
             if not _in_memory(fd, position, ready):
                 offload.run(_read_in, fd, position, ready)
         try:
-            count = os.sendfile(stream.fd, fd, position, ready - position)
+            count = os.sendfile(stream.fd, fd, position, min(ready - position, streams.TURN))
         except BlockingIOError:
             stream.wait_writable()
             continue

@@ -14,7 +14,7 @@ import eventlet
 from eventlet import hubs
 
 #: Bytes moved without a wait after which other requests get their turn.
-TURN = 4 * 1024 * 1024
+TURN = 1024 * 1024
 _RECV = 64 * 1024
 
 
