@@ -18,6 +18,8 @@ from glance.store.location import HttpLocation
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# The options of the daemons' ports, with what holds where they are not set.
+_OWN_PORTS = {"bind_port": 9292, "registry_port": 9191}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
@@ -37,7 +39,7 @@ class Rules:
 
     @classmethod
     def from_conf(cls, conf: config.Conf) -> Rules:
-        ports = [str(conf.get(name, "")) for name in ("bind_port", "registry_port")]
+        ports = [str(conf.get(name) or port) for name, port in _OWN_PORTS.items()]
         return cls(
             frozenset(name.lower() for name in conf.http_store_allowed_hosts),
             conf.http_store_allow_private,

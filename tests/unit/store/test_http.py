@@ -531,15 +531,20 @@ def test_public_addresses_are_read_from(address):
     assert addresses.Rules(allow_private=False).permits(address, 80)
 
 
-def test_the_services_own_ports_are_refused_on_addresses_of_this_host(monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [({}, [9292, 9191]), ({"bind_port": "8000", "registry_port": "8001"}, [8000, 8001])],
+    ids=["unset", "set"],
+)
+def test_the_services_own_ports_are_refused_on_addresses_of_this_host(
+    monkeypatch, options, refused
+):
     monkeypatch.setattr(addresses, "_is_local", lambda text: text == "192.0.2.1")
-    rules = addresses.Rules.from_conf(
-        Conf({"bind_port": "9292", "registry_port": "9191", "http_store_allow_private": "True"})
-    )
-    assert not rules.permits("192.0.2.1", 9292)
-    assert not rules.permits("192.0.2.1", 9191)
+    rules = addresses.Rules.from_conf(Conf(options))
+    for port in refused:
+        assert not rules.permits("192.0.2.1", port)
+        assert rules.permits("192.0.2.2", port)
     assert rules.permits("192.0.2.1", 80)
-    assert rules.permits("192.0.2.2", 9292)
 
 
 def test_an_address_of_this_host_is_known_as_such():
