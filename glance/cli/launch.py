@@ -19,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from glance.cli import pidfile
+
 #: What a daemon may open, and how much data it may hold, at least.
 DESCRIPTORS = 32768
 DATA = 2 << 30
@@ -48,17 +50,20 @@ def find_program(program: str) -> str | None:
 
 
 def raise_limits() -> bool:
-    """Allow at least DESCRIPTORS and DATA to what is started from here; False if refused."""
+    """Allow at least DESCRIPTORS and DATA to what is started from here.
+
+    False if that is refused; then as much as may be is allowed.
+    """
     allowed = True
     for kind, wanted in ((resource.RLIMIT_NOFILE, DESCRIPTORS), (resource.RLIMIT_DATA, DATA)):
         soft, hard = resource.getrlimit(kind)
         if soft == resource.RLIM_INFINITY or soft >= wanted:
             continue
-        if hard != resource.RLIM_INFINITY:
-            hard = max(hard, wanted)
+        enough = hard == resource.RLIM_INFINITY or hard >= wanted
         try:
-            resource.setrlimit(kind, (wanted, hard))
+            resource.setrlimit(kind, (wanted, hard if enough else wanted))
         except (OSError, ValueError):
+            resource.setrlimit(kind, (hard, hard))
             allowed = False
     return allowed
 
@@ -88,6 +93,9 @@ class Launch:
             start_new_session=True,
             umask=0o027,
         )
+        # NOTE: its pid file will be believed only once it can be known by its command line.
+        while not pidfile.command_line(self.pid) and not self.ended:
+            time.sleep(0.001)
         self._started = time.monotonic()
         self._said_ready = False
 

@@ -110,23 +110,29 @@ def _can_write(directory: str) -> bool:
     """Tell whether files can be made in a directory that may have to be made first."""
     while not os.path.exists(directory):
         directory = os.path.dirname(directory)
-    return os.access(directory, os.W_OK | os.X_OK)
+    return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
 def is_program(pid: int, program: str) -> bool:
-    """Tell whether a process runs a program, by itself or as the script of a Python.
+    """Tell whether a process runs a program, by itself or as the script of a Python."""
+    words = [os.path.basename(word) for word in command_line(pid)]
+    name = os.fsencode(program)
+    if not words or words[0] == name:
+        return bool(words)
+    return words[0].startswith(b"python") and _script(words[1:]) == name
 
-    A process that has ended and was not collected yet does not run anything.
+
+def command_line(pid: int) -> list[bytes]:
+    """Return the words of a process's command line.
+
+    Empty for a process that has ended, though it may not be collected yet, and for a moment for
+    one that has just begun.
     """
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = [os.path.basename(word) for word in file.read().split(b"\0")]
+            return file.read().split(b"\0")[:-1]
     except OSError:
-        return False
-    name = os.fsencode(program)
-    if arguments[0] == name:
-        return True
-    return arguments[0].startswith(b"python") and _script(arguments[1:]) == name
+        return []
 
 
 def _script(arguments: list[bytes]) -> bytes | None:

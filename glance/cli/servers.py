@@ -165,7 +165,7 @@ class Control:
         try:
             path = deploy.find_config_file(server.program, self.config)
         except exception.ConfigError as err:
-            where = err.problems[1:] or [
+            where = str(err).splitlines()[1:] or [
                 f"Looked for {server.program}.conf in {', '.join(deploy.SEARCH_PATH)}"
             ]
             fail(NO_CONFIG, *where)
