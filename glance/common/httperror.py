@@ -178,7 +178,8 @@ def render(
     else:
         content_type = "text/plain; charset=UTF-8"
         body = f"{status_line}\n\n{text}\n"
-    data = body.encode("utf-8")
+    # A text that quotes the request may hold what UTF-8 cannot (JSON has half surrogates).
+    data = body.encode("utf-8", "replace")
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
     headers.extend(_extra_headers(error, row))
     return status_line, headers, data

@@ -69,6 +69,12 @@ def test_retry_after(status):
     assert ("Retry-After" in headers) is (status == 503)
 
 
+def test_a_text_that_utf8_cannot_hold_is_shown_as_well_as_it_can():
+    status, _, data = httperror.render(exception.Invalid("Member \ud800 is named twice"), {})
+    assert status == "400 Bad Request"
+    assert data.endswith(b"Member ? is named twice\n")
+
+
 def test_a_store_uri_never_shows_in_an_error():
     error = exception.BadStoreUri("swift://user:canary@host/c/o", "no container")
     assert "canary" not in str(error) + repr(error)
