@@ -89,7 +89,9 @@ def parse(
     Unknown parameters are ignored. Those for administrators are checked for everybody and obeyed
     for administrators only.
     """
+    params = forwardable(params)
     for name, value in params.items():
+        imagemeta.check_text("filter name", name, imagemeta.MAX_PROPERTY_VALUE)
         imagemeta.check_text(f"filter {name}"[:80], value, imagemeta.MAX_PROPERTY_VALUE)
     filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
     for name in NUMBER_FILTERS:

@@ -15,6 +15,16 @@ def parse(is_admin=True, **params):
     )
 
 
+def test_unknown_parameters_are_ignored_whatever_they_hold():
+    assert parse(unheard="\0") == parse()
+
+
+@pytest.mark.parametrize("name", ["property__a\0", "property__\n"])
+def test_a_property_name_with_control_characters_is_refused(name):
+    with pytest.raises(exception.Invalid):
+        parse(**{name: "1"})
+
+
 def test_defaults():
     query = parse()
     assert (query.limit, query.sort_key, query.sort_dir) == (25, "created_at", "desc")
