@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +24,9 @@ SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
 
 #: Factory of the stage that makes the request context.
 CONTEXT_FACTORY = "glance.common.context:filter_factory"
-#: How the factories of token filters end, in old files and in today's.
-TOKEN_FACTORY = "auth_token:filter_factory"
+#: Packages whose filters authenticate nobody, unless their names say so.
+_HARMLESS = frozenset({"glance", "paste", "oslo_middleware", "oslo.middleware"})
+_AUTH_WORDS = re.compile("auth|token|keystone|identity|sso", re.IGNORECASE)
 
 
 def find_config_file(program: str, option: str | None = None, argument: str | None = None) -> str:
@@ -109,7 +111,8 @@ def load_conf(program: str, path: str) -> config.Conf:
     loader = _read(path)
     _require_application(loader, program, path)
     values = dict(loader.parser.defaults())
-    values.setdefault("auth_mode", infer_auth_mode(loader.parser, program))
+    if "auth_mode" not in values:
+        values["auth_mode"] = infer_auth_mode(loader.parser, program)
     return config.Conf(values, source=os.path.basename(path))
 
 
@@ -149,18 +152,43 @@ def _require_application(loader: _Loader, program: str, path: str) -> None:
 def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
     """Return how callers are known, going by the pipeline of `program`.
 
-    `keystone` if a token filter stands before the stage that makes the context, else `noauth`:
-    what a deployment without a token filter always was.
+    `keystone` if something that may be a token filter stands before the stage that makes the
+    context, else `noauth`. Raises ConfigError for an application that is no plain pipeline: its
+    file has to set auth_mode.
+
+    SECURITY: a filter of unknown origin counts as a token filter. If it is none, every request is
+    refused until the operator sets auth_mode; the other way round, everybody would be an
+    administrator.
     """
     section = f"pipeline:{program}"
     if not parser.has_option(section, "pipeline"):
-        return "noauth"
-    for stage in parser.get(section, "pipeline").split():
-        factory = ""
-        if parser.has_section(f"filter:{stage}"):
-            factory = parser.get(f"filter:{stage}", "paste.filter_factory", fallback="")
+        if parser.has_section(f"app:{program}") and not parser.has_option(
+            f"app:{program}", "filter-with"
+        ):
+            return "noauth"
+        raise exception.ConfigError(
+            f"Set auth_mode: how callers are known cannot be told, as {program} is no plain "
+            "pipeline"
+        )
+    *stages, _ = parser.get(section, "pipeline").split()
+    for stage in stages:
+        factory = _factory(parser, f"filter:{stage}")
         if factory == CONTEXT_FACTORY:
             return "noauth"
-        if factory.endswith(TOKEN_FACTORY):
+        if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
+            LOG.info("Stage %s counts as a token filter: auth_mode is keystone", stage)
             return "keystone"
     return "noauth"
+
+
+def _factory(parser: configparser.ConfigParser, section: str) -> str:
+    for key in ("paste.filter_factory", "paste.filter_app_factory", "use"):
+        if parser.has_option(section, key):
+            return parser.get(section, key).removeprefix("call:").strip()
+    return ""
+
+
+def _is_harmless(factory: str) -> bool:
+    """Tell whether a filter comes from a package whose filters know no callers."""
+    package = factory.removeprefix("egg:").partition(".")[0].partition("#")[0].lower()
+    return package in _HARMLESS and not _AUTH_WORDS.search(factory)

@@ -6,6 +6,7 @@ Called once by each program at start. `reopen` serves a rotation by signal. Modu
 
 from __future__ import annotations
 
+import _thread
 import logging
 import logging.config
 import logging.handlers
@@ -62,6 +63,9 @@ def setup(conf: config.Conf, program: str) -> None:
     )
     handler = _handler(conf, program)
     handler.setFormatter(logging.Formatter(conf.log_format, conf.log_date_format))
+    # NOTE: in a patched process the lock would be one between greenthreads, and a native thread
+    # that logs would wait inside of it for ever. Nothing waits in the hub while it holds this one.
+    handler.lock = _thread.RLock()
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)

@@ -133,12 +133,24 @@ def test_a_sections_own_key_wins_for_that_component(tmp_path):
         ("authtoken context registryapp", "keystonemiddleware.auth_token", "keystone"),
         ("authtoken context registryapp", "keystone.middleware.auth_token", "keystone"),
         ("context authtoken registryapp", "keystone.middleware.auth_token", "noauth"),
-        ("odd context registryapp", "keystonemiddleware.auth_token", "noauth"),
+        ("odd context registryapp", "acme.middleware", "keystone"),
+        ("odd context registryapp", "oslo_middleware.cors", "noauth"),
+        ("odd context registryapp", "oslo_middleware.basic_auth", "keystone"),
+        ("registryapp", "keystonemiddleware.auth_token", "noauth"),
     ],
 )
 def test_a_token_filter_before_the_context_means_authentication(tmp_path, pipeline, token, mode):
     path = write(tmp_path, pipeline=pipeline, token=token)
     assert deploy.load_conf("glance-registry", path).auth_mode == mode
+
+
+def test_an_application_that_is_no_plain_pipeline_must_set_its_mode(tmp_path):
+    path = tmp_path / "composite.conf"
+    path.write_text("[composite:glance-api]\nuse = egg:Paste#urlmap\n/ = versions\n")
+    with pytest.raises(exception.ConfigError, match="Set auth_mode"):
+        deploy.load_conf("glance-api", str(path))
+    path.write_text("[DEFAULT]\nauth_mode = noauth\n" + path.read_text())
+    assert deploy.load_conf("glance-api", str(path)).auth_mode == "noauth"
 
 
 def test_an_explicit_mode_wins(tmp_path):
