@@ -46,6 +46,11 @@ def settle(service: api.Service, found: Iterable[base.AbandonedWrite]) -> None:
             left.discard()
 
 
+def kill_later(service: api.Service, context: RequestContext, image_id: int) -> None:
+    """Set the record of a failed upload killed once the registry is back; returns at once."""
+    offload.spawn(_patiently, service, context, str(image_id))
+
+
 def _patiently(service: api.Service, context: RequestContext, image_id: str) -> bool:
     """Return `_kill`, trying again while the registry is away."""
     for pause in PAUSES:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, registry
+from glance.api import recovery
 from glance.common import body, exception, offload
 from glance.common.context import RequestContext
 from glance.store import base
@@ -162,6 +163,9 @@ class Upload:
         LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
         try:
             self._update({"status": "killed"}, self.status)
+        except exception.ServiceUnavailable:
+            LOG.error("Image %s is killed later: the registry is away", self.image_id)
+            recovery.kill_later(self.service, self.context, self.image_id)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
 
