@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import client as base_client
-from glance.common import imagemeta
+from glance.common import exception, imagemeta
 from glance.common import payload as payload_module
 
 ImageBodyIterator = base_client.ImageBodyIterator
@@ -54,18 +54,33 @@ class V1Client(base_client.BaseClient):
         return self._images("/images/detail", kwargs)
 
     def get_image(
-        self, image_id: object, *, verify: bool = False, progress: Progress | None = None
+        self,
+        image_id: object,
+        *,
+        verify: bool = False,
+        progress: Progress | None = None,
+        start: int = 0,
     ) -> tuple[dict[str, Any], ImageBodyIterator]:
         """Return an image's attributes and its data in chunks.
 
         The caller runs through the chunks or closes them. `verify` compares the MD5 at the end
-        (ChecksumMismatch). `progress(done, total)` is called after each chunk, in bytes. NotFound
-        if there is no such image, or it has no data yet.
+        (ChecksumMismatch). `progress(done, total)` is called after each chunk, in bytes. With
+        `start`, the data begins at that byte, which goes on with a transfer that was cut; whole
+        data alone can be verified. NotFound if there is no such image, or it has no data yet.
         """
-        response = self.do_request("GET", _image(image_id))
+        if verify and start:
+            raise ValueError("only the data from its first byte on can be verified")
+        headers = {"range": f"bytes={start}-"} if start else None
+        response = self.do_request("GET", _image(image_id), headers=headers)
+        placed = (response.getheader("content-range") or "").strip()
+        if response.status == 206 and not placed.startswith(f"bytes {start}-"):
+            response.close()
+            raise exception.ClientConnectionError(
+                "The server sent another part of the image than it was asked for"
+            )
         meta = imagemeta.client_meta(response.getheaders())
         checksum = meta.get("checksum") if verify else None
-        return meta, ImageBodyIterator(response, checksum, progress=progress)
+        return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
     def get_image_meta(self, image_id: object) -> dict[str, Any]:
         """Return an image's attributes, `properties` and `uri`; NotFound if there is none."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import select
+import stat
 import sys
 from collections.abc import Sequence
-
-from glance.common import httperror
+from typing import Any
 
 
 class Refused(Exception):
-    """The command cannot go on; its text is for the user and the exit code is 1."""
+    """The command cannot go on; its text is for the user and the exit code is 1.
+
+    WIRE: the text goes to standard output, where scripts look for the messages of old.
+    """
+
+
+class Failed(Refused):
+    """The same for messages that are new: one line on standard error."""
 
 
 def ask(question: str, *, default: bool) -> bool:
@@ -24,14 +33,50 @@ def ask(question: str, *, default: bool) -> bool:
     return default if not answer else answer in ("y", "yes")
 
 
+def pauses() -> bool:
+    """Tell whether somebody reads along and can be asked between two pages.
+
+    That is, when standard output is a terminal, or when answers stand ready in standard input.
+    """
+    return sys.stdout.isatty() or bool(stdin_holds_data())
+
+
+def stdin_holds_data() -> int:
+    """Return how many bytes of standard input are there to be read, without waiting: those of a
+    file, or at least one of a pipe; none of a terminal.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        return 0
+    try:
+        descriptor = sys.stdin.fileno()
+        info = os.fstat(descriptor)
+    except (OSError, ValueError):
+        return 0
+    if stat.S_ISREG(info.st_mode):
+        return max(0, info.st_size - os.lseek(descriptor, 0, os.SEEK_CUR))
+    if not (stat.S_ISFIFO(info.st_mode) or stat.S_ISSOCK(info.st_mode)):
+        return 0
+    if not select.select([descriptor], [], [], 0)[0]:
+        return 0
+    reader: Any = sys.stdin.buffer
+    return len(reader.peek(1))
+
+
 def printable(value: object) -> str:
     """Return the text of `value` with everything replaced that could steer a terminal."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+def complain(text: str) -> None:
+    """Print one line about something that went wrong on standard error."""
+    print(f"glance: {printable(' '.join(text.split()))}", file=sys.stderr)
+
+
 def print_error(error: BaseException) -> None:
     """Print what a server or the client said went wrong, status first."""
+    from glance.common import httperror
+
     status = getattr(error, "status", None)
     if status in httperror.REASONS:
         print(f"{status} {httperror.REASONS[status]}")

@@ -7,14 +7,11 @@ How images are printed is in `glance.cli.layout`. The shared error handler is in
 from __future__ import annotations
 
 import io
-import os
-import select
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from glance.cli import console, declare, layout
+from glance.cli import console, declare, layout, progress
 from glance.common import exception
 
 ADD_DEFAULTS = {
@@ -76,7 +73,11 @@ NO_DATA_NOTE = (
 
 
 @declare.command(
-    "add", "<field1=value1 field2=value2 ...> [ < /path/to/image ]", "Adds a new image"
+    "add",
+    "<field1=value1 field2=value2 ...> [ < /path/to/image ]",
+    "Adds a new image",
+    options=("dry_run", "format"),
+    fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
 )
 def add(call: declare.Call) -> int:
     """
@@ -119,14 +120,15 @@ def add(call: declare.Call) -> int:
     meta["properties"] = found
 
     located = bool(meta.get("location"))
-    if located and stdin_has_data():
+    if located and console.stdin_holds_data():
         raise console.Refused(LOCATION_CLASH)
     if call.dry_run("Add new image with metadata:"):
         layout.print_rows(meta)
         return 0
     data = None if located else stdin_data()
     try:
-        image = call.client.add_image(meta, data)
+        with progress.shown(meta["name"]) as tell:
+            image = call.client.add_image(meta, data, progress=tell)
     except exception.ClientConnectionError as err:
         print(
             f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
@@ -140,6 +142,8 @@ def add(call: declare.Call) -> int:
         console.print_error(err)
         print(KILLED_NOTE)
         return 1
+    if call.for_programs:
+        call.print_json(image)
     print(f"Added new image with ID: {image['id']}")
     if call.options.verbose:
         print("Returned the following metadata for the new image:")
@@ -149,7 +153,13 @@ def add(call: declare.Call) -> int:
     return 0
 
 
-@declare.command("update", "<ID> <field1=value1 field2=value2 ...>", "Updates an image's metadata")
+@declare.command(
+    "update",
+    "<ID> <field1=value1 field2=value2 ...>",
+    "Updates an image's metadata",
+    options=("keep_properties", "dry_run", "format"),
+    fields=(*UPDATE_ATTRIBUTES, "is_public"),
+)
 def update(call: declare.Call) -> int:
     """
     Updates an image's metadata. The first argument is the id of the image, the others are fields:
@@ -184,6 +194,8 @@ def update(call: declare.Call) -> int:
         print("Failed to update image. Got error:")
         console.print_error(err)
         return 1
+    if call.for_programs:
+        call.print_json(image)
     print(f"Updated image {image_id}")
     if call.options.verbose:
         print(f"Updated image metadata for image {image_id}:")
@@ -191,7 +203,9 @@ def update(call: declare.Call) -> int:
     return 0
 
 
-@declare.command("delete", "<ID>", "Deletes an image", failure="delete image")
+@declare.command(
+    "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
+)
 def delete(call: declare.Call) -> int:
     """
     Deletes an image: its metadata and its data. Asks first, unless --force is given.
@@ -215,9 +229,17 @@ def delete(call: declare.Call) -> int:
 
 
 LISTING = "<field1=value1 field2=value2 ...>"
+LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
 
 
-@declare.command("index", LISTING, "Lists images in a table", failure="show index")
+@declare.command(
+    "index",
+    LISTING,
+    "Lists images in a table",
+    failure="show index",
+    options=LISTING_OPTIONS,
+    fields=FILTERS,
+)
 def index(call: declare.Call) -> int:
     """
     Lists the images that you may see: id, name, formats and size, newest first.
@@ -225,21 +247,39 @@ def index(call: declare.Call) -> int:
     Fields filter the list: name, disk_format, container_format, status, min_ram, min_disk,
     size_min, size_max, is_public (true, false, none). Any other field filters by a custom
     property. --sort_key, --sort_dir, --limit and --marker choose order and page.
+
+    On a terminal, a question stands between two pages of --limit images; --force does without it.
+    Elsewhere all pages come at once, unless the answers are piped in.
     """
-    for number, page in enumerate(pages(call, call.client.get_images)):
-        layout.print_table(page, header=not number)
+    found = pages(call, "get_images")
+    if call.for_programs:
+        call.print_json_list(found)
+        return 0
+    for number, page in enumerate(found):
+        layout.print_table(layout.INDEX, page, header=not number)
     return 0
 
 
-@declare.command("details", LISTING, "Lists images with all they have", failure="show details")
+@declare.command(
+    "details",
+    LISTING,
+    "Lists images with all they have",
+    failure="show details",
+    options=LISTING_OPTIONS,
+    fields=FILTERS,
+)
 def details(call: declare.Call) -> int:
     """
     Lists the images that you may see with all their metadata.
 
     Takes the same fields and options as index.
     """
+    found = pages(call, "get_images_detailed")
+    if call.for_programs:
+        call.print_json_list(found)
+        return 0
     rule = "=" * 80
-    for number, page in enumerate(pages(call, call.client.get_images_detailed)):
+    for number, page in enumerate(found):
         if not number:
             print(rule)
         for image in page:
@@ -248,7 +288,7 @@ def details(call: declare.Call) -> int:
     return 0
 
 
-@declare.command("show", "<ID>", "Shows everything known about an image")
+@declare.command("show", "<ID>", "Shows everything known about an image", options=("format",))
 def show(call: declare.Call) -> int:
     """
     Shows the metadata of an image.
@@ -268,11 +308,20 @@ def show(call: declare.Call) -> int:
         print("Failed to show image. Got error:")
         console.print_error(err)
         return 1
-    layout.print_image(call.client, image)
+    if call.for_programs:
+        call.print_json(image)
+    else:
+        layout.print_image(call.client, image)
     return 0
 
 
-@declare.command("clear", "", "Deletes all images", failure="delete all images")
+@declare.command(
+    "clear",
+    "",
+    "Deletes all images",
+    failure="delete all images",
+    options=("force", "dry_run"),
+)
 def clear(call: declare.Call) -> int:
     """
     Deletes all images that you may see. Asks first, unless --force is given.
@@ -360,36 +409,20 @@ def stdin_data() -> BinaryIO | None:
     return None if sys.stdin.isatty() else sys.stdin.buffer
 
 
-def stdin_has_data() -> bool:
-    """Tell whether data was redirected to this program: a file that is not empty, or a byte in
-    a pipe. Never waits, so that a location can be registered from cron.
-    """
-    if sys.stdin is None or sys.stdin.isatty():
-        return False
-    try:
-        descriptor = sys.stdin.fileno()
-    except (OSError, ValueError):
-        return False
-    info = os.fstat(descriptor)
-    if stat.S_ISREG(info.st_mode):
-        return info.st_size > 0
-    if not (stat.S_ISFIFO(info.st_mode) or stat.S_ISSOCK(info.st_mode)):
-        return False
-    if not select.select([descriptor], [], [], 0)[0]:
-        return False
-    reader: Any = sys.stdin.buffer
-    return bool(reader.peek(1))
-
-
 # -- listings ------------------------------------------------------------------------------------
 
 
-def pages(call: declare.Call, fetch: Any) -> Iterator[list[dict[str, Any]]]:
-    """Hand out the pages of a listing, asking between full ones unless --force is given."""
+def pages(call: declare.Call, method: str) -> Iterator[list[dict[str, Any]]]:
+    """Hand out the pages of a listing, made by a method of the client.
+
+    Between full pages a person is asked, unless --force is given or nobody reads along.
+    """
     found = console.fields(call.args)
+    fetch = getattr(call.client, method)
     filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
     options = call.options
     marker = options.marker
+    asking = not (options.force or call.for_programs) and console.pauses()
     while True:
         page = fetch(
             filters=filters,
@@ -402,6 +435,6 @@ def pages(call: declare.Call, fetch: Any) -> Iterator[list[dict[str, Any]]]:
             return
         yield page
         full = len(page) == min(options.limit, SERVER_PAGE)
-        if full and not options.force and not console.ask("Fetch next page? [Y/n] ", default=True):
+        if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
             return
         marker = page[-1]["id"]

@@ -1,34 +1,51 @@
-"""How the `glance` program prints images: a table, a block for each, rows of metadata."""
+"""How the `glance` program prints images: tables, a block for each, rows of metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glance.cli import console
-from glance.client import Client
 
-COLUMNS = (
-    ("ID", "id", 16, "<"),
-    ("Name", "name", 30, "<"),
-    ("Disk Format", "disk_format", 20, "<"),
-    ("Container Format", "container_format", 20, "<"),
-    ("Size", "size", 14, ">"),
+if TYPE_CHECKING:
+    from glance.client import Client
+
+
+class Column(NamedTuple):
+    """One column of a table: its heading, the key of its cells, width, alignment."""
+
+    label: str
+    key: str
+    width: int
+    align: str = "<"
+
+
+INDEX = (
+    Column("ID", "id", 16),
+    Column("Name", "name", 30),
+    Column("Disk Format", "disk_format", 20),
+    Column("Container Format", "container_format", 20),
+    Column("Size", "size", 14, ">"),
 )
 WIDE_ID = 36
 
 
-def print_table(images: list[dict[str, Any]], *, header: bool) -> None:
-    """Print images as rows; cells longer than their column are cut, ids are not."""
-    wide = any(len(str(image.get("id"))) > COLUMNS[0][2] for image in images)
-    widths = [WIDE_ID if wide and key == "id" else width for _, key, width, _ in COLUMNS]
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, header: bool
+) -> None:
+    """Print rows in columns; cells longer than their column are cut, ids are not."""
+    rows = list(rows)
+    wide = any(len(str(row.get("id"))) > columns[0].width for row in rows)
+    widths = [WIDE_ID if wide and column.key == "id" else column.width for column in columns]
+    pairs = list(zip(columns, widths, strict=True))
     if header:
-        print(" ".join(f"{COLUMNS[i][0]:<{width}}" for i, width in enumerate(widths)))
+        print(" ".join(f"{column.label:<{width}}" for column, width in pairs))
         print(" ".join("-" * width for width in widths))
-    for image in images:
+    for row in rows:
         cells = []
-        for (_, key, _, align), width in zip(COLUMNS, widths, strict=True):
-            cells.append(f"{console.printable(image.get(key))[:width]:{align}{width}}")
+        for column, width in pairs:
+            text = console.printable(row.get(column.key))[:width]
+            cells.append(f"{text:{column.align}{width}}")
         print(" ".join(cells))
 
 

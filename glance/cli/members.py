@@ -21,6 +21,7 @@ SHARER = "New member would have been able to further share image."
     "Lists the members an image is shared with",
     group=GROUP,
     failure="show image members",
+    options=("format",),
 )
 def image_members(call: declare.Call) -> int:
     """
@@ -29,7 +30,7 @@ def image_members(call: declare.Call) -> int:
     if not call.args:
         raise console.Refused("Please specify the ID of the image as the first argument")
     call.at_most(1)
-    print_memberships(call.client.get_image_members(call.args[0]), "member_id")
+    print_memberships(call, call.client.get_image_members(call.args[0]), "member_id")
     return 0
 
 
@@ -39,6 +40,7 @@ def image_members(call: declare.Call) -> int:
     "Lists the images shared with a member",
     group=GROUP,
     failure="show member images",
+    options=("format",),
 )
 def member_images(call: declare.Call) -> int:
     """
@@ -51,9 +53,9 @@ def member_images(call: declare.Call) -> int:
     try:
         shared = call.client.get_member_images(call.args[0])
     except exception.NotFound:
-        print(f"No images shared with member {call.args[0]}")
-        return 0
-    print_memberships(shared, "image_id")
+        print(f"No images shared with member {console.printable(call.args[0])}")
+        shared = []
+    print_memberships(call, shared, "image_id")
     return 0
 
 
@@ -63,6 +65,7 @@ def member_images(call: declare.Call) -> int:
     "Shares an image with a member",
     group=GROUP,
     failure="add image member",
+    options=("can_share", "dry_run"),
 )
 def member_add(call: declare.Call) -> int:
     """
@@ -83,6 +86,7 @@ def member_add(call: declare.Call) -> int:
     "Stops sharing an image with a member",
     group=GROUP,
     failure="delete image member",
+    options=("dry_run",),
 )
 def member_delete(call: declare.Call) -> int:
     """
@@ -101,6 +105,7 @@ def member_delete(call: declare.Call) -> int:
     "Shares an image with one member only",
     group=GROUP,
     failure="update image members",
+    options=("can_share", "dry_run"),
 )
 def members_replace(call: declare.Call) -> int:
     """
@@ -123,8 +128,13 @@ def image_and_member(call: declare.Call) -> Sequence[str]:
     return call.args
 
 
-def print_memberships(memberships: Sequence[Mapping[str, Any]], key: str) -> None:
+def print_memberships(
+    call: declare.Call, memberships: Sequence[Mapping[str, Any]], key: str
+) -> None:
     """Print one id a line, with a star and a legend for those who may share."""
+    if call.for_programs:
+        call.print_json_list([memberships])
+        return
     for membership in memberships:
         star = " *" if membership["can_share"] else ""
         print(f"{console.printable(membership[key])}{star}")

@@ -27,7 +27,7 @@ Response = httpreply.Response
 CHUNKSIZE = 65536
 MAX_ERROR_BODY = 65536
 
-_SUCCESS = frozenset({200, 201, 202, 204})
+_SUCCESS = frozenset({200, 201, 202, 204, 206})
 _PLAIN_SEGMENT = re.compile(r"[0-9A-Za-z_-]+", re.ASCII)
 _PLAIN_TARGET = re.compile(r"[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*", re.ASCII)
 _IMAGE_PATH = re.compile(r"(?:.*)/images/([^/]+)/?")
@@ -75,9 +75,13 @@ class ImageBodyIterator:
     """An image's data in chunks of 64 KiB; can be run through once.
 
     Owns the answer: it is closed at the end of the data, after any error, by `close()` and as a
-    context manager. `length` is the size in bytes, None if the server did not say. Raises
-    ClientConnectionError if the data ends early, and ChecksumMismatch after the last chunk if
-    `checksum` (an MD5 in hex) is given and differs.
+    context manager. `length` is the number of bytes to come, None if the server did not say.
+    Raises ClientConnectionError if the data ends early, and ChecksumMismatch after the last chunk
+    if `checksum` (an MD5 in hex) is given and differs.
+
+    `start` is the place in the image of the first byte to hand out: a server that answered with
+    the whole image has the bytes before it dropped here. `progress` counts from the beginning of
+    the image.
     """
 
     def __init__(
@@ -86,19 +90,28 @@ class ImageBodyIterator:
         checksum: str | None = None,
         chunk_size: int = CHUNKSIZE,
         progress: Progress | None = None,
+        start: int = 0,
     ):
-        self.length = response.length
+        self._skip = 0 if response.status == 206 else start
+        length = response.length
+        self.length = None if length is None else max(0, length - self._skip)
+        self._total = None if self.length is None else start + self.length
         self._response = response
         self._chunk_size = chunk_size
         self._checksum = checksum
         self._digest = hashlib.md5(usedforsecurity=False) if checksum else None
         self._progress = progress
-        self._count = 0
+        self._count = start
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
+        while self._skip > 0:
+            dropped = self._response.read(min(self._skip, self._chunk_size))
+            if not dropped:
+                break
+            self._skip -= len(dropped)
         chunk = self._response.read(self._chunk_size)
         if not chunk:
             self._response.close()
@@ -108,7 +121,7 @@ class ImageBodyIterator:
             self._digest.update(chunk)
         self._count += len(chunk)
         if self._progress is not None:
-            self._progress(self._count, self.length)
+            self._progress(self._count, self._total)
         return chunk
 
     def _verify(self) -> None:

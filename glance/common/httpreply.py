@@ -95,6 +95,7 @@ class Response:
             connection.desync()
         self._left: int | None = None
         self._chunk: int | None = None
+        self._failure: Broken | None = None
         self._frame(method)
 
     def _frame(self, method: str) -> None:
@@ -141,14 +142,24 @@ class Response:
     def read(self, size: int | None = None) -> bytes:
         """Return `size` bytes of the body, fewer only at its end; the whole rest without `size`.
 
-        Raises `BodyTruncated` if the connection ends before the body does.
+        Raises `BodyTruncated` if the connection ends before the body does. What had come by then
+        is returned first, if a size was asked for: the error follows with the next call.
         """
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         if self._connection is None:
             return b""
         parts: list[bytes] = []
         missing = size
         while missing is None or missing > 0:
-            piece = self._some(RECEIVE if missing is None else missing)
+            try:
+                piece = self._some(RECEIVE if missing is None else missing)
+            except Broken as err:
+                if missing is None or not parts:
+                    raise
+                self._failure = err
+                break
             if not piece:
                 break
             parts.append(piece)

@@ -140,16 +140,21 @@ class Stdin(io.TextIOWrapper):
 
 @pytest.fixture
 def glance(api, monkeypatch, capsys):
-    """Run the program: `glance("show", "1")`; `stdin` is bytes, or a text of answers."""
+    """Run the program: `glance("show", "1")`; `stdin` is bytes, or a text of answers.
+
+    `terminal` makes standard input one, `reading` standard output, `watching` standard error.
+    """
     for name in list(command.os.environ):
         if name.startswith("OS_"):
             monkeypatch.delenv(name)
 
-    def run(*args, stdin=b"", terminal=False, env=(), port=None):
+    def run(*args, stdin=b"", terminal=False, env=(), port=None, reading=False, watching=False):
         for name, value in dict(env).items():
             monkeypatch.setenv(name, value)
         data = stdin.encode() if isinstance(stdin, str) else stdin
         monkeypatch.setattr(sys, "stdin", Stdin(data, terminal))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: reading, raising=False)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: watching, raising=False)
         place = ["--host=127.0.0.1", f"--port={port or api.server.port}"]
         code = command.main([*args[:1], *place, *args[1:]] if args else [])
         return Done(code, *capsys.readouterr())

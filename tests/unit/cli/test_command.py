@@ -38,8 +38,11 @@ def test_usage_lists_the_commands_in_order(bare):
     _, out, _ = bare("-v")
     names = [line.split()[0] for line in out.splitlines() if line.startswith("    ")]
     assert names[:8] == ["help", "add", "update", "delete", "index", "details", "show", "clear"]
+    cache = "index invalid incomplete prefetching prefetch purge clear reap-invalid reap-stalled"
+    assert [name.removeprefix("cache-") for name in names[8:17]] == cache.split()
     members = "image-members member-images member-add member-delete members-replace"
-    assert names[-5:] == members.split()
+    assert names[17:22] == members.split()
+    assert names[22:] == ["completion", "download"]
 
 
 def test_version(bare):
@@ -222,9 +225,7 @@ def test_escaped_error_has_the_exit_code_of_a_failure(glance, monkeypatch):
         raise NotImplementedError("not yet")
 
     entry = declare.COMMANDS["show"]
-    monkeypatch.setitem(
-        declare.COMMANDS, "show", declare.dataclasses.replace(entry, run=broken, failure=None)
-    )
+    monkeypatch.setitem(declare.COMMANDS, "show", entry._replace(run=broken, failure=None))
     done = glance("show", "1")
     assert (done.code, done.out) == (1, "ERROR:  not yet\n")
 
@@ -271,18 +272,45 @@ def test_control_characters_do_not_reach_the_terminal():
     assert console.printable("a\x1b[2Jb\nc\x9bd é") == "a?[2Jb?c?d é"
 
 
-def test_program_imports_nothing_of_the_server():
+SERVER = {"webob", "eventlet", "sqlalchemy", "paste", "routes", "kombu", "boto", "swiftclient"}
+
+
+def imported_by(*args):
+    """Return exit code and new modules of a process that ran the program with `args`."""
     code = (
-        "import sys; from glance.cli import command; command.main(['--version']);"
-        "print(*sorted(n for n in sys.modules if n.startswith('glance')))"
-        "; print('eventlet' in sys.modules, 'sqlalchemy' in sys.modules)"
+        "import sys; had = set(sys.modules); from glance.cli import command;"
+        "code = command.main(sys.argv[1:]);"
+        "print('modules:', code, *sorted(set(sys.modules) - had))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    _, modules, foreign = done.stdout.splitlines()
-    assert foreign == "False False"
+    command_line = [sys.executable, "-I", "-c", code, *args]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+    code, *modules = done.stdout.splitlines()[-1].removeprefix("modules: ").split()
+    return int(code), set(modules)
+
+
+def test_version_loads_neither_server_nor_client():
+    code, modules = imported_by("--version")
+    assert code == 0
+    assert not SERVER & {name.partition(".")[0] for name in modules}
+    # What costs milliseconds and is for requests only.
+    assert not {"glance.client", "ssl", "socket", "hashlib", "inspect", "json"} & modules
+    assert {name for name in modules if name.startswith("glance.common")} <= {
+        "glance.common",
+        "glance.common.exception",
+    }
+
+
+def test_index_loads_nothing_of_the_server(api):
+    api.add(name="web")
+    code, modules = imported_by("index", "-H", "127.0.0.1", "-p", str(api.server.port))
+    assert code == 0
+    assert not SERVER & {name.partition(".")[0] for name in modules}
+    ours = {name for name in modules if name.startswith("glance.")}
     allowed = ("glance.client", "glance.version", "glance.cli", "glance.common")
-    assert all(name == "glance" or name.startswith(allowed) for name in modules.split())
-    assert not {"glance.common.wsgi", "glance.common.server"} & set(modules.split())
+    assert all(name.startswith(allowed) for name in ours)
+    assert not {"glance.common.wsgi", "glance.common.server", "glance.common.config"} & ours
+    # http.client would bring the e-mail package along.
+    assert not {"http.client", "email", "urllib.request"} & modules
 
 
 def test_reader_that_leaves_early_causes_no_traceback(api):
@@ -291,7 +319,7 @@ def test_reader_that_leaves_early_causes_no_traceback(api):
     code = "import sys; from glance.cli import command; sys.exit(command.main(sys.argv[1:]))"
     args = ["details", "-f", "-H", "127.0.0.1", "-p", str(api.server.port)]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-I", "-c", code, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
     assert process.stderr.read() == b""

@@ -510,16 +510,38 @@ def test_malformed_filter_lists_nothing(glance, api, name):
 def test_index_pages(glance, api, typed, options, shown, asked):
     for number in range(5):
         api.add(name=f"image-{number}")
-    done = glance("index", "--limit=2", *options, stdin=typed)
+    done = glance("index", "--limit=2", *options, stdin=typed, reading=True)
     assert done.code == 0
     assert done.out.count("image-") == shown
     assert done.out.count("Fetch next page? [Y/n] ") == asked
     assert done.out.count("ID  ") == 1
 
 
+def test_index_asks_nothing_where_nobody_reads_along(glance, api):
+    for number in range(5):
+        api.add(name=f"image-{number}")
+    done = glance("index", "--limit=2", terminal=True)
+    assert (done.out.count("image-"), done.out.count("Fetch")) == (5, 0)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_index_takes_answers_that_stand_ready(api, tmp_path, kind):
+    for number in range(5):
+        api.add(name=f"image-{number}")
+    answers = tmp_path / "answers"
+    answers.write_text("y\nn\n")
+    reader, writer = os.pipe()
+    os.write(writer, answers.read_bytes())
+    with answers.open() as file:
+        done = program(api, "index", "--limit=2", stdin=reader if kind == "pipe" else file)
+    os.close(reader)
+    os.close(writer)
+    assert (done.stdout.count("image-"), done.stdout.count("Fetch")) == (4, 2)
+
+
 def test_short_page_is_followed_by_one_more_request_without_a_question(glance, api):
     api.add()
-    assert "Fetch" not in glance("index").out
+    assert "Fetch" not in glance("index", reading=True).out
     assert len(api.server.requests) == 2
 
 

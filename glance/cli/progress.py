@@ -1,0 +1,133 @@
+"""One line on a terminal that tells how far an upload or a download has come, and how fast.
+
+Used by `glance add`, `glance download` and `glance-upload`. The line is drawn on standard error,
+so that it never gets into data; where that is not a terminal, nothing is drawn at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+#: Seconds between two drawings.
+STEP = 0.2
+#: Seconds that the shown rate looks back on.
+WINDOW = 5.0
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+Tell = Callable[[int, int | None], None]
+
+
+class Line:
+    """A line that is drawn anew as bytes move: share, amount, rate, remaining time.
+
+    `clock` returns seconds. `moved(done, total)` is what a client takes as its `progress`.
+    """
+
+    def __init__(
+        self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.label, self.stream, self.clock = label, stream, clock
+        self.done = 0
+        self.total: int | None = None
+        self._marks: list[tuple[float, int]] = []
+        self._drawn_at: float | None = None
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Note that `done` of `total` bytes have moved (None: nobody knows how many there are)."""
+        now = self.clock()
+        if not self._marks or done < self.done:
+            # A download that goes on, or begins again, did not move its first bytes just now.
+            self._marks = [(now, done)]
+        self.done, self.total = done, total
+        if self._drawn_at is not None and now - self._drawn_at < STEP:
+            return
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[1][0] > WINDOW:
+            del self._marks[0]
+        self._draw(now)
+
+    def _rate(self, now: float) -> float:
+        """Return bytes per second of late, 0 when that cannot be said yet."""
+        then, before = self._marks[0]
+        return (self.done - before) / (now - then) if now > then else 0.0
+
+    def text(self, now: float) -> str:
+        """Return what the line says."""
+        rate = self._rate(now)
+        parts = []
+        if self.total:
+            parts.append(f"{self.done * 100 // self.total:3}%")
+            parts.append(f"{amount(self.done)} of {amount(self.total)}")
+        else:
+            parts.append(amount(self.done))
+        if rate:
+            parts.append(f"{amount(rate)}/s")
+            if self.total and self.done < self.total:
+                parts.append(f"{duration((self.total - self.done) / rate)} left")
+        return "  ".join(parts)
+
+    def _draw(self, now: float) -> None:
+        self._drawn_at = now
+        text = self.text(now)
+        # NOTE: a full last column would make some terminals go to the next line.
+        width = self._columns() - 1
+        room = width - len(text) - 2
+        label = self.label if len(self.label) <= room else self.label[: max(0, room - 3)] + "..."
+        line = f"{label}  {text}" if room > 8 else text
+        self.stream.write(f"\r{line[:width]}\x1b[K")
+        self.stream.flush()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
+    def end(self) -> None:
+        """Draw the line once more as it stands, and leave it."""
+        if self._drawn_at is not None:
+            now = self.clock()
+            first = self._marks[0]
+            self._marks = [first, (now, self.done)]
+            self._draw(now)
+            self.stream.write("\n")
+            self.stream.flush()
+
+
+@contextlib.contextmanager
+def shown(label: object) -> Iterator[Tell | None]:
+    """Hand out the `progress` of a client's call; None where nobody would see the line."""
+    stream = sys.stderr
+    if stream is None or not stream.isatty():
+        yield None
+        return
+    text = str(label)
+    line = Line("".join(c if c.isprintable() else "?" for c in text), stream)
+    try:
+        yield line.moved
+    finally:
+        line.end()
+
+
+def amount(count: float) -> str:
+    """Return bytes as people read them: three digits and a unit."""
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    digits = 0 if unit == "bytes" or count >= 100 else 1 if count >= 10 else 2
+    return f"{count:.{digits}f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as minutes and seconds, with hours where there are any."""
+    whole = min(int(seconds + 0.5), 359999)
+    minutes, seconds = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,146 @@
+"""The `glance-upload` program: one file becomes one public image.
+
+Kept for scripts written for it; `glance add` does more. Its options are declared here, those of
+connection and sign-in are the rows of `glance.cli.declare`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pprint
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from glance import version
+from glance.cli import console, declare, progress
+from glance.common import imagemeta
+
+SUMMARY = "Uploads a file as a public image."
+
+ARGUMENTS = (
+    ("filename", "File that holds the image data."),
+    ("name", "Name of the image; names need not be unique."),
+)
+
+_OWN = (
+    declare.Option(
+        ("--host",),
+        "host",
+        "Address of the Glance API server. Default: %default",
+        "HOST",
+        "string",
+        "127.0.0.1",
+    ),
+    declare.Option(
+        ("--port",),
+        "port",
+        "Port of the Glance API server. Default: %default",
+        "PORT",
+        "int",
+        9292,
+    ),
+    declare.Option(
+        ("--type",),
+        "type",
+        "Kept as the property type: kernel, ramdisk, machine or raw. Default: %default",
+        "TYPE",
+        "string",
+        "raw",
+    ),
+    declare.Option(
+        ("--disk-format",),
+        "disk_format",
+        "Disk format of the image.",
+        "FORMAT",
+        "string",
+        choices=imagemeta.DISK_FORMATS,
+    ),
+    declare.Option(
+        ("--container-format",),
+        "container_format",
+        "Container format of the image.",
+        "FORMAT",
+        "string",
+        choices=imagemeta.CONTAINER_FORMATS,
+    ),
+    declare.Option(
+        ("--kernel",), "kernel", "Image that the image boots, kept as kernel_id.", "ID", "string"
+    ),
+    declare.Option(
+        ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
+    ),
+)
+_SHARED = frozenset(declare.CONNECTION) - {"host", "port"}
+OPTIONS = (*_OWN, *(option for option in declare.OPTIONS if option.dest in _SHARED))
+
+_TYPES = {"int": int, "float": float, "string": str}
+
+
+def make_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the program's parser; `environ` supplies defaults."""
+    parser = argparse.ArgumentParser(
+        prog="glance-upload",
+        description=SUMMARY,
+        epilog="The exit code is 0 when the image is stored, 1 when that failed, and 2 for "
+        "options that cannot be understood.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version.version_string()}"
+    )
+    for name, text in ARGUMENTS:
+        parser.add_argument(name, help=text)
+    for option in OPTIONS:
+        text = option.help.replace("%default", "%(default)s")
+        if option.kind is None:
+            parser.add_argument(*option.names, dest=option.dest, action="store_true", help=text)
+            continue
+        parser.add_argument(
+            *option.names,
+            dest=option.dest,
+            metavar=option.metavar,
+            type=_TYPES[option.kind],
+            choices=option.choices or None,
+            default=option.default_in(environ),
+            help=f"{text} One of: {', '.join(option.choices)}." if option.choices else text,
+        )
+    return parser
+
+
+def metadata(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the image's attributes as the options say them."""
+    properties = {"type": options.type}
+    if options.kernel:
+        properties["kernel_id"] = options.kernel
+    if options.ramdisk:
+        properties["ramdisk_id"] = options.ramdisk
+    meta = {"name": options.name, "is_public": True, "properties": properties}
+    for name in ("disk_format", "container_format"):
+        if getattr(options, name):
+            meta[name] = getattr(options, name)
+    return meta
+
+
+def upload(options: argparse.Namespace) -> dict[str, Any]:
+    """Store the file as an image and return its attributes."""
+    client = declare.make_client(options)
+    with open(options.filename, "rb") as data, progress.shown(options.filename) as tell:
+        return client.add_image(metadata(options), data, progress=tell)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with `argv` (without its name) and return the exit code."""
+    arguments: Iterable[str] = sys.argv[1:] if argv is None else argv
+    options = make_parser(os.environ).parse_args(list(arguments))
+    try:
+        image = upload(options)
+    except KeyboardInterrupt:
+        return 1
+    except Exception as err:  # the border to the person: every failure is said in a line
+        # WIRE: failures are told on standard output, where scripts look for them.
+        text = " ".join(str(err).split())
+        print(f"Failed to add new image. Got error: {console.printable(text)}")
+        return 1
+    print(f"Stored image. Got identifier: {pprint.pformat(image)}")
+    return 0
