@@ -226,6 +226,11 @@ class UploadReader:
         self._cap = cap or None
         self._expected = expected or None
         self._idle_timeout = idle_timeout or None
+        limit_waits = getattr(stream, "limit_waits", None)
+        if idle_timeout and limit_waits is not None:
+            # NOTE: better than a deadline for a whole read, of which parts may have come.
+            limit_waits(idle_timeout)
+            self._idle_timeout = None
         self._step = _FIRST_READ
         self._ended = False
         self._error: exception.Error | None = None

@@ -60,6 +60,7 @@ class Connection:
             self.stream.handshake(HEAD_TIME)
             self._base = self._connection_environ()
             while self._serve_one():
+                self.stream.timeout = self.service.socket_timeout
                 self.idle = True
                 self.since = time.monotonic()
         except (OSError, streams.ClientGone) as err:

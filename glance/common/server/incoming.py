@@ -52,6 +52,11 @@ class Input:
         if not self._stream.pending:
             self._stream.send(CONTINUE)
 
+    def limit_waits(self, seconds: float) -> None:
+        """Let `read` raise TimeoutError when not a byte has come for `seconds`."""
+        timeout = self._stream.timeout
+        self._stream.timeout = seconds if timeout is None else min(timeout, seconds)
+
     def read(self, size: int | None = None) -> bytes:
         if self.expects_continue and not self.finished:
             self._begin()
