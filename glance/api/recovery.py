@@ -19,7 +19,7 @@ from glance.store import base
 LOG = logging.getLogger(__name__)
 
 #: Seconds between tries while the registry is not up yet; daemons start in any order.
-PAUSES = (0.5, 1, 2, 4, 8, 15, 30, 60)
+PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
 
 
 def start(service: api.Service) -> None:
@@ -29,12 +29,19 @@ def start(service: api.Service) -> None:
         offload.spawn(settle, service, found)
 
 
-def settle(service: api.Service, found: Iterable[base.AbandonedWrite]) -> None:
-    """Settle abandoned uploads: records that still wait for their data become killed."""
-    context = RequestContext(is_admin=True, roles=(service.conf.admin_role,))
+def settle(
+    service: api.Service,
+    found: Iterable[base.AbandonedWrite],
+    context: RequestContext | None = None,
+) -> None:
+    """Settle abandoned uploads: records that still wait for their data become killed.
+
+    `context` is the caller that may change the records, by default an administrator.
+    """
+    who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _patiently(service, context, left.image_id)
+            needed = _patiently(service, who, left.image_id)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             # Half an image is of no use to anybody, whatever its record says.
@@ -46,9 +53,21 @@ def settle(service: api.Service, found: Iterable[base.AbandonedWrite]) -> None:
             left.discard()
 
 
+def settle_later(service: api.Service, left: base.AbandonedWrite, context: RequestContext) -> None:
+    """Settle an upload whose activation may or may not have been carried out; returns at once."""
+    offload.spawn(settle, service, [left], context)
+
+
 def kill_later(service: api.Service, context: RequestContext, image_id: int) -> None:
     """Set the record of a failed upload killed once the registry is back; returns at once."""
-    offload.spawn(_patiently, service, context, str(image_id))
+    offload.spawn(_kill_quietly, service, context, str(image_id))
+
+
+def _kill_quietly(service: api.Service, context: RequestContext, image_id: str) -> None:
+    try:
+        _patiently(service, context, image_id)
+    except exception.Error as err:
+        LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
 def _patiently(service: api.Service, context: RequestContext, image_id: str) -> bool:

@@ -10,7 +10,8 @@ The steps, in order; nothing is visible before the last one:
 6. one registry call sets checksum, size, location and status active.
 
 Whatever fails, one place answers: the staged data is gone, the record is killed, the error goes to
-the caller. `doc/source/architecture.rst` has the table of failures.
+the caller; what the registry cannot be told now, it is told by `glance.api.recovery` later.
+`doc/source/architecture.rst` has the table of failures.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Upload:
 
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
     `values` are attributes to store along with the step to saving. `status` is what the record is
-    known to be, which decides how a failure ends.
+    known to be, which decides how a failure ends; `undecided` means that an activating call was
+    sent and its outcome is not known.
     """
 
     service: api.Service
@@ -50,6 +52,7 @@ class Upload:
     checksum: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     status: str = "queued"
+    undecided: bool = dataclasses.field(default=False, init=False)
 
     def receive(self, stream: body.Readable, length: int | None) -> dict[str, Any]:
         """Store the bytes of `stream` and return the record of the active image.
@@ -73,7 +76,7 @@ class Upload:
             received = base.transfer(reader, staged)
             self._check(received.checksum)
             location = staged.commit()
-            with self._discarding(location):
+            with self._undoing(staged, location):
                 return self._activate(received, location)
 
     def _check(self, checksum: str) -> None:
@@ -108,7 +111,8 @@ class Upload:
                 if record["status"] == "active" and record["location"] == location:
                     break
                 raise
-            except (exception.ServiceUnavailable, exception.ClientConnectionError):
+            except (exception.ServiceUnavailable, exception.ClientConnectionError) as err:
+                self.undecided = self.undecided or not _was_refused(err)
                 if pause is None:
                     raise
                 LOG.warning("Image %s: the registry is away, trying again", self.image_id)
@@ -126,16 +130,31 @@ class Upload:
         )
 
     @contextlib.contextmanager
-    def _discarding(self, location: str) -> Iterator[None]:
-        """Remove committed data again if its record cannot be made active."""
+    def _undoing(self, staged: base.StagedWrite, location: str) -> Iterator[None]:
+        """Remove committed data again if its record cannot be made active.
+
+        Where the registry may have carried out the activation without our hearing of it, or may
+        do so yet, the data waits for its word: a record that says active has its data.
+        """
         try:
             yield
-        except BaseException:
-            try:
-                self.service.stores.delete(location)
-            except Exception:  # the first error goes on; this one is for the operator
-                LOG.exception("Image %s: data could not be removed again", self.image_id)
+        except Exception:
+            if self.undecided:
+                recovery.settle_later(self.service, staged.abandon(), self.context)
+            else:
+                self._remove(location)
             raise
+        except BaseException:
+            # Killed in mid-call: the next start settles it.
+            self.undecided = True
+            staged.abandon().leave()
+            raise
+
+    def _remove(self, location: str) -> None:
+        try:
+            self.service.stores.delete(location)
+        except Exception:  # the first error goes on; this one is for the operator
+            LOG.exception("Image %s: data could not be removed again", self.image_id)
 
     @contextlib.contextmanager
     def _killing(self) -> Iterator[None]:
@@ -148,7 +167,7 @@ class Upload:
             raise
 
     def _must_kill(self, err: BaseException) -> bool:
-        if isinstance(err, exception.ImageDeleted):
+        if isinstance(err, exception.ImageDeleted) or self.undecided:
             return False
         if self.status == "queued":
             # Nothing was begun: either the registry refused the step, which leaves the record to
@@ -168,6 +187,16 @@ class Upload:
             recovery.kill_later(self.service, self.context, self.image_id)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
+
+
+def _was_refused(err: BaseException) -> bool:
+    """Tell whether a call to the registry failed before a byte of it was sent."""
+    cause: BaseException | None = err
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def copy_in_background(upload: Upload, source: str) -> None:

@@ -76,7 +76,12 @@ class ConnectionPool:
         except httpreply.Broken as err:
             if err.answered or not connection.reused or stream or method not in _IDEMPOTENT:
                 raise
-        return self._new().exchange(method, head, body, progress, self._put)
+            first = err
+        try:
+            return self._new().exchange(method, head, body, progress, self._put)
+        except httpreply.Broken as err:
+            # NOTE: the first one may have been carried out; who asks for the cause must see it.
+            raise err from first
 
     def _new(self) -> httpwire.Connection:
         if self.context is not None:

@@ -84,6 +84,14 @@ class StagedWrite:
         """Remove what was written, after `commit` only the traces of writing it. Never raises."""
         raise NotImplementedError
 
+    def abandon(self) -> AbandonedWrite:
+        """Hand committed data over to be settled later, as a sweep would find it.
+
+        For a writer that cannot find out whether a record points to the data. The staged write has
+        ended then.
+        """
+        raise NotImplementedError
+
     def __enter__(self) -> Self:
         return self
 

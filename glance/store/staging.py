@@ -141,6 +141,15 @@ class StagedFile(base.StagedWrite):
         if self._fd >= 0:
             offload.run(self._discard, False)
 
+    def abandon(self) -> AbandonedFile:
+        with self._lock:
+            self._require_open()
+            assert self._path is not None
+            left = AbandonedFile(self._path, self._fd)
+            left.final = self._final if self._published else None
+            self._path, self._fd = None, -1
+        return left
+
     def _discard(self, unpublish: bool) -> None:
         with self._lock:
             paths = [self._path, self._final if unpublish and self._published else None]

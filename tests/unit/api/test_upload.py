@@ -22,6 +22,15 @@ BIG = PAYLOAD * 1024
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
+    monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
+
+
+def until(condition):
+    """Wait until background work has made `condition` true."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Meddling:
@@ -162,9 +171,33 @@ def test_an_activation_whose_answer_was_lost_counts(api, registry):
 def test_a_registry_that_stays_away_for_the_activation(api, registry):
     registry.app = Flaky(registry, activates)
     assert post(api, io.BytesIO(BIG)).status_int == 503
+    until(lambda: status_of(api) == "killed")
+    until(lambda: api.files() == [])
+
+
+def test_data_waits_for_a_registry_that_may_have_activated_it(api, registry):
+    flaky = Flaky(registry, lambda method, body: method == "PUT" and flaky.count < 9, True)
+    flaky.fails = lambda method, body: activates(method, body) or flaky.count > 0
+    registry.app = flaky
+    assert post(api, io.BytesIO(BIG)).status_int == 503
+    assert "5" in api.files()
     registry.app = registry.real
-    assert status_of(api) == "killed"
+    until(lambda: api.files() == ["5"])
+    assert api("GET", URL + "/5").body == BIG
+
+
+def test_data_that_no_record_can_know_of_goes_at_once(api, registry, monkeypatch):
+    real = upload.registry.update_image_metadata
+
+    def refuse(conf, context, image_id, values, **kwargs):
+        if values.get("status") == "active":
+            raise exception.RegistryUnavailable("away") from ConnectionRefusedError()
+        return real(conf, context, image_id, values, **kwargs)
+
+    monkeypatch.setattr(upload.registry, "update_image_metadata", refuse)
+    assert post(api, io.BytesIO(BIG)).status_int == 503
     assert api.files() == []
+    assert status_of(api) == "killed"
 
 
 def test_a_registry_lost_during_the_upload(api, registry, monkeypatch):
