@@ -13,7 +13,7 @@ from support import daemons
 from support.rawhttp import TIMEOUT
 
 fuzz = settings(
-    max_examples=400,
+    max_examples=300,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -24,12 +24,18 @@ LEAKS = re.compile(
 )
 
 
+# Images 1 to 3 are read; this one is changed, and then a record may not tell of its data any more.
+SPARE = b"5000"
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     with daemons.Site(tmp_path_factory.mktemp("fuzz")) as running:
         for number in range(3):
             made = running.http.add(b"0123456789" * number, is_public="true", name=f"n{number}")
             assert made.status == 201
+        spare = running.http.add(b"spare", id=SPARE.decode())
+        assert spare.status == 201
         yield running
 
 
@@ -196,21 +202,27 @@ methods = st.sampled_from([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTION
 
 @fuzz
 @given(
-    method=st.sampled_from([b"POST", b"HEAD", b"GET", b"PUT"]),
-    number=st.sampled_from([b"1", b"2", b"77"]),
+    target=st.sampled_from(
+        [
+            *((b"POST", b"/v1/images"), (b"HEAD", b"/v1/images/1"), (b"GET", b"/v1/images/2")),
+            *((b"PUT", b"/v1/images/" + SPARE), (b"PUT", b"/v1/images/77")),
+        ]
+    ),
     headers=header_lists,
     body=st.sampled_from([b"", b"data"]),
 )
-@example(b"POST", b"1", [(b"x-image-meta-property-a", b"\xed\xa0\x80")], b"")
-@example(b"POST", b"1", [(b"x-image-meta-property-\xff", b"x")], b"")
+@example((b"POST", b"/v1/images"), [(b"x-image-meta-property-a", b"\xed\xa0\x80")], b"")
+@example((b"POST", b"/v1/images"), [(b"x-image-meta-property-\xff", b"x")], b"")
 @example(
-    b"POST", b"1", [(b"User-Agent", b"python-glanceclient"), (b"x-image-meta-name", b"%ff")], b""
+    (b"POST", b"/v1/images"),
+    [(b"User-Agent", b"python-glanceclient"), (b"x-image-meta-name", b"%ff")],
+    b"",
 )
-def test_headers(site, method, number, headers, body):
-    target = b"/v1/images" if method == b"POST" else b"/v1/images/" + number
+def test_headers(site, target, headers, body):
+    method, path = target
     # Copies run in the background and may fail there, which is an ERROR for the operator.
     headers = [(k, v) for k, v in headers if (k, v[:4]) != (b"x-glance-api-copy-from", b"http")]
-    ask(site, site.port, method, target, headers, body)
+    ask(site, site.port, method, path, headers, body)
 
 
 @fuzz
@@ -231,7 +243,7 @@ def test_queries(site, query, path):
     target=st.sampled_from(
         [(b"PUT", b"/images/1/members"), (b"PUT", b"/images/1/members/m"), (b"POST", b"/images")]
     )
-    | st.tuples(st.just(b"PUT"), st.sampled_from([b"/images/2", b"/images/77"])),
+    | st.tuples(st.just(b"PUT"), st.sampled_from([b"/images/" + SPARE, b"/images/77"])),
     body=bodies,
     headers=st.sampled_from([[], [(b"Content-Type", b"application/json")]]),
 )
@@ -253,7 +265,8 @@ def test_json_bodies(site, target, body, headers):
 @example(b"OPTIONS", b"*", b"")
 def test_methods_and_paths(site, method, path, accept):
     # Deleting the images of the other tests would make these test nothing.
-    method = b"PATCH" if method == b"DELETE" and re.search(rb"[12]$|[12]/$", path) else method
+    if method == b"DELETE" and re.search(rb"images/+[0-9]", path):
+        method = b"PATCH"
     for port in ports(site):
         ask(site, port, method, path, [(b"Accept", accept)])
 
