@@ -321,9 +321,10 @@ def missing(path: pathlib.Path) -> Iterator[None]:
 _WITHOUT_PRIVILEGE = """\
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+PR_CAPBSET_READ, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 23, 24, 1, 2
 for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-    if os.geteuid() == 0 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+    has = os.geteuid() == 0 and libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1
+    if has and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
         sys.exit(os.strerror(ctypes.get_errno()))
 os.execv({python!r}, [{python!r}, {program!r}, *sys.argv[1:]])
 """
