@@ -151,16 +151,16 @@ _ZSH = """\
 _glance() {{
     local curcontext=$curcontext state line ret=1
     typeset -A opt_args
-    local -a options commands fields
-    options=(
+    local -a flags verbs
+    flags=(
 {options}    )
-    commands=(
+    verbs=(
 {commands}    )
 
     # Options may stand anywhere, so the command is the first word that is none.
-    _arguments -C -s $options '1:command:->command' '*::argument:->argument' && ret=0
+    _arguments -C -s $flags '1:command:->command' '*::argument:->argument' && ret=0
     case $state in
-        command) _describe -t commands 'glance command' commands && ret=0 ;;
+        command) _describe -t commands 'glance command' verbs && ret=0 ;;
         argument)
             case $line[1] in
 {arguments}            esac

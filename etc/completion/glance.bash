@@ -1,0 +1,92 @@
+# Completion of glance for bash, made from its commands; see `glance help completion`.
+
+_glance() {
+    local cur=${COMP_WORDS[COMP_CWORD]} key= command= words= i
+    COMPREPLY=()
+
+    # NAME=VALUE is three words here: a name, a sign and a value that may be empty.
+    if [[ $cur == = ]]; then
+        cur=
+        key=${COMP_WORDS[COMP_CWORD - 1]}
+    elif [[ ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then
+        key=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -H|--host|-p|--port|--ca-file|--timeout|-A|--auth_token|--auth-token|--os-auth-user|--os-auth-key|--os-auth-tenant|--os-auth-url|--os-auth-strategy|--limit|--marker|--sort_key|--sort-key|--sort_dir|--sort-dir|--format|--file)
+                [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
+                ((i++))
+                # Without a sign, the value of an option is the word behind it.
+                [[ -z $key ]] && ((i == COMP_CWORD)) && key=${COMP_WORDS[COMP_CWORD - 1]}
+                ;;
+            -*) ;;
+            *) [[ -z $command ]] && command=${COMP_WORDS[i]} ;;
+        esac
+    done
+
+    if [[ -n $key ]]; then
+        case $key in
+            --ca-file|--file)
+                COMPREPLY=($(compgen -f -- "$cur"))
+                compopt -o filenames 2>/dev/null
+                return
+                ;;
+            --os-auth-strategy) words='noauth keystone' ;;
+            --sort_key|--sort-key) words='container_format created_at disk_format id name size status updated_at' ;;
+            --sort_dir|--sort-dir) words='asc desc' ;;
+            --format) words='text json' ;;
+            *)
+                case $command:$key in
+                    add:is_public|update:is_public|index:is_public|details:is_public) words='true false' ;;
+                    add:disk_format|update:disk_format|index:disk_format|details:disk_format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
+                    add:container_format|update:container_format|index:container_format|details:container_format) words='ami ari aki bare ovf' ;;
+                    index:status|details:status) words='queued saving active killed pending_delete deleted' ;;
+                esac
+                ;;
+        esac
+    elif [[ $cur == -* ]]; then
+        words='-h --help --version -v --verbose -d --debug -H --host -p --port --use-ssl --ca-file --insecure --timeout -A --auth_token --auth-token --os-auth-user --os-auth-key --os-auth-tenant --os-auth-url --os-auth-strategy'
+        case $command in
+            cache-index) words+=' --format' ;;
+            cache-invalid) words+=' --format' ;;
+            cache-incomplete) words+=' --format' ;;
+            cache-prefetching) words+=' --format' ;;
+            cache-prefetch) words+=' --dry-run' ;;
+            cache-purge) words+=' -f --force --dry-run' ;;
+            cache-clear) words+=' -f --force --dry-run' ;;
+            cache-reap-invalid) words+=' -f --force --dry-run' ;;
+            cache-reap-stalled) words+=' -f --force --dry-run' ;;
+            add) words+=' --format --dry-run' ;;
+            update) words+=' --format --dry-run --keep-properties' ;;
+            delete) words+=' -f --force --dry-run' ;;
+            index) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
+            details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
+            show) words+=' --format' ;;
+            clear) words+=' -f --force --dry-run' ;;
+            image-members) words+=' --format' ;;
+            member-images) words+=' --format' ;;
+            member-add) words+=' --dry-run --can-share' ;;
+            member-delete) words+=' --dry-run' ;;
+            members-replace) words+=' --dry-run --can-share' ;;
+            download) words+=' --file --dry-run' ;;
+        esac
+    elif [[ -z $command ]]; then
+        words='cache-index cache-invalid cache-incomplete cache-prefetching cache-prefetch cache-purge cache-clear cache-reap-invalid cache-reap-stalled completion add update delete index details show clear image-members member-images member-add member-delete members-replace download help'
+    else
+        case $command in
+            completion) words='bash zsh' ;;
+            add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
+            update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
+            index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
+            details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
+            help) words='cache-index cache-invalid cache-incomplete cache-prefetching cache-prefetch cache-purge cache-clear cache-reap-invalid cache-reap-stalled completion add update delete index details show clear image-members member-images member-add member-delete members-replace download help' ;;
+        esac
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    if [[ -z $key && ${COMPREPLY[0]} == *= ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
+}
+
+complete -F _glance glance
