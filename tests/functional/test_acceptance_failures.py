@@ -325,6 +325,7 @@ def test_line_13_a_registry_lost_during_an_upload_is_503_and_no_data_is_left(mak
     assert site.data_files() == []
     site.registry.start()
     assert site.http.get(f"/v1/images/{image_id}").status == 404
+    eventually("killed", status_of, site, image_id)
 
 
 def test_line_13_a_registry_that_comes_back_in_time_does_not_hurt_an_upload(make_site):
