@@ -176,7 +176,6 @@ def test_a_registry_that_hangs_for_a_while_after_the_data_does_no_harm(site):
     faults.assert_active(site, image_id, DATA)
 
 
-@pytest.mark.xfail(reason="data goes although its activation may be carried out yet", strict=False)
 def test_a_registry_that_hangs_too_long_after_the_data_never_has_an_image_without_data(site):
     image_id = new_id()
     with Upload(site, image_id, length=len(DATA)) as upload:

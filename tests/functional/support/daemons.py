@@ -133,12 +133,16 @@ class Daemon:
         """End the parent and all workers at once, as a power cut would."""
         if self.process is None:
             return
+        workers = children(self.process.pid)
         # The daemon leads a process group of its own; nobody else is in it.
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         self.process.wait()
+        # A dying worker may still hold the port for a moment, and take a connection with it.
+        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers):
+            time.sleep(0.01)
 
     def pids(self) -> list[int]:
         """Return the process ids of the parent and its workers."""
