@@ -92,6 +92,9 @@ def fields(args: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for argument in args:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            # What the shell handed over was not text; sent on, it would be another name.
+            raise Failed(f"This argument is not UTF-8 text: {printable(argument)}")
         name, equals, value = argument.strip(",").partition("=")
         if not equals or not name:
             raise Refused(

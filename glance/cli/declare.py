@@ -282,14 +282,14 @@ class Call:
         """Print the members of all pages as one JSON array, each page as it comes."""
         import json
 
-        self.output.write("[")
-        separator = "\n"
+        # NOTE: nothing is written before the first page is there, which may be an error instead.
+        separator = "[\n"
         for page in pages:
             for value in page:
                 text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
                 self.output.write(separator + textwrap.indent(text, "  "))
                 separator = ",\n"
-        self.output.write("]\n" if separator == "\n" else "\n]\n")
+        self.output.write("[]\n" if separator == "[\n" else "\n]\n")
 
     def at_most(self, count: int) -> None:
         """Refuse more positional arguments than the command takes."""

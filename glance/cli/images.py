@@ -363,12 +363,16 @@ def delete_one(call: declare.Call, image: Mapping[str, Any]) -> bool:
 
 
 def all_images(call: declare.Call) -> list[dict[str, Any]]:
-    """Return the short form of all images that the caller may see, in any order."""
+    """Return the short form of all images that the caller may see, by id."""
     images: list[dict[str, Any]] = []
     marker = None
     while True:
         page = call.client.get_images(
-            filters={"is_public": "none"}, limit=SERVER_PAGE, marker=marker
+            filters={"is_public": "none"},
+            limit=SERVER_PAGE,
+            marker=marker,
+            sort_key="id",
+            sort_dir="asc",
         )
         if not page:
             return images

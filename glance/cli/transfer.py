@@ -228,8 +228,11 @@ def fetch(
 def gather(
     call: declare.Call, image_id: str, size: int, target: Target, tell: progress.Tell | None
 ) -> None:
-    """Write the rest of the data, over as many connections as it takes."""
-    failures = 0
+    """Write the rest of the data, over as many connections as it takes.
+
+    A server that is busy is asked again only if it has sent data before: it may be restarting.
+    """
+    failures, begun = 0, target.count
     while True:
         before = target.count
         if size and before == size:
@@ -246,7 +249,8 @@ def gather(
             return
         except (exception.ClientConnectionError, exception.ServiceUnavailable) as err:
             failures = 1 if target.count > before else failures + 1
-            if failures >= ATTEMPTS:
+            refused = isinstance(err, exception.ServiceUnavailable) and target.count == begun
+            if refused or failures >= ATTEMPTS:
                 kept = f"; {target.kept} is kept for the next try" if target.kept else ""
                 raise console.Failed(f"{err}{kept}") from err
         sleep(PAUSE * 2 ** (failures - 1))

@@ -61,11 +61,13 @@ class Api:
         return getattr(self, seen.method.lower())(seen, image)
 
     def list(self, path, query):
-        found = sorted(self.images.values(), key=lambda image: -image["id"])
+        up = query.get("sort_dir") == "asc"
+        found = sorted(self.images.values(), key=lambda image: image["id"] * (1 if up else -1))
         if "name" in query:
             found = [image for image in found if image["name"] == query["name"]]
         if "marker" in query:
-            found = [image for image in found if image["id"] < int(query["marker"])]
+            places = [image["id"] for image in found]
+            found = found[places.index(int(query["marker"])) + 1 :]
         found = found[: int(query.get("limit", 25))]
         if path == "/images":
             found = [{key: image[key] for key in SHORT} for image in found]

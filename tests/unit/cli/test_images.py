@@ -1,5 +1,6 @@
 """add, update, delete, show, index, details and clear: what they ask, send and print."""
 
+import json
 import os
 import pty
 import subprocess
@@ -144,6 +145,14 @@ def test_add_from_a_terminal_leaves_the_image_queued(glance, api):
     assert (done.code, done.out) == (0, "Added new image with ID: 1\n")
     assert "queued" in done.err
     assert api.images[1]["status"] == "queued"
+
+
+@pytest.mark.parametrize("name", ["add", "update"])
+def test_text_that_is_no_utf_8_is_refused(glance, api, name):
+    done = glance(name, "1", "name=b\udcff") if name == "update" else glance(name, "name=b\udcff")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "glance: This argument is not UTF-8 text: name=b?\n"
+    assert not api.server.requests
 
 
 def test_names_outside_ascii_survive(glance, api):
@@ -606,5 +615,66 @@ def test_clear_goes_on_after_a_failure(glance, api):
 def test_clear_dry_run_names_the_images(glance, api):
     api.add(), api.add()
     done = glance("clear", "--dry-run")
-    assert (done.code, done.lines[1:]) == (0, ["Delete image 2", "Delete image 1"])
+    assert (done.code, done.lines[1:]) == (0, ["Delete image 1", "Delete image 2"])
     assert len(api.images) == 2
+
+
+# -- for programs --------------------------------------------------------------------------------
+
+
+def test_listing_for_programs_is_an_array_of_all_pages(glance, api):
+    for number in range(5):
+        api.add(name=f"Büro {number}\x1b[2J")
+    done = glance("index", "--format=json", "--limit=2", reading=True)
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert [image["id"] for image in found] == [5, 4, 3, 2, 1]
+    assert found[0]["name"] == "Büro 4\x1b[2J"
+    assert "Büro" in done.out
+
+
+@pytest.mark.parametrize("name", ["index", "details"])
+def test_empty_listing_for_programs_is_an_empty_array(glance, api, name):
+    done = glance(name, "--format=json")
+    assert (done.code, json.loads(done.out)) == (0, [])
+
+
+def test_details_for_programs_hold_every_attribute(glance, api):
+    api.add(name="web", properties={"a": "b"})
+    (image,) = json.loads(glance("details", "--format=json").out)
+    assert (image["properties"], image["min_ram"], image["uri"][:7]) == ({"a": "b"}, 0, "http://")
+
+
+def test_show_for_programs_is_an_object(glance, api):
+    api.add(name="web", is_public=True, properties={"a": "b"})
+    done = glance("show", "1", "--format=json")
+    image = json.loads(done.out)
+    assert (image["id"], image["is_public"], image["properties"]) == (1, True, {"a": "b"})
+
+
+def test_add_for_programs_gives_the_image_and_tells_the_rest_elsewhere(glance, api):
+    done = glance("add", "name=web", "size=3", "--format=json", "-v", stdin=b"x")
+    assert json.loads(done.out)["id"] == 1
+    assert "Found non-settable field size. Removing." in done.err
+    assert "Added new image with ID: 1" in done.err
+    assert "Completed in " in done.err
+
+
+def test_update_for_programs_gives_the_image(glance, api):
+    api.add(name="old")
+    assert json.loads(glance("update", "1", "name=new", "--format=json").out)["name"] == "new"
+
+
+@pytest.mark.parametrize(
+    "args", [("show", "9"), ("update", "9", "a=b"), ("index", "oops"), ("add", "a=b")]
+)
+def test_failure_for_programs_leaves_standard_output_empty(glance, api, args):
+    done = glance(*args, "--format=json")
+    assert (done.code, done.out) == (1, "")
+    assert done.err
+
+
+def test_format_is_text_or_json(glance):
+    done = glance("index", "--format=xml")
+    assert (done.code, done.out) == (2, "")
+    assert "glance: error: option --format: invalid choice: 'xml'" in done.err

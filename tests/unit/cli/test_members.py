@@ -1,5 +1,7 @@
 """The commands about members: what they send and print."""
 
+import json
+
 import pytest
 
 
@@ -29,6 +31,19 @@ def test_image_without_members_prints_nothing(glance, api):
     api.add()
     done = glance("image-members", "1")
     assert (done.code, done.out) == (0, "")
+
+
+def test_members_for_programs(glance, api):
+    members = [{"member_id": "t1", "can_share": True}]
+    api.members[api.add()] = members
+    assert json.loads(glance("image-members", "1", "--format=json").out) == members
+
+
+def test_images_of_an_unknown_member_for_programs(glance, api):
+    api.refuse["GET", "/shared-images/t"] = (404, b"")
+    done = glance("member-images", "t", "--format=json")
+    assert (done.code, json.loads(done.out)) == (0, [])
+    assert done.err == "No images shared with member t\n"
 
 
 def test_images_of_a_member_are_listed(glance, api):

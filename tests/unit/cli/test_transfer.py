@@ -267,14 +267,25 @@ def test_damaged_data_on_standard_output_is_told(to_stdout, origin, capsys):
     assert "checksum" in capsys.readouterr().err
 
 
-def test_server_that_is_away_for_a_while_is_waited_for(download, origin, waits, monkeypatch):
-    def busy():
-        origin.refusal = None
+BUSY = (503, b"503 Service Unavailable\n\nTry again later.\n")
 
-    origin.refusal = (503, b"503 Service Unavailable\n\nTry again later.\n")
-    monkeypatch.setattr(transfer, "sleep", lambda seconds: (waits.append(seconds), busy()))
+
+def test_server_that_restarts_is_waited_for(download, origin, waits, monkeypatch):
+    def wait(seconds):
+        waits.append(seconds)
+        origin.refusal = BUSY if len(waits) == 1 else None
+
+    monkeypatch.setattr(transfer, "sleep", wait)
+    origin.cuts = [100_000]
     assert download().code == 0
-    assert waits == [0.5]
+    assert waits == [0.5, 1.0]
+
+
+def test_server_that_is_busy_from_the_start_is_told(download, origin, waits):
+    origin.refusal = BUSY
+    done = download()
+    assert (done.code, done.err) == (1, "glance: Try again later.\n")
+    assert not waits
 
 
 def test_refusal_is_final(download, origin, waits):
