@@ -12,26 +12,56 @@ import importlib
 import ipaddress
 import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glance import version
-from glance.common import config, deploy, exception, log
+from glance.common import config, deploy, exception, log, plugin
+
+LOG = logging.getLogger(__name__)
+
+
+def _prepare_api(conf: config.Conf) -> None:
+    """Import the store drivers, which declare options."""
+    store = importlib.import_module("glance.store")
+    for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
+        try:
+            plugin.load(store.GROUP, name, store.BUILTIN)
+        except (ImportError, LookupError):
+            # The stores themselves say what becomes of it.
+            LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
+
+
+def _prepare_registry(conf: config.Conf) -> None:
+    """Find out whether `sql_connection` names a database; connects to none."""
+    engine = importlib.import_module("glance.registry.db.engine")
+    # NOTE: an idle time that is no number is told when all options are checked.
+    engine.from_conf(conf.with_(sql_idle_timeout=0))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """A daemon: its program name, default port, and the module whose application it serves."""
+    """A daemon: its program name, default port, and the module whose application it serves.
+
+    `prepare` gets the application's settings before options are checked: it loads what declares
+    more of them, and raises ConfigError for what is wrong beyond single options.
+    """
 
     program: str
     port: int
     module: str
     help: str
+    prepare: Callable[[config.Conf], None]
 
 
-API = Service("glance-api", 9292, "glance.api.v1", "Serve the Images API.")
+API = Service("glance-api", 9292, "glance.api.v1", "Serve the Images API.", _prepare_api)
 REGISTRY = Service(
-    "glance-registry", 9191, "glance.registry.server", "Serve image records to glance-api."
+    "glance-registry",
+    9191,
+    "glance.registry.server",
+    "Serve image records to glance-api.",
+    _prepare_registry,
 )
 
 #: Command-line options that override the same option of the file.
@@ -111,18 +141,27 @@ def _parse(service: Service, argv: Sequence[str] | None) -> argparse.Namespace:
 def _serve(service: Service, args: argparse.Namespace) -> int:
     path = deploy.find_config_file(service.program, args.config_file, args.confpath)
     conf = override(deploy.load_conf(service.program, path), args)
+    stages = deploy.load_stages(service.program, path)
     patch()
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
     server = importlib.import_module("glance.common.server")
     if not conf.is_set("bind_port"):
         conf = conf.with_(bind_port=service.port)
-    conf.check()
-    log.setup(conf, service.program)
+    parts = [conf, *_parts(stages)]
+    own = stages[-1].own if stages else {}
+    _require(
+        lambda: log.setup(conf, service.program),
+        lambda: service.prepare(conf.over(own, conf.source)),
+        lambda: server.check(conf),
+        *[part.check for part in parts],
+    )
     logger = logging.getLogger(service.program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, service.program, path)
-    _warn(conf, service, logger)
+    for part in parts:
+        part.report()
+    _warn(conf, service, path, logger)
 
     def make_app() -> Any:
         request_id = importlib.import_module("glance.common.request_id")
@@ -132,8 +171,43 @@ def _serve(service: Service, args: argparse.Namespace) -> int:
     return code
 
 
-def _warn(conf: config.Conf, service: Service, logger: logging.Logger) -> None:
-    """Tell the operator of a registry that anybody on the network could administer."""
+def _parts(stages: Sequence[deploy.Stage]) -> list[config.Conf]:
+    """Return what sections of glance's own set; their modules are loaded and so declare it."""
+    parts = []
+    for stage in stages:
+        if not stage.is_ours:
+            continue
+        try:
+            importlib.import_module(stage.factory.partition(":")[0])
+        except ImportError:
+            # Loading the application will say so, with the file's name.
+            LOG.debug("Factory %s cannot be imported", stage.factory, exc_info=True)
+        parts.append(config.Conf(stage.own, source=stage.source))
+    return parts
+
+
+def _require(*checks: Callable[[], None]) -> None:
+    """Run all checks, then raise one ConfigError with everything that they complained of."""
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except exception.ConfigError as err:
+            problems += err.problems
+    if problems:
+        raise exception.ConfigError(list(dict.fromkeys(problems)))
+
+
+def _warn(conf: config.Conf, service: Service, path: str, logger: logging.Logger) -> None:
+    """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
+    logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
+    exposed = deploy.exposed_secrets(path)
+    if exposed:
+        logger.warning(
+            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
+            path,
+            ", ".join(exposed),
+        )
     if service is REGISTRY and conf.auth_mode == "noauth" and not _is_loopback(conf.bind_host):
         logger.warning(
             "The registry listens on %s without authentication: everybody who can reach it is "
@@ -151,7 +225,10 @@ def _is_loopback(host: str) -> bool:
 
 def patch() -> None:
     """Replace the blocking sockets of the standard library by green ones."""
-    import eventlet
+    with warnings.catch_warnings():
+        # It announces the end of its feature work; operators can do nothing about that.
+        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
+        import eventlet
 
     eventlet.monkey_patch()
 

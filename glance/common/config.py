@@ -9,10 +9,10 @@ mapping access, and never changes. Finding and loading a configuration file is t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance.common import exception
@@ -81,6 +81,11 @@ class Option:
     aliases: tuple[str, ...] = ()
     since: str = "1.0"
 
+    @property
+    def empty_is_unset(self) -> bool:
+        """Tell whether a name without a value is as good as no such line."""
+        return self.type is not text or bool(self.choices) or self.default is None
+
     def convert(self, raw: Any) -> Any:
         """Return the typed value of `raw`; ValueError says what to write instead."""
         value = self.type(raw) if isinstance(raw, str) else raw
@@ -94,6 +99,10 @@ class Option:
 TABLE: dict[str, Option] = {}
 GROUPS: dict[str, list[Option]] = {}
 _ALIASES: dict[str, str] = {}
+
+#: What paste adds to the settings of a file.
+_PASTE_NAMES = frozenset({"here", "__file__"})
+_QUERY_SECRET = re.compile(r"([?&][^=&]*(?:password|passwd|secret)[^=&]*=)[^&]+", re.I)
 
 
 def options(group: str, *declared: Option) -> tuple[Option, ...]:
@@ -116,19 +125,12 @@ class Conf(Mapping[str, Any]):
 
     Unset options answer with their default. Names that no module declared answer with the raw
     text of the file, so that sections of foreign filters can be read. Conversion happens at first
-    use; `check` converts everything and reports all problems at once.
+    use; `check` converts everything and reports all problems at once, `report` logs what is odd
+    and no error.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, source: str = "configuration"):
-        raw: dict[str, Any] = {}
-        for name, value in (values or {}).items():
-            owner = _ALIASES.get(name, name)
-            if owner != name and owner in (values or {}):
-                if (values or {})[owner] != value:
-                    LOG.warning("Option %s is ignored: %s is set too and wins.", name, owner)
-                continue
-            raw[owner] = value
-        self._raw = raw
+        self._raw, self._ignored = _by_owner(values or {})
         self._typed: dict[str, Any] = {}
         self.source = source
 
@@ -141,7 +143,7 @@ class Conf(Mapping[str, Any]):
         if option is None:
             return self._raw[name]
         raw = self._raw.get(option.name, option.default)
-        if isinstance(raw, str) and not raw.strip() and option.type is not text:
+        if isinstance(raw, str) and not raw.strip() and option.empty_is_unset:
             raw = option.default
         try:
             value = option.convert(raw) if raw is not None else None
@@ -173,19 +175,22 @@ class Conf(Mapping[str, Any]):
 
     def with_(self, **values: Any) -> Conf:
         """Return a copy with some settings replaced (typed values or text)."""
-        return Conf({**self._raw, **values}, source=self.source)
+        return self.over(values, self.source)
 
-    def check(self, names: Iterable[str] = ()) -> None:
-        """Convert every option that the file sets, and `names`; raise ConfigError with all faults.
+    def over(self, values: Mapping[str, Any], source: str) -> Conf:
+        """Return a copy for a part with settings of its own, under whatever name, which win."""
+        own, ignored = _by_owner(values)
+        copy = Conf({**self._raw, **own}, source=source)
+        copy._ignored = {**self._ignored, **ignored}
+        return copy
 
-        Unknown names never fail (old files carry many): those one slip away from a known name are
-        warned of, the others noted at debug level.
+    def check(self) -> None:
+        """Convert every option that the file sets; raise ConfigError with all faults.
+
+        Unknown names never fail (old files carry many).
         """
         problems = []
-        for name in sorted(set(self._raw) | set(names)):
-            if name not in TABLE:
-                self._note_unknown(name)
-                continue
+        for name in sorted(self._raw):
             try:
                 self[name]
             except exception.ConfigError as err:
@@ -193,39 +198,87 @@ class Conf(Mapping[str, Any]):
         if problems:
             raise exception.ConfigError(problems)
 
+    def report(self) -> None:
+        """Log what the settings say in vain. A program calls this once, when it has a log.
+
+        Names one slip away from a known one are warned of, others noted at debug level.
+        """
+        for name, owner in self._ignored.items():
+            LOG.warning("%s: option %s is ignored: %s wins", self.source, name, owner)
+        for name in sorted(set(self._raw) - set(TABLE) - _PASTE_NAMES):
+            close = near(name)
+            if close is not None:
+                LOG.warning("%s: option %s is unknown; is %s meant?", self.source, name, close)
+            else:
+                LOG.debug("%s: option %s is not one of glance's", self.source, name)
+
     def public(self) -> dict[str, Any]:
         """Return the raw settings for a debug dump, secrets masked."""
-        return {name: mask(name, value) for name, value in sorted(self._raw.items())}
+        return {
+            name: mask(name, value)
+            for name, value in sorted(self._raw.items())
+            if name not in _PASTE_NAMES
+        }
+
+    def secrets(self) -> list[str]:
+        """Return the names of the settings that nobody but the program should read."""
+        return [name for name, value in self._raw.items() if mask(name, value) != value]
 
     def _problem(self, option: Option, raw: Any, err: ValueError) -> str:
         shown = mask(option.name, raw)
         return f"{self.source}: option {option.name} has the unusable value {shown!r}: {err}"
 
-    def _note_unknown(self, name: str) -> None:
-        close = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.9)
-        if close and name not in ("here", "__file__"):
-            LOG.warning("%s: option %s is unknown; is %s meant?", self.source, name, close[0])
-        else:
-            LOG.debug("%s: option %s is not one of glance's", self.source, name)
+
+def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return settings under their options' own names, and what lost: alias -> option."""
+    raw: dict[str, Any] = {}
+    ignored: dict[str, str] = {}
+    for name, value in values.items():
+        owner = _ALIASES.get(name, name)
+        if owner == name or owner not in values:
+            raw[owner] = value
+        elif values[owner] != value:
+            ignored[name] = owner
+    return raw, ignored
+
+
+def near(name: str) -> str | None:
+    """Return the known name that `name` is one slip away from, None if there is none.
+
+    A slip is a character too many, too few, or wrong, or two that have changed places.
+    """
+    for known in (*TABLE, *_ALIASES):
+        if abs(len(known) - len(name)) <= 1 and _one_slip(known, name):
+            return known
+    return None
+
+
+def _one_slip(one: str, other: str) -> bool:
+    start = 0
+    while start < min(len(one), len(other)) and one[start] == other[start]:
+        start += 1
+    a, b = one[start:], other[start:]
+    swapped = a[:2] == b[1::-1] and a[2:] == b[2:]
+    return swapped or a[1:] == b or a == b[1:] or a[1:] == b[1:]
+
+
+#: What names of secrets look like, in any section of a file.
+_SECRET = re.compile(r"password|secret|token$|key$", re.I)
 
 
 def mask(name: str, value: Any) -> Any:
     """Return `value`, or asterisks for a secret; a password inside a URL is cut out."""
     option = TABLE.get(name)
-    lowered = name.lower()
-    if option is not None and option.secret and "://" not in str(value):
-        return "***" if value else value
-    if option is None and any(part in lowered for part in ("password", "secret", "token")):
-        return "***"
-    if option is None and lowered.endswith("key"):
-        return "***"
     if isinstance(value, str) and "://" in value:
         return mask_url(value)
+    if (option is not None and option.secret) or _SECRET.search(name):
+        return "***" if value else value
     return value
 
 
 def mask_url(url: str) -> str:
-    """Return `url` with the password of its user part replaced by asterisks."""
+    """Return `url` with passwords replaced by asterisks: in its user part and in its query."""
+    url = _QUERY_SECRET.sub(r"\1***", url)
     scheme, sep, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     if not at:
@@ -237,4 +290,4 @@ def mask_url(url: str) -> str:
 def from_paste(global_conf: Mapping[str, Any], local_conf: Mapping[str, Any]) -> Conf:
     """Return the `Conf` of a paste factory: its own section wins over `[DEFAULT]`."""
     source = os.path.basename(str(global_conf.get("__file__", "configuration")))
-    return Conf({**global_conf, **local_conf}, source=source)
+    return Conf(global_conf, source=source).over(local_conf, source)

@@ -7,9 +7,11 @@ Called by the programs of `glance.cli`. What an option means is declared with
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import logging
 import os
 import re
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
 CONTEXT_FACTORY = "glance.common.context:filter_factory"
 #: Packages whose filters authenticate nobody, unless their names say so.
 _HARMLESS = frozenset({"glance", "paste", "oslo_middleware", "oslo.middleware"})
+#: Keys of a section that speak to paste.
+_PASTE_KEYS = frozenset({"use", "pipeline", "filter-with", "next"})
 _AUTH_WORDS = re.compile("auth|token|keystone|identity|sso", re.IGNORECASE)
 
 
@@ -116,6 +120,57 @@ def load_conf(program: str, path: str) -> config.Conf:
     return config.Conf(values, source=os.path.basename(path))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """A section that makes up an application: its factory, and the settings it has of its own.
+
+    `source` is what to call it in messages.
+    """
+
+    factory: str
+    own: Mapping[str, str]
+    source: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether glance wrote it, so that its settings are options."""
+        return self.factory.startswith("glance.")
+
+
+def load_stages(program: str, path: str) -> list[Stage]:
+    """Return the filters of the pipeline of `program` and its application, in their order.
+
+    Sections that paste finds in other files or makes by itself are left out; so are those that do
+    not exist, which `load_paste_app` complains of. Raises ConfigError if the file cannot be read.
+    """
+    parser = _read(path).parser
+    names = [f"app:{program}"]
+    if parser.has_option(f"pipeline:{program}", "pipeline"):
+        words = parser.get(f"pipeline:{program}", "pipeline").split()
+        names = [f"filter:{name}" for name in words[:-1]] + [f"app:{name}" for name in words[-1:]]
+    stages = []
+    for name in filter(parser.has_section, names):
+        own = {
+            key: parser.get(name, key)
+            for key in parser._sections[name]
+            if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get "))
+        }
+        source = f"{os.path.basename(path)} [{name}]"
+        stages.append(Stage(_factory(parser, name), own, source))
+    return stages
+
+
+def exposed_secrets(path: str) -> list[str]:
+    """Return the names of the secrets in a file that everybody on this host may read."""
+    if not os.stat(path).st_mode & stat.S_IROTH:
+        return []
+    parser = _read(path).parser
+    found = {*config.Conf(parser.defaults()).secrets()}
+    for name in parser.sections():
+        found |= {*config.Conf(parser._sections[name]).secrets()}
+    return sorted(found)
+
+
 def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """Return the settings and the application of `program`; the factories run now.
 
@@ -170,8 +225,7 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
             f"Set auth_mode: how callers are known cannot be told, as {program} is no plain "
             "pipeline"
         )
-    *stages, _ = parser.get(section, "pipeline").split()
-    for stage in stages:
+    for stage in parser.get(section, "pipeline").split()[:-1]:
         factory = _factory(parser, f"filter:{stage}")
         if factory == CONTEXT_FACTORY:
             return "noauth"
@@ -182,7 +236,7 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
 
 
 def _factory(parser: configparser.ConfigParser, section: str) -> str:
-    for key in ("paste.filter_factory", "paste.filter_app_factory", "use"):
+    for key in ("paste.filter_factory", "paste.filter_app_factory", "paste.app_factory", "use"):
         if parser.has_option(section, key):
             return parser.get(section, key).removeprefix("call:").strip()
     return ""

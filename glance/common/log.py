@@ -1,22 +1,34 @@
 """Set up logging for a program: where lines go, what they look like, what is kept out of them.
 
 Called once by each program at start. `reopen` serves a rotation by signal. Modules log to
-`logging.getLogger(__name__)` and know nothing of this.
+`logging.getLogger(__name__)` and know nothing of this. A line about a request can show the
+request's id: `%(request_id)s` in log_format, a member of the object with log_json.
 """
 
 from __future__ import annotations
 
 import _thread
+import contextvars
+import datetime
+import json
 import logging
 import logging.config
 import logging.handlers
 import os
 import sys
+from typing import Any, TextIO
 
 from glance.common import config, exception
 
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+#: Where the system's logger listens.
+SYSLOG = "/dev/log"
+
+#: Id of the request that this greenthread works on. Native threads and tasks that a request leaves
+#: behind have none.
+REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 config.options(
     "logging",
@@ -29,14 +41,27 @@ config.options(
     ),
     config.Option("log_file", config.path, help="File to log to; unset: standard output."),
     config.Option("log_dir", config.path, help="Directory that log_file is taken relative to."),
-    config.Option("log_format", default=DEFAULT_FORMAT, help="Layout of a log line."),
+    config.Option(
+        "log_format",
+        default=DEFAULT_FORMAT,
+        help="Layout of a log line, as Python's logging package writes it; %(request_id)s stands "
+        "for the id of the request that a line is about.",
+    ),
     config.Option(
         "log_date_format", default=DEFAULT_DATE_FORMAT, help="Layout of the time in a log line."
     ),
     config.Option(
+        "log_json",
+        config.boolean,
+        False,
+        help="Write each log line as a JSON object with time (UTC), level, logger, message and, "
+        "where there is one, request_id; log_format and log_date_format mean nothing then.",
+    ),
+    config.Option(
         "log_config",
         config.path,
-        help="Configuration file of Python's logging package; it overrides all other log options.",
+        help="Configuration file of Python's logging package; it overrides all other log options. "
+        "For the command line only.",
     ),
     config.Option(
         "use_syslog", config.boolean, False, help="Log to the system's logger instead of a file."
@@ -49,8 +74,59 @@ config.options(
 )
 
 
+class Record(logging.LogRecord):
+    """A log record that knows which request it is about: `request_id`, or a dash."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.request_id = REQUEST_ID.get() or "-"
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one JSON object on one line.
+
+    Members: `time` (ISO 8601, UTC), `level`, `logger`, `message`, `process`; where there is one,
+    `request_id` and `exception`, a traceback; and what the caller gave as `extra={"fields": {}}`.
+    A logging configuration names it as `class=glance.common.log.JsonFormatter`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        shown: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        }
+        request_id = getattr(record, "request_id", "-")
+        if request_id != "-":
+            shown["request_id"] = request_id
+        shown |= getattr(record, "fields", {})
+        if record.exc_info:
+            shown["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            shown["stack"] = record.stack_info
+        return json.dumps(shown, default=str)
+
+
+class LogFile(logging.handlers.WatchedFileHandler):
+    """A log file that is opened anew when it was moved away.
+
+    NOTE: if that fails the line is lost, as lines of a full disk are; the base class would let the
+    request fail that wanted to log.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
 def setup(conf: config.Conf, program: str) -> None:
     """Make the root logger write as `conf` says; raises ConfigError if it cannot."""
+    logging.setLogRecordFactory(Record)
     if conf.log_config:
         _from_file(conf.log_config)
         return
@@ -62,7 +138,7 @@ def setup(conf: config.Conf, program: str) -> None:
         logging.INFO if conf.debug else logging.WARNING
     )
     handler = _handler(conf, program)
-    handler.setFormatter(logging.Formatter(conf.log_format, conf.log_date_format))
+    handler.setFormatter(_formatter(conf))
     # NOTE: in a patched process the lock would be one between greenthreads, and a native thread
     # that logs would wait inside of it for ever. Nothing waits in the hub while it holds this one.
     handler.lock = _thread.RLock()
@@ -71,27 +147,43 @@ def setup(conf: config.Conf, program: str) -> None:
     root.addHandler(handler)
 
 
+def _formatter(conf: config.Conf) -> logging.Formatter:
+    if conf.log_json:
+        return JsonFormatter()
+    try:
+        return logging.Formatter(conf.log_format, conf.log_date_format)
+    except ValueError as err:
+        raise exception.ConfigError(
+            f"{conf.source}: option log_format cannot be used: {err}"
+        ) from err
+
+
 def _handler(conf: config.Conf, program: str) -> logging.Handler:
     if conf.use_syslog:
-        return _syslog(conf.syslog_log_facility)
+        return _syslog(conf, program)
     if not conf.log_file:
         return logging.StreamHandler(sys.stdout)
     path = os.path.join(conf.log_dir or "", conf.log_file)
     try:
-        return logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+        return LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as err:
         raise exception.ConfigError(
             f"{program} cannot write its log file {path}: {err.strerror}"
         ) from err
 
 
-def _syslog(facility: str) -> logging.Handler:
+def _syslog(conf: config.Conf, program: str) -> logging.Handler:
+    facility = conf.syslog_log_facility
     name = facility.lower().removeprefix("log_")
     numbers = logging.handlers.SysLogHandler.facility_names
     if name not in numbers:
-        raise exception.ConfigError(f"syslog_log_facility {facility} is not known to syslog")
-    address = "/dev/log" if os.path.exists("/dev/log") else ("localhost", 514)
-    return logging.handlers.SysLogHandler(address, numbers[name])
+        raise exception.ConfigError(
+            f"{conf.source}: option syslog_log_facility {facility} is not known to syslog"
+        )
+    address = SYSLOG if os.path.exists(SYSLOG) else ("127.0.0.1", 514)
+    handler = logging.handlers.SysLogHandler(address, numbers[name])
+    handler.ident = f"{program}: "
+    return handler
 
 
 def _from_file(path: str) -> None:
@@ -104,10 +196,31 @@ def _from_file(path: str) -> None:
 
 
 def reopen() -> None:
-    """Open log files anew, after they were moved away."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.handlers.WatchedFileHandler):
-            handler.reopenIfNeeded()
+    """Open log files anew that were moved away, those of a logging configuration too."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for handler in {handler for log in loggers for handler in getattr(log, "handlers", ())}:
+        stream = getattr(handler, "stream", None)
+        if not isinstance(handler, logging.FileHandler) or stream is None:
+            continue
+        handler.acquire()
+        try:
+            if isinstance(handler, logging.handlers.WatchedFileHandler):
+                handler.reopenIfNeeded()
+            elif _is_moved(handler.baseFilename, stream):
+                # It opens its file with the next line.
+                stream.close()
+                handler.stream = None
+        except OSError as err:
+            print(f"A log file cannot be opened anew: {err}", file=sys.stderr)
+        finally:
+            handler.release()
+
+
+def _is_moved(path: str, stream: TextIO) -> bool:
+    try:
+        return not os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
+    except OSError:
+        return True
 
 
 def dump(conf: config.Conf, program: str, path: str) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from glance.common import exception, wsgi
+from glance.common import exception, log, wsgi
 
 HEADER = "X-Openstack-Request-Id"
 _ENVIRON = "HTTP_X_OPENSTACK_REQUEST_ID"
@@ -31,6 +31,8 @@ class RequestId:
         sent = environ.get(_ENVIRON, "")
         request_id = sent if _SANE.fullmatch(sent) else f"req-{uuid.uuid4()}"
         environ["glance.request_id"] = request_id
+        # NOTE: set until the next request of this connection: bodies are read after the return.
+        log.REQUEST_ID.set(request_id)
 
         def start(status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
             headers.append((HEADER, request_id))

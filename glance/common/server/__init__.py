@@ -3,6 +3,7 @@
 `serve` is called by the programs (`glance.cli.services`); it knows nothing of images. The parts::
 
     listen       the socket and its TLS context, opened before the fork
+    access       the log of requests
     prefork      the parent: starts workers, replaces dead ones, passes signals on
     worker       one process: hub, accept loop, draining
     connection   one client: request after request, keep-alive, closing
@@ -21,6 +22,7 @@ asked for zero-copy bodies. What is left of it after overriding all that would b
 """
 
 from glance.common.server import options  # noqa: F401  declares the options
+from glance.common.server.listen import check
 from glance.common.server.prefork import serve
 
-__all__ = ["serve"]
+__all__ = ["check", "serve"]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from glance.common.server import exchange, incoming, wire
+from glance.common.server import access, exchange, incoming, wire
 from glance.common.server import stream as streams
 
 LOG = logging.getLogger(__name__)
@@ -144,6 +144,9 @@ class Connection:
         headers, data = refusal.render()
         extra = f"Date: {wire.http_date()}\r\nConnection: close\r\n"
         self.stream.send(wire.render_head(refusal.status, headers, extra) + data)
+        if access.is_on():
+            known = {**self._base, "glance.request_id": refusal.request_id}
+            access.record(known, "-", refusal.status, len(data), 0.0)
         self.stream.linger(*_LINGER)
 
     # -- the WSGI environ ------------------------------------------------------------------------

@@ -10,12 +10,10 @@ from typing import Any
 import eventlet
 
 from glance.common import body
-from glance.common.server import incoming, sendfile, wire
+from glance.common.server import access, incoming, sendfile, wire
 from glance.common.server import stream as streams
 
 LOG = logging.getLogger(__name__)
-#: The log of requests, under the name that it had in Diablo; it writes at level DEBUG.
-ACCESS = logging.getLogger("eventlet.wsgi.server")
 
 #: An unread rest of a request body up to this size (bytes) is read, to keep the connection.
 DRAIN = 64 * 1024
@@ -72,7 +70,7 @@ class Exchange:
 
     def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> None:
         """Answer the request. Never raises an Exception: what goes wrong is logged here."""
-        started = time.monotonic() if ACCESS.isEnabledFor(logging.DEBUG) else 0.0
+        started = time.monotonic() if access.is_on() else 0.0
         try:
             result = app(environ, self.start_response)
             try:
@@ -90,7 +88,9 @@ class Exchange:
             self._fail()
         self._drain()
         if started:
-            self._log(environ, time.monotonic() - started)
+            head = self.head
+            request = f"{head.method} {head.target} HTTP/1.{head.minor}"
+            access.record(environ, request, self.status, self.sent, time.monotonic() - started)
 
     def _fail(self) -> None:
         """Answer 500, or leave an answer that has begun visibly unfinished."""
@@ -148,8 +148,11 @@ class Exchange:
             self.head_sent = False
             raise RuntimeError("Content-Length is not the length of the file")
         self.stream.send(head, more=source.length > 0)
-        self.sent = sendfile.send(self.stream, source)
+        sendfile.send(self.stream, source, self._count)
         self._finish()
+
+    def _count(self, count: int) -> None:
+        self.sent += count
 
     def _send_pieces(self, result: Iterable[bytes]) -> None:
         length = result.length if isinstance(result, body.Body) else None
@@ -230,17 +233,33 @@ class Exchange:
         if self._chunked and data:
             head += b"%x\r\n" % len(data)
             tail = b"\r\n"
+        try:
+            self._send_framed(head, data, tail)
+        except streams.ClientGone as gone:
+            self.sent -= min(len(data), max(0, gone.unsent - len(tail)))
+            raise
+        if excess:
+            raise RuntimeError("the answer is longer than its Content-Length")
+
+    def _send_framed(self, head: bytes, data: bytes, tail: bytes) -> None:
+        """Send three parts in a row; a ClientGone tells how much of them all was left."""
         send = self.stream.send
         if len(data) <= _JOIN:
             send(head + data + tail)
-        else:
+            return
+        try:
             if head:
                 send(head, more=True)
+        except streams.ClientGone as gone:
+            gone.unsent += len(data) + len(tail)
+            raise
+        try:
             send(data, more=bool(tail))
-            if tail:
-                send(tail)
-        if excess:
-            raise RuntimeError("the answer is longer than its Content-Length")
+        except streams.ClientGone as gone:
+            gone.unsent += len(tail)
+            raise
+        if tail:
+            send(tail)
 
     def _finish(self) -> None:
         """Send the end mark; raise for an answer that is shorter than was promised."""
@@ -250,18 +269,3 @@ class Exchange:
             raise RuntimeError(
                 f"the answer ended after {self.sent} of {self._promised} promised bytes"
             )
-
-    def _log(self, environ: dict[str, Any], seconds: float) -> None:
-        client = environ.get("REMOTE_ADDR", "-")
-        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").replace(" ", "")
-        ACCESS.debug(
-            '%s - - [%s] "%s %s HTTP/1.%d" %s %d %.6f',
-            f"{forwarded},{client}" if forwarded else client,
-            time.strftime("%d/%b/%Y %H:%M:%S"),
-            self.head.method,
-            self.head.target,
-            self.head.minor,
-            self.status[:3] or "-",
-            self.sent,
-            seconds,
-        )

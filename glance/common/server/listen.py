@@ -48,6 +48,16 @@ def _reason(err: Exception) -> str:
     return getattr(err, "strerror", None) or str(err)
 
 
+def check(conf: config.Conf) -> None:
+    """Raise ConfigError if what the server needs, beyond single options, is not there."""
+    tls_context(conf)
+
+
+def _no_passphrase() -> str:
+    # NOTE: without this OpenSSL would ask on the terminal, and a daemon wait for ever.
+    raise ValueError("the key asks for a passphrase; take it off with: openssl pkey")
+
+
 def tls_context(conf: config.Conf) -> ssl.SSLContext | None:
     """Return the context for `cert_file` and `key_file`, None without them; ConfigError."""
     if not conf.cert_file and not conf.key_file:
@@ -59,7 +69,7 @@ def tls_context(conf: config.Conf) -> ssl.SSLContext | None:
             raise exception.ConfigError(f"The file of option {name} cannot be read: {conf[name]}")
     context: ssl.SSLContext = native_ssl.SSLContext(native_ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(conf.cert_file, conf.key_file)
+        context.load_cert_chain(conf.cert_file, conf.key_file, _no_passphrase)
     except (OSError, ValueError) as err:
         raise exception.ConfigError(f"cert_file and key_file cannot be used: {err}") from err
     return context

@@ -57,6 +57,13 @@ config.options(
         help="Private key of cert_file in PEM form.",
     ),
     config.Option(
+        "access_log",
+        config.boolean,
+        True,
+        help="Log a line for each request (logger eventlet.wsgi.server, level INFO, so only with "
+        "verbose or debug): client, request, status, bytes, seconds, request id.",
+    ),
+    config.Option(
         "client_socket_timeout",
         config.real,
         900.0,

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 MakeApp = Callable[[], connection.WSGIApp]
 
 _READY = b"ready\n"
+# NOTE: eventlet's own os.write tries for ever to write to a parent that has died.
+_write = patcher.original("os").write
 #: A worker that dies younger than this (seconds) is replaced after a pause, longer each time.
 _YOUNG = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -241,9 +243,9 @@ class Parent:
                     multiprocess=self.count > 1,
                 )
             except exception.ConfigError as err:
-                os.write(writing, "\n".join(err.problems).encode())
+                _write(writing, "\0".join(err.problems).encode())
                 worker.leave(1)
-            os.write(writing, _READY)
+            _write(writing, _READY)
             os.close(writing)
             server.run(pipe, self._lifeline)
             code = 0
@@ -284,7 +286,8 @@ class Parent:
         reason = f"signal {-code}" if code < 0 else f"status {code}"
         problem = "" if child.ready else child.said.decode("utf-8", "replace")
         if not self._announced:
-            raise exception.ConfigError(problem or f"A worker ended at its start with {reason}")
+            problem = problem or f"A worker ended at its start with {reason}"
+            raise exception.ConfigError(problem.split("\0"))
         now = time.monotonic()
         pause = 0.0
         if now - child.born < _YOUNG:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 
 from glance.common import body, offload
 from glance.common.server import stream as streams
@@ -18,8 +19,8 @@ _PROBE_STEP = 256 * 1024
 _READ_STEP = 1024 * 1024
 
 
-def send(stream: streams.Stream, source: body.FileBody) -> int:
-    """Send the bytes of `source` and return how many were sent.
+def send(stream: streams.Stream, source: body.FileBody, moved: Callable[[int], None]) -> None:
+    """Send the bytes of `source`; `moved` is told of each part, in bytes.
 
     Fewer than its length only if the file has become shorter. Raises ClientGone, and OSError when
     the file cannot be read.
@@ -44,8 +45,8 @@ def send(stream: streams.Stream, source: body.FileBody) -> int:
         if not count:
             break
         position += count
+        moved(count)
         stream.moved(count)
-    return position - source.offset
 
 
 def _in_memory(fd: int, start: int, stop: int) -> bool:

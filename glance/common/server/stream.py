@@ -19,7 +19,12 @@ _RECV = 64 * 1024
 
 
 class ClientGone(Exception):
-    """The client closed the connection or takes nothing any more; there is no one to answer."""
+    """The client closed the connection or takes nothing any more; there is no one to answer.
+
+    `unsent` is what is left, in bytes, of the data that was being sent.
+    """
+
+    unsent = 0
 
 
 class Stream:
@@ -169,17 +174,26 @@ class Stream:
             try:
                 count = self.sock.send(left, flags)
             except (BlockingIOError, ssl.SSLWantWriteError):
-                self.wait_writable()
+                self._wait_to_send(len(left))
                 continue
             except ssl.SSLWantReadError:
                 self.wait_readable(self.timeout)
                 continue
             except OSError as err:
-                raise ClientGone from err
+                gone = ClientGone()
+                gone.unsent = len(left)
+                raise gone from err
             self.moved(count)
             if count == len(left):
                 return
             left = memoryview(left)[count:]
+
+    def _wait_to_send(self, size: int) -> None:
+        try:
+            self.wait_writable()
+        except ClientGone as gone:
+            gone.unsent = size
+            raise
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -28,12 +28,16 @@ _AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
 
 
 class Refused(Exception):
-    """A request that no application gets to see; the answer is `status` and one sentence."""
+    """A request that no application gets to see; the answer is `status` and one sentence.
+
+    Every answer has an id; this one is made here.
+    """
 
     def __init__(self, status: str, text: str):
         super().__init__(text)
         self.status = status
         self.text = text
+        self.request_id = f"req-{uuid.uuid4()}"
 
     def render(self) -> tuple[list[tuple[str, str]], bytes]:
         """Return headers and body of the answer, shaped like every error of the service."""
@@ -41,8 +45,7 @@ class Refused(Exception):
         headers = [
             ("Content-Type", "text/plain; charset=UTF-8"),
             ("Content-Length", str(len(body))),
-            # Every answer has an id; no application was there to give one to this request.
-            ("X-Openstack-Request-Id", f"req-{uuid.uuid4()}"),
+            ("X-Openstack-Request-Id", self.request_id),
         ]
         return headers, body
 

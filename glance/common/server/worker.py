@@ -13,7 +13,7 @@ import eventlet
 from eventlet import event, hubs
 
 from glance.common import config, log
-from glance.common.server import connection, signals
+from glance.common.server import access, connection, signals
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Worker:
         tls: Any = None,
         multiprocess: bool = False,
     ):
+        access.switch(conf.access_log)
         self.service = connection.Service(
             app,
             scheme="https" if tls else "http",

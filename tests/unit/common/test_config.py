@@ -53,14 +53,50 @@ class TestConf:
 
     def test_an_alias_is_its_option_and_loses_against_it(self, caplog):
         assert config.Conf({"old_idle": "3"}).idle == 3
-        assert config.Conf({"old_idle": "3", "idle": "4"}).idle == 4
-        assert "old_idle" in caplog.text
+        both = config.Conf({"old_idle": "3", "idle": "4"}, source="x.conf")
+        assert both.idle == 4
+        both.report()
+        assert "x.conf: option old_idle is ignored: idle wins" in caplog.text
 
-    def test_a_near_miss_is_warned_of(self, caplog):
+    def test_an_alias_that_says_the_same_is_no_contradiction(self, caplog):
+        config.Conf({"old_idle": "3", "idle": "3"}).report()
+        assert not caplog.records
+
+    def test_a_sections_own_setting_wins_under_whatever_name(self):
+        conf = config.from_paste({"__file__": "/etc/x.conf", "idle": "4"}, {"old_idle": "3"})
+        assert (conf.idle, conf.source) == (3, "x.conf")
+
+    @pytest.mark.parametrize(
+        "slip",
+        ["pass_phrse", "pass_phrasee", "pass_phrasr", "pass_phraes", "ass_phrase", "xpass_phrase"],
+    )
+    def test_one_slip_away_from_a_name_is_warned_of(self, caplog, slip):
         caplog.set_level(logging.WARNING)
-        config.Conf({"pass_phrse": "x", "something_else": "y"}).check()
-        assert "pass_phrase" in caplog.text
-        assert "something_else" not in caplog.text
+        conf = config.Conf({slip: "x", "something_else": "y"}, source="x.conf")
+        conf.check()
+        conf.report()
+        assert caplog.messages == [f"x.conf: option {slip} is unknown; is pass_phrase meant?"]
+
+    def test_a_slip_in_an_old_name_is_found_too(self):
+        assert config.near("old_idl") == "old_idle"
+
+    @pytest.mark.parametrize("name", ["ps_phrase", "por", "pass_phrase_too", "", "x"])
+    def test_names_further_away_are_noted_only(self, caplog, name):
+        caplog.set_level(logging.DEBUG)
+        config.Conf({name: "x"}).report()
+        assert {record.levelname for record in caplog.records} == (
+            {"WARNING"} if name == "por" else {"DEBUG"}
+        )
+
+    def test_what_paste_adds_is_no_option(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        conf = config.Conf({"here": "/etc", "__file__": "/etc/x.conf"})
+        conf.report()
+        assert not caplog.records
+        assert conf.public() == {}
+
+    def test_a_choice_left_empty_is_not_made(self):
+        assert config.Conf({"mode": ""}).mode == "a"
 
     def test_foreign_names_keep_their_text(self):
         assert config.Conf({"foreign": "5"}).foreign == "5"
@@ -74,9 +110,19 @@ class TestConf:
                 "admin_token": "canary",
                 "some_key": "canary",
                 "url": "mysql://glance:canary@db/glance",
+                "dsn": "postgresql://db/glance?user=x&password=canary&sslmode=require",
+                "RABBIT_PASSWORD": "canary",
             }
         )
-        assert "canary" not in str(conf.public())
+        shown = conf.public()
+        assert "canary" not in str(shown)
+        assert shown["url"] == "mysql://glance:***@db/glance"
+        assert shown["dsn"].endswith("?user=x&password=***&sslmode=require")
+        assert len(conf.secrets()) == 6
+
+    def test_what_is_no_secret_is_shown(self):
+        given = {"key_file": "/etc/key.pem", "url": "http://h/p?name=x", "token_life": "3"}
+        assert config.Conf(given).public() == given
 
     def test_declaring_twice_is_an_error(self):
         with pytest.raises(ValueError, match="twice"):

@@ -183,6 +183,44 @@ def test_all_bad_options_are_told_at_once(tmp_path):
     assert all("glance-registry.conf: option" in line for line in caught.value.problems)
 
 
+def test_stages_are_the_sections_of_the_pipeline_with_what_they_set(tmp_path):
+    path = write(tmp_path, pipeline="odd missing context registryapp", section="a = %(here)s/x")
+    stages = deploy.load_stages("glance-registry", path)
+    assert [stage.source.partition(" ")[2] for stage in stages] == [
+        "[filter:odd]",
+        "[filter:context]",
+        "[app:registryapp]",
+    ]
+    assert [stage.is_ours for stage in stages] == [False, True, True]
+    assert stages[-1].own == {"a": f"{tmp_path}/x"}
+
+
+def test_an_application_without_a_pipeline_is_a_stage(tmp_path):
+    path = tmp_path / "x.conf"
+    path.write_text("[app:glance-registry]\npaste.app_factory = glance.x:y\nkey = 1\n")
+    (stage,) = deploy.load_stages("glance-registry", str(path))
+    assert (stage.factory, dict(stage.own)) == ("glance.x:y", {"key": "1"})
+
+
+def test_an_explicit_mode_makes_any_kind_of_application_good(tmp_path):
+    path = tmp_path / "x.conf"
+    text = "[DEFAULT]\nauth_mode = noauth\n[composite:glance-registry]\nuse = egg:Paste#urlmap\n"
+    path.write_text(text)
+    assert deploy.load_conf("glance-registry", str(path)).auth_mode == "noauth"
+    path.write_text(text.replace("auth_mode = noauth", ""))
+    with pytest.raises(exception.ConfigError, match="auth_mode"):
+        deploy.load_conf("glance-registry", str(path))
+
+
+@pytest.mark.parametrize("mode, found", [(0o644, True), (0o640, False)])
+def test_secrets_that_everybody_may_read_are_found_in_all_sections(tmp_path, mode, found):
+    path = tmp_path / "x.conf"
+    path.write_text("[DEFAULT]\nswift_store_key = a\nkey_file = b\n[filter:t]\nadmin_token = c\n")
+    path.chmod(mode)
+    expected = ["admin_token", "swift_store_key"] if found else []
+    assert deploy.exposed_secrets(str(path)) == expected
+
+
 def test_both_sample_files_load(tmp_path):
     etc = os.path.join(os.path.dirname(__file__), "..", "..", "..", "etc")
     for program in ("glance-api", "glance-registry"):

@@ -1,6 +1,10 @@
 """Where log lines go and what they look like."""
 
+import contextvars
+import datetime
+import json
 import logging
+import socket
 
 import pytest
 
@@ -16,6 +20,7 @@ def _restore():
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.setLogRecordFactory(logging.LogRecord)
 
 
 def setup(**options):
@@ -63,6 +68,7 @@ def test_a_file_that_was_moved_away_is_opened_anew(tmp_path):
         {"log_file": "/nowhere/at/all/api.log"},
         {"use_syslog": "True", "syslog_log_facility": "LOG_NONSENSE"},
         {"log_config": "/nowhere/logging.conf"},
+        {"log_format": "nothing to fill in"},
     ],
 )
 def test_what_cannot_be_set_up_is_a_configuration_error(options):
@@ -88,3 +94,106 @@ def test_the_dump_masks_secrets(caplog):
     log.dump(conf, "glance-test", "/etc/x.conf")
     assert "canary" not in caplog.text
     assert "swift_store_key                ***" in caplog.text
+
+
+def test_the_dump_has_the_manuals_layout(caplog):
+    caplog.set_level(logging.DEBUG)
+    conf = config.Conf({"b": "2", "a_name": "1", "here": "/etc", "__file__": "/etc/x.conf"})
+    log.dump(conf, "glance-test", "/etc/x.conf")
+    assert {record.name for record in caplog.records} == {"glance-test"}
+    assert caplog.messages == [
+        "*" * 80,
+        "Configuration options gathered from config file:",
+        "/etc/x.conf",
+        "=" * 48,
+        "a_name                         1",
+        "b                              2",
+        "*" * 80,
+    ]
+
+
+def test_a_line_can_show_the_request_that_it_is_about(tmp_path):
+    setup(log_file=str(tmp_path / "log"), log_format="%(request_id)s %(message)s")
+
+    def work():
+        log.REQUEST_ID.set("req-1")
+        logging.getLogger("x").error("inside")
+
+    contextvars.Context().run(work)
+    contextvars.Context().run(logging.getLogger("x").error, "outside")
+    assert (tmp_path / "log").read_text() == "req-1 inside\n- outside\n"
+
+
+def test_json_lines(tmp_path):
+    setup(log_file=str(tmp_path / "log"), log_json="True")
+
+    def work():
+        log.REQUEST_ID.set("req-1")
+        try:
+            raise ValueError("bad")
+        except ValueError:
+            fields = {"fields": {"bytes": 3}}
+            logging.getLogger("x").exception("two\nlines %s \udcff", "é", extra=fields)
+
+    contextvars.Context().run(work)
+    contextvars.Context().run(logging.getLogger("y").error, "plain")
+    first, second = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert datetime.datetime.fromisoformat(first.pop("time")).tzinfo is datetime.UTC
+    assert first.pop("exception").endswith("ValueError: bad")
+    assert first.pop("process") > 0
+    assert first == {
+        "level": "ERROR",
+        "logger": "x",
+        "message": "two\nlines é \udcff",
+        "request_id": "req-1",
+        "bytes": 3,
+    }
+    assert sorted(second) == ["level", "logger", "message", "process", "time"]
+
+
+def test_half_surrogates_do_not_lose_a_line(tmp_path):
+    setup(log_file=str(tmp_path / "log"))
+    logging.getLogger("x").error("name %s", "\udcff")
+    assert "name \\udcff" in (tmp_path / "log").read_text()
+
+
+def test_a_log_directory_that_went_away_harms_nobody(tmp_path, capsys):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    setup(log_dir=str(directory), log_file="x.log")
+    (directory / "x.log").unlink()
+    directory.rmdir()
+    logging.getLogger("x").error("lost")
+    log.reopen()
+    directory.mkdir()
+    logging.getLogger("x").error("kept")
+    assert "kept" in (directory / "x.log").read_text()
+
+
+def test_files_of_a_logging_configuration_are_opened_anew_too(tmp_path):
+    handler = logging.FileHandler(tmp_path / "x.log")
+    logger = logging.getLogger("glance.test_reopen")
+    logger.addHandler(handler)
+    try:
+        (tmp_path / "x.log").rename(tmp_path / "old.log")
+        log.reopen()
+        logger.error("new")
+        assert (tmp_path / "x.log").read_text() == "new\n"
+        stream = handler.stream
+        log.reopen()
+        assert handler.stream is stream
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def test_lines_go_to_the_systems_logger_with_facility_and_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(log, "SYSLOG", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(log.SYSLOG)
+        daemon.settimeout(10)
+        options = {"use_syslog": "yes", "syslog_log_facility": "LOG_LOCAL0"}
+        setup(**options, log_format="%(message)s", log_file="/nowhere/at/all")
+        logging.getLogger("x").warning("hello")
+        # Facility 16, severity 4: 16 * 8 + 4.
+        assert daemon.recv(1000) == b"<132>glance-test: hello\0"
