@@ -38,6 +38,7 @@ class V1Client(base_client.BaseClient):
 
     DEFAULT_PORT = 9292
     DEFAULT_DOC_ROOT = "/v1"
+    HEEDS_ENVIRONMENT = True
 
     # -- images ----------------------------------------------------------------------------------
 

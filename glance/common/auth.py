@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from glance.common import exception, httpwire
+from glance.common import exception, httpproxy, httpwire
 from glance.common import payload as payload_module
 
 MAX_ROUNDS = 10
@@ -36,9 +36,10 @@ class BaseStrategy:
         *,
         timeout: float | None = None,
         tls: httpwire.TLS | None = None,
+        proxies: Mapping[str, str] | None = None,
     ):
         self.creds: Mapping[str, Any] = {} if creds is None else creds
-        self.timeout, self.tls = timeout, tls
+        self.timeout, self.tls, self.proxies = timeout, tls, proxies
         self.auth_token: str | None = None
         self.management_url: str | None = None
 
@@ -174,23 +175,28 @@ class KeystoneStrategy(BaseStrategy):
             raise exception.MissingArgumentError("'auth_url' must be an http or https URL")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         timeout = self.timeout or TIMEOUT
+        proxy = httpproxy.choose(parts.scheme == "https", parts.hostname, port, self.proxies)
+        place = (parts.hostname, port, timeout, timeout)
+        target = parts.path or "/"
+        target = f"{target}?{parts.query}" if parts.query else target
+        host = parts.netloc.rpartition("@")[2]
         connection: httpwire.Connection
         if parts.scheme == "https":
             context = (self.tls or httpwire.TLS()).context()
-            connection = httpwire.TLSConnection(parts.hostname, port, timeout, timeout, context)
+            connection = httpwire.TLSConnection(*place, context, proxy)
         else:
-            connection = httpwire.Connection(parts.hostname, port, timeout, timeout)
+            connection = httpwire.Connection(*place, proxy)
+            if proxy is not None:
+                target, headers = f"http://{host}{target}", {**headers, **proxy.fields}
         fields = {"User-Agent": "glance-client", "Connection": "close", **headers}
         payload = None
         if body is not None:
             fields["Content-Length"] = str(len(body))
             payload = payload_module.Payload(body)
-        target = parts.path or "/"
-        target = f"{target}?{parts.query}" if parts.query else target
         head = httpwire.request_head(
             method,
             target,
-            parts.netloc.rpartition("@")[2],
+            host,
             {name: httpwire.encode(value) for name, value in fields.items()},
         )
         with connection.exchange(method, head, payload) as response:

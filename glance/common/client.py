@@ -15,7 +15,15 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from glance.common import auth, exception, httperror, httppool, httpreply, httpwire
+from glance.common import (
+    auth,
+    exception,
+    httperror,
+    httppool,
+    httpproxy,
+    httpreply,
+    httpwire,
+)
 from glance.common import payload as payload_module
 
 Body = bytes | bytearray | memoryview | str | payload_module.Readable
@@ -152,11 +160,15 @@ class BaseClient:
     `creds` may hold strategy, username, password, tenant, auth_url and region. `timeout`
     (seconds) bounds connecting and every wait for the server. `configure_via_auth` false keeps
     host and port when the sign-in answers with a catalogue. `pool` shares kept connections
-    between clients of one server: a client is cheap to make then.
+    between clients of one server: a client is cheap to make then. `proxies` maps http, https and
+    all to URLs of proxies, and no to the hosts that need none; without it, the variables
+    http_proxy and so on hold for a client that a person uses, and nothing for one of a server.
     """
 
     DEFAULT_PORT: ClassVar[int] = 80
     DEFAULT_DOC_ROOT: ClassVar[str | None] = None
+    #: Whether proxies named in the environment are used.
+    HEEDS_ENVIRONMENT: ClassVar[bool] = False
     USER_AGENT: ClassVar[str | None] = "glance-client"
 
     def __init__(
@@ -175,6 +187,7 @@ class BaseClient:
         insecure: bool = False,
         configure_via_auth: bool = True,
         pool: ConnectionPool | None = None,
+        proxies: Mapping[str, str] | None = None,
     ):
         self.host = host
         self.port = int(port or self.DEFAULT_PORT)
@@ -183,6 +196,7 @@ class BaseClient:
         self.doc_root = self.DEFAULT_DOC_ROOT if doc_root is None else doc_root
         self.timeout = timeout
         self.configure_via_auth = configure_via_auth
+        self._proxies = {} if proxies is None and not self.HEEDS_ENVIRONMENT else proxies
         self._tls = httpwire.TLS(key_file, cert_file, ca_file, insecure)
         self.creds: Mapping[str, Any] = {} if creds is None else creds
         self.auth_plugin = self.make_auth_plugin(self.creds)
@@ -198,7 +212,7 @@ class BaseClient:
     def make_auth_plugin(self, creds: Mapping[str, Any]) -> auth.BaseStrategy:
         """Return the sign-in strategy that `creds` names; raise Error for an unknown one."""
         strategy = auth.get_plugin_from_strategy(creds.get("strategy") or "noauth")
-        return strategy(creds, timeout=self.timeout, tls=self._tls)
+        return strategy(creds, timeout=self.timeout, tls=self._tls, proxies=self._proxies)
 
     def configure_from_url(self, url: str) -> None:
         """Take scheme, host, port and document root from `url`."""
@@ -228,6 +242,7 @@ class BaseClient:
                 context=self._tls.context() if self.use_ssl else None,
                 connect_timeout=self.timeout or httppool.CONNECT_TIMEOUT,
                 read_timeout=self.timeout or httppool.READ_TIMEOUT,
+                proxy=httpproxy.choose(self.use_ssl, self.host, self.port, self._proxies),
             )
             self._pool_of = place
         return self._pool

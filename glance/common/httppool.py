@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Mapping
 
-from glance.common import httpreply, httpwire
+from glance.common import httpproxy, httpreply, httpwire
 from glance.common import payload as payload_module
 
 CONNECT_TIMEOUT = 20.0
@@ -28,7 +28,8 @@ class ConnectionPool:
     """Kept connections to one server; safe to share between threads, and between users.
 
     The connection used last is taken first. A process that was forked starts with an empty pool.
-    `request` is all that callers need. Timeouts are in seconds; None waits for ever.
+    `request` is all that callers need. Timeouts are in seconds; None waits for ever. A `proxy` is
+    given requests for http, and asked for a tunnel for https.
     """
 
     def __init__(
@@ -41,12 +42,18 @@ class ConnectionPool:
         idle_timeout: float = IDLE_TIMEOUT,
         connect_timeout: float | None = CONNECT_TIMEOUT,
         read_timeout: float | None = READ_TIMEOUT,
+        proxy: httpproxy.Proxy | None = None,
     ):
         self.host, self.port, self.context = host, port, context
         self.max_idle, self.idle_timeout = max_idle, idle_timeout
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         shown = f"[{host}]" if ":" in host else host
         self.host_header = shown if port == (443 if context else 80) else f"{shown}:{port}"
+        self.proxy = proxy
+        # What a proxy has to be told in each request; one in a tunnel does not concern it.
+        told = proxy if proxy is not None and context is None else None
+        self._prefix = f"http://{self.host_header}" if told else ""
+        self._fields = told.fields if told else {}
         # NOTE: append and pop of a deque are atomic, in threads and in green threads.
         self._idle: collections.deque[httpwire.Connection] = collections.deque()
         self._pid = os.getpid()
@@ -65,6 +72,8 @@ class ConnectionPool:
         the answer came is sent once more, on a new one, if repeating it is harmless and its body
         is at hand; a POST never is.
         """
+        if self._prefix:
+            target, headers = self._prefix + target, {**headers, **self._fields}
         head = httpwire.request_head(method, target, self.host_header, headers)
         stream = body is not None and body.source is not None
         # NOTE: a stream cannot be sent again, so it does not risk a connection about to close.
@@ -84,11 +93,10 @@ class ConnectionPool:
             raise err from first
 
     def _new(self) -> httpwire.Connection:
+        place = (self.host, self.port, self.connect_timeout, self.read_timeout)
         if self.context is not None:
-            return httpwire.TLSConnection(
-                self.host, self.port, self.connect_timeout, self.read_timeout, self.context
-            )
-        return httpwire.Connection(self.host, self.port, self.connect_timeout, self.read_timeout)
+            return httpwire.TLSConnection(*place, self.context, self.proxy)
+        return httpwire.Connection(*place, self.proxy)
 
     def _take(self) -> httpwire.Connection:
         if self._pid != os.getpid():

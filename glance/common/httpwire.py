@@ -23,7 +23,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glance.common import exception, httpreply
+from glance.common import exception, httpproxy, httpreply
 from glance.common import payload as payload_module
 
 Payload = payload_module.Payload
@@ -94,15 +94,21 @@ def encode(value: str) -> str:
 
 
 class Connection:
-    """A connection to one server; used by one request at a time.
+    """A connection to one server, perhaps by way of a proxy; used by one request at a time.
 
-    Timeouts are in seconds, None waits for ever. `reused` is set by the pool.
+    Timeouts are in seconds, None waits for ever. `reused` is set by the pool. A request that a
+    proxy hands on has to name the whole URL, which is the caller's business.
     """
 
     def __init__(
-        self, host: str, port: int, connect_timeout: float | None, read_timeout: float | None
+        self,
+        host: str,
+        port: int,
+        connect_timeout: float | None,
+        read_timeout: float | None,
+        proxy: httpproxy.Proxy | None = None,
     ):
-        self.host, self.port = host, port
+        self.host, self.port, self.proxy = host, port, proxy
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self.reused = False
         self.idle_since = 0.0
@@ -116,7 +122,8 @@ class Connection:
         """Open the socket; raise `Broken` if that fails."""
         sock = None
         try:
-            sock = socket.create_connection((self.host, self.port), self.connect_timeout)
+            place = self.proxy or self
+            sock = socket.create_connection((place.host, place.port), self.connect_timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock = self._secure(sock)
             sock.settimeout(self.read_timeout)
@@ -393,12 +400,31 @@ class TLSConnection(Connection):
         connect_timeout: float | None,
         read_timeout: float | None,
         context: ssl.SSLContext | None = None,
+        proxy: httpproxy.Proxy | None = None,
     ):
-        super().__init__(host, port, connect_timeout, read_timeout)
+        super().__init__(host, port, connect_timeout, read_timeout, proxy)
         self.context = context or ssl.create_default_context()
 
     def _secure(self, sock: socket.socket) -> socket.socket:
+        if self.proxy is not None:
+            self._tunnel(sock, self.proxy)
         return self.context.wrap_socket(sock, server_hostname=self.host)
+
+    def _tunnel(self, sock: socket.socket, proxy: httpproxy.Proxy) -> None:
+        """Have the proxy connect us with the server."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        place = f"{host}:{self.port}"
+        sock.sendall(request_head("CONNECT", place, place, proxy.fields))
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            data = sock.recv(httpreply.RECEIVE)
+            if not data or len(answer) > MAX_HEAD:
+                raise OSError("the proxy made no tunnel")
+            answer += data
+        line = answer.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
+        status = line[1] if len(line) > 1 and line[0].startswith("HTTP/1.") else ""
+        if not status.startswith("2"):
+            raise OSError(f"the proxy made no tunnel: it answered {status or 'nonsense'}")
 
     def _plain(self) -> bool:
         return False

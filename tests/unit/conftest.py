@@ -9,7 +9,10 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -189,3 +192,65 @@ def loopback():
     yield start
     for server in servers:
         server.stop()
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+class Tls:
+    """Certificates of a root, an intermediate and a server, and servers that show the latter.
+
+    The server's certificate is for glance.test and 127.0.0.1, and serves as a client's too. `root`
+    is what clients trust, `other` the root of somebody else; all are paths of PEM files.
+    """
+
+    python = sys.executable
+
+    def __init__(self, folder, loopback):
+        self.root, self.chain, self.key, self.other = (
+            str(folder / name) for name in ("root.pem", "chain.pem", "server.key", "other.pem")
+        )
+        self._loopback = loopback
+
+    def serve(self, handler, *, ask_client=False):
+        """Start a loopback server behind TLS that answers as `handler(seen)` says."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.chain, self.key)
+        if ask_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.root)
+        server = self._loopback.answering(handler)
+        server.wrap = lambda sock: context.wrap_socket(sock, server_side=True)
+        return server
+
+
+def _openssl(folder, *args):
+    subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Return a folder of keys and certificates: a root, an intermediate, a server."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"]
+    for name in ("root", "other"):
+        subject = ["-subj", f"/CN={name} of a test", "-days", "2"]
+        _openssl(folder, "req", "-x509", *new, f"{name}.key", *subject, "-out", f"{name}.pem")
+    for name, issuer, extension in (
+        ("middle", "root", "basicConstraints=critical,CA:TRUE"),
+        ("server", "middle", "subjectAltName=DNS:glance.test,IP:127.0.0.1"),
+    ):
+        (folder / f"{name}.ext").write_text(extension)
+        request = [*new, f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr"]
+        _openssl(folder, "req", *request)
+        signed = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial"]
+        signed += ["-extfile", f"{name}.ext", "-days", "2", "-out", f"{name}.pem"]
+        _openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed)
+    chain = (folder / "server.pem").read_text() + (folder / "middle.pem").read_text()
+    (folder / "chain.pem").write_text(chain)
+    return folder
+
+
+@pytest.fixture
+def tls(certificates, loopback):
+    return Tls(certificates, loopback)

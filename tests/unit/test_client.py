@@ -1,5 +1,6 @@
 """The Python API: every method's request and result, and what importing it costs."""
 
+import concurrent.futures
 import io
 import json
 import subprocess
@@ -190,6 +191,43 @@ def test_image_data_comes_with_its_meta(loopback):
     assert (meta["name"], b"".join(data)) == ("café", b"hello")
 
 
+def ranged(seen):
+    start = int(seen.headers["range"].removeprefix("bytes=").rstrip("-"))
+    return (206, b"hello"[start:], {**META, "Content-Range": f"bytes {start}-4/5"})
+
+
+@pytest.mark.parametrize(
+    "answer", [ranged, lambda seen: (200, b"hello", META)], ids=["range", "whole"]
+)
+def test_image_data_can_begin_later(loopback, answer):
+    server = loopback.answering(answer)
+    calls = []
+    _, data = made(server).get_image(7, start=2, progress=lambda *args: calls.append(args))
+    assert (data.length, b"".join(data)) == (3, b"llo")
+    assert calls == [(5, 5)]
+    assert server.requests[0].headers["range"] == "bytes=2-"
+
+
+def test_another_part_than_wanted_is_refused(loopback):
+    headers = {**META, "Content-Range": "bytes 0-2/5"}
+    server = loopback.answering(lambda seen: (206, b"hel", headers))
+    with pytest.raises(exception.ClientConnectionError, match="another part"):
+        made(server).get_image(7, start=2)
+
+
+def test_part_of_an_image_cannot_be_verified(loopback):
+    with pytest.raises(ValueError, match="first byte"):
+        client.Client("h").get_image(7, verify=True, start=1)
+
+
+def test_bytes_before_a_cut_are_handed_out_first(loopback):
+    server = loopback(lambda peer: (peer.request(), peer.answer(200, b"hel", META, length=5)))
+    _, data = made(server).get_image(7)
+    assert next(data) == b"hel"
+    with pytest.raises(exception.ClientConnectionError):
+        next(data)
+
+
 def test_damaged_image_data_is_noticed_when_asked(loopback):
     server = loopback.answering(lambda seen: (200, b"hullo", META))
     _, data = made(server).get_image(7, verify=True)
@@ -367,6 +405,26 @@ def test_import_loads_the_standard_library_and_common_only():
     assert all(
         name in ("glance.client", "glance.common") or "glance.common." in name for name in ours
     )
+
+
+def test_client_is_shared_by_threads(loopback):
+    server = loopback.answering(
+        lambda seen: (
+            (200, b"hello", META) if seen.method == "GET" else {"image": {"size": len(seen.body)}}
+        )
+    )
+    one = made(server)
+
+    def work(number):
+        image = one.add_image({"name": str(number)}, io.BytesIO(bytes(200_000 + number)))
+        _, data = one.get_image(number, verify=True)
+        return image["size"], b"".join(data)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(work, range(40)))
+    assert results == [(200_000 + number, b"hello") for number in range(40)]
+    # An upload has a connection of its own; the others are kept.
+    assert server.connections <= 40 + 8
 
 
 GREEN = """

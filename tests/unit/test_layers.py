@@ -29,6 +29,7 @@ LAYERS = {
     "glance.common.context": 1,
     "glance.common.deploy": 1,
     "glance.common.httppool": 1,
+    "glance.common.httpproxy": 1,
     "glance.common.httpreply": 1,
     "glance.common.httpwire": 1,
     "glance.common.log": 1,
