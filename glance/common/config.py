@@ -67,7 +67,8 @@ class Option:
 
     `type` turns the text of a file into a value and raises ValueError with a hint. `default` is a
     typed value; `unset` options have None. `minimum` bounds numbers. `aliases` are other names
-    that old files use. `help` is one sentence for an operator.
+    that old files use. One that is not `in_files` counts on the command line only. `help` is one
+    sentence for an operator.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Option:
     minimum: float | None = None
     aliases: tuple[str, ...] = ()
     since: str = "1.0"
+    in_files: bool = True
 
     @property
     def empty_is_unset(self) -> bool:
@@ -143,7 +145,7 @@ class Conf(Mapping[str, Any]):
         if option is None:
             return self._raw[name]
         raw = self._raw.get(option.name, option.default)
-        if isinstance(raw, str) and not raw.strip() and option.empty_is_unset:
+        if _is_empty(option.name, raw):
             raw = option.default
         try:
             value = option.convert(raw) if raw is not None else None
@@ -178,8 +180,12 @@ class Conf(Mapping[str, Any]):
         return self.over(values, self.source)
 
     def over(self, values: Mapping[str, Any], source: str) -> Conf:
-        """Return a copy for a part with settings of its own, under whatever name, which win."""
+        """Return a copy for a part with settings of its own, under whatever name, which win.
+
+        An empty one leaves what stood there.
+        """
         own, ignored = _by_owner(values)
+        own = {name: value for name, value in own.items() if not _is_empty(name, value)}
         copy = Conf({**self._raw, **own}, source=source)
         copy._ignored = {**self._ignored, **ignored}
         return copy
@@ -203,8 +209,8 @@ class Conf(Mapping[str, Any]):
 
         Names one slip away from a known one are warned of, others noted at debug level.
         """
-        for name, owner in self._ignored.items():
-            LOG.warning("%s: option %s is ignored: %s wins", self.source, name, owner)
+        for name, reason in self._ignored.items():
+            LOG.warning("%s: option %s is ignored: %s", self.source, name, reason)
         for name in sorted(set(self._raw) - set(TABLE) - _PASTE_NAMES):
             close = near(name)
             if close is not None:
@@ -230,7 +236,7 @@ class Conf(Mapping[str, Any]):
 
 
 def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return settings under their options' own names, and what lost: alias -> option."""
+    """Return settings under their options' own names, and what is ignored: name -> reason."""
     raw: dict[str, Any] = {}
     ignored: dict[str, str] = {}
     for name, value in values.items():
@@ -238,8 +244,15 @@ def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
         if owner == name or owner not in values:
             raw[owner] = value
         elif values[owner] != value:
-            ignored[name] = owner
+            ignored[name] = f"{owner} wins"
     return raw, ignored
+
+
+def _is_empty(name: str, raw: Any) -> bool:
+    """Tell whether a setting is a name without a value, which is as good as no such line."""
+    option = TABLE.get(name)
+    empty = isinstance(raw, str) and not raw.strip()
+    return empty and option is not None and option.empty_is_unset
 
 
 def near(name: str) -> str | None:
@@ -285,6 +298,14 @@ def mask_url(url: str) -> str:
         return url
     name, colon, _ = user.partition(":")
     return f"{scheme}{sep}{name}{colon}{'***' if colon else ''}@{host}"
+
+
+def from_file(values: Mapping[str, Any], source: str) -> Conf:
+    """Return the `Conf` of a file's `[DEFAULT]`, without what does not count there."""
+    barred = {name for name in values if name in TABLE and not TABLE[name].in_files}
+    conf = Conf({k: v for k, v in values.items() if k not in barred}, source=source)
+    conf._ignored |= dict.fromkeys(sorted(barred), "it is for the command line only")
+    return conf
 
 
 def from_paste(global_conf: Mapping[str, Any], local_conf: Mapping[str, Any]) -> Conf:

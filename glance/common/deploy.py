@@ -115,9 +115,10 @@ def load_conf(program: str, path: str) -> config.Conf:
     loader = _read(path)
     _require_application(loader, program, path)
     values = dict(loader.parser.defaults())
-    if "auth_mode" not in values:
+    # SECURITY: an empty one is none; it must not turn into "everybody is an administrator".
+    if not values.get("auth_mode", "").strip():
         values["auth_mode"] = infer_auth_mode(loader.parser, program)
-    return config.Conf(values, source=os.path.basename(path))
+    return config.from_file(values, os.path.basename(path))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """
     conf = load_conf(program, path)
     loader = _read(path)
-    loader.update_defaults({"auth_mode": str(conf.auth_mode)}, overwrite=False)
+    loader.update_defaults({"auth_mode": str(conf.auth_mode)})
     try:
         app = loader.get_app(program, {})
     except exception.ConfigError:

@@ -60,8 +60,8 @@ config.options(
     config.Option(
         "log_config",
         config.path,
-        help="Configuration file of Python's logging package; it overrides all other log options. "
-        "For the command line only.",
+        help="Configuration file of Python's logging package; it overrides all other log options.",
+        in_files=False,
     ),
     config.Option(
         "use_syslog", config.boolean, False, help="Log to the system's logger instead of a file."

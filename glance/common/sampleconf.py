@@ -1,17 +1,20 @@
-"""Pages made from the tables: doc/source/options.rst and doc/source/errors.rst.
+"""Pages made from the tables: the sample files in etc, doc/source/options.rst and errors.rst.
 
-`python -m glance.common.sampleconf` (that is `tox -e docs`) writes them anew from the option table
-and the error table; a test fails when they are stale. Nothing of the running service calls this.
+`python -m glance.common.sampleconf` (that is `tox -e docs`) writes them anew from the option and
+the error table and from the pipelines in etc/pipelines; a test fails when they are stale. Nothing
+of the running service calls this.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pathlib
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import glance
 from glance.common import config, httperror
@@ -26,11 +29,75 @@ TYPES = {
     config.text: "text",
     config.words: "list of words",
 }
+#: Types of single options, by the names of their functions.
+OWN_TYPES = {"octal": "octal number", "port": "port number", "convert": "whole number"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """A program with a configuration file: which groups of options it reads, in which order.
+
+    `settings` are what its sample sets instead of showing the default.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    settings: Mapping[str, str]
+
+    @property
+    def sample(self) -> str:
+        return f"etc/{self.name}.conf"
+
+
+_SERVER = ("logging", "server")
+PROGRAMS = (
+    Program(
+        "glance-api",
+        (
+            *_SERVER,
+            "registry client",
+            "identity",
+            "version negotiation",
+            "images API",
+            "stores",
+            "filesystem store",
+            "http store",
+        ),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/api.log",
+            "bind_host": "0.0.0.0",
+            "bind_port": "9292",
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+            "default_store": "file",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+    ),
+    Program(
+        "glance-registry",
+        (*_SERVER, "registry database", "registry", "identity"),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/registry.log",
+            "bind_host": "127.0.0.1",
+            "bind_port": "9191",
+            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+        },
+    ),
+)
+
+SAMPLE_INTRO = """\
+Settings of {name}. What is commented out shows the default; no value means unset.
+Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
+"""
 
 OPTIONS_INTRO = """\
 For operators. Options stand in the ``[DEFAULT]`` section of a configuration file; one in the
 section of an application or a filter holds for that part only. Booleans are written true, yes, on,
-1 or false, no, off, 0; lists are separated by commas or blanks. Unknown names are never fatal.
+1 or false, no, off, 0; lists are separated by commas or blanks. Unknown names are never fatal: one
+that is a slip away from an option is warned of in the log. A group of options is read by the
+programs that its first line names, whose samples in ``etc`` hold all of them.
 """
 
 ERRORS_INTRO = """\
@@ -68,29 +135,70 @@ def heading(text: str, mark: str) -> str:
     return f"{text}\n{mark * len(text)}\n\n"
 
 
-def options_page(groups: dict[str, list[config.Option]]) -> str:
+def options_page(groups: Mapping[str, Sequence[config.Option]]) -> str:
     """Return the reference of all options, in the order of their groups' names."""
     parts = [GENERATED, heading("Options", "="), OPTIONS_INTRO]
     for group in sorted(groups):
+        readers = ", ".join(program.name for program in PROGRAMS if group in program.groups)
         parts.append("\n" + heading(group[:1].upper() + group[1:], "-"))
+        parts.append(f"Read by {readers}.\n\n")
         parts.append("\n".join(_entry(option) for option in groups[group]))
     return "".join(parts)
 
 
 def _entry(option: config.Option) -> str:
-    facts = [TYPES.get(option.type, option.type.__name__.strip("_").replace("_", " "))]
-    if option.unit:
-        facts.append(f"in {option.unit}")
-    facts.append("unset" if option.default in (None, "", ()) else f"default ``{_shown(option)}``")
+    facts = [*_facts(option)]
+    facts.insert(1, "unset" if _is_unset(option) else f"default ``{_shown(option)}``")
     if option.choices:
         facts.append("one of " + ", ".join(f"``{choice}``" for choice in option.choices))
-    if option.minimum is not None:
-        facts.append(f"at least {option.minimum:g}")
+    if not option.in_files:
+        facts.append("on the command line only")
     if option.aliases:
         facts.append("also read as " + ", ".join(f"``{alias}``" for alias in option.aliases))
-    if option.secret:
-        facts.append("never logged")
+    facts.append(f"since {option.since}")
     return f"``{option.name}``\n    ({'; '.join(facts)})\n    {_literals(option.help)}\n"
+
+
+def _facts(option: config.Option) -> Iterator[str]:
+    """Yield what text an option takes, type first."""
+    name = option.type.__name__.strip("_")
+    kind = TYPES.get(option.type) or OWN_TYPES.get(name, name)
+    yield f"{kind}, in {option.unit}" if option.unit else kind
+    if option.minimum is not None:
+        yield f"at least {option.minimum:g}"
+    if option.secret:
+        yield "never logged"
+
+
+def _is_unset(option: config.Option) -> bool:
+    return option.default in (None, "", ())
+
+
+def sample(program: Program, groups: Mapping[str, Sequence[config.Option]], pipelines: str) -> str:
+    """Return the sample file of a program; `pipelines` is the text of its paste sections."""
+    parts = [textwrap.indent(SAMPLE_INTRO.format(name=program.name), "# "), "\n[DEFAULT]\n"]
+    for group in program.groups:
+        parts.append(f"\n# {'-' * 97}\n# {group[:1].upper()}{group[1:]}\n\n")
+        shown = [option for option in groups[group] if option.in_files]
+        parts.append("\n".join(_setting(program, option) for option in shown))
+    parts.append(f"\n# {'-' * 97}\n# The application\n\n{pipelines}")
+    return "".join(parts)
+
+
+def _setting(program: Program, option: config.Option) -> str:
+    facts = [*_facts(option)]
+    if option.choices:
+        facts.append("one of " + ", ".join(map(str, option.choices)))
+    text = f"{option.help.replace('`', '')} ({'; '.join(facts)})"
+    lines = textwrap.wrap(
+        text, 97, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+    value = "" if _is_unset(option) or option.secret else _shown(option)
+    if option.name in program.settings:
+        lines.append(f"{option.name} = {program.settings[option.name]}")
+    else:
+        lines.append(f"# {option.name} = {value}".rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def _shown(option: config.Option) -> str:
@@ -127,10 +235,23 @@ def _promise(row: httperror.Row) -> str:
     return _literals(text.splitlines()[0]) + fixed
 
 
+def checkout() -> pathlib.Path:
+    """Return the directory that the package was imported from."""
+    return pathlib.Path(inspect.getfile(glance)).resolve().parent.parent
+
+
 def pages() -> dict[str, str]:
     """Return every generated page as path below the checkout -> text."""
     load_options()
+    pipelines = checkout() / "etc" / "pipelines"
+    samples = {
+        program.sample: sample(
+            program, config.GROUPS, (pipelines / f"{program.name}.ini").read_text("utf-8")
+        )
+        for program in PROGRAMS
+    }
     return {
+        **samples,
         "doc/source/options.rst": options_page(config.GROUPS),
         "doc/source/errors.rst": errors_page(httperror.TABLE),
     }
@@ -139,8 +260,7 @@ def pages() -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages into the checkout that the package was imported from; return 0."""
     arguments = sys.argv[1:] if argv is None else argv
-    package = pathlib.Path(inspect.getfile(glance)).resolve().parent
-    root = pathlib.Path(arguments[0]) if arguments else package.parent
+    root = pathlib.Path(arguments[0]) if arguments else checkout()
     for name, text in pages().items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,15 @@ def generated(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("page", ["doc/source/options.rst", "doc/source/errors.rst"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "doc/source/options.rst",
+        "doc/source/errors.rst",
+        "etc/glance-api.conf",
+        "etc/glance-registry.conf",
+    ],
+)
 def test_generated_pages_are_fresh(generated, page):
     wanted = (generated / page).read_text(encoding="utf-8")
     assert (ROOT / page).read_text(encoding="utf-8") == wanted, "run: python3 tests/run.py -e docs"

@@ -20,6 +20,7 @@ def table(monkeypatch):
         config.Option("where", config.path, None),
         config.Option("idle", config.integer, 10, aliases=("old_idle",)),
         config.Option("pass_phrase", secret=True),
+        config.Option("typed", in_files=False),
     )
 
 
@@ -87,6 +88,15 @@ class TestConf:
         assert {record.levelname for record in caplog.records} == (
             {"WARNING"} if name == "por" else {"DEBUG"}
         )
+
+    def test_what_is_for_the_command_line_does_not_count_in_a_file(self, caplog):
+        conf = config.from_file({"typed": "x", "idle": "4"}, "x.conf")
+        conf.report()
+        assert (conf.typed, conf.idle) == (None, 4)
+        assert caplog.messages == [
+            "x.conf: option typed is ignored: it is for the command line only"
+        ]
+        assert conf.with_(typed="y").typed == "y"
 
     def test_what_paste_adds_is_no_option(self, caplog):
         caplog.set_level(logging.DEBUG)

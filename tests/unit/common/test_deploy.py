@@ -21,6 +21,7 @@ paste.app_factory = glance.registry.server:app_factory
 
 [filter:context]
 paste.filter_factory = glance.common.context:filter_factory
+{context}
 
 [filter:authtoken]
 paste.filter_factory = {token}:filter_factory
@@ -46,6 +47,7 @@ def write(tmp_path, **values):
     defaults = {
         "options": "",
         "section": "",
+        "context": "",
         "pipeline": "context registryapp",
         "token": "keystonemiddleware.auth_token",
     }
@@ -164,6 +166,17 @@ def test_an_explicit_mode_wins(tmp_path):
 def test_the_inferred_mode_reaches_the_context_stage(tmp_path):
     stage = deploy.load_paste_app("glance-registry", write(tmp_path))[1]
     assert stage.make == stage._noauth
+
+
+@pytest.mark.parametrize("empty", [{"options": "auth_mode ="}, {"context": "auth_mode ="}])
+def test_an_empty_mode_is_no_mode(tmp_path, empty):
+    path = write(
+        tmp_path, pipeline="authtoken context registryapp", token="glance.nowhere", **empty
+    )
+    assert deploy.load_conf("glance-registry", path).auth_mode == "keystone"
+    own = deploy.load_stages("glance-registry", path)[1].own
+    conf = deploy.load_conf("glance-registry", path).over(own, "x")
+    assert conf.auth_mode == "keystone"
 
 
 def test_an_application_that_cannot_be_loaded_is_reported_with_its_file(tmp_path):
