@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glance import version
-from glance.common import config, deploy, exception, log, plugin
+from glance.common import config, deploy, exception, httpwire, log, plugin
 
 LOG = logging.getLogger(__name__)
 
 
 def _prepare_api(conf: config.Conf) -> None:
-    """Import the store drivers, which declare options."""
+    """Import the store drivers, which declare options; try the files for the registry's TLS."""
     store = importlib.import_module("glance.store")
     for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
         try:
@@ -31,6 +31,12 @@ def _prepare_api(conf: config.Conf) -> None:
         except (ImportError, LookupError):
             # The stores themselves say what becomes of it.
             LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
+    if conf.registry_client_protocol == "https":
+        names = ("key_file", "cert_file", "ca_file", "insecure")
+        try:
+            httpwire.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
+        except exception.BadInputError as err:
+            raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
 
 
 def _prepare_registry(conf: config.Conf) -> None:

@@ -142,6 +142,13 @@ def test_all_problems_of_a_file_are_told_at_once(start, capsys):
     assert not start.served
 
 
+def test_authorities_that_cannot_be_read_stop_the_api(start, capsys, tmp_path):
+    where = tmp_path / "none.pem"
+    default = f"registry_client_protocol = https\nregistry_client_ca_file = {where}"
+    assert start("glance-api", default=default) == 1
+    assert "registry_client_protocol: The TLS files cannot be used" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("default", ["", "sql_connection =", "sql_connection = nonsense"])
 def test_a_registry_without_a_database_does_not_start(start, capsys, default):
     assert start("glance-registry", default=f"{default}\nsql_idle_timeout = x") == 1
