@@ -141,7 +141,7 @@ class Daemon:
             pass
         self.process.wait()
         # A dying worker may still hold the port for a moment, and take a connection with it.
-        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers):
+        while any(is_running(pid) for pid in workers):
             time.sleep(0.01)
 
     def pids(self) -> list[int]:
@@ -267,6 +267,15 @@ class Site:
     def logs(self) -> Iterator[tuple[str, str]]:
         for daemon in (self.registry, self.api):
             yield daemon.program, daemon.log()
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that only waits to be collected has closed its files."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def children(pid: int) -> list[int]:
