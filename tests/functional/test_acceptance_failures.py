@@ -354,5 +354,5 @@ def test_line_13_an_upload_that_the_server_did_not_survive_is_killed_at_the_next
         site.api.kill()
     site.api.start()
     eventually("killed", status_of, site, image_id)
-    assert site.data_files() == []
+    eventually([], site.data_files)
     assert site.http.delete(f"/v1/images/{image_id}").status == 200
