@@ -105,7 +105,7 @@ def test_glance_upload_stores_a_public_image(glance, data_file):
 
 
 def test_names_outside_ascii_survive(glance):
-    fields = ["name=Büro ☃", "site=Köln", "--format=json"]
+    fields = ["name=Büro ☃", "is_public=true", "site=Köln", "--format=json"]
     image_id = str(json.loads(glance("add", *fields).stdout)["id"])
     assert "Büro ☃" in glance("index", "name=Büro ☃").stdout.decode()
     assert "Property 'site': Köln" in glance("show", image_id).stdout.decode()
