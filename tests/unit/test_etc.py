@@ -1,0 +1,95 @@
+"""The files for service managers: true to the programs, and accepted by what reads them."""
+
+import configparser
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ETC = ROOT / "etc"
+UNITS = sorted((ETC / "systemd").glob("*.service"))
+
+
+def need(program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+
+
+def parsed(path):
+    parser = configparser.RawConfigParser()
+    parser.optionxform = str
+    parser.read(path)
+    return parser
+
+
+def default(name):
+    page = (ROOT / "doc" / "source" / "options.rst").read_text("utf-8")
+    return re.search(rf"^``{name}``\n    \(.*default ``([^`]*)``", page, re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_start_the_program_with_its_file(unit):
+    service = parsed(unit)["Service"]
+    program, conf = service["ExecStart"].split()
+    assert (ROOT / "bin" / pathlib.Path(program).name).exists()
+    assert pathlib.Path(program).name == unit.stem
+    assert (ETC / pathlib.Path(conf).name).exists()
+    assert service["Type"] == "notify"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_wait_longer_for_the_end_than_the_daemon_does_for_its_requests(unit):
+    # The parent takes four seconds more than its workers get.
+    assert float(parsed(unit)["Service"]["TimeoutStopSec"]) > float(default("stop_timeout")) + 4
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_systemd_takes_the_units(unit, tmp_path):
+    need("systemd-analyze")
+    for other in UNITS:
+        # Only what is installed can be verified: the checkout stands in for /opt/glance.
+        text = other.read_text("utf-8").replace("/opt/glance/bin", str(ROOT / "bin"))
+        (tmp_path / other.name).write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if unit.stem in line]
+    assert not said, done.stderr
+
+
+def test_systemd_makes_the_directories(tmp_path):
+    need("systemd-tmpfiles")
+    text = (ETC / "tmpfiles.d" / "glance.conf").read_text("utf-8")
+    conf = tmp_path / "glance.conf"
+    conf.write_text(re.sub(r"glance glance", "- -", text))
+    root = tmp_path / "root"
+    root.mkdir()
+    command = ["systemd-tmpfiles", "--create", f"--root={root}", str(conf)]
+    subprocess.run(command, check=True, capture_output=True)
+    for directory in ("run/glance", "var/lib/glance/images", "var/log/glance"):
+        assert (root / directory).stat().st_mode & 0o777 == 0o750
+
+
+def test_logs_of_the_samples_are_rotated():
+    text = (ETC / "logrotate.d" / "glance").read_text("utf-8")
+    pattern = re.search(r"^(/\S+) \{$", text, re.MULTILINE)[1]
+    for name in ("glance-api.conf", "glance-registry.conf"):
+        log_file = parsed(ETC / name)["DEFAULT"]["log_file"]
+        assert pathlib.PurePath(log_file).match(pattern)
+
+
+def test_logrotate_takes_its_file(tmp_path):
+    need("logrotate")
+    conf = tmp_path / "glance"
+    text = (ETC / "logrotate.d" / "glance").read_text("utf-8")
+    conf.write_text(re.sub(r"^ *(su|create) .*\n", "", text, flags=re.MULTILINE))
+    conf.chmod(0o644)
+    command = ["logrotate", "--debug", "--state", str(tmp_path / "state"), str(conf)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "error" not in done.stderr
+
+
+def test_the_packing_list_takes_all_of_it():
+    assert "graft etc" in (ROOT / "MANIFEST.in").read_text("utf-8").splitlines()
