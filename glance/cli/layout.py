@@ -52,8 +52,9 @@ def print_table(
 def print_image(client: Client, image: Mapping[str, Any]) -> None:
     """Print everything known about an image, a line for each attribute."""
     scheme = "https" if client.use_ssl else "http"
+    host = f"[{client.host}]" if ":" in client.host else client.host
     lines = [
-        ("URI", f"{scheme}://{client.host}/images/{image.get('id')}"),
+        ("URI", f"{scheme}://{host}/images/{image.get('id')}"),
         ("Id", image.get("id")),
         ("Public", "Yes" if image.get("is_public") else "No"),
         ("Name", image.get("name")),

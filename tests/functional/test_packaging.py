@@ -53,7 +53,15 @@ def test_the_tarball_holds_every_file(source, tarball):
 
 
 @pytest.mark.parametrize(
-    "program", ["glance", "glance-api", "glance-registry", "glance-manage", "glance-control"]
+    "program",
+    [
+        "glance",
+        "glance-api",
+        "glance-control",
+        "glance-manage",
+        "glance-registry",
+        "glance-upload",
+    ],
 )
 def test_installed_programs_tell_their_version(installed, tmp_path, program):
     assert run(tmp_path, installed / program, "--version") == f"{program} 1.0.0"

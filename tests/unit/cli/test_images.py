@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from glance.cli import layout
+from glance.client import Client
+
 DATA = b"image data" * 1000
 
 
@@ -418,6 +421,11 @@ def test_show_prints_the_lines_in_order(glance, api):
         "Property 'arch': x86",
         "Property 'distro': Fedora",
     ]
+
+
+def test_uri_of_an_ipv6_host_has_brackets(capsys):
+    layout.print_image(Client("::1", use_ssl=True), {"id": 1})
+    assert capsys.readouterr().out.startswith("URI: https://[::1]/images/1\n")
 
 
 def test_show_of_a_bare_image_is_shorter(glance, api):
