@@ -113,7 +113,8 @@ def test_a_killed_worker_is_replaced(launch):
 def test_a_worker_that_dies_again_is_replaced_after_a_pause(launch):
     server = launch(workers=1)
     for _ in range(3):
-        victim = eventually(lambda: workers(server)).pop()
+        # One that answers: a worker that is killed before it is ready waits longer.
+        victim = pids_that_answer(server, 1).pop()
         os.kill(victim, signal.SIGKILL)
         eventually(lambda pid=victim: is_gone(pid))
     eventually(lambda: server.log().count("ended with signal 9") == 3)

@@ -194,7 +194,14 @@ def sqlite_url(sqlite: Kind) -> str:
     return sqlite.empty()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql", "mysql"])
+@pytest.fixture(
+    scope="session",
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.peers),
+        pytest.param("mysql", marks=pytest.mark.peers),
+    ],
+)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     """The kinds of database at hand: the test runs once for each."""
     if request.param == "sqlite":
