@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told(folder):
     """What the README's first command prints."""
-    images.need("python3", "curl", "cmp")
+    images.need("python3", "curl", "cmp")  # curl is for the first steps
     return shell(folder, START)
 
 
