@@ -23,6 +23,7 @@ from glance.common import (
     httpproxy,
     httpreply,
     httpwire,
+    imagemeta,
 )
 from glance.common import payload as payload_module
 
@@ -277,7 +278,7 @@ class BaseClient:
             payload = body
         else:
             payload = payload_module.Payload(body)
-        fields = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+        fields = {imagemeta.fold(str(name)): str(value) for name, value in (headers or {}).items()}
         if self.USER_AGENT is not None:
             fields.setdefault("user-agent", self.USER_AGENT)
         if method in ("POST", "PUT") or payload is not None:

@@ -207,7 +207,7 @@ def parse_headers(
     meta: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
     for raw_name, raw_value in items:
-        lowered = raw_name.lower().replace("_", "-")
+        lowered = fold(raw_name).replace("_", "-")
         if not lowered.startswith(HEADER_PREFIX):
             continue
         value = utf8(raw_value, "header value")
@@ -255,6 +255,14 @@ def utf8(value: str, what: str) -> str:
 def wire(value: str) -> str:
     """Return `value` as WSGI and http.client carry it: its UTF-8 bytes as latin-1 text."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("latin-1")
+
+
+def fold(name: str) -> str:
+    """Return a header name in WSGI form with its ASCII letters in lower case.
+
+    NOTE: `str.lower` would change what only looks like letters: bytes of UTF-8 as latin-1.
+    """
+    return name.lower() if name.isascii() else name.encode("latin-1").lower().decode("latin-1")
 
 
 # -- mapping -> response headers (the API) -------------------------------------------------------
@@ -327,7 +335,7 @@ def client_meta(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the image mapping in an answer's headers; typed, always with `properties`."""
     meta: dict[str, Any] = {"properties": {}}
     for raw_name, raw_value in items:
-        name = raw_name.lower()
+        name = fold(raw_name)
         if not name.startswith(HEADER_PREFIX):
             continue
         value: str | None = _lenient(raw_value) or None

@@ -248,7 +248,9 @@ def capitalize(name: str) -> str:
     try:
         return _capitals[name]
     except KeyError:
-        shown = "-".join([part[:1].upper() + part[1:].lower() for part in name.split("-")])
+        shown = name
+        if name.isascii():
+            shown = "-".join([part[:1].upper() + part[1:].lower() for part in name.split("-")])
         if _SPLIT_HEADER.search(shown):
             raise ValueError("a header name with a line break") from None
         if len(_capitals) < _MAX_KEYS:

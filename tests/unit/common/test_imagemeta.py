@@ -160,6 +160,14 @@ def test_text_survives_client_to_server_and_back(name, value):
     assert (back["name"], back["properties"]["p"]) == (name or None, value or None)
 
 
+@pytest.mark.parametrize("name", ["größe", "ÜBER", "日本"])
+def test_property_names_beyond_ascii_survive_the_way_there_and_back(name):
+    sent = imagemeta.client_headers({"properties": {name: "v"}})
+    stored = imagemeta.parse_headers(sent.items())
+    back = imagemeta.client_meta(imagemeta.image_headers(record(**stored)))
+    assert back["properties"] == {name.lower(): "v"}
+
+
 def test_client_types_numbers_and_booleans():
     back = imagemeta.client_meta(imagemeta.image_headers(record(size=5, min_ram=3, deleted=False)))
     assert (back["id"], back["size"], back["min_ram"]) == (7, 5, 3)
