@@ -219,7 +219,7 @@ class Router:
         try:
             response = self._dispatch(environ)
             return response(environ, start_response)
-        except Exception as err:  # noqa: BLE001  the border: every error becomes an answer here
+        except Exception as err:  # the border: every error becomes an answer here
             return fail(err, environ, start_response)
 
     def _dispatch(self, environ: dict[str, Any]) -> Response:
