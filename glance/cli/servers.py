@@ -69,7 +69,8 @@ class Control:
 
     `config` is the file or directory to start with, None to search; `pid_file` a path, None for
     the usual place; `switches` are options handed to the daemons; `several` says that all servers
-    are meant, so that one which is not installed is no error.
+    are meant, so that one which is not installed, or serves nobody and has no configuration, is no
+    error.
     """
 
     config: str | None = None
@@ -158,7 +159,17 @@ class Control:
                 _say(f"{missing}: skipped")
             else:
                 fail(f"ERROR: {missing}")
+        elif self.several and server.port is None and not self._is_configured(server):
+            _say(f"{server.program} has no configuration file: skipped")
+            return None
         return path
+
+    def _is_configured(self, server: Server) -> bool:
+        try:
+            deploy.find_config_file(server.program, self.config)
+        except exception.ConfigError:
+            return False
+        return True
 
     def _site(self, server: Server, program: str) -> Site | None:
         """Return what a server is started with; None, and a message, if that cannot be used."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import ipaddress
 import logging
@@ -22,8 +23,8 @@ from glance.common import config, deploy, exception, httpwire, log, plugin
 LOG = logging.getLogger(__name__)
 
 
-def _prepare_api(conf: config.Conf) -> None:
-    """Import the store drivers, which declare options; try the files for the registry's TLS."""
+def load_drivers(conf: config.Conf) -> None:
+    """Import the store drivers, which declare options."""
     store = importlib.import_module("glance.store")
     for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
         try:
@@ -31,6 +32,11 @@ def _prepare_api(conf: config.Conf) -> None:
         except (ImportError, LookupError):
             # The stores themselves say what becomes of it.
             LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
+
+
+def _prepare_api(conf: config.Conf) -> None:
+    """Load the store drivers; try the files for the registry's TLS."""
+    load_drivers(conf)
     if conf.registry_client_protocol == "https":
         names = ("key_file", "cert_file", "ca_file", "insecure")
         try:
@@ -39,7 +45,7 @@ def _prepare_api(conf: config.Conf) -> None:
             raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
 
 
-def _prepare_registry(conf: config.Conf) -> None:
+def check_database(conf: config.Conf) -> None:
     """Find out whether `sql_connection` names a database; connects to none."""
     engine = importlib.import_module("glance.registry.db.engine")
     # NOTE: an idle time that is no number is told when all options are checked.
@@ -50,8 +56,7 @@ def _prepare_registry(conf: config.Conf) -> None:
 class Service:
     """A daemon: its program name, default port, and the module whose application it serves.
 
-    `prepare` gets the application's settings before options are checked: it loads what declares
-    more of them, and raises ConfigError for what is wrong beyond single options.
+    `prepare` is the check of `configure`.
     """
 
     program: str
@@ -67,7 +72,7 @@ REGISTRY = Service(
     9191,
     "glance.registry.server",
     "Serve image records to glance-api.",
-    _prepare_registry,
+    check_database,
 )
 
 #: Command-line options that override the same option of the file.
@@ -146,28 +151,14 @@ def _parse(service: Service, argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _serve(service: Service, args: argparse.Namespace) -> int:
     path = deploy.find_config_file(service.program, args.config_file, args.confpath)
-    conf = override(deploy.load_conf(service.program, path), args)
-    stages = deploy.load_stages(service.program, path)
     patch()
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
     server = importlib.import_module("glance.common.server")
+    conf = configure(service.program, path, args, service.prepare, server.check)
     if not conf.is_set("bind_port"):
         conf = conf.with_(bind_port=service.port)
-    parts = [conf, *_parts(stages)]
-    own = stages[-1].own if stages else {}
-    _require(
-        lambda: log.setup(conf, service.program),
-        lambda: service.prepare(conf.over(own, conf.source)),
-        lambda: server.check(conf),
-        *[part.check for part in parts],
-    )
-    logger = logging.getLogger(service.program)
-    logger.info("Using the configuration file %s", path)
-    log.dump(conf, service.program, path)
-    for part in parts:
-        part.report()
-    _warn(conf, service, path, logger)
+    _warn(conf, service)
 
     def make_app() -> Any:
         request_id = importlib.import_module("glance.common.request_id")
@@ -175,6 +166,42 @@ def _serve(service: Service, args: argparse.Namespace) -> int:
 
     code: int = server.serve(conf, make_app, service.program)
     return code
+
+
+def configure(
+    program: str,
+    path: str,
+    args: argparse.Namespace,
+    *checks: Callable[[config.Conf], None],
+) -> config.Conf:
+    """Return a program's settings, all of them checked, with its log set up.
+
+    `checks` get the settings that hold for the application, before options are checked: they load
+    what declares more of them, and raise ConfigError for what is wrong beyond single options.
+    Raises ConfigError with all problems at once.
+    """
+    conf = override(deploy.load_conf(program, path), args)
+    stages = deploy.load_stages(program, path)
+    parts = [conf, *_parts(stages)]
+    merged = conf.over(stages[-1].own, conf.source) if stages else conf
+    _require(
+        lambda: log.setup(conf, program),
+        *[functools.partial(check, merged) for check in checks],
+        *[part.check for part in parts],
+    )
+    logger = logging.getLogger(program)
+    logger.info("Using the configuration file %s", path)
+    log.dump(conf, program, path)
+    for part in parts:
+        part.report()
+    exposed = deploy.exposed_secrets(path)
+    if exposed:
+        logger.warning(
+            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
+            path,
+            ", ".join(exposed),
+        )
+    return conf
 
 
 def _parts(stages: Sequence[deploy.Stage]) -> list[config.Conf]:
@@ -204,16 +231,10 @@ def _require(*checks: Callable[[], None]) -> None:
         raise exception.ConfigError(list(dict.fromkeys(problems)))
 
 
-def _warn(conf: config.Conf, service: Service, path: str, logger: logging.Logger) -> None:
+def _warn(conf: config.Conf, service: Service) -> None:
     """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
+    logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
-    exposed = deploy.exposed_secrets(path)
-    if exposed:
-        logger.warning(
-            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
-            path,
-            ", ".join(exposed),
-        )
     if service is REGISTRY and conf.auth_mode == "noauth" and not _is_loopback(conf.bind_host):
         logger.warning(
             "The registry listens on %s without authentication: everybody who can reach it is "

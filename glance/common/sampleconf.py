@@ -85,6 +85,17 @@ PROGRAMS = (
             "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
         },
     ),
+    Program(
+        "glance-scrubber",
+        ("logging", "scrubber", "registry database", "stores", "filesystem store", "http store"),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/scrubber.log",
+            "scrub_time": "43200",
+            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+    ),
 )
 
 SAMPLE_INTRO = """\

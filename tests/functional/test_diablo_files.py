@@ -1,8 +1,8 @@
 """Configuration files of the Diablo release start the daemons as they are.
 
 The files in data/diablo have the sections, keys and values of that release's samples. Only what
-would collide with the host is replaced: addresses, ports and paths. Those of the scrubber and of
-the cache programs join them together with the programs.
+would collide with the host is replaced: addresses, ports and paths. The scrubber's is tested in
+test_scrubber; those of the cache programs join them together with the programs.
 """
 
 import pathlib

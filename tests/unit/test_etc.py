@@ -33,11 +33,12 @@ def default(name):
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_units_start_the_program_with_its_file(unit):
     service = parsed(unit)["Service"]
-    program, conf = service["ExecStart"].split()
+    program, *_, conf = service["ExecStart"].split()
     assert (ROOT / "bin" / pathlib.Path(program).name).exists()
     assert pathlib.Path(program).name == unit.stem
     assert (ETC / pathlib.Path(conf).name).exists()
-    assert service["Type"] == "notify"
+    # The scrubber serves nobody who could be too early.
+    assert service["Type"] == ("exec" if unit.stem == "glance-scrubber" else "notify")
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
@@ -75,7 +76,7 @@ def test_systemd_makes_the_directories(tmp_path):
 def test_logs_of_the_samples_are_rotated():
     text = (ETC / "logrotate.d" / "glance").read_text("utf-8")
     pattern = re.search(r"^(/\S+) \{$", text, re.MULTILINE)[1]
-    for name in ("glance-api.conf", "glance-registry.conf"):
+    for name in ("glance-api.conf", "glance-registry.conf", "glance-scrubber.conf"):
         log_file = parsed(ETC / name)["DEFAULT"]["log_file"]
         assert pathlib.PurePath(log_file).match(pattern)
 

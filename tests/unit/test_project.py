@@ -39,6 +39,7 @@ def generated(tmp_path_factory):
         "doc/source/errors.rst",
         "etc/glance-api.conf",
         "etc/glance-registry.conf",
+        "etc/glance-scrubber.conf",
     ],
 )
 def test_generated_pages_are_fresh(generated, page):

@@ -590,6 +590,13 @@ def test_all_starts_what_is_installed(site):
     )
 
 
+def test_all_skips_a_scrubber_that_nobody_configured(site):
+    (site.bin / "glance-scrubber").write_text(STAND_IN)
+    assert site("all", "start", site.etc) == 0
+    assert "glance-scrubber has no configuration file: skipped\n" in site.out
+    assert site("scrubber", "start", site.etc) == 1
+
+
 def test_all_restarts_after_everything_was_stopped(site):
     api, registry = site.start("api"), site.start("registry")
     assert site("all", "restart", site.etc) == 0

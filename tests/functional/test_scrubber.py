@@ -1,0 +1,204 @@
+"""glance-scrubber beside running daemons: what it removes, what it leaves, how it ends."""
+
+import os
+import pathlib
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from support import daemons, faults
+
+DIABLO = pathlib.Path(__file__).parent / "data" / "diablo" / "glance-scrubber.conf"
+CONF = """
+[DEFAULT]
+verbose = True
+sql_connection = sqlite:///{site.database}
+filesystem_store_datadir = {site.data_dir}
+{options}
+
+[app:glance-scrubber]
+paste.app_factory = glance.store.scrubber:app_factory
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("scrubber")
+    with daemons.Site(directory, api={"delayed_delete": True}) as running:
+        yield running
+
+
+@pytest.fixture
+def site(shared):
+    yield shared
+    change(shared, "UPDATE images SET status = 'deleted' WHERE status = 'pending_delete'")
+    for path in shared.data_files():
+        path.unlink()
+
+
+def command(site, *arguments, **options):
+    conf = site.directory / "glance-scrubber.conf"
+    lines = "".join(f"{name} = {value}\n" for name, value in options.items())
+    conf.write_text(CONF.format(site=site, options=lines))
+    return [sys.executable, str(daemons.BIN / "glance-scrubber"), *arguments, str(conf)]
+
+
+def scrub(site, *arguments, **options):
+    return subprocess.run(
+        command(site, *arguments, **options),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=daemons.environment(),
+        cwd=site.directory,
+    )
+
+
+def change(site, statement):
+    with sqlite3.connect(site.database, timeout=30) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def statuses(site, *ids):
+    connection = sqlite3.connect(site.database, timeout=30)
+    try:
+        found = dict(connection.execute("SELECT id, status FROM images").fetchall())
+    finally:
+        connection.close()
+    return [found[image_id] for image_id in ids]
+
+
+def deleted_image(site, data=b"data"):
+    image_id = site.http.add(data).json()["image"]["id"]
+    assert site.http.delete(f"/v1/images/{image_id}").status == 200
+    return image_id
+
+
+def test_one_pass_removes_the_data_and_settles_the_records(site):
+    ids = [deleted_image(site, b"%d" % number) for number in range(30)]
+    kept = site.http.add(b"kept").json()["image"]["id"]
+    assert len(site.data_files()) == 31
+    done = scrub(site)
+    assert done.returncode == 0, done.stderr
+    assert statuses(site, *ids) == ["deleted"] * 30
+    assert statuses(site, kept) == ["active"]
+    assert [path.read_bytes() for path in site.data_files()] == [b"kept"]
+    assert "Pass done: 30 deleted, 0 already gone" in done.stdout
+
+
+def test_images_are_kept_for_the_scrub_time(site):
+    image_id = deleted_image(site)
+    assert scrub(site, scrub_time=3600).returncode == 0
+    assert statuses(site, image_id) == ["pending_delete"]
+    assert len(site.data_files()) == 1
+
+
+def test_data_that_is_gone_counts_as_deleted(site):
+    image_id = deleted_image(site)
+    (path,) = site.data_files()
+    path.unlink()
+    assert scrub(site).returncode == 0
+    assert statuses(site, image_id) == ["deleted"]
+
+
+def test_what_cannot_be_removed_is_left_for_the_next_pass(site):
+    lost, fine = deleted_image(site), deleted_image(site)
+    change(site, f"UPDATE images SET location = 'odd://u:canary@h/x' WHERE id = {lost}")
+    done = scrub(site)
+    assert done.returncode == 1
+    assert statuses(site, lost, fine) == ["pending_delete", "deleted"]
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_data_that_is_not_ours_is_never_removed(site, tmp_path):
+    image_id = deleted_image(site)
+    other = tmp_path / "precious"
+    other.write_text("data")
+    change(site, f"UPDATE images SET location = 'file://{other}' WHERE id = {image_id}")
+    assert scrub(site).returncode == 0
+    assert other.exists()
+    assert statuses(site, image_id) == ["deleted"]
+
+
+def test_uploads_that_never_ended_are_killed(site):
+    old, young = (
+        site.http.post("/v1/images", {"x-image-meta-name": "x"}).json()["image"]["id"]
+        for _ in range(2)
+    )
+    change(site, f"UPDATE images SET status = 'saving' WHERE id IN ({old}, {young})")
+    change(site, f"UPDATE images SET updated_at = '2020-01-01 00:00:00.0' WHERE id = {old}")
+    done = scrub(site)
+    assert done.returncode == 0
+    assert statuses(site, old, young) == ["killed", "saving"]
+    assert "1 broken uploads killed" in done.stdout
+    change(site, f"UPDATE images SET status = 'killed' WHERE id = {young}")
+
+
+def test_a_running_upload_is_left_alone(site):
+    with faults.Upload(site, 5_000_000, method="POST", length=8) as upload:
+        upload.send(b"1234").until_saving()
+        assert scrub(site).returncode == 0
+        upload.send(b"5678")
+        assert upload.reply().status == 201
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_daemon_makes_passes_until_told_to_end(site, signum):
+    with subprocess.Popen(
+        command(site, "--daemon", wakeup_time=1),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**daemons.environment()},
+    ) as process:
+        try:
+            while "Pass done" not in process.stdout.readline():
+                assert process.poll() is None
+            image_id = deleted_image(site)
+            faults.until(
+                lambda: statuses(site, image_id) == ["deleted"], "the next pass finds the image"
+            )
+            process.send_signal(signum)
+            assert process.wait(30) == 0
+            assert "has stopped" in process.stdout.read()
+        finally:
+            process.kill()
+
+
+def test_a_wrong_configuration_is_told_apart(site):
+    done = scrub(
+        site, wakeup_time="soon", scrub_tiem=5, default_store="file", log_file="/no/where"
+    )
+    assert done.returncode == 2
+    assert "option wakeup_time has the unusable value 'soon'" in done.stderr
+    assert "cannot write its log file" in done.stderr
+
+
+def test_a_database_that_is_not_there_fails_the_pass(site):
+    done = scrub(site, sql_connection=f"sqlite:///{site.directory}/none/x.sqlite")
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: ")
+
+
+def test_diablos_file_works_as_it_is(site, tmp_path):
+    image_id = deleted_image(site)
+    change(site, f"UPDATE images SET deleted_at = '2020-01-01 00:00:00.0' WHERE id = {image_id}")
+    conf = tmp_path / "glance-scrubber.conf"
+    conf.write_text(
+        re.sub("(?m)^log_file = .*", f"log_file = {tmp_path}/scrubber.log", DIABLO.read_text())
+    )
+    (tmp_path / "glance.sqlite").symlink_to(site.database)
+    done = subprocess.run(
+        [sys.executable, str(daemons.BIN / "glance-scrubber"), str(conf)],
+        env=daemons.environment(),
+        cwd=tmp_path,
+        check=False,
+    )
+    # NOTE: that file names no data directory; images lie where the default says, or are not ours.
+    assert done.returncode == 0
+    assert statuses(site, image_id) == ["deleted"]
+    assert os.path.exists(tmp_path / "scrubber.log")
