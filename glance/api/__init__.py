@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import store
-from glance.common import config, exception
+from glance.common import config
 from glance.common import context as request_context
 from glance.store import location as store_location
 
@@ -100,9 +100,3 @@ class Service:
 def hide_location(image: Mapping[str, Any]) -> dict[str, Any]:
     """Return an image without its location, as lists show it to everybody."""
     return {name: value for name, value in image.items() if name != "location"}
-
-
-def require_write(context: request_context.RequestContext) -> None:
-    """Raise ReadOnly for a caller that may only read; checked before anything else."""
-    if context.read_only:
-        raise exception.ReadOnly("Anonymous callers may only read; send a valid token")

@@ -97,6 +97,11 @@ class RequestContext:
     def owner(self) -> str | None:
         return self.tenant if self.owner_is_tenant else self.user
 
+    def require_write(self) -> None:
+        """Raise ReadOnly for a caller that may only read; checked before anything else."""
+        if self.read_only:
+            raise exception.ReadOnly("Anonymous callers may only read; send a valid token")
+
     def is_image_visible(
         self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
     ) -> bool:

@@ -83,6 +83,14 @@ def parse_id(value: str) -> int | None:
     return number if number <= MAX_BIGINT else None
 
 
+def path_id(text: str) -> int:
+    """Return the number of the image id in a path; NotFound for what can be none."""
+    number = parse_id(text)
+    if number is None:
+        raise exception.NotFound("No image with this ID was found")
+    return number
+
+
 def _integer(low: int, high: int, null: int | None) -> Callable[[str, Any], int | None]:
     def convert(label: str, value: Any) -> int | None:
         if value is None or value == "":

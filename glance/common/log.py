@@ -195,6 +195,13 @@ def _from_file(path: str) -> None:
         raise exception.ConfigError(f"The logging config file {path} is wrong: {err!r}") from err
 
 
+def hand_over(uid: int, gid: int) -> None:
+    """Give the open log files to another user, whom this process is about to become."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            os.fchown(handler.stream.fileno(), uid, gid)
+
+
 def reopen() -> None:
     """Open log files anew that were moved away, those of a logging configuration too."""
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]

@@ -6,9 +6,7 @@ caller, caller without owner, image not visible, image not sharable, body.
 
 from __future__ import annotations
 
-from typing import Any
-
-from glance.common import config, exception, imagemeta, wsgi
+from glance.common import config, exception, imagemeta, membership, wsgi
 from glance.registry.db import api, engine
 
 config.options(
@@ -32,7 +30,7 @@ class MembersController:
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members."""
-        found = api.member_list(self.db, request.context, image_id(id))
+        found = api.member_list(self.db, request.context, imagemeta.path_id(id))
         return wsgi.json_response(
             {
                 "members": [
@@ -51,15 +49,11 @@ class MembersController:
         number = self._may_share(request, id)
         body = request.read_json()
         entries = body.get("memberships") if isinstance(body, dict) else None
-        if not isinstance(entries, list):
-            raise exception.Invalid(
-                'The body must be an object such as {"memberships": [{"member_id": "tenant1"}]}'
-            )
         api.member_replace(
             self.db,
             request.context,
             number,
-            [_membership(entry) for entry in entries],
+            membership.parse_list(entries),
             member_quota=self.member_quota,
         )
         return wsgi.Response(204)
@@ -67,16 +61,16 @@ class MembersController:
     def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add it, or change its right to share."""
         number = self._may_share(request, id)
-        name = _member(wsgi.segment(member))
+        name = membership.member_id(wsgi.segment(member))
         can_share = None
         if request.has_body():
             body = request.read_json()
             values = body.get("member") if isinstance(body, dict) else None
-            if not isinstance(values, dict) or "can_share" not in values:
+            if not isinstance(values, dict) or values.get("can_share") is None:
                 raise exception.Invalid(
                     'The body must be an object such as {"member": {"can_share": true}}'
                 )
-            can_share = _flag(values["can_share"])
+            can_share = membership.can_share(values)
         api.member_add(
             self.db,
             request.context,
@@ -95,43 +89,7 @@ class MembersController:
 
     def _may_share(self, request: wsgi.Request, id: str) -> int:
         """Return the image's number after all checks that come before the body."""
-        refuse_read_only(request.context)
-        number = image_id(id)
+        request.context.require_write()
+        number = imagemeta.path_id(id)
         api.member_check(self.db, request.context, number)
         return number
-
-
-def image_id(text: str) -> int:
-    """Return the number of a path's image id; NotFound for what can be no id."""
-    number = imagemeta.parse_id(text)
-    if number is None:
-        raise exception.NotFound("No image has such an ID")
-    return number
-
-
-def refuse_read_only(context: Any) -> None:
-    """Raise ReadOnly for a caller who may change nothing."""
-    if context.read_only:
-        raise exception.ReadOnly("Anonymous callers may not change anything")
-
-
-def _membership(entry: Any) -> tuple[str, bool | None]:
-    if not isinstance(entry, dict) or "member_id" not in entry:
-        raise exception.Invalid("Each membership must be an object with a member_id")
-    can_share = _flag(entry["can_share"]) if "can_share" in entry else None
-    return _member(entry["member_id"]), can_share
-
-
-def _member(value: Any) -> str:
-    name = imagemeta.check_text("member_id", value)
-    if not name:
-        raise exception.Invalid("A member_id must not be empty")
-    return name
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower())
-    if not isinstance(value, bool):
-        raise exception.Invalid("can_share must be true or false")
-    return value

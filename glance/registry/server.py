@@ -88,7 +88,7 @@ class ImagesController:
     def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
         try:
-            image = api.image_get(self.db, request.context, members.image_id(id))
+            image = api.image_get(self.db, request.context, imagemeta.path_id(id))
         except exception.ImageNotFound:
             LOG.info("Image %s is not there for user %s", id, request.context.user)
             raise
@@ -97,7 +97,7 @@ class ImagesController:
     def create(self, request: wsgi.Request) -> wsgi.Response:
         """POST /images: insert a record."""
         context = request.context
-        members.refuse_read_only(context)
+        context.require_write()
         values, _ = self._body(request)
         if not context.is_admin or "owner" not in values:
             values["owner"] = context.owner
@@ -109,8 +109,8 @@ class ImagesController:
     def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
         context = request.context
-        members.refuse_read_only(context)
-        number = members.image_id(id)
+        context.require_write()
+        number = imagemeta.path_id(id)
         values, from_state = self._body(request)
         if not context.is_admin:
             values.pop("owner", None)
@@ -133,8 +133,8 @@ class ImagesController:
         With `status=deleted`, an image that is deleted and still pending_delete is settled: the
         API removes the data between two such calls.
         """
-        members.refuse_read_only(request.context)
-        number = members.image_id(id)
+        request.context.require_write()
+        number = imagemeta.path_id(id)
         status = request.query().get("status")
         if status is not None and status not in _STATUSES_OF_DELETE:
             raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")

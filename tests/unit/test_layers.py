@@ -21,6 +21,7 @@ LAYERS = {
     "glance.common.httperror": 0,
     "glance.common.imagemeta": 0,
     "glance.common.listing": 0,
+    "glance.common.membership": 0,
     "glance.common.offload": 0,
     "glance.common.plugin": 0,
     "glance.common.utils": 0,

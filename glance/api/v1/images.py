@@ -27,14 +27,6 @@ COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
 
-def image_id(text: str) -> int:
-    """Return the number of a canonical decimal id; ImageNotFound for any other path segment."""
-    number = imagemeta.parse_id(text)
-    if number is None:
-        raise exception.NotFound("No image with this ID was found")
-    return number
-
-
 @dataclasses.dataclass(slots=True)
 class Order:
     """What a POST or PUT asks for, taken from its headers.
@@ -165,7 +157,7 @@ class Controller:
         return wsgi.Response(200, headers, opened.body)
 
     def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
-        return registry.get_image_metadata(self.conf, request.context, image_id(id))
+        return registry.get_image_metadata(self.conf, request.context, imagemeta.path_id(id))
 
     def _metadata(
         self, context: RequestContext, image: Mapping[str, Any]
@@ -188,7 +180,7 @@ class Controller:
     def create(self, request: wsgi.Request) -> wsgi.Response:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
-        api.require_write(context)
+        context.require_write()
         order = Order.of(request)
         target = self._target(order)
         values = {**order.meta, "status": "queued", "size": order.meta.get("size") or 0}
@@ -299,7 +291,7 @@ class Controller:
     def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """PUT /images/{id}: change metadata, or bring data to a queued image."""
         context = request.context
-        api.require_write(context)
+        context.require_write()
         order = Order.of(request)
         target = self._target(order)
         image = self._image(request, id)
@@ -380,7 +372,7 @@ class Controller:
     def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """DELETE /images/{id}: first the record, in one step, then the data."""
         context = request.context
-        api.require_write(context)
+        context.require_write()
         image = self._image(request, id)
         self._require_mutable(context, image)
         if image.get("protected"):

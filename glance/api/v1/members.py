@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.api.v1 import images
-from glance.common import exception, wsgi
-
-_TRUTH = {"true": True, "false": False}
+from glance.common import exception, imagemeta, membership, wsgi
 
 
 class Controller:
@@ -20,7 +17,7 @@ class Controller:
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
-        members = registry.get_image_members(self.conf, request.context, images.image_id(id))
+        members = registry.get_image_members(self.conf, request.context, imagemeta.path_id(id))
         return wsgi.json_response({"members": members})
 
     def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
@@ -30,13 +27,13 @@ class Controller:
 
     def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add or change one membership."""
-        api.require_write(request.context)
+        request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
         with _HidingRefusal():
             registry.add_member(
                 self.conf,
                 request.context,
-                images.image_id(id),
+                imagemeta.path_id(id),
                 wsgi.segment(member),
                 can_share,
             )
@@ -44,21 +41,21 @@ class Controller:
 
     def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
-        api.require_write(request.context)
-        number = images.image_id(id)
+        request.context.require_write()
+        number = imagemeta.path_id(id)
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal():
             registry.replace_members(
-                self.conf, request.context, number, {"memberships": memberships}
+                self.conf, request.context, number, membership.to_json(memberships)
             )
         return wsgi.Response(204)
 
     def delete(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: also when there is no such membership."""
-        api.require_write(request.context)
+        request.context.require_write()
         with _HidingRefusal():
             registry.delete_member(
-                self.conf, request.context, images.image_id(id), wsgi.segment(member)
+                self.conf, request.context, imagemeta.path_id(id), wsgi.segment(member)
             )
         return wsgi.Response(204)
 
@@ -77,47 +74,24 @@ class _HidingRefusal:
             raise exception.NotFound(str(err)) from err
 
 
-def parse_memberships(document: Any) -> list[dict[str, Any]]:
+def parse_memberships(document: Any) -> list[membership.Membership]:
     """Return the memberships in the body of a replacement.
 
     Accepted are `{"memberships": [...]}`, a bare list, and one membership object, which shipped
-    clients send. Raises Invalid for anything else, for an entry without member_id, and for a
-    member named twice.
+    clients send. Raises Invalid for anything else.
     """
-    entries = document
     if isinstance(document, Mapping):
-        entries = document.get("memberships", [document])
-    if not isinstance(entries, list):
-        raise exception.Invalid("memberships must be a list of objects with a member_id")
-    seen: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        member = entry.get("member_id") if isinstance(entry, Mapping) else None
-        if not isinstance(member, str) or not member:
-            raise exception.Invalid("Each membership must be an object with a member_id")
-        if member in seen:
-            raise exception.Invalid(f"Member {member} is named twice")
-        seen[member] = {"member_id": member}
-        can_share = _truth(entry.get("can_share"))
-        if can_share is not None:
-            seen[member]["can_share"] = can_share
-    return list(seen.values())
+        document = document.get("memberships", [document])
+    return membership.parse_list(document)
 
 
 def _can_share_of(document: Any) -> bool | None:
-    if not isinstance(document, Mapping):
-        raise exception.Invalid('The body must be an object such as {"member": {…}}')
-    member = document.get("member")
-    if member is None:
+    """Return what the body for one member says, None if nothing."""
+    values = document.get("member", {}) if isinstance(document, Mapping) else None
+    if values is None and isinstance(document, Mapping):
         return None
-    if not isinstance(member, Mapping):
-        raise exception.Invalid('member must be an object such as {"can_share": true}')
-    return _truth(member.get("can_share"))
-
-
-def _truth(value: Any) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    try:
-        return _TRUTH[value.lower()]
-    except (KeyError, AttributeError):
-        raise exception.Invalid("can_share must be true or false") from None
+    if not isinstance(values, Mapping):
+        raise exception.Invalid(
+            'The body must be an object such as {"member": {"can_share": true}}'
+        )
+    return membership.can_share(values)

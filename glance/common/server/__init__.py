@@ -4,6 +4,7 @@
 
     listen       the socket and its TLS context, opened before the fork
     access       the log of requests
+    privileges   who the daemon runs as
     prefork      the parent: starts workers, replaces dead ones, passes signals on
     worker       one process: hub, accept loop, draining
     connection   one client: request after request, keep-alive, closing
@@ -22,7 +23,6 @@ asked for zero-copy bodies. What is left of it after overriding all that would b
 """
 
 from glance.common.server import options  # noqa: F401  declares the options
-from glance.common.server.listen import check
-from glance.common.server.prefork import serve
+from glance.common.server.prefork import check, serve
 
 __all__ = ["check", "serve"]

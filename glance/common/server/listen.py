@@ -48,11 +48,6 @@ def _reason(err: Exception) -> str:
     return getattr(err, "strerror", None) or str(err)
 
 
-def check(conf: config.Conf) -> None:
-    """Raise ConfigError if what the server needs, beyond single options, is not there."""
-    tls_context(conf)
-
-
 def _no_passphrase() -> str:
     # NOTE: without this OpenSSL would ask on the terminal, and a daemon wait for ever.
     raise ValueError("the key asks for a passphrase; take it off with: openssl pkey")

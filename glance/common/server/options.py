@@ -57,6 +57,12 @@ config.options(
         help="Private key of cert_file in PEM form.",
     ),
     config.Option(
+        "user",
+        help="User that a daemon started by root becomes when its port is open. It works in the "
+        "root directory then, so that files need absolute names.",
+    ),
+    config.Option("group", help="Group that such a daemon gets; unset: the one of the user."),
+    config.Option(
         "access_log",
         config.boolean,
         True,

@@ -18,7 +18,15 @@ from typing import Any
 from eventlet import hubs, patcher
 
 from glance.common import config, exception, log
-from glance.common.server import connection, listen, notify, options, signals, worker
+from glance.common.server import (
+    connection,
+    listen,
+    notify,
+    options,
+    privileges,
+    signals,
+    worker,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +56,12 @@ _STOPS = {
 }
 
 
+def check(conf: config.Conf) -> None:
+    """Raise ConfigError if what the server needs, beyond single options, is not there."""
+    privileges.identity(conf)
+    listen.tls_context(conf)
+
+
 def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
     """Serve the application that `make_app` makes until a signal ends it; return the exit code.
 
@@ -61,6 +75,7 @@ def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
     tls = listen.tls_context(conf)
     listener = listen.bind(conf)
     url = listen.describe(listener, tls=tls is not None)
+    privileges.drop(conf)
     count = options.worker_count(conf)
     if count:
         return Parent(conf, make_app, name, listener, tls, count, url).run()
