@@ -195,3 +195,15 @@ def test_the_chosen_file_and_what_both_daemons_must_agree_on_are_logged(start, t
     text = start.log.read_text()
     assert f"Using the configuration file {tmp_path}/glance-api.conf" in text
     assert "auth_mode is noauth, owner_is_tenant is True" in text
+
+
+@pytest.mark.parametrize(
+    "host, mode, warned",
+    [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "trusted-headers", False)],
+)
+def test_a_registry_that_everybody_may_administer_is_warned_of(
+    start, tmp_path, host, mode, warned
+):
+    default = f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\nauth_mode = {mode}"
+    assert start("glance-registry", default=default) == 0
+    assert ("everybody who can reach it is an administrator" in start.log.read_text()) == warned
