@@ -87,7 +87,9 @@ def test_links_between_pages_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("name", ["index", "first-steps", "architecture", "installing", "running-as-a-service"])
+@pytest.mark.parametrize(
+    "name", ["index", "first-steps", "architecture", "installing", "running-as-a-service"]
+)
 def test_the_index_names_the_pages(name):
     index = (ROOT / "doc" / "source" / "index.rst").read_text(encoding="utf-8")
     assert (ROOT / "doc" / "source" / f"{name}.rst").exists()
