@@ -171,10 +171,10 @@ class Upload:
             return False
         if self.status == "queued":
             # Nothing was begun: either the registry refused the step, which leaves the record to
-            # whoever owns it, or the store did. A store that permits no writing may do so again
-            # later, and not one byte was read: the caller can repeat the upload.
-            store_refused = isinstance(err, exception.StoreError)
-            return store_refused and not isinstance(err, exception.StorageWriteDenied)
+            # whoever owns it, or the store or a quota has no room. A store that permits no writing
+            # may do so again later, and not one byte was read: the caller can repeat the upload.
+            refused = isinstance(err, exception.StoreError | exception.LimitExceeded)
+            return refused and not isinstance(err, exception.StorageWriteDenied)
         return True
 
     def kill(self, reason: BaseException) -> None:

@@ -416,11 +416,18 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
 # -- rules about a whole record ------------------------------------------------------------------
 
 
-def validate(
-    record: Mapping[str, Any],
-    disk_formats: Iterable[str] = DISK_FORMATS,
-    container_formats: Iterable[str] = CONTAINER_FORMATS,
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Formats:
+    """The disk and container formats that a deployment takes."""
+
+    disk: tuple[str, ...] = DISK_FORMATS
+    container: tuple[str, ...] = CONTAINER_FORMATS
+
+
+FORMATS = Formats()
+
+
+def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str, Any]:
     """Return a copy of a complete (merged) record that obeys the rules; raise Invalid otherwise.
 
     The checks come in a fixed order and the first failure wins. If one of the two formats is an
@@ -432,11 +439,11 @@ def validate(
     if status not in TRANSITIONS:
         raise exception.Invalid(f"Invalid image status '{status}': use one of {_list(STATUSES)}")
     disk, container = record.get("disk_format"), record.get("container_format")
-    if disk and disk not in disk_formats:
-        raise exception.Invalid(f"Invalid disk format '{disk}': use one of {_list(disk_formats)}")
-    if container and container not in container_formats:
+    if disk and disk not in formats.disk:
+        raise exception.Invalid(f"Invalid disk format '{disk}': use one of {_list(formats.disk)}")
+    if container and container not in formats.container:
         raise exception.Invalid(
-            f"Invalid container format '{container}': use one of {_list(container_formats)}"
+            f"Invalid container format '{container}': use one of {_list(formats.container)}"
         )
     checked = dict(record)
     if AMAZON_FORMATS & {disk, container}:

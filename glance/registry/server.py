@@ -56,6 +56,26 @@ config.options(
         128,
         help="How many properties one image may have; 0 or a negative number lifts the limit.",
     ),
+    config.Option(
+        "user_storage_quota",
+        config.integer,
+        0,
+        unit="bytes",
+        help="How much the active images of one owner may have together; 0 or a negative number "
+        "means no limit. Images without an owner are not counted.",
+    ),
+    config.Option(
+        "disk_formats",
+        config.words,
+        imagemeta.DISK_FORMATS,
+        help="Disk formats that images may have.",
+    ),
+    config.Option(
+        "container_formats",
+        config.words,
+        imagemeta.CONTAINER_FORMATS,
+        help="Container formats that images may have.",
+    ),
 )
 
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
@@ -68,7 +88,11 @@ class ImagesController:
         self.db = db
         self.default_limit: int = conf.limit_param_default
         self.max_limit: int = conf.api_limit_max
-        self.property_quota: int = conf.image_property_quota
+        self.limits: dict[str, Any] = {
+            "property_quota": conf.image_property_quota,
+            "storage_quota": conf.user_storage_quota,
+            "formats": imagemeta.Formats(conf.disk_formats, conf.container_formats),
+        }
 
     def index(self, request: wsgi.Request) -> wsgi.Response:
         """GET /images: a page of short records."""
@@ -102,7 +126,7 @@ class ImagesController:
         if not context.is_admin or "owner" not in values:
             values["owner"] = context.owner
         values.setdefault("status", "active")
-        image = api.image_create(self.db, context, values, property_quota=self.property_quota)
+        image = api.image_create(self.db, context, values, **self.limits)
         LOG.info("Image %s was created", image["id"])
         return _record(image)
 
@@ -121,7 +145,7 @@ class ImagesController:
             values,
             purge_props=request.headers.get("X-Glance-Registry-Purge-Props") == "true",
             from_state=from_state,
-            property_quota=self.property_quota,
+            **self.limits,
         )
         # SECURITY: values, the location first of all, stay out of the log.
         LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))

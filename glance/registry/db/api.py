@@ -97,6 +97,13 @@ _PURGE_PROPERTY = (
     .where(properties.c.id == sa.bindparam("row_id"))
     .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
 )
+_USED_STORAGE = (
+    sa.select(sa.func.sum(images.c.size))
+    .where(images.c.owner == sa.bindparam("owner"))
+    .where(images.c.status == "active")
+    .where(images.c.id != sa.bindparam("row_id"))
+    .where(rules.live(images))
+)
 _DELETE_CHILDREN = [
     table.update()
     .where(table.c.image_id == sa.bindparam("row_id"))
@@ -118,14 +125,16 @@ def image_create(
     values: Mapping[str, Any],
     *,
     property_quota: int = 0,
+    storage_quota: int = 0,
+    formats: imagemeta.Formats = imagemeta.FORMATS,
 ) -> dict[str, Any]:
     """Insert an image with its properties and return the record.
 
     `values` are typed (`imagemeta.coerce`). Raises Invalid for a record that breaks the rules,
     Duplicate for an id that is or was in use, QuotaExceeded for more properties than
-    `property_quota` (none if not positive).
+    `property_quota`, or more bytes of the owner than `storage_quota` (no limit if not positive).
     """
-    record = imagemeta.validate({**_DEFAULTS, **values})
+    record = imagemeta.validate({**_DEFAULTS, **values}, formats)
     record["created_at"] = record["updated_at"] = rows.utcnow()
     wanted = dict(record.pop("properties", None) or {})
     rows.check_quota(len(wanted), 0, property_quota, "properties")
@@ -134,6 +143,7 @@ def image_create(
         record["id"] = asked_id
 
     def work(conn: Connection) -> int:
+        _check_storage(conn, record, storage_quota)
         image_id: int = conn.execute(images.insert(), record).inserted_primary_key[0]
         _insert_properties(conn, image_id, wanted, record["created_at"])
         return image_id
@@ -179,6 +189,8 @@ def image_update(
     purge_props: bool = False,
     from_state: str | None = None,
     property_quota: int = 0,
+    storage_quota: int = 0,
+    formats: imagemeta.Formats = imagemeta.FORMATS,
 ) -> dict[str, Any]:
     """Change an image and its properties at once and return the new record.
 
@@ -187,7 +199,8 @@ def image_update(
 
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
     status is not `from_state` or may not become the new one, Invalid if the merged record breaks
-    the rules, QuotaExceeded when the image would get more properties than `property_quota`.
+    the rules, QuotaExceeded when the image would get more properties than `property_quota`, or
+    its owner more bytes than `storage_quota` by an upload that begins or ends.
     """
 
     def work(conn: Connection) -> dict[str, Any]:
@@ -198,8 +211,10 @@ def image_update(
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
             raise exception.Invalid("The id of an image cannot be changed")
-        record = imagemeta.validate({**image, **changes})
+        record = imagemeta.validate({**image, **changes}, formats)
         imagemeta.check_transition(old_status, record["status"])
+        if record["status"] != old_status:
+            _check_storage(conn, record, storage_quota)
         now = record["updated_at"] = rows.utcnow()
         params = {f"new_{name}": record[name] for name in (*_CHANGEABLE, "updated_at")}
         params.update(row_id=image_id, row_status=old_status)
@@ -268,6 +283,22 @@ def _lock_mutable(conn: Connection, context: Context, image_id: int) -> dict[str
         # SECURITY: what the caller may not change looks absent, even when it can be read.
         raise exception.ImageNotFound(image_id)
     return image
+
+
+def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> None:
+    """Raise QuotaExceeded if the data of an image that gets some is too much for its owner.
+
+    Images without an owner count for nobody.
+    """
+    if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
+        return
+    other = {"owner": record["owner"], "row_id": record.get("id") or 0}
+    used = int(conn.execute(_USED_STORAGE, other).scalar() or 0)
+    if used + (record["size"] or 0) > quota:
+        raise exception.QuotaExceeded(
+            f"{used} of the {quota} bytes that {record['owner']} may store are in use: "
+            "delete images that are not needed"
+        )
 
 
 def _change_properties(

@@ -278,3 +278,37 @@ class TestMembers:
         many = [{"member_id": str(number)} for number in range(129)]
         body = json.dumps(many).encode()
         assert api("PUT", URL + "/5/members", None, body, **OWNER).status_int == 413
+
+
+def test_an_owner_cannot_store_more_than_the_quota(tmp_path, template):
+    options = {"auth_mode": "trusted-headers"}
+    server = Registry(tmp_path, template, user_storage_quota="10000", **options)
+    try:
+        api = Api(server, tmp_path, **options)
+        assert api("POST", URL, {"x-image-meta-id": "1"}, PAYLOAD, **OWNER).status_int == 201
+        for image_id, headers in ((2, {"x-image-meta-size": "5120"}), (3, {})):
+            named = {"x-image-meta-id": str(image_id), **headers}
+            refused = api("POST", URL, named, PAYLOAD, **OWNER)
+            assert refused.status_int == 413
+            assert "10000" in refused.text
+            head = api("HEAD", f"{URL}/{image_id}", **OWNER)
+            assert head.headers["x-image-meta-status"] == "killed"
+        assert api.files() == ["1"]
+        assert api("POST", URL, {"x-image-meta-id": "4"}, PAYLOAD, **OTHER).status_int == 201
+        assert api("DELETE", URL + "/1", **OWNER).status_int == 200
+        assert api("POST", URL, {"x-image-meta-id": "5"}, PAYLOAD, **OWNER).status_int == 201
+    finally:
+        server.stop()
+
+
+def test_formats_are_the_operators_choice(tmp_path, template):
+    server = Registry(tmp_path, template, disk_formats="raw, vhdx", container_formats="bare ova")
+    try:
+        api = Api(server, tmp_path)
+        good = {"x-image-meta-disk_format": "vhdx", "x-image-meta-container_format": "ova"}
+        assert api("POST", URL, good).status_int == 201
+        refused = api("POST", URL, {"x-image-meta-disk_format": "qcow2"})
+        assert refused.status_int == 400
+        assert "vhdx" in refused.text
+    finally:
+        server.stop()
