@@ -1,6 +1,7 @@
 """The layers of the package: an import points down, or sideways within its own package."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -84,6 +85,7 @@ def package(name: str) -> str:
     return ".".join(name.split(".")[:2])
 
 
+@functools.cache
 def tree(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
