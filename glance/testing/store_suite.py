@@ -27,6 +27,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -209,6 +210,10 @@ class StoreSuite:
             body.close()
             store.get(location).close()
             store.get_size(location)
+        # A server that lives in this process closes its side a moment later.
+        deadline = time.monotonic() + 5
+        while descriptors() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert descriptors() <= before
 
     # -- locations --
