@@ -30,7 +30,12 @@ TYPES = {
     config.words: "list of words",
 }
 #: Types of single options, by the names of their functions.
-OWN_TYPES = {"octal": "octal number", "port": "port number", "convert": "whole number"}
+OWN_TYPES = {
+    "octal": "octal number",
+    "port": "port number",
+    "convert": "whole number",
+    "header_text": "text",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ PROGRAMS = (
         (
             *_SERVER,
             "registry client",
+            "registry access",
             "identity",
             "version negotiation",
             "images API",
@@ -76,7 +82,7 @@ PROGRAMS = (
     ),
     Program(
         "glance-registry",
-        (*_SERVER, "registry database", "registry", "identity"),
+        (*_SERVER, "registry database", "registry", "registry access", "identity"),
         {
             "verbose": "True",
             "log_file": "/var/log/glance/registry.log",

@@ -23,6 +23,15 @@ from glance.registry import client
 
 LOG = logging.getLogger(__name__)
 
+
+def header_text(text: str) -> str:
+    """Option type: text that reaches the other side of a connection as it is, in a header."""
+    text = text.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("use printable ASCII characters on one line")
+    return text
+
+
 config.options(
     "registry client",
     config.Option(
@@ -76,6 +85,16 @@ config.options(
         "service and nobody else; saves it the validation of the token.",
     ),
 )
+config.options(
+    "registry access",
+    config.Option(
+        "registry_shared_secret",
+        header_text,
+        secret=True,
+        help="Secret that glance-api sends with each request to the registry; a registry that has "
+        "one refuses requests without it. Set it to the same value in the files of both.",
+    ),
+)
 
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
@@ -92,6 +111,7 @@ class _Link:
     use_ssl: bool
     pool: base_client.ConnectionPool
     send_identity: bool
+    secret: str | None = dataclasses.field(repr=False)
 
 
 # PERF: made once per Conf, found by its identity; reading the options costs 8 us per call.
@@ -125,7 +145,15 @@ def _link(conf: Mapping[str, Any]) -> _Link:
         connect_timeout=timeout,
         read_timeout=timeout,
     )
-    link = _Link(conf, host, pool.port, use_ssl, pool, settings["send_identity_headers"])
+    link = _Link(
+        conf,
+        host,
+        pool.port,
+        use_ssl,
+        pool,
+        settings["send_identity_headers"],
+        settings["registry_shared_secret"],
+    )
     if len(_LINKS) >= _MAX_LINKS:
         _LINKS.clear()
     _LINKS[id(conf)] = link
@@ -136,6 +164,8 @@ def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.Registr
     """Return a client that speaks for the caller of `context`; cheap, over shared connections."""
     link = _link(conf)
     headers: dict[str, str] = {}
+    if link.secret:
+        headers[client.SHARED_SECRET] = link.secret
     if context.request_id:
         headers["x-openstack-request-id"] = context.request_id
     if link.send_identity:

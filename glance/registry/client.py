@@ -16,6 +16,8 @@ from glance.common import client, exception
 #: Header that asks for lists as the public API shows them (no location), and confirms that it is
 #: so: an older registry ignores the wish.
 PUBLIC_SHAPE = "x-glance-registry-public-shape"
+#: Header with the secret that the registry and its callers share.
+SHARED_SECRET = "x-glance-registry-secret"
 
 _JSON = {"content-type": "application/json"}
 _JSON_PURGE = {**_JSON, "x-glance-registry-purge-props": "true"}

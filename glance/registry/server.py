@@ -7,6 +7,7 @@ be reachable by end users.
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
 LOG = logging.getLogger(__name__)
+
+_SECRET_KEY = "HTTP_" + client.SHARED_SECRET.upper().replace("-", "_")
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
@@ -205,9 +208,13 @@ def _record(image: Mapping[str, Any]) -> wsgi.Response:
 
 
 class API:
-    """The registry as a WSGI application; paths may begin with `/v1`."""
+    """The registry as a WSGI application; paths may begin with `/v1`.
+
+    With `registry_shared_secret` set, a request without it is answered with 401.
+    """
 
     def __init__(self, conf: config.Conf, db: engine.Database):
+        self.secret: bytes = (conf.registry_shared_secret or "").encode("ascii")
         self.router = wsgi.Router()
         images = ImagesController(conf, db)
         sharing = members.MembersController(conf, db)
@@ -222,10 +229,19 @@ class API:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        if self.secret and not self._knows_the_secret(environ):
+            # SECURITY: what was sent may be the secret with a slip, and stays out of the log.
+            LOG.warning("A request without the registry_shared_secret was refused")
+            refusal = exception.NotAuthorized("The registry answers to its own image API only")
+            return wsgi.fail(refusal, environ, start_response)
         path = environ.get("PATH_INFO", "")
         if path == "/v1" or path.startswith("/v1/"):
             environ = {**environ, "PATH_INFO": path[3:] or "/"}
         return self.router(environ, start_response)
+
+    def _knows_the_secret(self, environ: Mapping[str, Any]) -> bool:
+        # WIRE: header values are latin-1 text, as PEP 3333 has it.
+        return hmac.compare_digest(environ.get(_SECRET_KEY, "").encode("latin-1"), self.secret)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
