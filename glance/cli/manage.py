@@ -1,7 +1,8 @@
-"""glance-manage: look after the schema of the registry's database.
+"""glance-manage: look after the registry's database, its schema first of all.
 
-The work is done by `glance.registry.db.migration`. Results go to stdout and log lines to stderr,
-so that a script can read a version whatever the configuration says about logging.
+The work is done by `migration` and `maintenance` in `glance.registry.db`. Results go to stdout and
+log lines to stderr, so that a script can read a version whatever the configuration says about
+logging.
 
 Exit codes: 0 done, 1 it failed (one line `ERROR: ...` on stderr), 2 an option is wrong.
 """
@@ -9,52 +10,88 @@ Exit codes: 0 done, 1 it failed (one line `ERROR: ...` on stderr), 2 an option i
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from glance.cli import services
 from glance.common import config, deploy, exception, log
-from glance.registry.db import migration
+from glance.registry.db import engine, maintenance, migration, models, rows
 
 PROGRAM = "glance-registry"
 LOG = logging.getLogger("glance-manage")
+#: How many images one transaction of db_purge removes; the registry writes in between.
+BATCH = 500
 
 
-def db_version(url: str, version: str | None) -> None:
+def db_version(url: str, args: argparse.Namespace) -> None:
     """Print the schema's version."""
     print(migration.db_version(url))
 
 
-def version_control(url: str, version: str | None) -> None:
+def version_control(url: str, args: argparse.Namespace) -> None:
     """Put the database under version control, at version 0."""
     migration.version_control(url)
 
 
-def upgrade(url: str, version: str | None) -> None:
+def upgrade(url: str, args: argparse.Namespace) -> None:
     """Upgrade the schema to VERSION, or to the latest."""
-    migration.upgrade(url, version)
+    migration.upgrade(url, args.argument)
 
 
-def downgrade(url: str, version: str | None) -> None:
+def downgrade(url: str, args: argparse.Namespace) -> None:
     """Downgrade the schema to VERSION."""
-    if version is None:
+    if args.argument is None:
         raise exception.BadInputError("downgrade requires a version argument")
-    migration.downgrade(url, version)
+    migration.downgrade(url, args.argument)
 
 
-def db_sync(url: str, version: str | None) -> None:
+def db_sync(url: str, args: argparse.Namespace) -> None:
     """Do what is needed to bring a database to VERSION, or to the latest."""
-    migration.db_sync(url, version)
+    migration.db_sync(url, args.argument)
 
 
-#: Command word -> what it does, with a version if one was given, and its arguments for the help.
-COMMANDS: dict[str, tuple[Callable[[str, str | None], None], str]] = {
+def db_purge(url: str, args: argparse.Namespace) -> None:
+    """Remove the records of images deleted N days ago or earlier, at most M."""
+    days = _number("--age-in-days", args.age_in_days, 0, 100_000)
+    wanted = _number("--max-rows", args.max_rows, 1, 1_000_000_000)
+    version = migration.db_version(url)
+    if version != models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database has schema version {version}, db_purge works with version "
+            f"{models.SCHEMA_VERSION}"
+        )
+    deleted_before = rows.utcnow() - datetime.timedelta(days=days)
+    db = engine.Database(url)
+    purged, batch = 0, -1
+    try:
+        while batch and purged < wanted:
+            batch = maintenance.purge(db, deleted_before, min(BATCH, wanted - purged))
+            purged += batch
+    finally:
+        db.dispose()
+    print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
+
+
+def _number(option: str, text: str, least: int, most: int) -> int:
+    """Return the value of an option that takes a whole number within limits."""
+    if re.fullmatch(r"[0-9]{1,10}", text) and least <= int(text) <= most:
+        return int(text)
+    raise exception.BadInputError(
+        f"{option} takes a whole number from {least} to {most}, not '{text}'"
+    )
+
+
+#: Command word -> what it does to the database at a URL, and its arguments for the help.
+COMMANDS: dict[str, tuple[Callable[[str, argparse.Namespace], None], str]] = {
     "db_version": (db_version, ""),
     "version_control": (version_control, ""),
     "upgrade": (upgrade, "[VERSION]"),
     "downgrade": (downgrade, "VERSION"),
     "db_sync": (db_sync, "[VERSION]"),
+    "db_purge": (db_purge, "[options]"),
 }
 
 
@@ -65,12 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.words:
         parser.print_help()
         return 1
-    word, version = args.words[0], next(iter(args.words[1:]), None)
+    word, args.argument = args.words[0], next(iter(args.words[1:]), None)
     try:
         url = _connection(args)
         if word not in COMMANDS:
             raise exception.BadInputError(f"unrecognized command '{word}'")
-        COMMANDS[word][0](url, version)
+        COMMANDS[word][0](url, args)
     except exception.Error as err:
         LOG.debug("The command failed", exc_info=True)
         return services.report(err)
@@ -112,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="glance-manage",
         usage="%(prog)s [options] <cmd>",
-        description="Look after the schema of the registry's database.",
+        description="Look after the registry's database.",
         epilog="\n".join(
             ["cmd is one of:"] + [f"  {k:<20}{v.__doc__}" for k, v in usages.items()]
         ),
@@ -127,6 +164,20 @@ def _parser() -> argparse.ArgumentParser:
         "--sql_connection",
         metavar="CONNECTION",
         help="database to work on, as a SQLAlchemy URL (default: the registry's sql_connection)",
+    )
+    group = parser.add_argument_group("Options of db_purge")
+    group.add_argument(
+        "--age-in-days",
+        metavar="N",
+        default="30",
+        help="how long ago an image must have been deleted (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-rows",
+        metavar="M",
+        default="100",
+        help="how many images to remove at most, with their properties and members "
+        "(default: %(default)s)",
     )
     parser.add_argument("words", nargs="*", metavar="cmd", help=argparse.SUPPRESS)
     return parser

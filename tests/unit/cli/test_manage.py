@@ -1,5 +1,6 @@
 """glance-manage on real SQLite files."""
 
+import datetime
 import logging
 import re
 import sqlite3
@@ -118,6 +119,114 @@ def test_a_schema_that_a_registry_of_diablo_made_is_recognised(place):
     database.close()
     assert place.on("db_sync") == 0
     assert place.version() == LATEST
+
+
+# -- db_purge ------------------------------------------------------------------------------------
+
+
+def keep(place, *images):
+    """Make a database with images: (status, days since it was deleted or None) each."""
+    assert place.on("db_sync") == 0
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    with sqlite3.connect(place.database) as database:
+        for status, days in images:
+            gone = None if days is None else str(now - datetime.timedelta(days=days))
+            database.execute(
+                "INSERT INTO images (status, is_public, created_at, updated_at, deleted_at, "
+                "deleted, min_disk, min_ram) VALUES (?, 0, ?, ?, ?, ?, 0, 0)",
+                (status, str(now), str(now), gone, gone is not None),
+            )
+        database.execute(
+            "INSERT INTO image_properties (image_id, name, value, created_at, deleted) "
+            "SELECT id, 'os', 'x', created_at, deleted FROM images"
+        )
+    database.close()
+
+
+def left(place):
+    """Return the ids of the images that are left, and of those that have properties."""
+    with sqlite3.connect(place.database) as database:
+        ids = [row[0] for row in database.execute("SELECT id FROM images ORDER BY id")]
+        told = database.execute("SELECT image_id FROM image_properties ORDER BY image_id")
+        assert [row[0] for row in told] == ids
+    database.close()
+    return ids
+
+
+IMAGES = [("deleted", 40), ("deleted", 20), ("deleted", 31), ("active", None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "ids"),
+    [
+        ([], "2 images", [2, 4]),
+        (["--age-in-days", "35"], "1 image", [2, 3, 4]),
+        (["--age-in-days=0"], "3 images", [4]),
+        (["--age-in-days", "100000"], "0 images", [1, 2, 3, 4]),
+        (["--max-rows", "1"], "1 image", [2, 3, 4]),
+        (["--max-rows=1000000000"], "2 images", [2, 4]),
+        (["--max-rows=2", "--age-in-days=7"], "2 images", [3, 4]),
+    ],
+    ids=str,
+)
+def test_records_of_images_deleted_long_ago_are_removed(place, words, said, ids):
+    keep(place, *IMAGES)
+    assert place.on("db_purge", *words) == 0
+    assert (place.out, place.err) == (f"Removed the records of {said}\n", "")
+    assert left(place) == ids
+
+
+def test_images_that_wait_for_the_scrubber_are_never_purged(place):
+    keep(place, ("pending_delete", 400), ("deleted", 400), ("active", None))
+    assert place.on("db_purge", "--age-in-days=0") == 0
+    assert left(place) == [1, 3]
+
+
+def test_without_a_word_about_rows_a_hundred_images_go(place):
+    keep(place, *[("deleted", 40)] * 102)
+    assert place.on("db_purge") == 0
+    assert place.out == "Removed the records of 100 images\n"
+    assert left(place) == [101, 102]
+
+
+@pytest.mark.parametrize(("most", "gone"), [(7, 7), (6, 6), (100, 9)])
+def test_many_images_go_in_several_transactions(place, monkeypatch, most, gone):
+    monkeypatch.setattr(manage, "BATCH", 3)
+    keep(place, *[("deleted", 40)] * 10)
+    assert place.on("db_purge", "--max-rows", most) == 0
+    assert len(left(place)) == 10 - gone
+
+
+@pytest.mark.parametrize(
+    ("option", "limits"),
+    [("--age-in-days", "from 0 to 100000"), ("--max-rows", "from 1 to 1000000000")],
+)
+@pytest.mark.parametrize("text", ["many", "-1", "1.5", "", "0x9", "٣", "9" * 5000])
+def test_a_number_that_does_not_fit_is_told_and_removes_nothing(place, option, limits, text):
+    keep(place, *IMAGES)
+    assert place.on("db_purge", option, text) == 1
+    assert (place.out, place.err) == (
+        "",
+        f"ERROR: {option} takes a whole number {limits}, not '{text}'\n",
+    )
+    assert left(place) == [1, 2, 3, 4]
+
+
+def test_no_rows_at_all_cannot_be_asked_for(place):
+    keep(place, *IMAGES)
+    assert place.on("db_purge", "--max-rows=0") == 1
+    assert "--max-rows takes a whole number from 1" in place.err
+
+
+def test_another_schema_is_not_purged(place):
+    place.on("db_sync", "9")
+    assert place.on("db_purge") == 1
+    assert re.fullmatch(r"ERROR: the database has schema version 9, .*\n", place.err)
+
+
+def test_a_database_without_a_schema_is_not_purged(place):
+    assert place.on("db_purge") == 1
+    assert place.err == f"ERROR: database '{place.url}' is not under migration control\n"
 
 
 # -- mistakes ------------------------------------------------------------------------------------
