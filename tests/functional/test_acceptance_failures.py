@@ -8,18 +8,16 @@ import http.client
 import itertools
 import resource
 import socket
-import sqlite3
 import struct
-import time
 
 import pytest
 
 from support import daemons
 from support.rawhttp import read_reply
+from support.records import eventually, files_of, reserve, row, status_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 MIB = 1 << 20
-PATIENCE = 30
 
 
 @pytest.fixture(scope="module")
@@ -27,37 +25,6 @@ def site(tmp_path_factory):
     directory = tmp_path_factory.mktemp("failures")
     with daemons.Site(directory, workers=2, api={"image_size_cap": 64 * MIB}) as running:
         yield running
-
-
-def reserve(site):
-    reply = site.http.post("/v1/images", {"x-image-meta-is-public": "true"})
-    assert reply.status == 201, reply
-    return reply.json()["image"]["id"]
-
-
-def status_of(site, image_id):
-    reply = site.http.head(f"/v1/images/{image_id}")
-    return reply.meta()["status"] if reply.status == 200 else reply.status
-
-
-def files_of(site, image_id):
-    """Return the files of an image, those of an upload under way included."""
-    return [path.name for path in site.data_files() if path.name.split(".")[0] == str(image_id)]
-
-
-def eventually(wanted, function, *args):
-    """Wait until the function returns what is wanted: some clean-ups run after the answer."""
-    deadline = time.monotonic() + PATIENCE
-    while (value := function(*args)) != wanted and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert value == wanted
-
-
-def row(site, image_id):
-    """Return (status, deleted) of an image as the database has it, deleted or not."""
-    with contextlib.closing(sqlite3.connect(site.database)) as database:
-        query = "SELECT status, deleted FROM images WHERE id = ?"
-        return database.execute(query, (image_id,)).fetchone()
 
 
 def head_of(method, image_id, framing, extra=b""):
