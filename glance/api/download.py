@@ -83,16 +83,17 @@ def open_image(
         raise exception.NotFound(f"Image {image['id']} has no data to fetch")
     target = _store_of(service, location, image["id"])
     recorded = image.get("size") or 0
+    known: int | None = recorded or None
     part = None
     if range_header and base.Capability.RANDOM_READ in target.capabilities:
-        total = recorded or service.stores.get_size(location)
-        part = parse_range(range_header, total) if total else None
+        known = known or service.stores.get_size(location)
+        part = parse_range(range_header, known) if known else None
     if part is not None:
         data = service.stores.get(location, part.offset, part.length)
     else:
         data = service.stores.get(location)
     try:
-        return _checked(data, part, recorded, image["id"])
+        return _checked(data, part, known, image["id"])
     except BaseException:
         data.close()
         raise
@@ -110,21 +111,13 @@ def _store_of(service: api.Service, location: str, image_id: object) -> base.Sto
         raise exception.ServerError("The image's record is damaged") from err
 
 
-def _checked(
-    data: body.Body,
-    part: Range | None,
-    recorded: int,
-    image_id: object,
-) -> Download:
-    total: int | None = getattr(data, "size", None)
-    if total is None:
-        total = recorded or None
-    elif recorded and total != recorded:
-        LOG.error("Image %s: the store has %s bytes, the record %s", image_id, total, recorded)
+def _checked(data: body.Body, part: Range | None, known: int | None, image_id: object) -> Download:
+    """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
+    if data.size is not None and known is not None and data.size != known:
+        LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
         raise exception.BackendCorrupt
-    if part is None or total is None:
-        return Download(data, total)
-    if data.length != part.length:
-        # The origin did not honour the range: it sends the whole, and so do we.
-        return Download(data, total)
-    return Download(data, total, part)
+    if part is not None and data.length != part.length:
+        # SECURITY: other bytes than those asked for must never look like them.
+        LOG.error("Image %s: the store gave another part than was asked for", image_id)
+        raise exception.BackendCorrupt
+    return Download(data, data.size if known is None else known, part)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from glance import api
 from glance.api import download
-from glance.common import exception
+from glance.common import body, config, exception
+from glance.store import base
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,40 @@ def test_a_range_behind_the_end_is_refused(header):
 
 def test_content_range():
     assert download.Range(2, 3).content_range(10) == "bytes 2-4/10"
+
+
+class Stores:
+    """One location whose origin knows its size by HEAD only."""
+
+    capabilities = base.Capability.READ | base.Capability.RANDOM_READ
+
+    def __init__(self, length):
+        self.data = body.IterBody([b"x" * length], length)
+
+    def for_uri(self, uri):
+        return self
+
+    def get_size(self, uri):
+        return 10
+
+    def get(self, uri, offset=0, length=None):
+        return self.data
+
+
+def open_part(stores):
+    image = {"id": 5, "status": "active", "location": "http://origin/x", "size": 0}
+    return download.open_image(api.Service(config.Conf(), stores), image, "bytes=2-4")
+
+
+def test_a_part_is_called_a_part_even_if_the_answer_does_not_tell_the_whole_size():
+    opened = open_part(Stores(3))
+    assert (opened.part, opened.total, opened.length) == (download.Range(2, 3), 10, 3)
+
+
+def test_another_part_than_was_asked_for_is_never_sent():
+    stores = Stores(10)
+    closed = []
+    stores.data.close = lambda: closed.append(True)
+    with pytest.raises(exception.BackendCorrupt):
+        open_part(stores)
+    assert closed
