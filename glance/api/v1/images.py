@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.api import download, upload
+from glance.api import deletion, download, upload
 from glance.common import config, exception, imagemeta, listing, wsgi
 from glance.common.context import RequestContext
 from glance.store import base
@@ -370,50 +370,13 @@ class Controller:
     # -- deleting ----------------------------------------------------------------------------
 
     def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
-        """DELETE /images/{id}: first the record, in one step, then the data."""
+        """DELETE /images/{id}."""
         context = request.context
         context.require_write()
         image = self._image(request, id)
         self._require_mutable(context, image)
-        if image.get("protected"):
-            raise exception.ImageProtected(
-                f"Image {image['id']} is protected; set protected to false first"
-            )
-        location = image.get("location")
-        if location and self._is_ours(location, image["id"]):
-            registry.delete_image_metadata(
-                self.conf, context, image["id"], status="pending_delete"
-            )
-            if not self.conf.delayed_delete:
-                self._free(context, image["id"], location)
-        else:
-            registry.delete_image_metadata(self.conf, context, image["id"], status="deleted")
+        deletion.delete(self.service, context, image)
         return wsgi.Response(200)
-
-    def _is_ours(self, location: str, image_id: int) -> bool:
-        """Tell whether this service wrote the data, so that it may remove it."""
-        try:
-            return self.service.stores.wrote(location, str(image_id))
-        except exception.StoreError:
-            # The store is not enabled now: the scrubber decides when it is.
-            return True
-
-    def _free(self, context: RequestContext, image_id: int, location: str) -> None:
-        """Remove the data and settle the record; what cannot be removed stays pending_delete."""
-        try:
-            self.service.stores.delete(location)
-        except (
-            exception.StoreObjectNotFound,
-            exception.StoreDeleteNotSupported,
-        ) as err:
-            LOG.warning("Image %s: nothing to remove: %s", image_id, type(err).__name__)
-        except Exception as err:
-            LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
-            return
-        try:
-            registry.delete_image_metadata(self.conf, context, image_id, status="deleted")
-        except exception.Error as err:
-            LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
 
 
 def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
