@@ -1,8 +1,8 @@
 """What a store is: the contract of drivers, the staged write, and the transfer loop.
 
 A driver subclasses `Store`, says what it can do in `capabilities`, and implements `get`,
-`get_size`, `stage` and `delete` as far as it declared them. `add` is written once, here, over
-`stage`. Drivers raise the store errors of `glance.common.exception` only; what their backend's
+`get_size`, `stage`, `delete` and `list_objects` as far as it declared them. `add` is written once,
+here, over `stage`. Drivers raise the store errors of `glance.common.exception` only; what their backend's
 library raises is translated inside the driver. What does not belong here: choosing a store, HTTP.
 """
 
@@ -12,7 +12,7 @@ import enum
 import logging
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 from glance.common import body, digest, exception, offload
@@ -41,6 +41,7 @@ class Capability(enum.Flag):
     DELETE = enum.auto()
     REGISTERABLE = enum.auto()
     CREDENTIALS_IN_URI = enum.auto()
+    LIST = enum.auto()
 
 
 class AddResult(NamedTuple):
@@ -49,6 +50,20 @@ class AddResult(NamedTuple):
     location: str
     size: int
     checksum: str
+
+
+class StoredObject(NamedTuple):
+    """What `Store.list_objects` found: an object that this service stored, or a part of one.
+
+    `image_id` is the id that its name carries, `location` the URI to delete it by (may hold
+    secrets), `size` its bytes with all parts, `modified` when it was written, in seconds since the
+    epoch. `size` and `modified` are None where the backend does not tell.
+    """
+
+    image_id: str
+    location: str
+    size: int | None
+    modified: float | None
 
 
 class Received(NamedTuple):
@@ -83,6 +98,14 @@ class StagedWrite:
     def abort(self) -> None:
         """Remove what was written, after `commit` only the traces of writing it. Never raises."""
         raise NotImplementedError
+
+    def leftovers(self) -> list[str]:
+        """Return the storage URIs of what could not be removed, once the write has ended.
+
+        Segments or parts that a failed or aborted write left because the backend was in trouble.
+        `Store.delete` must be able to remove each; the caller hands them to the scrubber.
+        """
+        return []
 
     def abandon(self) -> AbandonedWrite:
         """Hand committed data over to be settled later, as a sweep would find it.
@@ -224,6 +247,17 @@ class Store:
         Raises nothing: what cannot be looked at is logged.
         """
         return []
+
+    def list_objects(self) -> Iterator[StoredObject]:
+        """Yield everything of images that lies in the backend, in any order, page by page.
+
+        For stores with the capability LIST. What belongs to an object (segments behind a manifest)
+        is counted into it; what belongs to none, as a broken upload leaves it, is yielded by
+        itself, and so are objects of images that the registry does not know. Staged writes in
+        progress are left out where they can be told from others. Objects whose name this store
+        would never give are not ours and left out. Raises StoreForbidden, BackendUnavailable.
+        """
+        raise NotImplementedError
 
     # -- written once ----------------------------------------------------------------------------
 

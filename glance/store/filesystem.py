@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -24,6 +25,8 @@ from glance.store.location import FileLocation, Location
 LOG = logging.getLogger(__name__)
 
 INCOMING = ".incoming"
+#: How many directory entries one job of a native thread looks at.
+_LIST_STEP = 500
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
@@ -96,6 +99,7 @@ class Store(base.Store):
         | Capability.SIZE
         | Capability.WRITE
         | Capability.DELETE
+        | Capability.LIST
     )
 
     def configure(self) -> None:
@@ -211,6 +215,33 @@ class Store(base.Store):
             return False
         return path == os.path.join(os.path.realpath(self.datadir), image_id)
 
+    # -- listing ---------------------------------------------------------------------------------
+
+    def list_objects(self) -> Iterator[base.StoredObject]:
+        try:
+            entries = offload.run(os.scandir, self.datadir)
+        except OSError as err:
+            # NOTE: a directory that is not there is a disk that is not mounted, not an empty store.
+            raise exception.BackendUnavailable() from err
+        with entries:
+            while names := offload.run(_names, entries):
+                yield from filter(None, offload.run(self._look_at, names))
+
+    def _look_at(self, names: list[str]) -> list[base.StoredObject | None]:
+        return [self._stored(name) for name in names if base.is_image_id(name)]
+
+    def _stored(self, name: str) -> base.StoredObject | None:
+        path = self.path_of(name)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            # Deleted since its name was read.
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        uri = FileLocation(path).uri(secret=True)
+        return base.StoredObject(name, uri, status.st_size, status.st_mtime)
+
     # -- registering -----------------------------------------------------------------------------
 
     def check_registerable(self, location: Location, *, is_admin: bool) -> None:
@@ -282,6 +313,11 @@ class Store(base.Store):
             else:
                 left.discard()
         return found
+
+
+def _names(entries: Iterator[os.DirEntry[str]]) -> list[str]:
+    with _reading():
+        return [entry.name for entry in itertools.islice(entries, _LIST_STEP)]
 
 
 @contextlib.contextmanager

@@ -54,6 +54,13 @@ class StoreLocation:
             return self._format("")
         return self._format(":".join(map(_encode, fields)) + "@" if secret else HIDDEN)
 
+    def name_in_store(self) -> str:
+        """Return what tells the object from all others, whatever address and account lead there.
+
+        Two locations with one name may be the same object, those with two names never are.
+        """
+        return self.public_uri()
+
     def public_uri(self) -> str:
         """Return the URI without its user part, for administrators to see."""
         return self._format("")
@@ -196,6 +203,9 @@ class SwiftLocation(StoreLocation):
         """Return the URL of the identity service; plain `swift` means HTTPS."""
         return ("http://" if self.scheme == "swift+http" else "https://") + self.auth_address
 
+    def name_in_store(self) -> str:
+        return f"{self.container}/{self.obj}"
+
     def _credentials(self) -> tuple[str, ...]:
         return () if self.user is None else (*self.user.split(":", 1), self.key)
 
@@ -239,6 +249,9 @@ class S3Location(StoreLocation):
     def is_secure(self) -> bool:
         """Tell whether HTTPS is used; plain `s3` means HTTP, unlike plain `swift`."""
         return self.scheme == "s3+https"
+
+    def name_in_store(self) -> str:
+        return f"{self.bucket}/{self.key}"
 
     def _credentials(self) -> tuple[str, ...]:
         return () if self.access_key is None else (self.access_key, self.secret_key)

@@ -463,6 +463,42 @@ class WritableStoreSuite(StoreSuite):
             store.delete(location)
             assert first + b"".join(chunks) == data
 
+    # -- listing --
+
+    def test_a_list_shows_what_is_stored_with_its_size_and_where(self, store):
+        if Capability.LIST not in store.capabilities:
+            with pytest.raises(NotImplementedError):
+                store.list_objects()
+            return
+        started = time.time()
+        sizes = {"1": 0, "10": 5, "big": 2 * CHUNK + 17}
+        kept = {name: self.keep(store, name, make_data(size)) for name, size in sizes.items()}
+        found = {entry.image_id: entry for entry in store.list_objects()}
+        assert {name: entry.size for name, entry in found.items()} == sizes
+        for name, entry in found.items():
+            located = self.locate(store, entry.location)
+            assert located.store_location.name_in_store() == (
+                kept[name].store_location.name_in_store()
+            )
+            assert store.wrote(located, name)
+            # The backend may tell whole seconds, and have a clock of its own.
+            assert entry.modified is None or abs(entry.modified - started) < 300
+        store.delete(self.locate(store, found["big"].location))
+        assert {entry.image_id for entry in store.list_objects()} == {"1", "10"}
+
+    def test_a_list_of_nothing_is_empty(self, store):
+        if Capability.LIST in store.capabilities:
+            assert list(store.list_objects()) == []
+
+    def test_a_write_that_ended_well_or_was_cleaned_up_leaves_nothing_over(self, store):
+        with store.stage("1", 4) as staged:
+            staged.write(b"data")
+        assert staged.leftovers() == []
+        with store.stage("1", 4) as staged:
+            staged.write(b"data")
+            self.uris.append(staged.commit())
+        assert staged.leftovers() == []
+
     # -- sweeping --
 
     def test_a_sweep_spares_uploads_in_progress_and_what_is_stored(self, store):

@@ -757,3 +757,34 @@ def test_all_digests_that_are_asked_for_are_computed(store):
         received = base.transfer(Source(data), staged, ("md5", "sha256"))
     assert set(received.digests) == {"md5", "sha256"}
     assert received.digests["md5"] == received.checksum
+
+
+# -- listing --
+
+
+def test_a_list_leaves_out_what_the_store_did_not_write(store, tmp_path):
+    store.add("1", Source(b"data"), 4)
+    os.mkdir(os.path.join(store.datadir, "2"))
+    os.symlink(os.path.join(store.datadir, "1"), os.path.join(store.datadir, "3"))
+    for name in (".hidden", "a b", "x~"):
+        with open(os.path.join(store.datadir, name), "w"):
+            pass
+    with store.stage("4", None) as staged:
+        staged.write(b"on its way")
+        assert [entry.image_id for entry in store.list_objects()] == ["1"]
+
+
+def test_a_long_list_comes_whole_and_survives_deletions_meanwhile(store, monkeypatch):
+    monkeypatch.setattr(filesystem, "_LIST_STEP", 3)
+    for number in range(10):
+        store.add(str(number), Source(b"x"), 1)
+    found = store.list_objects()
+    first = next(found)
+    os.unlink(os.path.join(store.datadir, first.image_id))
+    assert {entry.image_id for entry in found} == set(map(str, range(10))) - {first.image_id}
+
+
+def test_a_directory_that_is_away_cannot_be_listed(store):
+    os.rename(store.datadir, store.datadir + ".away")
+    with pytest.raises(exception.BackendUnavailable):
+        list(store.list_objects())

@@ -255,3 +255,19 @@ def test_the_query_of_a_web_address_is_not_logged_but_may_be_shown():
 )
 def test_the_public_address_has_no_user_part(uri, shown):
     assert public_uri(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("swift+https://a:u:k@one.example/v1/c/5", "swift+http://two.example:8080/c/5"),
+        ("s3://A:S@one.example/b/5", "s3+https://B:T@two.example/path/b/5"),
+        ("file:///d/5", "filesystem:///d/5"),
+        ("http://u:p@h/x?q", "http://h/x?q"),
+    ],
+)
+def test_an_object_keeps_its_name_whatever_way_leads_there(one, other):
+    names = {
+        location.get_location_from_uri(uri).store_location.name_in_store() for uri in (one, other)
+    }
+    assert len(names) == 1
