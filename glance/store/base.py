@@ -2,8 +2,9 @@
 
 A driver subclasses `Store`, says what it can do in `capabilities`, and implements `get`,
 `get_size`, `stage`, `delete` and `list_objects` as far as it declared them. `add` is written once,
-here, over `stage`. Drivers raise the store errors of `glance.common.exception` only; what their backend's
-library raises is translated inside the driver. What does not belong here: choosing a store, HTTP.
+here, over `stage`. Drivers raise the store errors of `glance.common.exception` only; what their
+backend's library raises is translated inside the driver. What does not belong here: choosing a
+store, HTTP.
 """
 
 from __future__ import annotations

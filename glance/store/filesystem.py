@@ -221,7 +221,7 @@ class Store(base.Store):
         try:
             entries = offload.run(os.scandir, self.datadir)
         except OSError as err:
-            # NOTE: a directory that is not there is a disk that is not mounted, not an empty store.
+            # NOTE: a directory that is not there is an unmounted disk, not an empty store.
             raise exception.BackendUnavailable() from err
         with entries:
             while names := offload.run(_names, entries):
