@@ -21,6 +21,7 @@ LAYERS = {
     "glance.common.exception": 0,
     "glance.common.httperror": 0,
     "glance.common.imagemeta": 0,
+    "glance.common.lifecycle": 0,
     "glance.common.listing": 0,
     "glance.common.membership": 0,
     "glance.common.offload": 0,

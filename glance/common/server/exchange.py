@@ -9,7 +9,7 @@ from typing import Any
 
 import eventlet
 
-from glance.common import body
+from glance.common import body, lifecycle
 from glance.common.server import access, incoming, sendfile, wire
 from glance.common.server import stream as streams
 
@@ -71,10 +71,14 @@ class Exchange:
     def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> None:
         """Answer the request. Never raises an Exception: what goes wrong is logged here."""
         started = time.monotonic() if access.is_on() else 0.0
+        waiting: list[Callable[[int, bool], None]] = []
+        environ[lifecycle.AFTER_ANSWER] = waiting
+        whole = False
         try:
             result = app(environ, self.start_response)
             try:
                 self._send(result)
+                whole = True
             finally:
                 close = getattr(result, "close", None)
                 if close is not None:
@@ -86,6 +90,8 @@ class Exchange:
             # The border between application and server: nothing of the error goes to the client.
             LOG.exception("%s %s failed", self.head.method, self.head.path)
             self._fail()
+        for work in waiting:
+            work(self.sent, whole)
         self._drain()
         if started:
             head = self.head

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 import signal
 import time
 import warnings
@@ -17,7 +18,7 @@ from typing import Any
 
 from eventlet import hubs, patcher
 
-from glance.common import config, exception, log
+from glance.common import config, exception, lifecycle, log
 from glance.common.server import (
     connection,
     listen,
@@ -32,7 +33,8 @@ LOG = logging.getLogger(__name__)
 
 MakeApp = Callable[[], connection.WSGIApp]
 
-_READY = b"ready\n"
+# What a worker says when it serves, with the seconds that its application may take to end.
+_READY = re.compile(rb"ready ([0-9.]+)\n")
 # NOTE: eventlet's own os.write tries for ever to write to a parent that has died.
 _write = patcher.original("os").write
 #: A worker that dies younger than this (seconds) is replaced after a pause, longer each time.
@@ -129,7 +131,13 @@ class _Child:
 
     @property
     def ready(self) -> bool:
-        return self.said.startswith(_READY)
+        return _READY.match(self.said) is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that its application may take to end, once its requests have."""
+        said = _READY.match(self.said)
+        return float(said[1]) if said else 0.0
 
 
 class Parent:
@@ -260,7 +268,7 @@ class Parent:
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode())
                 worker.leave(1)
-            _write(writing, _READY)
+            _write(writing, b"ready %.1f\n" % lifecycle.patience())
             os.close(writing)
             server.run(pipe, self._lifeline)
             code = 0
@@ -339,7 +347,9 @@ class Parent:
             signal.SIGHUP: self.conf.graceful_timeout,
             signal.SIGQUIT: 0.0,
         }
-        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + 1.0
+        # NOTE: never kill a worker that is busy saving what nobody else has.
+        patience = max((child.patience for child in self.children.values()), default=0.0)
+        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + patience + 1.0
         self._deadline = min(deadline, self._deadline or deadline)
         if self._stop_signal is None:
             LOG.info("%s stops (%s)", self.name, signum.name)

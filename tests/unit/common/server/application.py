@@ -2,11 +2,14 @@
 
 Importing what a daemon needs takes longer than most tests. This process has it all imported and
 forks a daemon for each line on its standard input: a JSON object with `options`, the option values
-(`fail` makes make_app raise), `notify`, a NOTIFY_SOCKET, and `stderr`, a file. It answers with the
-daemon's process id. A line with a `pid` asks for its exit status, null as long as it runs.
+(`fail` makes make_app raise, `farewell` are seconds that each work at the end takes), `notify`, a
+NOTIFY_SOCKET, and `stderr`, a file. It answers with the daemon's process id. A line with a `pid`
+asks for its exit status, null as long as it runs.
 """
 
+import functools
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,9 +21,10 @@ import eventlet
 
 eventlet.monkey_patch()
 
-from glance.common import body, config, exception, log, server  # noqa: E402
+from glance.common import body, config, exception, lifecycle, log, server  # noqa: E402
 
 closed = []
+ended = []
 
 
 class Watched(body.IterBody):
@@ -81,6 +85,8 @@ def application(environ, start_response):
     query = dict(urllib.parse.parse_qsl(environ["QUERY_STRING"]))
     name = environ["PATH_INFO"].lstrip("/")
     headers = [("Content-Type", "text/plain")]
+    if "note" in query:
+        lifecycle.after_answer(environ, lambda *end: ended.append([query["note"], *end]))
 
     def answer(data, status="200 OK"):
         start_response(status, [*headers, ("Content-Length", str(len(data)))])
@@ -105,6 +111,8 @@ def application(environ, start_response):
         return Watched(pieces(b"x" * int(query["size"])), None if "header" in query else promised)
     if name == "closed":
         return answer(json.dumps(closed).encode())
+    if name == "ended":
+        return answer(json.dumps(ended).encode())
     if name == "pieces":
         start_response("200 OK", headers)
         return pieces(b"one", b"", b"two", b"3" * 100_000)
@@ -142,13 +150,24 @@ def drip(seconds):
         eventlet.sleep(0.05)
 
 
+def say(word, seconds):
+    eventlet.sleep(seconds)
+    logging.getLogger("testing").warning("the %s word", word)
+    if word == "first":
+        raise RuntimeError("it fails")
+
+
 def run(options):
     failure = options.pop("fail", None)
+    farewell = float(options.pop("farewell", 0))
     conf = config.Conf({"bind_host": "127.0.0.1", "bind_port": 0, **options})
 
     def make_app():
         if failure:
             raise exception.ConfigError(failure)
+        if farewell:
+            for word in ("last", "first"):
+                lifecycle.at_stop(functools.partial(say, word, farewell), patience=farewell + 1)
         return application
 
     log.setup(conf, "testing")

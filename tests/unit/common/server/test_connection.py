@@ -3,9 +3,12 @@
 import json
 import ssl
 import subprocess
+import time
+import urllib.parse
 
 import pytest
 
+CLOSE = "Connection: close"
 BLOCK = bytes(range(256)) * 4096
 
 
@@ -285,6 +288,57 @@ def test_a_slow_reader_gets_its_file(shared):
     client = shared.client(receive_buffer=4096)
     client.send("GET /file?size=3000000 HTTP/1.1", "Host: x")
     assert client.read()[2] == pattern(0, 3_000_000)
+
+
+# -- the end of an answer ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "sent", "whole"),
+    [
+        ("/file?size=70000", 70_000, True),
+        ("/file?size=70000&start=5&stop=25", 20, True),
+        ("/pieces?", 100_006, True),
+        ("/pid?", None, True),
+        ("/written?", 20, True),
+        ("/nothing?status=304", 0, True),
+        ("/file?size=70000&cut=30000", 30_000, False),
+        ("/break?", 4, False),
+        ("/boom?", None, False),
+    ],
+)
+def test_the_application_is_told_how_an_answer_ended(shared, target, sent, whole):
+    note = f"{target} {time.monotonic_ns()}"
+    client = shared.client()
+    client.send(f"GET {target}&note={urllib.parse.quote(note)} HTTP/1.1", "Host: x", CLOSE)
+    body = client.rest().partition(b"\r\n\r\n")[2]
+    ends = [end for end in json.loads(shared.get("/ended")) if end[0] == note]
+    assert ends == [[note, len(body) if sent is None else sent, whole]]
+
+
+@pytest.mark.parametrize("kind", ["file", "watched"])
+def test_the_application_is_told_when_a_client_leaves_in_the_middle(shared, kind):
+    note = f"{kind} {time.monotonic_ns()}"
+    size = 50_000_000
+    query = urllib.parse.urlencode({"note": note, "size": size, "promise": size})
+    client = shared.client(receive_buffer=4096)
+    client.send(f"GET /{kind}?{query} HTTP/1.1", "Host: x")
+    client.file.read(1000)
+    client.close()
+    deadline = time.monotonic() + 20
+    while not (ends := [end for end in json.loads(shared.get("/ended")) if end[0] == note]):
+        assert time.monotonic() < deadline
+    ((_, sent, whole),) = ends
+    assert not whole and 500 < sent < size
+
+
+def test_an_answer_without_body_to_head_is_whole(shared):
+    note = f"head {time.monotonic_ns()}"
+    client = shared.client()
+    query = urllib.parse.urlencode({"note": note, "size": 9, "promise": 9})
+    client.send(f"HEAD /watched?{query} HTTP/1.1", "Host: x", CLOSE)
+    client.rest()
+    assert [note, 0, True] in json.loads(shared.get("/ended"))
 
 
 # -- time ----------------------------------------------------------------------------------------

@@ -224,6 +224,28 @@ def test_term_shortens_a_graceful_stop(launch, count):
     assert server.stop(signal.SIGTERM) == 0
 
 
+@EITHER
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_application_has_the_last_word(launch, count, signum):
+    server = launch(workers=count, stop_timeout=0.1, graceful_timeout=0.1, farewell=0.05)
+    busy = server.client()
+    busy.send("GET /drip?seconds=60 HTTP/1.1", "Host: x")
+    busy.file.readline()
+    assert server.stop(signum) == 0
+    # The worker with the connection ends after the other.
+    log = server.log()
+    words = ("Cutting 1 connections", "the first word", "it fails", "the last word")
+    places = [log.rfind(word) for word in words]
+    assert places[0] > -1 and places == sorted(places)
+
+
+def test_the_parent_allows_the_application_the_time_that_it_asked_for(launch):
+    # Two works, together longer than the parent waits for a worker that has none.
+    server = launch(workers=1, stop_timeout=0, farewell=2.2)
+    assert server.stop() == 0
+    assert "the last word" in server.log()
+
+
 def test_term_to_the_whole_group_still_lets_requests_finish(launch):
     server = launch(workers=2)
     busy = server.client()
