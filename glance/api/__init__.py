@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import store
-from glance.common import config
+from glance.common import config, policy
 from glance.common import context as request_context
 from glance.store import location as store_location
 
@@ -72,6 +72,11 @@ class Service:
 
     conf: config.Conf
     stores: store.Stores
+    policy: policy.Policy = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        # NOTE: the way to set a field of a frozen dataclass.
+        object.__setattr__(self, "policy", policy.from_conf(self.conf))
 
     def shown_location(
         self, context: request_context.RequestContext, image: Mapping[str, Any]

@@ -118,6 +118,10 @@ class RequestContext:
             return True
         return self.owner is not None and bool(self.owner == image["owner"])
 
+    def is_image_deletable(self, image: Mapping[str, Any], any_owner: bool) -> bool:
+        """Tell whether the caller may delete the image, given whether it may those of others."""
+        return any_owner or (self.owner is not None and bool(self.owner == image["owner"]))
+
     def is_image_sharable(
         self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
     ) -> bool:

@@ -81,13 +81,14 @@ def parse(
     params: Mapping[str, str],
     *,
     is_admin: bool,
+    sees_deleted: bool | None = None,
     default_limit: int = 25,
     max_limit: int = 1000,
 ) -> ListQuery:
     """Return the typed form of list parameters; raise Invalid with a hint for a bad one.
 
     Unknown parameters are ignored. Those for administrators are checked for everybody and obeyed
-    for administrators only.
+    for administrators only; `sees_deleted` says who counts as one for `deleted`, if not they.
     """
     params = forwardable(params)
     for name, value in params.items():
@@ -104,7 +105,7 @@ def parse(
             {"true": True, "1": True, "false": False, "0": False},
         )
     changes_since = _instant(params.get("changes-since"))
-    deleted = _deleted(params.get("deleted"), is_admin)
+    deleted = _deleted(params.get("deleted"), is_admin if sees_deleted is None else sees_deleted)
     if deleted is None and changes_since is None:
         deleted = False
     return ListQuery(
@@ -185,8 +186,8 @@ def _is_public(value: str | None, is_admin: bool) -> bool | None:
     return wanted if is_admin else True
 
 
-def _deleted(value: str | None, is_admin: bool) -> bool | None:
-    if value is None or not is_admin:
+def _deleted(value: str | None, sees_deleted: bool) -> bool | None:
+    if value is None or not sees_deleted:
         return None
     return value.strip().lower() in imagemeta.TRUE_HEADER_WORDS
 

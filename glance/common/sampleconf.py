@@ -63,6 +63,7 @@ PROGRAMS = (
             "registry client",
             "registry access",
             "identity",
+            "policy",
             "version negotiation",
             "images API",
             "stores",
@@ -82,7 +83,7 @@ PROGRAMS = (
     ),
     Program(
         "glance-registry",
-        (*_SERVER, "registry database", "registry", "registry access", "identity"),
+        (*_SERVER, "registry database", "registry", "registry access", "identity", "policy"),
         {
             "verbose": "True",
             "log_file": "/var/log/glance/registry.log",

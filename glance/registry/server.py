@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance.common import config, exception, imagemeta, listing, wsgi
+from glance.common import config, exception, imagemeta, listing, policy, wsgi
 from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
@@ -89,6 +89,7 @@ class ImagesController:
 
     def __init__(self, conf: config.Conf, db: engine.Database):
         self.db = db
+        self.policy = policy.from_conf(conf)
         self.default_limit: int = conf.limit_param_default
         self.max_limit: int = conf.api_limit_max
         self.limits: dict[str, Any] = {
@@ -160,17 +161,19 @@ class ImagesController:
         With `status=deleted`, an image that is deleted and still pending_delete is settled: the
         API removes the data between two such calls.
         """
-        request.context.require_write()
+        context = request.context
+        context.require_write()
+        any_owner = self.policy.allows("delete_any_image", context)
         number = imagemeta.path_id(id)
         status = request.query().get("status")
         if status is not None and status not in _STATUSES_OF_DELETE:
             raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
         try:
-            image = api.image_delete(self.db, request.context, number, status)
+            image = api.image_delete(self.db, context, number, status, any_owner=any_owner)
         except exception.ImageNotFound:
             if status != "deleted":
                 raise
-            image = api.image_settle(self.db, request.context, number)
+            image = api.image_settle(self.db, context, number, any_owner=any_owner)
         LOG.info("Image %s was deleted", number)
         return _record(image)
 
@@ -178,6 +181,7 @@ class ImagesController:
         return listing.parse(
             request.query(),
             is_admin=request.context.is_admin,
+            sees_deleted=self.policy.allows("see_deleted", request.context),
             default_limit=self.default_limit,
             max_limit=self.max_limit,
         )

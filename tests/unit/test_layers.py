@@ -38,6 +38,7 @@ LAYERS = {
     "glance.common.log": 1,
     "glance.common.notifier": 1,
     "glance.common.payload": 1,
+    "glance.common.policy": 1,
     "glance.common.request_id": 1,
     "glance.common.server": 1,
     "glance.common.wsgi": 1,

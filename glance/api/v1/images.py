@@ -184,6 +184,7 @@ class Controller:
         order = Order.of(request)
         target = self._target(order)
         values = {**order.meta, "status": "queued", "size": order.meta.get("size") or 0}
+        self._check_policy(context, order)
         self._check_fill(order, values)
         self._check_size(request, order)
         if order.location:
@@ -210,6 +211,18 @@ class Controller:
         if order.store:
             return _known_store(stores.writable, order.store)
         return stores.writable()
+
+    def _check_policy(
+        self, context: RequestContext, order: Order, image: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
+        rules = self.service.policy
+        if order.meta.get("is_public") and not (image and image["is_public"]):
+            rules.require("publicize_image", context)
+        if order.location:
+            rules.require("set_location", context)
+        if order.copy_from:
+            rules.require("copy_from", context)
 
     def _check_fill(self, order: Order, merged: Mapping[str, Any]) -> None:
         if not (order.fills() and self.conf.require_formats):
@@ -295,7 +308,10 @@ class Controller:
         order = Order.of(request)
         target = self._target(order)
         image = self._image(request, id)
-        self._require_mutable(context, image)
+        # SECURITY: who may not change an image learns nothing of its state.
+        if not context.is_image_mutable(image):
+            raise exception.ImageNotFound(image["id"])
+        self._check_policy(context, order, image)
         values = self._changes(context, order, image)
         self._check_fill(order, {**image, **values})
         self._check_size(request, order)
@@ -333,11 +349,6 @@ class Controller:
             from_state=from_state,
         )
 
-    def _require_mutable(self, context: RequestContext, image: Mapping[str, Any]) -> None:
-        # SECURITY: who may not change an image learns nothing of its state.
-        if not context.is_image_mutable(image):
-            raise exception.ImageNotFound(image["id"])
-
     def _changes(
         self, context: RequestContext, order: Order, image: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -374,7 +385,9 @@ class Controller:
         context = request.context
         context.require_write()
         image = self._image(request, id)
-        self._require_mutable(context, image)
+        any_owner = self.service.policy.allows("delete_any_image", context)
+        if not context.is_image_deletable(image, any_owner):
+            raise exception.ImageNotFound(image["id"])
         deletion.delete(self.service, context, image)
         return wsgi.Response(200)
 

@@ -230,17 +230,27 @@ def image_update(
 
 
 def image_delete(
-    db: engine.Database, context: Context, image_id: int, status: str | None = None
+    db: engine.Database,
+    context: Context,
+    image_id: int,
+    status: str | None = None,
+    *,
+    any_owner: bool | None = None,
 ) -> dict[str, Any]:
     """Soft-delete an image with its properties and members; return the record as it now is.
 
     `status` becomes the image's status; None keeps `deleted` or `pending_delete` and turns every
-    other into `deleted`. The returned record still shows the properties the image had. Raises
-    ImageNotFound if the caller cannot see or may not change it, ImageProtected if it is protected.
+    other into `deleted`. `any_owner` tells whether the caller may delete what others own, None
+    that administrators may. The returned record still shows the properties the image had. Raises
+    ImageNotFound if the caller cannot see or may not delete it, ImageProtected if it is protected.
     """
+    if any_owner is None:
+        any_owner = context.is_admin
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = _lock_mutable(conn, context, image_id)
+        image = rows.lock(conn, context, image_id)
+        if not context.is_image_deletable(image, any_owner):
+            raise exception.ImageNotFound(image_id)
         if image["protected"]:
             raise exception.ImageProtected(
                 f"Image {image_id} is protected: set protected to false before deleting it"
@@ -262,13 +272,17 @@ def image_delete(
     return db.transaction(work)
 
 
-def image_settle(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
+def image_settle(
+    db: engine.Database, context: Context, image_id: int, *, any_owner: bool = False
+) -> dict[str, Any]:
     """Turn a deleted image from `pending_delete` into `deleted`: its data is gone now.
 
-    ImageNotFound if the caller may not change it or it is in no such state.
+    ImageNotFound if the caller may not change it, nor with `any_owner` delete what others own, or
+    if it is in no such state.
     """
     seeing = copy.copy(context)
     seeing.show_deleted = True
+    seeing.is_admin = context.is_admin or any_owner
     try:
         return image_update(
             db, seeing, image_id, {"status": "deleted"}, from_state="pending_delete"
