@@ -38,49 +38,49 @@ _glance() {
             --format) words='text json' ;;
             *)
                 case $command:$key in
-                    add:is_public|update:is_public|index:is_public|details:is_public) words='true false' ;;
-                    add:disk_format|update:disk_format|index:disk_format|details:disk_format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
-                    add:container_format|update:container_format|index:container_format|details:container_format) words='ami ari aki bare ovf' ;;
-                    index:status|details:status) words='queued saving active killed pending_delete deleted' ;;
+                    add:is_public|details:is_public|index:is_public|update:is_public) words='true false' ;;
+                    add:disk_format|details:disk_format|index:disk_format|update:disk_format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
+                    add:container_format|details:container_format|index:container_format|update:container_format) words='ami ari aki bare ovf' ;;
+                    details:status|index:status) words='queued saving active killed pending_delete deleted' ;;
                 esac
                 ;;
         esac
     elif [[ $cur == -* ]]; then
         words='-h --help --version -v --verbose -d --debug -H --host -p --port --use-ssl --ca-file --insecure --timeout -A --auth_token --auth-token --os-auth-user --os-auth-key --os-auth-tenant --os-auth-url --os-auth-strategy'
         case $command in
+            add) words+=' --format --dry-run' ;;
+            cache-clear) words+=' -f --force --dry-run' ;;
+            cache-incomplete) words+=' --format' ;;
             cache-index) words+=' --format' ;;
             cache-invalid) words+=' --format' ;;
-            cache-incomplete) words+=' --format' ;;
-            cache-prefetching) words+=' --format' ;;
             cache-prefetch) words+=' --dry-run' ;;
+            cache-prefetching) words+=' --format' ;;
             cache-purge) words+=' -f --force --dry-run' ;;
-            cache-clear) words+=' -f --force --dry-run' ;;
             cache-reap-invalid) words+=' -f --force --dry-run' ;;
             cache-reap-stalled) words+=' -f --force --dry-run' ;;
-            add) words+=' --format --dry-run' ;;
-            update) words+=' --format --dry-run --keep-properties' ;;
-            delete) words+=' -f --force --dry-run' ;;
-            index) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
-            details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
-            show) words+=' --format' ;;
             clear) words+=' -f --force --dry-run' ;;
+            delete) words+=' -f --force --dry-run' ;;
+            details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
+            download) words+=' --file --dry-run' ;;
             image-members) words+=' --format' ;;
-            member-images) words+=' --format' ;;
+            index) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
             member-add) words+=' --dry-run --can-share' ;;
             member-delete) words+=' --dry-run' ;;
+            member-images) words+=' --format' ;;
             members-replace) words+=' --dry-run --can-share' ;;
-            download) words+=' --file --dry-run' ;;
+            show) words+=' --format' ;;
+            update) words+=' --format --dry-run --keep-properties' ;;
         esac
     elif [[ -z $command ]]; then
-        words='cache-index cache-invalid cache-incomplete cache-prefetching cache-prefetch cache-purge cache-clear cache-reap-invalid cache-reap-stalled completion add update delete index details show clear image-members member-images member-add member-delete members-replace download help'
+        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update'
     else
         case $command in
-            completion) words='bash zsh' ;;
             add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
-            update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
-            index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
+            completion) words='bash zsh' ;;
             details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
-            help) words='cache-index cache-invalid cache-incomplete cache-prefetching cache-prefetch cache-purge cache-clear cache-reap-invalid cache-reap-stalled completion add update delete index details show clear image-members member-images member-add member-delete members-replace download help' ;;
+            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update' ;;
+            index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
+            update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

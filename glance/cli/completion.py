@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from glance.cli import console, declare
+from glance.cli.option import Option
 
 
 def values(kind: str | None) -> tuple[str, ...]:
@@ -18,7 +19,7 @@ def values(kind: str | None) -> tuple[str, ...]:
     from glance.common import auth, imagemeta, listing
 
     table: dict[str, Iterable[str]] = {
-        "command": declare.COMMANDS,
+        "command": sorted(declare.COMMANDS),
         "shell": SCRIPTS,
         "strategy": auth.STRATEGIES,
         "sort_key": sorted(listing.SORT_KEYS),
@@ -31,12 +32,17 @@ def values(kind: str | None) -> tuple[str, ...]:
     return tuple(table.get(kind or "", ()))
 
 
-def offered(option: declare.Option) -> tuple[str, ...]:
+def commands() -> list[declare.Command]:
+    """Return all commands in an order that does not depend on which module was loaded first."""
+    return [declare.COMMANDS[name] for name in sorted(declare.COMMANDS)]
+
+
+def offered(option: Option) -> tuple[str, ...]:
     """Return the words that may follow an option."""
     return option.choices or values(option.values)
 
 
-def options_of(entry: declare.Command | None) -> list[declare.Option]:
+def options_of(entry: declare.Command | None) -> list[Option]:
     """Return the options to offer for a command; those of every command without one."""
     everywhere = {*declare.CONNECTION, "verbose", "debug"}
     heeded = everywhere if entry is None else everywhere | set(entry.options)
@@ -107,7 +113,6 @@ complete -F _glance glance
 
 def bash() -> str:
     """Return the script for bash."""
-    commands = list(declare.COMMANDS.values())
     valued = [option for option in declare.OPTIONS if option.kind is not None]
     files = [name for option in valued if option.values == "file" for name in option.names]
     option_values = ""
@@ -117,13 +122,13 @@ def bash() -> str:
                 f"            {'|'.join(option.names)}) words='{' '.join(words)}' ;;\n"
             )
     field_values = ""
-    for field in dict.fromkeys(name for entry in commands for name in entry.fields):
+    for field in dict.fromkeys(name for entry in commands() for name in entry.fields):
         if words := values(field):
-            names = "|".join(f"{e.name}:{field}" for e in commands if field in e.fields)
+            names = "|".join(f"{e.name}:{field}" for e in commands() if field in e.fields)
             indent = " " * 20
             field_values += f"{indent}{names}) words='{' '.join(words)}' ;;\n"
     command_options = command_words = ""
-    for entry in commands:
+    for entry in commands():
         if own := [name for o in options_of(entry) if o.dest in entry.options for name in o.names]:
             command_options += f"            {entry.name}) words+=' {' '.join(own)}' ;;\n"
         if words := (*(f"{field}=" for field in entry.fields), *values(entry.values)):
@@ -137,7 +142,7 @@ def bash() -> str:
         field_values=field_values,
         common=" ".join(common),
         command_options=command_options,
-        commands=" ".join(declare.COMMANDS),
+        commands=" ".join(sorted(declare.COMMANDS)),
         command_words=command_words,
     )
 
@@ -184,12 +189,13 @@ _glance "$@"
 """
 
 
-def _quoted(text: str) -> str:
+def zsh_quoted(text: str) -> str:
+    """Return text that can stand between single quotes."""
     return text.replace("'", "'\\''")
 
 
-def _zsh_option(option: declare.Option) -> str:
-    """Return the line that describes one option, under all its names, to _arguments."""
+def zsh_option(option: Option) -> list[str]:
+    """Return the words that describe one option, one for each of its names, to _arguments."""
     help_text = option.help.replace("%default", str(option.default))
     for mark in "\\[]:":
         help_text = help_text.replace(mark, f"\\{mark}")
@@ -201,37 +207,39 @@ def _zsh_option(option: declare.Option) -> str:
         words = offered(option)
         action = "_files" if option.values == "file" else f"({' '.join(words)})" if words else " "
         value = f":{label}:{action}"
-    lines = ""
+    specs = []
     for name in names:
         sign = "" if option.kind is None else "=" if name.startswith("--") else "+"
-        lines += f"        '{alone}{name}{sign}[{_quoted(help_text)}]{_quoted(value)}'\n"
-    return lines
+        specs.append(f"'{alone}{name}{sign}[{zsh_quoted(help_text)}]{zsh_quoted(value)}'")
+    return specs
 
 
 def zsh() -> str:
     """Return the script for zsh."""
     options = "        '(-h --help)'{-h,--help}'[Show the usage and exit.]'\n"
     options += "        '--version[Show the version and exit.]'\n"
-    options += "".join(_zsh_option(option) for option in declare.OPTIONS)
-    commands = "".join(
-        f"        '{entry.name}:{_quoted(entry.summary)}'\n" for entry in declare.COMMANDS.values()
+    options += "".join(
+        f"        {spec}\n" for option in declare.OPTIONS for spec in zsh_option(option)
+    )
+    verbs = "".join(
+        f"        '{entry.name}:{zsh_quoted(entry.summary)}'\n" for entry in commands()
     )
     arguments = ""
     indent = " " * 16
-    for entry in declare.COMMANDS.values():
+    for entry in commands():
         if entry.fields:
             names = " ".join(f"{field}=" for field in entry.fields)
             arguments += f"{indent}{entry.name}) _glance_fields {names} && ret=0 ;;\n"
         elif entry.values:
             words = " ".join(values(entry.values))
             arguments += f"{indent}{entry.name}) compadd -- {words} && ret=0 ;;\n"
-    fields = dict.fromkeys(name for e in declare.COMMANDS.values() for name in e.fields)
+    fields = dict.fromkeys(name for e in commands() for name in e.fields)
     field_values = ""
     for field in fields:
         if words_of := values(field):
             field_values += f"            {field}) compadd -- {' '.join(words_of)} ;;\n"
     return _ZSH.format(
-        options=options, commands=commands, arguments=arguments, field_values=field_values
+        options=options, commands=verbs, arguments=arguments, field_values=field_values
     )
 
 

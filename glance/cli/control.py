@@ -1,8 +1,4 @@
-"""glance-control: the command line. What it says is done by `glance.cli.servers`.
-
-Exit codes: 0 done (or already so), 1 something failed, 2 the command line is wrong, 3 `status`
-found a server that does not run.
-"""
+"""glance-control: the command line. What it says is done by `glance.cli.servers`."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import os
 from collections.abc import Sequence
 
 from glance.cli import pidfile, servers, services
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
 
 #: What each command word does.
 COMMANDS = {
@@ -26,9 +24,65 @@ COMMANDS = {
 STARTING = {"start", "restart", "reload", "force-reload"}
 
 
+PROGRAM = Program(
+    "glance-control",
+    "Start, stop and watch the daemons of the image service",
+    """
+The glance-control program starts daemons in the background, with a process id file each, and
+returns when they answer; it stops them, and returns when they have ended.
+
+Who may not write to /var/run/glance has the process id files in a directory of its own. Where all
+is said, a server that is not installed, or a scrubber that has no configuration file, is skipped.
+
+--verbose and --debug are handed to what is started.
+""",
+    (
+        Word(
+            "<SERVER>",
+            "The server that is meant.",
+            {
+                "all": "every one of them",
+                **{server.name: f"{server.program}" for server in servers.SERVERS.values()},
+            },
+        ),
+        Word("<COMMAND>", "What to do with it.", COMMANDS),
+        Word(
+            "[CONFPATH]",
+            "The configuration file to start with, or the directory that holds it.",
+            values="file",
+        ),
+    ),
+    (
+        services.COMMON,
+        (
+            "Options of glance-control",
+            (
+                Option(
+                    ("--pid-file",),
+                    "pid_file",
+                    "File of the server's process id. Without it, it is "
+                    f"{pidfile.DEFAULT_DIRECTORY}/glance-<SERVER>.pid, or in "
+                    f"{pidfile.USER_DIRECTORY} where that cannot be written.",
+                    "PATH",
+                    "string",
+                    values="file",
+                ),
+            ),
+        ),
+    ),
+    (
+        (0, "Done, or there was nothing to do."),
+        (1, "A server is not known, could not be started, or did not end in time."),
+        (2, "An option could not be understood."),
+        (servers.NOT_RUNNING, "status found a server that does not run."),
+    ),
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-control."""
-    parser = _parser()
+    parser = PROGRAM.parser()
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args(argv)
     if len(args.words) < 2:
         parser.print_help()
@@ -73,30 +127,3 @@ def _directory(config: str) -> str | None:
     if os.path.basename(path) in {f"{server.program}.conf" for server in servers.SERVERS.values()}:
         return os.path.dirname(path)
     return None if os.path.isfile(path) else path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="glance-control",
-        usage="%(prog)s [options] <SERVER> <COMMAND> [CONFPATH]",
-        description="Start, stop and watch the daemons of the image service.",
-        epilog="\n".join(
-            [
-                f"SERVER is all, or one of: {', '.join(servers.SERVERS)}",
-                "COMMAND is one of:",
-                *(f"  {word:<14}{meaning}" for word, meaning in COMMANDS.items()),
-                "CONFPATH is the configuration file to start with, or the directory that holds it",
-            ]
-        ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    services.add_common_options(parser, "glance-control")
-    parser.add_argument(
-        "--pid-file",
-        metavar="PATH",
-        help=f"file of the server's process id (default: {pidfile.DEFAULT_DIRECTORY}/"
-        f"glance-<SERVER>.pid, or in {pidfile.USER_DIRECTORY} where that cannot be written)",
-    )
-    parser.add_argument("words", nargs="*", metavar="SERVER COMMAND", help=argparse.SUPPRESS)
-    return parser

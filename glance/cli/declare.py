@@ -17,10 +17,11 @@ from __future__ import annotations
 import optparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli import console
+from glance.cli.option import Option
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -29,45 +30,6 @@ DRY_RUN = "Dry run. We would have done the following:"
 
 
 # -- options: all are global, a command ignores those it has no use for ---------------------------
-
-
-class Option(NamedTuple):
-    """One option; `env` are the variables that stand in for it, first one first.
-
-    `kind` is a type that optparse and argparse know by name (None: a flag), `choices` are the only
-    values if there are any, `values` names what a shell may complete it with.
-    """
-
-    names: tuple[str, ...]
-    dest: str
-    help: str
-    metavar: str | None = None
-    kind: str | None = None
-    default: Any = None
-    env: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
-    values: str | None = None
-
-    def default_in(self, environ: Mapping[str, str]) -> Any:
-        """Return what holds without the option: a variable that is set, else the default."""
-        return next((environ[name] for name in self.env if environ.get(name)), self.default)
-
-    def add_to(self, parser: optparse.OptionParser, environ: Mapping[str, str]) -> None:
-        if self.kind is None:
-            parser.add_option(
-                *self.names, dest=self.dest, default=False, action="store_true", help=self.help
-            )
-            return
-        parser.add_option(
-            *self.names,
-            dest=self.dest,
-            default=self.default_in(environ),
-            type="choice" if self.choices else self.kind,
-            choices=list(self.choices) or None,
-            metavar=self.metavar,
-            help=self.help,
-        )
-
 
 OPTIONS: tuple[Option, ...] = (
     Option(("-v", "--verbose"), "verbose", "Print more, and how long it took."),

@@ -3,8 +3,6 @@
 The work is done by `migration` and `maintenance` in `glance.registry.db`. Results go to stdout and
 log lines to stderr, so that a script can read a version whatever the configuration says about
 logging.
-
-Exit codes: 0 done, 1 it failed (one line `ERROR: ...` on stderr), 2 an option is wrong.
 """
 
 from __future__ import annotations
@@ -17,10 +15,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from glance.cli import services
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
 from glance.common import config, deploy, exception, log
 from glance.registry.db import engine, maintenance, migration, models, rows
 
-PROGRAM = "glance-registry"
+#: Whose configuration file names the database.
+REGISTRY = "glance-registry"
 LOG = logging.getLogger("glance-manage")
 #: How many images one transaction of db_purge removes; the registry writes in between.
 BATCH = 500
@@ -84,20 +85,82 @@ def _number(option: str, text: str, least: int, most: int) -> int:
     )
 
 
-#: Command word -> what it does to the database at a URL, and its arguments for the help.
-COMMANDS: dict[str, tuple[Callable[[str, argparse.Namespace], None], str]] = {
-    "db_version": (db_version, ""),
-    "version_control": (version_control, ""),
-    "upgrade": (upgrade, "[VERSION]"),
-    "downgrade": (downgrade, "VERSION"),
-    "db_sync": (db_sync, "[VERSION]"),
-    "db_purge": (db_purge, "[options]"),
+#: Command word -> what it does to the database at a URL; its docstring says so to users.
+COMMANDS: dict[str, Callable[[str, argparse.Namespace], None]] = {
+    run.__name__: run
+    for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
 }
+
+PROGRAM = Program(
+    "glance-manage",
+    "Look after the registry's database",
+    """
+The glance-manage program makes, upgrades and downgrades the tables of the registry's database, and
+removes the records of images that were deleted long ago. It works on the database that the
+configuration of glance-registry names, or on the one that --sql-connection does.
+
+The VERSION of upgrade, downgrade and db_sync is a number behind the command.
+
+Results go to standard output, log lines to standard error or where the configuration says.
+""",
+    (
+        Word(
+            "<cmd>",
+            "What to do.",
+            {word: (run.__doc__ or "").rstrip(".") for word, run in COMMANDS.items()},
+        ),
+    ),
+    (
+        services.COMMON,
+        services.LOGGING,
+        (
+            "Registry Database Options",
+            (
+                Option(
+                    ("--sql-connection", "--sql_connection"),
+                    "sql_connection",
+                    "Database to work on, as a SQLAlchemy URL. Without it, it is the registry's "
+                    "sql_connection.",
+                    "CONNECTION",
+                    "string",
+                ),
+            ),
+        ),
+        (
+            "Options of db_purge",
+            (
+                Option(
+                    ("--age-in-days",),
+                    "age_in_days",
+                    "How many days ago an image must have been deleted. Default: %default",
+                    "N",
+                    "string",
+                    "30",
+                ),
+                Option(
+                    ("--max-rows",),
+                    "max_rows",
+                    "How many images to remove at most, with their properties and members. "
+                    "Default: %default",
+                    "M",
+                    "string",
+                    "100",
+                ),
+            ),
+        ),
+    ),
+    (
+        (0, "Done."),
+        (1, "It failed; one line ERROR: on standard error says why."),
+        (2, "An option could not be understood."),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-manage."""
-    parser = _parser()
+    parser = PROGRAM.parser()
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args(argv)
     if not args.words:
         parser.print_help()
@@ -107,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         url = _connection(args)
         if word not in COMMANDS:
             raise exception.BadInputError(f"unrecognized command '{word}'")
-        COMMANDS[word][0](url, args)
+        COMMANDS[word](url, args)
     except exception.Error as err:
         LOG.debug("The command failed", exc_info=True)
         return services.report(err)
@@ -136,48 +199,9 @@ def _connection(args: argparse.Namespace) -> str:
 def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
     """Return the registry's settings and their file; none are needed if the database is named."""
     try:
-        path = deploy.find_config_file(PROGRAM, args.config_file)
+        path = deploy.find_config_file(REGISTRY, args.config_file)
     except exception.ConfigError:
         if args.config_file or not args.sql_connection:
             raise
         return None, config.Conf()
-    return path, deploy.load_conf(PROGRAM, path)
-
-
-def _parser() -> argparse.ArgumentParser:
-    usages = {f"{word} {arguments}": run for word, (run, arguments) in COMMANDS.items()}
-    parser = argparse.ArgumentParser(
-        prog="glance-manage",
-        usage="%(prog)s [options] <cmd>",
-        description="Look after the registry's database.",
-        epilog="\n".join(
-            ["cmd is one of:"] + [f"  {k:<20}{v.__doc__}" for k, v in usages.items()]
-        ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    services.add_common_options(parser, "glance-manage")
-    services.add_logging_options(parser)
-    group = parser.add_argument_group("Registry Database Options")
-    group.add_argument(
-        "--sql-connection",
-        "--sql_connection",
-        metavar="CONNECTION",
-        help="database to work on, as a SQLAlchemy URL (default: the registry's sql_connection)",
-    )
-    group = parser.add_argument_group("Options of db_purge")
-    group.add_argument(
-        "--age-in-days",
-        metavar="N",
-        default="30",
-        help="how long ago an image must have been deleted (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-rows",
-        metavar="M",
-        default="100",
-        help="how many images to remove at most, with their properties and members "
-        "(default: %(default)s)",
-    )
-    parser.add_argument("words", nargs="*", metavar="cmd", help=argparse.SUPPRESS)
-    return parser
+    return path, deploy.load_conf(REGISTRY, path)

@@ -1,9 +1,6 @@
 """glance-scrubber: remove the data of deleted images, once or for ever.
 
 The work is done by `glance.scrubber`.
-
-Exit codes: 0 all done (a daemon: told to end), 1 something is left for the next pass, 2 the
-configuration or the command line is wrong (lines `ERROR: ...` on stderr).
 """
 
 from __future__ import annotations
@@ -16,17 +13,43 @@ from typing import Any
 
 from glance import scrubber
 from glance.cli import services
+from glance.cli.option import Option
+from glance.cli.program import Program
 from glance.common import deploy, exception, log
 
-PROGRAM = "glance-scrubber"
-LOG = logging.getLogger(PROGRAM)
+PROGRAM = Program(
+    "glance-scrubber",
+    "Remove the data of deleted images",
+    """
+The glance-scrubber program looks at the registry's database, removes the data of deleted images
+that have waited for scrub_time, and settles uploads that never ended.
+
+It makes one pass and ends, as suits cron. As a daemon it makes a pass now and one after every
+wakeup_time seconds, until SIGTERM or SIGINT.
+""",
+    (services.CONFPATH,),
+    (
+        services.COMMON,
+        services.LOGGING,
+        (
+            "Options of glance-scrubber",
+            (Option(("-D", "--daemon"), "daemon", "Go on until told to end."),),
+        ),
+    ),
+    (
+        (0, "All is done; a daemon was told to end."),
+        (1, "Something is left for the next pass; the log says why."),
+        (2, "The configuration or an option is wrong; lines ERROR: on standard error say how."),
+    ),
+)
+LOG = logging.getLogger(PROGRAM.name)
 
 FAILED, WRONG = 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-scrubber."""
-    args = _parse(argv)
+    args = services.parse(PROGRAM, argv)
     try:
         app, daemon = _load(args)
     except exception.Error as err:
@@ -37,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: log.reopen())
     if daemon:
         app.run()
-        LOG.info("%s has stopped", PROGRAM)
+        LOG.info("%s has stopped", PROGRAM.name)
         return 0
     try:
         outcome = app.run_once()
@@ -46,25 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FAILED if outcome.failed else 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        usage="%(prog)s [options] [CONFPATH]",
-        description="Remove the data of deleted images that wait for it.",
-        allow_abbrev=False,
-    )
-    services.add_common_options(parser, PROGRAM)
-    services.add_logging_options(parser)
-    parser.add_argument("-D", "--daemon", action="store_true", help="go on for ever")
-    parser.add_argument(
-        "confpath", nargs="?", metavar="CONFPATH", help="configuration file or its directory"
-    )
-    return parser.parse_args(argv)
-
-
 def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
     """Return the scrubber, and whether it is to go on for ever. Raises ConfigError."""
-    path = deploy.find_config_file(PROGRAM, args.config_file, args.confpath)
-    conf = services.configure(PROGRAM, path, args, services.load_drivers, services.check_database)
-    app: Any = deploy.load_paste_app(PROGRAM, path)[1]
+    path = deploy.find_config_file(PROGRAM.name, args.config_file, args.confpath)
+    conf = services.configure(
+        PROGRAM.name, path, args, services.load_drivers, services.check_database
+    )
+    app: Any = deploy.load_paste_app(PROGRAM.name, path)[1]
     return app, bool(args.daemon or conf.daemon)

@@ -17,7 +17,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glance import version
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
 from glance.common import config, deploy, exception, httpwire, log, plugin
 
 LOG = logging.getLogger(__name__)
@@ -52,68 +53,117 @@ def check_database(conf: config.Conf) -> None:
     engine.from_conf(conf.with_(sql_idle_timeout=0))
 
 
+COMMON_OPTIONS = (
+    Option(("-v", "--verbose"), "verbose", "Log what is done."),
+    Option(("-d", "--debug"), "debug", "Log much detail."),
+    Option(
+        ("--config-file",),
+        "config_file",
+        "Configuration file to use.",
+        "PATH",
+        "string",
+        values="file",
+    ),
+)
+#: Each overrides the same option of the file; a flag is on when either says so.
+LOGGING_OPTIONS = (
+    Option(
+        ("--log-config",),
+        "log_config",
+        "Python logging config file, which overrides everything else about the log.",
+        "PATH",
+        "string",
+        values="file",
+    ),
+    Option(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
+    Option(("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"),
+    Option(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
+    Option(
+        ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
+    ),
+    Option(("--use-syslog",), "use_syslog", "Log to the system's logger."),
+)
+COMMON = ("Common Options", COMMON_OPTIONS)
+LOGGING = ("Logging Options", LOGGING_OPTIONS)
+
+CONFPATH = Word(
+    "[CONFPATH]",
+    "The configuration file, or the directory that holds it; --config-file does the same.",
+    values="file",
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """A daemon: its program name, default port, and the module whose application it serves.
+    """A daemon: its command line, default port, and the module whose application it serves.
 
     `prepare` is the check of `configure`.
     """
 
-    program: str
+    declared: Program
     port: int
     module: str
-    help: str
     prepare: Callable[[config.Conf], None]
 
+    @property
+    def program(self) -> str:
+        return self.declared.name
 
-API = Service("glance-api", 9292, "glance.api.v1", "Serve the Images API.", _prepare_api)
+
+_EXIT_CODES = (
+    (0, "The daemon was told to end, and has."),
+    (1, "It could not start; lines ERROR: on standard error say everything that is wrong."),
+    (2, "An option could not be understood."),
+)
+_DAEMON_TEXT = """
+It stays in the foreground and logs to standard output, unless the configuration says otherwise.
+SIGTERM lets requests finish for stop_timeout seconds, SIGHUP for graceful_timeout; SIGINT ends the
+daemon at once, and SIGUSR1 opens its log files anew.
+"""
+
+API = Service(
+    Program(
+        "glance-api",
+        "Serve the Images API",
+        """
+The glance-api daemon serves version 1 of the Images API over HTTP and moves image data to and from
+stores. What it knows about images it asks a glance-registry.
+"""
+        + _DAEMON_TEXT,
+        (CONFPATH,),
+        (COMMON, LOGGING),
+        _EXIT_CODES,
+    ),
+    9292,
+    "glance.api.v1",
+    _prepare_api,
+)
 REGISTRY = Service(
-    "glance-registry",
+    Program(
+        "glance-registry",
+        "Serve image records to glance-api",
+        """
+The glance-registry daemon keeps what is known about images and their members in a database and
+answers glance-api. Users never speak with it.
+"""
+        + _DAEMON_TEXT,
+        (CONFPATH,),
+        (COMMON, LOGGING),
+        _EXIT_CODES,
+    ),
     9191,
     "glance.registry.server",
-    "Serve image records to glance-api.",
     check_database,
 )
-
-#: Command-line options that override the same option of the file.
-_OVERRIDES = (
-    "log_config",
-    "log_format",
-    "log_date_format",
-    "log_file",
-    "log_dir",
-)
-#: Switches that are on when the command line or the file says so.
-_SWITCHES = ("verbose", "debug", "use_syslog")
-
-
-def add_common_options(parser: argparse.ArgumentParser, program: str) -> None:
-    """Declare the options that every program has."""
-    group = parser.add_argument_group("Common Options")
-    shown = f"{program} {version.version_string()}"
-    parser.add_argument("--version", action="version", version=shown)
-    group.add_argument("-v", "--verbose", action="store_true", help="log what is done")
-    group.add_argument("-d", "--debug", action="store_true", help="log much detail")
-    group.add_argument("--config-file", metavar="PATH", help="configuration file to use")
-
-
-def add_logging_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options about logging that daemons and cron jobs have."""
-    group = parser.add_argument_group("Logging Options")
-    group.add_argument("--log-config", metavar="PATH", help="Python logging config file")
-    group.add_argument("--log-format", metavar="FORMAT", help="layout of a log line")
-    group.add_argument("--log-date-format", metavar="FORMAT", help="layout of the time")
-    group.add_argument("--log-file", metavar="PATH", help="file to log to")
-    group.add_argument("--log-dir", metavar="LOG_DIR", help="directory of the log file")
-    group.add_argument("--use-syslog", action="store_true", help="log to the system's logger")
 
 
 def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
     """Return `conf` with what the command line says."""
-    values: dict[str, Any] = {
-        name: getattr(args, name) for name in _OVERRIDES if getattr(args, name, None) is not None
-    }
-    values |= {name: True for name in _SWITCHES if getattr(args, name, False)}
+    values: dict[str, Any] = {}
+    for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
+        said = getattr(args, option.dest, None)
+        if option.dest in config.TABLE and said is not None and said is not False:
+            values[option.dest] = said
     return conf.with_(**values) if values else conf
 
 
@@ -127,25 +177,17 @@ def report(err: exception.Error) -> int:
 
 def run(service: Service, argv: Sequence[str] | None = None) -> int:
     """Run a daemon until it is told to end; return its exit code."""
-    args = _parse(service, argv)
+    args = parse(service.declared, argv)
     try:
         return _serve(service, args)
     except exception.Error as err:
         return report(err)
 
 
-def _parse(service: Service, argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=service.program,
-        usage="%(prog)s [options] [CONFPATH]",
-        description=service.help,
-        allow_abbrev=False,
-    )
-    add_common_options(parser, service.program)
-    add_logging_options(parser)
-    parser.add_argument(
-        "confpath", nargs="?", metavar="CONFPATH", help="configuration file or its directory"
-    )
+def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line of a program that takes nothing but a configuration."""
+    parser = declared.parser()
+    parser.add_argument("confpath", nargs="?", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 

@@ -13,19 +13,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from glance import version
 from glance.cli import console, declare, progress
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
 from glance.common import imagemeta
 
-SUMMARY = "Uploads a file as a public image."
-
-ARGUMENTS = (
-    ("filename", "File that holds the image data."),
-    ("name", "Name of the image; names need not be unique."),
-)
-
 _OWN = (
-    declare.Option(
+    Option(
         ("--host",),
         "host",
         "Address of the Glance API server. Default: %default",
@@ -33,7 +27,7 @@ _OWN = (
         "string",
         "127.0.0.1",
     ),
-    declare.Option(
+    Option(
         ("--port",),
         "port",
         "Port of the Glance API server. Default: %default",
@@ -41,7 +35,7 @@ _OWN = (
         "int",
         9292,
     ),
-    declare.Option(
+    Option(
         ("--type",),
         "type",
         "Kept as the property type: kernel, ramdisk, machine or raw. Default: %default",
@@ -49,7 +43,7 @@ _OWN = (
         "string",
         "raw",
     ),
-    declare.Option(
+    Option(
         ("--disk-format",),
         "disk_format",
         "Disk format of the image.",
@@ -57,7 +51,7 @@ _OWN = (
         "string",
         choices=imagemeta.DISK_FORMATS,
     ),
-    declare.Option(
+    Option(
         ("--container-format",),
         "container_format",
         "Container format of the image.",
@@ -65,46 +59,42 @@ _OWN = (
         "string",
         choices=imagemeta.CONTAINER_FORMATS,
     ),
-    declare.Option(
+    Option(
         ("--kernel",), "kernel", "Image that the image boots, kept as kernel_id.", "ID", "string"
     ),
-    declare.Option(
+    Option(
         ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
     ),
 )
 _SHARED = frozenset(declare.CONNECTION) - {"host", "port"}
 OPTIONS = (*_OWN, *(option for option in declare.OPTIONS if option.dest in _SHARED))
 
-_TYPES = {"int": int, "float": float, "string": str}
+PROGRAM = Program(
+    "glance-upload",
+    "Store a file as a public image",
+    """
+The glance-upload program stores a file as a public image and prints the image's metadata. It is
+kept for scripts written for it; glance add does more.
+""",
+    (
+        Word("<filename>", "File that holds the image data.", values="file"),
+        Word("<name>", "Name of the image; names need not be unique."),
+    ),
+    (("Options", OPTIONS),),
+    (
+        (0, "The image is stored."),
+        (1, "It is not; why is said on standard output."),
+        (2, "The arguments could not be understood; why is said on standard error."),
+    ),
+)
 
 
 def make_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the program's parser; `environ` supplies defaults."""
-    parser = argparse.ArgumentParser(
-        prog="glance-upload",
-        description=SUMMARY,
-        epilog="The exit code is 0 when the image is stored, 1 when that failed, and 2 for "
-        "options that cannot be understood.",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {version.version_string()}"
-    )
-    for name, text in ARGUMENTS:
-        parser.add_argument(name, help=text)
-    for option in OPTIONS:
-        text = option.help.replace("%default", "%(default)s")
-        if option.kind is None:
-            parser.add_argument(*option.names, dest=option.dest, action="store_true", help=text)
-            continue
-        parser.add_argument(
-            *option.names,
-            dest=option.dest,
-            metavar=option.metavar,
-            type=_TYPES[option.kind],
-            choices=option.choices or None,
-            default=option.default_in(environ),
-            help=f"{text} One of: {', '.join(option.choices)}." if option.choices else text,
-        )
+    # WIRE: it always took abbreviations, and scripts may use them.
+    parser = PROGRAM.parser(environ, abbreviated=True)
+    for word in ("filename", "name"):
+        parser.add_argument(word, help=argparse.SUPPRESS)
     return parser
 
 

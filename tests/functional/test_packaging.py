@@ -67,6 +67,16 @@ def test_installed_programs_tell_their_version(installed, tmp_path, program):
     assert run(tmp_path, installed / program, "--version") == f"{program} 1.0.0"
 
 
+def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):
+    share = installed.parent / "share"
+    programs = [path.name for path in installed.glob("glance*")]
+    assert "glance-control" in programs
+    for program in programs:
+        assert (share / "man" / "man1" / f"{program}.1").exists()
+        assert (share / "bash-completion" / "completions" / f"{program}.bash").exists()
+        assert (share / "zsh" / "site-functions" / f"_{program}").exists()
+
+
 def test_the_installed_schema_repository_is_complete(installed, tmp_path):
     url = f"--sql-connection=sqlite:///{tmp_path}/glance.sqlite"
     run(tmp_path, installed / "glance-manage", url, "db_sync")

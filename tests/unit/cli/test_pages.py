@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from glance.cli import command, completion, declare, pages, upload
+from glance.cli import command, completion, declare, pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MADE = pages.pages()
@@ -54,9 +54,34 @@ def test_exit_codes_and_variables_are_named(name):
     assert all(each in text_of(name) for option in declare.OPTIONS for each in option.env)
 
 
-def test_options_of_glance_upload_are_named():
-    text = text_of("doc/man/glance-upload.1")
-    assert all(each in text for option in upload.OPTIONS for each in option.names)
+@pytest.mark.parametrize("program", pages.PROGRAMS, ids=lambda program: program.name)
+@pytest.mark.parametrize(
+    "name", ["doc/man/{}.1", "etc/completion/{}.bash", "etc/completion/_{}", "page"]
+)
+def test_everything_about_the_other_programs_is_named(program, name):
+    page = "programs" if program in pages.SERVICE else "cli"
+    text = text_of(f"doc/source/{page}.rst" if name == "page" else name.format(program.name))
+    assert all(each in text for option in program.options for each in option.names)
+    assert all(choice in text for word in program.words for choice in word.choices)
+    if "completion" not in name:
+        assert program.usage.removeprefix(f"{program.name} ") in text
+        assert all(word.help in text for word in program.words)
+        assert all(meaning in text for _, meaning in program.exit_codes)
+
+
+@pytest.mark.parametrize("program", pages.PROGRAMS, ids=lambda program: program.name)
+def test_help_of_a_program_says_everything(program):
+    text = " ".join(program.parser().format_help().split())
+    assert text.startswith(f"usage: {program.usage} {program.summary}.")
+    assert all(each in text for option in program.options for each in option.names)
+    assert all(f"{word.label}: {word.help}" in text for word in program.words)
+    assert all(f"{code} {meaning}" in text for code, meaning in program.exit_codes)
+
+
+def test_every_program_is_described():
+    assert {"glance", *(program.name for program in pages.PROGRAMS)} == {
+        path.name for path in (ROOT / "bin").iterdir() if path.name != "glance-quickstart"
+    }
 
 
 def test_options_that_commands_heed_exist():
@@ -80,20 +105,22 @@ def test_manual_pages_are_sound(name):
 
 # -- completion ----------------------------------------------------------------------------------
 
+SHELLS = {"bash": "etc/completion/{}.bash", "zsh": "etc/completion/_{}"}
+
 COMPLETE = """
 source /dev/stdin <<< "$SCRIPT"
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
-_glance
+_${1//-/_}
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def complete(*words):
+def complete(*words, program="glance"):
     """Return what bash offers for the last of `words`, split as bash splits them."""
     done = subprocess.run(
-        ["bash", "-c", COMPLETE, "bash", "glance", *words],
-        env={"SCRIPT": completion.bash(), "PATH": "/usr/bin:/bin"},
+        ["bash", "-c", COMPLETE, "bash", program, *words],
+        env={"SCRIPT": MADE[SHELLS["bash"].format(program)], "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=True,
@@ -145,13 +172,45 @@ def test_bash_completes_files_where_one_is_wanted(tmp_path):
     assert complete("download", "--file", "=", f"{tmp_path}/d") == {f"{tmp_path}/disk.raw"}
 
 
-@pytest.mark.parametrize("shell", completion.SCRIPTS)
-def test_scripts_are_valid(shell):
+SERVERS = {"all", "api", "registry", "scrubber"}
+
+
+@bash
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["glance-control", ""], SERVERS),
+        (["glance-control", "-v", "--config-file", "=", "/x", "re"], {"registry"}),
+        (["glance-control", "all", "st"], {"start", "stop", "status"}),
+        (["glance-control", "--pid-file", "/x", "api", "rel"], {"reload"}),
+        (["glance-control", "api", "start", "--pid"], {"--pid-file"}),
+        (["glance-control", "api", "start", "etc", ""], set()),
+        (["glance-manage", "db_v"], {"db_version"}),
+        (["glance-manage", "--sql-connection", ""], set()),
+        (["glance-scrubber", "--dae"], {"--daemon"}),
+        (["glance-upload", "--disk-format", "=", "v"], {"vhd", "vmdk", "vdi"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bash_completes_the_other_programs(words, offered):
+    assert complete(*words[1:], program=words[0]) == offered
+
+
+@bash
+@pytest.mark.parametrize("before", [["api", "start"], ["--config-file"], ["--pid-file", "="]])
+def test_bash_completes_files_of_other_programs(tmp_path, before):
+    (tmp_path / "glance-api.conf").touch()
+    offered = complete(*before, f"{tmp_path}/g", program="glance-control")
+    assert offered == {f"{tmp_path}/glance-api.conf"}
+
+
+@pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_are_valid(shell, program):
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
-    done = subprocess.run(
-        [shell, "-n"], input=completion.SCRIPTS[shell](), capture_output=True, text=True
-    )
+    script = MADE[SHELLS[shell].format(program)]
+    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -174,12 +233,17 @@ print -r -- $seen
         ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
         ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
         ("glance completion ", ["bash", "zsh"]),
+        ("glance-control all st", ["start", "stop", "status", "tell whether the server runs"]),
+        ("glance-control --pid", ["--pid-file"]),
+        ("glance-manage db_", ["db_version", "db_sync", "db_purge"]),
+        ("glance-upload --disk-format=v", ["vdi", "vhd", "vmdk"]),
     ],
 )
 def test_zsh_completes(line, offered, tmp_path):
     if not shutil.which("zsh"):
         pytest.skip("zsh is not installed")
-    (tmp_path / "_glance").write_text(completion.zsh())
+    program = line.partition(" ")[0]
+    (tmp_path / f"_{program}").write_text(MADE[SHELLS["zsh"].format(program)])
     done = subprocess.run(
         ["zsh", "-f", "-c", ZSH, "zsh", str(tmp_path), line],
         capture_output=True,

@@ -141,4 +141,4 @@ def test_help_explains_every_option(run):
     code, out, _ = run("--help")
     assert code == 0
     assert all(name in out for option in upload.OPTIONS for name in option.names)
-    assert "exit code" in out
+    assert "Exit codes:" in out

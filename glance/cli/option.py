@@ -1,0 +1,73 @@
+"""One option of a program's command line, from which its parser, help, pages and completion come.
+
+`glance.cli.declare` has those of `glance`, `glance.cli.program` what the other programs are made
+of. What an option does is in the module that declares it.
+
+PERF: a named tuple, because the dataclasses module brings inspect along; see `declare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import argparse
+    import optparse
+
+_TYPES = {"int": int, "float": float, "string": str}
+
+
+class Option(NamedTuple):
+    """One option; `env` are the variables that stand in for it, first one first.
+
+    `kind` is a type that optparse knows by name (None: a flag), `choices` are the only values if
+    there are any, `values` names what a shell may complete it with.
+    """
+
+    names: tuple[str, ...]
+    dest: str
+    help: str
+    metavar: str | None = None
+    kind: str | None = None
+    default: Any = None
+    env: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    values: str | None = None
+
+    def default_in(self, environ: Mapping[str, str]) -> Any:
+        """Return what holds without the option: a variable that is set, else the default."""
+        return next((environ[name] for name in self.env if environ.get(name)), self.default)
+
+    def add_to(self, parser: optparse.OptionParser, environ: Mapping[str, str]) -> None:
+        """Declare the option to the parser of `glance`."""
+        if self.kind is None:
+            parser.add_option(
+                *self.names, dest=self.dest, default=False, action="store_true", help=self.help
+            )
+            return
+        parser.add_option(
+            *self.names,
+            dest=self.dest,
+            default=self.default_in(environ),
+            type="choice" if self.choices else self.kind,
+            choices=list(self.choices) or None,
+            metavar=self.metavar,
+            help=self.help,
+        )
+
+    def add_to_group(self, group: argparse._ArgumentGroup, environ: Mapping[str, str]) -> None:
+        """Declare the option to the parser of another program."""
+        text = self.help.replace("%default", "%(default)s")
+        if self.kind is None:
+            group.add_argument(*self.names, dest=self.dest, action="store_true", help=text)
+            return
+        group.add_argument(
+            *self.names,
+            dest=self.dest,
+            metavar=self.metavar,
+            type=_TYPES[self.kind],
+            choices=self.choices or None,
+            default=self.default_in(environ),
+            help=f"{text} One of: {', '.join(self.choices)}." if self.choices else text,
+        )
