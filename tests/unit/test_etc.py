@@ -3,19 +3,15 @@
 import configparser
 import pathlib
 import re
-import shutil
 import subprocess
 
 import pytest
 
+from support import images
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
 UNITS = sorted((ETC / "systemd").glob("*.service"))
-
-
-def need(program):
-    if not shutil.which(program):
-        pytest.skip(f"{program} is not installed")
 
 
 def parsed(path):
@@ -47,9 +43,10 @@ def test_units_wait_longer_for_the_end_than_the_daemon_does_for_its_requests(uni
     assert float(parsed(unit)["Service"]["TimeoutStopSec"]) > float(default("stop_timeout")) + 4
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_systemd_takes_the_units(unit, tmp_path):
-    need("systemd-analyze")
+    images.need("systemd-analyze")
     for other in UNITS:
         # Only what is installed can be verified: the checkout stands in for /opt/glance.
         text = other.read_text("utf-8").replace("/opt/glance/bin", str(ROOT / "bin"))
@@ -60,8 +57,9 @@ def test_systemd_takes_the_units(unit, tmp_path):
     assert not said, done.stderr
 
 
+@pytest.mark.peers
 def test_systemd_makes_the_directories(tmp_path):
-    need("systemd-tmpfiles")
+    images.need("systemd-tmpfiles")
     text = (ETC / "tmpfiles.d" / "glance.conf").read_text("utf-8")
     conf = tmp_path / "glance.conf"
     conf.write_text(re.sub(r"glance glance", "- -", text))
@@ -81,8 +79,9 @@ def test_logs_of_the_samples_are_rotated():
         assert pathlib.PurePath(log_file).match(pattern)
 
 
+@pytest.mark.peers
 def test_logrotate_takes_its_file(tmp_path):
-    need("logrotate")
+    images.need("logrotate")
     conf = tmp_path / "glance"
     text = (ETC / "logrotate.d" / "glance").read_text("utf-8")
     conf.write_text(re.sub(r"^ *(su|create) .*\n", "", text, flags=re.MULTILINE))

@@ -9,6 +9,8 @@ import pytest
 
 from glance.cli import command, completion, declare, pages
 
+from support import images
+
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MADE = pages.pages()
 MAN = [name for name in MADE if name.startswith("doc/man/")]
@@ -93,10 +95,10 @@ def test_options_that_commands_heed_exist():
     assert known == heeded | set(declare.CONNECTION) | {"verbose", "debug"}
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", MAN)
 def test_manual_pages_are_sound(name):
-    if not shutil.which("groff"):
-        pytest.skip("groff is not installed")
+    images.need("groff")
     done = subprocess.run(
         ["groff", "-man", "-Tutf8", "-ww", "-z"], input=MADE[name], capture_output=True, text=True
     )
@@ -205,10 +207,9 @@ def test_bash_completes_files_of_other_programs(tmp_path, before):
 
 
 @pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.peers)])
 def test_scripts_are_valid(shell, program):
-    if not shutil.which(shell):
-        pytest.skip(f"{shell} is not installed")
+    images.need(shell)
     script = MADE[SHELLS[shell].format(program)]
     done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -226,6 +227,7 @@ print -r -- $seen
 """
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
@@ -240,8 +242,7 @@ print -r -- $seen
     ],
 )
 def test_zsh_completes(line, offered, tmp_path):
-    if not shutil.which("zsh"):
-        pytest.skip("zsh is not installed")
+    images.need("zsh")
     program = line.partition(" ")[0]
     (tmp_path / f"_{program}").write_text(MADE[SHELLS["zsh"].format(program)])
     done = subprocess.run(
