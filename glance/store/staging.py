@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 _WRITEBACK_STEP = 8 * 1024 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_NO_RESERVATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+NO_SUPPORT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
 class Directory(Protocol):
@@ -78,11 +78,7 @@ class StagedFile(base.StagedWrite):
         path = os.path.join(self._store.incoming, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = offload.open_fd(path, flags, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except OSError as err:
-            LOG.debug("The image directory's file system has no locks: %s", err.strerror)
-        if os.fstat(fd).st_nlink == 0:
+        if not take_lock(fd):
             os.close(fd)
             return False
         self._fd, self._path = fd, path
@@ -93,7 +89,7 @@ class StagedFile(base.StagedWrite):
             os.posix_fallocate(self._fd, 0, size)
             self._reserved = size
         except OSError as err:
-            if err.errno not in _NO_RESERVATION:
+            if err.errno not in NO_SUPPORT:
                 raise
 
     def write(self, data: bytes) -> None:
@@ -224,7 +220,7 @@ def take(path: str, datadir: str, max_age: float) -> AbandonedFile | None:
     fd = offload.open_fd(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     left = AbandonedFile(path, fd)
     try:
-        if not _is_left(fd, max_age):
+        if not is_left(fd, max_age):
             left.leave()
             return None
         status = os.fstat(fd)
@@ -240,7 +236,16 @@ def take(path: str, datadir: str, max_age: float) -> AbandonedFile | None:
         raise
 
 
-def _is_left(fd: int, max_age: float) -> bool:
+def take_lock(fd: int) -> bool:
+    """Lock a file just made; False if a sweep took it, and its name, before the lock was there."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as err:
+        LOG.debug("The file system of uploads in progress has no locks: %s", err.strerror)
+    return os.fstat(fd).st_nlink > 0
+
+
+def is_left(fd: int, max_age: float) -> bool:
     """Tell whether nobody writes to the file or settles it; it is locked then."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

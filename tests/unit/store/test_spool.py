@@ -1,0 +1,174 @@
+"""Spools and traces: what uploads to remote stores keep on the local disk."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from glance.common import exception
+from glance.store import spool, trace
+
+
+@pytest.fixture
+def part(tmp_path):
+    part = spool.Spool(str(tmp_path))
+    yield part
+    part.close()
+
+
+def everything(reader, size=7):
+    return b"".join(iter(lambda: reader.read(size), b""))
+
+
+def test_a_part_can_be_read_again_and_again(part):
+    part.write(b"hello ")
+    part.write(memoryview(b"world"))
+    assert part.size == len(part.reader()) == 11
+    reader = part.reader()
+    assert everything(reader) == b"hello world"
+    assert reader.tell() == 11
+    reader.seek(0)
+    assert reader.read() == b"hello world"
+    assert reader.read() == reader.read(5) == b""
+    reader.seek(-5, os.SEEK_END)
+    assert reader.read(3) == b"wor"
+    reader.seek(1, os.SEEK_CUR)
+    assert reader.read(3) == b"d"
+
+
+def test_a_large_part_comes_back_as_it_went_in(part):
+    data = os.urandom(3 * 1024 * 1024 + 17)
+    part.write(data)
+    reader = part.reader()
+    assert everything(reader, 65536) == data
+    reader.seek(1024 * 1024 - 3)
+    assert reader.read(10) == data[1024 * 1024 - 3 :][:10]
+
+
+def test_a_cleared_spool_takes_the_next_part(part):
+    part.write(b"first part")
+    part.clear()
+    assert part.size == 0
+    part.write(b"second")
+    assert everything(part.reader()) == b"second"
+
+
+def test_a_spool_has_no_name_and_ends_once(part, tmp_path):
+    part.write(b"data")
+    assert os.listdir(tmp_path) == []
+    reader = part.reader()
+    part.close()
+    part.close()
+    with pytest.raises(ValueError):
+        reader.read(1)
+
+
+def test_a_file_system_without_unnamed_files_will_do(tmp_path, monkeypatch):
+    real = os.open
+
+    def open_fd(path, flags, mode=0o777):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(spool.offload, "open_fd", open_fd)
+    part = spool.Spool(str(tmp_path))
+    part.write(b"data")
+    assert everything(part.reader()) == b"data"
+    assert os.listdir(tmp_path) == []
+    part.close()
+
+
+def test_a_directory_that_is_not_there_is_named_early(tmp_path):
+    with pytest.raises(OSError):
+        spool.check_directory(str(tmp_path / "missing"))
+    with pytest.raises(exception.BackendUnavailable):
+        spool.Spool(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, exception.StorageFull), (errno.EROFS, exception.StorageWriteDenied)],
+)
+def test_a_full_or_read_only_disk_is_told_as_such(part, monkeypatch, number, error):
+    def fail(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(spool.os, "pwrite", fail)
+    with pytest.raises(error):
+        part.write(b"data")
+
+
+# -- traces --------------------------------------------------------------------------------------
+
+
+def test_the_trace_of_a_living_writer_is_not_found(tmp_path):
+    living = trace.begin(str(tmp_path), "x", image_id="1", parts=0)
+    living.update(parts=2)
+    assert trace.find(str(tmp_path), "x", 0) == []
+    living.leave()
+    (found,) = trace.find(str(tmp_path), "x", 0)
+    assert found.values == {"image_id": "1", "parts": 2}
+    assert trace.find(str(tmp_path), "x", 0) == []
+    found.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_trace_of_a_killed_process_is_found(tmp_path):
+    code = (
+        "import os, sys; from glance.store import trace; "
+        "t = trace.begin(sys.argv[1], 'x', image_id='7'); t.update(parts=1); "
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (found,) = trace.find(str(tmp_path), "x", 0)
+    assert found.values == {"image_id": "7", "parts": 1}
+    found.leave()
+    (again,) = trace.find(str(tmp_path), "x", 0)
+    again.remove()
+
+
+def test_traces_of_other_stores_and_other_files_are_left_alone(tmp_path):
+    (tmp_path / "glance-x-upload").write_text("not ours")
+    trace.begin(str(tmp_path), "y", image_id="1").leave()
+    assert trace.find(str(tmp_path), "x", 0) == []
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_half_written_line_does_not_count(tmp_path):
+    trace.begin(str(tmp_path), "x", image_id="1", parts=1).leave()
+    (path,) = tmp_path.iterdir()
+    with path.open("ab") as file:
+        file.write(b'{"image_id": "1", "par')
+    (found,) = trace.find(str(tmp_path), "x", 0)
+    assert found.values["parts"] == 1
+    found.remove()
+
+
+def test_a_trace_without_a_line_is_removed(tmp_path):
+    (tmp_path / "glance-x-upload.0123").touch()
+    assert trace.find(str(tmp_path), "x", 0) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_trace_is_for_its_owner_only(tmp_path):
+    begun = trace.begin(str(tmp_path), "x", image_id="1")
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    begun.remove()
+    begun.remove()
+    assert trace.find(str(tmp_path / "missing"), "x", 0) == []
+
+
+def test_without_locks_the_age_decides(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("glance.store.staging.fcntl.flock", refuse)
+    living = trace.begin(str(tmp_path), "x", image_id="1")
+    assert trace.find(str(tmp_path), "x", 1000) == []
+    (found,) = trace.find(str(tmp_path), "x", 0)
+    found.remove()
+    living.leave()
