@@ -6,37 +6,19 @@ import http.client
 import os
 import pathlib
 import re
-import shutil
 import signal
-import site as site_packages
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
 import pytest
 
-from support import daemons, images
+from support import daemons, images, operators
+from support.operators import run
 
 SIZE = 64 << 20
-NOBODY = 65534
 SECONDS = 30
-
-
-def run(program, *words, cwd, python=sys.executable, home=None, **options):
-    """Run a program of bin/ to its end; stdout and stderr are texts."""
-    environment = {**daemons.environment(), "HOME": str(home or cwd), **options.pop("env", {})}
-    return subprocess.run(
-        [python, str(daemons.BIN / program), *(str(word) for word in words)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
-    )
 
 
 def until(condition):
@@ -86,31 +68,6 @@ def upload(site):
 # -- glance-control ------------------------------------------------------------------------------
 
 
-class Operator:
-    """Runs glance-control on the daemons of a site, whose pid files are in `home`."""
-
-    def __init__(self, site, home, **options):
-        self.site, self.home, self.options = site, home, options
-        self.pids = home / ".glance" / "run"
-
-    def __call__(self, *words):
-        return run("glance-control", *words, cwd=self.home, home=self.home, **self.options)
-
-    def api(self, *words, code=0):
-        """Do something with the API alone, by a pid file of its own; return what was printed."""
-        done = self(f"--pid-file={self.pids / 'glance-api.pid'}", "api", *words)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def pid(self, name="api"):
-        return int((self.pids / f"glance-{name}.pid").read_text())
-
-    def kill(self):
-        for name in ("api", "registry"):
-            with contextlib.suppress(OSError, ValueError):
-                os.killpg(self.pid(name), signal.SIGKILL)
-
-
 @pytest.fixture
 def operator(make_site):
     """An operator of a site whose registry runs."""
@@ -118,42 +75,15 @@ def operator(make_site):
     site.registry.start()
     home = site.directory / "home"
     home.mkdir()
-    made = Operator(site, home)
+    made = operators.Operator(site, home)
     yield made
     made.kill()
-
-
-def ordinary():
-    """Return how to run programs as a user without rights: options of `Operator`.
-
-    Where the tests have no rights themselves, that is how they run anyway.
-    """
-    if os.geteuid() != 0:
-        return {}
-    rights = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    env = {"PYTHONPATH": os.pathsep.join(site_packages.getsitepackages())}
-    for python in (sys.executable, "/usr/bin/python3.11"):
-        with contextlib.suppress(OSError):
-            done = run("glance-control", "--version", cwd="/", python=python, env=env, **rights)
-            if done.returncode == 0:
-                return {"python": python, "env": env, **rights}
-    images.without("no Python 3.11 that an ordinary user may run")
 
 
 @pytest.fixture
 def ordinary_operator():
-    """An operator without rights, in a home that nobody else made ready."""
-    options = ordinary()
-    home = pathlib.Path(tempfile.mkdtemp(prefix="glance-test-", dir="/tmp"))
-    site = daemons.Site(home)
-    site.write()
-    if "user" in options:
-        for path in (home, *home.iterdir()):
-            os.chown(path, options["user"], options["group"])
-    made = Operator(site, home, **options)
-    yield made
-    made.kill()
-    shutil.rmtree(home)
+    with operators.ordinary_operator() as made:
+        yield made
 
 
 @pytest.mark.skipif(

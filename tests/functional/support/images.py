@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -33,7 +34,7 @@ def need(*things: str | pathlib.Path) -> None:
         without(f"not installed: {', '.join(missing)}")
 
 
-def without(reason: str) -> None:
+def without(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
