@@ -25,7 +25,7 @@ class Digester:
             name: hashlib.new(name, usedforsecurity=False) for name in algorithms or (MD5,)
         }
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         for running in self._hashes.values():
             running.update(data)
         self.count += len(data)

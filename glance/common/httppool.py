@@ -28,7 +28,8 @@ class ConnectionPool:
     """Kept connections to one server; safe to share between threads, and between users.
 
     The connection used last is taken first. A process that was forked starts with an empty pool.
-    `request` is all that callers need. Timeouts are in seconds; None waits for ever. A `proxy` is
+    `request` is all that most callers need; one with rules of its own about sending again takes
+    connections out and puts them back. Timeouts are in seconds; None waits for ever. A `proxy` is
     given requests for http, and asked for a tunnel for https.
     """
 
@@ -77,9 +78,9 @@ class ConnectionPool:
         head = httpwire.request_head(method, target, self.host_header, headers)
         stream = body is not None and body.source is not None
         # NOTE: a stream cannot be sent again, so it does not risk a connection about to close.
-        connection = self._new() if stream else self._take()
+        connection = self.new() if stream else self.take()
         try:
-            return connection.exchange(method, head, body, progress, self._put)
+            return connection.exchange(method, head, body, progress, self.put)
         except httpreply.TimedOut:
             raise
         except httpreply.Broken as err:
@@ -87,18 +88,20 @@ class ConnectionPool:
                 raise
             first = err
         try:
-            return self._new().exchange(method, head, body, progress, self._put)
+            return self.new().exchange(method, head, body, progress, self.put)
         except httpreply.Broken as err:
             # NOTE: the first one may have been carried out; who asks for the cause must see it.
             raise err from first
 
-    def _new(self) -> httpwire.Connection:
+    def new(self) -> httpwire.Connection:
+        """Return a connection that is not open yet and belongs to nobody."""
         place = (self.host, self.port, self.connect_timeout, self.read_timeout)
         if self.context is not None:
             return httpwire.TLSConnection(*place, self.context, self.proxy)
         return httpwire.Connection(*place, self.proxy)
 
-    def _take(self) -> httpwire.Connection:
+    def take(self) -> httpwire.Connection:
+        """Return a kept connection (its `reused` is set), or a new one."""
         if self._pid != os.getpid():
             # NOTE: the sockets are shared with the parent; dropping our copies leaves its open.
             self._idle, self._pid = collections.deque(), os.getpid()
@@ -113,9 +116,10 @@ class ConnectionPool:
                 connection.reused = True
                 return connection
             connection.close()
-        return self._new()
+        return self.new()
 
-    def _put(self, connection: httpwire.Connection) -> None:
+    def put(self, connection: httpwire.Connection) -> None:
+        """Keep a connection whose last answer was read; close it if there are enough."""
         idle = self._idle
         if len(idle) >= self.max_idle or self._pid != os.getpid():
             connection.close()

@@ -71,6 +71,29 @@ def lock() -> Any:
     return _eventlet("semaphore").Semaphore(1) if is_green() else threading.Lock()
 
 
+class NamedLocks:
+    """Mutual exclusion by name, within this process; names that nobody holds cost nothing."""
+
+    def __init__(self) -> None:
+        self._guard = native_lock()
+        self._locks: dict[str, tuple[Any, int]] = {}
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Wait until nobody else holds `name`, and hold it for the block."""
+        with self._guard:
+            held, users = self._locks.get(name) or (lock(), 0)
+            self._locks[name] = held, users + 1
+        try:
+            with held:
+                yield
+        finally:
+            with self._guard:
+                held, users = self._locks.pop(name)
+                if users > 1:
+                    self._locks[name] = held, users - 1
+
+
 def sleep(seconds: float) -> None:
     """Wait, letting others run."""
     if is_green():

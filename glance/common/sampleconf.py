@@ -69,6 +69,7 @@ PROGRAMS = (
             "stores",
             "filesystem store",
             "http store",
+            "S3 store",
         ),
         {
             "verbose": "True",
@@ -94,7 +95,15 @@ PROGRAMS = (
     ),
     Program(
         "glance-scrubber",
-        ("logging", "scrubber", "registry database", "stores", "filesystem store", "http store"),
+        (
+            "logging",
+            "scrubber",
+            "registry database",
+            "stores",
+            "filesystem store",
+            "http store",
+            "S3 store",
+        ),
         {
             "verbose": "True",
             "log_file": "/var/log/glance/scrubber.log",

@@ -30,6 +30,7 @@ GROUP = "glance.stores"
 BUILTIN: Mapping[str, str] = {
     "file": "glance.store.filesystem:Store",
     "http": "glance.store.http:Store",
+    "s3": "glance.store.s3:Store",
 }
 
 OPTIONS = config.options(
@@ -57,6 +58,15 @@ OPTIONS = config.options(
         config.boolean,
         default=False,
         help="Whether the API starts although its default store takes no images.",
+    ),
+    config.Option(
+        "incoming_max_age",
+        config.integer,
+        default=86400,
+        minimum=0,
+        unit="seconds",
+        help="Age after which the remains of a broken upload are removed where the file system "
+        "cannot tell whether their writer still runs.",
     ),
 )
 

@@ -65,15 +65,6 @@ OPTIONS = config.options(
         help="Access mode of image files, as an octal number.",
     ),
     config.Option(
-        "incoming_max_age",
-        config.integer,
-        default=86400,
-        minimum=0,
-        unit="seconds",
-        help="Age after which the remains of a broken upload are removed where the file system "
-        "cannot tell whether their writer still runs.",
-    ),
-    config.Option(
         "allow_file_locations",
         config.boolean,
         default=False,

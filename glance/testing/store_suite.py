@@ -202,6 +202,8 @@ class StoreSuite:
     def test_a_body_closed_early_twice_or_unread_leaks_no_descriptor(self, store):
         location = self.keep(store, "1", make_data(3 * CHUNK))
         store.get(location).close()
+        # A driver may keep a connection for the next request.
+        store.get_size(location)
         before = descriptors()
         for _ in range(5):
             body = store.get(location)

@@ -1,0 +1,381 @@
+"""The S3 store: objects of one bucket (`s3:`, `s3+http:`, `s3+https:`).
+
+The key of an object is the image id. Requests go through `glance.store.s3.client`, which brings in
+boto and is imported once the store is set up, or a location of it is used, and not before. Writing
+is the work of `glance.store.s3.upload`, reading that of `glance.store.s3.download`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib
+import logging
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from glance.common import body, config, exception, offload
+from glance.store import base, spool, trace
+from glance.store.base import Capability
+from glance.store.location import Location, S3Location
+from glance.store.s3 import download, upload
+from glance.store.s3.endpoint import Endpoint
+from glance.store.s3.errors import Refused, reading, writing
+
+if TYPE_CHECKING:
+    from glance.store.s3 import client as s3_client
+
+LOG = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+#: What needs boto.
+CLIENT = "glance.store.s3.client"
+#: Seconds for which a bucket that was there is not looked at again.
+BUCKET_MEMORY = 300
+#: How long nobody may have added to a multipart upload until it counts as abandoned.
+ABANDONED_AFTER = datetime.timedelta(hours=24)
+#: What a cleaner tries; what it cannot do waits for the next sweep.
+HURRIED_RETRIES = 1
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
+
+OPTIONS = config.options(
+    "S3 store",
+    config.Option(
+        "s3_store_host",
+        default="s3.amazonaws.com",
+        help="Address of the S3 service: a host, host:port, or a URL with http or https, a port "
+        "and a path. Without a scheme it is https for Amazon and http for others.",
+    ),
+    config.Option(
+        "s3_store_access_key",
+        secret=True,
+        help="Access key by which images are written, and read where their location has no keys "
+        "of its own.",
+    ),
+    config.Option("s3_store_secret_key", secret=True, help="The secret of the access key."),
+    config.Option(
+        "s3_store_bucket",
+        help="Bucket that takes the images. It should hold nothing else: multipart uploads in it "
+        "that nobody goes on with are aborted.",
+    ),
+    config.Option(
+        "s3_store_create_bucket_on_put",
+        config.boolean,
+        default=False,
+        help="Whether the bucket is made when an upload finds it missing.",
+    ),
+    config.Option(
+        "s3_store_region",
+        help="Region that requests are signed for and the bucket is made in; unset: as the host's "
+        "name tells, else us-east-1.",
+    ),
+    config.Option(
+        "s3_store_signature_version",
+        default="auto",
+        choices=("auto", "2", "4"),
+        help="Version of signatures; auto is 4. Old servers know only 2.",
+    ),
+    config.Option(
+        "s3_store_bucket_url_format",
+        default="auto",
+        choices=("auto", "path", "subdomain"),
+        help="Whether requests name the bucket in the path or in the host; auto is the host for "
+        "Amazon and the path for others.",
+    ),
+    config.Option(
+        "s3_store_object_buffer_dir",
+        config.path,
+        help="Directory for the part at hand of each upload, and for the traces by which an "
+        "upload is cleaned up after a crash; unset: the system's directory for temporary files. "
+        "One that outlives a reboot is better.",
+    ),
+    config.Option(
+        "s3_store_large_object_size",
+        config.integer,
+        default=100,
+        minimum=5,
+        unit="MiB",
+        help="Size from which an image is uploaded in parts. One of unknown size always is, "
+        "unless it fits into one.",
+    ),
+    config.Option(
+        "s3_store_large_object_chunk_size",
+        config.integer,
+        default=10,
+        minimum=5,
+        unit="MiB",
+        help="Size of the parts; larger where an image would have more than 10000 of them.",
+    ),
+    config.Option(
+        "s3_store_timeout",
+        config.real,
+        default=60.0,
+        minimum=0.1,
+        unit="seconds",
+        help="How long the service may be silent.",
+    ),
+    config.Option(
+        "s3_store_retries",
+        config.integer,
+        default=5,
+        minimum=0,
+        help="How often a request is sent again after an error of the service or the network, "
+        "after growing pauses.",
+    ),
+    config.Option(
+        "s3_store_cacert",
+        config.path,
+        help="File of CA certificates that the service is verified with, instead of the system's.",
+    ),
+)
+
+
+class Store(base.Store):
+    name: ClassVar[str] = "s3"
+    schemes: ClassVar[tuple[str, ...]] = S3Location.schemes
+    location_class = S3Location
+    capabilities = (
+        Capability.READ
+        | Capability.RANDOM_READ
+        | Capability.SIZE
+        | Capability.WRITE
+        | Capability.DELETE
+        | Capability.REGISTERABLE
+        | Capability.CREDENTIALS_IN_URI
+        | Capability.LIST
+    )
+
+    def is_configured(self) -> bool:
+        names = ("host", "access_key", "secret_key", "bucket")
+        return any(self.conf.is_set(f"s3_store_{name}") for name in names)
+
+    def configure(self) -> None:
+        conf = self.conf
+        self.endpoint: Endpoint | None = None
+        self.bucket = conf.s3_store_bucket or ""
+        self.large_size = conf.s3_store_large_object_size * MIB
+        self.part_size = conf.s3_store_large_object_chunk_size * MIB
+        self.directory = spool.directory_of(conf.s3_store_object_buffer_dir)
+        self._bucket_seen = -float(BUCKET_MEMORY)
+        self._kept: dict[tuple[bool, bool], s3_client.Client] = {}
+        self.publishing = offload.NamedLocks()
+        try:
+            self.endpoint = Endpoint.parse(conf.s3_store_host)
+        except ValueError as err:
+            raise self._unusable(f"s3_store_host: {err}") from err
+        if not self.is_configured():
+            return
+        try:
+            importlib.import_module(CLIENT)
+        except ImportError as err:
+            raise self._unusable(f"a library is missing: {err}") from err
+        try:
+            self._tls  # noqa: B018
+        except OSError as err:
+            raise self._unusable(f"s3_store_cacert: {err.strerror or err}") from err
+
+    def configure_add(self) -> None:
+        conf = self.conf
+        for name in ("access_key", "secret_key", "bucket"):
+            if not conf[f"s3_store_{name}"]:
+                raise self._unusable(f"s3_store_{name} is not set")
+        assert self.endpoint is not None
+        if not _BUCKET.match(self.bucket):
+            raise self._unusable("s3_store_bucket is not the name of a bucket")
+        by_host = self.endpoint.names_by_host(self.bucket, conf.s3_store_bucket_url_format)
+        if self.bucket != self.bucket.lower() and (self.endpoint.is_amazon or by_host):
+            raise self._unusable("s3_store_bucket must be in lower case")
+        try:
+            spool.check_directory(self.directory)
+        except OSError as err:
+            raise self._unusable(f"s3_store_object_buffer_dir: {err.strerror}") from err
+
+    def _unusable(self, reason: str) -> exception.BadStoreConfiguration:
+        return exception.BadStoreConfiguration(store_name=self.name, reason=reason)
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.conf.s3_store_cacert)
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def client_for(self, location: S3Location, *, hurried: bool = False) -> s3_client.Client:
+        """Return a client for the bucket of a location, with the keys that open it.
+
+        Raises BackendUnavailable where boto is missing. A `hurried` one gives up soon.
+        """
+        endpoint = Endpoint.of(location)
+        ours = self._is_ours(endpoint, location.bucket)
+        if not ours:
+            return self._make_client(endpoint, location, hurried=hurried, keep=False)
+        slot = (endpoint.secure, hurried)
+        if slot not in self._kept:
+            self._kept[slot] = self._make_client(endpoint, location, hurried=hurried, keep=True)
+        return self._kept[slot]
+
+    def _make_client(
+        self, endpoint: Endpoint, location: S3Location, *, hurried: bool, keep: bool
+    ) -> s3_client.Client:
+        try:
+            from glance.store.s3 import client as s3_client
+        except ImportError as err:
+            LOG.error("The location %s cannot be used, a library is missing: %s", location, err)
+            raise exception.BackendUnavailable() from err
+        conf = self.conf
+        same = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
+        access, secret = location.access_key, location.secret_key
+        # NOTE: where the configured keys open the bucket they win, because those of an old
+        # location may have been changed since. SECURITY: no other host is sent anything that was
+        # made with them.
+        if same and (location.bucket == self.bucket or access == conf.s3_store_access_key):
+            access = conf.s3_store_access_key or access
+            secret = conf.s3_store_secret_key or secret
+        keys = s3_client.Keys(access, secret) if access and secret else None
+        settings = s3_client.Settings(
+            timeout=conf.s3_store_timeout,
+            retries=min(conf.s3_store_retries, HURRIED_RETRIES)
+            if hurried
+            else conf.s3_store_retries,
+            signature=2 if conf.s3_store_signature_version == "2" else 4,
+            tls=self._tls,
+        )
+        return s3_client.Client(
+            endpoint,
+            location.bucket,
+            keys,
+            settings,
+            region=conf.s3_store_region if same else None,
+            by_host=endpoint.names_by_host(location.bucket, conf.s3_store_bucket_url_format),
+            keep=keep,
+        )
+
+    def _is_ours(self, endpoint: Endpoint, bucket: str) -> bool:
+        return (
+            bool(self.bucket)
+            and bucket == self.bucket
+            and self.endpoint is not None
+            and endpoint.is_same_service(self.endpoint)
+        )
+
+    def _location(self, image_id: str) -> S3Location:
+        """Return the location that this store gives to an image."""
+        assert self.endpoint is not None
+        return S3Location(self.endpoint.scheme, self.endpoint.address, self.bucket, image_id)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def get(self, location: Location, offset: int = 0, length: int | None = None) -> body.Body:
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("offset and length must not be negative")
+        parts = _parts(location)
+        with reading():
+            return download.open_object(self.client_for(parts), parts.key, offset, length)
+
+    def get_size(self, location: Location) -> int:
+        parts = _parts(location)
+        with reading():
+            return self.client_for(parts).head(parts.key).size
+
+    # -- deleting --------------------------------------------------------------------------------
+
+    def delete(self, location: Location) -> None:
+        parts = _parts(location)
+        client = self.client_for(parts)
+        with reading():
+            # NOTE: S3 does not tell whether there was anything to delete.
+            client.head(parts.key)
+            client.delete(parts.key)
+
+    def wrote(self, location: Location, image_id: str) -> bool:
+        parts = _parts(location)
+        return parts.key == image_id and self._is_ours(Endpoint.of(parts), parts.bucket)
+
+    def list_objects(self) -> Iterator[base.StoredObject]:
+        client = self.client_for(self._location("any"))
+        try:
+            with reading():
+                for found in client.objects():
+                    if base.is_image_id(found.key):
+                        yield base.StoredObject(
+                            found.key,
+                            self._location(found.key).uri(secret=True),
+                            found.size,
+                            found.modified.timestamp() if found.modified else None,
+                        )
+        except exception.StoreObjectNotFound as err:
+            # NOTE: a bucket that is not there is a wrong setting, unless it is yet to be made.
+            if not self.conf.s3_store_create_bucket_on_put:
+                raise exception.BackendUnavailable() from err
+
+    # -- registering -----------------------------------------------------------------------------
+
+    def check_registerable(self, location: Location, *, is_admin: bool) -> None:
+        # SECURITY: what the configured keys open may belong to anybody, and any other address may
+        # be one that only this host reaches.
+        if not is_admin:
+            raise exception.Forbidden("Only an administrator may register a location in S3")
+        endpoint = Endpoint.of(_parts(location))
+        if self.endpoint is None or not endpoint.is_same_service(self.endpoint):
+            raise exception.BadStoreUri(reason="it is not at the S3 service of this server")
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def stage(self, image_id: str, size: int | None = None) -> base.StagedWrite:
+        base.check_image_id(image_id)
+        self.require_add()
+        location = self._location(image_id)
+        client = self.client_for(location)
+        with writing():
+            self._check_bucket(client)
+            try:
+                client.head(image_id)
+            except Refused as err:
+                if err.status != 404:
+                    raise
+            else:
+                raise exception.StoreObjectExists()
+        return upload.StagedObject(self, location, size)
+
+    def _check_bucket(self, client: s3_client.Client) -> None:
+        """Make sure that the bucket is there, making it if that is wanted."""
+        if time.monotonic() - self._bucket_seen < BUCKET_MEMORY:
+            return
+        try:
+            client.head_bucket()
+        except Refused as err:
+            if err.status in (301, 307, 400):
+                LOG.error(
+                    "The S3 bucket %s is in another region than %s, or the service wants another "
+                    "version of signatures: set s3_store_host, s3_store_region and "
+                    "s3_store_signature_version",
+                    self.bucket,
+                    client.region,
+                )
+            if err.status != 404:
+                raise
+            if not self.conf.s3_store_create_bucket_on_put:
+                LOG.error(
+                    "The S3 bucket %s does not exist: make it, or set "
+                    "s3_store_create_bucket_on_put",
+                    self.bucket,
+                )
+                raise
+            client.create_bucket()
+            LOG.info("Made the S3 bucket %s", self.bucket)
+        self._bucket_seen = time.monotonic()
+
+    # -- cleaning --------------------------------------------------------------------------------
+
+    def sweep(self) -> list[base.AbandonedWrite]:
+        """Return the uploads of this host whose writers are gone. Asks the disk only."""
+        left = trace.find(self.directory, self.name, self.conf.incoming_max_age)
+        return [upload.AbandonedObject(self, found) for found in left]
+
+
+def _parts(location: Location) -> S3Location:
+    parts = location.store_location
+    assert isinstance(parts, S3Location)
+    return parts
