@@ -1,4 +1,4 @@
-"""Open an image's data for a download: range, store, and the exact length that is promised."""
+"""Open an image's data for a download: range, cache or store, and the exact length promised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from glance import api
+from glance import api, image_cache
 from glance.common import body, exception
 from glance.store import base
 
@@ -32,12 +32,14 @@ class Range:
 class Download:
     """An opened image. `total` is the size of the whole image, None if the store cannot tell.
 
-    The body's owner closes it. `part` is set for a partial answer (206).
+    The body's owner closes it. `part` is set for a partial answer (206). `source` tells what part
+    the image cache has in it: a word of `ImageCache.fetch`, None without a cache.
     """
 
     body: body.Body
     total: int | None
     part: Range | None = None
+    source: str | None = None
 
     @property
     def length(self) -> int | None:
@@ -70,9 +72,14 @@ def parse_range(header: str | None, total: int) -> Range | None:
 
 
 def open_image(
-    service: api.Service, image: Mapping[str, Any], range_header: str | None = None
+    service: api.Service,
+    image: Mapping[str, Any],
+    range_header: str | None = None,
+    cache: image_cache.ImageCache | None = None,
 ) -> Download:
-    """Open the data of an active image.
+    """Open the data of an active image, which the caller was found to be allowed to read.
+
+    With a `cache`, its copy is sent if it has one; a download of the whole fills it.
 
     Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
     ServiceUnavailable when the store cannot be asked, and BackendCorrupt when the data has
@@ -81,13 +88,64 @@ def open_image(
     location = image.get("location")
     if image["status"] != "active" or not location:
         raise exception.NotFound(f"Image {image['id']} has no data to fetch")
-    target = _store_of(service, location, image["id"])
-    recorded = image.get("size") or 0
-    known: int | None = recorded or None
+    known: int | None = image.get("size") or None
     part = None
-    if range_header and base.Capability.RANDOM_READ in target.capabilities:
+    if range_header and serves_ranges(service, image):
         known = known or service.stores.get_size(location)
         part = parse_range(range_header, known) if known else None
+    if cache is None:
+        return _from_store(service, image, part, known)
+    return _by_cache(service, image, part, known, cache, fill=not range_header)
+
+
+def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:
+    """Tell whether parts of an image can be had. The cache makes no difference to that."""
+    if image["status"] != "active" or not image.get("location"):
+        return False
+    try:
+        target = service.stores.for_uri(image["location"])
+    except exception.StoreError:
+        return False
+    return base.Capability.RANDOM_READ in target.capabilities
+
+
+def _by_cache(
+    service: api.Service,
+    image: Mapping[str, Any],
+    part: Range | None,
+    known: int | None,
+    cache: image_cache.ImageCache,
+    *,
+    fill: bool,
+) -> Download:
+    wanted = image_cache.Image.of(image)
+    offset, length = (part.offset, part.length) if part else (0, None)
+    copy = cache.open(wanted, offset, length)
+    if copy is not None:
+        return Download(copy, wanted.size, part, image_cache.HIT)
+    if not fill:
+        return dataclasses.replace(_from_store(service, image, part, known), source="range")
+
+    if known is None:
+        return dataclasses.replace(_from_store(service, image, part, known), source="size")
+
+    def opener(position: int) -> body.Body:
+        rest = Range(position, known - position)
+        if not position:
+            return _from_store(service, image, None, known).body
+        if serves_ranges(service, image):
+            return _from_store(service, image, rest, known).body
+        return _from_store(service, image, None, known).body.slice(position, known)
+
+    data, source = cache.fetch(wanted, opener)
+    return Download(data, known, None, source)
+
+
+def _from_store(
+    service: api.Service, image: Mapping[str, Any], part: Range | None, known: int | None
+) -> Download:
+    location = image["location"]
+    _require_store(service, location, image["id"])
     if part is not None:
         data = service.stores.get(location, part.offset, part.length)
     else:
@@ -99,9 +157,9 @@ def open_image(
         raise
 
 
-def _store_of(service: api.Service, location: str, image_id: object) -> base.Store:
+def _require_store(service: api.Service, location: str, image_id: object) -> None:
     try:
-        return service.stores.for_uri(location)
+        service.stores.for_uri(location)
     except exception.UnknownScheme as err:
         LOG.error("Image %s lies in a store that is not enabled", image_id)
         raise exception.ServiceUnavailable(

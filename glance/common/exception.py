@@ -268,6 +268,10 @@ class RegistryUnavailable(ServiceUnavailable):
     """The registry cannot be reached or gave no usable answer."""
 
 
+class CacheUnavailable(ServiceUnavailable):
+    """The image cache, or its index, cannot be used now; downloads never end by this."""
+
+
 class GlanceException(Error):
     """Error whose text is its class attribute `message` filled with keyword arguments.
 

@@ -66,6 +66,7 @@ PROGRAMS = (
             "policy",
             "version negotiation",
             "images API",
+            "image cache",
             "stores",
             "filesystem store",
             "http store",

@@ -18,6 +18,7 @@ LAYERS = {
     "glance.common.body": 0,
     "glance.common.config": 0,
     "glance.common.digest": 0,
+    "glance.common.disk": 0,
     "glance.common.exception": 0,
     "glance.common.httperror": 0,
     "glance.common.imagemeta": 0,

@@ -12,9 +12,9 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
-from glance.common import config, exception, imagemeta, listing, wsgi
+from glance.common import config, exception, imagemeta, lifecycle, listing, wsgi
 from glance.common.context import RequestContext
 from glance.store import base
 
@@ -23,6 +23,8 @@ LOG = logging.getLogger(__name__)
 OCTETS = "application/octet-stream"
 PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
 COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
+#: Fields whose change makes a copy in the image cache worthless.
+CACHED_BY = ("status", "size", "checksum", "is_public", "owner")
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -127,7 +129,7 @@ class Controller:
         headers.append(("Content-Type", OCTETS))
         if image["status"] == "active" and image["size"]:
             headers.append(("Content-Length", str(image["size"])))
-        if self._serves_ranges(image):
+        if download.serves_ranges(self.service, image):
             headers.append(("Accept-Ranges", "bytes"))
         return wsgi.Response(200, headers)
 
@@ -145,11 +147,17 @@ class Controller:
         condition = request.environ.get("HTTP_IF_RANGE")
         if condition is not None and not _matches(condition, image["checksum"]):
             wanted = None
-        opened = download.open_image(self.service, image, wanted)
+        cache = image_cache.of(request.environ)
+        opened = download.open_image(self.service, image, wanted, cache)
+        request.environ[image_cache.SERVED] = opened.source == image_cache.HIT
+        if isinstance(opened.body, image_cache.CachedBody):
+            lifecycle.after_answer(request.environ, opened.body.answered)
         headers.append(("Content-Type", OCTETS))
+        if cache is not None and cache.debug_header:
+            headers.append(("Cache-Status", _cache_status(opened.source)))
         if opened.length is not None:
             headers.append(("Content-Length", str(opened.length)))
-        if self._serves_ranges(image):
+        if download.serves_ranges(self.service, image):
             headers.append(("Accept-Ranges", "bytes"))
         if opened.part is not None and opened.total is not None:
             headers.append(("Content-Range", opened.part.content_range(opened.total)))
@@ -165,15 +173,6 @@ class Controller:
         headers = imagemeta.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_etag(image))
         return headers
-
-    def _serves_ranges(self, image: Mapping[str, Any]) -> bool:
-        if image["status"] != "active" or not image.get("location"):
-            return False
-        try:
-            target = self.service.stores.for_uri(image["location"])
-        except exception.StoreError:
-            return False
-        return base.Capability.RANDOM_READ in target.capabilities
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -327,7 +326,9 @@ class Controller:
         elif target is not None:
             image = self._fill(request, order, image, target, values)
         else:
-            image = self._update(context, image, values, order.purge)
+            updated = self._update(context, image, values, order.purge)
+            self._forget_copy(request, image, updated)
+            image = updated
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)
         )
@@ -348,6 +349,17 @@ class Controller:
             purge_props=purge,
             from_state=from_state,
         )
+
+    @staticmethod
+    def _forget_copy(
+        request: wsgi.Request, before: Mapping[str, Any], after: Mapping[str, Any] | None = None
+    ) -> None:
+        """Drop the cache's copy of an image that was deleted, or changed in what it depends on."""
+        cache = image_cache.of(request.environ)
+        if cache is None or before["status"] != "active":
+            return
+        if after is None or any(before[name] != after[name] for name in CACHED_BY):
+            cache.invalidate(before["id"])
 
     def _changes(
         self, context: RequestContext, order: Order, image: Mapping[str, Any]
@@ -389,6 +401,7 @@ class Controller:
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
         deletion.delete(self.service, context, image)
+        self._forget_copy(request, image)
         return wsgi.Response(200)
 
 
@@ -408,6 +421,17 @@ def _list_arguments(request: wsgi.Request) -> dict[str, Any]:
         name: params.pop(name) for name in PAGE_PARAMETERS if name in params
     }
     return {"filters": params, **arguments}
+
+
+def _cache_status(source: str | None) -> str:
+    """Return where an image came from in the words of RFC 9211."""
+    if source == image_cache.HIT:
+        return "glance; hit"
+    if source == image_cache.MISS:
+        return "glance; fwd=miss; stored"
+    if source == image_cache.FOLLOW:
+        return "glance; fwd=miss; collapsed"
+    return f'glance; fwd=bypass; detail="{source}"'
 
 
 def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:

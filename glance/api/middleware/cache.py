@@ -1,0 +1,51 @@
+"""The image cache in the pipeline: requests behind this stage are served by way of it.
+
+The stage opens the cache once per process and hands it on in the environ
+(`glance.image_cache.ENVIRON`); the images resource asks it for the data when it has asked the
+registry for the record. So the record is asked for once, callers are judged before the cache is
+looked at, and an answer's head is made in one place whether its body comes from the cache or not.
+A stage that answered by itself would have to do all three again.
+
+NOTE: the stage stands between the context filter and the application. It lets everything pass
+untouched when `image_cache_enabled` is off or the cache cannot be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from glance import image_cache
+from glance.api import cache_duties
+from glance.common import config, wsgi
+
+
+class CacheFilter:
+    """The stage; see the module."""
+
+    def __init__(self, app: wsgi.WSGIApp, cache: image_cache.ImageCache):
+        self.app = app
+        self.cache = cache
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: wsgi.StartResponse
+    ) -> Iterable[bytes]:
+        environ[image_cache.ENVIRON] = self.cache
+        return self.app(environ, start_response)
+
+
+def filter_factory(
+    global_conf: Mapping[str, Any], **local_conf: Any
+) -> Callable[[wsgi.WSGIApp], wsgi.WSGIApp]:
+    """Paste filter factory of `[filter:cache]`; runs once in each worker process."""
+    conf = config.from_paste(global_conf, local_conf)
+    return lambda app: filtered(app, conf)
+
+
+def filtered(app: wsgi.WSGIApp, conf: config.Conf) -> wsgi.WSGIApp:
+    """Return `app` behind the cache, or `app` itself if there is none."""
+    cache = image_cache.open_cache(conf)
+    if cache is None:
+        return app
+    cache_duties.start(cache, conf)
+    return CacheFilter(app, cache)

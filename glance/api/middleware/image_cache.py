@@ -1,0 +1,21 @@
+"""The stage that old files call `imagecache`: the image cache and its management interface.
+
+In Diablo the filter brought the interface only, and `image_cache_enabled` alone switched caching
+on. A file of that time goes on to get both from it. New files name `cache` and `cachemanage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from glance.api.middleware import cache
+from glance.common import config, wsgi
+
+
+def filter_factory(
+    global_conf: Mapping[str, Any], **local_conf: Any
+) -> Callable[[wsgi.WSGIApp], wsgi.WSGIApp]:
+    """Paste filter factory of `[filter:imagecache]`."""
+    conf = config.from_paste(global_conf, local_conf)
+    return lambda app: cache.filtered(app, conf)

@@ -1,0 +1,181 @@
+"""An image on its way into the cache: the incomplete file, its digest, and how it ends.
+
+What does not belong here: where the bytes come from (`fill`), and who may write (`room`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Self
+
+from glance.common import digest, disk, exception, offload
+from glance.image_cache import base
+from glance.image_cache.base import COMPLETE, Entry, Refused
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two notes of how much is written.
+_PROGRESS = 5.0
+
+
+class Writer:
+    """The only writer of an incomplete entry; a context manager that aborts what is not committed.
+
+    `count` is the number of bytes written. `lost`: the entry was removed meanwhile, so that
+    `commit` will fail. Of an aborted image nothing is left; one that turned
+    out to be wrong is kept among the invalid entries. The methods wait cooperatively.
+    """
+
+    def __init__(self, driver: base.Driver, entry: Entry, verify: tuple[str, ...]):
+        self.driver = driver
+        self.entry = entry
+        self.count = 0
+        self.lost = False
+        self._digester = digest.Digester() if "checksum" in verify else None
+        self._fd = -1
+        self._flushed = 0
+        self._noted = time.monotonic()
+        # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
+        self._lock = offload.native_lock()
+
+    def open(self) -> None:
+        """Make and lock the file. Blocks: the cache calls it in a native thread. OSError."""
+        fd = self.driver.directory.create(self.entry.file)
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = fd
+
+    def write(self, data: bytes) -> None:
+        """Append `data`.
+
+        Raises OSError (disk full, broken), ImageSizeMismatch for more bytes than were announced,
+        and CacheUnavailable. Abort after an error.
+        """
+        offload.run(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        with self._lock:
+            self._require_open()
+            if self.count + len(data) > (self.entry.expected_size or 0):
+                raise exception.ImageSizeMismatch("The image has more bytes than its record says")
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, self.count)
+                self.count += written
+                view = view[written:]
+            if self._digester is not None:
+                self._digester.update(data)
+            if self.count - self._flushed >= disk.WRITEBACK_STEP:
+                disk.start_writeback(self._fd, self._flushed, self.count - self._flushed)
+                self._flushed = self.count
+            if time.monotonic() - self._noted > _PROGRESS and not self.lost:
+                self._noted = time.monotonic()
+                self.lost = not self.driver.progress(self.entry, self.count)
+
+    def commit(self) -> Entry:
+        """Verify what was written and make it an entry, durably.
+
+        Raises ImageSizeMismatch and ChecksumMismatch, with the file kept as an invalid entry;
+        Refused when the entry was removed meanwhile, OSError and CacheUnavailable, with nothing
+        kept.
+        """
+        try:
+            return offload.run(self._commit)
+        except (exception.ImageSizeMismatch, exception.ChecksumMismatch) as err:
+            self.abort(err)
+            raise
+        except BaseException:
+            self.abort()
+            raise
+
+    def _commit(self) -> Entry:
+        with self._lock:
+            self._require_open()
+            if self.count != self.entry.expected_size:
+                raise exception.ImageSizeMismatch("The image has fewer bytes than its record says")
+            checksum = None
+            if self._digester is not None:
+                self._digester.verify(self.entry.checksum)
+                checksum = self._digester.hexdigest()
+            os.fsync(self._fd)
+            now = time.time()
+            done = dataclasses.replace(
+                self.entry,
+                state=COMPLETE,
+                file=self.driver.directory.entry_file(self.entry.image_id),
+                size=self.count,
+                checksum=checksum,
+                modified_at=now,
+                accessed_at=now,
+                writer=None,
+            )
+            if not self.driver.commit(self.entry, done):
+                raise Refused("removed meanwhile")
+            self._close()
+        return done
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Give the image up; with an `error`, keep the file as an invalid entry. Never fails."""
+        if self._fd >= 0:
+            offload.run(self._abort, error)
+
+    def _abort(self, error: BaseException | None) -> None:
+        with self._lock:
+            if self._fd < 0:
+                return
+            self._close()
+            try:
+                if error is None:
+                    self.driver.remove(self.entry)
+                elif self.driver.condemn(self.entry, described(error)):
+                    return
+            except exception.CacheUnavailable as err:
+                LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
+            with contextlib.suppress(OSError):
+                self.driver.directory.unlink(self.entry.file)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def _require_open(self) -> None:
+        if self._fd < 0:
+            raise ValueError("the writer has ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.abort()
+
+    def __del__(self) -> None:
+        self.abort()
+
+
+def described(error: BaseException) -> str:
+    """Return a short text about an error without anything of a location in it."""
+    # SECURITY: only our own errors are known to hold none.
+    own = isinstance(error, exception.Error) and not isinstance(error, exception.StoreError)
+    name = type(error).__name__
+    return f"{name}: {error}"[:200] if own else name
+
+
+def make(prepare: Callable[[], Writer]) -> Writer:
+    """Return `prepare()`, worked out in a native thread.
+
+    Nothing is left if the caller is killed meanwhile.
+    """
+    made: list[Writer] = []
+    try:
+        offload.run(lambda: made.append(prepare()))
+    except BaseException:
+        for writer in made:
+            writer.abort()
+        raise
+    return made[0]
