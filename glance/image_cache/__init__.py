@@ -5,12 +5,12 @@
     options    what an operator can set
     layout     the cache directory, names of files, who owns what
     base       entries, queued images, and the contract of an index driver
-    sqlite     the index in a database      xattr    the index in attributes of the files
+    sqlite     the index in a database
     room       limits: what is let in, and what has to go for it
     writer     an image on its way in       reader   an image on its way out
     fill       a download that fills the cache, and the others that follow it
+    waiting    the prefetch queue           usage    hits and counters on their way to the index
     upkeep     cleaning, recovery, verification
-    legacy     adopting the directory of an older version
 
 Nothing here knows HTTP, the registry or stores: callers bring records and data. The rule that
 nobody gets a cached image without being asked who he is rests with the caller, too: the API looks
@@ -84,7 +84,6 @@ HIT, MISS, FOLLOW = "hit", "miss", "follow"
 
 DRIVERS = {
     "sqlite": "glance.image_cache.sqlite:SqliteDriver",
-    "xattr": "glance.image_cache.xattr:XattrDriver",
 }
 
 #: Where the cache filter leaves its `ImageCache` in the environ of a request.

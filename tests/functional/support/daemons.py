@@ -33,6 +33,9 @@ paste.filter_factory = glance.api.middleware.version_negotiation:filter_factory
 
 [filter:context]
 paste.filter_factory = glance.common.context:filter_factory
+
+[filter:cache]
+paste.filter_factory = glance.api.middleware.cache:filter_factory
 """
 
 REGISTRY_PIPELINE = """
