@@ -17,15 +17,23 @@ from typing import Any
 
 from paste.deploy import loadwsgi
 
-from glance.common import config, exception, wsgi
+from glance.common import config, context, exception, tokenfilter, wsgi
 
 LOG = logging.getLogger(__name__)
 
 #: Where a program looks for `<program>.conf` when none is named, first hit wins.
 SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
 
-#: Factory of the stage that makes the request context.
-CONTEXT_FACTORY = "glance.common.context:filter_factory"
+#: Factories of stages that make the request context; the second is Diablo's, from Keystone.
+CONTEXT_FACTORIES = {
+    "glance.common.context:filter_factory",
+    "keystone.middleware.glance_auth_token:filter_factory",
+}
+#: Factories that others are put in the place of: named in a file -> called.
+_REPLACED = {
+    **dict.fromkeys(tokenfilter.FACTORIES, "glance.common.tokenfilter:filter_factory"),
+    "keystone.middleware.glance_auth_token:filter_factory": "glance.common.context:shim_factory",
+}
 #: Packages whose filters authenticate nobody, unless their names say so.
 _HARMLESS = frozenset({"glance", "paste", "oslo_middleware", "oslo.middleware"})
 #: Keys of a section that speak to paste.
@@ -98,6 +106,15 @@ class _Loader(loadwsgi.ConfigLoader):
                 context.local_conf.setdefault(key, self.parser.get(section, key))
         return context
 
+    def _context_from_explicit(
+        self, object_type: Any, local_conf: Any, global_conf: Any, *rest: Any
+    ) -> Any:
+        replaced = {
+            name: _REPLACED.get(value, value) if name.startswith("paste.") else value
+            for name, value in local_conf.items()
+        }
+        return super()._context_from_explicit(object_type, replaced, global_conf, *rest)
+
 
 def _read(path: str) -> _Loader:
     try:
@@ -108,16 +125,14 @@ def _read(path: str) -> _Loader:
 
 
 def load_conf(program: str, path: str) -> config.Conf:
-    """Return the settings of `[DEFAULT]`, with `auth_mode` as the pipeline implies.
+    """Return the settings of `[DEFAULT]`, with `auth_mode` as decided by `decide_auth_mode`.
 
     Raises ConfigError if the file cannot be read or has no application for `program`.
     """
     loader = _read(path)
     _require_application(loader, program, path)
     values = dict(loader.parser.defaults())
-    # SECURITY: an empty one is none; it must not turn into "everybody is an administrator".
-    if not values.get("auth_mode", "").strip():
-        values["auth_mode"] = infer_auth_mode(loader.parser, program)
+    values["auth_mode"] = decide_auth_mode(loader.parser, program)
     return config.from_file(values, os.path.basename(path))
 
 
@@ -175,6 +190,9 @@ def exposed_secrets(path: str) -> list[str]:
 def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """Return the settings and the application of `program`; the factories run now.
 
+    Where a token filter tells who callers are, what a request itself says of them is taken out
+    before any stage sees it.
+
     Raises ConfigError, with all problems of the settings at once, or with what the factory of an
     application or filter said.
     """
@@ -192,6 +210,8 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
             f"Unable to load {program} from configuration file {path}.\nGot: {shown}"
         ) from err
     conf.check()
+    if conf.auth_mode == "keystone":
+        app = context.IdentityGuard(app)
     return conf, app
 
 
@@ -203,6 +223,35 @@ def _require_application(loader: _Loader, program: str, path: str) -> None:
             f"Error trying to load config {path}: "
             f"there is no section [pipeline:{program}] or [app:{program}]"
         ) from None
+
+
+def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
+    """Return how callers are known: what the file says in `auth_mode`, else by the pipeline.
+
+    Raises ConfigError for a mode that contradicts the pipeline, and as `infer_auth_mode`.
+    """
+    # SECURITY: an empty one is none; it must not turn into "everybody is an administrator".
+    said = parser.defaults().get("auth_mode", "").strip()
+    plain = parser.has_option(f"pipeline:{program}", "pipeline")
+    for stage in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
+        own = parser._sections.get(f"filter:{stage}", {})  # type: ignore[attr-defined]
+        if _factory(parser, f"filter:{stage}") in CONTEXT_FACTORIES:
+            said = own.get("auth_mode", "").strip() or said
+    if not said:
+        return infer_auth_mode(parser, program)
+    implied = infer_auth_mode(parser, program) if plain else said
+    if said == "noauth" and implied == "keystone":
+        # SECURITY: whoever has any token would be an administrator.
+        raise exception.ConfigError(
+            f"auth_mode is noauth, but the pipeline of {program} has a token filter: "
+            "take one of them out"
+        )
+    if said == "keystone" and implied == "noauth":
+        raise exception.ConfigError(
+            f"auth_mode is keystone, but no token filter stands before the context filter of "
+            f"{program}; with a proxy that tells who is asking, it is trusted-headers"
+        )
+    return said
 
 
 def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
@@ -228,7 +277,7 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
         )
     for stage in parser.get(section, "pipeline").split()[:-1]:
         factory = _factory(parser, f"filter:{stage}")
-        if factory == CONTEXT_FACTORY:
+        if factory in CONTEXT_FACTORIES:
             return "noauth"
         if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
             LOG.info("Stage %s counts as a token filter: auth_mode is keystone", stage)

@@ -168,7 +168,7 @@ def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.Registr
         headers[client.SHARED_SECRET] = link.secret
     if context.request_id:
         headers["x-openstack-request-id"] = context.request_id
-    if link.send_identity:
+    if link.send_identity and not context.read_only:
         headers["x-identity-status"] = "Confirmed"
         for name, value in (("x-user-id", context.user), ("x-tenant-id", context.tenant)):
             if value:

@@ -1,29 +1,12 @@
-"""The acceptance list of the REST API: who sees and changes what (line 9), sharing (line 11)."""
+"""The acceptance list of the REST API: sharing (line 11), and how callers are told apart.
 
-import itertools
+Who sees and changes what (line 9) is in test_decision_table, with the chain of sharing.
+"""
 
 import pytest
 
 from support import daemons
 from support.rawhttp import ADMIN, identity
-
-OCTETS = {"Content-Type": "application/octet-stream"}
-
-CALLERS = {
-    "anon": identity(None),
-    "other": identity("other"),
-    "member": identity("member"),
-    "sharer": identity("sharer"),
-    "owner": identity("owner"),
-    "admin": ADMIN,
-}
-# Kind of image -> (owner, is_public). For the last two, "owner" stands for a former owner.
-KINDS = {
-    "public": ("owner", "true"),
-    "private": ("owner", "false"),
-    "ownerless-public": ("", "true"),
-    "ownerless-private": ("", "false"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +18,9 @@ def http(tmp_path_factory):
         yield site.http
 
 
-def make(http, kind, *, data=b"data", shared=True):
-    """Make an image of a kind, shared with member and sharer; return its id."""
-    owner, public = KINDS[kind]
-    headers = {**ADMIN, "x-image-meta-owner": owner, "x-image-meta-is-public": public}
-    reply = http.post("/v1/images", {**headers, **(OCTETS if data else {})}, data)
+def make(http, *, shared=True):
+    """Make a private image of owner, shared with member and sharer; return its id."""
+    reply = http.add(b"data", ADMIN, owner="owner")
     assert reply.status == 201, reply
     image_id = reply.json()["image"]["id"]
     if shared:
@@ -52,186 +33,9 @@ def make(http, kind, *, data=b"data", shared=True):
 
 
 @pytest.fixture(scope="module")
-def images(http):
-    """Kind -> id of an image that tests only look at."""
-    return {kind: make(http, kind) for kind in KINDS}
-
-
-def cells(table):
-    """Yield (kind, caller, expected) from a table kind -> expected for each of CALLERS."""
-    return [
-        (kind, caller, value)
-        for kind, row in table.items()
-        for caller, value in zip(CALLERS, row.split(), strict=True)
-    ]
-
-
-# -- line 9 --------------------------------------------------------------------------------------
-
-#                         anon other member sharer owner admin
-LISTED = {
-    "public":            "y    y     y      y      y     y",
-    "private":           "n    n     y      y      y     n",
-    "ownerless-public":  "y    y     y      y      y     y",
-    "ownerless-private": "n    n     y      y      n     n",
-}  # fmt: skip
-
-VISIBLE = {
-    "public":            "200  200   200    200    200   200",
-    "private":           "404  404   200    200    200   200",
-    "ownerless-public":  "200  200   200    200    200   200",
-    "ownerless-private": "200  200   200    200    200   200",
-}  # fmt: skip
-
-CHANGED = {
-    "public":            "403  404   404    404    200   200",
-    "private":           "403  404   404    404    200   200",
-    "ownerless-public":  "403  404   404    404    404   200",
-    "ownerless-private": "403  404   404    404    404   200",
-}  # fmt: skip
-
-# Who may not change an image is not told that it has data already.
-REFILLED = {kind: row.replace("200", "409") for kind, row in CHANGED.items()}
-
-MEMBERS_CHANGED = {
-    "public":            "403  404   404    204    204   204",
-    "private":           "403  404   404    204    204   204",
-    "ownerless-public":  "403  404   404    204    404   204",
-    "ownerless-private": "403  404   404    204    404   204",
-}  # fmt: skip
-
-# Which entries of the member list are shown: all, one's own, none; or 404.
-MEMBERS_SHOWN = {
-    "public":            "none none  member sharer all   all",
-    "private":           "404  404   member sharer all   all",
-    "ownerless-public":  "none none  member sharer none  all",
-    "ownerless-private": "none none  member sharer none  all",
-}  # fmt: skip
-
-
-def ids(http, path, caller):
-    reply = http.get(path, caller)
-    assert reply.status == 200
-    return {image["id"] for image in reply.json()["images"]}
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(LISTED))
-@pytest.mark.parametrize("path", ["/v1/images", "/v1/images/detail"])
-def test_line_9_lists(http, images, path, kind, caller, expected):
-    assert (images[kind] in ids(http, f"{path}?limit=1000", CALLERS[caller])) == (expected == "y")
-
-
-@pytest.mark.parametrize(
-    ("value", "kinds"),
-    [("none", KINDS), ("false", ["private", "ownerless-private"]), ("true", ["public"])],
-)
-def test_line_9_an_admin_lists_what_is_public_asks_for(http, images, value, kinds):
-    listed = ids(http, f"/v1/images?limit=1000&is_public={value}", ADMIN)
-    assert {images[kind] for kind in kinds} <= listed
-    if value != "none":
-        assert images["private" if value == "true" else "public"] not in listed
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(VISIBLE))
-@pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_line_9_head_and_get(http, images, method, kind, caller, expected):
-    reply = http.request(method, f"/v1/images/{images[kind]}", CALLERS[caller])
-    assert reply.status == int(expected)
-    if reply.status == 200:
-        assert reply.body == (b"data" if method == "GET" else b"")
-        # Where the data lies is shown to admins only.
-        assert ("location" in reply.meta()) == (caller == "admin")
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(MEMBERS_SHOWN))
-def test_line_9_get_members(http, images, kind, caller, expected):
-    reply = http.get(f"/v1/images/{images[kind]}/members", CALLERS[caller])
-    if expected == "404":
-        assert reply.status == 404
-        return
-    shown = {entry["member_id"] for entry in reply.json()["members"]}
-    everybody = {"all": {"member", "sharer"}, "none": set()}
-    assert shown == everybody.get(expected, {expected})
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(CHANGED))
-def test_line_9_put_metadata(http, images, kind, caller, expected):
-    headers = {**CALLERS[caller], "x-image-meta-property-touched-by": caller}
-    assert http.put(f"/v1/images/{images[kind]}", headers).status == int(expected)
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(REFILLED))
-def test_line_9_put_data_into_an_active_image(http, images, kind, caller, expected):
-    headers = {**CALLERS[caller], **OCTETS}
-    assert http.put(f"/v1/images/{images[kind]}", headers, b"new").status == int(expected)
-    assert http.get(f"/v1/images/{images[kind]}", ADMIN).body == b"data"
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(CHANGED))
-def test_line_9_put_data_into_a_queued_image(http, kind, caller, expected):
-    url = f"/v1/images/{make(http, kind, data=b'')}"
-    assert http.put(url, {**CALLERS[caller], **OCTETS}, b"new").status == int(expected)
-    wanted = "active" if expected == "200" else "queued"
-    assert http.head(url, ADMIN).meta()["status"] == wanted
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(CHANGED))
-def test_line_9_delete(http, kind, caller, expected):
-    url = f"/v1/images/{make(http, kind)}"
-    assert http.delete(url, CALLERS[caller]).status == int(expected)
-    assert http.get(url, ADMIN).status == (404 if expected == "200" else 200)
-
-
-@pytest.mark.parametrize(("kind", "caller", "expected"), cells(MEMBERS_CHANGED))
-def test_line_9_member_writes(http, kind, caller, expected):
-    url = f"/v1/images/{make(http, kind)}/members"
-    headers, status = CALLERS[caller], int(expected)
-    assert http.put(f"{url}/guest", headers).status == status
-    assert http.delete(f"{url}/guest", headers).status == status
-    # The last: it removes whoever makes it from the members.
-    assert http.put_json(url, {"memberships": []}, headers).status == status
-
-
-@pytest.mark.parametrize("caller", CALLERS)
-def test_line_9_who_can_only_read_is_refused_before_anything_is_looked_up(http, caller):
-    headers = CALLERS[caller]
-    for method, path in itertools.product(
-        ("PUT", "DELETE"), ("/v1/images/987654", "/v1/images/987654/members/m")
-    ):
-        wanted = 403 if caller == "anon" else 404
-        assert http.request(method, path, headers).status == wanted
-    created = http.post("/v1/images", headers).status
-    assert created == (403 if caller == "anon" else 201)
-
-
-@pytest.mark.parametrize(
-    ("caller", "member", "shown"),
-    [
-        ("anon", "member", False),
-        ("other", "member", False),
-        ("member", "member", True),
-        ("member", "sharer", False),
-        ("sharer", "member", False),
-        ("owner", "member", True),
-        ("admin", "member", True),
-    ],
-)
-def test_line_9_shared_images_show_what_concerns_the_caller(http, images, caller, member, shown):
-    reply = http.get(f"/v1/shared-images/{member}", CALLERS[caller])
-    assert reply.status == 200
-    listed = [entry["image_id"] for entry in reply.json()["shared_images"]]
-    assert (images["private"] in listed) == shown
-
-
-@pytest.mark.parametrize("caller", [name for name in CALLERS if name != "anon"])
-def test_line_9_a_protected_image_is_kept_from_everybody_who_could_delete_it(http, caller):
-    image_id = make(http, "public")
-    url = f"/v1/images/{image_id}"
-    assert http.put(url, {**ADMIN, "x-image-meta-protected": "true"}).status == 200
-    wanted = 403 if caller in ("owner", "admin") else 404
-    assert http.delete(url, CALLERS[caller]).status == wanted
-    assert http.put(url, {**ADMIN, "x-image-meta-protected": "false"}).status == 200
-    assert http.delete(url, ADMIN).status == 200
+def image_id(http):
+    """An image that tests only look at."""
+    return make(http)
 
 
 # -- callers -------------------------------------------------------------------------------------
@@ -290,63 +94,8 @@ def test_both_families_of_identity_headers_are_understood(http, names, role):
 # -- line 11 -------------------------------------------------------------------------------------
 
 
-def test_line_11_the_chain_of_sharing(http):
-    owner, friend, third, fourth = (identity(f"chain{number}") for number in range(1, 5))
-    url = f"/v1/images/{http.add(b'data', owner).json()['image']['id']}"
-    members = f"{url}/members"
-    seen = lambda *callers: [http.get(url, caller).status for caller in callers]  # noqa: E731
-
-    assert seen(owner, friend, third, fourth) == [200, 404, 404, 404]
-    may_share = {"member": {"can_share": True}}
-    assert http.put_json(f"{members}/chain2", may_share, owner).status == 204
-    assert seen(owner, friend, third, fourth) == [200, 200, 404, 404]
-    assert http.put(f"{members}/chain3", friend).status == 204
-    assert seen(owner, friend, third, fourth) == [200, 200, 200, 404]
-    # A member who may not share is refused as if there were no image, and told why.
-    refused = http.put(f"{members}/chain4", third)
-    assert (refused.status, seen(fourth)) == (404, [404])
-    assert "share" in refused.text
-    # Nor does a membership, whatever it allows, make one an owner.
-    assert http.put(url, friend).status == http.delete(url, friend).status == 404
-
-    # Replace: only those named stay. The one who may share replaces, too.
-    assert http.put_json(members, {"memberships": [{"member_id": "chain4"}]}, friend).status == 204
-    assert seen(owner, friend, third, fourth) == [200, 404, 404, 200]
-    listed = http.get(members, owner).json()["members"]
-    assert listed == [{"member_id": "chain4", "can_share": False}]
-
-    # Revoke, twice: the second time there is nothing to do.
-    for _ in range(2):
-        assert http.delete(f"{members}/chain4", owner).status == 204
-    assert seen(owner, friend, third, fourth) == [200, 404, 404, 404]
-    assert http.get(members, owner).json() == {"members": []}
-    shared = http.get("/v1/shared-images/chain4", fourth)
-    assert shared.json() == {"shared_images": []}
-
-    # Revive: without a word on sharing the right to share does not come back.
-    assert http.put(f"{members}/chain2", owner).status == 204
-    assert seen(friend) == [200]
-    assert http.get(members, friend).json()["members"] == [
-        {"member_id": "chain2", "can_share": False}
-    ]
-    assert http.put(f"{members}/chain3", friend).status == 404
-    image_id = int(url.rpartition("/")[2])
-    assert http.get("/v1/shared-images/chain2", friend).json() == {
-        "shared_images": [{"image_id": image_id, "can_share": False}]
-    }
-
-
-def test_line_11_a_removed_member_cannot_share_a_public_image(http):
-    owner, friend = identity("owner"), identity("friend")
-    url = f"/v1/images/{http.add(b'x', owner, is_public='true').json()['image']['id']}/members"
-    assert http.put_json(f"{url}/friend", {"member": {"can_share": True}}, owner).status == 204
-    assert http.put(f"{url}/guest", friend).status == 204
-    assert http.delete(f"{url}/friend", owner).status == 204
-    assert http.put(f"{url}/guest2", friend).status == 404
-
-
 def test_line_11_adding_without_a_word_on_sharing_leaves_a_member_as_it_is(http):
-    url = f"/v1/images/{make(http, 'private', shared=False)}/members"
+    url = f"/v1/images/{make(http, shared=False)}/members"
     assert http.put_json(f"{url}/m", {"member": {"can_share": "true"}}, ADMIN).status == 204
     for body in (None, {}, {"other": 1}, {"member": {}}):
         sent = (
@@ -367,7 +116,7 @@ def test_line_11_adding_without_a_word_on_sharing_leaves_a_member_as_it_is(http)
     ],
 )
 def test_line_11_shipped_clients_forms_of_a_replacement_are_taken(http, body):
-    url = f"/v1/images/{make(http, 'private')}/members"
+    url = f"/v1/images/{make(http)}/members"
     assert http.put_json(url, body, identity("owner")).status == 204
     members = http.get(url, identity("owner")).json()["members"]
     assert members == [{"member_id": "a", "can_share": True}]
@@ -386,8 +135,8 @@ def test_line_11_shipped_clients_forms_of_a_replacement_are_taken(http, body):
     ],
     ids=lambda body: body[:30].decode("latin-1"),
 )
-def test_line_11_a_bad_replacement_is_400_and_changes_nothing(http, images, body):
-    url = f"/v1/images/{images['private']}/members"
+def test_line_11_a_bad_replacement_is_400_and_changes_nothing(http, image_id, body):
+    url = f"/v1/images/{image_id}/members"
     before = http.get(url, ADMIN).json()
     assert http.put(url, identity("owner"), body).status == 400
     assert http.get(url, ADMIN).json() == before
@@ -397,8 +146,8 @@ def test_line_11_a_bad_replacement_is_400_and_changes_nothing(http, images, body
     "body",
     [b"{", b"[]", b"7", b"null", b'{"member": 5}', b'{"member": {"can_share": "perhaps"}}'],
 )
-def test_line_11_a_bad_body_for_one_member_is_400(http, images, body):
-    url = f"/v1/images/{images['private']}/members"
+def test_line_11_a_bad_body_for_one_member_is_400(http, image_id, body):
+    url = f"/v1/images/{image_id}/members"
     assert http.put(f"{url}/badly", identity("owner"), body).status == 400
     names = [entry["member_id"] for entry in http.get(url, ADMIN).json()["members"]]
     assert "badly" not in names

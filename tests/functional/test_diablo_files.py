@@ -11,20 +11,10 @@ import re
 import pytest
 
 from support import daemons
+from support import keystone as keystones
 from support.rawhttp import identity
 
 DATA = pathlib.Path(__file__).parent / "data" / "diablo"
-
-#: The Keystone of that time, as far as its filters go: they believe what the request says.
-FILTER = """
-def filter_factory(global_conf, **local_conf):
-    def make(app):
-        def stage(environ, start_response):
-            environ["HTTP_X_SEEN"] = environ.get("HTTP_X_SEEN", "") + __name__
-            return app(environ, start_response)
-        return stage
-    return make
-"""
 
 
 class Files:
@@ -103,35 +93,62 @@ def test_a_name_in_a_file_of_old_makes_no_noise(files):
         assert "is not one of glance's" not in files.log(program)
 
 
-@pytest.fixture
-def keystone(tmp_path, monkeypatch):
-    """An importable package with the filters that the files name."""
-    package = tmp_path / "path" / "keystone" / "middleware"
-    package.mkdir(parents=True)
-    for directory in (package.parent, package):
-        (directory / "__init__.py").write_text("")
-    for name in ("auth_token", "glance_auth_token"):
-        (package / f"{name}.py").write_text(FILTER)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+TOKEN_OF_OLD = "999888777666"
 
 
-@pytest.mark.usefixtures("keystone")
 def test_the_pipeline_for_keystone_asks_who_is_there(files):
     files.use_pipeline("With Keystone")
-    # The filters of Diablo ask Keystone by the token; the stand-in cannot.
-    files.add(files.registry, "auth_mode = trusted-headers")
-    files.add(files.api, "send_identity_headers = True")
     files.start()
-    assert files.api.http.get("/v1/images").status == 401
-    owner = identity("tenant")
-    image = files.api.http.add(b"data", owner, name="mine").json()["image"]
-    assert image["owner"] == "tenant"
-    assert files.api.http.get(f"/v1/images/{image['id']}", owner).body == b"data"
-    assert "999888777666" not in files.log("glance-api") + files.log("glance-registry")
+    refused = files.api.http.get("/v1/images")
+    assert refused.status == 401
+    assert refused.header("WWW-Authenticate") == 'Keystone uri="http://127.0.0.1:5000/"'
+    # What the request says of itself is not believed.
+    said = {name: value for name, value in identity("t").items() if name != "X-Auth-Token"}
+    for daemon in (files.api, files.registry):
+        assert daemon.http.get("/v1/images", {**said, "X-Roles": "Admin"}).status == 401
+    assert TOKEN_OF_OLD not in files.log("glance-api") + files.log("glance-registry")
+
+
+@pytest.fixture(scope="module")
+def keystone(tmp_path_factory):
+    with keystones.Keystone(tmp_path_factory.mktemp("keystone") / "home") as running:
+        yield running
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("pipeline", ["as it is", "with the stage of Keystone alone"])
+def test_the_pipeline_for_keystone_works_with_the_keystone_of_today(files, keystone, pipeline):
+    files.use_pipeline("With Keystone")
+    token = keystone.token("admin", "admin")
+    for daemon in (files.api, files.registry):
+        text = daemon.conf.read_text().replace(TOKEN_OF_OLD, token)
+        text = re.sub("^auth_port = .*$", f"auth_port = {keystone.port}", text, flags=re.M)
+        if pipeline != "as it is":
+            text = text.replace("authtoken keystone_shim context", "authtoken context")
+            text = text.replace("authtoken context", "authtoken keystone_shim")
+            text = text.replace(
+                "[filter:authtoken]", "[filter:authtoken]\ndelay_auth_decision = 1"
+            )
+            if "[filter:keystone_shim]" not in text:
+                text += "\n[filter:keystone_shim]\npaste.filter_factory = "
+                text += "keystone.middleware.glance_auth_token:filter_factory\n"
+        daemon.conf.write_text(text)
+    files.start()
+    keystone.user("joe", "acme")
+    joe = {"X-Auth-Token": keystone.token("joe", "acme")}
+    image = files.api.http.add(b"data", joe, name="mine").json()["image"]
+    assert image["owner"] == keystone.project("acme")
+    assert files.api.http.get(f"/v1/images/{image['id']}", joe).body == b"data"
+    anonymous = files.api.http.get("/v1/images")
+    assert anonymous.status == (401 if pipeline == "as it is" else 200)
+    assert files.api.http.post("/v1/images").status == (401 if pipeline == "as it is" else 403)
+    assert token not in files.log("glance-api") + files.log("glance-registry")
 
 
 def test_a_filter_that_is_not_installed_is_named(files):
     files.use_pipeline("With Keystone")
+    text = files.api.conf.read_text()
+    files.api.conf.write_text(text.replace("middleware.auth_token", "middleware.other"))
     files.api.start(wait=False)
     assert files.api.process.wait(30) == 1
     assert files.api.log().startswith(

@@ -42,6 +42,7 @@ LAYERS = {
     "glance.common.policy": 1,
     "glance.common.request_id": 1,
     "glance.common.server": 1,
+    "glance.common.tokenfilter": 1,
     "glance.common.wsgi": 1,
     "glance.registry.context": 2,
     "glance.registry.db": 2,

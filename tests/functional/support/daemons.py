@@ -163,6 +163,7 @@ class Site:
 
     `auth_mode` is noauth or trusted-headers (callers are named by `rawhttp.identity`). `api` and
     `registry` hold further options for the two files; their values may be anything with a text.
+    `sections` is text that ends both files, for the filters that the pipelines name.
     A context manager that stops what it started.
     """
 
@@ -176,6 +177,7 @@ class Site:
         registry: Mapping[str, Any] | None = None,
         api_pipeline: str = "versionnegotiation context apiv1app",
         registry_pipeline: str = "context registryapp",
+        sections: str = "",
     ):
         self.directory = directory
         self.data_dir = directory / "images"
@@ -201,6 +203,7 @@ class Site:
             **(api or {}),
         }
         self.pipelines = (api_pipeline, registry_pipeline)
+        self.sections = sections
         self.registry = self._daemon("glance-registry", registry_port)
         self.api = self._daemon("glance-api", api_port)
 
@@ -221,7 +224,8 @@ class Site:
             ),
         ):
             lines = "".join(f"{name} = {value}\n" for name, value in options.items())
-            daemon.conf.write_text(f"[DEFAULT]\n{lines}{sections}", encoding="utf-8")
+            text = f"[DEFAULT]\n{lines}{sections}\n{self.sections}"
+            daemon.conf.write_text(text, encoding="utf-8")
 
     def start(self) -> Site:
         self.write()

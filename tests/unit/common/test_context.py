@@ -91,3 +91,16 @@ def test_the_token_is_not_in_the_text_form():
 def test_an_unknown_context_class_is_a_configuration_error():
     with pytest.raises(exception.ConfigError):
         context.load_class("glance.nowhere.Context")
+
+
+def test_what_a_request_says_of_its_caller_is_taken_out_but_the_token():
+    seen = {}
+
+    def app(environ, start_response):
+        seen.update(environ)
+        return []
+
+    forged = dict.fromkeys(context.IDENTITY_HEADERS, "forged")
+    kept = {"HTTP_X_AUTH_TOKEN": "t", "HTTP_X_STORAGE_TOKEN": "t", "HTTP_X_SERVICE_TOKEN": "t"}
+    context.IdentityGuard(app)({**forged, **kept}, None)
+    assert seen == kept

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from glance.common import deploy, exception
+from glance.common import context, deploy, exception
 from glance.registry import server  # noqa: F401  declares the options of the registry
 
 REGISTRY = """
@@ -160,6 +160,31 @@ def test_an_explicit_mode_wins(tmp_path):
     assert deploy.load_conf("glance-registry", path).auth_mode == "trusted-headers"
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "mode", "hint"),
+    [
+        ("authtoken context registryapp", "noauth", "has a token filter"),
+        ("context registryapp", "keystone", "trusted-headers"),
+        ("context authtoken registryapp", "keystone", "trusted-headers"),
+    ],
+)
+@pytest.mark.parametrize("where", ["options", "context"])
+def test_a_mode_that_contradicts_the_pipeline_is_refused(tmp_path, pipeline, mode, hint, where):
+    path = write(
+        tmp_path,
+        pipeline=pipeline,
+        token="keystonemiddleware.auth_token",
+        **{where: f"auth_mode = {mode}"},
+    )
+    with pytest.raises(exception.ConfigError, match=hint):
+        deploy.load_conf("glance-registry", path)
+
+
+def test_the_mode_of_the_context_stage_wins(tmp_path):
+    path = write(tmp_path, options="auth_mode = noauth", context="auth_mode = trusted-headers")
+    assert deploy.load_conf("glance-registry", path).auth_mode == "trusted-headers"
+
+
 # -- loading --------------------------------------------------------------------------------------
 
 
@@ -240,3 +265,24 @@ def test_both_sample_files_load(tmp_path):
         conf = deploy.load_conf(program, os.path.join(etc, f"{program}.conf"))
         conf.check()
         assert conf.auth_mode == "noauth"
+
+
+@pytest.mark.parametrize(
+    "factory", ["keystonemiddleware.auth_token", "keystone.middleware.auth_token"]
+)
+def test_a_token_filter_gets_the_settings_of_its_section_alone(tmp_path, caplog, factory):
+    path = write(tmp_path, pipeline="authtoken context registryapp", token=factory)
+    guard = deploy.load_paste_app("glance-registry", path)[1]
+    assert isinstance(guard, context.IdentityGuard)
+    assert type(guard.app).__module__ == "keystonemiddleware.auth_token"
+    assert "sql_connection" not in caplog.text
+
+
+def test_diablos_stage_for_the_context_lets_anonymous_callers_read(tmp_path):
+    path = write(tmp_path, pipeline="shim registryapp", options="auth_mode = trusted-headers")
+    with open(path, "a") as stream:
+        stream.write(
+            "[filter:shim]\npaste.filter_factory = "
+            "keystone.middleware.glance_auth_token:filter_factory\n"
+        )
+    assert deploy.load_paste_app("glance-registry", path)[1].anonymous

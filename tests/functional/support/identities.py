@@ -1,0 +1,136 @@
+"""Sources of identity: the same callers by name, told to glance in different ways.
+
+A source starts a site, has headers for each caller, and knows what an image of that caller is
+owned by. The caller `admin` is an administrator; every other name is a tenant of its own.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from support import daemons, keystone
+
+ANONYMOUS = {"allow_anonymous_access": True}
+
+
+class Source:
+    """Base of the sources. `strict` ones refuse callers without a valid token."""
+
+    strict = False
+    site: daemons.Site
+
+    def caller(self, name: str) -> dict[str, str]:
+        """Return the headers that a caller sends, with a valid token."""
+        raise NotImplementedError
+
+    def owner(self, name: str) -> str:
+        """Return what the images of a caller are owned by; also its name as a member."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        self.site.stop()
+
+
+class Stage(Source):
+    """A stage in front of the API that sets headers; the registry trusts the API."""
+
+    def __init__(self, directory: pathlib.Path, *, by_user: bool = False):
+        self.by_user = by_user
+        options = {**ANONYMOUS, "owner_is_tenant": not by_user}
+        sections = "[filter:stage]\npaste.filter_factory = support.stage:filter_factory\n"
+        self.site = daemons.Site(
+            directory,
+            auth_mode="trusted-headers",
+            workers=2,
+            api=options,
+            registry=options,
+            api_pipeline="versionnegotiation stage context apiv1app",
+            sections=sections + ("tenant = everybody\n" if by_user else ""),
+        )
+        self.site.start()
+
+    def caller(self, name: str) -> dict[str, str]:
+        return {"X-Auth-Token": name}
+
+    def owner(self, name: str) -> str:
+        return f"user-of-{name}" if self.by_user else f"tenant-of-{name}"
+
+
+class Tokens(Source):
+    """A real Keystone, asked by both daemons with the caller's token.
+
+    With `strict`, callers without a valid token are refused by the token filter, and the registry
+    trusts the API, which it knows by a secret, instead of asking Keystone again.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, strict: bool = False):
+        self.strict = strict
+        self.keystone = keystone.Keystone(directory / "keystone")
+        self._callers: dict[str, dict[str, str]] = {}
+        try:
+            self.keystone.start()
+            self.site = site(directory / "site", self.keystone, strict=strict)
+            self.site.start()
+        except BaseException:
+            self.keystone.stop()
+            raise
+
+    def caller(self, name: str) -> dict[str, str]:
+        if name not in self._callers:
+            if name != "admin":
+                self.keystone.user(name, name)
+            self._callers[name] = {"X-Auth-Token": self.keystone.token(name, name)}
+        return self._callers[name]
+
+    def owner(self, name: str) -> str:
+        return self.keystone.project(name)
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        finally:
+            self.keystone.stop()
+
+
+def site(
+    directory: pathlib.Path,
+    running: keystone.Keystone,
+    *,
+    strict: bool = False,
+    workers: int = 2,
+    api: dict[str, Any] | None = None,
+    registry: dict[str, Any] | None = None,
+    **settings: object,
+) -> daemons.Site:
+    """Return daemons, not started yet, that ask a Keystone who is asking.
+
+    Not `strict`: anonymous callers may read, and the registry asks Keystone, too. `settings` are
+    further ones of the token filter.
+    """
+    running.user("glance", "service", ["admin", "service"])
+    filtering = {
+        "paste.filter_factory": "keystonemiddleware.auth_token:filter_factory",
+        "auth_type": "password",
+        "auth_url": running.url,
+        "www_authenticate_uri": running.url,
+        "username": "glance",
+        "password": keystone.PASSWORD,
+        "project_name": "service",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+        "delay_auth_decision": not strict,
+        **settings,
+    }
+    lines = "".join(f"{name} = {value}\n" for name, value in filtering.items())
+    more: dict[str, Any] = {"registry_shared_secret": "known to both"} if strict else ANONYMOUS
+    trusted = {"auth_mode": "trusted-headers"} if strict else {}
+    return daemons.Site(
+        directory,
+        workers=workers,
+        api={**more, "send_identity_headers": strict, **(api or {})},
+        registry={**more, **trusted, **(registry or {})},
+        api_pipeline="versionnegotiation authtoken context apiv1app",
+        registry_pipeline=f"{'' if strict else 'authtoken '}context registryapp",
+        sections=f"[filter:authtoken]\n{lines}",
+    )
