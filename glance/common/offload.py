@@ -223,6 +223,11 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)
 
 
+def may_wait() -> bool:
+    """Tell whether the caller may wait for others: not so in a finalizer that the hub runs."""
+    return not is_green() or _may_switch()
+
+
 def _may_switch() -> bool:
     """Tell whether the caller is a greenthread that may wait through the hub."""
     if not is_green() or (_pool is not None and _pool.is_worker()):

@@ -71,6 +71,7 @@ PROGRAMS = (
             "filesystem store",
             "http store",
             "S3 store",
+            "Swift store",
         ),
         {
             "verbose": "True",
@@ -104,6 +105,7 @@ PROGRAMS = (
             "filesystem store",
             "http store",
             "S3 store",
+            "Swift store",
         ),
         {
             "verbose": "True",

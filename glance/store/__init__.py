@@ -31,6 +31,7 @@ BUILTIN: Mapping[str, str] = {
     "file": "glance.store.filesystem:Store",
     "http": "glance.store.http:Store",
     "s3": "glance.store.s3:Store",
+    "swift": "glance.store.swift:Store",
 }
 
 OPTIONS = config.options(

@@ -102,8 +102,9 @@ def _begin(directory: str, store: str, values: dict[str, Any]) -> Trace:
 def find(directory: str, store: str, max_age: float) -> list[Trace]:
     """Return the traces whose writers are gone, locked; the caller ends each.
 
-    Where the file system has no locks, those older than `max_age` seconds count. Raises nothing:
-    what cannot be looked at is logged.
+    Traces of another configuration of the store may be among them, which shares the directory:
+    the caller leaves those. Where the file system has no locks, those older than `max_age` seconds
+    count. Raises nothing: what cannot be looked at is logged.
     """
     return offload.run(_find, directory, store, max_age)
 
@@ -126,7 +127,6 @@ def _find(directory: str, store: str, max_age: float) -> list[Trace]:
                 LOG.warning("Cannot look at the trace %s: %s", name, err.strerror)
                 continue
             if trace is not None:
-                LOG.info("Found the broken upload of image %s", trace.values["image_id"])
                 found.append(trace)
     return found
 

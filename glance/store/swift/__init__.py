@@ -1,0 +1,575 @@
+"""The Swift store: images as objects, or as segments behind a manifest (`swift:`, `swift+http:`,
+`swift+https:`).
+
+Locations that this release writes carry no credentials: the configured account reads them. Those
+of Diablo do, and are still read; where they name the configured account, the configured key is
+used, so that a key can be changed. Layout in the container: `objects`; requests: `client`;
+writing: `upload`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import logging
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glance.common import body, config, exception
+from glance.store import base, spool, trace
+from glance.store.base import Capability
+from glance.store.location import Location, SwiftLocation
+from glance.store.swift import objects, upload
+
+if TYPE_CHECKING:
+    from glance.store.swift.client import Account, Answer, Client, Tokens
+
+if importlib.util.find_spec("swiftclient") is None:
+    raise ImportError("No module named 'swiftclient'", name="swiftclient")
+
+LOG = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+#: Seconds for which what was found out about container and cluster is believed.
+REMEMBER = 300
+#: What Swift lets a single object have unless `/info` says otherwise.
+DEFAULT_MAX_FILE_SIZE = 5 * 1024 * MIB
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19})\Z", re.ASCII)
+
+OPTIONS = config.options(
+    "Swift store",
+    config.Option(
+        "swift_store_auth_address",
+        help="URL of the service that Swift's users log in at; https:// is meant where it has no "
+        "scheme. Required for uploads.",
+    ),
+    config.Option(
+        "swift_store_user",
+        help="User that images are stored as, with its account or project in front: "
+        "account:user. Required for uploads.",
+    ),
+    config.Option(
+        "swift_store_key",
+        secret=True,
+        help="Key (password) of swift_store_user. Required for uploads.",
+    ),
+    config.Option(
+        "swift_store_auth_version",
+        choices=("1", "2", "3"),
+        default="1",
+        help="Version of the protocol for logging in: 1 is Swift's own, 2 and 3 are Keystone's.",
+    ),
+    config.Option(
+        "swift_store_user_domain_id",
+        default="default",
+        help="Domain of the user; counts with version 3.",
+    ),
+    config.Option(
+        "swift_store_project_domain_id",
+        default="default",
+        help="Domain of the project; counts with version 3.",
+    ),
+    config.Option(
+        "swift_store_region",
+        help="Region whose Swift is used, where the catalog of Keystone has several.",
+    ),
+    config.Option(
+        "swift_store_service_type",
+        default="object-store",
+        help="Type of the service in Keystone's catalog.",
+    ),
+    config.Option(
+        "swift_store_endpoint_type",
+        default="public",
+        help="Interface of the service in Keystone's catalog: public, internal or admin.",
+    ),
+    config.Option(
+        "swift_store_container",
+        default="glance",
+        help="Container that holds the images.",
+    ),
+    config.Option(
+        "swift_store_create_container_on_put",
+        config.boolean,
+        default=False,
+        help="Whether an upload makes the container if it is missing.",
+    ),
+    config.Option(
+        "swift_store_large_object_size",
+        config.integer,
+        default=5120,
+        minimum=1,
+        unit="MiB",
+        help="Size from which an image is stored in segments. It is lowered to what the cluster "
+        "allows for one object.",
+    ),
+    config.Option(
+        "swift_store_large_object_chunk_size",
+        config.integer,
+        default=200,
+        minimum=1,
+        unit="MiB",
+        help="Size of a segment; each upload needs that much room in swift_store_spool_dir.",
+    ),
+    config.Option(
+        "swift_store_large_object_mode",
+        choices=("auto", "slo", "dlo"),
+        default="auto",
+        help="Kind of manifest of segmented images: static (slo), dynamic (dlo), or static where "
+        "the cluster can and the segments are not too many (auto).",
+    ),
+    config.Option(
+        "swift_store_spool_dir",
+        config.path,
+        help="Directory for the segment of each upload that is being sent, and for what has to be "
+        "cleaned up after a crash; empty means the system's temporary directory. One that "
+        "outlives a restart of the host is better.",
+    ),
+    config.Option(
+        "swift_store_retries",
+        config.integer,
+        default=5,
+        minimum=0,
+        help="How often a request to Swift is sent again after a passing failure; the pauses "
+        "between grow from 1 to 64 seconds.",
+    ),
+    config.Option(
+        "swift_store_timeout",
+        config.real,
+        default=60.0,
+        minimum=0.1,
+        unit="seconds",
+        help="How long to wait for a connection to Swift, and for its answers.",
+    ),
+    config.Option(
+        "swift_store_cacert",
+        config.path,
+        help="File of the certificates that the server's is checked against; empty means the "
+        "system's.",
+    ),
+    config.Option(
+        "swift_store_insecure",
+        config.boolean,
+        default=False,
+        help="Whether the server's certificate is not checked at all.",
+    ),
+    config.Option(
+        "swift_enable_snet",
+        config.boolean,
+        default=False,
+        help="Whether to use the provider's internal network, where the storage host has the "
+        "prefix snet-.",
+    ),
+)
+
+
+@functools.cache
+def _client() -> Any:
+    return importlib.import_module("glance.store.swift.client")
+
+
+class Store(base.Store):
+    name: ClassVar[str] = "swift"
+    schemes: ClassVar[tuple[str, ...]] = SwiftLocation.schemes
+    location_class = SwiftLocation
+    capabilities = (
+        Capability.READ
+        | Capability.RANDOM_READ
+        | Capability.SIZE
+        | Capability.WRITE
+        | Capability.DELETE
+        | Capability.CREDENTIALS_IN_URI
+        | Capability.LIST
+    )
+
+    def configure(self) -> None:
+        conf = self.conf
+        self.container: str = conf.swift_store_container
+        self.spool_dir = spool.directory_of(conf.swift_store_spool_dir)
+        self._tokens: Tokens = {}
+        self._remembered: dict[str, tuple[float, Any]] = {}
+        self._scheme, self._address = _split_address(conf.swift_store_auth_address or "")
+
+    def configure_add(self) -> None:
+        conf = self.conf
+        required = ("swift_store_auth_address", "swift_store_user", "swift_store_key")
+        missing = [name for name in required if not conf[name]]
+        if missing:
+            self._refuse(f"set {', '.join(missing)}")
+        if conf.swift_store_auth_version != "1" and ":" not in conf.swift_store_user:
+            self._refuse("swift_store_user must be project:user with this auth version")
+        if not self.container or "/" in self.container:
+            self._refuse("swift_store_container is no name of a container")
+        try:
+            # What is written must be what is read again.
+            SwiftLocation.parse(self.location_of("1"))
+        except exception.BadStoreUri:
+            self._refuse("swift_store_auth_address is no address")
+        try:
+            spool.check_directory(self.spool_dir)
+        except OSError as err:
+            self._refuse(
+                f"swift_store_spool_dir {self.spool_dir} cannot be used: {err.strerror}", err
+            )
+        # PERF: now, and not in the middle of the first request.
+        _client()
+
+    def _refuse(self, reason: str, cause: Exception | None = None) -> None:
+        raise exception.BadStoreConfiguration(store_name=self.name, reason=reason) from cause
+
+    def is_configured(self) -> bool:
+        names = ("swift_store_auth_address", "swift_store_user", "swift_store_key")
+        return any(self.conf.is_set(name) for name in names)
+
+    # -- accounts --------------------------------------------------------------------------------
+
+    def connect(self, retries: int | None = None) -> Client:
+        """Return a client of the configured account."""
+        return self._connect(self._own_account(), retries)
+
+    def _connect(self, account: Account, retries: int | None = None) -> Client:
+        conf = self.conf
+        if retries is None:
+            retries = conf.swift_store_retries
+        else:
+            retries = min(retries, conf.swift_store_retries)
+        client: Client = _client().Client(account, conf, self._tokens, retries)
+        return client
+
+    def _own_account(self) -> Account:
+        conf = self.conf
+        if not (self._address and conf.swift_store_user and conf.swift_store_key):
+            LOG.error("The Swift store has no account of its own to read an image with")
+            raise exception.BackendUnavailable()
+        url = f"{_transport(self._scheme)}://{self._address}"
+        return self._account(
+            url, conf.swift_store_user, conf.swift_store_key, conf.swift_store_auth_version
+        )
+
+    def _account(self, url: str, user: str, key: str, version: str) -> Account:
+        account: Account = _client().Account(url, user, key, version)
+        return account
+
+    def _account_of(self, location: SwiftLocation) -> Account:
+        """Return the account to use for a location.
+
+        SECURITY: configured credentials go to the configured address only. A location without
+        credentials is read with the configured account wherever that is now; one that names the
+        configured user at the configured address uses the configured key; every other one brings
+        its own.
+        """
+        if location.user is None:
+            return self._own_account()
+        scheme, address = _split_address(location.auth_url)
+        at_home = (_transport(scheme), address) == (_transport(self._scheme), self._address)
+        if at_home and location.user == self.conf.swift_store_user and self.conf.swift_store_key:
+            return self._own_account()
+        # NOTE: Diablo, which wrote such locations, spoke version 1 only.
+        version = self.conf.swift_store_auth_version if at_home else "1"
+        return self._account(location.auth_url, location.user, location.key, version)
+
+    def location_of(self, image_id: str) -> str:
+        """Return the URI of an image in the configured container; it holds no credentials."""
+        return SwiftLocation(self._scheme, self._address, self.container, image_id).uri()
+
+    def identity(self) -> str:
+        """Return what tells this store's uploads from those of another one on this host."""
+        return f"{self.conf.swift_store_user}@{self.location_of('')}"
+
+    def wrote(self, location: Location, image_id: str) -> bool:
+        where = _parts(location)
+        scheme, address = _split_address(where.auth_url)
+        return (
+            where.obj == image_id
+            and where.container == self.container
+            and (_transport(scheme), address) == (_transport(self._scheme), self._address)
+            and where.user in (None, self.conf.swift_store_user)
+        )
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def get(self, location: Location, offset: int = 0, length: int | None = None) -> body.Body:
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError("offset and length must not be negative")
+        where = _parts(location)
+        client = self._connect(self._account_of(where))
+        try:
+            return self._get(client, where, offset, length)
+        except BaseException:
+            client.close()
+            raise
+
+    def _get(
+        self, client: Client, where: SwiftLocation, offset: int, length: int | None
+    ) -> body.Body:
+        if length == 0:
+            size = _length(client.head(where.container, where.obj))
+            if size is not None and offset > size:
+                raise exception.RangeNotSatisfiable(size)
+            return body.IterBody((), 0, client.close, size=size)
+        headers = {}
+        if offset or length is not None:
+            last = "" if length is None else offset + length - 1
+            headers["Range"] = f"bytes={offset}-{last}"
+        try:
+            answer = client.get(where.container, where.obj, headers)
+        except exception.RangeNotSatisfiable as err:
+            size = err.size or _length(client.head(where.container, where.obj)) or 0
+            if offset > size:
+                raise exception.RangeNotSatisfiable(size) from err
+            return body.IterBody((), 0, client.close, size=size)
+        try:
+            return self._opened(client, where, answer, offset, length)
+        except BaseException:
+            answer.close()
+            raise
+
+    def _opened(
+        self,
+        client: Client,
+        where: SwiftLocation,
+        answer: Answer,
+        offset: int,
+        length: int | None,
+    ) -> body.Body:
+        whole = answer.status != 206
+        size = _length(answer.headers)
+        first, count = 0, size
+        if not whole:
+            first, count, size = _range(answer.headers)
+        found = Download(self.conf, client, where, answer, first, count, size)
+        if not whole or not offset and length is None:
+            if first != offset:
+                raise exception.BackendCorrupt()
+            return found
+        # A server that knows no ranges sent everything.
+        if size is None:
+            raise exception.BackendCorrupt()
+        if offset > size:
+            raise exception.RangeNotSatisfiable(size)
+        return found.slice(offset, size if length is None else min(offset + length, size))
+
+    def get_size(self, location: Location) -> int | None:
+        where = _parts(location)
+        with self._connect(self._account_of(where)) as client:
+            return _length(client.head(where.container, where.obj))
+
+    # -- deleting --------------------------------------------------------------------------------
+
+    def delete(self, location: Location) -> None:
+        where = _parts(location)
+        connect = functools.partial(self._connect, self._account_of(where))
+        objects.delete_image(connect, where.container, where.obj)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def stage(self, image_id: str, size: int | None = None) -> upload.Upload:
+        base.check_image_id(image_id)
+        self.require_add()
+        with self.connect() as client:
+            self._check_container(client, size or 0)
+            plan = self._plan(client)
+            with contextlib.suppress(exception.StoreObjectNotFound):
+                client.head(self.container, image_id)
+                raise exception.StoreObjectExists()
+        staged = upload.Upload(self, image_id, plan.for_size(size))
+        try:
+            staged.begin(size)
+        except BaseException:
+            staged.abort()
+            raise
+        return staged
+
+    def _check_container(self, client: Client, size: int) -> None:
+        """Raise unless the container is there, or was made, and its quota has room for `size`."""
+        headers = self._recall("container")
+        if headers is None:
+            try:
+                headers = client.head_container(self.container)
+            except exception.StoreObjectNotFound:
+                self._make_container(client)
+                headers = {}
+            self._remember("container", headers)
+        quota, used = (
+            int(headers.get(name) or -1)
+            for name in ("x-container-meta-quota-bytes", "x-container-bytes-used")
+        )
+        if 0 <= quota < max(used, 0) + size:
+            raise exception.StorageFull()
+
+    def _make_container(self, client: Client) -> None:
+        if not self.conf.swift_store_create_container_on_put:
+            LOG.error(
+                "The container %s does not exist in Swift; make it, or set "
+                "swift_store_create_container_on_put",
+                self.container,
+            )
+            raise exception.StorageWriteDenied()
+        client.put_container(self.container)
+        LOG.info("Made the container %s in Swift", self.container)
+
+    def _plan(self, client: Client) -> upload.Plan:
+        conf = self.conf
+        info = self._recall("cluster")
+        if info is None:
+            info = self._ask(client)
+            self._remember("cluster", info)
+        largest = info.get("swift", {}).get("max_file_size") or DEFAULT_MAX_FILE_SIZE
+        static = 0
+        if "slo" in info and conf.swift_store_large_object_mode != "dlo":
+            static = info["slo"].get("max_manifest_segments") or 1000
+        dynamic = conf.swift_store_large_object_mode != "slo"
+        if not static and not dynamic:
+            LOG.error("Swift knows no static manifests; change swift_store_large_object_mode")
+            raise exception.StorageWriteDenied()
+        return upload.Plan(
+            threshold=min(conf.swift_store_large_object_size * MIB, largest + 1),
+            segment=min(conf.swift_store_large_object_chunk_size * MIB, largest),
+            static=static,
+            dynamic=dynamic,
+        )
+
+    def _ask(self, client: Client) -> dict[str, Any]:
+        try:
+            return client.capabilities()
+        except exception.StoreError as err:
+            # Some clusters do not tell; what every Swift can is assumed then.
+            LOG.info("Swift does not tell what it can: %s", type(err).__name__)
+            return {}
+
+    def _remember(self, what: str, value: Any) -> None:
+        self._remembered[what] = (time.monotonic() + REMEMBER, value)
+
+    def _recall(self, what: str) -> Any:
+        until, value = self._remembered.get(what, (0.0, None))
+        return value if time.monotonic() < until else None
+
+    # -- cleaning and listing --------------------------------------------------------------------
+
+    def sweep(self) -> list[base.AbandonedWrite]:
+        if self.add_disabled is not None:
+            return []
+        found: list[base.AbandonedWrite] = []
+        for left in trace.find(self.spool_dir, self.name, self.conf.incoming_max_age):
+            if left.values.get("owner") == self.identity():
+                found.append(upload.AbandonedUpload(self, left))
+                LOG.info("Found the broken upload of image %s", left.values["image_id"])
+            else:
+                left.leave()
+        return found
+
+    def _has_container(self, client: Client) -> bool:
+        """Tell whether the container is there; BackendUnavailable if it is missing by mistake."""
+        try:
+            client.head_container(self.container)
+        except exception.StoreObjectNotFound as err:
+            # NOTE: one that nobody but the operator makes does not vanish by itself.
+            if not self.conf.swift_store_create_container_on_put:
+                raise exception.BackendUnavailable() from err
+            return False
+        return True
+
+    def list_objects(self) -> Iterator[base.StoredObject]:
+        with self.connect() as client:
+            if not self._has_container(client):
+                return
+            for group in objects.grouped(client.names(self.container)):
+                uri = self.location_of(group.image_id)
+                yield base.StoredObject(group.image_id, uri, group.size, group.modified)
+
+
+class Download(body.Body):
+    """An object on its way out; after a broken connection it goes on where it was."""
+
+    def __init__(
+        self,
+        conf: config.Conf,
+        client: Client,
+        where: SwiftLocation,
+        answer: Answer,
+        first: int,
+        length: int | None,
+        size: int | None,
+    ):
+        super().__init__(length, size=size)
+        self._conf, self._client, self._where = conf, client, where
+        self._answer, self._first = answer, first
+        self._etag = answer.headers.get("etag")
+
+    def _chunks(self) -> Iterator[bytes]:
+        done = failures = 0
+        while self.length is None or done < self.length:
+            try:
+                chunk = self._answer.read()
+                if not chunk and self.length is not None:
+                    raise exception.BackendUnavailable()
+            except exception.BackendUnavailable:
+                failures += 1
+                if self.length is None or failures > self._conf.swift_store_retries:
+                    raise
+                LOG.warning("Swift broke off in the middle of an image; going on")
+                _client().backoff(failures)
+                self._resume(done)
+                continue
+            if not chunk:
+                return
+            failures = 0
+            done += len(chunk)
+            yield chunk
+
+    def _resume(self, done: int) -> None:
+        assert self.length is not None
+        self._answer.close()
+        headers = {"Range": f"bytes={self._first + done}-{self._first + self.length - 1}"}
+        if self._etag:
+            # SECURITY: never the rest of another object.
+            headers["If-Match"] = self._etag
+        self._answer = self._client.get(self._where.container, self._where.obj, headers)
+        if self._answer.status != 206 or _range(self._answer.headers) != (
+            self._first + done,
+            self.length - done,
+            self.size,
+        ):
+            raise exception.BackendCorrupt()
+
+    def _release(self) -> None:
+        self._answer.close()
+        self._client.close()
+
+
+def _parts(location: Location) -> SwiftLocation:
+    where = location.store_location
+    assert isinstance(where, SwiftLocation)
+    return where
+
+
+def _split_address(address: str) -> tuple[str, str]:
+    """Return the scheme of locations and the bare address for an authentication address."""
+    scheme, sep, rest = address.strip().partition("://")
+    if not sep:
+        scheme, rest = "https", address.strip()
+    secure = scheme.lower() != "http"
+    return "swift+https" if secure else "swift+http", rest.strip("/")
+
+
+def _transport(scheme: str) -> str:
+    return "http" if scheme == "swift+http" else "https"
+
+
+def _length(headers: Any) -> int | None:
+    text = headers.get("content-length")
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _range(headers: Any) -> tuple[int, int, int]:
+    """Return first byte, number of bytes and size of the whole object of a partial answer."""
+    match = _CONTENT_RANGE.match(headers.get("content-range", ""))
+    if match is None:
+        raise exception.BackendCorrupt()
+    first, last, size = map(int, match.groups())
+    return first, last - first + 1, size

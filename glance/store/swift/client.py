@@ -1,0 +1,338 @@
+"""Requests to Swift, through python-swiftclient: logging in, trying again, translating errors.
+
+The driver makes one `Client` per operation. Everything that it raises is a store error of
+`glance.common.exception`, or what the reader of an upload raised. This is the only module that
+knows swiftclient; it is imported when the store is first used, because the library and what it
+brings along take 30 MB and a third of a second.
+
+SECURITY: accounts show no keys, and the loggers of the libraries, which would put parts of tokens
+and keys into a debug log, are kept at WARNING.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import requests
+import swiftclient
+import urllib3
+from swiftclient import client as swift
+
+from glance.common import config, exception, offload
+
+try:
+    from keystoneauth1.exceptions import ClientException as IdentityError
+    from keystoneauth1.exceptions import ConnectFailure, HttpServerError
+except ImportError:
+    # Without the library only version 1 can be spoken, and these are never raised.
+    class IdentityError(Exception):  # type: ignore[no-redef]
+        pass
+
+    class ConnectFailure(IdentityError):  # type: ignore[no-redef]
+        pass
+
+    class HttpServerError(IdentityError):  # type: ignore[no-redef]
+        pass
+
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds before the first retry; doubled for each further one, up to `MAX_BACKOFF`.
+BACKOFF = 1.0
+MAX_BACKOFF = 64.0
+CHUNK = 256 * 1024
+
+_BROKEN = (OSError, requests.RequestException, urllib3.exceptions.HTTPError)
+_TRANSIENT = frozenset({408, 429, 498, 499})
+_FULL = frozenset({413, 507})
+
+for _name in ("swiftclient", "keystoneclient", "keystoneauth", "urllib3", "requests"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Account:
+    """Whom to log in as, and where. `user` may be `project:user`; `version` is 1, 2 or 3."""
+
+    auth_url: str
+    user: str
+    key: str
+    version: str
+
+    def __repr__(self) -> str:
+        return f"<Account {self.auth_url} v{self.version}>"
+
+
+#: Account -> storage URL and token, shared by the operations of a process.
+Tokens = dict[Account, tuple[str, str]]
+
+
+class _Connection(swiftclient.Connection):
+    """A connection that shares tokens and knows the provider's internal network.
+
+    NOTE: overriding the login is the only way that also covers the one after a 401.
+    """
+
+    def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
+        project, colon, user = account.user.partition(":")
+        options: dict[str, str] = {}
+        if account.version != "1" and colon:
+            # NOTE: v2 and v3 call the same thing by two names.
+            options |= {"project_name": project, "tenant_name": project}
+        if account.version == "3":
+            options |= {
+                "user_domain_id": conf.swift_store_user_domain_id,
+                "project_domain_id": conf.swift_store_project_domain_id,
+            }
+        options["service_type"] = conf.swift_store_service_type
+        options["endpoint_type"] = conf.swift_store_endpoint_type
+        if conf.swift_store_region:
+            options["region_name"] = conf.swift_store_region
+        super().__init__(
+            account.auth_url,
+            account.user if account.version == "1" or not colon else user,
+            account.key,
+            retries=retries,
+            starting_backoff=BACKOFF,
+            max_backoff=MAX_BACKOFF,
+            os_options=options,
+            auth_version=account.version,
+            cacert=conf.swift_store_cacert,
+            insecure=conf.swift_store_insecure,
+            timeout=conf.swift_store_timeout,
+        )
+        self._account, self._tokens = account, tokens
+        self._internal = conf.swift_enable_snet
+        if account in tokens:
+            self.url, self.token = tokens[account]
+
+    def get_auth(self) -> tuple[str, str]:
+        try:
+            url, token = super().get_auth()
+        except (ConnectFailure, HttpServerError) as err:
+            # The library tries again after what it takes for a failure of Swift itself.
+            raise swift.ClientException("identity service", http_status=503) from err
+        if not url or not token:
+            raise swift.ClientException("the identity service named no storage URL")
+        if self._internal:
+            parts = urllib.parse.urlsplit(url)
+            url = parts._replace(netloc="snet-" + parts.netloc).geturl()
+        self.url, self.token = url, token
+        self._tokens[self._account] = url, token
+        return url, token
+
+    def delete_manifest(self, container: str, name: str) -> bytes:
+        """Delete a static manifest with its segments; return the report, which is JSON.
+
+        `delete_object` would drop the report.
+        """
+        result: bytes = self._retry(None, _delete_manifest, container, name)
+        return result
+
+
+def _delete_manifest(
+    url: str, token: str, container: str, name: str, http_conn: Any, service_token: str | None
+) -> bytes:
+    parsed, conn = http_conn
+    path = "/".join((parsed.path, swift.quote(container), swift.quote(name)))
+    headers = {"X-Auth-Token": token, "Accept": "application/json"}
+    conn.request("DELETE", path + "?multipart-manifest=delete", "", headers)
+    response = conn.getresponse()
+    report: bytes = response.read()
+    if not 200 <= response.status < 300:
+        raise swift.ClientException.from_response(response, "Object DELETE failed", report)
+    return report
+
+
+@dataclasses.dataclass
+class Answer:
+    """An answer whose body is still to come. `read` raises BackendUnavailable."""
+
+    status: int
+    headers: Mapping[str, str]
+    _response: Any
+
+    def read(self, size: int = CHUNK) -> bytes:
+        with translated():
+            data: bytes = self._response.read(size)
+            return data
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Client:
+    """An account in Swift, for one operation. Close it in the end.
+
+    `retries` is how often a request that failed for a passing reason is sent again.
+    """
+
+    def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
+        self._connection = _Connection(account, conf, tokens, retries)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def capabilities(self) -> dict[str, Any]:
+        """Return what `/info` says of the cluster. Raises what `translated` makes of a failure."""
+        with translated():
+            if not self._connection.url:
+                self._connection.get_auth()
+            if not self._connection.http_conn:
+                self._connection.http_conn = self._connection.http_connection()
+            found: dict[str, Any] = self._connection.get_capabilities()
+            return found
+
+    # -- containers ------------------------------------------------------------------------------
+
+    def head_container(self, container: str) -> Mapping[str, str]:
+        with translated():
+            headers: Mapping[str, str] = self._connection.head_container(container)
+            return headers
+
+    def put_container(self, container: str) -> None:
+        with translated(writing=True):
+            self._connection.put_container(container)
+
+    def names(self, container: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        """Yield what the listing says of each object, page by page, sorted by name."""
+        marker = ""
+        while True:
+            with translated():
+                _, page = self._connection.get_container(container, marker=marker, prefix=prefix)
+            if not page:
+                return
+            yield from page
+            marker = page[-1]["name"]
+
+    # -- objects ---------------------------------------------------------------------------------
+
+    def head(self, container: str, name: str) -> Mapping[str, str]:
+        """Return the headers (lower case) of an object; StoreObjectNotFound."""
+        with translated():
+            headers: Mapping[str, str] = self._connection.head_object(container, name)
+            return headers
+
+    def get(self, container: str, name: str, headers: Mapping[str, str]) -> Answer:
+        """Begin to read an object. RangeNotSatisfiable has the size 0 if Swift did not tell it."""
+        answer: dict[str, Any] = {}
+        with translated():
+            found, data = self._connection.get_object(
+                container,
+                name,
+                resp_chunk_size=CHUNK,
+                headers=dict(headers),
+                response_dict=answer,
+            )
+        # NOTE: below the library's body, which resumes whole objects only and resumes by itself.
+        return Answer(answer["status"], found, data.resp)
+
+    def put(
+        self,
+        container: str,
+        name: str,
+        contents: Any,
+        *,
+        length: int | None = None,
+        headers: Mapping[str, str],
+        query: str | None = None,
+    ) -> str:
+        """Write an object that is not there yet and return its ETag.
+
+        `contents` is bytes, or a reader of `length` bytes that can be tried again if it seeks; a
+        length of None sends whatever comes. Raises StoreObjectExists.
+        """
+        sent = {
+            "Content-Type": "application/octet-stream",
+            "If-None-Match": "*",
+            **headers,
+        }
+        with translated(writing=True):
+            etag: str = self._connection.put_object(
+                container,
+                name,
+                contents,
+                content_length=length,
+                chunk_size=None if isinstance(contents, bytes) else CHUNK,
+                headers=sent,
+                query_string=query,
+            )
+        return etag
+
+    def delete(self, container: str, name: str) -> None:
+        """Delete one object; StoreObjectNotFound."""
+        with translated():
+            self._connection.delete_object(container, name)
+
+    def delete_with_segments(self, container: str, name: str) -> None:
+        """Delete a static manifest and its segments; BackendUnavailable if any of them stays."""
+        with translated():
+            report = json.loads(self._connection.delete_manifest(container, name))
+        errors = report.get("Errors")
+        if errors or not str(report.get("Response Status", "")).startswith(("200", "404")):
+            LOG.warning("Swift could not delete %d segments of an image", len(errors or ()))
+            raise exception.BackendUnavailable()
+
+
+@contextlib.contextmanager
+def translated(writing: bool = False) -> Iterator[None]:
+    """Turn the errors of the libraries into store errors."""
+    try:
+        yield
+    except swift.ClientException as err:
+        raise _translate(err, writing) from err
+    except IdentityError as err:
+        LOG.error("The identity service does not let the Swift store in: %s", type(err).__name__)
+        raise exception.BackendUnavailable() from err
+    except (*_BROKEN, json.JSONDecodeError, UnicodeError) as err:
+        raise exception.BackendUnavailable() from err
+
+
+def _translate(err: swift.ClientException, writing: bool) -> exception.Error:
+    status = err.http_status
+    if status is None:
+        if "reset contents" not in err.msg:
+            # Texts of the library about logging in; they quote no address and no secret.
+            LOG.error("The Swift store cannot log in: %s", err.msg)
+        return exception.BackendUnavailable()
+    if status == 401:
+        LOG.error("Swift refuses the credentials of the Swift store")
+        return exception.BackendUnavailable()
+    if status == 404:
+        return exception.StorageWriteDenied() if writing else exception.StoreObjectNotFound()
+    if status == 403:
+        return exception.StorageWriteDenied() if writing else exception.StoreForbidden()
+    if writing and status in (409, 412):
+        return exception.StoreObjectExists()
+    if writing and status == 422:
+        return exception.BackendCorrupt()
+    if status in _FULL and writing:
+        return exception.StorageFull()
+    if status == 416:
+        return exception.RangeNotSatisfiable(_total(err.http_response_headers))
+    if not (500 <= status < 600 or status in _TRANSIENT):
+        LOG.error("Swift answered with the unexpected status %s", status)
+    return exception.BackendUnavailable()
+
+
+def _total(headers: Mapping[str, str] | None) -> int:
+    """Return the size that `Content-Range: bytes */SIZE` names, 0 if there is none."""
+    total = (headers or {}).get("content-range", "").rpartition("/")[2]
+    return int(total) if total.isdigit() else 0
+
+
+def backoff(attempt: int) -> None:
+    """Wait before the try number `attempt`, counted from 1."""
+    offload.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))

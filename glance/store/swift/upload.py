@@ -1,0 +1,473 @@
+"""Images on their way into Swift: one object, or segments and a manifest that comes last.
+
+What is known to be small, or turns out to be, is spooled and sent at the end; what is larger is
+sent segment by segment, each from the spool, so that a failure costs a segment and not the image.
+An image of known size between the two, larger than a segment but below the threshold, streams into
+one object. What was written is found again, after a crash, by the upload's trace. What does not
+belong here: reading and deleting images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import secrets
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from glance.common import exception, offload
+from glance.store import base, spool, trace
+from glance.store.swift import objects
+
+if TYPE_CHECKING:
+    from glance.store.swift.client import Client
+
+LOG = logging.getLogger(__name__)
+
+#: How often a part is sent that arrived in Swift with another digest.
+TRIES = 3
+#: Seconds after which removing what a failed upload wrote is left to the scrubber.
+CLEANUP_SECONDS = 30
+#: Pauses in seconds while Swift's listings do not show all segments of a dynamic manifest yet.
+LISTING_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How images are laid out; sizes in bytes.
+
+    `threshold` is the size from which an image is segmented, `segment` the size of a segment,
+    `static` how many segments a static manifest may have; with more, or if it is 0, the manifest
+    is dynamic, unless `dynamic` is False.
+    """
+
+    threshold: int
+    segment: int
+    static: int
+    dynamic: bool
+
+    def for_size(self, size: int | None) -> Plan:
+        """Return the plan for an image of `size`, with segments as large as it takes."""
+        most = objects.MAX_SEGMENTS if self.dynamic else self.static
+        smallest = -(-(size or 0) // most)
+        return dataclasses.replace(self, segment=max(self.segment, smallest))
+
+
+class Backend(Protocol):
+    """What an upload needs of its store."""
+
+    container: str
+    spool_dir: str
+
+    def connect(self, retries: int | None = None) -> Client: ...
+
+    def location_of(self, image_id: str) -> str: ...
+
+    def identity(self) -> str: ...
+
+
+class Upload(base.StagedWrite):
+    """One image on its way in. `begin` it, then use it as a staged write."""
+
+    def __init__(self, store: Backend, image_id: str, plan: Plan):
+        self._store, self._image_id, self._plan = store, image_id, plan
+        self._upload = secrets.token_hex(16)
+        self._open = False
+        self._committed = False
+        self._sent = False
+        self._count = 0
+        self._parts: list[tuple[str, int]] = []
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._client: Client | None = None
+        self._spool: spool.Spool | None = None
+        self._stream: Stream | None = None
+        self._trace: trace.Trace | None = None
+        self._left: list[str] = []
+
+    def begin(self, size: int | None) -> None:
+        """Make spool and trace; `size` decides whether the image streams."""
+        self._open = True
+        self._client = self._store.connect()
+        self._trace = trace.begin(
+            self._store.spool_dir,
+            "swift",
+            image_id=self._image_id,
+            owner=self._store.identity(),
+            upload=self._upload,
+            segments=0,
+            committed=False,
+        )
+        if size is not None and self._plan.segment < size < self._plan.threshold:
+            # NOTE: no length is sent. The declared size is a hint, and the digest tells whether
+            # everything arrived.
+            # A reader that cannot go back makes every failure final: no retries.
+            connect = functools.partial(self._store.connect, retries=0)
+            container, marks = self._store.container, self._marks()
+            self._sent = True
+            self._stream = Stream(
+                functools.partial(_send_stream, connect, container, self._image_id, marks)
+            )
+        else:
+            self._spool = spool.Spool(self._store.spool_dir)
+
+    def _marks(self, **more: str) -> dict[str, str]:
+        return {objects.UPLOAD: self._upload, **more}
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not self._open or self._committed:
+            raise ValueError("the staged write has ended")
+        if self._stream is not None:
+            self._stream.put(data)
+            offload.run(self._md5.update, data)
+        else:
+            view = memoryview(data)
+            while view:
+                if self._spooled.size >= self._plan.segment:
+                    self._send_segment()
+                room = self._plan.segment - self._spooled.size
+                offload.run(self._take, view[:room])
+                view = view[room:]
+        self._count += len(data)
+
+    @property
+    def _spooled(self) -> spool.Spool:
+        assert self._spool is not None
+        return self._spool
+
+    def _take(self, data: memoryview) -> None:
+        self._spooled.write(data)
+        self._md5.update(data)
+
+    def _send_segment(self) -> None:
+        number = len(self._parts) + 1
+        if number > objects.MAX_SEGMENTS or not self._plan.dynamic and number > self._plan.static:
+            LOG.error(
+                "Image %s needs more segments than a manifest may have; raise "
+                "swift_store_large_object_chunk_size",
+                self._image_id,
+            )
+            raise exception.StorageFull()
+        assert self._trace is not None
+        self._trace.update(segments=number)
+        name = objects.segment_name(self._image_id, number)
+        digest = self._send_spooled(name, **{objects.PART_OF: self._image_id})
+        self._parts.append((digest, self._spooled.size))
+        self._spooled.clear()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def _send_spooled(self, name: str, **marks: str) -> str:
+        """Write what is spooled as one object; return its MD5."""
+        digest = self._md5.hexdigest()
+        contents = self._spooled.reader() if self._spooled.size else b""
+        headers = self._marks(**marks) | {"ETag": digest}
+        for last in (False,) * (TRIES - 1) + (True,):
+            if self._put(name, contents, self._spooled.size, headers) == digest:
+                return digest
+            LOG.warning("Image %s: a part did not arrive intact", self._image_id)
+            if not last and contents:
+                contents = self._spooled.reader()
+        raise exception.BackendCorrupt()
+
+    def _put(
+        self,
+        name: str,
+        contents: Any,
+        length: int,
+        headers: Mapping[str, str],
+        query: str | None = None,
+    ) -> str | None:
+        """Write an object and return the ETag that Swift has for it.
+
+        One that is not what was sent is removed again, and None returned.
+        """
+        assert self._client is not None
+        container = self._store.container
+        self._sent = True
+        try:
+            etag = self._client.put(
+                container, name, contents, length=length, headers=headers, query=query
+            )
+        except exception.BackendCorrupt:
+            return None
+        except exception.StoreObjectExists:
+            # NOTE: an earlier try may have been carried out although its answer was lost.
+            found = self._client.head(container, name)
+            if found.get(objects.UPLOAD) != self._upload:
+                raise
+            etag = found.get("etag", "").strip('"')
+        wanted = headers.get("ETag")
+        if wanted is not None and etag != wanted:
+            self._client.delete(container, name)
+            return None
+        return etag
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def commit(self) -> str:
+        if not self._open or self._committed:
+            raise ValueError("the staged write has ended")
+        assert self._trace is not None
+        try:
+            self._finish()
+            self._trace.update(committed=True)
+        except BaseException:
+            # NOTE: a kill can arrive when the object is there already; nobody would ever learn of
+            # it, so it goes.
+            self._discard()
+            raise
+        self._committed = True
+        self._close()
+        return self._store.location_of(self._image_id)
+
+    def _finish(self) -> None:
+        assert self._client is not None
+        if self._stream is not None:
+            if self._stream.finish() != self._md5.hexdigest():
+                raise exception.BackendCorrupt()
+            return
+        if not self._parts and self._count < self._plan.threshold:
+            self._send_spooled(self._image_id)
+            return
+        if self._spooled.size:
+            self._send_segment()
+        if len(self._parts) <= self._plan.static:
+            self._put_static_manifest()
+        else:
+            self._put_dynamic_manifest()
+        self._check_whole()
+
+    def _put_static_manifest(self) -> None:
+        container = self._store.container
+        entries = [
+            {
+                "path": f"/{container}/{objects.segment_name(self._image_id, number)}",
+                "etag": digest,
+                "size_bytes": size,
+            }
+            for number, (digest, size) in enumerate(self._parts, 1)
+        ]
+        manifest = json.dumps(entries).encode()
+        self._put_manifest(manifest, {}, "multipart-manifest=put")
+
+    def _put_dynamic_manifest(self) -> None:
+        # NOTE: with the hyphen, or the prefix would fit the segments of other images too.
+        prefix = f"{self._store.container}/{self._image_id}-"
+        self._put_manifest(b"", {"X-Object-Manifest": urllib.parse.quote(prefix)}, None)
+
+    def _put_manifest(self, manifest: bytes, headers: dict[str, str], query: str | None) -> None:
+        marks = self._marks(**{objects.SEGMENTS: str(len(self._parts))})
+        if self._put(self._image_id, manifest, len(manifest), marks | headers, query) is None:
+            raise exception.BackendCorrupt()
+
+    def _check_whole(self) -> None:
+        """Raise BackendCorrupt unless Swift has exactly our segments behind the manifest."""
+        assert self._client is not None
+        digests = "".join(digest for digest, _ in self._parts).encode()
+        wanted = hashlib.md5(digests, usedforsecurity=False).hexdigest()
+        for pause in (*LISTING_PAUSES, None):
+            found = self._client.head(self._store.container, self._image_id)
+            # NOTE: of more segments than fit into one listing Swift works out no ETag.
+            etag = found.get("etag", "").strip('"') or wanted
+            if found.get("content-length") == str(self._count):
+                if etag == wanted:
+                    return
+                break
+            if pause is not None:
+                offload.sleep(pause)
+        raise exception.BackendCorrupt()
+
+    def abort(self) -> None:
+        if not self._open:
+            return
+        if not self._committed:
+            self._discard()
+        else:
+            self._open = False
+            assert self._trace is not None
+            self._trace.remove()
+
+    def leftovers(self) -> list[str]:
+        return list(self._left)
+
+    def abandon(self) -> AbandonedUpload:
+        if not self._open:
+            raise ValueError("the staged write has ended")
+        assert self._trace is not None
+        self._close()
+        self._open, found, self._trace = False, self._trace, None
+        return AbandonedUpload(self._store, found)
+
+    def _discard(self) -> None:
+        """Remove everything that was written."""
+        self._open = False
+        self._close()
+        if self._trace is None:
+            return
+        if not self._sent:
+            self._trace.remove()
+        elif not _remove(self._store, self._trace):
+            self._left.append(self._store.location_of(self._image_id))
+
+    def _close(self) -> None:
+        """End what uses local files and connections; idempotent."""
+        if self._stream is not None:
+            self._stream.abort()
+        if self._spool is not None:
+            self._spool.close()
+        if self._client is not None:
+            self._client.close()
+
+    def __del__(self) -> None:
+        if not self._open:
+            return
+        if offload.may_wait():
+            self.abort()
+        else:
+            # Garbage collection inside the event loop, where nobody may wait for Swift.
+            offload.spawn(self.abort)
+
+
+class AbandonedUpload(base.AbandonedWrite):
+    """An upload of a dead writer, known by its trace."""
+
+    def __init__(self, store: Backend, found: trace.Trace):
+        self.image_id = found.values["image_id"]
+        self._store, self._trace = store, found
+
+    @property
+    def committed(self) -> bool:
+        return bool(self._trace.values["committed"])
+
+    def discard(self) -> None:
+        _remove(self._store, self._trace)
+
+    def keep(self) -> None:
+        self._trace.remove()
+
+    def leave(self) -> None:
+        self._trace.leave()
+
+
+def _remove(store: Backend, found: trace.Trace) -> bool:
+    """Remove what a trace tells of, and the trace; tell whether it is all gone.
+
+    What cannot be removed now keeps its trace, and waits for the next sweep. Never raises.
+    """
+    values = found.values
+    try:
+        with offload.deadline(CLEANUP_SECONDS, "Swift does not answer"):
+            objects.remove_upload(
+                functools.partial(store.connect, retries=1),
+                store.container,
+                values["image_id"],
+                values["upload"],
+                values["segments"],
+            )
+    except Exception as err:
+        # Whatever it is, the image's failure is what the caller has to hear of.
+        LOG.warning(
+            "Image %s: parts of a broken upload stay in Swift for now: %s",
+            values["image_id"],
+            type(err).__name__,
+        )
+        found.leave()
+        return False
+    found.remove()
+    return True
+
+
+def _send_stream(
+    connect: Callable[[], Client],
+    container: str,
+    name: str,
+    headers: Mapping[str, str],
+    reader: Stream,
+) -> str:
+    with connect() as client:
+        return client.put(container, name, reader, headers=headers)
+
+
+class Stream:
+    """Hands what is written to one request that is under way in the background.
+
+    `send` is called with a reader and returns the ETag of the object.
+    """
+
+    def __init__(self, send: Callable[[Stream], str]):
+        self._changed = threading.Condition()
+        self._chunk = memoryview(b"")
+        self._ended = False
+        self._aborted = False
+        self._done = False
+        self._etag: str | None = None
+        self._error: BaseException | None = None
+        self._task = offload.spawn(self._run, send)
+
+    def _run(self, send: Callable[[Stream], str]) -> None:
+        try:
+            self._etag = send(self)
+        except BaseException as err:
+            # It belongs to the writer; `put` and `finish` raise it there.
+            self._error = err
+        with self._changed:
+            self._done = True
+            self._changed.notify_all()
+
+    # -- the writer's side -----------------------------------------------------------------------
+
+    def put(self, data: bytes) -> None:
+        """Pass `data` on once the data before is sent; raises what the request raised."""
+        with self._changed:
+            while self._chunk and not self._done:
+                self._changed.wait()
+            self._check()
+            self._chunk = memoryview(data)
+            self._changed.notify_all()
+
+    def finish(self) -> str | None:
+        """Wait for the end of the request; return the ETag or raise what it raised."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._task.join()
+        if self._error is not None:
+            raise self._error
+        return self._etag
+
+    def abort(self) -> None:
+        """Break the request off and wait for its end. Idempotent."""
+        with self._changed:
+            self._aborted = True
+            self._changed.notify_all()
+        self._task.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._done:
+            # Swift answered before everything was sent.
+            raise exception.BackendUnavailable()
+
+    # -- the request's side ----------------------------------------------------------------------
+
+    def read(self, size: int) -> bytes:
+        with self._changed:
+            while not self._chunk and not self._ended and not self._aborted:
+                self._changed.wait()
+            if self._aborted:
+                raise Aborted()
+            data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
+            if not self._chunk:
+                self._changed.notify_all()
+            return data
+
+
+class Aborted(Exception):
+    """The writer has given up; the request must not be completed."""

@@ -1,0 +1,60 @@
+"""The Swift store against a real Swift: the suite, and what only Swift can do wrong."""
+
+import pytest
+
+from glance.common.config import Conf
+from glance.store import swift
+from glance.testing.store_suite import WritableStoreSuite
+
+from support.swift_node import KEY, USER, SwiftNode
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    with SwiftNode(tmp_path_factory.mktemp("swift")) as running:
+        yield running
+
+
+def make_store(node, spool_dir, **options):
+    values = {
+        "swift_store_auth_address": node.auth_url,
+        "swift_store_user": USER,
+        "swift_store_key": KEY,
+        "swift_store_create_container_on_put": "True",
+        "swift_store_spool_dir": str(spool_dir),
+        "swift_store_retries": "0",
+        **options,
+    }
+    return swift.Store(Conf(values))
+
+
+class SwiftSuite(WritableStoreSuite):
+    # NOTE: two conditional PUTs at the same moment both succeed in Swift; the later one stays.
+    exclusive = False
+    OPTIONS = {}
+
+    @pytest.fixture
+    def store(self, node, tmp_path):
+        self.node = node
+        yield make_store(node, tmp_path, **self.OPTIONS)
+        node.clear()
+
+    def contents(self, store):
+        return self.node.names()
+
+
+class TestSwift(SwiftSuite):
+    pass
+
+
+TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
+
+
+class TestSwiftWithStaticManifests(SwiftSuite):
+    survives_deletion = False
+    OPTIONS = {**TINY, "swift_store_large_object_mode": "slo"}
+
+
+class TestSwiftWithDynamicManifests(SwiftSuite):
+    survives_deletion = False
+    OPTIONS = {**TINY, "swift_store_large_object_mode": "dlo"}
