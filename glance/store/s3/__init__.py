@@ -149,8 +149,10 @@ class Store(base.Store):
     )
 
     def is_configured(self) -> bool:
-        names = ("host", "access_key", "secret_key", "bucket")
-        return any(self.conf.is_set(f"s3_store_{name}") for name in names)
+        names = [f"s3_store_{name}" for name in ("host", "access_key", "secret_key", "bucket")]
+        values = [self.conf[name] or "" for name in names if self.conf.is_set(name)]
+        # NOTE: Diablo's sample file has values such as <20-char AWS access key>, which nobody set.
+        return bool(values) and not any(value.startswith("<") for value in values)
 
     def configure(self) -> None:
         conf = self.conf
