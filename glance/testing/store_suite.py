@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import logging
 import os
 import random
 import threading
@@ -39,6 +40,33 @@ from glance.store.location import Location, get_location_from_uri
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 17]
 GOOD_IDS = ["1", "0a", "A.b_c-d", "9..9", "x" * 255]
+GOOD_URIS = [
+    "file:///srv/images/17",
+    "http://mirror.example.net/disk7",
+    "https://ann:pw1@mirror.example.net:8443/iso/disk7",
+    "swift://proj:ann:pw1@auth.example.net/boxes/17",
+    "swift+https://proj:ann:pw1@auth.example.net/boxes/17",
+    "swift+http://ann:pw1@auth.example.net:8080/v1/boxes/17",
+    "swift://auth.example.net/boxes/17",
+    "s3://AKEY:SKEY@s3.example.net/pail/17",
+    "s3+http://AKEY:SKEY@s3.example.net/pail/17",
+    "s3+https://AKEY:SKEY@s3.example.net/pail/17",
+]
+BAD_URIS = [
+    "file://",
+    "file://relative/17",
+    "http://",
+    "http://ann@mirror.example.net:8443/disk7",
+    "swift://",
+    "swift://ann@auth.example.net:8080/boxes/17",
+    "swift://ann:pw1@http://auth.example.net:8080/boxes/17",
+    "swift://a:b:c:d@auth.example.net/boxes/17",
+    "swift://ann:pw1@auth.example.net/17",
+    "s3://",
+    "s3://AKEY@s3.example.net:8080/pail/17",
+    "s3://AKEY:SKEY@http://s3.example.net:8080/pail/17",
+    "s3://pail/17",
+]
 BAD_IDS = ["", ".", "..", "../x", ".hidden", "a/b", "a\0b", "-x", "a\n", "ä", "x" * 256, 7]
 
 
@@ -90,7 +118,8 @@ def descriptors() -> int:
 class StoreSuite:
     """The cases for reading; both kinds of stores inherit them."""
 
-    #: A text that the driver's test put into every secret it configured; none may show it.
+    #: A text that the driver's test put into every secret it configured: no text that the driver
+    #: makes may show it, and no log, not even with everything in it.
     canary: str | None = None
 
     #: Whether the backend can refuse the second of two that write one object at the same moment.
@@ -119,6 +148,21 @@ class StoreSuite:
         """Take data out of the backend again, if it is there."""
         raise NotImplementedError
 
+    def uri_at(self, address: str) -> str | None:
+        """Return the URI of the image 17 in a store configured for this address of its backend.
+
+        None if the addresses of this kind of store cannot be configured.
+        """
+        return None
+
+    def store_without(self, option: str) -> base.Store | None:
+        """Return the store with one option that uploads need left out; see `required`."""
+        return None
+
+    def with_credentials(self, uri: str) -> str | None:
+        """Return `uri` with credentials in it as Diablo wrote it; None if its kind has none."""
+        return None
+
     @pytest.fixture(autouse=True)
     def _empty_afterwards(self, store: base.Store) -> Iterator[None]:
         self.uris: list[str] = []
@@ -126,6 +170,13 @@ class StoreSuite:
         for uri in self.uris:
             self.remove(store, uri)
         assert self.contents(store) == []
+
+    @pytest.fixture(autouse=True)
+    def _no_secret_in_logs(self, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+        caplog.set_level(logging.DEBUG)
+        yield
+        shown = [record.getMessage() + str(record.exc_text) for record in caplog.records]
+        assert self.canary is None or not any(self.canary in text for text in shown)
 
     def keep(self, store: base.Store, image_id: str, data: bytes) -> Location:
         """Put data for the length of one case."""
@@ -242,6 +293,58 @@ class StoreSuite:
         texts = [str(location), repr(location), repr(store), str(caught.value)]
         assert all(self.canary is None or self.canary not in text for text in texts)
 
+    @pytest.mark.parametrize("uri", GOOD_URIS)
+    def test_good_uris_of_its_schemes_are_kept_as_they_are(self, store, uri):
+        if uri.partition("://")[0] in store.schemes:
+            location = self.locate(store, uri)
+            assert location.uri(secret=True) == uri
+            assert "pw1" not in str(location)
+            assert "SKEY" not in str(location)
+
+    @pytest.mark.parametrize("uri", BAD_URIS)
+    def test_bad_uris_of_its_schemes_are_refused_without_being_quoted(self, store, uri):
+        if uri.partition("://")[0] in store.schemes:
+            with pytest.raises(exception.BadStoreUri) as caught:
+                self.locate(store, uri)
+            assert all(part not in str(caught.value) for part in ("pw1", "SKEY", "example.net"))
+
+    @pytest.mark.parametrize("uri", ["nosuch://ann:pw1@mirror.example.net/x", "fil:///x"])
+    def test_other_schemes_are_unknown_to_it(self, store, uri):
+        with pytest.raises(exception.UnknownScheme) as caught:
+            self.locate(store, uri)
+        assert "pw1" not in str(caught.value)
+
+    @pytest.mark.parametrize("tail", ["", "/"])
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "store.example.net",
+            "store.example.net:8080",
+            "store.example.net/v1",
+            "http://store.example.net:8080/v1",
+            "https://store.example.net",
+        ],
+    )
+    def test_every_form_of_an_address_gives_a_location_that_survives(self, store, address, tail):
+        uri = self.uri_at(address + tail)
+        if uri is None:
+            return
+        location = self.locate(store, uri)
+        assert location.uri(secret=True) == uri
+        assert location.scheme in store.schemes
+        assert "//" not in uri.partition("://")[2]
+        assert address.rpartition("://")[2] in uri
+        assert uri.endswith("/17")
+
+    def test_locations_with_credentials_are_read_as_well(self, store):
+        uri = self.with_credentials(self.keep(store, "1", b"data").uri(secret=True))
+        if uri is not None:
+            location = self.locate(store, uri)
+            with store.get(location) as body:
+                assert b"".join(body) == b"data"
+            assert store.wrote(location, "1")
+            assert self.canary is None or self.canary not in f"{location!r} {location}"
+
     def test_a_location_that_may_not_be_registered_is_refused(self, store):
         location = self.keep(store, "1", b"x")
         if Capability.REGISTERABLE in store.capabilities:
@@ -294,6 +397,43 @@ class WritableStoreSuite(StoreSuite):
         result = store.add(image_id, source, size)
         self.uris.append(result.location)
         return result
+
+    #: Options without which nothing can be stored.
+    required: tuple[str, ...] = ()
+
+    #: Sizes in bytes at which the driver begins to store in another way, segments for one.
+    borders: tuple[int, ...] = ()
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known size", "unknown size"])
+    @pytest.mark.parametrize("beside", [-1, 0, 1])
+    def test_sizes_around_the_borders_are_stored_whole(self, store, beside, known):
+        for number, border in enumerate(self.borders):
+            data = make_data(border + beside)
+            size = len(data) if known else None
+            location, written, checksum = self.add(store, f"b{number}", Source(data), size)
+            assert (written, checksum) == (len(data), hashlib.md5(data).hexdigest())
+            with store.get(self.locate(store, location)) as body:
+                assert b"".join(body) == data
+
+    def test_stored_locations_hold_no_credentials(self, store):
+        location = self.keep(store, "1", b"data")
+        assert not location.store_location.has_credentials
+        assert self.canary is None or self.canary not in location.uri(secret=True)
+
+    def test_without_a_required_option_adding_is_refused_and_old_locations_work(self, store):
+        uri = self.with_credentials(self.keep(store, "1", b"data").uri(secret=True))
+        for option in self.required:
+            lame = self.store_without(option)
+            assert lame is not None
+            assert option in (lame.add_disabled or "")
+            source = Source(b"data")
+            with pytest.raises(exception.StoreAddDisabled):
+                lame.add("2", source, 4)
+            assert source.count == 0
+            assert lame.sweep() == []
+            if uri is not None:
+                with lame.get(self.locate(lame, uri)) as body:
+                    assert b"".join(body) == b"data"
 
     def test_it_declares_writing_and_deleting(self, store):
         assert Capability.WRITE in store.capabilities

@@ -21,7 +21,7 @@ SERVER = pathlib.Path(__file__).with_name("swift_server.py")
 READY_SECONDS = 60
 
 #: The tempauth user who owns the account of the tests; also the S3 access key and its secret.
-USER, KEY = "test:tester", "testing"
+USER, KEY = "test:tester", "k3y-of-the-canary"
 
 
 class SwiftNode:

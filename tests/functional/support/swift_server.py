@@ -185,7 +185,7 @@ def proxy_conf(etc: pathlib.Path, arguments: argparse.Namespace) -> str:
         "error_suppression_interval = 0\n",
         "filter:memory": "use = call:__main__:cache_factory\n",
         "filter:tempauth": "use = egg:swift#tempauth\n"
-        "user_test_tester = testing .admin\n"
+        "user_test_tester = k3y-of-the-canary .admin\n"
         "user_test_other = second .admin\n"
         "user_admin_admin = admin .admin .reseller_admin\n",
         "filter:s3api": "use = egg:swift#s3api\ns3_acl = false\n",

@@ -29,32 +29,48 @@ def make_store(node, spool_dir, **options):
 
 
 class SwiftSuite(WritableStoreSuite):
+    canary = KEY
+    required = ("swift_store_auth_address", "swift_store_user", "swift_store_key")
+
     # NOTE: two conditional PUTs at the same moment both succeed in Swift; the later one stays.
     exclusive = False
     OPTIONS = {}
 
     @pytest.fixture
     def store(self, node, tmp_path):
-        self.node = node
+        self.node, self.spool_dir = node, tmp_path
         yield make_store(node, tmp_path, **self.OPTIONS)
         node.clear()
 
     def contents(self, store):
         return self.node.names()
 
+    def uri_at(self, address):
+        values = {"swift_store_auth_address": address, "swift_store_container": "boxes"}
+        return swift.Store(Conf(values)).location_of("17")
+
+    def store_without(self, option):
+        return make_store(self.node, self.spool_dir, **{**self.OPTIONS, option: ""})
+
+    def with_credentials(self, uri):
+        return uri.replace("://", f"://{USER}:{KEY}@")
+
 
 class TestSwift(SwiftSuite):
     pass
 
 
+MIB = 1024 * 1024
 TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
 
 
 class TestSwiftWithStaticManifests(SwiftSuite):
     survives_deletion = False
+    borders = (MIB, 2 * MIB, 3 * MIB)
     OPTIONS = {**TINY, "swift_store_large_object_mode": "slo"}
 
 
 class TestSwiftWithDynamicManifests(SwiftSuite):
     survives_deletion = False
+    borders = (MIB, 2 * MIB, 3 * MIB)
     OPTIONS = {**TINY, "swift_store_large_object_mode": "dlo"}
