@@ -5,7 +5,7 @@
     options    what an operator can set
     layout     the cache directory, names of files, who owns what
     base       entries, queued images, and the contract of an index driver
-    sqlite     the index in a database
+    sqlite     the index in a database      xattr    the index in attributes of the files
     room       limits: what is let in, and what has to go for it
     writer     an image on its way in       reader   an image on its way out
     fill       a download that fills the cache, and the others that follow it
@@ -84,6 +84,7 @@ HIT, MISS, FOLLOW = "hit", "miss", "follow"
 
 DRIVERS = {
     "sqlite": "glance.image_cache.sqlite:SqliteDriver",
+    "xattr": "glance.image_cache.xattr:XattrDriver",
 }
 
 #: Where the cache filter leaves its `ImageCache` in the environ of a request.
@@ -119,6 +120,7 @@ class ImageCache:
         self.debug_header: bool = conf.image_cache_debug_header
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
+        self._filling = offload.native_lock()
         self._finishing = 0
         self._checking: set[str] = set()
 
@@ -231,24 +233,16 @@ class ImageCache:
         download fills the cache, FOLLOW when it reads what another one brings in, and the reason
         why not when the cache has no part in it. Raises what `opener` raises and nothing else.
         """
-        running = self._fills.get(image.image_id)
-        if running is not None:
+        running, is_mine = self._fill_of(image, opener)
+        if not is_mine:
             followed = running.follow() if running.image == image else None
             if followed is not None:
                 self.usage.count("follows")
                 return followed, FOLLOW
             reason = running.refusal.reason if running.refusal else "not to be followed"
         else:
-            leading = fill.Fill(
-                image,
-                opener,
-                begin=self.begin,
-                ended=self._fill_ended,
-                may_finish=self._may_finish,
-            )
-            self._fills[image.image_id] = leading
             try:
-                led = leading.lead()
+                led = running.lead()
                 self.usage.count("misses")
                 return led, MISS
             except Refused as err:
@@ -260,6 +254,21 @@ class ImageCache:
             return found, HIT
         self.usage.count("bypasses")
         return opener(0), reason
+
+    def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
+        """Return the fill of an image; tell whether it is a new one, to be led by the caller."""
+        with self._filling:
+            running = self._fills.get(image.image_id)
+            if running is not None:
+                return running, False
+            made = self._fills[image.image_id] = fill.Fill(
+                image,
+                opener,
+                begin=self.begin,
+                ended=self._fill_ended,
+                may_finish=self._may_finish,
+            )
+            return made, True
 
     def _fill_ended(self, ended: fill.Fill) -> None:
         if self._fills.get(ended.image.image_id) is ended:
@@ -344,8 +353,15 @@ class ImageCache:
         what the record says, CacheUnavailable when it cannot be written, and what reading raises.
         """
         with source, self.begin(image) as target:
-            for chunk in source:
-                _guarded(target.write, chunk)
+            try:
+                for chunk in source:
+                    _guarded(target.write, chunk)
+            except exception.CacheUnavailable:
+                raise
+            except Exception as err:
+                # What the store gave is kept for inspection.
+                target.abort(err)
+                raise
             return _guarded(target.commit)
 
     # -- entries ---------------------------------------------------------------------------------

@@ -171,6 +171,13 @@ class Driver:
         """
         raise NotImplementedError
 
+    def create(self, entry: Entry) -> int:
+        """Make the file of an incomplete entry that was inserted; return its descriptor. OSError.
+
+        A driver whose `insert` makes the file opens it here.
+        """
+        return self.directory.create(entry.file)
+
     def progress(self, entry: Entry, size: int) -> bool:
         """Note how much of an incomplete entry is written; False if it is an entry no more."""
         raise NotImplementedError

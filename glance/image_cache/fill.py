@@ -61,8 +61,11 @@ class Fill:
         self.begun = self.detached = False
         self.refusal: Refused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
+        # Held by whoever pulls the next chunk; by the leader from the first moment on.
         self._lock = offload.lock()
+        self._lock.acquire()
         self._readers = 0
+        self._counting = offload.native_lock()
         self._writer: Writer | None = None
         self._source: body.Body | None = None
         self._chunks: Iterator[bytes] = iter(())
@@ -76,17 +79,19 @@ class Fill:
         Raises what the store raises. Refused if the image does not get into the cache: nothing of
         the store was opened then.
         """
-        with self._lock:
+        try:
+            self._announce()
+            self._source = self.opener(0)
+            self._chunks = iter(self._source)
+            self.state = FILLING
+            self.begun = True
+            return self._join()
+        finally:
             try:
-                self._announce()
-                self._source = self.opener(0)
-                self._chunks = iter(self._source)
-                self.state = FILLING
-                self.begun = True
-                return self._join()
-            finally:
                 if self.state != FILLING:
                     self._end(FAILED)
+            finally:
+                self._lock.release()
 
     def _announce(self) -> None:
         try:
@@ -114,7 +119,8 @@ class Fill:
         return self._join() if self.state in (FILLING, COMPLETE) else None
 
     def _join(self) -> FillBody:
-        self._readers += 1
+        with self._counting:
+            self._readers += 1
         return FillBody(self)
 
     def _acquire(self) -> bool:
@@ -124,13 +130,18 @@ class Fill:
 
     def read(self, position: int, size: int) -> bytes:
         """Return bytes that are in the file already; fewer, or none, if it cannot be read."""
-        if self._file is None:
+        if self._file is None or self._writer is None:
             return b""
         try:
-            return offload.run(os.pread, self._file.fileno(), size, position)
+            return offload.run(self._read, self._file.fileno(), self._writer, position, size)
         except OSError as err:
             LOG.warning("Image %s: its copy cannot be read: %s", self.image.image_id, err.strerror)
             return b""
+
+    @staticmethod
+    def _read(fd: int, writer: Writer, position: int, size: int) -> bytes:
+        data = os.pread(fd, size, position)
+        return data if writer.is_untouched(fd) else b""
 
     def advance(self, position: int) -> tuple[bytes, body.Body | None]:
         """Bring the next chunk in for a client that has sent `position` bytes.
@@ -220,9 +231,10 @@ class Fill:
 
     def leave(self) -> None:
         """Hear that a client is done. The last one settles what becomes of the image."""
-        self._readers -= 1
-        if self._readers:
-            return
+        with self._counting:
+            self._readers -= 1
+            if self._readers:
+                return
         if self.state == FILLING:
             if self.count == self.image.size:
                 self.finish()
@@ -232,7 +244,9 @@ class Fill:
                 return
             else:
                 self._end(FAILED)
-        self._forget_file()
+        # NOTE: another client may have come while the image was being committed.
+        if not self._readers:
+            self._forget_file()
 
     def _finish_alone(self) -> None:
         try:

@@ -111,9 +111,12 @@ class Directory:
         os.fchmod(fd, FILE_MODE)
         return fd
 
-    def open(self, file: str) -> int:
-        """Open a regular file for reading. OSError for anything else, a symbolic link too."""
-        fd = self._open(file, os.O_RDONLY)
+    def open(self, file: str, *, write: bool = False) -> int:
+        """Open a regular file for reading, or for reading and writing.
+
+        OSError for anything else, a symbolic link too.
+        """
+        fd = self._open(file, os.O_RDWR if write else os.O_RDONLY)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")

@@ -43,8 +43,9 @@ config.options(
     config.Option(
         "image_cache_driver",
         default="sqlite",
-        help="How the cache keeps its index: sqlite (a database in the cache directory), an entry "
-        "point of the group glance.image_cache.drivers, or the dotted path of a class.",
+        help="How the cache keeps its index: sqlite (a database in the cache directory), xattr "
+        "(extended attributes of the files), an entry point of the group "
+        "glance.image_cache.drivers, or the dotted path of a class.",
     ),
     config.Option(
         "image_cache_sqlite_db",

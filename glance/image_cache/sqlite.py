@@ -97,7 +97,12 @@ class SqliteDriver(base.Driver):
 
     def configure(self) -> None:
         with self._errors():
-            self._give(*self._connect())
+            connection, identity = self._connect()
+            if self._damage() is not None:
+                connection.close()
+                self._replace_damaged()
+                connection, identity = self._connect()
+            self._give(connection, identity)
         self._configured = True
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -40,13 +41,14 @@ class Writer:
         self._digester = digest.Digester() if "checksum" in verify else None
         self._fd = -1
         self._flushed = 0
+        self._mark = 0
         self._noted = time.monotonic()
         # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
         self._lock = offload.native_lock()
 
     def open(self) -> None:
         """Make and lock the file. Blocks: the cache calls it in a native thread. OSError."""
-        fd = self.driver.directory.create(self.entry.file)
+        fd = self.driver.create(self.entry)
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd = fd
@@ -54,8 +56,8 @@ class Writer:
     def write(self, data: bytes) -> None:
         """Append `data`.
 
-        Raises OSError (disk full, broken), ImageSizeMismatch for more bytes than were announced,
-        and CacheUnavailable. Abort after an error.
+        Raises OSError (disk full, broken, written to by others), ImageSizeMismatch for more bytes
+        than were announced, and CacheUnavailable. Abort after an error.
         """
         offload.run(self._write, data)
 
@@ -64,11 +66,13 @@ class Writer:
             self._require_open()
             if self.count + len(data) > (self.entry.expected_size or 0):
                 raise exception.ImageSizeMismatch("The image has more bytes than its record says")
+            self._require_untouched()
             view = memoryview(data)
             while view:
                 written = os.pwrite(self._fd, view, self.count)
                 self.count += written
                 view = view[written:]
+            self._mark = os.fstat(self._fd).st_mtime_ns
             if self._digester is not None:
                 self._digester.update(data)
             if self.count - self._flushed >= disk.WRITEBACK_STEP:
@@ -99,10 +103,14 @@ class Writer:
             self._require_open()
             if self.count != self.entry.expected_size:
                 raise exception.ImageSizeMismatch("The image has fewer bytes than its record says")
+            self._require_untouched()
             checksum = None
             if self._digester is not None:
-                self._digester.verify(self.entry.checksum)
                 checksum = self._digester.hexdigest()
+                if self.entry.checksum not in (None, checksum):
+                    raise exception.ChecksumMismatch(
+                        "The image has another checksum than its record says"
+                    )
             os.fsync(self._fd)
             now = time.time()
             done = dataclasses.replace(
@@ -143,6 +151,22 @@ class Writer:
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
+
+    def is_untouched(self, fd: int) -> bool:
+        """Tell whether nobody else has written to the file, which is open as `fd`. Blocks.
+
+        The time of the last change tells it, so not what happened within a tick of the clock.
+        """
+        if os.fstat(fd).st_mtime_ns == self._mark:
+            return True
+        # NOTE: or somebody looked between our own writing and the note of it.
+        with self._lock:
+            return os.fstat(fd).st_mtime_ns == self._mark
+
+    def _require_untouched(self) -> None:
+        status = os.fstat(self._fd)
+        if self.count and (status.st_mtime_ns, status.st_size) != (self._mark, self.count):
+            raise OSError(errno.ESTALE, "somebody else has written to the file")
 
     def _require_open(self) -> None:
         if self._fd < 0:
