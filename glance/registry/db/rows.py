@@ -97,7 +97,7 @@ def add_properties(conn: Connection, records: Iterable[dict[str, Any]]) -> None:
     for record in by_id.values():
         record["properties"] = {}
     if by_id:
-        for image_id, name, value in conn.execute(_PROPERTIES_OF, {"ids": list(by_id)}):
+        for image_id, name, value in conn.execute(_PROPERTIES_OF, {"ids": list(by_id)}).all():
             by_id[image_id]["properties"][name] = value
 
 
