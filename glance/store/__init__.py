@@ -210,6 +210,13 @@ class Stores:
         """
         return [left for store in self._stores for left in store.sweep()]
 
+    def drop_stale_uploads(self) -> int:
+        """Remove what vanished hosts left half-written in the backends; return how many.
+
+        Asks remote backends. Raises nothing.
+        """
+        return sum(store.drop_stale_uploads() for store in self._stores)
+
     def _stored(self, uri: str) -> tuple[base.Store, Location]:
         try:
             location = self.location(uri)

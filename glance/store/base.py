@@ -249,6 +249,15 @@ class Store:
         """
         return []
 
+    def drop_stale_uploads(self) -> int:
+        """Remove unfinished writes of any host from the backend; return how many there were.
+
+        For the scrubber, now and then: for what no sweep finds because the host of the writer is
+        gone. Writes that somebody may still go on with stay. Raises nothing: what cannot be
+        removed is logged.
+        """
+        return 0
+
     def list_objects(self) -> Iterator[StoredObject]:
         """Yield everything of images that lies in the backend, in any order, page by page.
 

@@ -16,7 +16,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc

@@ -23,7 +23,7 @@ from glance.store.base import Capability
 from glance.store.location import Location, S3Location
 from glance.store.s3 import download, upload
 from glance.store.s3.endpoint import Endpoint
-from glance.store.s3.errors import Refused, reading, writing
+from glance.store.s3.errors import Failed, Refused, reading, writing
 
 if TYPE_CHECKING:
     from glance.store.s3 import client as s3_client
@@ -229,13 +229,12 @@ class Store(base.Store):
         conf = self.conf
         same = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
         access, secret = location.access_key, location.secret_key
+        ours = conf.s3_store_access_key, conf.s3_store_secret_key
         # NOTE: where the configured keys open the bucket they win, because those of an old
         # location may have been changed since. SECURITY: no other host is sent anything that was
         # made with them.
-        if same and (location.bucket == self.bucket or access == conf.s3_store_access_key):
-            access = conf.s3_store_access_key or access
-            secret = conf.s3_store_secret_key or secret
-        keys = s3_client.Keys(access, secret) if access and secret else None
+        if same and all(ours) and (location.bucket == self.bucket or access == ours[0]):
+            access, secret = ours
         settings = s3_client.Settings(
             timeout=conf.s3_store_timeout,
             retries=min(conf.s3_store_retries, HURRIED_RETRIES)
@@ -247,7 +246,7 @@ class Store(base.Store):
         return s3_client.Client(
             endpoint,
             location.bucket,
-            keys,
+            s3_client.Keys(access, secret) if access and secret else None,
             settings,
             region=conf.s3_store_region if same else None,
             by_host=endpoint.names_by_host(location.bucket, conf.s3_store_bucket_url_format),
@@ -262,7 +261,7 @@ class Store(base.Store):
             and endpoint.is_same_service(self.endpoint)
         )
 
-    def _location(self, image_id: str) -> S3Location:
+    def location_of(self, image_id: str) -> S3Location:
         """Return the location that this store gives to an image."""
         assert self.endpoint is not None
         return S3Location(self.endpoint.scheme, self.endpoint.address, self.bucket, image_id)
@@ -296,14 +295,14 @@ class Store(base.Store):
         return parts.key == image_id and self._is_ours(Endpoint.of(parts), parts.bucket)
 
     def list_objects(self) -> Iterator[base.StoredObject]:
-        client = self.client_for(self._location("any"))
+        client = self.client_for(self.location_of("any"))
         try:
             with reading():
                 for found in client.objects():
                     if base.is_image_id(found.key):
                         yield base.StoredObject(
                             found.key,
-                            self._location(found.key).uri(secret=True),
+                            self.location_of(found.key).uri(secret=True),
                             found.size,
                             found.modified.timestamp() if found.modified else None,
                         )
@@ -328,7 +327,7 @@ class Store(base.Store):
     def stage(self, image_id: str, size: int | None = None) -> base.StagedWrite:
         base.check_image_id(image_id)
         self.require_add()
-        location = self._location(image_id)
+        location = self.location_of(image_id)
         client = self.client_for(location)
         with writing():
             self._check_bucket(client)
@@ -375,6 +374,35 @@ class Store(base.Store):
         """Return the uploads of this host whose writers are gone. Asks the disk only."""
         left = trace.find(self.directory, self.name, self.conf.incoming_max_age)
         return [upload.AbandonedObject(self, found) for found in left]
+
+    def drop_stale_uploads(self) -> int:
+        """Abort multipart uploads of images that nobody has added to for a day.
+
+        The bucket is taken to be glance's own. The parts count, because a slow upload of a large
+        image may take longer than a day.
+        """
+        if self.add_disabled is not None:
+            return 0
+        count = 0
+        try:
+            client = self.client_for(self.location_of("any"), hurried=True)
+            for found in list(client.uploads()):
+                if base.is_image_id(found.key) and _is_stale(client, found):
+                    LOG.warning("Aborting an abandoned upload of image %s in S3", found.key)
+                    client.abort(found.key, found.upload_id)
+                    count += 1
+        except (Failed, exception.Error) as err:
+            if not (isinstance(err, Refused) and err.status == 404):
+                LOG.warning("Cannot look for abandoned uploads in S3: %s", err)
+        return count
+
+
+def _is_stale(client: s3_client.Client, found: s3_client.OpenUpload) -> bool:
+    limit = datetime.datetime.now(datetime.UTC) - ABANDONED_AFTER
+    if found.initiated is None or found.initiated >= limit:
+        return False
+    newest = client.last_part(found)
+    return newest is None or newest < limit
 
 
 def _parts(location: Location) -> S3Location:

@@ -351,7 +351,10 @@ class Client:
     # -- multipart uploads -----------------------------------------------------------------------
 
     def initiate(self, key: str, token: str) -> str:
-        """Begin a multipart upload; return its id."""
+        """Begin a multipart upload; return its id.
+
+        Not tried again after a doubtful failure, which may have begun one.
+        """
         headers = {"Content-Type": "application/octet-stream"}
         with _parsed():
             upload = self._bucket.initiate_multipart_upload(
@@ -447,26 +450,30 @@ class Client:
 
         Only for `_Connection`. Redirects are not followed: a signature is meant for one host.
         """
-        failure: Failed | None = None
+        # NOTE: sent twice it would make two uploads, one of which nobody knew.
+        once = request.method == "POST" and request.path.endswith("?uploads")
         doubtful = False
-        for attempt in range(self.settings.retries + 1):
-            if failure is not None:
-                LOG.warning(
-                    "S3 at %s: %s failed (%s), trying again",
-                    self.endpoint.address,
-                    request.method,
-                    failure,
-                )
-                offload.sleep(min(MAX_PAUSE, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1))
+        attempt = 0
+        while True:
             try:
                 return self._try(connection, request, sending)
             except Failed as err:
                 doubtful = err.doubtful = doubtful or err.doubtful
-                if not _may_help(err):
+                if once and doubtful:
                     raise
-                failure = err
-        assert failure is not None
-        raise failure
+                if isinstance(err, Unreachable) and err.stale:
+                    # It costs no try that a kept connection had been closed.
+                    continue
+                if attempt == self.settings.retries or not _may_help(err):
+                    raise
+                LOG.warning(
+                    "S3 at %s: %s failed (%s), trying again",
+                    self.endpoint.address,
+                    request.method,
+                    err,
+                )
+            offload.sleep(min(MAX_PAUSE, 0.5 * 2**attempt) * random.uniform(0.5, 1))
+            attempt += 1
 
     def _try(self, connection: _Connection, request: Any, sending: _Sending) -> Any:
         # NOTE: version 2 signs the date of the first try for ever otherwise.
@@ -484,42 +491,36 @@ class Client:
             payload = Payload(request.body)
         size = payload.length or 0 if payload is not None else 0
         patience = 2 * self.settings.timeout + size / SLOWEST
+        # NOTE: a kept connection may be about to close. What must not be sent twice by mistake
+        # goes over a new one.
+        wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
+            head = httpwire.request_head(
+                request.method, request.path, self._pool.host_header, headers
+            )
             with offload.deadline(patience, "the answer did not come in time"):
-                response = self._exchange(request.method, request.path, headers, payload)
+                response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
                 return _digested(response)
         except exception.Invalid as err:
             raise Refused(400, "InvalidURI") from err
         except (httpreply.Broken, OSError) as err:
-            cause = err.__cause__ if isinstance(err, httpreply.Broken) else err
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                LOG.error(
-                    "S3 at %s is not who it should be: %s",
-                    self.endpoint.address,
-                    cause.verify_message,
-                )
-                raise Unreachable("its certificate is not trusted", False, True) from err
-            raise Unreachable(type(cause or err).__name__, not _was_refused(err)) from err
+            raise self._unreachable(err, wire.reused) from err
 
-    def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str], payload: Payload | None
-    ) -> httpreply.Response:
-        head = httpwire.request_head(method, path, self._pool.host_header, headers)
-        # NOTE: a kept connection may be about to close. What must not be sent twice by mistake
-        # goes over a new one.
-        connection = self._pool.take() if method in _IDEMPOTENT else self._pool.new()
-        try:
-            return connection.exchange(method, head, payload, None, self._pool.put)
-        except httpreply.TimedOut:
-            raise
-        except httpreply.Broken as err:
-            if not connection.reused or err.answered:
-                raise
-        if payload is not None:
-            payload.rewind()
-        return self._pool.new().exchange(method, head, payload, None, self._pool.put)
+    def _unreachable(self, err: Exception, reused: bool) -> Unreachable:
+        cause = err.__cause__ or err
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            LOG.error(
+                "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
+            )
+            return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
+        broken = isinstance(err, httpreply.Broken) and not isinstance(err, httpreply.TimedOut)
+        return Unreachable(
+            type(cause).__name__,
+            doubtful=not isinstance(cause, ConnectionRefusedError),
+            stale=reused and broken and not err.answered,  # type: ignore[attr-defined]
+        )
 
 
 def _may_help(err: Failed) -> bool:
@@ -562,16 +563,6 @@ def _is_encrypted(answer: _Answer) -> bool:
     kind = answer.getheader("x-amz-server-side-encryption", "") or ""
     customer = answer.getheader("x-amz-server-side-encryption-customer-algorithm")
     return kind.startswith("aws:kms") or bool(customer)
-
-
-def _was_refused(err: BaseException) -> bool:
-    """Tell whether the connection was not even made."""
-    cause: BaseException | None = err
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def _quote(text: str) -> str:

@@ -50,11 +50,17 @@ class Refused(Failed):
 
 
 class Unreachable(Failed):
-    """No usable answer came. `hopeless` means that trying again cannot help."""
+    """No usable answer came.
 
-    def __init__(self, reason: str, doubtful: bool = True, hopeless: bool = False):
+    `hopeless` means that trying again cannot help, `stale` that a kept connection was closed
+    before anything of an answer came, as services do with connections that have been idle.
+    """
+
+    def __init__(
+        self, reason: str, *, doubtful: bool = True, hopeless: bool = False, stale: bool = False
+    ):
         super().__init__(reason)
-        self.doubtful, self.hopeless = doubtful, hopeless
+        self.doubtful, self.hopeless, self.stale = doubtful, hopeless, stale
 
 
 @contextlib.contextmanager

@@ -149,14 +149,24 @@ class StagedObject(base.StagedWrite):
             raise exception.StorageFull()
         with writing():
             if "upload_id" not in left.values:
-                # NOTE: noted before, because an answer can get lost: see `_Remains`.
                 left.update(multipart=True)
-                left.update(upload_id=self._client.initiate(self._location.key, self._token))
+                left.update(upload_id=self._initiate())
             etag = self._client.put_part(self._location.key, self._upload_id, number, part)
         self._etags.append(etag)
         self._total += part.count
         part.clear()
         self._limit = part_size(self._store.part_size, self._size, number + 1)
+
+    def _initiate(self) -> str:
+        """Begin the multipart upload; once more if the answer got lost."""
+        key = self._location.key
+        try:
+            return self._client.initiate(key, self._token)
+        except Failed as err:
+            if not err.doubtful:
+                raise
+        drop_uploads(self._client, key)
+        return self._client.initiate(key, self._token)
 
     @property
     def _token(self) -> str:
@@ -215,18 +225,20 @@ class StagedObject(base.StagedWrite):
             except Failed as err:
                 # NOTE: an earlier try may have been carried out although its answer was lost: the
                 # next one finds the object there, or its upload gone.
-                taken = isinstance(err, Refused) and err.status in _TAKEN
-                if (err.doubtful or taken) and self._was_carried_out():
-                    return
                 if err.doubtful:
                     self._require_open()[1].update(doubtful=True)
+                taken = isinstance(err, Refused) and err.status in _TAKEN
+                if not ((err.doubtful or taken) and self._was_carried_out()):
+                    raise
+            except exception.Error:
+                raise
+            except BaseException:
+                # Killed while the service was at work.
+                self._require_open()[1].update(doubtful=True)
                 raise
 
     def _was_carried_out(self) -> bool:
-        try:
-            info = self._info()
-        except Failed:
-            return False
+        info = self._info()
         return info is not None and info.token == self._token
 
     def _info(self) -> Info | None:
@@ -248,7 +260,7 @@ class StagedObject(base.StagedWrite):
         if self._committed:
             left.remove()
             return
-        self._left = AbandonedObject(self._store, left).clean_up()
+        self._left = AbandonedObject(self._store, left).clean_up(early=True)
 
     def leftovers(self) -> list[str]:
         return self._left
@@ -317,12 +329,19 @@ class AbandonedObject(base.AbandonedWrite):
     def leave(self) -> None:
         self._trace.leave()
 
-    def clean_up(self) -> list[str]:
-        """Remove everything; return the URI of an object that could not be removed."""
+    def clean_up(self, *, early: bool = False) -> list[str]:
+        """Remove everything; return the URI of an object that could not be removed.
+
+        `early` is right after the last request: after a doubtful one the service may still be at
+        work, so that the trace stays for a sweep to look again.
+        """
         values = self._trace.values
         try:
-            if values.get("multipart"):
-                self._abort_upload()
+            if values.get("upload_id"):
+                drop_upload(self._client, self.image_id, values["upload_id"])
+            elif values.get("multipart"):
+                # The answer that named the upload got lost.
+                drop_uploads(self._client, self.image_id)
             # NOTE: in this order. Once its upload is gone, nothing can become visible any more.
             if values.get("publishing") and self._is_ours():
                 self._client.delete(self.image_id)
@@ -332,30 +351,11 @@ class AbandonedObject(base.AbandonedWrite):
             )
             self._trace.leave()
             return [values["location"]] if values.get("publishing") else []
-        if values.get("doubtful"):
-            # The service may still be at work on a request that nobody waits for: look again.
-            self._trace.update(doubtful=False)
+        if early and values.get("doubtful"):
             self._trace.leave()
         else:
             self._trace.remove()
         return []
-
-    def _abort_upload(self) -> None:
-        upload_id = self._trace.values.get("upload_id")
-        if upload_id is not None:
-            self._abort(upload_id)
-            return
-        # The answer that named the upload got lost, and nobody else writes this image.
-        for found in list(self._client.uploads(self.image_id)):
-            if found.key == self.image_id:
-                self._abort(found.upload_id)
-
-    def _abort(self, upload_id: str) -> None:
-        try:
-            self._client.abort(self.image_id, upload_id)
-        except Refused as err:
-            if err.status != 404:
-                raise
 
     def _is_ours(self) -> bool:
         try:
@@ -369,3 +369,19 @@ class AbandonedObject(base.AbandonedWrite):
     def _client(self) -> Client:
         location = S3Location.parse(self._trace.values["location"])
         return self._store.client_for(location, hurried=True)
+
+
+def drop_uploads(client: Client, key: str) -> None:
+    """Abort all multipart uploads of an image, which nobody else writes. Raises `Failed`."""
+    for found in list(client.uploads(key)):
+        if found.key == key:
+            drop_upload(client, key, found.upload_id)
+
+
+def drop_upload(client: Client, key: str, upload_id: str) -> None:
+    """Abort a multipart upload, if there is one (still). Raises `Failed`."""
+    try:
+        client.abort(key, upload_id)
+    except Refused as err:
+        if err.status != 404:
+            raise
