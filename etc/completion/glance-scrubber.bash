@@ -14,7 +14,7 @@ _glance_scrubber() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir)
+            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir|--restore)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -34,7 +34,7 @@ _glance_scrubber() {
             *) return ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog -D --daemon'
+        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog -D --daemon --list --restore --retry'
     else
         case $place in
             0) ;;

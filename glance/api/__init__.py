@@ -61,7 +61,7 @@ config.options(
         "delayed_delete",
         config.boolean,
         False,
-        help="Keep the data of deleted images until glance-scrubber removes it.",
+        help="Keep the data of deleted images for scrub_time, until glance-scrubber removes it.",
     ),
 )
 

@@ -1,20 +1,42 @@
 """Deleting an image: first its record, in one step, then its data.
 
-Called by the images resource once the caller is known to be allowed. A record whose data could not
-be removed stays `pending_delete`: `glance-scrubber` tries again.
+Called by the images resource once the caller is known to be allowed. From the moment the record is
+deleted, its data stands in the registry's scrub queue: whatever becomes of this process,
+`glance-scrubber` will remove what is not removed here. Uploads hand over here what they could not
+remove.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.common import exception
+from glance.common import config, exception, offload
 from glance.common.context import RequestContext
+from glance.store import freeing
 
 LOG = logging.getLogger(__name__)
+
+config.options(
+    "images API",
+    config.Option(
+        "delete_timeout",
+        config.real,
+        30.0,
+        unit="seconds",
+        minimum=0.1,
+        help="How long a DELETE waits for the store to remove the data. A store that takes longer "
+        "goes on in the background, and glance-scrubber sees to what it does not finish.",
+    ),
+)
+
+#: Seconds by which the API's claim on the data outlasts delete_timeout.
+SLACK = 60
+#: Seconds between tries to reach a registry that is away, for what nobody waits for.
+PAUSES = (0.5, 2, 8, 30, *[60] * 30)
 
 
 def delete(service: api.Service, context: RequestContext, image: Mapping[str, Any]) -> None:
@@ -27,17 +49,30 @@ def delete(service: api.Service, context: RequestContext, image: Mapping[str, An
         raise exception.ImageProtected(
             f"Image {image['id']} is protected; set protected to false first"
         )
-    location = image.get("location")
-    if location and _is_ours(service, location, image["id"]):
-        registry.delete_image_metadata(service.conf, context, image["id"], status="pending_delete")
-        if not service.conf.delayed_delete:
-            _free(service, context, image["id"], location)
+    conf = service.conf
+    if conf.delayed_delete:
+        waiting = {"due_in": conf.scrub_time}
     else:
-        registry.delete_image_metadata(service.conf, context, image["id"], status="deleted")
+        waiting = {"lease": int(conf.delete_timeout) + SLACK}
+    # NOTE: what the registry answers counts, because an upload may have ended since `image` was
+    # read. (An old one answers nothing.)
+    deleted = registry.delete_image_metadata(
+        conf, context, image["id"], status="pending_delete", **waiting
+    )
+    location = deleted.get("location", image.get("location"))
+    if not location or deleted.get("status") == "deleted":
+        return
+    if conf.delayed_delete and _is_ours(service, location, image["id"]):
+        return
+    attempt = offload.spawn(_free, service, context, image["id"], location)
+    if not attempt.join(conf.delete_timeout):
+        LOG.warning("Image %s: the store takes long to remove its data", image["id"])
 
 
 def _is_ours(service: api.Service, location: str, image_id: int) -> bool:
-    """Tell whether this service wrote the data, so that it may remove it."""
+    """Tell whether the scrubber will have something to remove."""
+    if service.conf.delete_registered_images:
+        return True
     try:
         return service.stores.wrote(location, str(image_id))
     except exception.StoreError:
@@ -46,18 +81,69 @@ def _is_ours(service: api.Service, location: str, image_id: int) -> bool:
 
 
 def _free(service: api.Service, context: RequestContext, image_id: int, location: str) -> None:
-    """Remove the data and settle the record; what cannot be removed stays pending_delete."""
+    """Remove the data and settle the record, or leave both to the scrubber."""
+    freed = freeing.free(service.stores, service.conf, image_id, location, ours=False)
     try:
-        service.stores.delete(location)
-    except (
-        exception.StoreObjectNotFound,
-        exception.StoreDeleteNotSupported,
-    ) as err:
-        LOG.warning("Image %s: nothing to remove: %s", image_id, type(err).__name__)
-    except Exception as err:
-        LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
-        return
-    try:
-        registry.delete_image_metadata(service.conf, context, image_id, status="deleted")
+        if freed.outcome.is_final:
+            # NOTE: a scrubber may have settled it, if this took long.
+            with contextlib.suppress(exception.NotFound):
+                registry.delete_image_metadata(service.conf, context, image_id, status="deleted")
+        else:
+            registry.postpone_scrub(
+                service.conf,
+                context,
+                image_id,
+                freed.error,
+                dead=freed.outcome is freeing.Outcome.DEAD,
+            )
     except exception.Error as err:
+        # Its lease runs out, and the scrubber finds out what is left to do.
         LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
+
+
+def free_later(
+    service: api.Service, context: RequestContext, image_id: int, locations: Iterable[str]
+) -> None:
+    """Hand what a failed upload left in a store to the scrubber; returns at once.
+
+    `locations` are storage URIs of whole objects or of parts. While the registry is away, it is
+    tried again in the background.
+    """
+    left = list(locations)
+    if left:
+        offload.spawn(_hand_over, service, context, image_id, left)
+
+
+def _hand_over(
+    service: api.Service, context: RequestContext, image_id: int, locations: list[str]
+) -> None:
+    LOG.warning(
+        "Image %s: %d objects of its failed upload are left to the scrubber",
+        image_id,
+        len(locations),
+    )
+    for location in locations:
+        try:
+            _patiently(service, context, image_id, location)
+        except exception.Error as err:
+            LOG.error(
+                "Image %s: remains of its failed upload stay in the store: %s "
+                "(glance-manage orphans finds them)",
+                image_id,
+                type(err).__name__,
+            )
+
+
+def _patiently(
+    service: api.Service, context: RequestContext, image_id: int, location: str
+) -> None:
+    for pause in (*PAUSES, None):
+        try:
+            registry.postpone_scrub(
+                service.conf, context, image_id, "FailedUpload", location=location
+            )
+            return
+        except (exception.ServiceUnavailable, exception.ClientConnectionError):
+            if pause is None:
+                raise
+            offload.sleep(pause)

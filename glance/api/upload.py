@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.api import recovery
+from glance.api import deletion, recovery
 from glance.common import body, exception, offload
 from glance.common.context import RequestContext
 from glance.store import base
@@ -70,14 +70,23 @@ class Upload:
             expected=self.size,
             idle_timeout=conf.upload_idle_timeout,
         )
-        target, size = self.target, self.size or length
-        with self._killing(), target.stage(str(self.image_id), size) as staged:
+        with self._killing(), self._staging(self.size or length) as staged:
             self._begin()
             received = base.transfer(reader, staged)
             self._check(received.checksum)
             location = staged.commit()
             with self._undoing(staged, location):
                 return self._activate(received, location)
+
+    @contextlib.contextmanager
+    def _staging(self, size: int | None) -> Iterator[base.StagedWrite]:
+        """Open the staged write; what it cannot take away after a failure goes to the scrubber."""
+        staged = self.target.stage(str(self.image_id), size)
+        try:
+            with staged:
+                yield staged
+        finally:
+            deletion.free_later(self.service, self.context, self.image_id, staged.leftovers())
 
     def _check(self, checksum: str) -> None:
         if self.checksum is not None and checksum != self.checksum.lower():
@@ -153,8 +162,11 @@ class Upload:
     def _remove(self, location: str) -> None:
         try:
             self.service.stores.delete(location)
-        except Exception:  # the first error goes on; this one is for the operator
-            LOG.exception("Image %s: data could not be removed again", self.image_id)
+        except exception.StoreObjectNotFound:
+            LOG.debug("Image %s: its data is gone already", self.image_id)
+        except Exception as err:  # the first error goes on
+            LOG.error("Image %s: its data was not removed: %s", self.image_id, type(err).__name__)
+            deletion.free_later(self.service, self.context, self.image_id, [location])
 
     @contextlib.contextmanager
     def _killing(self) -> Iterator[None]:

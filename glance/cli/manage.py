@@ -11,13 +11,12 @@ import argparse
 import datetime
 import logging
 import re
-import sys
 from collections.abc import Callable, Sequence
 
 from glance.cli import services
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
-from glance.common import config, deploy, exception, log
+from glance.common import config, deploy, exception
 from glance.registry.db import engine, maintenance, migration, models, rows
 
 #: Whose configuration file names the database.
@@ -181,10 +180,7 @@ def _connection(args: argparse.Namespace) -> str:
     """Set up logging and return the URL of the database that is meant."""
     path, conf = _configuration(args)
     conf = services.override(conf, args)
-    log.setup(conf, "glance-manage")
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
+    services.set_up_log(conf, "glance-manage", prints=True)
     if path:
         LOG.info("Using the configuration file %s", path)
     url: str | None = args.sql_connection or conf.sql_connection

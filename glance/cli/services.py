@@ -215,9 +215,11 @@ def configure(
     path: str,
     args: argparse.Namespace,
     *checks: Callable[[config.Conf], None],
+    prints: bool = False,
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
+    With `prints`, standard output is for the program's results, and no log line goes there.
     `checks` get the settings that hold for the application, before options are checked: they load
     what declares more of them, and raise ConfigError for what is wrong beyond single options.
     Raises ConfigError with all problems at once.
@@ -227,7 +229,7 @@ def configure(
     parts = [conf, *_parts(stages)]
     merged = conf.over(stages[-1].own, conf.source) if stages else conf
     _require(
-        lambda: log.setup(conf, program),
+        lambda: set_up_log(conf, program, prints=prints),
         *[functools.partial(check, merged) for check in checks],
         *[part.check for part in parts],
     )
@@ -244,6 +246,14 @@ def configure(
             ", ".join(exposed),
         )
     return conf
+
+
+def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
+    """Set up the log of a program; of one that `prints` results, beside standard output."""
+    log.setup(conf, program)
+    for handler in logging.getLogger().handlers if prints else ():
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
 
 
 def _parts(stages: Sequence[deploy.Stage]) -> list[config.Conf]:

@@ -119,12 +119,15 @@ def deadline(seconds: float | None, message: str = "timed out") -> Iterator[None
 class Task:
     """A piece of work in the background."""
 
-    def __init__(self, join: Callable[[], Any]):
+    def __init__(self, join: Callable[[float | None], bool]):
         self._join = join
 
-    def join(self) -> None:
-        """Wait until the work has ended; its errors were logged and are not raised."""
-        self._join()
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait until the work has ended, or for some seconds; tell whether it has ended.
+
+        Its errors were logged and are not raised.
+        """
+        return self._join(seconds)
 
 
 def spawn(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Task:
@@ -138,10 +141,24 @@ def spawn(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Task:
             LOG.exception("Background task %s failed", getattr(fn, "__qualname__", fn))
 
     if is_green():
-        return Task(_eventlet("").spawn(work).wait)
+        green = _eventlet("").spawn(work)
+
+        def wait(seconds: float | None) -> bool:
+            ended = False
+            with _eventlet("timeout").Timeout(seconds, False):
+                green.wait()
+                ended = True
+            return ended
+
+        return Task(wait)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    return Task(thread.join)
+
+    def join(seconds: float | None) -> bool:
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    return Task(join)
 
 
 def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:

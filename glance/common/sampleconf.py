@@ -67,6 +67,7 @@ PROGRAMS = (
             "version negotiation",
             "images API",
             "image cache",
+            "deletion",
             "stores",
             "filesystem store",
             "http store",
@@ -100,6 +101,7 @@ PROGRAMS = (
         (
             "logging",
             "scrubber",
+            "deletion",
             "registry database",
             "stores",
             "filesystem store",

@@ -269,11 +269,39 @@ def update_image_metadata(
 
 
 def delete_image_metadata(
-    conf: Mapping[str, Any], context: Any, image_id: object, status: str | None = None
+    conf: Mapping[str, Any],
+    context: Any,
+    image_id: object,
+    status: str | None = None,
+    **waiting: int,
 ) -> dict[str, Any]:
-    """Delete a record, leaving it in `status` (deleted, pending_delete), and return it."""
+    """Delete a record, leaving it in `status` (deleted, pending_delete), and return it.
+
+    An image without data becomes `deleted` in any case. `waiting`: `due_in`, the seconds until
+    the scrubber may remove the data, and `lease`, the seconds for which it is left to the caller.
+    """
     with _translated():
-        return get_registry_client(conf, context).remove_image(image_id, status)
+        return get_registry_client(conf, context).remove_image(image_id, status, **waiting)
+
+
+def postpone_scrub(
+    conf: Mapping[str, Any],
+    context: Any,
+    image_id: object,
+    error: str,
+    *,
+    dead: bool = False,
+    location: str | None = None,
+) -> bool:
+    """Hand data that could not be removed to the scrubber; True if the registry took it.
+
+    `error` is the class of what happened, `dead` says that no other try can succeed. With a
+    `location` it is about what a failed upload left there, without about the deleted image itself.
+    """
+    with _translated():
+        return get_registry_client(conf, context).postpone_scrub(
+            image_id, error, dead=dead, location=location
+        )
 
 
 # -- members -------------------------------------------------------------------------------------

@@ -102,14 +102,29 @@ class RegistryClient(client.BaseClient):
         self.remove_image(image_id)
         return True
 
-    def remove_image(self, image_id: object, status: str | None = None) -> dict[str, Any]:
-        """Delete a record, leaving it in `status`, and return it (empty from an old registry)."""
+    def remove_image(
+        self, image_id: object, status: str | None = None, **waiting: int
+    ) -> dict[str, Any]:
+        """Delete a record, leaving it in `status`, and return it (empty from an old registry).
+
+        `waiting` may have `due_in` and `lease`, both in seconds: when the data is due for its
+        removal, and how long the caller means to remove it itself.
+        """
         response = self._ask(
-            "DELETE", f"/images/{client.segment(image_id)}", params={"status": status}
+            "DELETE",
+            f"/images/{client.segment(image_id)}",
+            params={"status": status, **waiting},
         )
         # WIRE: a Diablo registry answers null.
         answer = client.read_json(response)
         return dict(answer["image"]) if isinstance(answer, dict) and "image" in answer else {}
+
+    def postpone_scrub(
+        self, image_id: object, error: str, *, dead: bool = False, location: str | None = None
+    ) -> bool:
+        """Hand data that could not be removed to the scrubber; True if the registry took it."""
+        left = {"error": error, "dead": dead, "location": location}
+        return self._done("POST", f"/images/{client.segment(image_id)}/scrub", {"scrub": left})
 
     # -- members ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -158,24 +159,50 @@ class ImagesController:
     def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is.
 
-        With `status=deleted`, an image that is deleted and still pending_delete is settled: the
-        API removes the data between two such calls.
+        With `status=pending_delete` the data is due for its removal in `due_in` seconds, and for
+        `lease` seconds nobody but the API removes it. With `status=deleted`, an image that is
+        deleted and still pending_delete is settled: the API removes the data between two such
+        calls.
         """
         context = request.context
         context.require_write()
         any_owner = self.policy.allows("delete_any_image", context)
         number = imagemeta.path_id(id)
-        status = request.query().get("status")
+        query = request.query()
+        status = query.get("status")
         if status is not None and status not in _STATUSES_OF_DELETE:
             raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
         try:
-            image = api.image_delete(self.db, context, number, status, any_owner=any_owner)
+            image = api.image_delete(
+                self.db,
+                context,
+                number,
+                status,
+                any_owner=any_owner,
+                due_in=_seconds(query, "due_in"),
+                lease=_seconds(query, "lease"),
+            )
         except exception.ImageNotFound:
             if status != "deleted":
                 raise
             image = api.image_settle(self.db, context, number, any_owner=any_owner)
         LOG.info("Image %s was deleted", number)
         return _record(image)
+
+    def postpone(self, request: wsgi.Request, id: str) -> wsgi.Response:
+        """POST /images/{id}/scrub: note what the API could not remove; the scrubber will.
+
+        The body names the class of the `error`; `dead` says that no further try can succeed. With
+        a `location` it is about what a failed upload of the image left there, without one about
+        the data of the image, which is deleted.
+        """
+        context = request.context
+        context.require_write()
+        any_owner = self.policy.allows("delete_any_image", context)
+        number = imagemeta.path_id(id)
+        left = _leftover(request.read_json())
+        api.image_postpone(self.db, context, number, any_owner=any_owner, **left)
+        return wsgi.Response(204)
 
     def _query(self, request: wsgi.Request) -> listing.ListQuery:
         return listing.parse(
@@ -196,6 +223,31 @@ class ImagesController:
         if from_state is not None and from_state not in imagemeta.STATUSES:
             raise exception.Invalid(f"from_state must be one of {', '.join(imagemeta.STATUSES)}")
         return imagemeta.coerce(image), from_state
+
+
+def _seconds(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name, "0")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > imagemeta.MAX_INT:
+        raise exception.Invalid(f"{name} must be a number of seconds")
+    return int(text)
+
+
+def _leftover(body: Any) -> dict[str, Any]:
+    """Return error, dead and location of a body `{"scrub": {...}}`, checked."""
+    given = body.get("scrub") if isinstance(body, dict) else None
+    if not isinstance(given, dict):
+        raise exception.Invalid('The body must be an object such as {"scrub": {"error": "X"}}')
+    error, dead = given.get("error"), given.get("dead", False)
+    location = given.get("location")
+    if not isinstance(error, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", error):
+        raise exception.Invalid("error must be the name of a class")
+    if not isinstance(dead, bool):
+        raise exception.Invalid("dead must be true or false")
+    if location is not None and not isinstance(location, str):
+        raise exception.Invalid("location must be text")
+    if location and len(location.encode()) > imagemeta.MAX_LOCATION:
+        raise exception.Invalid(f"A location has at most {imagemeta.MAX_LOCATION} bytes")
+    return {"error": error, "dead": dead, "location": location}
 
 
 def _wants_public_shape(request: wsgi.Request) -> bool:
@@ -226,6 +278,7 @@ class API:
         self.router.add("/images", GET=images.index, POST=images.create)
         self.router.add("/images/detail", GET=images.detail)
         self.router.add("/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete)
+        self.router.add("/images/{id}/scrub", POST=images.postpone)
         self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)

@@ -179,13 +179,16 @@ class Store(base.Store):
         parent = os.path.realpath(parent)
         if name in ("", "."):
             raise exception.StoreForbidden()
-        for directory in filter(None, directories):
-            root = os.path.realpath(directory)
-            if parent == root or parent.startswith(root.rstrip("/") + "/"):
-                inner = os.path.relpath(os.path.join(parent, name), root)
-                if directory != self.datadir or not inner.startswith("."):
-                    return os.path.join(parent, name)
+        path = os.path.join(parent, name)
+        if any(self._is_inside(path, directory) for directory in filter(None, directories)):
+            return path
         raise exception.StoreForbidden()
+
+    def _is_inside(self, path: str, directory: str) -> bool:
+        """Tell whether a path without links lies in a directory where images may be."""
+        root = os.path.realpath(directory).rstrip("/") + "/"
+        hidden = directory == self.datadir and path[len(root) :].startswith(".")
+        return path.startswith(root) and not hidden
 
     # -- deleting --------------------------------------------------------------------------------
 
@@ -193,7 +196,10 @@ class Store(base.Store):
         offload.run(self._delete, location)
 
     def _delete(self, location: Location) -> None:
-        path = self._contained(location, self.datadir)
+        path = self._contained(location, self.datadir, self.locations_dir)
+        if not self._is_inside(path, self.datadir):
+            # Somebody registered the file, which stays theirs whatever the configuration says.
+            raise exception.StoreDeleteNotSupported()
         with _reading():
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 raise exception.StoreForbidden()

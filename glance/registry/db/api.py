@@ -2,12 +2,12 @@
 
 Called by the registry application and by maintenance programs. The first arguments are always the
 `Database` and the caller's context, which decides what the caller may see and change. Lists live
-in `pages`, members in `sharing`; their functions are here too, as `db.api` is what others import.
+in `pages`, deletions in `deletion`, members in `sharing`; their functions are here too, as
+`db.api` is what others import.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +18,12 @@ from sqlalchemy.engine import Connection
 from glance.common import context as common_context
 from glance.common import exception, imagemeta
 from glance.registry.db import engine, models, rows, rules
+from glance.registry.db.deletion import (
+    image_delete,
+    image_postpone,
+    image_restore,
+    image_settle,
+)
 from glance.registry.db.pages import image_list
 from glance.registry.db.rules import visible_to
 from glance.registry.db.sharing import (
@@ -34,6 +40,8 @@ __all__ = [
     "image_delete",
     "image_get",
     "image_list",
+    "image_postpone",
+    "image_restore",
     "image_settle",
     "image_update",
     "member_add",
@@ -45,7 +53,7 @@ __all__ = [
     "visible_to",
 ]
 
-images, properties, members = models.images, models.image_properties, models.image_members
+images, properties = models.images, models.image_properties
 Context = common_context.RequestContext
 
 #: What a new record holds where the caller gives nothing.
@@ -67,17 +75,6 @@ _UPDATE = (
     .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
 )
 _UPDATE_LIVE = _UPDATE.where(rules.live(images))
-_DELETE = (
-    images.update()
-    .where(images.c.id == sa.bindparam("row_id"))
-    .where(rules.live(images))
-    .values(
-        status=sa.bindparam("new_status"),
-        deleted=True,
-        deleted_at=sa.bindparam("now"),
-        updated_at=sa.bindparam("now"),
-    )
-)
 _ALL_PROPERTIES = sa.select(
     properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
 ).where(properties.c.image_id == sa.bindparam("image"))
@@ -104,13 +101,6 @@ _USED_STORAGE = (
     .where(images.c.id != sa.bindparam("row_id"))
     .where(rules.live(images))
 )
-_DELETE_CHILDREN = [
-    table.update()
-    .where(table.c.image_id == sa.bindparam("row_id"))
-    .where(rules.live(table))
-    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
-    for table in (properties, members)
-]
 
 
 def image_get(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
@@ -204,7 +194,7 @@ def image_update(
     """
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = _lock_mutable(conn, context, image_id)
+        image = rows.lock_mutable(conn, context, image_id)
         old_status = image["status"]
         if from_state is not None and old_status != from_state:
             raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
@@ -227,76 +217,6 @@ def image_update(
         return record
 
     return db.transaction(work)
-
-
-def image_delete(
-    db: engine.Database,
-    context: Context,
-    image_id: int,
-    status: str | None = None,
-    *,
-    any_owner: bool | None = None,
-) -> dict[str, Any]:
-    """Soft-delete an image with its properties and members; return the record as it now is.
-
-    `status` becomes the image's status; None keeps `deleted` or `pending_delete` and turns every
-    other into `deleted`. `any_owner` tells whether the caller may delete what others own, None
-    that administrators may. The returned record still shows the properties the image had. Raises
-    ImageNotFound if the caller cannot see or may not delete it, ImageProtected if it is protected.
-    """
-    if any_owner is None:
-        any_owner = context.is_admin
-
-    def work(conn: Connection) -> dict[str, Any]:
-        image = rows.lock(conn, context, image_id)
-        if not context.is_image_deletable(image, any_owner):
-            raise exception.ImageNotFound(image_id)
-        if image["protected"]:
-            raise exception.ImageProtected(
-                f"Image {image_id} is protected: set protected to false before deleting it"
-            )
-        rows.add_properties(conn, [image])
-        new_status = status
-        if new_status is None:
-            kept = image["status"] in ("deleted", "pending_delete")
-            new_status = image["status"] if kept else "deleted"
-        now = rows.utcnow()
-        params = {"row_id": image_id, "now": now}
-        if conn.execute(_DELETE, {**params, "new_status": new_status}).rowcount != 1:
-            raise exception.ImageNotFound(image_id)
-        for statement in _DELETE_CHILDREN:
-            conn.execute(statement, params)
-        image.update(status=new_status, deleted=True, deleted_at=now, updated_at=now)
-        return image
-
-    return db.transaction(work)
-
-
-def image_settle(
-    db: engine.Database, context: Context, image_id: int, *, any_owner: bool = False
-) -> dict[str, Any]:
-    """Turn a deleted image from `pending_delete` into `deleted`: its data is gone now.
-
-    ImageNotFound if the caller may not change it, nor with `any_owner` delete what others own, or
-    if it is in no such state.
-    """
-    seeing = copy.copy(context)
-    seeing.show_deleted = True
-    seeing.is_admin = context.is_admin or any_owner
-    try:
-        return image_update(
-            db, seeing, image_id, {"status": "deleted"}, from_state="pending_delete"
-        )
-    except exception.Conflict as err:
-        raise exception.ImageNotFound(image_id) from err
-
-
-def _lock_mutable(conn: Connection, context: Context, image_id: int) -> dict[str, Any]:
-    image = rows.lock(conn, context, image_id)
-    if not context.is_image_mutable(image):
-        # SECURITY: what the caller may not change looks absent, even when it can be read.
-        raise exception.ImageNotFound(image_id)
-    return image
 
 
 def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> None:

@@ -14,25 +14,7 @@ from sqlalchemy.engine import Connection
 from glance.registry.db import engine, models, rows, rules
 
 images, properties, members = models.images, models.image_properties, models.image_members
-
-
-def images_to_scrub(
-    db: engine.Database, deleted_before: datetime.datetime, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """Return deleted images whose data waits for removal, latest deletion first.
-
-    Those with status `pending_delete` that were deleted at `deleted_before` (naive UTC) or
-    earlier; records without properties. When the data is gone, set the status to `deleted` with
-    `api.image_update` and a context that shows deleted images.
-    """
-    statement = (
-        _records()
-        .where(images.c.deleted == sa.true())
-        .where(images.c.status == "pending_delete")
-        .where(images.c.deleted_at <= deleted_before)
-        .order_by(images.c.deleted_at.desc(), images.c.id.desc())
-    )
-    return _fetch(db, statement if limit is None else statement.limit(limit))
+queue = models.scrub_queue
 
 
 def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> list[dict[str, Any]]:
@@ -53,7 +35,7 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
 def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: int = 100) -> int:
     """Remove the rows of images that were deleted long ago; return how many images went.
 
-    Images whose data is still to be scrubbed stay. So does the one with the highest id: SQLite
+    Images that the scrub queue names stay. So does the one with the highest id: SQLite
     and MySQL count new ids from it, and the id of a deleted image is never given out again.
     """
     highest = sa.select(sa.func.max(images.c.id)).scalar_subquery()
@@ -62,6 +44,7 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
         .where(images.c.deleted == sa.true())
         .where(images.c.status != "pending_delete")
         .where(images.c.deleted_at < deleted_before)
+        .where(~sa.exists().where(queue.c.image_id == images.c.id))
         .where(images.c.id < highest)
         .order_by(images.c.id)
         .limit(max_images)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 
 metadata = sa.MetaData()
 
@@ -80,5 +80,28 @@ image_members = sa.Table(
     _flag("can_share"),
     *_bookkeeping(),
     sa.UniqueConstraint("image_id", "member"),
+    mysql_engine="InnoDB",
+)
+
+#: Data that waits for its removal; the columns are explained in `glance.registry.db.scrub_queue`.
+scrub_queue = sa.Table(
+    "scrub_queue",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("item", sa.String(64), primary_key=True),
+    sa.Column("location", sa.Text),
+    sa.Column("created_at", timestamp(), nullable=False),
+    sa.Column("due_at", timestamp(), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("last_error", sa.String(64)),
+    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("lease_until", timestamp()),
+    _flag("dead"),
     mysql_engine="InnoDB",
 )

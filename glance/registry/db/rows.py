@@ -1,4 +1,4 @@
-"""Loading image records: what `api`, `pages` and `sharing` have in common.
+"""Loading image records: what `api`, `pages`, `deletion` and `sharing` have in common.
 
 A record is an image mapping of `glance.common.imagemeta` with Python datetimes.
 """
@@ -89,6 +89,17 @@ def lock(
     if found is None:
         raise exception.ImageNotFound(image_id)
     return dict(zip(COLUMNS, found, strict=True))
+
+
+def lock_mutable(
+    conn: Connection, context: common_context.RequestContext, image_id: int
+) -> dict[str, Any]:
+    """Return what `lock` does; ImageNotFound also if the caller may not change the image."""
+    image = lock(conn, context, image_id)
+    if not context.is_image_mutable(image):
+        # SECURITY: what the caller may not change looks absent, even when it can be read.
+        raise exception.ImageNotFound(image_id)
+    return image
 
 
 def add_properties(conn: Connection, records: Iterable[dict[str, Any]]) -> None:

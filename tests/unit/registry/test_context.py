@@ -111,7 +111,7 @@ def test_sql_follows_the_same_rules(
     assert allowed(api.member_check) == rules["sharable"]
     with database.write() as conn:
         try:
-            api._lock_mutable(conn, context, image_id)
+            rows.lock_mutable(conn, context, image_id)
             mutable = True
         except exception.ImageNotFound:
             mutable = False

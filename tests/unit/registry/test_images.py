@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from glance.registry.context import RequestContext
-from glance.registry.db import models
+from glance.registry.db import deletion, models, scrub_queue
 
 ADMIN = RequestContext(is_admin=True)
 TENANT = RequestContext(tenant="t1", user="u1")
@@ -451,8 +451,112 @@ def test_a_deleted_image_and_all_it_has_are_flagged_and_gone(registry: Any) -> N
     ],
 )
 def test_the_status_of_a_deleted_image(registry: Any, old: str, query: str, new: str) -> None:
-    registry.create(status=old)
+    registry.create(status=old, location="file:///1")
     assert registry.call("DELETE", f"/images/1{query}").json["image"]["status"] == new
+
+
+def test_an_image_without_data_has_nothing_to_wait_for(registry: Any) -> None:
+    registry.create(status="queued")
+    answer = registry.call("DELETE", "/images/1?status=pending_delete")
+    assert answer.json["image"]["status"] == "deleted"
+    assert scrub_queue.entries(registry.db) == []
+
+
+def test_data_that_must_go_is_queued_in_the_same_step(registry: Any) -> None:
+    registry.create(location="file:///1")
+    registry.call("DELETE", "/images/1?status=pending_delete&due_in=3600")
+    (entry,) = scrub_queue.entries(registry.db)
+    assert (entry.image_id, entry.item, entry.attempts, entry.leased) == (1, "data", 0, False)
+    assert entry.due_at - entry.created_at == datetime.timedelta(hours=1)
+    registry.call("DELETE", "/images/1?status=deleted")
+    assert scrub_queue.entries(registry.db) == []
+
+
+def test_data_can_be_left_to_the_api_for_a_while(registry: Any) -> None:
+    registry.create(location="file:///1")
+    registry.call("DELETE", "/images/1?status=pending_delete&lease=60")
+    assert scrub_queue.entries(registry.db)[0].leased
+    assert scrub_queue.lease(registry.db, "me", 10, kept_for=datetime.timedelta(0)) == []
+    answer = registry.call("POST", "/images/1/scrub", {"scrub": {"error": "StoreForbidden"}})
+    assert answer.status_int == 204
+    (entry,) = scrub_queue.entries(registry.db)
+    assert (entry.leased, entry.attempts, entry.last_error) == (False, 1, "StoreForbidden")
+
+
+def test_a_failure_of_the_api_leaves_a_scrubbers_claim_alone(registry: Any) -> None:
+    registry.create(location="file:///1")
+    registry.call("DELETE", "/images/1?status=pending_delete")
+    scrub_queue.lease(registry.db, "me", 10, kept_for=datetime.timedelta(0))
+    registry.call("POST", "/images/1/scrub", {"scrub": {"error": "X"}})
+    (entry,) = scrub_queue.entries(registry.db)
+    assert (entry.leased, entry.attempts) == (True, 0)
+
+
+def test_what_a_failed_upload_left_is_queued_once(registry: Any) -> None:
+    registry.create(status="killed")
+    left = {"scrub": {"error": "FailedUpload", "location": "file:///parts/1"}}
+    for _ in range(2):
+        assert registry.call("POST", "/images/1/scrub", left).status_int == 204
+    (entry,) = scrub_queue.entries(registry.db)
+    assert (entry.image_id, entry.attempts) == (1, 1)
+    assert entry.item != scrub_queue.DATA
+    assert registry.get("/images/1")["image"]["status"] == "killed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"scrub": []},
+        {"scrub": {}},
+        {"scrub": {"error": "two words"}},
+        {"scrub": {"error": "X" * 65}},
+        {"scrub": {"error": 5}},
+        {"scrub": {"error": "X", "dead": "yes"}},
+        {"scrub": {"error": "X", "location": 5}},
+        {"scrub": {"error": "X", "location": "file:///" + "x" * 65535}},
+    ],
+)
+def test_a_postponement_that_makes_no_sense_is_refused(registry: Any, body: Any) -> None:
+    registry.create()
+    assert registry.call("POST", "/images/1/scrub", body).status_int == 400
+    assert scrub_queue.entries(registry.db) == []
+
+
+def test_only_who_may_delete_an_image_may_postpone_its_scrubbing(registry: Any) -> None:
+    registry.create(location="file:///1", owner="t1", is_public=True)
+    left = {"scrub": {"error": "X", "location": "file:///parts/1"}}
+    other = RequestContext(tenant="t2", user="u2")
+    assert registry.call("POST", "/images/1/scrub", left, other).status_int == 404
+    assert registry.call("POST", "/images/9/scrub", left).status_int == 404
+    owner = RequestContext(tenant="t1", user="u1")
+    assert registry.call("POST", "/images/1/scrub", left, owner).status_int == 204
+    registry.call("DELETE", "/images/1", context=owner)
+    assert registry.call("POST", "/images/1/scrub", left, owner).status_int == 204
+
+
+@pytest.mark.parametrize("query", ["due_in=-1", "lease=x", "due_in=99999999999", "lease=1.5"])
+def test_odd_times_of_a_deletion_are_refused(registry: Any, query: str) -> None:
+    registry.create(location="file:///1")
+    answer = registry.call("DELETE", f"/images/1?status=pending_delete&{query}")
+    assert answer.status_int == 400
+    assert registry.listed("is_public=none") == [1]
+
+
+def test_a_restored_image_is_as_it_was(registry: Any) -> None:
+    registry.create(location="file:///1", size=4, properties={"a": "1", "b": "2"}, owner="t1")
+    registry.update(1, purge=True, properties={"a": "1"})
+    registry.share(1, "t2")
+    registry.share(1, "t3")
+    registry.call("DELETE", "/images/1/members/t3")
+    before = registry.get("/images/1")["image"]
+    registry.call("DELETE", "/images/1?status=pending_delete")
+    deletion.image_restore(registry.db, 1)
+    after = registry.get("/images/1")["image"]
+    assert {**after, "updated_at": None} == {**before, "updated_at": None}
+    members = registry.get("/images/1/members")["members"]
+    assert [member["member_id"] for member in members] == ["t2"]
+    assert scrub_queue.entries(registry.db) == []
 
 
 def test_delete_takes_two_statuses_only(registry: Any) -> None:
@@ -478,6 +582,7 @@ def test_a_read_only_caller_is_refused_before_anything_else(registry: Any, image
         ("POST", "/images", b"junk"),
         ("PUT", f"/images/{image_id}", b"junk"),
         ("DELETE", f"/images/{image_id}?status=junk", None),
+        ("POST", f"/images/{image_id}/scrub", b"junk"),
         ("PUT", f"/images/{image_id}/members", b"junk"),
         ("PUT", f"/images/{image_id}/members/t", b"junk"),
         ("DELETE", f"/images/{image_id}/members/t", None),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from glance.common import exception
 from glance.registry import server
 from glance.registry.context import RequestContext
-from glance.registry.db import migration
+from glance.registry.db import migration, models
 
 ADMIN = RequestContext(is_admin=True)
 
@@ -183,7 +183,7 @@ def test_the_factory_serves_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
     request.environ["glance.context"] = ADMIN
     request.body = json.dumps({"image": {"name": "a"}}).encode()
     assert request.get_response(app).json["image"]["id"] == 1
-    assert migration.db_version(url) == 13
+    assert migration.db_version(url) == models.SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(

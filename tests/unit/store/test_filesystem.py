@@ -501,8 +501,10 @@ def test_file_locations_need_the_option_an_administrator_and_the_directory(tmp_p
     opened.check_registerable(location, is_admin=True)
     with opened.get(location) as body:
         assert b"".join(body) == b"data"
-    with pytest.raises(exception.StoreForbidden):
+    with pytest.raises(exception.StoreDeleteNotSupported):
         opened.delete(location)
+    with pytest.raises(exception.StoreForbidden):
+        closed.delete(location)
     for store, where, is_admin in [
         (closed, location, True),
         (opened, location, False),

@@ -76,6 +76,31 @@ def image_members(version: int) -> sa.Table:
     )
 
 
+def scrub_queue(version: int) -> sa.Table:
+    """Return the table `scrub_queue` of a version (14 or later)."""
+    return _table(
+        "scrub_queue",
+        [
+            sa.Column(
+                "image_id",
+                sa.Integer,
+                sa.ForeignKey("images.id"),
+                primary_key=True,
+                autoincrement=False,
+            ),
+            sa.Column("item", sa.String(64), primary_key=True),
+            sa.Column("location", sa.Text),
+            sa.Column("created_at", timestamp(), nullable=False),
+            sa.Column("due_at", timestamp(), nullable=False),
+            _count("attempts", version),
+            sa.Column("last_error", sa.String(64)),
+            sa.Column("lease_owner", sa.String(255)),
+            sa.Column("lease_until", timestamp()),
+            _flag("dead", version),
+        ],
+    )
+
+
 def tables(version: int) -> dict[str, sa.Table]:
     """Return all tables of a version by name."""
     found = [images(version)] if version >= 1 else []
@@ -83,6 +108,8 @@ def tables(version: int) -> dict[str, sa.Table]:
         found.append(image_properties(version))
     if version >= 8:
         found.append(image_members(version))
+    if version >= 14:
+        found.append(scrub_queue(version))
     return {table.name: table for table in found}
 
 
@@ -99,6 +126,8 @@ def indexes(table: str, version: int) -> Indexes:
             key = "name" if version >= 6 else "key"
             found[f"ix_image_properties_image_id_{key}"] = ("image_id", key)
         return found
+    if table == "scrub_queue":
+        return _single(table, "due_at")
     found = _single(table, "image_id", "deleted")
     if version >= 13:
         found.update(_single(table, "member"))

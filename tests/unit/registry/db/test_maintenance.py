@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from glance.common import exception
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, maintenance, models
+from glance.registry.db import api, engine, maintenance, models, scrub_queue
 
 ADMIN = RequestContext(is_admin=True)
 DAY = datetime.datetime(2011, 9, 22)
@@ -24,19 +24,6 @@ def store(database: engine.Database, **values: Any) -> None:
         for table, name in ((models.image_properties, "name"), (models.image_members, "member")):
             child = {"image_id": values["id"], name: "x", "created_at": DAY}
             conn.execute(table.insert().values(child))
-
-
-def test_the_scrubber_finds_what_waits_long_enough(any_database: engine.Database) -> None:
-    gone = {"deleted": True, "status": "pending_delete"}
-    store(any_database, id=1, **gone, deleted_at=DAY, location="file:///1")
-    store(any_database, id=2, **gone, deleted_at=DAY + HOUR)
-    store(any_database, id=3, **gone, deleted_at=DAY + 2 * HOUR)
-    store(any_database, id=4, deleted=True, status="deleted", deleted_at=DAY)
-    store(any_database, id=5, status="pending_delete")
-    found = maintenance.images_to_scrub(any_database, DAY + HOUR)
-    assert [image["id"] for image in found] == [2, 1]
-    assert found[1]["location"] == "file:///1"
-    assert [i["id"] for i in maintenance.images_to_scrub(any_database, DAY + HOUR, 1)] == [2]
 
 
 def test_abandoned_uploads_are_found(any_database: engine.Database) -> None:
@@ -56,6 +43,8 @@ def test_purge_removes_old_deleted_images_whole(any_database: engine.Database) -
     store(any_database, id=4, **{**old, "deleted_at": DAY + HOUR})
     store(any_database, id=5, **{**old, "status": "pending_delete"})
     store(any_database, id=6)
+    store(any_database, id=7, **old)
+    scrub_queue.enter_leftover(any_database, 7, "file:///parts/7", "X")
     store(any_database, id=9, **old)
     assert maintenance.purge(any_database, DAY + HOUR, 2) == 2
     assert maintenance.purge(any_database, DAY + HOUR, 2) == 1
@@ -66,7 +55,7 @@ def test_purge_removes_old_deleted_images_whole(any_database: engine.Database) -
             models.image_properties.c.image_id,
             models.image_members.c.image_id,
         ):
-            assert sorted(conn.execute(sa.select(column)).scalars()) == [4, 5, 6, 9]
+            assert sorted(conn.execute(sa.select(column)).scalars()) == [4, 5, 6, 7, 9]
 
 
 def test_no_id_is_given_out_twice_after_a_purge(database: engine.Database) -> None:

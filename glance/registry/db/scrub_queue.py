@@ -1,0 +1,317 @@
+"""The scrub queue: data that waits for its removal, in the registry's database.
+
+A row is entered in the transaction that deletes its image (`glance.registry.db.deletion`), by the
+API for what a failed upload left in a store, and by `adopt` for images that an older release
+deleted. Scrubbers lease rows, so that one of them works on a row at a time, whatever host it is
+on; a lease that is neither renewed nor given back runs out, and with it the claim of a dead
+process. Hosts must agree on the time within a small part of `LEASE`.
+
+The columns: `item` is `DATA` for the data of the image itself, else a digest of the address of a
+leftover; `due_at` is when the row may be worked on; `attempts` counts failures, `last_error` is
+the class of the last one, never its text; `dead` rows are given up.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.common import config
+from glance.registry.db import engine, models, rows
+
+images, queue = models.images, models.scrub_queue
+
+#: The item that stands for the data of the image itself.
+DATA = "data"
+#: Owner of the leases under which the API removes data itself.
+API = "api"
+#: How long a lease lasts unless it is renewed.
+LEASE = datetime.timedelta(seconds=600)
+FIRST_PAUSE = datetime.timedelta(seconds=60)
+LONGEST_PAUSE = datetime.timedelta(hours=6)
+
+
+class Claim(NamedTuple):
+    """A leased row: what to remove. `location` may hold secrets; None means there is nothing."""
+
+    image_id: int
+    item: str
+    location: str | None
+    attempts: int
+
+
+class Entry(NamedTuple):
+    """A row as an operator may see it, without its location."""
+
+    image_id: int
+    item: str
+    created_at: datetime.datetime
+    due_at: datetime.datetime
+    attempts: int
+    last_error: str | None
+    leased: bool
+    dead: bool
+
+
+def pause_after(attempts: int) -> datetime.timedelta:
+    """Return how long a row waits after its failure number `attempts` (from 1)."""
+    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 20), LONGEST_PAUSE)
+
+
+def enter(
+    conn: Connection,
+    image_id: int,
+    location: str | None,
+    *,
+    now: datetime.datetime,
+    due_in: float = 0,
+    lease: float = 0,
+) -> None:
+    """Enter the data of an image, within the transaction that deletes it.
+
+    It is due in `due_in` seconds. With `lease`, the caller means to remove the data itself and
+    scrubbers stay away for so many seconds.
+    """
+    until = now + datetime.timedelta(seconds=lease) if lease else None
+    conn.execute(
+        queue.insert().values(
+            image_id=image_id,
+            item=DATA,
+            location=location,
+            created_at=now,
+            due_at=now + datetime.timedelta(seconds=due_in),
+            lease_owner=API if lease else None,
+            lease_until=until,
+        )
+    )
+
+
+def enter_leftover(db: engine.Database, image_id: int, location: str, error: str) -> None:
+    """Enter what a failed write left at `location`, which could not be removed for `error`.
+
+    One that is queued already stays. The image must have a record.
+    """
+    # SECURITY: a digest of text without the password: nobody can try passwords against it.
+    shown = config.mask_url(location)
+    item = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
+    now = rows.utcnow()
+
+    row = queue.insert().values(
+        image_id=image_id,
+        item=item,
+        location=location,
+        created_at=now,
+        due_at=now + pause_after(1),
+        attempts=1,
+        last_error=error,
+    )
+    _insert(db, row)
+
+
+def adopt(db: engine.Database) -> int:
+    """Enter deleted images in `pending_delete` that have no row; return how many there were.
+
+    Releases before the queue leave such images.
+    """
+    waiting = (
+        sa.select(
+            images.c.id,
+            sa.literal(DATA),
+            images.c.location,
+            sa.func.coalesce(images.c.deleted_at, images.c.created_at),
+            sa.func.coalesce(images.c.deleted_at, images.c.created_at),
+        )
+        .where(images.c.status == "pending_delete")
+        .where(images.c.deleted == sa.true())
+        .where(~sa.exists().where(queue.c.image_id == images.c.id).where(queue.c.item == DATA))
+    )
+    columns = ["image_id", "item", "location", "created_at", "due_at"]
+    with db.read() as conn:
+        if conn.execute(waiting.limit(1)).first() is None:
+            return 0
+    return _insert(db, queue.insert().from_select(columns, waiting))
+
+
+def _insert(db: engine.Database, statement: Any) -> int:
+    """Insert rows, return how many; none if somebody else enters one of them at the same time."""
+    try:
+        return int(db.transaction(lambda conn: conn.execute(statement).rowcount))
+    except exc.IntegrityError:
+        return 0
+
+
+def lease(
+    db: engine.Database, owner: str, limit: int, *, kept_for: datetime.timedelta
+) -> list[Claim]:
+    """Lease at most `limit` rows that are due, those that waited longest first.
+
+    Data that nobody tried to remove yet is left alone until `kept_for` after its deletion.
+    """
+    now = rows.utcnow()
+    free = sa.and_(
+        queue.c.dead == sa.false(),
+        queue.c.due_at <= now,
+        sa.or_(queue.c.attempts > 0, queue.c.created_at <= now - kept_for),
+        sa.or_(queue.c.lease_until.is_(None), queue.c.lease_until <= now),
+    )
+    due = (
+        sa.select(queue.c.image_id, queue.c.item, queue.c.location, queue.c.attempts)
+        .where(free)
+        .order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
+        .limit(limit)
+    )
+    take = (
+        queue.update()
+        .where(_is(sa.bindparam("row_image"), sa.bindparam("row_item")))
+        .where(free)
+        .values(lease_owner=owner, lease_until=now + LEASE)
+    )
+
+    def work(conn: Connection) -> list[Claim]:
+        claims = [Claim(*row) for row in conn.execute(due)]
+        # NOTE: row by row, as only that tells which ones another scrubber has taken meanwhile.
+        return [
+            claim
+            for claim in claims
+            if conn.execute(take, {"row_image": claim.image_id, "row_item": claim.item}).rowcount
+        ]
+
+    return db.transaction(work)
+
+
+def renew(db: engine.Database, owner: str) -> None:
+    """Make all leases of `owner` last for `LEASE` from now."""
+    _set_leases(db, queue.c.lease_owner == owner, owner, rows.utcnow() + LEASE)
+
+
+def release(db: engine.Database, owner: str) -> None:
+    """Give back all leases of `owner`."""
+    _set_leases(db, queue.c.lease_owner == owner, None, None)
+
+
+def release_rows(db: engine.Database, owner: str, claims: Sequence[Claim]) -> None:
+    """Give back some leases of `owner`."""
+    for claim in claims:
+        held = sa.and_(_is(claim.image_id, claim.item), queue.c.lease_owner == owner)
+        _set_leases(db, held, None, None)
+
+
+def _set_leases(
+    db: engine.Database,
+    which: ColumnElement[bool],
+    owner: str | None,
+    until: datetime.datetime | None,
+) -> None:
+    statement = queue.update().where(which).values(lease_owner=owner, lease_until=until)
+    db.transaction(lambda conn: conn.execute(statement))
+
+
+def remove(conn: Connection, image_id: int, item: str = DATA) -> bool:
+    """Take a row out within a transaction; tell whether it was there."""
+    return bool(conn.execute(queue.delete().where(_is(image_id, item))).rowcount)
+
+
+def postpone(
+    db: engine.Database,
+    image_id: int,
+    item: str,
+    error: str,
+    *,
+    owner: str,
+    dead: bool = False,
+    max_attempts: int = 0,
+) -> Entry | None:
+    """Note a failure of class `error`, give the lease of `owner` back and let the row wait.
+
+    It is given up if `dead`, or at its failure number `max_attempts` (0: never). Returns the row
+    as it is now; None if it is gone or somebody else's by now.
+    """
+    now = rows.utcnow()
+
+    def work(conn: Connection) -> Entry | None:
+        attempts = conn.execute(
+            sa.select(queue.c.attempts)
+            .where(_is(image_id, item))
+            .where(queue.c.lease_owner == owner)
+            .with_for_update()
+        ).scalar()
+        if attempts is None:
+            return None
+        count = attempts + 1
+        conn.execute(
+            queue.update()
+            .where(_is(image_id, item))
+            .values(
+                attempts=count,
+                last_error=error,
+                due_at=now + pause_after(count),
+                lease_owner=None,
+                lease_until=None,
+                dead=dead or 0 < max_attempts <= count,
+            )
+        )
+        return _entry(conn.execute(_ENTRIES.where(_is(image_id, item))).one(), now)
+
+    return db.transaction(work)
+
+
+def entries(db: engine.Database) -> list[Entry]:
+    """Return all rows, the next one due first."""
+    now = rows.utcnow()
+    with db.read() as conn:
+        ordered = _ENTRIES.order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
+        return [_entry(row, now) for row in conn.execute(ordered)]
+
+
+def retry(db: engine.Database) -> int:
+    """Make everything due that failed before, what was given up too; return how many rows."""
+    now = rows.utcnow()
+    statement = (
+        queue.update()
+        .where(queue.c.attempts > 0)
+        .where(sa.or_(queue.c.dead == sa.true(), queue.c.due_at > now))
+        .values(dead=False, due_at=now)
+    )
+    return int(db.transaction(lambda conn: conn.execute(statement).rowcount))
+
+
+def is_leased(conn: Connection, image_id: int, now: datetime.datetime) -> bool:
+    """Tell whether somebody is at work on the data of an image."""
+    statement = sa.select(queue.c.item).where(_is(image_id, DATA)).where(queue.c.lease_until > now)
+    return conn.execute(statement).first() is not None
+
+
+_ENTRIES = sa.select(
+    queue.c.image_id,
+    queue.c.item,
+    queue.c.created_at,
+    queue.c.due_at,
+    queue.c.attempts,
+    queue.c.last_error,
+    queue.c.lease_until,
+    queue.c.dead,
+)
+
+
+def _entry(row: Any, now: datetime.datetime) -> Entry:
+    return Entry(
+        row.image_id,
+        row.item,
+        row.created_at,
+        row.due_at,
+        row.attempts,
+        row.last_error,
+        leased=row.lease_until is not None and row.lease_until > now,
+        dead=bool(row.dead),
+    )
+
+
+def _is(image_id: Any, item: Any) -> ColumnElement[bool]:
+    return sa.and_(queue.c.image_id == image_id, queue.c.item == item)

@@ -1,0 +1,292 @@
+"""glance-scrubber: remove the data of deleted images that has waited long enough.
+
+A pass works off the scrub queue in the registry's database: it leases what is due, oldest first,
+removes the data and settles the records; what could not be removed waits longer from try to try.
+Any number of scrubbers may run, on any hosts. A pass begins with the uploads that died
+(`glance.scrubber.uploads`). The program around it is `glance.cli.scrub`; one attempt at one image
+is `glance.store.freeing`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import logging
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glance import store
+from glance.common import config, exception
+from glance.registry.db import deletion, engine, scrub_queue
+from glance.scrubber import uploads
+from glance.store import freeing
+from glance.store.freeing import Freed, Outcome
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "scrubber",
+    config.Option(
+        "daemon",
+        config.boolean,
+        False,
+        help="Go on until told to end, with pauses of wakeup_time, instead of making one pass.",
+    ),
+    config.Option(
+        "wakeup_time",
+        config.integer,
+        300,
+        unit="seconds",
+        minimum=1,
+        help="Pause between two passes of the daemon.",
+    ),
+    config.Option(
+        "scrub_workers",
+        config.integer,
+        10,
+        unit="images",
+        minimum=1,
+        help="How many images lose their data at the same time.",
+    ),
+    config.Option(
+        "scrub_batch",
+        config.integer,
+        100,
+        unit="images",
+        minimum=1,
+        help="How many images a scrubber takes from the queue at a time, so that others leave "
+        "them alone.",
+    ),
+    config.Option(
+        "scrub_max_attempts",
+        config.integer,
+        0,
+        minimum=0,
+        help="After how many failures the data of an image is given up; 0 never does that. "
+        "glance-scrubber --retry takes up again what was given up.",
+    ),
+    config.Option(
+        "scrub_timeout",
+        config.real,
+        1800.0,
+        unit="seconds",
+        minimum=0.1,
+        help="How long a scrubber waits for a store to remove the data of one image. A large "
+        "image in many segments takes its time.",
+    ),
+)
+
+#: How long removals under way may go on after the scrubber was told to end, in seconds.
+STOP_SECONDS = 30.0
+_RENEW_SECONDS = scrub_queue.LEASE.total_seconds() / 3
+_TICK = 0.2
+
+
+@dataclasses.dataclass(slots=True)
+class Summary:
+    """What a pass did, in images (and parts that failed uploads left)."""
+
+    leased: int = 0
+    deleted: int = 0
+    gone: int = 0
+    not_ours: int = 0
+    postponed: int = 0
+    dead: int = 0
+    killed: int = 0
+
+    def count(self, outcome: Outcome) -> None:
+        name = outcome.name.lower()
+        setattr(self, name, getattr(self, name) + 1)
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether everything that was due is done."""
+        return not self.postponed and not self.dead
+
+    def __str__(self) -> str:
+        return (
+            f"{self.leased} leased, {self.deleted} deleted, {self.gone} already gone, "
+            f"{self.not_ours} not ours, {self.postponed} postponed, {self.dead} dead, "
+            f"{self.killed} broken uploads killed"
+        )
+
+
+class Scrubber:
+    """Makes passes; `stop` (from any thread, or a signal handler) ends the running one early."""
+
+    def __init__(self, conf: config.Conf):
+        self.conf = conf
+        self.db = engine.from_conf(conf)
+        self.stores = store.create_stores(conf)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._stopped = threading.Event()
+        self._ended: queue.SimpleQueue[tuple[scrub_queue.Claim, Freed]] = queue.SimpleQueue()
+        self._hung: set[scrub_queue.Claim] = set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def was_stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def run(self) -> None:
+        """Make a pass now and after every `wakeup_time` seconds, until stopped.
+
+        A pass that fails, for lack of a database say, is logged; the next one tries again.
+        """
+        while not self._stopped.is_set():
+            try:
+                self.run_once()
+            except exception.Error as err:
+                LOG.error("The pass was given up: %s", err)
+            self._stopped.wait(self.conf.wakeup_time)
+
+    def run_once(self) -> Summary:
+        """Make one pass, all of it, and return what it did. Raises ServiceUnavailable.
+
+        Stopped, it takes nothing more, waits `STOP_SECONDS` at most for what is under way, and
+        gives its leases back.
+        """
+        started = time.monotonic()
+        summary = Summary()
+        summary.killed = uploads.settle(self.conf, self.db, self.stores)
+        adopted = scrub_queue.adopt(self.db)
+        if adopted:
+            LOG.info("Entered %d images of an older release into the queue", adopted)
+        try:
+            while not self._stopped.is_set():
+                claims = self._lease()
+                if not claims:
+                    break
+                summary.leased += len(claims)
+                if not self._work_off(claims, summary):
+                    break
+        finally:
+            self._release()
+        LOG.info("Pass done: %s, %.1f seconds", summary, time.monotonic() - started)
+        return summary
+
+    # -- the queue -------------------------------------------------------------------------------
+
+    def _lease(self) -> list[scrub_queue.Claim]:
+        kept_for = datetime.timedelta(seconds=self.conf.scrub_time)
+        return scrub_queue.lease(self.db, self.owner, self.conf.scrub_batch, kept_for=kept_for)
+
+    def _release(self) -> None:
+        try:
+            scrub_queue.release(self.db, self.owner)
+        except exception.ServiceUnavailable as err:
+            LOG.error("The leases stay until they run out: %s", err)
+
+    def _work_off(self, claims: Sequence[scrub_queue.Claim], summary: Summary) -> bool:
+        """Remove what was leased; False if it could not all be tried.
+
+        Each removal has a thread, which is left behind if the store hangs; as long as it lives it
+        takes the place of a worker, so that a store that hangs for good stops everything but the
+        scrubber.
+        """
+        waiting = collections.deque(claims)
+        running: dict[scrub_queue.Claim, float] = {}
+        renewed, give_up = time.monotonic(), float("inf")
+        while waiting or running:
+            now = time.monotonic()
+            if self._stopped.is_set() and give_up == float("inf"):
+                give_up = now + STOP_SECONDS
+                waiting.clear()
+            while waiting and len(running) + len(self._hung) < self.conf.scrub_workers:
+                claim = waiting.popleft()
+                running[claim] = now
+                threading.Thread(target=self._free, args=(claim,), daemon=True).start()
+            if not running or now >= give_up:
+                break
+            self._hear(running, summary)
+            self._leave_behind(running, summary)
+            if now - renewed >= _RENEW_SECONDS:
+                self._renew()
+                renewed = now
+        if waiting:
+            LOG.error("%d images wait: all workers are held up by a store", len(waiting))
+        summary.postponed += len(waiting) + len(running)
+        return not waiting
+
+    def _free(self, claim: scrub_queue.Claim) -> None:
+        """Remove the data behind a claim. Runs in a thread of its own."""
+        ours = claim.item != scrub_queue.DATA
+        freed = freeing.free(self.stores, self.conf, claim.image_id, claim.location, ours=ours)
+        self._ended.put((claim, freed))
+
+    def _hear(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
+        """Settle the next removal that ends, if one does within a moment."""
+        try:
+            claim, freed = self._ended.get(timeout=_TICK)
+        except queue.Empty:
+            return
+        running.pop(claim, None)
+        late = claim in self._hung
+        self._hung.discard(claim)
+        # NOTE: one that was given up is queued again, and its failure counted, already.
+        if not late or freed.outcome.is_final:
+            self._settle(claim, freed, summary)
+
+    def _leave_behind(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
+        now = time.monotonic()
+        for claim, since in list(running.items()):
+            if now - since >= self.conf.scrub_timeout:
+                LOG.warning("Image %s: the store does not come to an end", claim.image_id)
+                del running[claim]
+                self._hung.add(claim)
+                self._settle(claim, Freed(Outcome.POSTPONED, "ScrubTimeout"), summary)
+
+    def _renew(self) -> None:
+        try:
+            scrub_queue.renew(self.db, self.owner)
+        except exception.ServiceUnavailable as err:
+            LOG.warning("The leases could not be renewed: %s", err)
+
+    def _settle(self, claim: scrub_queue.Claim, freed: Freed, summary: Summary) -> None:
+        """Enter the end of an attempt into the registry's database, and count it."""
+        outcome = freed.outcome
+        try:
+            if outcome.is_final:
+                deletion.settle(self.db, claim.image_id, claim.item)
+            else:
+                outcome = self._postpone(claim, freed)
+        except exception.Error as err:
+            # The lease runs out, and then the data is found gone.
+            LOG.error("Image %s stays pending_delete: %s", claim.image_id, err)
+            outcome = Outcome.POSTPONED
+        summary.count(outcome)
+
+    def _postpone(self, claim: scrub_queue.Claim, freed: Freed) -> Outcome:
+        entry = scrub_queue.postpone(
+            self.db,
+            claim.image_id,
+            claim.item,
+            freed.error,
+            owner=self.owner,
+            dead=freed.outcome is Outcome.DEAD,
+            max_attempts=self.conf.scrub_max_attempts,
+        )
+        if entry is None or not entry.dead:
+            return Outcome.POSTPONED
+        LOG.error(
+            "Image %s: its data is given up after %d attempts (%s); glance-scrubber --retry takes "
+            "it up again",
+            claim.image_id,
+            entry.attempts,
+            freed.error,
+        )
+        return Outcome.DEAD
+
+
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Scrubber:
+    """Paste app factory of `[app:glance-scrubber]`, under its old name glance.store.scrubber."""
+    return Scrubber(config.from_paste(global_conf, local_conf))

@@ -1,0 +1,31 @@
+"""Taking back the deletion of an image whose data has not been removed yet.
+
+For operators: `glance-scrubber --restore` and `glance-manage restore`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance import store
+from glance.common import exception
+from glance.common.context import RequestContext
+from glance.registry.db import api, engine
+
+
+def restore(db: engine.Database, stores: store.Stores, image_id: int) -> dict[str, Any]:
+    """Take back the deletion of an image whose data has not been removed; return the record.
+
+    Raises ImageNotFound, Conflict with the reason if the image is in no such state or somebody is
+    removing its data now, and a StoreError if the data is not there or cannot be looked at.
+    """
+    seeing = RequestContext(is_admin=True, show_deleted=True)
+    image = api.image_get(db, seeing, image_id)
+    if image["status"] == "pending_delete" and image["location"]:
+        # NOTE: an attempt that failed may have removed a part.
+        size = stores.get_size(image["location"])
+        if size is not None and image["size"] is not None and size != image["size"]:
+            raise exception.Conflict(
+                f"Image {image_id} had {image['size']} bytes, {size} of them are left"
+            )
+    return api.image_restore(db, image_id)

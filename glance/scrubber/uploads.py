@@ -1,0 +1,83 @@
+"""Uploads that died: staged data whose writer is gone, records that are `saving` for too long.
+
+Called by each pass of the scrubber, and beside running uploads: the stores tell the staged data of
+the living from that of the dead.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+
+from glance import store
+from glance.common import config, exception
+from glance.common.context import RequestContext
+from glance.registry.db import api, engine, maintenance, rows
+from glance.store import base
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "scrubber",
+    config.Option(
+        "stalled_upload_time",
+        config.integer,
+        86400,
+        unit="seconds",
+        minimum=0,
+        help="Age after which an upload that is not done is given up and its image killed; 0 "
+        "never does that. Choose more than the longest upload takes.",
+    ),
+)
+
+_ADMIN = RequestContext(is_admin=True, show_deleted=True)
+
+
+def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
+    """Settle them all; return how many images were killed. Raises ServiceUnavailable."""
+    killed = 0
+    for left in stores.sweep():
+        try:
+            needed, ended = _look_at(db, left.image_id)
+        except exception.Error as err:
+            LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
+            left.leave()
+            continue
+        killed += ended
+        _end(left, needed=needed)
+    if conf.stalled_upload_time:
+        age = datetime.timedelta(seconds=conf.stalled_upload_time)
+        for image in maintenance.images_stalled(db, rows.utcnow() - age):
+            killed += _kill(db, image["id"])
+    return killed
+
+
+def _look_at(db: engine.Database, image_id: str) -> tuple[bool, bool]:
+    """Tell whether a record says that the data is there, and whether one had to be killed."""
+    if not image_id.isdecimal():
+        return False, False
+    try:
+        status = api.image_get(db, _ADMIN, int(image_id))["status"]
+    except exception.NotFound:
+        return False, False
+    if status == "saving":
+        killed = _kill(db, int(image_id))
+        return not killed, killed
+    return status in ("active", "pending_delete"), False
+
+
+def _kill(db: engine.Database, image_id: int) -> bool:
+    """Give up an upload; False if it has ended by itself meanwhile."""
+    try:
+        api.image_update(db, _ADMIN, image_id, {"status": "killed"}, from_state="saving")
+    except (exception.Conflict, exception.NotFound):
+        return False
+    LOG.warning("Image %s is killed: its upload was abandoned", image_id)
+    return True
+
+
+def _end(left: base.AbandonedWrite, *, needed: bool) -> None:
+    if needed and left.committed:
+        left.keep()
+    else:
+        left.discard()

@@ -1,0 +1,98 @@
+"""Removing the data of a deleted image: one attempt, and what its end means.
+
+The API makes it when an image is deleted, `glance-scrubber` makes it for what waits. `free` raises
+nothing: whatever a driver does, the image is deleted, and only its data may have to wait. The
+settings that both go by are here too.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import NamedTuple
+
+from glance import store
+from glance.common import config, exception
+
+LOG = logging.getLogger(__name__)
+
+config.options(
+    "deletion",
+    config.Option(
+        "scrub_time",
+        config.integer,
+        0,
+        unit="seconds",
+        minimum=0,
+        help="How long the data of a deleted image is kept at least. Where glance-api "
+        "(with delayed_delete) and glance-scrubber have different values, the longer one counts.",
+    ),
+    config.Option(
+        "delete_registered_images",
+        config.boolean,
+        False,
+        help="Whether the data of a deleted image is removed also where somebody registered its "
+        "location and this service did not write it; set it to the same value in the files of "
+        "glance-api and glance-scrubber. Stores that cannot delete leave it anyway.",
+    ),
+)
+
+
+class Outcome(enum.Enum):
+    """How an attempt ended."""
+
+    DELETED = "deleted"
+    GONE = "already gone"
+    NOT_OURS = "not ours"
+    POSTPONED = "postponed"
+    DEAD = "dead"
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether the record can be settled: nothing remains that could be removed."""
+        return self in (Outcome.DELETED, Outcome.GONE, Outcome.NOT_OURS)
+
+
+class Freed(NamedTuple):
+    """The outcome of one attempt, with the class of the error that stood in the way."""
+
+    outcome: Outcome
+    error: str = ""
+
+
+def free(
+    stores: store.Stores, conf: config.Conf, image_id: int, location: str | None, *, ours: bool
+) -> Freed:
+    """Try to remove what lies at `location` for an image. Raises nothing.
+
+    With `ours` the location is known to be written by this service (a part that a failed upload
+    left); else the store is asked whether it is.
+    """
+    if not location:
+        return Freed(Outcome.GONE)
+    # SECURITY: locations hold credentials, so the log names errors by their class.
+    try:
+        ours = ours or conf.delete_registered_images or stores.wrote(location, str(image_id))
+        if not ours:
+            LOG.debug("Image %s: its data is not ours to remove", image_id)
+            return Freed(Outcome.NOT_OURS)
+        stores.delete(location)
+    except exception.StoreDeleteNotSupported:
+        LOG.debug("Image %s: its store removes nothing", image_id)
+        return Freed(Outcome.NOT_OURS)
+    except exception.StoreObjectNotFound:
+        LOG.warning("Image %s: its data is gone already", image_id)
+        return Freed(Outcome.GONE)
+    except (exception.UnknownScheme, exception.BadStoreUri) as err:
+        name = type(err).__name__
+        LOG.error("Image %s: its data cannot be found with these settings: %s", image_id, name)
+        return Freed(Outcome.DEAD, name)
+    except exception.StoreForbidden as err:
+        LOG.error("Image %s: the store refuses to remove its data", image_id)
+        return Freed(Outcome.POSTPONED, type(err).__name__)
+    except Exception as err:
+        # Whatever a driver raises concerns this image alone.
+        LOG.warning("Image %s: its data was not removed: %s", image_id, type(err).__name__)
+        LOG.debug("Image %s: where that comes from", image_id, exc_info=True)
+        return Freed(Outcome.POSTPONED, type(err).__name__)
+    return Freed(Outcome.DELETED)
