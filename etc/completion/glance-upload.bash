@@ -14,7 +14,7 @@ _glance_upload() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --host|--port|--type|--disk-format|--container-format|--kernel|--ramdisk|--ca-file|--timeout|-A|--auth_token|--auth-token|--os-auth-user|--os-auth-key|--os-auth-tenant|--os-auth-url|--os-auth-strategy)
+            --host|--port|--type|--disk-format|--container-format|--kernel|--ramdisk|--os-image-url|--os-image-endpoint-override|--ca-file|--os-cacert|--os-cert|--os-key|--timeout|-A|--auth_token|--auth-token|--os-auth-strategy|--os-cloud|--os-auth-url|--os-auth-user|--os-username|--os-user-id|--os-auth-key|--os-password|--os-auth-tenant|--os-project-name|--os-tenant-name|--os-project-id|--os-tenant-id|--os-user-domain-name|--os-user-domain-id|--os-project-domain-name|--os-project-domain-id|--os-default-domain-id|--os-default-domain|--os-domain-name|--os-domain-id|--os-trust-id|--os-token|--os-application-credential-id|--os-application-credential-name|--os-application-credential-secret|--os-auth-type|--os-identity-api-version|--os-region-name|--os-interface|--os-endpoint-type)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -29,12 +29,14 @@ _glance_upload() {
         case $key in
             --disk-format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
             --container-format) words='ami ari aki bare ovf' ;;
-            --ca-file) ;;
+            --ca-file|--os-cacert) ;;
+            --os-cert) ;;
+            --os-key) ;;
             --os-auth-strategy) words='noauth keystone' ;;
             *) return ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version --host --port --type --disk-format --container-format --kernel --ramdisk --use-ssl --ca-file --insecure --timeout -A --auth_token --auth-token --os-auth-user --os-auth-key --os-auth-tenant --os-auth-url --os-auth-strategy'
+        words='-h --help --version --host --port --type --disk-format --container-format --kernel --ramdisk --os-image-url --os-image-endpoint-override --use-ssl --ca-file --os-cacert --os-cert --os-key --insecure --timeout -A --auth_token --auth-token --os-auth-strategy --os-cloud --os-auth-url --os-auth-user --os-username --os-user-id --os-auth-key --os-password --os-auth-tenant --os-project-name --os-tenant-name --os-project-id --os-tenant-id --os-user-domain-name --os-user-domain-id --os-project-domain-name --os-project-domain-id --os-default-domain-id --os-default-domain --os-domain-name --os-domain-id --os-trust-id --os-token --os-application-credential-id --os-application-credential-name --os-application-credential-secret --os-auth-type --os-identity-api-version --os-region-name --os-interface --os-endpoint-type'
     else
         case $place in
             0) ;;

@@ -14,7 +14,7 @@ _glance() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            -H|--host|-p|--port|--ca-file|--timeout|-A|--auth_token|--auth-token|--os-auth-user|--os-auth-key|--os-auth-tenant|--os-auth-url|--os-auth-strategy|--limit|--marker|--sort_key|--sort-key|--sort_dir|--sort-dir|--format|--file)
+            -H|--host|-p|--port|--os-image-url|--os-image-endpoint-override|--ca-file|--os-cacert|--os-cert|--os-key|--timeout|-A|--auth_token|--auth-token|--os-auth-strategy|--os-cloud|--os-auth-url|--os-auth-user|--os-username|--os-user-id|--os-auth-key|--os-password|--os-auth-tenant|--os-project-name|--os-tenant-name|--os-project-id|--os-tenant-id|--os-user-domain-name|--os-user-domain-id|--os-project-domain-name|--os-project-domain-id|--os-default-domain-id|--os-default-domain|--os-domain-name|--os-domain-id|--os-trust-id|--os-token|--os-application-credential-id|--os-application-credential-name|--os-application-credential-secret|--os-auth-type|--os-identity-api-version|--os-region-name|--os-interface|--os-endpoint-type|--limit|--marker|--sort_key|--sort-key|--sort_dir|--sort-dir|--format|--file)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -27,7 +27,7 @@ _glance() {
 
     if [[ -n $key ]]; then
         case $key in
-            --ca-file|--file)
+            --ca-file|--os-cacert|--os-cert|--os-key|--file)
                 COMPREPLY=($(compgen -f -- "$cur"))
                 compopt -o filenames 2>/dev/null
                 return
@@ -46,7 +46,7 @@ _glance() {
                 ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version -v --verbose -d --debug -H --host -p --port --use-ssl --ca-file --insecure --timeout -A --auth_token --auth-token --os-auth-user --os-auth-key --os-auth-tenant --os-auth-url --os-auth-strategy'
+        words='-h --help --version -v --verbose -d --debug -H --host -p --port --os-image-url --os-image-endpoint-override --use-ssl --ca-file --os-cacert --os-cert --os-key --insecure --timeout -A --auth_token --auth-token --os-auth-strategy --os-cloud --os-auth-url --os-auth-user --os-username --os-user-id --os-auth-key --os-password --os-auth-tenant --os-project-name --os-tenant-name --os-project-id --os-tenant-id --os-user-domain-name --os-user-domain-id --os-project-domain-name --os-project-domain-id --os-default-domain-id --os-default-domain --os-domain-name --os-domain-id --os-trust-id --os-token --os-application-credential-id --os-application-credential-name --os-application-credential-secret --os-auth-type --os-identity-api-version --os-region-name --os-interface --os-endpoint-type'
         case $command in
             add) words+=' --format --dry-run' ;;
             cache-clear) words+=' -f --force --dry-run' ;;

@@ -18,9 +18,9 @@ import optparse
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from glance.cli import console
+from glance.cli import console, signin
 from glance.cli.option import Option
 
 if TYPE_CHECKING:
@@ -34,89 +34,8 @@ DRY_RUN = "Dry run. We would have done the following:"
 OPTIONS: tuple[Option, ...] = (
     Option(("-v", "--verbose"), "verbose", "Print more, and how long it took."),
     Option(("-d", "--debug"), "debug", "Let errors through with a traceback."),
-    Option(
-        ("-H", "--host"),
-        "host",
-        "Address of the Glance API server. Default: %default",
-        "ADDRESS",
-        "string",
-        "0.0.0.0",
-    ),
-    Option(
-        ("-p", "--port"),
-        "port",
-        "Port of the Glance API server. Default: %default",
-        "PORT",
-        "int",
-        9292,
-    ),
-    Option(("--use-ssl",), "use_ssl", "Speak https with the server and verify its certificate."),
-    Option(
-        ("--ca-file",),
-        "ca_file",
-        "File of the authorities that the server's certificate is verified against.",
-        "FILE",
-        "string",
-        values="file",
-    ),
-    Option(("--insecure",), "insecure", "Accept any certificate of the server."),
-    Option(
-        ("--timeout",),
-        "timeout",
-        "Seconds to wait for the server before giving up.",
-        "SECONDS",
-        "float",
-    ),
-    Option(
-        ("-A", "--auth_token", "--auth-token"),
-        "auth_token",
-        "Token to send; no sign-in is attempted then. Also OS_AUTH_TOKEN.",
-        "TOKEN",
-        "string",
-        env=("OS_AUTH_TOKEN",),
-    ),
-    Option(
-        ("--os-auth-user",),
-        "username",
-        "User to sign in as. Also OS_AUTH_USER.",
-        "USER",
-        "string",
-        env=("OS_AUTH_USER", "OS_USERNAME"),
-    ),
-    Option(
-        ("--os-auth-key",),
-        "password",
-        "Password to sign in with; better kept in OS_AUTH_KEY.",
-        "KEY",
-        "string",
-        env=("OS_AUTH_KEY", "OS_PASSWORD"),
-    ),
-    Option(
-        ("--os-auth-tenant",),
-        "tenant",
-        "Tenant to sign in for. Also OS_AUTH_TENANT.",
-        "TENANT",
-        "string",
-        env=("OS_AUTH_TENANT", "OS_TENANT_NAME"),
-    ),
-    Option(
-        ("--os-auth-url",),
-        "auth_url",
-        "URL of the identity service. Also OS_AUTH_URL.",
-        "URL",
-        "string",
-        env=("OS_AUTH_URL",),
-    ),
-    Option(
-        ("--os-auth-strategy",),
-        "strategy",
-        "How to sign in: noauth or keystone. Also OS_AUTH_STRATEGY. Default: %default",
-        "STRATEGY",
-        "string",
-        "noauth",
-        env=("OS_AUTH_STRATEGY",),
-        values="strategy",
-    ),
+    *signin.SERVER,
+    *signin.IDENTITY,
     Option(
         ("--limit",),
         "limit",
@@ -171,37 +90,7 @@ OPTIONS: tuple[Option, ...] = (
 
 
 #: The options about server and sign-in, which every command heeds.
-CONNECTION = (
-    "host",
-    "port",
-    "use_ssl",
-    "ca_file",
-    "insecure",
-    "timeout",
-    "auth_token",
-    "username",
-    "password",
-    "tenant",
-    "auth_url",
-    "strategy",
-)
-
-
-def make_client(options: Any) -> glance_client.Client:
-    """Return the client that parsed options describe. May raise exception.Error."""
-    from glance import client as glance_client
-
-    names = ("username", "password", "tenant", "auth_url", "strategy")
-    return glance_client.Client(
-        options.host,
-        options.port,
-        options.use_ssl,
-        options.auth_token,
-        {name: getattr(options, name) for name in names},
-        timeout=options.timeout,
-        ca_file=options.ca_file,
-        insecure=options.insecure,
-    )
+CONNECTION = tuple(option.dest for option in (*signin.SERVER, *signin.IDENTITY))
 
 
 # -- commands ------------------------------------------------------------------------------------
@@ -225,7 +114,7 @@ class Call:
     def client(self) -> glance_client.Client:
         """The client that the options describe. May raise exception.Error."""
         if self._client is None:
-            self._client = make_client(self.options)
+            self._client = signin.make_client(self.options)
         return self._client
 
     @property

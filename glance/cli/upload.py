@@ -1,7 +1,7 @@
 """The `glance-upload` program: one file becomes one public image.
 
 Kept for scripts written for it; `glance add` does more. Its options are declared here, those of
-connection and sign-in are the rows of `glance.cli.declare`.
+connection and sign-in are the rows of `glance.cli.signin`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.cli import console, declare, progress
+from glance.cli import console, progress, signin
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
 from glance.common import imagemeta
+
+HOST = "127.0.0.1"
 
 _OWN = (
     Option(
@@ -25,7 +27,7 @@ _OWN = (
         "Address of the Glance API server. Default: %default",
         "HOST",
         "string",
-        "127.0.0.1",
+        HOST,
     ),
     Option(
         ("--port",),
@@ -66,8 +68,10 @@ _OWN = (
         ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
     ),
 )
-_SHARED = frozenset(declare.CONNECTION) - {"host", "port"}
-OPTIONS = (*_OWN, *(option for option in declare.OPTIONS if option.dest in _SHARED))
+_SHARED = (
+    option for option in (*signin.SERVER, *signin.IDENTITY) if option.dest not in ("host", "port")
+)
+OPTIONS = (*_OWN, *_SHARED)
 
 PROGRAM = Program(
     "glance-upload",
@@ -114,7 +118,7 @@ def metadata(options: argparse.Namespace) -> dict[str, Any]:
 
 def upload(options: argparse.Namespace) -> dict[str, Any]:
     """Store the file as an image and return its attributes."""
-    client = declare.make_client(options)
+    client = signin.make_client(options, default_host=HOST)
     with open(options.filename, "rb") as data, progress.shown(options.filename) as tell:
         return client.add_image(metadata(options), data, progress=tell)
 

@@ -202,7 +202,7 @@ class BaseClient:
         self.creds: Mapping[str, Any] = {} if creds is None else creds
         self.auth_plugin = self.make_auth_plugin(self.creds)
         self._pool = pool
-        self._pool_of = (host, self.port, use_ssl)
+        self._pool_of: tuple[str, int, bool] | None = (host, self.port, use_ssl)
 
     # -- where and who ---------------------------------------------------------------------------
 
@@ -357,6 +357,8 @@ class BaseClient:
         plugin = self.auth_plugin
         if plugin.auth_token:
             self.auth_tok = plugin.auth_token
+        if plugin.tls is not None and plugin.tls != self._tls:
+            self._tls, self._pool_of = plugin.tls, None
         if plugin.management_url and self.configure_via_auth:
             self.configure_from_url(plugin.management_url)
 

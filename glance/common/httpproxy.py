@@ -36,9 +36,20 @@ def choose(
 ) -> Proxy | None:
     """Return the proxy on the way to a server, None for the direct way.
 
+    Arguments as `find`. Raises BadInputError for a URL that names no http proxy.
+    """
+    url = find(use_ssl, host, port, proxies)
+    return parse(url) if url else None
+
+
+def find(
+    use_ssl: bool, host: str, port: int, proxies: Mapping[str, str] | None = None
+) -> str | None:
+    """Return the URL of the proxy on the way to a server, None for the direct way.
+
     `proxies` maps http, https and all to URLs of proxies, and no to the hosts that need none. If
     it is None, the environment tells (http_proxy, https_proxy, all_proxy, no_proxy), and loopback
-    is always reached directly. Raises BadInputError for a URL that names no http proxy.
+    is always reached directly.
     """
     if proxies is None:
         if _is_here(host):
@@ -47,7 +58,7 @@ def choose(
     url = proxies.get("https" if use_ssl else "http") or proxies.get("all")
     if not url or bypasses(host, port, proxies.get("no") or ""):
         return None
-    return parse(url)
+    return url
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, str]:

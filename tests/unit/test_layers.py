@@ -36,8 +36,10 @@ LAYERS = {
     "glance.common.httpproxy": 1,
     "glance.common.httpreply": 1,
     "glance.common.httpwire": 1,
+    "glance.common.keystone": 1,
     "glance.common.log": 1,
     "glance.common.notifier": 1,
+    "glance.common.oldkeystone": 1,
     "glance.common.payload": 1,
     "glance.common.policy": 1,
     "glance.common.request_id": 1,
@@ -168,6 +170,9 @@ def test_the_client_loads_no_server_code_and_nothing_beyond_the_standard_library
         "boto",
         "swiftclient",
         "kombu",
+        "keystoneauth1",
+        "openstack",
+        "requests",
     }
     assert not foreign & loaded
 

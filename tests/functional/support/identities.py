@@ -61,16 +61,17 @@ class Tokens(Source):
     """A real Keystone, asked by both daemons with the caller's token.
 
     With `strict`, callers without a valid token are refused by the token filter, and the registry
-    trusts the API, which it knows by a secret, instead of asking Keystone again.
+    trusts the API, which it knows by a secret, instead of asking Keystone again. `settings` are
+    further ones of the token filter.
     """
 
-    def __init__(self, directory: pathlib.Path, *, strict: bool = False):
+    def __init__(self, directory: pathlib.Path, *, strict: bool = False, **settings: object):
         self.strict = strict
         self.keystone = keystone.Keystone(directory / "keystone")
         self._callers: dict[str, dict[str, str]] = {}
         try:
             self.keystone.start()
-            self.site = site(directory / "site", self.keystone, strict=strict)
+            self.site = site(directory / "site", self.keystone, strict=strict, **settings)
             self.site.start()
         except BaseException:
             self.keystone.stop()

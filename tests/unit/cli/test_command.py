@@ -143,7 +143,7 @@ def test_environment_signs_in(glance, api, loopback, names):
     env = dict(zip(names, ("joe", "s3cret", "acme"), strict=True))
     env.update(OS_AUTH_URL=f"http://127.0.0.1:{keystone.port}/", OS_AUTH_STRATEGY="keystone")
     assert glance("index", env=env).code == 0
-    sent = keystone.requests[0].headers
+    sent = keystone.requests[-1].headers
     assert [sent[f"x-auth-{name}"] for name in ("user", "key", "tenant")] == [
         "joe",
         "s3cret",
@@ -273,6 +273,7 @@ def test_control_characters_do_not_reach_the_terminal():
 
 
 SERVER = {"webob", "eventlet", "sqlalchemy", "paste", "routes", "kombu", "boto", "swiftclient"}
+SIGN_IN = {"keystoneauth1", "openstack", "requests", "urllib3"}
 
 
 def imported_by(*args):
@@ -291,7 +292,7 @@ def imported_by(*args):
 def test_version_loads_neither_server_nor_client():
     code, modules = imported_by("--version")
     assert code == 0
-    assert not SERVER & {name.partition(".")[0] for name in modules}
+    assert not (SERVER | SIGN_IN) & {name.partition(".")[0] for name in modules}
     # What costs milliseconds and is for requests only.
     assert not {"glance.client", "ssl", "socket", "hashlib", "inspect", "json"} & modules
     assert {name for name in modules if name.startswith("glance.common")} <= {
@@ -304,7 +305,7 @@ def test_index_loads_nothing_of_the_server(api):
     api.add(name="web")
     code, modules = imported_by("index", "-H", "127.0.0.1", "-p", str(api.server.port))
     assert code == 0
-    assert not SERVER & {name.partition(".")[0] for name in modules}
+    assert not (SERVER | SIGN_IN) & {name.partition(".")[0] for name in modules}
     ours = {name for name in modules if name.startswith("glance.")}
     allowed = ("glance.client", "glance.version", "glance.cli", "glance.common")
     assert all(name.startswith(allowed) for name in ours)

@@ -146,6 +146,8 @@ def test_sign_in_goes_through_the_proxy(loopback):
     }
     made(proxy, creds=creds).get_images()
     assert [seen.target for seen in proxy.requests] == [
+        # Which versions there are is asked first.
+        "http://keystone.test:5000/",
         "http://keystone.test:5000/tokens",
         "http://g.test/v1/images",
     ]
