@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 
 metadata = sa.MetaData()
 
@@ -30,13 +30,20 @@ def _flag(name: str, index: bool = False) -> sa.Column:
     )
 
 
-def _bookkeeping(indexed: bool = False) -> list[sa.Column]:
+def _bookkeeping() -> list[sa.Column]:
     return [
-        sa.Column("created_at", timestamp(), nullable=False, index=indexed),
-        sa.Column("updated_at", timestamp(), index=indexed),
+        sa.Column("created_at", timestamp(), nullable=False),
+        sa.Column("updated_at", timestamp()),
         sa.Column("deleted_at", timestamp()),
         _flag("deleted", index=True),
     ]
+
+
+def order_index(name: str, *columns: sa.Column) -> sa.Index:
+    """Return an index in the order of lists, where nulls are smaller than any value."""
+    # NOTE: for PostgreSQL they are greater, unless told.
+    nulls = {column.key: "NULLS FIRST" for column in columns if column.nullable}
+    return sa.Index(name, *columns, postgresql_ops=nulls)
 
 
 images = sa.Table(
@@ -47,10 +54,10 @@ images = sa.Table(
     sa.Column("disk_format", sa.String(20)),
     sa.Column("container_format", sa.String(20)),
     sa.Column("size", sa.BigInteger),
-    sa.Column("status", sa.String(30), nullable=False, index=True),
+    sa.Column("status", sa.String(30), nullable=False),
     _flag("is_public", index=True),
     sa.Column("location", sa.Text),
-    *_bookkeeping(indexed=True),
+    *_bookkeeping(),
     sa.Column("checksum", sa.String(32)),
     sa.Column("owner", sa.String(255), index=True),
     sa.Column("min_disk", sa.Integer, nullable=False, server_default="0"),
@@ -58,6 +65,20 @@ images = sa.Table(
     _flag("protected"),
     mysql_engine="InnoDB",
 )
+
+# PERF: a page of 25 among 100 000 images takes 1 ms with these and 20 to 100 ms without. The two
+# formats have none: SQLite, which keeps no statistics, would use it for a filter by format and
+# then sort a quarter of the table; to read the newest images until the page is full is faster.
+for _columns in (
+    ("created_at", "id"),
+    ("updated_at", "id"),
+    ("name", "id"),
+    ("size", "id"),
+    ("status", "id"),
+    # A filter by status, in the order of lists that ask for none.
+    ("status", "created_at"),
+):
+    order_index(f"ix_images_{'_'.join(_columns)}", *(images.c[name] for name in _columns))
 
 image_properties = sa.Table(
     "image_properties",

@@ -37,7 +37,7 @@ class _Shape:
     changes_since: bool
     sort_key: str
     descending: bool
-    after: str | None  # "value" or "null": what the marker row has as its sort value
+    part: str | None  # of the order, with respect to the marker; see `_parts`
     explicit_nulls: bool
 
 
@@ -56,7 +56,8 @@ def image_list(
     deleted = True if context.show_deleted else query.deleted
     columns = rows.COLUMNS if detail else imagemeta.BRIEF_KEYS
     with db.snapshot() as conn:
-        after, params = None, _values(context, query)
+        parts: list[str | None] = [None]
+        params = _values(context, query)
         if query.marker is not None:
             marker = conn.execute(
                 _marker_statement(rules.kind(context), query.sort_key, deleted is False),
@@ -64,7 +65,7 @@ def image_list(
             ).first()
             if marker is None:
                 raise exception.Invalid("The marker image was not found")
-            after = "null" if marker[0] is None else "value"
+            parts = _parts(query, marker[0])
             params.update(marker_id=query.marker, marker_value=marker[0])
         if query.limit == 0:
             return []
@@ -81,12 +82,18 @@ def image_list(
             changes_since=query.changes_since is not None,
             sort_key=query.sort_key,
             descending=query.sort_dir == "desc",
-            after=after,
+            part=None,
             explicit_nulls=db.dialect == "postgresql",
         )
-        # PERF: all rows at once: handing out one at a time costs 2 us each.
-        found = conn.execute(_page_statement(shape), params).all()
-        page = [dict(zip(columns, row, strict=True)) for row in found]
+        page: list[dict[str, Any]] = []
+        for part in parts:
+            statement = _page_statement(dataclasses.replace(shape, part=part))
+            params["page_limit"] = query.limit - len(page)
+            # PERF: all rows at once: handing out one at a time costs 2 us each.
+            found = conn.execute(statement, params).all()
+            page += [dict(zip(columns, row, strict=True)) for row in found]
+            if len(page) == query.limit:
+                break
         if detail:
             rows.add_properties(conn, page)
     return page
@@ -139,8 +146,8 @@ def _page_statement(shape: _Shape) -> Select:
         statement = statement.where(images.c.size <= sa.bindparam("size_max"))
     if shape.changes_since:
         statement = statement.where(images.c.updated_at > sa.bindparam("changes_since"))
-    if shape.after:
-        statement = statement.where(_after_marker(shape))
+    if shape.part:
+        statement = statement.where(_is_in_part(shape))
     return statement.order_by(*_order(shape)).limit(sa.bindparam("page_limit", type_=sa.Integer))
 
 
@@ -154,21 +161,38 @@ def _has_property(number: int) -> ColumnElement[bool]:
     )
 
 
-def _after_marker(shape: _Shape) -> ColumnElement[bool]:
-    """Return the clause for rows behind the marker; nulls count as smaller than any value."""
+def _parts(query: listing.ListQuery, marker_value: Any) -> list[str | None]:
+    """Return the parts of what follows the marker, in order: `values` and `nulls` are whole ones.
+
+    PERF: each is a range of an index. Together in one statement they are none, and each page but
+    the first took as long as all the pages behind it: 10 to 60 ms among 100 000 images.
+    """
+    descending = query.sort_dir == "desc"
+    if marker_value is None:
+        return ["rest of nulls"] if descending else ["rest of nulls", "values"]
+    if descending and images.c[query.sort_key].nullable:
+        return ["rest of values", "nulls"]
+    return ["rest of values"]
+
+
+def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
+    """Return the clause for rows in a part of the order, behind the marker in its own part."""
     key, marker_id = images.c[shape.sort_key], sa.bindparam("marker_id")
-    value = sa.bindparam("marker_value", type_=key.type)
+    if shape.part == "nulls":
+        return key.is_(None)
+    if shape.part == "values":
+        return key.is_not(None)
     further = images.c.id < marker_id if shape.descending else images.c.id > marker_id
     if shape.sort_key == "id":
         return further
-    if shape.after == "null":
-        rest = sa.and_(key.is_(None), further)
-        return rest if shape.descending else sa.or_(key.is_not(None), rest)
-    # PERF: `<=` first, so that an index on the key bounds the scan.
-    if not shape.descending:
-        return sa.and_(key >= value, sa.or_(key > value, further))
-    rest = sa.and_(key <= value, sa.or_(key < value, further))
-    return sa.or_(rest, key.is_(None)) if key.nullable else rest
+    if shape.part == "rest of nulls":
+        return sa.and_(key.is_(None), further)
+    value = sa.bindparam("marker_value", type_=key.type)
+    place, marker = sa.tuple_(key, images.c.id), sa.tuple_(value, marker_id)
+    # PERF: `<=` too, for MySQL, which finds no range of an index in the comparison of pairs.
+    if shape.descending:
+        return sa.and_(key <= value, place < marker)
+    return sa.and_(key >= value, place > marker)
 
 
 def _order(shape: _Shape) -> list[ColumnElement[Any]]:

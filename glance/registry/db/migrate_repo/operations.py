@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from glance.common import exception
+from glance.registry.db import models
 from glance.registry.db.migrate_repo import schema
 
 
@@ -110,7 +111,7 @@ def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
         if found.get(name) != columns:
             if name in found:
                 _drop_index(conn, table.name, name)
-            sa.Index(name, *(table.c[column] for column in columns)).create(conn)
+            models.order_index(name, *(table.c[column] for column in columns)).create(conn)
     # NOTE: after the new ones exist; MySQL refuses to drop the last index of a foreign key.
     for name in found.keys() - wanted.keys():
         _drop_index(conn, table.name, name)

@@ -115,13 +115,21 @@ def tables(version: int) -> dict[str, sa.Table]:
 
 def indexes(table: str, version: int) -> Indexes:
     """Return the indexes (name to columns) of a table at a version, without the unique ones."""
+    found: Indexes
     if table == "images":
         names = ["is_public", "deleted"]
         if version >= 13:
-            names += ["owner", "created_at", "updated_at", "status"]
-        return {f"ix_images_{name}": (name,) for name in names}
+            names += ["owner"]
+        if version in (13, 14):
+            names += ["created_at", "updated_at", "status"]
+        found = _single(table, *names)
+        if version >= 15:
+            found["ix_images_status_created_at"] = ("status", "created_at")
+            for name in ("created_at", "updated_at", "name", "size", "status"):
+                found[f"ix_images_{name}_id"] = (name, "id")
+        return found
     if table == "image_properties":
-        found: Indexes = _single(table, "image_id", "deleted")
+        found = _single(table, "image_id", "deleted")
         if version < 13:
             key = "name" if version >= 6 else "key"
             found[f"ix_image_properties_image_id_{key}"] = ("image_id", key)
