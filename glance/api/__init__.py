@@ -14,6 +14,7 @@ from typing import Any
 from glance import store
 from glance.common import config, policy
 from glance.common import context as request_context
+from glance.common.notifier import events
 from glance.store import location as store_location
 
 config.options(
@@ -73,10 +74,12 @@ class Service:
     conf: config.Conf
     stores: store.Stores
     policy: policy.Policy = dataclasses.field(init=False)
+    events: events.Events = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
         object.__setattr__(self, "policy", policy.from_conf(self.conf))
+        object.__setattr__(self, "events", events.create(self.conf))
 
     def shown_location(
         self, context: request_context.RequestContext, image: Mapping[str, Any]

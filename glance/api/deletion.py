@@ -45,6 +45,27 @@ def delete(service: api.Service, context: RequestContext, image: Mapping[str, An
     Its data goes at once, or with `delayed_delete` when the scrubber finds it due; whether it goes
     makes no difference to the caller. Raises ImageProtected, and what the registry raises.
     """
+    events = service.events
+    # Who may not, or comes too late, has not made anything fail.
+    refusals = (exception.NotAuthorized, exception.NotFound)
+    with events.telling("image.delete", context, image["id"], but=refusals):
+        deleted = _delete_record(service, context, image)
+    events.deleted(context, image, deleted)
+    # NOTE: what the registry answers counts, because an upload may have ended since `image` was
+    # read. (An old one answers nothing.)
+    location = deleted.get("location", image.get("location"))
+    if not location or deleted.get("status") == "deleted":
+        return
+    if service.conf.delayed_delete and _is_ours(service, location, image["id"]):
+        return
+    attempt = offload.spawn(_free, service, context, image["id"], location)
+    if not attempt.join(service.conf.delete_timeout):
+        LOG.warning("Image %s: the store takes long to remove its data", image["id"])
+
+
+def _delete_record(
+    service: api.Service, context: RequestContext, image: Mapping[str, Any]
+) -> Mapping[str, Any]:
     if image.get("protected"):
         raise exception.ImageProtected(
             f"Image {image['id']} is protected; set protected to false first"
@@ -54,19 +75,9 @@ def delete(service: api.Service, context: RequestContext, image: Mapping[str, An
         waiting = {"due_in": conf.scrub_time}
     else:
         waiting = {"lease": int(conf.delete_timeout) + SLACK}
-    # NOTE: what the registry answers counts, because an upload may have ended since `image` was
-    # read. (An old one answers nothing.)
-    deleted = registry.delete_image_metadata(
+    return registry.delete_image_metadata(
         conf, context, image["id"], status="pending_delete", **waiting
     )
-    location = deleted.get("location", image.get("location"))
-    if not location or deleted.get("status") == "deleted":
-        return
-    if conf.delayed_delete and _is_ours(service, location, image["id"]):
-        return
-    attempt = offload.spawn(_free, service, context, image["id"], location)
-    if not attempt.join(conf.delete_timeout):
-        LOG.warning("Image %s: the store takes long to remove its data", image["id"])
 
 
 def _is_ours(service: api.Service, location: str, image_id: int) -> bool:

@@ -42,6 +42,13 @@ class Download:
     source: str | None = None
 
     @property
+    def content_range(self) -> str | None:
+        """The value of Content-Range for a partial answer, None for the whole."""
+        if self.part is None or self.total is None:
+            return None
+        return self.part.content_range(self.total)
+
+    @property
     def length(self) -> int | None:
         """Bytes that the answer has, None if unknown."""
         return self.part.length if self.part else self.total

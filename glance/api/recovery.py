@@ -8,15 +8,20 @@ stays only if its record says that it is there.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from glance import api, registry
-from glance.common import exception, offload
+from glance.common import exception, imagemeta, offload
 from glance.common.context import RequestContext
 from glance.store import base
 
 LOG = logging.getLogger(__name__)
+
+#: Tells of an image, given its record, that it is active.
+Tell = Callable[[Mapping[str, Any]], None]
 
 #: Seconds between tries while the registry is not up yet; daemons start in any order.
 PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
@@ -33,29 +38,35 @@ def settle(
     service: api.Service,
     found: Iterable[base.AbandonedWrite],
     context: RequestContext | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """Settle abandoned uploads: records that still wait for their data become killed.
 
-    `context` is the caller that may change the records, by default an administrator.
+    `context` is the caller that may change the records, by default an administrator. What has
+    become of an upload is told now, since whoever made it could not; `tell` is for one that has
+    ended well.
     """
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _patiently(service, who, left.image_id)
+            needed = _patiently(service, who, left.image_id, tells=True)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             # Half an image is of no use to anybody, whatever its record says.
             left.leave() if left.committed else left.discard()
             continue
-        if needed and left.committed:
+        if needed is not None and left.committed:
             left.keep()
+            (tell or functools.partial(service.events.uploaded, who))(needed)
         else:
             left.discard()
 
 
-def settle_later(service: api.Service, left: base.AbandonedWrite, context: RequestContext) -> None:
+def settle_later(
+    service: api.Service, left: base.AbandonedWrite, context: RequestContext, tell: Tell
+) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    offload.spawn(settle, service, [left], context)
+    offload.spawn(settle, service, [left], context, tell)
 
 
 def kill_later(service: api.Service, context: RequestContext, image_id: int) -> None:
@@ -70,26 +81,37 @@ def _kill_quietly(service: api.Service, context: RequestContext, image_id: str) 
         LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
-def _patiently(service: api.Service, context: RequestContext, image_id: str) -> bool:
+def _patiently(
+    service: api.Service, context: RequestContext, image_id: str, *, tells: bool = False
+) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
     for pause in PAUSES:
         try:
-            return _kill(service, context, image_id)
+            return _kill(service, context, image_id, tells)
         except (exception.ServiceUnavailable, exception.ClientConnectionError):
             offload.sleep(pause)
-    return _kill(service, context, image_id)
+    return _kill(service, context, image_id, tells)
 
 
-def _kill(service: api.Service, context: RequestContext, image_id: str) -> bool:
-    """Set the record killed if it is saving; tell whether it is active and so needs its data."""
+def _kill(
+    service: api.Service, context: RequestContext, image_id: str, tells: bool
+) -> dict[str, Any] | None:
+    """Set the record killed if it is saving, and tell of it; return it if it is active.
+
+    An active record needs its data.
+    """
     try:
         registry.update_image_metadata(
             service.conf, context, image_id, {"status": "killed"}, from_state="saving"
         )
     except exception.NotFound:
-        return False
+        return None
     except exception.Duplicate:
         record = registry.get_image_metadata(service.conf, context, image_id)
-        return bool(record["status"] == "active")
+        return record if record["status"] == "active" else None
     LOG.warning("Image %s is killed: its upload was abandoned", image_id)
-    return False
+    if tells:
+        service.events.failed(
+            "image.upload", context, imagemeta.parse_id(image_id), exception.ServerError()
+        )
+    return None

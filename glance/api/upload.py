@@ -41,7 +41,8 @@ class Upload:
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
     `values` are attributes to store along with the step to saving. `status` is what the record is
     known to be, which decides how a failure ends; `undecided` means that an activating call was
-    sent and its outcome is not known.
+    sent and its outcome is not known. `is_copy` tells data fetched from elsewhere from data that
+    the caller sends.
     """
 
     service: api.Service
@@ -51,6 +52,7 @@ class Upload:
     size: int | None = None
     checksum: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_copy: bool = False
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
 
@@ -60,8 +62,24 @@ class Upload:
         `length` is how many bytes the stream promises, None if it does not say. Raises what the
         guarded reader (`UploadReader`), the store and the registry raise, ChecksumMismatch, and
         ImageDeleted when the image vanished meanwhile. After any error nothing of the data is
-        left. The caller closes the stream.
+        left. The caller closes the stream. Either outcome is told; one that is not known yet, once
+        it is.
         """
+        try:
+            record = self._receive(stream, length)
+        except BaseException as err:
+            if not self.undecided:
+                self.service.events.failed("image.upload", self.context, self.image_id, err)
+            raise
+        self.tell(record)
+        return record
+
+    def tell(self, record: Mapping[str, Any]) -> None:
+        """Tell that the image is active now."""
+        events = self.service.events
+        (events.activated if self.is_copy else events.uploaded)(self.context, record)
+
+    def _receive(self, stream: body.Readable, length: int | None) -> dict[str, Any]:
         conf = self.service.conf
         reader = body.UploadReader(
             stream,
@@ -149,7 +167,8 @@ class Upload:
             yield
         except Exception:
             if self.undecided:
-                recovery.settle_later(self.service, staged.abandon(), self.context)
+                left = staged.abandon()
+                recovery.settle_later(self.service, left, self.context, self.tell)
             else:
                 self._remove(location)
             raise
@@ -217,6 +236,7 @@ def copy_in_background(upload: Upload, source: str) -> None:
 
 
 def _copy(upload: Upload, source: str) -> None:
+    upload.is_copy = True
     try:
         with _open(upload, source) as data:
             upload.receive(body.BodyReader(data), data.length)
@@ -231,4 +251,5 @@ def _open(upload: Upload, source: str) -> body.Body:
         return upload.service.stores.get(source)
     except Exception as err:
         upload.kill(err)
+        upload.service.events.failed("image.upload", upload.context, upload.image_id, err)
         raise

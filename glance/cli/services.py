@@ -38,6 +38,7 @@ def load_drivers(conf: config.Conf) -> None:
 def _prepare_api(conf: config.Conf) -> None:
     """Load the store drivers; try the files for the registry's TLS."""
     load_drivers(conf)
+    importlib.import_module("glance.common.notifier").check(conf)
     if conf.registry_client_protocol == "https":
         names = ("key_file", "cert_file", "ca_file", "insecure")
         try:

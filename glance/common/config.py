@@ -54,6 +54,14 @@ def integer(value: str) -> int:
         raise ValueError("use a whole number") from None
 
 
+def port(value: str) -> int:
+    """Convert a port number. The resolver would take a larger one modulo 65536."""
+    number = integer(value)
+    if not 0 <= number <= 65535:
+        raise ValueError("use a port number from 0 to 65535")
+    return number
+
+
 def real(value: str) -> float:
     try:
         return float(value.strip())

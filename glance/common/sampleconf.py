@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ TYPES = {
     config.boolean: "boolean",
     config.integer: "whole number",
     config.path: "path",
+    config.port: "port number",
     config.real: "number",
     config.text: "text",
     config.words: "list of words",
@@ -32,7 +34,8 @@ TYPES = {
 #: Types of single options, by the names of their functions.
 OWN_TYPES = {
     "octal": "octal number",
-    "port": "port number",
+    "pattern": "regular expression",
+    "addresses": "list of host:port",
     "convert": "whole number",
     "header_text": "text",
 }
@@ -73,6 +76,8 @@ PROGRAMS = (
             "http store",
             "S3 store",
             "Swift store",
+            "notifications",
+            "rabbit",
         ),
         {
             "verbose": "True",
@@ -238,6 +243,8 @@ def _shown(option: config.Option) -> str:
         return " ".join(map(str, option.default))
     if option.type.__name__.strip("_") == "octal":
         return f"{option.default:04o}"
+    if isinstance(option.default, re.Pattern):
+        return option.default.pattern
     return str(option.default)
 
 

@@ -177,5 +177,10 @@ def test_the_client_loads_no_server_code_and_nothing_beyond_the_standard_library
     assert not foreign & loaded
 
 
+def test_the_broker_library_is_loaded_with_its_strategy_only():
+    assert not {"kombu", "amqp"} & loaded_by("glance.api.v1")
+    assert "kombu" in loaded_by("glance.common.notifier.rabbit")
+
+
 def test_stores_are_loaded_without_the_libraries_of_remote_ones():
     assert not {"boto", "swiftclient"} & loaded_by("glance.store")

@@ -88,7 +88,15 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    "name", ["index", "first-steps", "architecture", "installing", "running-as-a-service"]
+    "name",
+    [
+        "index",
+        "first-steps",
+        "architecture",
+        "installing",
+        "running-as-a-service",
+        "notifications",
+    ],
 )
 def test_the_index_names_the_pages(name):
     index = (ROOT / "doc" / "source" / "index.rst").read_text(encoding="utf-8")

@@ -149,7 +149,8 @@ class Controller:
             wanted = None
         cache = image_cache.of(request.environ)
         opened = download.open_image(self.service, image, wanted, cache)
-        request.environ[image_cache.SERVED] = opened.source == image_cache.HIT
+        is_hit = opened.source == image_cache.HIT
+        request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
             lifecycle.after_answer(request.environ, opened.body.answered)
         headers.append(("Content-Type", OCTETS))
@@ -159,8 +160,16 @@ class Controller:
             headers.append(("Content-Length", str(opened.length)))
         if download.serves_ranges(self.service, image):
             headers.append(("Accept-Ranges", "bytes"))
-        if opened.part is not None and opened.total is not None:
-            headers.append(("Content-Range", opened.part.content_range(opened.total)))
+        self.service.events.sending(
+            request.environ,
+            request.context,
+            image,
+            opened.length,
+            opened.content_range,
+            from_cache=is_hit,
+        )
+        if opened.content_range is not None:
+            headers.append(("Content-Range", opened.content_range))
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
 
@@ -191,6 +200,9 @@ class Controller:
         if order.copy_from:
             self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
         image = registry.add_image_metadata(self.conf, context, values)
+        self.service.events.created(context, image)
+        if order.location:
+            self.service.events.activated(context, image)
         if target is not None:
             image = self._fill(request, order, image, target)
         url = self.service.image_url(request.host_url, image["id"])
@@ -304,31 +316,37 @@ class Controller:
         """PUT /images/{id}: change metadata, or bring data to a queued image."""
         context = request.context
         context.require_write()
-        order = Order.of(request)
-        target = self._target(order)
-        image = self._image(request, id)
-        # SECURITY: who may not change an image learns nothing of its state.
-        if not context.is_image_mutable(image):
-            raise exception.ImageNotFound(image["id"])
-        self._check_policy(context, order, image)
-        values = self._changes(context, order, image)
-        self._check_fill(order, {**image, **values})
-        self._check_size(request, order)
-        if order.location:
-            declared = order.meta.get("size") or image["size"] or None
-            values.update(self._registration(context, order.location, declared))
-            image = self._update(context, image, values, order.purge, from_state="queued")
-        elif order.copy_from:
-            self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
-            assert target is not None
-            image = self._update(context, image, values, purge=False, from_state="queued")
-            image = self._fill(request, order, image, target)
-        elif target is not None:
-            image = self._fill(request, order, image, target, values)
-        else:
-            updated = self._update(context, image, values, order.purge)
-            self._forget_copy(request, image, updated)
-            image = updated
+        events = self.service.events
+        # A body that is refused is a matter of the upload's own.
+        refused = events.telling(
+            "image.update", context, imagemeta.parse_id(id), only=exception.Invalid
+        )
+        with refused:
+            order = Order.of(request)
+            target = self._target(order)
+            before = image = self._image(request, id)
+            # SECURITY: who may not change an image learns nothing of its state.
+            if not context.is_image_mutable(image):
+                raise exception.ImageNotFound(image["id"])
+            self._check_policy(context, order, image)
+            values = self._changes(context, order, image)
+            self._check_fill(order, {**image, **values})
+            self._check_size(request, order)
+            if order.location:
+                declared = order.meta.get("size") or image["size"] or None
+                values.update(self._registration(context, order.location, declared))
+                image = self._update(context, image, values, order.purge, from_state="queued")
+                events.activated(context, image)
+            elif order.copy_from:
+                self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
+                image = self._update(context, image, values, purge=False, from_state="queued")
+            elif not order.has_data:
+                image = self._update(context, image, values, order.purge)
+                self._forget_copy(request, before, image)
+        if target is not None:
+            stored_with_it = values if order.has_data else None
+            image = self._fill(request, order, image, target, stored_with_it)
+        events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, registry
 from glance.common import exception, imagemeta, membership, wsgi
+from glance.common.context import RequestContext
 
 
 class Controller:
@@ -14,6 +16,7 @@ class Controller:
 
     def __init__(self, service: api.Service):
         self.conf = service.conf
+        self.events = service.events
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
@@ -29,14 +32,9 @@ class Controller:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
-        with _HidingRefusal():
-            registry.add_member(
-                self.conf,
-                request.context,
-                imagemeta.path_id(id),
-                wsgi.segment(member),
-                can_share,
-            )
+        number, name = imagemeta.path_id(id), wsgi.segment(member)
+        with _HidingRefusal(), self._telling(request.context, number, name):
+            registry.add_member(self.conf, request.context, number, name, can_share)
         return wsgi.Response(204)
 
     def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
@@ -44,7 +42,7 @@ class Controller:
         request.context.require_write()
         number = imagemeta.path_id(id)
         memberships = parse_memberships(request.read_json())
-        with _HidingRefusal():
+        with _HidingRefusal(), self._telling(request.context, number):
             registry.replace_members(
                 self.conf, request.context, number, membership.to_json(memberships)
             )
@@ -53,11 +51,38 @@ class Controller:
     def delete(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: also when there is no such membership."""
         request.context.require_write()
-        with _HidingRefusal():
-            registry.delete_member(
-                self.conf, request.context, imagemeta.path_id(id), wsgi.segment(member)
-            )
+        number, name = imagemeta.path_id(id), wsgi.segment(member)
+        with _HidingRefusal(), self._telling(request.context, number, name):
+            registry.delete_member(self.conf, request.context, number, name)
         return wsgi.Response(204)
+
+    @contextlib.contextmanager
+    def _telling(
+        self, context: RequestContext, image_id: int, only: str | None = None
+    ) -> Iterator[None]:
+        """Tell which memberships are other than before, of one member or of all.
+
+        The registry is asked for them around the change, and only if somebody wants to know.
+        """
+        if not self.events.tells("image.member.update"):
+            yield
+            return
+        before = self._members(context, image_id, only)
+        yield
+        after = self._members(context, image_id, only)
+        if before is not None and after is not None:
+            self.events.members_changed(context, image_id, before, after)
+
+    def _members(
+        self, context: RequestContext, image_id: int, only: str | None
+    ) -> list[dict[str, Any]] | None:
+        """Return memberships, None if the registry does not say."""
+        try:
+            members = registry.get_image_members(self.conf, context, image_id)
+        except exception.Error:
+            # The change itself will say what is wrong, or has worked.
+            return None
+        return [one for one in members if only in (None, one["member_id"])]
 
 
 class _HidingRefusal:

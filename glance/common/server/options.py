@@ -9,14 +9,6 @@ from glance.common import config
 MAX_WORKERS = 8
 
 
-def port(text: str) -> int:
-    """Convert a port number. The resolver would take a larger one modulo 65536."""
-    number = config.integer(text)
-    if not 0 <= number <= 65535:
-        raise ValueError("use a port number from 0 to 65535")
-    return number
-
-
 config.options(
     "server",
     config.Option(
@@ -27,7 +19,7 @@ config.options(
     ),
     config.Option(
         "bind_port",
-        port,
+        config.port,
         help="Port to listen on. Unset: 9292 for glance-api and 9191 for glance-registry.",
     ),
     config.Option(

@@ -142,6 +142,21 @@ def test_all_problems_of_a_file_are_told_at_once(start, capsys):
     assert not start.served
 
 
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        ("notifier_strategy = pigeon", "'pigeon' is not an available notifier strategy."),
+        ("notifier_strategy = rabbit\nrabbit_port = many", "option rabbit_port"),
+        ("notification_redact_properties = (", "use a regular expression"),
+    ],
+)
+def test_notifications_that_cannot_work_stop_the_api(start, capsys, default, message):
+    assert start("glance-api", default=default) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR: glance-api.conf: option") and message in line
+    assert not start.served
+
+
 def test_authorities_that_cannot_be_read_stop_the_api(start, capsys, tmp_path):
     where = tmp_path / "none.pem"
     default = f"registry_client_protocol = https\nregistry_client_ca_file = {where}"
