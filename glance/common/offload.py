@@ -176,6 +176,19 @@ def open_fd(path: str, flags: int, mode: int = 0o777) -> int:
     return posix.open(path, flags, mode)
 
 
+def is_readable(fd: int) -> bool:
+    """Tell whether there is something to read from a descriptor, or its end, without waiting."""
+    return bool(_poll(fd, 0))
+
+
+def _poll(fd: int, timeout: int | None) -> list[tuple[int, int]]:
+    native_select = _native(select)
+    poll = native_select.poll()
+    poll.register(fd, native_select.POLLIN)
+    found: list[tuple[int, int]] = poll.poll(timeout)
+    return found
+
+
 # -- native threads ------------------------------------------------------------------------------
 
 
@@ -286,10 +299,7 @@ class _Bell:
 
     def wait_natively(self) -> None:
         """Wait, stopping the hub if there is one."""
-        native_select = _native(select)
-        poll = native_select.poll()
-        poll.register(self._fd, native_select.POLLIN)
-        poll.poll()
+        _poll(self._fd, None)
 
     def close(self) -> None:
         os.close(self._fd)

