@@ -12,6 +12,17 @@ from typing import Any
 from support import daemons, keystone
 
 ANONYMOUS = {"allow_anonymous_access": True}
+SECRET = {"registry_shared_secret": "known to both"}
+
+
+def _caching(directory: pathlib.Path) -> dict[str, Any]:
+    """Return the options of an API that caches images at once."""
+    return {
+        "image_cache_enabled": True,
+        "image_cache_dir": directory / "cache",
+        "image_cache_min_free_disk": 0,
+        "image_cache_debug_header": True,
+    }
 
 
 class Source:
@@ -24,6 +35,10 @@ class Source:
         """Return the headers that a caller sends, with a valid token."""
         raise NotImplementedError
 
+    def drifter(self) -> dict[str, str]:
+        """Return the headers of somebody who is known, but belongs to no tenant."""
+        raise NotImplementedError
+
     def owner(self, name: str) -> str:
         """Return what the images of a caller are owned by; also its name as a member."""
         raise NotImplementedError
@@ -33,25 +48,40 @@ class Source:
 
 
 class Stage(Source):
-    """A stage in front of the API that sets headers; the registry trusts the API."""
+    """A stage in front of the API that sets headers; the registry trusts the API,
+    which it knows by a secret.
 
-    def __init__(self, directory: pathlib.Path, *, by_user: bool = False):
+    With `caching`, the API has an image cache.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        by_user: bool = False,
+        caching: bool = False,
+        api: dict[str, Any] | None = None,
+    ):
         self.by_user = by_user
-        options = {**ANONYMOUS, "owner_is_tenant": not by_user}
+        options = {**ANONYMOUS, **SECRET, "owner_is_tenant": not by_user}
+        cache = _caching(directory) if caching else {}
         sections = "[filter:stage]\npaste.filter_factory = support.stage:filter_factory\n"
         self.site = daemons.Site(
             directory,
             auth_mode="trusted-headers",
             workers=2,
-            api=options,
+            api={**options, **cache, **(api or {})},
             registry=options,
-            api_pipeline="versionnegotiation stage context apiv1app",
+            api_pipeline=f"versionnegotiation stage context {'cache ' * caching}apiv1app",
             sections=sections + ("tenant = everybody\n" if by_user else ""),
         )
         self.site.start()
 
     def caller(self, name: str) -> dict[str, str]:
         return {"X-Auth-Token": name}
+
+    def drifter(self) -> dict[str, str]:
+        return self.caller("drifter")
 
     def owner(self, name: str) -> str:
         return f"user-of-{name}" if self.by_user else f"tenant-of-{name}"
@@ -62,10 +92,10 @@ class Tokens(Source):
 
     With `strict`, callers without a valid token are refused by the token filter, and the registry
     trusts the API, which it knows by a secret, instead of asking Keystone again. `settings` are
-    further ones of the token filter.
+    further ones of the token filter, and arguments of `site`.
     """
 
-    def __init__(self, directory: pathlib.Path, *, strict: bool = False, **settings: object):
+    def __init__(self, directory: pathlib.Path, *, strict: bool = False, **settings: Any):
         self.strict = strict
         self.keystone = keystone.Keystone(directory / "keystone")
         self._callers: dict[str, dict[str, str]] = {}
@@ -84,6 +114,10 @@ class Tokens(Source):
             self._callers[name] = {"X-Auth-Token": self.keystone.token(name, name)}
         return self._callers[name]
 
+    def drifter(self) -> dict[str, str]:
+        self.keystone.user("drifter", "drifting")
+        return {"X-Auth-Token": self.keystone.token("drifter")}
+
     def owner(self, name: str) -> str:
         return self.keystone.project(name)
 
@@ -99,6 +133,7 @@ def site(
     running: keystone.Keystone,
     *,
     strict: bool = False,
+    caching: bool = False,
     workers: int = 2,
     api: dict[str, Any] | None = None,
     registry: dict[str, Any] | None = None,
@@ -124,14 +159,15 @@ def site(
         **settings,
     }
     lines = "".join(f"{name} = {value}\n" for name, value in filtering.items())
-    more: dict[str, Any] = {"registry_shared_secret": "known to both"} if strict else ANONYMOUS
+    more: dict[str, Any] = SECRET if strict else ANONYMOUS
     trusted = {"auth_mode": "trusted-headers"} if strict else {}
+    cache = _caching(directory) if caching else {}
     return daemons.Site(
         directory,
         workers=workers,
-        api={**more, "send_identity_headers": strict, **(api or {})},
+        api={**more, **cache, "send_identity_headers": strict, **(api or {})},
         registry={**more, **trusted, **(registry or {})},
-        api_pipeline="versionnegotiation authtoken context apiv1app",
+        api_pipeline=f"versionnegotiation authtoken context {'cache ' * caching}apiv1app",
         registry_pipeline=f"{'' if strict else 'authtoken '}context registryapp",
         sections=f"[filter:authtoken]\n{lines}",
     )
