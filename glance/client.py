@@ -188,18 +188,51 @@ class V1Client(base_client.BaseClient):
         """Empty the cache; return how many images were dropped."""
         return self._count("num_purged", {})
 
-    def reap_invalid_cached_images(self, **kwargs: Any) -> int:
-        """Drop the invalid cache entries; return how many."""
-        return self._count("num_reaped", {**base_client.listing_params(kwargs), **_INVALID})
+    def reap_invalid_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
+        """Drop the invalid cache entries, those older than `grace` seconds; return how many."""
+        params = {**base_client.listing_params(kwargs), **_INVALID, "grace": grace}
+        return self._count("num_reaped", params)
 
-    def reap_stalled_cached_images(self, **kwargs: Any) -> int:
-        """Drop the cache entries whose writing has stalled; return how many."""
-        return self._count("num_reaped", {**base_client.listing_params(kwargs), **_INCOMPLETE})
+    def reap_stalled_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
+        """Drop the cache entries whose writing has stalled, for `grace` seconds or for as long as
+        the server says; return how many.
+        """
+        params = {**base_client.listing_params(kwargs), **_INCOMPLETE, "grace": grace}
+        return self._count("num_reaped", params)
 
     def prefetch_cache_image(self, image_id: object) -> bool:
         """Have the server fetch an image into its cache; Invalid if it has it or is about to."""
         self.get_image_meta(image_id)
         return self._done("PUT", _cached_image(image_id))
+
+    def queue_image_for_caching(self, image_id: object) -> bool:
+        """Have the server fetch an image into its cache, as `prefetch_cache_image` does.
+
+        NotFound if there is no such image or the cache is not managed.
+        """
+        return self._done("PUT", _queued_image(image_id))
+
+    def get_queued_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the images that wait to be fetched into the cache, or are being fetched."""
+        params = {**base_client.listing_params(kwargs), "detail": "true"}
+        response = self.do_request("GET", "/queued_images", params=params)
+        return list(base_client.read_json(response, "queued_images"))
+
+    def delete_cached_image(self, image_id: object) -> int:
+        """Drop one image from the cache; return how many were there, 0 or 1."""
+        return self._deleted(_cached_image(image_id))
+
+    def delete_queued_image(self, image_id: object) -> int:
+        """Take an image that is not being fetched yet off the queue; return 0 or 1."""
+        return self._deleted(_queued_image(image_id))
+
+    def delete_all_queued_images(self) -> int:
+        """Take all images that are not being fetched yet off the queue; return how many."""
+        return self._deleted("/queued_images")
+
+    def get_cache_stats(self) -> dict[str, int]:
+        """Return sizes in bytes, numbers of entries, and what the cache has counted."""
+        return dict(base_client.read_json(self.do_request("GET", "/cache_stats")))
 
     # -- shared pieces ---------------------------------------------------------------------------
 
@@ -248,6 +281,9 @@ class V1Client(base_client.BaseClient):
         response = self.do_request("GET", "/cached_images", params=params)
         return list(base_client.read_json(response, "cached_images"))
 
+    def _deleted(self, action: str) -> int:
+        return int(base_client.read_json(self.do_request("DELETE", action), "num_deleted"))
+
     def _count(self, key: str, params: Mapping[str, Any]) -> int:
         response = self.do_request("DELETE", "/cached_images", params=params)
         return int(base_client.read_json(response, key))
@@ -263,6 +299,10 @@ def _member(reference: object, member_id: object) -> str:
 
 def _cached_image(reference: object) -> str:
     return f"/cached_images/{base_client.segment(base_client.image_reference(reference))}"
+
+
+def _queued_image(reference: object) -> str:
+    return f"/queued_images/{base_client.segment(base_client.image_reference(reference))}"
 
 
 Client = V1Client

@@ -275,15 +275,16 @@ def print_entries(
         print(nothing)
         return 0
     print(f"Found {len(entries)} {something}...")
-    layout.print_table(columns, [_row(entry, columns) for entry in entries], header=True)
+    layout.print_table(columns, [row(entry, columns) for entry in entries], header=True)
     return 0
 
 
-def _row(entry: Mapping[str, Any], columns: Sequence[layout.Column]) -> dict[str, Any]:
-    row = {column.key: _shown(entry.get(column.key)) for column in columns}
-    row["id"] = entry.get("id", entry.get("image_id"))
-    row["done"] = _share(entry.get("size"), entry.get("expected_size"))
-    return row
+def row(entry: Mapping[str, Any], columns: Sequence[layout.Column]) -> dict[str, Any]:
+    """Return the cells of an entry as people see them."""
+    cells = {column.key: _shown(entry.get(column.key)) for column in columns}
+    cells["id"] = entry.get("id", entry.get("image_id"))
+    cells["done"] = _share(entry.get("size"), entry.get("expected_size"))
+    return cells
 
 
 def _shown(value: Any) -> Any:

@@ -13,7 +13,18 @@ import sys
 from collections.abc import Sequence
 
 import glance
-from glance.cli import completion, control, manage, manpages, reference, scrub, services, upload
+from glance.cli import (
+    cache_manage,
+    cache_programs,
+    completion,
+    control,
+    manage,
+    manpages,
+    reference,
+    scrub,
+    services,
+    upload,
+)
 from glance.cli import program_completion as others
 from glance.cli.program import Program
 
@@ -24,6 +35,11 @@ SERVICE: tuple[Program, ...] = (
     control.PROGRAM,
     manage.PROGRAM,
     scrub.PROGRAM,
+    cache_programs.PREFETCHER.declared,
+    cache_programs.PRUNER.declared,
+    cache_programs.CLEANER.declared,
+    cache_programs.REAPER.declared,
+    cache_manage.PROGRAM,
 )
 #: All programs but `glance`.
 PROGRAMS = (*SERVICE, upload.PROGRAM)

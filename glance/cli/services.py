@@ -217,15 +217,18 @@ def configure(
     args: argparse.Namespace,
     *checks: Callable[[config.Conf], None],
     prints: bool = False,
+    is_server: bool = True,
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
     With `prints`, standard output is for the program's results, and no log line goes there.
     `checks` get the settings that hold for the application, before options are checked: they load
     what declares more of them, and raise ConfigError for what is wrong beyond single options.
+    The file of a program that is no server may be another program's (`deploy.load_shared_conf`).
     Raises ConfigError with all problems at once.
     """
-    conf = override(deploy.load_conf(program, path), args)
+    found = deploy.load_conf(program, path) if is_server else deploy.load_shared_conf(path)
+    conf = override(found, args)
     stages = deploy.load_stages(program, path)
     parts = [conf, *_parts(stages)]
     merged = conf.over(stages[-1].own, conf.source) if stages else conf

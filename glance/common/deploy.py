@@ -12,14 +12,16 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from paste.deploy import loadwsgi
 
 from glance.common import config, context, exception, tokenfilter, wsgi
 
 LOG = logging.getLogger(__name__)
+
+App = TypeVar("App")
 
 #: Where a program looks for `<program>.conf` when none is named, first hit wins.
 SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
@@ -41,27 +43,36 @@ _PASTE_KEYS = frozenset({"use", "pipeline", "filter-with", "next"})
 _AUTH_WORDS = re.compile("auth|token|keystone|identity|sso", re.IGNORECASE)
 
 
-def find_config_file(program: str, option: str | None = None, argument: str | None = None) -> str:
+def find_config_file(
+    program: str,
+    option: str | None = None,
+    argument: str | None = None,
+    *,
+    others: Sequence[str] = (),
+) -> str:
     """Return the absolute path of the configuration file of `program`.
 
     `option` is what `--config-file` says, `argument` the first positional argument; a directory
     stands for its `<program>.conf`. A file that is named and missing is an error: never is
-    another one taken instead. Without either, SEARCH_PATH is searched. Raises ConfigError.
+    another one taken instead. Without either, SEARCH_PATH is searched. `others` are programs whose
+    files do as well where there is none of `program`. Raises ConfigError.
     """
-    name = f"{program}.conf"
+    names = [f"{each}.conf" for each in (program, *others)]
     missing = f"Unable to locate any configuration file. Cannot load application {program}"
     named = option or argument
     if named:
         path = os.path.abspath(os.path.expanduser(named))
         if os.path.isdir(path):
-            path = os.path.join(path, name)
+            inside = [os.path.join(path, name) for name in names]
+            path = next(filter(os.path.isfile, inside), inside[0])
         if not os.path.isfile(path):
             raise exception.ConfigError(f"{missing}\nThere is no file {path}")
         return path
-    for directory in SEARCH_PATH:
-        path = os.path.abspath(os.path.join(os.path.expanduser(directory), name))
-        if os.path.isfile(path):
-            return path
+    for name in names:
+        for directory in SEARCH_PATH:
+            path = os.path.abspath(os.path.join(os.path.expanduser(directory), name))
+            if os.path.isfile(path):
+                return path
     raise exception.ConfigError(missing)
 
 
@@ -122,6 +133,15 @@ def _read(path: str) -> _Loader:
     except (OSError, UnicodeDecodeError, configparser.Error) as err:
         reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
         raise exception.ConfigError(f"Error trying to load config {path}: {reason}") from err
+
+
+def load_shared_conf(path: str) -> config.Conf:
+    """Return the settings of `[DEFAULT]` for a program that serves nobody.
+
+    The file may be another program's: no application is looked for, and how callers are known does
+    not matter. Raises ConfigError if the file cannot be read.
+    """
+    return config.from_file(dict(_read(path).parser.defaults()), os.path.basename(path))
 
 
 def load_conf(program: str, path: str) -> config.Conf:
@@ -187,6 +207,33 @@ def exposed_secrets(path: str) -> list[str]:
     return sorted(found)
 
 
+def load_shared_app(program: str, path: str, factory: Callable[[Mapping[str, Any]], App]) -> App:
+    """Return what the factory in the section of `program` makes, or `factory` without a section.
+
+    For programs that serve nobody, whose file may be another program's. Raises ConfigError like
+    `load_paste_app`.
+    """
+    loader = _read(path)
+    try:
+        if loader.parser.has_section(f"app:{program}"):
+            app: App = loader.get_app(program, {})
+        else:
+            app = factory(loader.parser.defaults())
+    except exception.ConfigError:
+        raise
+    except Exception as err:  # a factory may raise anything; the operator gets one message
+        raise _unloadable(program, path, err) from err
+    return app
+
+
+def _unloadable(program: str, path: str, err: Exception) -> exception.ConfigError:
+    LOG.debug("Loading %s failed", program, exc_info=True)
+    shown = str(err) if isinstance(err, exception.Error) else repr(err)
+    return exception.ConfigError(
+        f"Unable to load {program} from configuration file {path}.\nGot: {shown}"
+    )
+
+
 def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """Return the settings and the application of `program`; the factories run now.
 
@@ -204,11 +251,7 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     except exception.ConfigError:
         raise
     except Exception as err:  # a factory may raise anything; the operator gets one message
-        LOG.debug("Loading %s failed", program, exc_info=True)
-        shown = str(err) if isinstance(err, exception.Error) else repr(err)
-        raise exception.ConfigError(
-            f"Unable to load {program} from configuration file {path}.\nGot: {shown}"
-        ) from err
+        raise _unloadable(program, path, err) from err
     conf.check()
     if conf.auth_mode == "keystone":
         app = context.IdentityGuard(app)

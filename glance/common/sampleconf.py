@@ -45,19 +45,28 @@ OWN_TYPES = {
 class Program:
     """A program with a configuration file: which groups of options it reads, in which order.
 
-    `settings` are what its sample sets instead of showing the default.
+    `settings` are what its sample sets instead of showing the default. `stem` is the name of its
+    file without an ending, if that is not the program's.
     """
 
     name: str
     groups: tuple[str, ...]
     settings: Mapping[str, str]
+    stem: str = ""
+
+    @property
+    def file(self) -> str:
+        return self.stem or self.name
 
     @property
     def sample(self) -> str:
-        return f"etc/{self.name}.conf"
+        return f"etc/{self.file}.conf"
 
 
 _SERVER = ("logging", "server")
+_STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
+_CACHE = ("logging", "cache programs", "image cache")
+_CACHE_DIR = {"image_cache_dir": "/var/lib/glance/image-cache/"}
 PROGRAMS = (
     Program(
         "glance-api",
@@ -71,11 +80,7 @@ PROGRAMS = (
             "images API",
             "image cache",
             "deletion",
-            "stores",
-            "filesystem store",
-            "http store",
-            "S3 store",
-            "Swift store",
+            *_STORES,
             "notifications",
             "rabbit",
         ),
@@ -108,11 +113,7 @@ PROGRAMS = (
             "scrubber",
             "deletion",
             "registry database",
-            "stores",
-            "filesystem store",
-            "http store",
-            "S3 store",
-            "Swift store",
+            *_STORES,
         ),
         {
             "verbose": "True",
@@ -122,10 +123,41 @@ PROGRAMS = (
             "filesystem_store_datadir": "/var/lib/glance/images/",
         },
     ),
+    Program(
+        "glance-cache-prefetcher",
+        (*_CACHE, "registry client", "registry access", "service account", *_STORES),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/prefetcher.log",
+            **_CACHE_DIR,
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+        "glance-prefetcher",
+    ),
+    Program(
+        "glance-cache-pruner",
+        _CACHE,
+        {"verbose": "True", "log_file": "/var/log/glance/pruner.log", **_CACHE_DIR},
+        "glance-pruner",
+    ),
+    Program(
+        "glance-cache-cleaner",
+        (*_CACHE, "registry client", "registry access", "service account"),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/reaper.log",
+            **_CACHE_DIR,
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+        },
+        "glance-reaper",
+    ),
 )
 
 SAMPLE_INTRO = """\
-Settings of {name}. What is commented out shows the default; no value means unset.
+Settings of {name}. What is commented out is the default; no value means unset.
 Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
 """
 
@@ -285,7 +317,7 @@ def pages() -> dict[str, str]:
     pipelines = checkout() / "etc" / "pipelines"
     samples = {
         program.sample: sample(
-            program, config.GROUPS, (pipelines / f"{program.name}.ini").read_text("utf-8")
+            program, config.GROUPS, (pipelines / f"{program.file}.ini").read_text("utf-8")
         )
         for program in PROGRAMS
     }

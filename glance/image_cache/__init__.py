@@ -166,12 +166,20 @@ class ImageCache:
         if not image.size:
             return None
         try:
-            return offload.run(self._open, image, offset, length)
+            found = offload.run(self._open, image, offset, length)
         except (exception.CacheUnavailable, OSError) as err:
             self.complain(err)
             return None
+        if isinstance(found, Entry):
+            # NOTE: not from the native thread, where a greenthread would never get its turn.
+            self._check_later(found)
+            return None
+        return found
 
-    def _open(self, image: Image, offset: int, length: int | None) -> reader.CachedBody | None:
+    def _open(
+        self, image: Image, offset: int, length: int | None
+    ) -> reader.CachedBody | Entry | None:
+        """Return the body; or the entry, if it has to be verified before it is used again."""
         entry = self.driver.lookup(image.image_id)
         if entry is None:
             return None
@@ -189,8 +197,7 @@ class ImageCache:
             return None
         if not same:
             os.close(fd)
-            self._check_later(entry)
-            return None
+            return entry
         return reader.CachedBody(
             fd, entry, used=self._used, broke=self._broke, offset=offset, length=length
         )

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from io import FileIO
 
 from glance.common import config, digest, exception
 from glance.image_cache import base, layout, reader, waiting
@@ -193,9 +194,15 @@ class Upkeep:
         fd, _ = reader.open_entry(self.driver, entry)
         with open(fd, "rb", buffering=0) as stream:
             stamp = self.driver.stamp(os.fstat(fd))
-            running = digest.Digester()
-            while chunk := stream.read(_READ):
-                running.update(chunk)
-        if running.count != entry.size:
+            count, checksum = read_all(stream)
+        if count != entry.size:
             raise reader.Altered("the size is not what it was")
-        return stamp, running.hexdigest()
+        return stamp, checksum
+
+
+def read_all(stream: FileIO) -> tuple[int, str]:
+    """Return how many bytes a file has from here on, and their MD5."""
+    running = digest.Digester()
+    while chunk := stream.read(_READ):
+        running.update(chunk)
+    return running.count, running.hexdigest()

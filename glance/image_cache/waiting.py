@@ -30,8 +30,10 @@ def add(driver: base.Driver, image_id: str, name: str | None) -> None:
         driver.queue_add(QueueItem(image_id, name, time.time()))
 
 
-def give_back(driver: base.Driver, item: QueueItem, error: str | None) -> bool:
-    """Put a taken image back, after an error with a growing pause.
+def give_back(
+    driver: base.Driver, item: QueueItem, error: str | None, *, pause: bool = True
+) -> bool:
+    """Put a taken image back, after an error with a growing pause, unless there is to be none.
 
     False if it was its last attempt and the image is dropped. Blocks.
     """
@@ -46,10 +48,10 @@ def give_back(driver: base.Driver, item: QueueItem, error: str | None) -> bool:
         )
         driver.queue_remove(item.image_id)
         return False
-    pause = BACK_OFF * 2**item.attempts
+    seconds = BACK_OFF * 2**item.attempts if pause else 0.0
     driver.queue_return(
         dataclasses.replace(
-            free, attempts=attempts, not_before=time.time() + pause, last_error=error
+            free, attempts=attempts, not_before=time.time() + seconds, last_error=error
         )
     )
     return True
@@ -61,6 +63,6 @@ def release_dead(driver: base.Driver) -> int:
     with driver.transaction():
         for item in driver.queue_list():
             if item.state == IN_PROGRESS and not layout.is_alive(item.owner):
-                give_back(driver, item, "the process that fetched it died")
+                give_back(driver, item, "the process that fetched it died", pause=False)
                 count += 1
     return count

@@ -3,48 +3,13 @@
 import concurrent.futures
 import hashlib
 import os
-import sqlite3
 
 import pytest
 
-from support import daemons, faults
+from support import caching, faults
 from support.faults import until
 
-PIPELINE = "versionnegotiation context cache apiv1app"
 DATA = os.urandom((3 << 20) + 17)
-
-
-class CachingSite(daemons.Site):
-    """A site whose API caches; hits are written down at once."""
-
-    def __init__(self, directory, *, api=None, **kwargs):
-        self.cache_dir = directory / "cache"
-        options = {
-            "image_cache_enabled": True,
-            "image_cache_dir": self.cache_dir,
-            "image_cache_min_free_disk": 0,
-            "image_cache_hit_flush_interval": 0.1,
-            "image_cache_debug_header": True,
-            **(api or {}),
-        }
-        kwargs.setdefault("api_pipeline", PIPELINE)
-        super().__init__(directory, api=options, **kwargs)
-
-    def rows(self, state="complete"):
-        """Return the entries of the index in a state, by image id."""
-        with sqlite3.connect(self.cache_dir / "cache.db") as index:
-            index.row_factory = sqlite3.Row
-            found = index.execute("SELECT * FROM entries WHERE state = ?", (state,)).fetchall()
-        return {int(row["image_id"]): dict(row) for row in found}
-
-    def files(self, below):
-        return sorted(path for path in (self.cache_dir / below).rglob("*") if path.is_file())
-
-    def until_cached(self, image_id):
-        return until(lambda: self.rows().get(image_id), f"image {image_id} is cached")
-
-    def fetch(self, image_id, **headers):
-        return self.http.get(f"/v1/images/{image_id}", headers or None)
 
 
 def source(reply):
@@ -59,7 +24,7 @@ def lasting(reply):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with CachingSite(tmp_path_factory.mktemp("cache")) as running:
+    with caching.CachingSite(tmp_path_factory.mktemp("cache")) as running:
         yield running
 
 

@@ -37,9 +37,7 @@ def generated(tmp_path_factory):
     [
         "doc/source/options.rst",
         "doc/source/errors.rst",
-        "etc/glance-api.conf",
-        "etc/glance-registry.conf",
-        "etc/glance-scrubber.conf",
+        *(str(sample.relative_to(ROOT)) for sample in SAMPLES),
     ],
 )
 def test_generated_pages_are_fresh(generated, page):
@@ -157,7 +155,10 @@ def test_no_status_of_an_error_is_written_outside_the_table():
 
 def test_sample_configurations_are_there():
     names = {path.name for path in SAMPLES}
-    assert {"glance-api.conf", "glance-registry.conf"} <= names
+    assert names == {
+        f"glance-{name}.conf"
+        for name in ("api", "registry", "scrubber", "prefetcher", "pruner", "reaper")
+    }
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glance.api.middleware import cache
+from glance.api.middleware import cache, cache_manage
 from glance.common import config, wsgi
 
 
@@ -18,4 +18,4 @@ def filter_factory(
 ) -> Callable[[wsgi.WSGIApp], wsgi.WSGIApp]:
     """Paste filter factory of `[filter:imagecache]`."""
     conf = config.from_paste(global_conf, local_conf)
-    return lambda app: cache.filtered(app, conf)
+    return lambda app: cache.filtered(cache_manage.CacheManage(app, conf), conf)

@@ -27,7 +27,9 @@ config.options(
 )
 
 #: First path segments that are served as v1 without a prefix.
-UNVERSIONED = frozenset({"images", "shared-images", "cached_images", "queued_images"})
+UNVERSIONED = frozenset(
+    {"images", "shared-images", "cached_images", "queued_images", "cache_stats"}
+)
 
 _VERSION = re.compile(r"v[0-9]")
 _SERVED = re.compile(r"v1(\.0|\.1)?", re.ASCII)

@@ -36,6 +36,12 @@ paste.filter_factory = glance.common.context:filter_factory
 
 [filter:cache]
 paste.filter_factory = glance.api.middleware.cache:filter_factory
+
+[filter:cachemanage]
+paste.filter_factory = glance.api.middleware.cache_manage:filter_factory
+
+[filter:imagecache]
+paste.filter_factory = glance.api.middleware.image_cache:filter_factory
 """
 
 REGISTRY_PIPELINE = """

@@ -59,7 +59,7 @@ def test_what_is_set_is_what_the_declaration_says(program, text):
 def test_what_is_commented_out_is_the_default(program, text, tmp_path):
     path = tmp_path / "sample.conf"
     path.write_text(uncommented(text))
-    conf = deploy.load_conf(program.name, str(path))
+    conf = deploy.load_conf(program.file, str(path))
     conf.check()
     told = {"auth_mode": "noauth"}
     for option in options_of(program):

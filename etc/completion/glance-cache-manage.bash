@@ -1,0 +1,53 @@
+# Completion of glance-cache-manage for bash, made from its declaration.
+
+_glance_cache_manage() {
+    local cur=${COMP_WORDS[COMP_CWORD]} key= words= place=0 i
+    COMPREPLY=()
+
+    # --option=value is three words here: a name, a sign and a value that may be empty.
+    if [[ $cur == = ]]; then
+        cur=
+        key=${COMP_WORDS[COMP_CWORD - 1]}
+    elif [[ ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then
+        key=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            -H|--host|-p|--port|--os-image-url|--os-image-endpoint-override|--ca-file|--os-cacert|--os-cert|--os-key|--timeout|-A|--auth_token|--auth-token|--os-auth-strategy|--os-cloud|--os-auth-url|--os-auth-user|--os-username|--os-user-id|--os-auth-key|--os-password|--os-auth-tenant|--os-project-name|--os-tenant-name|--os-project-id|--os-tenant-id|--os-user-domain-name|--os-user-domain-id|--os-project-domain-name|--os-project-domain-id|--os-default-domain-id|--os-default-domain|--os-domain-name|--os-domain-id|--os-trust-id|--os-token|--os-application-credential-id|--os-application-credential-name|--os-application-credential-secret|--os-auth-type|--os-identity-api-version|--os-region-name|--os-interface|--os-endpoint-type|--config-file)
+                [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
+                ((i++))
+                # Without a sign, the value of an option is the word behind it.
+                [[ -z $key ]] && ((i == COMP_CWORD)) && key=${COMP_WORDS[COMP_CWORD - 1]}
+                ;;
+            -*) ;;
+            *) ((place++)) ;;
+        esac
+    done
+
+    if [[ -n $key ]]; then
+        case $key in
+            --ca-file|--os-cacert) ;;
+            --os-cert) ;;
+            --os-key) ;;
+            --os-auth-strategy) words='noauth keystone' ;;
+            --config-file) ;;
+            *) return ;;
+        esac
+    elif [[ $cur == -* ]]; then
+        words='-h --help --version -v --verbose -d --debug -f --force --json -H --host -p --port --os-image-url --os-image-endpoint-override --use-ssl --ca-file --os-cacert --os-cert --os-key -k --insecure --timeout -A --auth_token --auth-token --os-auth-strategy --os-cloud --os-auth-url --os-auth-user --os-username --os-user-id --os-auth-key --os-password --os-auth-tenant --os-project-name --os-tenant-name --os-project-id --os-tenant-id --os-user-domain-name --os-user-domain-id --os-project-domain-name --os-project-domain-id --os-default-domain-id --os-default-domain --os-domain-name --os-domain-id --os-trust-id --os-token --os-application-credential-id --os-application-credential-name --os-application-credential-secret --os-auth-type --os-identity-api-version --os-region-name --os-interface --os-endpoint-type --config-file'
+    else
+        case $place in
+            0) words='list-cached list-invalid list-incomplete list-queued queue-image delete-cached-image delete-all-cached-images delete-queued-image delete-all-queued-images reap-invalid reap-stalled stats verify rebuild-index' ;;
+            *) return ;;
+        esac
+    fi
+    if [[ -n $words ]]; then
+        COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    else
+        COMPREPLY=($(compgen -f -- "$cur"))
+        compopt -o filenames 2>/dev/null
+    fi
+}
+
+complete -F _glance_cache_manage glance-cache-manage

@@ -1,0 +1,231 @@
+"""The image cache as a resource: what it holds, what it is going to fetch, and dropping of it.
+
+`glance.api.middleware.cache_manage` puts these routes in front of the application. Every one of
+them is for those who pass the policy's rule manage_image_cache. No answer holds a path. Cached
+images are served elsewhere; here they are managed only.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from glance import image_cache, registry
+from glance.common import config, exception, imagemeta, policy, wsgi
+from glance.image_cache import COMPLETE, INCOMPLETE, Entry, QueueItem
+
+#: What ?status= may say for the queue, beside the states of entries.
+PREFETCHING = "prefetching"
+
+#: Why an image is not queued -> what its caller is told.
+_REASONS = {
+    COMPLETE: "is cached already",
+    INCOMPLETE: "is being written to the cache",
+    image_cache.QUEUED: "is queued already",
+    image_cache.IN_PROGRESS: "is being fetched",
+}
+
+
+class Controller:
+    """Handlers of `/cached_images…`, `/queued_images…` and `/cache_stats`."""
+
+    def __init__(self, conf: config.Conf):
+        self.conf = conf
+        self.policy = policy.from_conf(conf)
+        self._own = image_cache.ImageCache(conf)
+        self._ready = False
+
+    def router(self) -> wsgi.Router:
+        """Return the routes, relative to the version prefix."""
+        router = wsgi.Router()
+        router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
+        router.add(
+            "/cached_images/{id}",
+            GET=self._for(self.show),
+            PUT=self._for(self.queue),
+            DELETE=self._for(self.delete),
+        )
+        router.add(
+            "/queued_images", GET=self._for(self.queued), DELETE=self._for(self.unqueue_all)
+        )
+        router.add(
+            "/queued_images/{id}", PUT=self._for(self.queue), DELETE=self._for(self.unqueue)
+        )
+        router.add("/cache_stats", GET=self._for(self.stats))
+        return router
+
+    def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler:
+        """Return a handler that asks who is there first, and hands on the cache."""
+
+        def checked(request: wsgi.Request, **path: str) -> wsgi.Response:
+            self.policy.require("manage_image_cache", request.context)
+            return handler(self._cache(request), request, **path)
+
+        return checked
+
+    def _cache(self, request: wsgi.Request) -> image_cache.ImageCache:
+        """Return the cache that the process serves from; one of our own where it is off."""
+        used = image_cache.of(request.environ)
+        if used is not None:
+            return used
+        if not self._ready:
+            # NOTE: not at the start, which a cache that cannot be used must not prevent.
+            self._own.configure()
+            self._ready = True
+        return self._own
+
+    # -- entries ---------------------------------------------------------------------------------
+
+    def index(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+        """GET /cached_images: entries, least recently used first; or the queue, oldest first."""
+        query = request.query()
+        status = query.get("status", COMPLETE)
+        shown: list[dict[str, Any]]
+        if status == PREFETCHING:
+            shown = [queue_json(item) for item in cache.queue_list()]
+        else:
+            shown = [entry_json(entry) for entry in cache.entries(_state(status))]
+        return wsgi.json_response({"cached_images": _page(shown, query)})
+
+    def show(self, cache: image_cache.ImageCache, request: wsgi.Request, id: str) -> wsgi.Response:
+        """GET /cached_images/{id}: the complete entry of an image."""
+        image_id = wsgi.segment(id)
+        entry = cache.entry(image_id)
+        if entry is None:
+            raise exception.NotFound(f"Image {image_id} is not cached")
+        return wsgi.json_response(entry_json(entry))
+
+    def delete(
+        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+    ) -> wsgi.Response:
+        """DELETE /cached_images/{id}: also when there is none."""
+        return wsgi.json_response({"num_deleted": int(cache.delete(wsgi.segment(id)))})
+
+    def clear(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+        """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
+        query = request.query()
+        state = _state(query.get("status", COMPLETE))
+        grace = query.get("grace")
+        count = cache.delete_all(state, None if grace is None else _seconds(grace))
+        # WIRE: Diablo's names for the number, and Essex's.
+        name = "num_purged" if state == COMPLETE else "num_reaped"
+        return wsgi.json_response({"num_deleted": count, name: count})
+
+    # -- the prefetch queue ----------------------------------------------------------------------
+
+    def queue(
+        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+    ) -> wsgi.Response:
+        """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
+        record = registry.get_image_metadata(self.conf, request.context, imagemeta.path_id(id))
+        if record["status"] != "active":
+            raise exception.NotFound(f"Image {id} has no data that could be cached")
+        try:
+            cache.queue_add(image_cache.Image.of(record))
+        except image_cache.Refused as err:
+            reason = _REASONS.get(err.reason, f"cannot be cached: {err.reason}")
+            raise exception.Invalid(f"Image {id} {reason}") from err
+        return wsgi.json_response({"queued": True})
+
+    def queued(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+        """GET /queued_images: ids in order; with ?detail=true, an object for each."""
+        query = request.query()
+        try:
+            detailed = config.boolean(query.get("detail", "false"))
+        except ValueError:
+            raise exception.Invalid("detail must be true or false") from None
+        rows = _page([queue_json(item) for item in cache.queue_list()], query)
+        return wsgi.json_response({"queued_images": rows if detailed else [r["id"] for r in rows]})
+
+    def unqueue(
+        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+    ) -> wsgi.Response:
+        """DELETE /queued_images/{id}: unless it is being fetched."""
+        return wsgi.json_response({"num_deleted": int(cache.queue_delete(wsgi.segment(id)))})
+
+    def unqueue_all(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+        """DELETE /queued_images: all but those that are being fetched."""
+        return wsgi.json_response({"num_deleted": cache.queue_delete_all()})
+
+    # -- figures ---------------------------------------------------------------------------------
+
+    def stats(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+        """GET /cache_stats: sizes in bytes, numbers of entries, and counters."""
+        return wsgi.json_response(cache.stats())
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """Return an entry as clients see it."""
+    return {
+        **_named(entry.image_id, entry.name),
+        "size": entry.size,
+        "expected_size": entry.expected_size,
+        "hits": entry.hits,
+        "last_accessed": _iso(entry.accessed_at),
+        "last_modified": _iso(entry.modified_at),
+        "checksum": entry.checksum,
+        "status": entry.state,
+        "error": entry.error,
+    }
+
+
+def queue_json(item: QueueItem) -> dict[str, Any]:
+    """Return a queued image as clients see it; its times are when it was queued."""
+    return {
+        **_named(item.image_id, item.name),
+        "size": 0,
+        "expected_size": None,
+        "hits": 0,
+        "last_accessed": _iso(item.enqueued_at),
+        "last_modified": _iso(item.enqueued_at),
+        "checksum": None,
+        "status": item.state,
+        "error": item.last_error,
+        "attempts": item.attempts,
+    }
+
+
+def _named(image_id: str, name: str | None) -> dict[str, Any]:
+    # WIRE: Diablo called it id and had numbers only, Essex calls it image_id.
+    shown = int(image_id) if imagemeta.parse_id(image_id) is not None else image_id
+    return {"id": shown, "image_id": shown, "name": name}
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _state(status: str) -> str:
+    if status not in image_cache.STATES:
+        known = ", ".join((*image_cache.STATES, PREFETCHING))
+        raise exception.Invalid(f"status must be one of {known}")
+    return status
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise exception.Invalid("grace must be a number of seconds")
+    return seconds
+
+
+def _page(rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows that `marker` (an id) and `limit` choose."""
+    chosen = list(rows)
+    marker, limit = query.get("marker"), query.get("limit")
+    if marker is not None:
+        places = [place for place, row in enumerate(chosen) if str(row["id"]) == marker]
+        if not places:
+            raise exception.Invalid("marker must be the id of an image in the list")
+        chosen = chosen[places[-1] + 1 :]
+    if limit is not None:
+        if not (limit.isascii() and limit.isdecimal()):
+            raise exception.Invalid("limit must be a whole number, not below 0")
+        chosen = chosen[: int(limit[:10])]
+    return chosen

@@ -1,0 +1,38 @@
+"""The stage that adds management of the image cache: the routes of `glance.api.cached_images`.
+
+Stands behind the context stage and before the application. The stage that caches is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from glance.api import cached_images
+from glance.common import config, wsgi
+
+#: First segments of the paths that are answered here.
+OWN = frozenset({"cached_images", "queued_images", "cache_stats"})
+
+
+class CacheManage:
+    """The stage; see the module."""
+
+    def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
+        self.app = app
+        self.router = cached_images.Controller(conf).router()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: wsgi.StartResponse
+    ) -> Iterable[bytes]:
+        first = environ.get("PATH_INFO", "").lstrip("/").partition("/")[0]
+        chosen = self.router if first in OWN else self.app
+        return chosen(environ, start_response)
+
+
+def filter_factory(
+    global_conf: Mapping[str, Any], **local_conf: Any
+) -> Callable[[wsgi.WSGIApp], CacheManage]:
+    """Paste filter factory of `[filter:cachemanage]`, once called `[filter:imagecache]`."""
+    conf = config.from_paste(global_conf, local_conf)
+    return lambda app: CacheManage(app, conf)

@@ -1,0 +1,34 @@
+"""glance-cache-pruner: make room in the image cache when it has passed a limit.
+
+What goes, and how much, is decided by `glance.image_cache.room`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from glance.image_cache import passes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a pass removed, in files and bytes, and whether all limits hold now."""
+
+    files: int
+    bytes: int
+    is_complete: bool
+
+    def __str__(self) -> str:
+        done = f"{self.files} files of {self.bytes} bytes removed"
+        return done if self.is_complete else f"{done}, which is not enough"
+
+
+class Pruner(passes.Passes):
+    """Each pass removes the least recently used entries if a limit is passed."""
+
+    def make_pass(self) -> Outcome:
+        done = self.cache.prune()
+        return Outcome(done.files, done.bytes, done.enough)
+
+
+app_factory = Pruner.app_factory

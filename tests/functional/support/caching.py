@@ -1,0 +1,79 @@
+"""A site whose API caches images, and the cache programs on its directory."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from support import daemons, operators, rawhttp
+from support.faults import until
+
+PIPELINE = "versionnegotiation context cache cachemanage apiv1app"
+
+
+class CachingSite(daemons.Site):
+    """A site whose API caches; hits are written down at once."""
+
+    def __init__(
+        self, directory: pathlib.Path, *, api: Mapping[str, Any] | None = None, **kwargs: Any
+    ):
+        self.cache_dir = directory / "cache"
+        options = {
+            "image_cache_enabled": True,
+            "image_cache_dir": self.cache_dir,
+            "image_cache_min_free_disk": 0,
+            "image_cache_hit_flush_interval": 0.1,
+            "image_cache_debug_header": True,
+            **(api or {}),
+        }
+        kwargs.setdefault("api_pipeline", PIPELINE)
+        super().__init__(directory, api=options, **kwargs)
+
+    def rows(self, state: str = "complete") -> dict[int, dict[str, Any]]:
+        """Return the entries of the index in a state, by image id."""
+        with sqlite3.connect(self.cache_dir / "cache.db") as index:
+            index.row_factory = sqlite3.Row
+            found = index.execute("SELECT * FROM entries WHERE state = ?", (state,)).fetchall()
+        return {int(row["image_id"]): dict(row) for row in found}
+
+    def files(self, below: str) -> list[pathlib.Path]:
+        return sorted(path for path in (self.cache_dir / below).rglob("*") if path.is_file())
+
+    def until_cached(self, image_id: int) -> dict[str, Any]:
+        return until(lambda: self.rows().get(image_id), f"image {image_id} is cached")
+
+    def fetch(self, image_id: int, **headers: str) -> rawhttp.Reply:
+        return self.http.get(f"/v1/images/{image_id}", headers or None)
+
+    def write_conf(self, program: str, **options: Any) -> pathlib.Path:
+        """Write the file of a cache program, with `[app:...]` as Diablo's have it."""
+        module = program.removeprefix("glance-")
+        values = {
+            "verbose": True,
+            "image_cache_dir": self.cache_dir,
+            "image_cache_min_free_disk": 0,
+            "registry_host": "127.0.0.1",
+            "registry_port": self.registry.port,
+            "filesystem_store_datadir": self.data_dir,
+            **options,
+        }
+        lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+        path = self.directory / f"{program}.conf"
+        path.write_text(
+            f"[DEFAULT]\n{lines}[app:{program}]\n"
+            f"paste.app_factory = glance.image_cache.{module}:app_factory\n"
+        )
+        return path
+
+    def run(self, program: str, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a program of bin/ in the site's directory, where it finds its configuration."""
+        return operators.run(program, *words, cwd=self.directory)
+
+    def manage(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return self.run("glance-cache-manage", "--port", self.port, *words)
+
+    def glance(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return self.run("glance", "--port", self.port, *words)
