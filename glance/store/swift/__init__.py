@@ -342,10 +342,12 @@ class Store(base.Store):
         first, count = 0, size
         if not whole:
             first, count, size = _range(answer.headers)
+            wanted = size - offset if length is None else min(length, size - offset)
+            if (first, count) != (offset, wanted):
+                # SECURITY: other bytes than those asked for must never look like them.
+                raise exception.BackendCorrupt()
         found = Download(self.conf, client, where, answer, first, count, size)
         if not whole or not offset and length is None:
-            if first != offset:
-                raise exception.BackendCorrupt()
             return found
         # A server that knows no ranges sent everything.
         if size is None:

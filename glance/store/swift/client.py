@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import urllib.parse
@@ -259,13 +260,16 @@ class Client:
             "If-None-Match": "*",
             **headers,
         }
+        if isinstance(contents, bytes) and contents:
+            # NOTE: the library sends bytes once only, unlike text.
+            contents = io.BytesIO(contents)
         with translated(writing=True):
             etag: str = self._connection.put_object(
                 container,
                 name,
                 contents,
                 content_length=length,
-                chunk_size=None if isinstance(contents, bytes) else CHUNK,
+                chunk_size=CHUNK if contents else None,
                 headers=sent,
                 query_string=query,
             )

@@ -142,6 +142,19 @@ class SwiftNode:
         """The URL of v1 authentication."""
         return f"http://{self.address}/auth/v1.0"
 
+    def store_options(
+        self, spool_dir: pathlib.Path, *, port: int | None = None, **more: str
+    ) -> dict[str, str]:
+        """Return the options of a Swift store that uses this node, `port` being a proxy's."""
+        return {
+            "swift_store_auth_address": f"http://127.0.0.1:{port or self.port}/auth/v1.0",
+            "swift_store_user": USER,
+            "swift_store_key": KEY,
+            "swift_store_create_container_on_put": "True",
+            "swift_store_spool_dir": str(spool_dir),
+            **more,
+        }
+
     # -- what it holds ---------------------------------------------------------------------------
 
     def request(

@@ -2,7 +2,25 @@
 
 import os
 
+import pytest
+
 if os.environ.get("GLANCE_TEST_GREEN"):
     import eventlet
 
     eventlet.monkey_patch()
+
+
+from support.swift_node import SwiftNode  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def running_swift(tmp_path_factory):
+    with SwiftNode(tmp_path_factory.mktemp("swift")) as node:
+        yield node
+
+
+@pytest.fixture
+def swift_node(running_swift):
+    """A real Swift with nothing in it."""
+    yield running_swift
+    running_swift.clear()

@@ -6,26 +6,16 @@ from glance.common.config import Conf
 from glance.store import swift
 from glance.testing.store_suite import WritableStoreSuite
 
-from support.swift_node import KEY, USER, SwiftNode
+from support.swift_node import KEY, USER
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    with SwiftNode(tmp_path_factory.mktemp("swift")) as running:
-        yield running
+MIB = 1024 * 1024
+TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
 
 
 def make_store(node, spool_dir, **options):
-    values = {
-        "swift_store_auth_address": node.auth_url,
-        "swift_store_user": USER,
-        "swift_store_key": KEY,
-        "swift_store_create_container_on_put": "True",
-        "swift_store_spool_dir": str(spool_dir),
-        "swift_store_retries": "0",
-        **options,
-    }
-    return swift.Store(Conf(values))
+    options = {"swift_store_retries": "0", **options}
+    return swift.Store(Conf(node.store_options(spool_dir, **options)))
 
 
 class SwiftSuite(WritableStoreSuite):
@@ -37,7 +27,8 @@ class SwiftSuite(WritableStoreSuite):
     OPTIONS = {}
 
     @pytest.fixture
-    def store(self, node, tmp_path):
+    def store(self, swift_node, tmp_path):
+        node = swift_node
         self.node, self.spool_dir = node, tmp_path
         yield make_store(node, tmp_path, **self.OPTIONS)
         node.clear()
@@ -58,10 +49,6 @@ class SwiftSuite(WritableStoreSuite):
 
 class TestSwift(SwiftSuite):
     pass
-
-
-MIB = 1024 * 1024
-TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
 
 
 class TestSwiftWithStaticManifests(SwiftSuite):
