@@ -376,9 +376,7 @@ class Store(base.Store):
         with self.connect() as client:
             self._check_container(client, size or 0)
             plan = self._plan(client)
-            with contextlib.suppress(exception.StoreObjectNotFound):
-                client.head(self.container, image_id)
-                raise exception.StoreObjectExists()
+            self._check_free(client, image_id)
         staged = upload.Upload(self, image_id, plan.for_size(size))
         try:
             staged.begin(size)
@@ -386,6 +384,21 @@ class Store(base.Store):
             staged.abort()
             raise
         return staged
+
+    def _check_free(self, client: Client, image_id: str) -> None:
+        """Raise StoreObjectExists if the image has data, or its name is a segment of another's."""
+        with contextlib.suppress(exception.StoreObjectNotFound):
+            client.head(self.container, image_id)
+            raise exception.StoreObjectExists()
+        owner = objects.segment_of(image_id)
+        if owner is not None:
+            with contextlib.suppress(exception.StoreObjectNotFound):
+                if "x-object-manifest" in client.head(self.container, owner):
+                    raise exception.StoreObjectExists()
+
+    def forget(self) -> None:
+        """Look at container and cluster anew before the next upload."""
+        self._remembered.clear()
 
     def _check_container(self, client: Client, size: int) -> None:
         """Raise unless the container is there, or was made, and its quota has room for `size`."""

@@ -83,11 +83,11 @@ class _Connection(swiftclient.Connection):
     def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
         project, colon, user = account.user.partition(":")
         options: dict[str, str] = {}
-        if account.version != "1" and colon:
-            # NOTE: v2 and v3 call the same thing by two names.
-            options |= {"project_name": project, "tenant_name": project}
+        if account.version == "2" and colon:
+            options["tenant_name"] = project
         if account.version == "3":
             options |= {
+                "project_name": project if colon else "",
                 "user_domain_id": conf.swift_store_user_domain_id,
                 "project_domain_id": conf.swift_store_project_domain_id,
             }

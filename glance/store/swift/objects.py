@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import itertools
 import re
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -95,9 +94,8 @@ def _segments(
     headers: Mapping[str, str],
 ) -> tuple[str, list[str]]:
     """Return the container and the names of the segments behind a dynamic manifest."""
-    quoted_container, _, quoted_prefix = headers["x-object-manifest"].partition("/")
-    where = urllib.parse.unquote(quoted_container)
-    prefix = urllib.parse.unquote(quoted_prefix)
+    # NOTE: swiftclient has undone the percent-encoding of the header.
+    where, _, prefix = headers["x-object-manifest"].partition("/")
     count = headers.get(SEGMENTS, "")
     if count.isdigit() and (where, prefix) == (container, f"{image_id}-"):
         return where, [segment_name(image_id, number + 1) for number in range(int(count))]

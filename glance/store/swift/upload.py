@@ -70,6 +70,8 @@ class Backend(Protocol):
 
     def identity(self) -> str: ...
 
+    def forget(self) -> None: ...
+
 
 class Upload(base.StagedWrite):
     """One image on its way in. `begin` it, then use it as a staged write."""
@@ -196,6 +198,10 @@ class Upload(base.StagedWrite):
             )
         except exception.BackendCorrupt:
             return None
+        except exception.StorageWriteDenied:
+            # The container may be gone, and be made again before the next upload.
+            self._store.forget()
+            raise
         except exception.StoreObjectExists:
             # NOTE: an earlier try may have been carried out although its answer was lost.
             found = self._client.head(container, name)

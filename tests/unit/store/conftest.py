@@ -10,7 +10,7 @@ if os.environ.get("GLANCE_TEST_GREEN"):
     eventlet.monkey_patch()
 
 
-from support.swift_node import SwiftNode  # noqa: E402
+from support.swift_node import SwiftNode
 
 
 @pytest.fixture(scope="session")

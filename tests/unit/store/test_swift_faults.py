@@ -6,7 +6,6 @@ An upload ends whole or leaves nothing; a download never gives out wrong bytes f
 import hashlib
 
 import pytest
-from support.swift_node import KEY
 
 from glance.common import exception
 from glance.common.config import Conf
@@ -15,6 +14,8 @@ from glance.store.location import get_location_from_uri
 from glance.store.swift import client, upload
 from glance.testing.faults import Fault, FaultProxy
 from glance.testing.store_suite import Boom, Source, failing_after, make_data
+
+from support.swift_node import KEY
 
 MIB = 1024 * 1024
 DATA = make_data(2 * MIB + MIB // 2)
