@@ -14,7 +14,7 @@ _glance_manage() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir|--sql-connection|--sql_connection|--age-in-days|--max-rows)
+            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir|--sql-connection|--sql_connection|--age-in-days|--max-rows|--store-config-file|--older-than|--format)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -31,13 +31,15 @@ _glance_manage() {
             --log-config) ;;
             --log-file) ;;
             --log-dir) ;;
+            --store-config-file) ;;
+            --format) words='table json' ;;
             *) return ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows'
+        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --delete --format'
     else
         case $place in
-            0) words='db_version version_control upgrade downgrade db_sync db_purge' ;;
+            0) words='db_version version_control upgrade downgrade db_sync db_purge orphans restore encrypt_locations import_scrubber_datadir' ;;
             *) return ;;
         esac
     fi

@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-from glance.cli import services
+from glance.cli import manage_data, services
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
 from glance.common import config, deploy, exception
@@ -84,21 +84,31 @@ def _number(option: str, text: str, least: int, most: int) -> int:
     )
 
 
-#: Command word -> what it does to the database at a URL; its docstring says so to users.
-COMMANDS: dict[str, Callable[[str, argparse.Namespace], None]] = {
-    run.__name__: run
-    for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
+#: Command word -> what it does to the database at a URL; its docstring says so to users. It
+#: returns the exit code, None for 0.
+COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
+    **{
+        run.__name__: run
+        for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
+    },
+    **manage_data.COMMANDS,
 }
 
 PROGRAM = Program(
     "glance-manage",
     "Look after the registry's database",
     """
-The glance-manage program makes, upgrades and downgrades the tables of the registry's database, and
-removes the records of images that were deleted long ago. It works on the database that the
-configuration of glance-registry names, or on the one that --sql-connection does.
+The glance-manage program makes, upgrades and downgrades the tables of the registry's database,
+removes the records of images that were deleted long ago, finds what is wrong between records and
+image data, and takes deletions back. It works on the database that the configuration of
+glance-registry names, or on the one that --sql-connection does.
 
-The VERSION of upgrade, downgrade and db_sync is a number behind the command.
+The VERSION of upgrade, downgrade and db_sync is a number behind the command; restore has the ID of
+an image there, and import_scrubber_datadir a directory.
+
+The command orphans compares the stores with the database: it prints data that no record points to,
+with the bytes that removing it would free, and active images whose data is missing or of another
+size. It changes nothing unless it is given --delete.
 
 Results go to standard output, log lines to standard error or where the configuration says.
 """,
@@ -147,11 +157,13 @@ Results go to standard output, log lines to standard error or where the configur
                 ),
             ),
         ),
+        manage_data.OPTIONS,
     ),
     (
-        (0, "Done."),
+        (0, "Done; orphans found none, or removed all."),
         (1, "It failed; one line ERROR: on standard error says why."),
         (2, "An option could not be understood."),
+        (3, "There are orphans; or the image cannot be restored, and standard error says why."),
     ),
 )
 
@@ -169,17 +181,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         url = _connection(args)
         if word not in COMMANDS:
             raise exception.BadInputError(f"unrecognized command '{word}'")
-        COMMANDS[word](url, args)
+        return COMMANDS[word](url, args) or 0
     except exception.Error as err:
         LOG.debug("The command failed", exc_info=True)
         return services.report(err)
-    return 0
 
 
 def _connection(args: argparse.Namespace) -> str:
     """Set up logging and return the URL of the database that is meant."""
     path, conf = _configuration(args)
-    conf = services.override(conf, args)
+    args.conf = conf = services.override(conf, args)
     services.set_up_log(conf, "glance-manage", prints=True)
     if path:
         LOG.info("Using the configuration file %s", path)

@@ -80,6 +80,7 @@ PROGRAMS = (
             "images API",
             "image cache",
             "deletion",
+            "encryption",
             *_STORES,
             "notifications",
             "rabbit",
@@ -97,7 +98,15 @@ PROGRAMS = (
     ),
     Program(
         "glance-registry",
-        (*_SERVER, "registry database", "registry", "registry access", "identity", "policy"),
+        (
+            *_SERVER,
+            "registry database",
+            "encryption",
+            "registry",
+            "registry access",
+            "identity",
+            "policy",
+        ),
         {
             "verbose": "True",
             "log_file": "/var/log/glance/registry.log",
@@ -112,6 +121,7 @@ PROGRAMS = (
             "logging",
             "scrubber",
             "deletion",
+            "encryption",
             "registry database",
             *_STORES,
         ),

@@ -157,6 +157,21 @@ class Stores:
                 raise exception.ConfigError(problem) from err
             LOG.warning("%s", problem)
 
+    def warn_of_credentials(self) -> None:
+        """Log a WARNING for each store that writes credentials into locations.
+
+        For programs whose settings have no `metadata_encryption_key`, at start.
+        """
+        for store in self._stores:
+            holds = base.Capability.CREDENTIALS_IN_URI in store.capabilities
+            if holds and store.add_disabled is None:
+                LOG.warning(
+                    "The locations of images in store %s hold its credentials. The registry keeps "
+                    "them in clear unless it has a metadata_encryption_key: set it in the files "
+                    "of glance-registry and glance-scrubber, and here to end this warning.",
+                    store.name,
+                )
+
     # -- image data ------------------------------------------------------------------------------
 
     def get(self, uri: str, offset: int = 0, length: int | None = None) -> body.Body:

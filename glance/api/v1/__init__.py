@@ -8,7 +8,7 @@ from typing import Any
 from glance import api, store
 from glance.api import recovery
 from glance.api.v1 import images, members
-from glance.common import config, wsgi
+from glance.common import cipher, config, wsgi
 
 
 class API(wsgi.Router):
@@ -38,6 +38,8 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
     conf = config.from_paste(global_conf, local_conf)
     stores = store.create_stores(conf)
     stores.check_default()
+    if not cipher.is_configured(conf):
+        stores.warn_of_credentials()
     service = api.Service(conf, stores)
     recovery.start(service)
     return API(service)

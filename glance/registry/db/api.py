@@ -75,6 +75,11 @@ _UPDATE = (
     .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
 )
 _UPDATE_LIVE = _UPDATE.where(rules.live(images))
+_SET_LOCATION = (
+    images.update()
+    .where(images.c.id == sa.bindparam("row_id"))
+    .values(location=sa.bindparam("new_location"))
+)
 _ALL_PROPERTIES = sa.select(
     properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
 ).where(properties.c.image_id == sa.bindparam("image"))
@@ -106,7 +111,7 @@ _USED_STORAGE = (
 def image_get(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
     """Return the image record; ImageNotFound if there is none that the caller can see."""
     with db.read() as conn:
-        return rows.load(conn, context, image_id)
+        return rows.reveal(db, rows.load(conn, context, image_id))
 
 
 def image_create(
@@ -134,7 +139,12 @@ def image_create(
 
     def work(conn: Connection) -> int:
         _check_storage(conn, record, storage_quota)
-        image_id: int = conn.execute(images.insert(), record).inserted_primary_key[0]
+        # NOTE: it is sealed for the image's id, which may only be known afterwards.
+        row = {**record, "location": None} if db.cipher.seals else record
+        image_id: int = conn.execute(images.insert(), row).inserted_primary_key[0]
+        if row["location"] != record["location"]:
+            sealed = db.cipher.seal(image_id, record["location"])
+            conn.execute(_SET_LOCATION, {"row_id": image_id, "new_location": sealed})
         _insert_properties(conn, image_id, wanted, record["created_at"])
         return image_id
 
@@ -208,6 +218,10 @@ def image_update(
         now = record["updated_at"] = rows.utcnow()
         params = {f"new_{name}": record[name] for name in (*_CHANGEABLE, "updated_at")}
         params.update(row_id=image_id, row_status=old_status)
+        if "location" in changes:
+            params["new_location"] = db.cipher.seal(image_id, record["location"])
+        else:
+            rows.reveal(db, record)
         statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
         if conn.execute(statement, params).rowcount != 1:
             raise exception.Conflict(f"Image {image_id} was changed by another request")

@@ -100,7 +100,7 @@ def image_delete(
                 conn, image_id, image["location"], now=now, due_in=due_in, lease=lease
             )
         image.update(status=new_status, deleted=True, deleted_at=now, updated_at=now)
-        return image
+        return rows.reveal(db, image)
 
     return db.transaction(work)
 
@@ -123,7 +123,7 @@ def image_settle(
         scrub_queue.remove(conn, image_id)
         rows.add_properties(conn, [image])
         image.update(status="deleted", updated_at=now)
-        return image
+        return rows.reveal(db, image)
 
     return db.transaction(work)
 
@@ -212,6 +212,6 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
             )
         rows.add_properties(conn, [image])
         image.update(status="active", deleted=False, deleted_at=None, updated_at=now)
-        return image
+        return rows.reveal(db, image)
 
     return db.transaction(work)

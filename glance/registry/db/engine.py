@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
-from glance.common import config, exception, offload
+from glance.common import cipher, config, exception, offload
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -88,8 +88,11 @@ class Database:
         *,
         idle_timeout: int = 3600,
         retry_for: float = RETRY_FOR,
+        locations: cipher.Cipher | None = None,
     ):
         self.url = url
+        self.cipher = locations or cipher.Cipher()
+        """What locations in this database are sealed with."""
         self.idle_timeout = idle_timeout
         self.retry_for = retry_for
         try:
@@ -231,7 +234,11 @@ def from_conf(conf: config.Conf) -> Database:
             f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
             "sqlite:////var/lib/glance/glance.sqlite"
         )
-    database = Database(conf.sql_connection, idle_timeout=conf.sql_idle_timeout)
+    database = Database(
+        conf.sql_connection,
+        idle_timeout=conf.sql_idle_timeout,
+        locations=cipher.from_conf(conf),
+    )
     path = sa.engine.make_url(database.url).database or ""
     if database.dialect == "sqlite" and not os.path.isabs(path):
         LOG.warning(

@@ -6,11 +6,14 @@ Called by the scrubber and by `glance-manage`; never on behalf of a request.
 from __future__ import annotations
 
 import datetime
+import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glance.common import cipher
 from glance.registry.db import engine, models, rows, rules
 
 images, properties, members = models.images, models.image_properties, models.image_members
@@ -30,6 +33,28 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
         .order_by(images.c.updated_at, images.c.id)
     )
     return _fetch(db, statement)
+
+
+def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[dict[str, Any]]:
+    """Yield, in pages, all records that name data which is there or waits for its removal.
+
+    Without properties, by id; the locations are in clear.
+    """
+    after = 0
+    while True:
+        page = _fetch(
+            db,
+            _records()
+            .where(images.c.id > after)
+            .where(images.c.location.is_not(None))
+            .where(images.c.status != "deleted")
+            .order_by(images.c.id)
+            .limit(batch),
+        )
+        if not page:
+            return
+        yield from page
+        after = page[-1]["id"]
 
 
 def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: int = 100) -> int:
@@ -64,10 +89,72 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
     return db.transaction(work)
 
 
+def reseal(db: engine.Database, batch: int = 500) -> tuple[int, int]:
+    """Bring all locations, queued ones too, to the present key, or into clear if there is none.
+
+    Safe beside running services. Returns how many were changed, and how many could not be
+    because no key opens them.
+    """
+    changed = failed = 0
+    for table, columns in ((images, ("id",)), (queue, ("image_id", "item"))):
+        place = [table.c[name] for name in columns]
+        after: tuple[Any, ...] | None = None
+        while True:
+            page = (
+                sa.select(*place, table.c.location)
+                .where(table.c.location.is_not(None))
+                .order_by(*place)
+                .limit(batch)
+            )
+            if after is not None:
+                page = page.where(_behind(place, after))
+            with db.read() as conn:
+                found = conn.execute(page).all()
+            if not found:
+                break
+            after = tuple(found[-1][:-1])
+            stale = [row for row in found if not db.cipher.is_current(row.location)]
+            fresh = [(row, _sealed_anew(db, row[0], row.location)) for row in stale]
+            failed += sum(text is None for _, text in fresh)
+            statements = [
+                table.update()
+                .where(*(column == value for column, value in zip(place, row, strict=False)))
+                # Somebody may write another location meanwhile.
+                .where(table.c.location == row.location)
+                .values(location=text)
+                for row, text in fresh
+                if text is not None
+            ]
+            changed += db.transaction(functools.partial(_run_all, statements))
+    return changed, failed
+
+
+def _run_all(statements: Iterable[Any], conn: Connection) -> int:
+    """Run statements that change rows; return how many rows they changed."""
+    return sum(conn.execute(statement).rowcount for statement in statements)
+
+
+def _behind(place: list[Any], after: tuple[Any, ...]) -> Any:
+    """Return the clause for rows that come after one in the order of `place`."""
+    first = place[0] > after[0]
+    if len(place) == 1:
+        return first
+    return sa.or_(first, sa.and_(place[0] == after[0], place[1] > after[1]))
+
+
+def _sealed_anew(db: engine.Database, image_id: int, stored: str) -> str | None:
+    """Return a location as it should be stored now; None if it cannot be read."""
+    clear = db.cipher.open(image_id, stored)
+    if clear is None or not cipher.is_clear(clear):
+        return None
+    return db.cipher.seal(image_id, clear)
+
+
 def _records() -> Any:
     return sa.select(*(images.c[name] for name in rows.COLUMNS))
 
 
 def _fetch(db: engine.Database, statement: Any) -> list[dict[str, Any]]:
     with db.read() as conn:
-        return [dict(zip(rows.COLUMNS, row, strict=True)) for row in conn.execute(statement)]
+        found = [dict(zip(rows.COLUMNS, row, strict=True)) for row in conn.execute(statement)]
+    return [rows.reveal(db, record) for record in found]

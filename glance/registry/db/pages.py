@@ -96,6 +96,8 @@ def image_list(
                 break
         if detail:
             rows.add_properties(conn, page)
+            for record in page:
+                rows.reveal(db, record)
     return page
 
 

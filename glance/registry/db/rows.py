@@ -1,6 +1,8 @@
 """Loading image records: what `api`, `pages`, `deletion` and `sharing` have in common.
 
-A record is an image mapping of `glance.common.imagemeta` with Python datetimes.
+A record is an image mapping of `glance.common.imagemeta` with Python datetimes. Its location is as
+it is stored (see `glance.common.cipher`) until `reveal` has put it in clear, which all that leaves
+this package has been through.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from sqlalchemy.sql import Select
 
 from glance.common import context as common_context
 from glance.common import exception, imagemeta
-from glance.registry.db import models, rules
+from glance.registry.db import engine, models, rules
 
 images, properties = models.images, models.image_properties
 
@@ -100,6 +102,12 @@ def lock_mutable(
         # SECURITY: what the caller may not change looks absent, even when it can be read.
         raise exception.ImageNotFound(image_id)
     return image
+
+
+def reveal(db: engine.Database, record: dict[str, Any]) -> dict[str, Any]:
+    """Put the location of a record, as it is stored, in clear; return the record."""
+    record["location"] = db.cipher.open(record["id"], record["location"])
+    return record
 
 
 def add_properties(conn: Connection, records: Iterable[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -76,8 +76,9 @@ def enter(
 ) -> None:
     """Enter the data of an image, within the transaction that deletes it.
 
-    It is due in `due_in` seconds. With `lease`, the caller means to remove the data itself and
-    scrubbers stay away for so many seconds.
+    `location` is as the image's row has it, sealed or in clear. It is due in `due_in` seconds.
+    With `lease`, the caller means to remove the data itself and scrubbers stay away for so many
+    seconds.
     """
     until = now + datetime.timedelta(seconds=lease) if lease else None
     conn.execute(
@@ -106,7 +107,7 @@ def enter_leftover(db: engine.Database, image_id: int, location: str, error: str
     row = queue.insert().values(
         image_id=image_id,
         item=item,
-        location=location,
+        location=db.cipher.seal(image_id, location),
         created_at=now,
         due_at=now + pause_after(1),
         attempts=1,
@@ -137,6 +138,27 @@ def adopt(db: engine.Database) -> int:
         if conn.execute(waiting.limit(1)).first() is None:
             return 0
     return _insert(db, queue.insert().from_select(columns, waiting))
+
+
+def enter_again(
+    db: engine.Database, image_id: int, location: str, due_at: datetime.datetime
+) -> None:
+    """Enter an image that another queue had, or change its row: where its data is, when due.
+
+    A row that a scrubber is at work on stays as it is.
+    """
+    now = rows.utcnow()
+    sealed = db.cipher.seal(image_id, location)
+    row = {"location": sealed, "created_at": now, "due_at": due_at}
+
+    def work(conn: Connection) -> None:
+        if is_leased(conn, image_id, now):
+            return
+        changed = conn.execute(queue.update().where(_is(image_id, DATA)).values(row)).rowcount
+        if not changed:
+            conn.execute(queue.insert().values(image_id=image_id, item=DATA, **row))
+
+    db.transaction(work)
 
 
 def _insert(db: engine.Database, statement: Any) -> int:
@@ -178,7 +200,7 @@ def lease(
         claims = [Claim(*row) for row in conn.execute(due)]
         # NOTE: row by row, as only that tells which ones another scrubber has taken meanwhile.
         return [
-            claim
+            claim._replace(location=db.cipher.open(claim.image_id, claim.location))
             for claim in claims
             if conn.execute(take, {"row_image": claim.image_id, "row_item": claim.item}).rowcount
         ]
@@ -268,6 +290,16 @@ def entries(db: engine.Database) -> list[Entry]:
     with db.read() as conn:
         ordered = _ENTRIES.order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
         return [_entry(row, now) for row in conn.execute(ordered)]
+
+
+def locations(db: engine.Database) -> Iterator[str]:
+    """Yield what the rows name, in clear: locations, which may hold secrets."""
+    with db.read() as conn:
+        found = conn.execute(
+            sa.select(queue.c.image_id, queue.c.location).where(queue.c.location.is_not(None))
+        ).all()
+    for image_id, stored in found:
+        yield db.cipher.open(image_id, stored) or ""
 
 
 def retry(db: engine.Database) -> int:
