@@ -16,6 +16,7 @@ import logging.config
 import logging.handlers
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from glance.common import config, exception
@@ -139,9 +140,7 @@ def setup(conf: config.Conf, program: str) -> None:
     )
     handler = _handler(conf, program)
     handler.setFormatter(_formatter(conf))
-    # NOTE: in a patched process the lock would be one between greenthreads, and a native thread
-    # that logs would wait inside of it for ever. Nothing waits in the hub while it holds this one.
-    handler.lock = _thread.RLock()
+    _use_native_locks([handler])
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
@@ -193,6 +192,20 @@ def _from_file(path: str) -> None:
         logging.config.fileConfig(path, disable_existing_loggers=False)
     except Exception as err:
         raise exception.ConfigError(f"The logging config file {path} is wrong: {err!r}") from err
+    _use_native_locks(_handlers())
+
+
+def _use_native_locks(handlers: Iterable[logging.Handler]) -> None:
+    # NOTE: in a patched process the lock would be one between greenthreads, and a native thread
+    # that logs would wait inside of it for ever. Nothing waits in the hub while it holds this one.
+    for handler in handlers:
+        handler.lock = _thread.RLock()
+
+
+def _handlers() -> set[logging.Handler]:
+    """Return all handlers of all loggers."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    return {handler for log in loggers for handler in getattr(log, "handlers", ())}
 
 
 def hand_over(uid: int, gid: int) -> None:
@@ -204,8 +217,7 @@ def hand_over(uid: int, gid: int) -> None:
 
 def reopen() -> None:
     """Open log files anew that were moved away, those of a logging configuration too."""
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    for handler in {handler for log in loggers for handler in getattr(log, "handlers", ())}:
+    for handler in _handlers():
         stream = getattr(handler, "stream", None)
         if not isinstance(handler, logging.FileHandler) or stream is None:
             continue

@@ -4,6 +4,7 @@ import configparser
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -82,6 +83,32 @@ def test_logs_of_the_samples_are_rotated():
     for name in ("glance-api.conf", "glance-registry.conf", "glance-scrubber.conf"):
         log_file = parsed(ETC / name)["DEFAULT"]["log_file"]
         assert pathlib.PurePath(log_file).match(pattern)
+
+
+SAMPLE = """
+import logging, sys
+from glance.common import config, log
+log.setup(config.Conf({"log_config": sys.argv[1]}), "glance-api")
+logging.getLogger("glance-api").info("from the daemon")
+logging.getLogger("glance.store").info("too little to be told")
+logging.getLogger("glance.store").warning("from a module")
+"""
+
+
+def test_the_sample_of_a_logging_configuration_is_taken(tmp_path):
+    sample = str(ETC / "logging.cnf.sample")
+    done = subprocess.run(
+        [sys.executable, "-c", SAMPLE, sample],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (own, module) = done.stdout.splitlines()
+    assert own.startswith("(glance-api): ") and own.endswith(" from the daemon")
+    assert module.startswith("(glance.store): ") and module.endswith(" from a module")
+    assert not done.stderr
 
 
 @pytest.mark.peers

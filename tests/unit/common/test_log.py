@@ -1,5 +1,6 @@
 """Where log lines go and what they look like."""
 
+import _thread
 import contextvars
 import datetime
 import json
@@ -197,3 +198,15 @@ def test_lines_go_to_the_systems_logger_with_facility_and_program(tmp_path, monk
         logging.getLogger("x").warning("hello")
         # Facility 16, severity 4: 16 * 8 + 4.
         assert daemon.recv(1000) == b"<132>glance-test: hello\0"
+
+
+def test_handlers_of_a_logging_configuration_have_locks_of_native_threads(tmp_path, monkeypatch):
+    """In a patched process that of the standard library belongs to greenthreads."""
+    path = tmp_path / "logging.conf"
+    path.write_text(
+        "[loggers]\nkeys = root\n[handlers]\nkeys = own\n[formatters]\nkeys =\n"
+        "[logger_root]\nhandlers = own\n[handler_own]\nclass = StreamHandler\nargs = ()\n"
+    )
+    monkeypatch.setattr(logging.threading, "RLock", lambda: "green")
+    (handler,) = setup(log_config=str(path)).handlers
+    assert isinstance(handler.lock, type(_thread.RLock()))
