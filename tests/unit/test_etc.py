@@ -36,8 +36,15 @@ def test_units_start_the_program_with_its_file(unit):
     assert (ROOT / "bin" / pathlib.Path(program).name).exists()
     assert pathlib.Path(program).name == unit.stem
     assert (ETC / pathlib.Path(conf).name).exists()
-    # The scrubber serves nobody who could be too early.
-    assert service["Type"] == ("exec" if unit.stem == "glance-scrubber" else "notify")
+    # The scrubber serves nobody who could be too early; the cache programs make one pass.
+    kind = "oneshot" if "cache" in unit.stem else "notify"
+    assert service["Type"] == ("exec" if unit.stem == "glance-scrubber" else kind)
+
+
+def test_what_makes_one_pass_has_a_timer():
+    timers = {path.stem for path in (ETC / "systemd").glob("*.timer")}
+    assert timers == {unit.stem for unit in UNITS if parsed(unit)["Service"]["Type"] == "oneshot"}
+    assert timers == {f"glance-cache-{name}" for name in ("prefetcher", "pruner", "cleaner")}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
@@ -53,11 +60,12 @@ def test_units_wait_longer_for_the_end_than_the_daemon_does_for_its_requests(uni
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_systemd_takes_the_units(unit, tmp_path):
     images.need("systemd-analyze")
-    for other in UNITS:
+    for other in [*UNITS, *(ETC / "systemd").glob("*.timer")]:
         # Only what is installed can be verified: the checkout stands in for /opt/glance.
         text = other.read_text("utf-8").replace("/opt/glance/bin", str(ROOT / "bin"))
         (tmp_path / other.name).write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)]
+    units = [str(tmp_path / unit.name), *map(str, tmp_path.glob(f"{unit.stem}.timer"))]
+    command = ["systemd-analyze", "verify", "--man=no", *units]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if unit.stem in line]
     assert not said, done.stderr
@@ -80,8 +88,8 @@ def test_systemd_makes_the_directories(tmp_path):
 def test_logs_of_the_samples_are_rotated():
     text = (ETC / "logrotate.d" / "glance").read_text("utf-8")
     pattern = re.search(r"^(/\S+) \{$", text, re.MULTILINE)[1]
-    for name in ("glance-api.conf", "glance-registry.conf", "glance-scrubber.conf"):
-        log_file = parsed(ETC / name)["DEFAULT"]["log_file"]
+    for name in ETC.glob("*.conf"):
+        log_file = parsed(name)["DEFAULT"]["log_file"]
         assert pathlib.PurePath(log_file).match(pattern)
 
 
