@@ -20,11 +20,12 @@ LOG = logging.getLogger(__name__)
 config.options(
     "scrubber",
     config.Option(
-        "stalled_upload_time",
+        "upload_stall_timeout",
         config.integer,
         86400,
         unit="seconds",
         minimum=0,
+        aliases=("stalled_upload_time",),
         help="Age after which an upload that is not done is given up and its image killed; 0 "
         "never does that. Choose more than the longest upload takes.",
     ),
@@ -45,8 +46,8 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
             continue
         killed += ended
         _end(left, needed=needed)
-    if conf.stalled_upload_time:
-        age = datetime.timedelta(seconds=conf.stalled_upload_time)
+    if conf.upload_stall_timeout:
+        age = datetime.timedelta(seconds=conf.upload_stall_timeout)
         for image in maintenance.images_stalled(db, rows.utcnow() - age):
             killed += _kill(db, image["id"])
     return killed
