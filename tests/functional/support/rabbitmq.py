@@ -147,6 +147,13 @@ class Rabbit:
                     os.kill(pid, signal.SIGKILL)
             self._mappers.clear()
 
+    def revive(self) -> None:
+        """Bring the broker back after whatever a test has done to it."""
+        if self._process is None:
+            self.start()
+        else:
+            self.resume()
+
     def pause(self) -> None:
         """Let the broker do nothing at all, with all its connections open."""
         os.kill(self.pid, signal.SIGSTOP)
