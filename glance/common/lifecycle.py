@@ -1,4 +1,4 @@
-"""Work that waits for an end: of one answer, or of the process.
+"""Work that waits for an end, of one answer or of the process; and whose start is the first.
 
 Parts of an application leave here what has to be done last: send what is queued, write down what
 is known in memory. The server runs it, whatever stages of other makers stand between: after an
@@ -18,6 +18,7 @@ LOG = logging.getLogger(__name__)
 #: Key of the environ under which the server keeps the work that waits for the end of the answer.
 AFTER_ANSWER = "glance.after_answer"
 
+_first_has_started = False
 _work: list[tuple[Callable[[], None], float]] = []
 
 
@@ -59,6 +60,24 @@ def stop() -> None:
         except Exception:
             # Nobody else would hear of it, and the others have a right to their turn.
             LOG.exception("%s failed at the end", getattr(work, "__qualname__", work))
+
+
+def first_has_started() -> None:
+    """Note that a process of this service has started: those forked from here on are not first.
+
+    For the parent of the workers.
+    """
+    global _first_has_started
+    _first_has_started = True
+
+
+def level_at_start(level: int) -> int:
+    """Return the level for a log line about the settings, which each worker finds anew.
+
+    It is `level` in the first process of a service and DEBUG in the others, so that the operator
+    reads it once.
+    """
+    return logging.DEBUG if _first_has_started else level
 
 
 # Work of the parent is the parent's own.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from glance.common import body, config, exception, plugin
+from glance.common import body, config, exception, lifecycle, plugin
 from glance.common.exception import BackendException, UnsupportedBackend
 from glance.store import base
 from glance.store.location import Location, StoreLocation, get_location_from_uri, scheme_of
@@ -95,7 +95,8 @@ class Stores:
         except LookupError as err:
             raise exception.ConfigError(f"store driver {name} cannot be used: {err}") from err
         except ImportError as err:
-            LOG.error("Store %s is left out, a library of it is missing: %s", name, err)
+            level = lifecycle.level_at_start(logging.ERROR)
+            LOG.log(level, "Store %s is left out, a library of it is missing: %s", name, err)
             return
         store = driver(self.conf)
         self._stores.append(store)
@@ -155,18 +156,19 @@ class Stores:
             problem = f"default_store {self.default} takes no images: {reason}"
             if not self.conf.allow_readonly_default_store:
                 raise exception.ConfigError(problem) from err
-            LOG.warning("%s", problem)
+            LOG.log(lifecycle.level_at_start(logging.WARNING), "%s", problem)
 
     def warn_of_credentials(self) -> None:
-        """Log a WARNING for each store that writes credentials into locations.
+        """Log a WARNING for each store that takes images and may have credentials in locations.
 
         For programs whose settings have no `metadata_encryption_key`, at start.
         """
         for store in self._stores:
             holds = base.Capability.CREDENTIALS_IN_URI in store.capabilities
             if holds and store.add_disabled is None:
-                LOG.warning(
-                    "The locations of images in store %s hold its credentials. The registry keeps "
+                LOG.log(
+                    lifecycle.level_at_start(logging.WARNING),
+                    "The locations of images in store %s may hold credentials. The registry keeps "
                     "them in clear unless it has a metadata_encryption_key: set it in the files "
                     "of glance-registry and glance-scrubber, and here to end this warning.",
                     store.name,

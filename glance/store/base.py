@@ -16,7 +16,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple, Self
 
-from glance.common import body, digest, exception, offload
+from glance.common import body, digest, exception, lifecycle, offload
 from glance.common.config import Conf
 from glance.store import location
 
@@ -179,11 +179,13 @@ class Store:
             else:
                 self.add_disabled = "the store is read-only"
         except exception.BadStoreConfiguration as err:
-            self.add_disabled = str(err)
+            self.add_disabled = getattr(err, "reason", None) or str(err)
+            level = lifecycle.level_at_start(logging.ERROR)
             if self.is_configured():
-                LOG.error("Store %s takes no images: %s", self.name, err)
+                LOG.log(level, "Store %s takes no images: %s", self.name, self.add_disabled)
             else:
-                LOG.info("Store %s is not configured; it takes no images", self.name)
+                level = min(level, logging.INFO)
+                LOG.log(level, "Store %s is not configured; it takes no images", self.name)
 
     # -- for drivers to write --------------------------------------------------------------------
 

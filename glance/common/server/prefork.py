@@ -223,6 +223,7 @@ class Parent:
         if not self._announced:
             ready = sum(child.ready for child in self.children.values())
             if ready == 1 and len(self.children) == 1:
+                lifecycle.first_has_started()
                 for slot in range(1, self.count):
                     self._spawn(slot)
             if ready == self.count:
