@@ -124,8 +124,6 @@ PROGRAMS = (
             "encryption",
             "registry database",
             *_STORES,
-            "notifications",
-            "rabbit",
         ),
         {
             "verbose": "True",

@@ -164,6 +164,7 @@ class Store(base.Store):
         self._bucket_seen = -float(BUCKET_MEMORY)
         self._kept: dict[tuple[bool, bool], s3_client.Client] = {}
         self.publishing = offload.NamedLocks()
+        self.patience = conf.s3_store_timeout
         try:
             self.endpoint = Endpoint.parse(conf.s3_store_host)
         except ValueError as err:

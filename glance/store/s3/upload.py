@@ -49,6 +49,8 @@ class Backend(Protocol):
     part_size: int
     directory: str
     publishing: offload.NamedLocks
+    #: How many seconds a service may go on with a request that nobody waits for.
+    patience: float
 
     def client_for(self, location: S3Location, *, hurried: bool = False) -> Client: ...
 
@@ -260,7 +262,16 @@ class StagedObject(base.StagedWrite):
         if self._committed:
             left.remove()
             return
-        self._left = AbandonedObject(self._store, left).clean_up(early=True)
+        remains = AbandonedObject(self._store, left)
+        gone = remains.clean_up()
+        if not gone and left.values.get("publishing"):
+            self._left = [self._location.uri(secret=True)]
+        if gone and not left.values.get("doubtful"):
+            left.remove()
+        else:
+            # NOTE: the service may still be at work on a request that nobody waits for, or be
+            # back soon. If this process ends meanwhile, a sweep finds the trace.
+            offload.spawn(_look_again, remains, self._store.patience)
 
     def leftovers(self) -> list[str]:
         return self._left
@@ -321,7 +332,7 @@ class AbandonedObject(base.AbandonedWrite):
         return self._is_there
 
     def discard(self) -> None:
-        self.clean_up()
+        self._trace.remove() if self.clean_up() else self._trace.leave()
 
     def keep(self) -> None:
         self._trace.remove()
@@ -329,12 +340,8 @@ class AbandonedObject(base.AbandonedWrite):
     def leave(self) -> None:
         self._trace.leave()
 
-    def clean_up(self, *, early: bool = False) -> list[str]:
-        """Remove everything; return the URI of an object that could not be removed.
-
-        `early` is right after the last request: after a doubtful one the service may still be at
-        work, so that the trace stays for a sweep to look again.
-        """
+    def clean_up(self) -> bool:
+        """Remove everything from the backend; tell whether that worked. The trace stays."""
         values = self._trace.values
         try:
             if values.get("upload_id"):
@@ -349,13 +356,8 @@ class AbandonedObject(base.AbandonedWrite):
             LOG.warning(
                 "Image %s: what its upload left in S3 stays for now: %s", self.image_id, err
             )
-            self._trace.leave()
-            return [values["location"]] if values.get("publishing") else []
-        if early and values.get("doubtful"):
-            self._trace.leave()
-        else:
-            self._trace.remove()
-        return []
+            return False
+        return True
 
     def _is_ours(self) -> bool:
         try:
@@ -369,6 +371,11 @@ class AbandonedObject(base.AbandonedWrite):
     def _client(self) -> Client:
         location = S3Location.parse(self._trace.values["location"])
         return self._store.client_for(location, hurried=True)
+
+
+def _look_again(remains: AbandonedObject, pause: float) -> None:
+    offload.sleep(pause)
+    remains.discard()
 
 
 def drop_uploads(client: Client, key: str) -> None:

@@ -29,6 +29,9 @@ subjectKeyIdentifier = hash
 [server_extensions]
 basicConstraints = CA:false
 subjectAltName = IP:127.0.0.1, DNS:localhost
+[wildcard_extensions]
+basicConstraints = CA:false
+subjectAltName = DNS:s3.test, DNS:*.s3.test
 [stranger_extensions]
 basicConstraints = CA:false
 subjectAltName = DNS:elsewhere.example
