@@ -44,6 +44,8 @@ class Duties:
         while True:
             offload.sleep(self.conf.image_cache_hit_flush_interval)
             self._try(self.cache.flush)
+            if self.cache.troubled:
+                self._try(self.cache.heal)
             if self.cache.driver.losses != self._losses:
                 self._losses = self.cache.driver.losses
                 self._try(self.cache.recover)

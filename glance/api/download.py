@@ -125,25 +125,25 @@ def _by_cache(
     *,
     fill: bool,
 ) -> Download:
-    wanted = image_cache.Image.of(image)
-    offset, length = (part.offset, part.length) if part else (0, None)
-    copy = cache.open(wanted, offset, length)
-    if copy is not None:
-        return Download(copy, wanted.size, part, image_cache.HIT)
-    if not fill:
-        return dataclasses.replace(_from_store(service, image, part, known), source="range")
-
     if known is None:
         return dataclasses.replace(_from_store(service, image, part, known), source="size")
+    size = known
 
     def opener(position: int) -> body.Body:
-        rest = Range(position, known - position)
         if not position:
-            return _from_store(service, image, None, known).body
+            return _from_store(service, image, None, size).body
         if serves_ranges(service, image):
-            return _from_store(service, image, rest, known).body
-        return _from_store(service, image, None, known).body.slice(position, known)
+            rest = Range(position, size - position)
+            return _from_store(service, image, rest, size).body
+        return _from_store(service, image, None, size).body.slice(position, size)
 
+    wanted = image_cache.Image.of(image)
+    offset, length = (part.offset, part.length) if part else (0, None)
+    copy = cache.open(wanted, offset, length, opener)
+    if copy is not None:
+        return Download(copy, size, part, image_cache.HIT)
+    if not fill:
+        return dataclasses.replace(_from_store(service, image, part, known), source="range")
     data, source = cache.fetch(wanted, opener)
     return Download(data, known, None, source)
 

@@ -165,19 +165,26 @@ class FileBody(Body):
         while position < end:
             # PERF: a trip to a native thread costs about 0.05 ms, a cold page up to 20 ms of
             # stopped hub.
+            trouble = None
             try:
                 chunk = offload.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
-            except OSError:
-                self.broken()
-                raise
+            except OSError as err:
+                chunk, trouble = b"", err
             if not chunk:
-                self.broken()
+                yield from self.read_on(position - self.offset, trouble)
                 return
             position += len(chunk)
             yield chunk
 
-    def broken(self) -> None:
-        """Hear that the file could not be read to the end; whoever sends the file itself tells."""
+    def read_on(self, count: int, trouble: OSError | None = None) -> Iterator[bytes]:
+        """Yield what follows the first `count` bytes, now that the file gives no more.
+
+        `trouble` is why, None if the file was shorter than it should be. Nothing by default, or
+        the trouble is raised. Whoever sends the file by itself asks, too.
+        """
+        if trouble is not None:
+            raise trouble
+        return iter(())
 
     def slice(self, start: int, stop: int) -> FileBody:
         self._check_borders(start, stop)

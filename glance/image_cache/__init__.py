@@ -104,7 +104,8 @@ class ImageCache:
 
     All methods wait cooperatively. Those under *requests* never raise for trouble of the cache:
     they answer as if the image were not there and log it, once a minute. All others raise
-    CacheUnavailable when the directory or its index cannot be used.
+    CacheUnavailable when the directory or its index cannot be used. `troubled` is set by such
+    trouble and reset by `heal`.
     """
 
     def __init__(self, conf: config.Conf):
@@ -118,6 +119,7 @@ class ImageCache:
         self.verify_how: tuple[str, ...] = conf.image_cache_verify
         self.finish_workers: int = conf.image_cache_finish_workers
         self.debug_header: bool = conf.image_cache_debug_header
+        self.troubled = False
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
         self._filling = offload.native_lock()
@@ -137,6 +139,12 @@ class ImageCache:
             ) from err
         self.driver.configure()
 
+    def heal(self) -> None:
+        """Set the cache up again after trouble, if that is possible now; CacheUnavailable."""
+        self.configure()
+        self.troubled = False
+        self.recover()
+
     def close(self) -> None:
         """Give up images that are on their way in, write down what is counted, close the index."""
         for running in list(self._fills.values()):
@@ -148,7 +156,8 @@ class ImageCache:
         self.driver.close()
 
     def complain(self, err: BaseException) -> None:
-        """Log trouble of the cache, once a minute."""
+        """Note trouble of the cache; log it once a minute."""
+        self.troubled = True
         if time.monotonic() - self._complained > 60:
             self._complained = time.monotonic()
             LOG.error("Images are served without the cache for now: %s", err)
@@ -156,17 +165,22 @@ class ImageCache:
     # -- requests --------------------------------------------------------------------------------
 
     def open(
-        self, image: Image, offset: int = 0, length: int | None = None
+        self,
+        image: Image,
+        offset: int = 0,
+        length: int | None = None,
+        opener: fill.Opener | None = None,
     ) -> reader.CachedBody | None:
         """Return the bytes of a cached image, all or a part, to be sent and closed; None: a miss.
 
         An entry that is not what the registry says, or whose file has changed, is never used. The
-        caller says by `CachedBody.answered` how much was sent, which counts a hit.
+        caller says by `CachedBody.answered` how much was sent, which counts a hit. Should the file
+        fail while it is sent, the body goes on with what `opener` gives.
         """
         if not image.size:
             return None
         try:
-            found = offload.run(self._open, image, offset, length)
+            found = offload.run(self._open, image, offset, length, opener)
         except (exception.CacheUnavailable, OSError) as err:
             self.complain(err)
             return None
@@ -177,9 +191,9 @@ class ImageCache:
         return found
 
     def _open(
-        self, image: Image, offset: int, length: int | None
+        self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
     ) -> reader.CachedBody | Entry | None:
-        """Return the body; or the entry, if it has to be verified before it is used again."""
+        """Open an entry; return it as it is if its file has to be verified first."""
         entry = self.driver.lookup(image.image_id)
         if entry is None:
             return None
@@ -199,7 +213,13 @@ class ImageCache:
             os.close(fd)
             return entry
         return reader.CachedBody(
-            fd, entry, used=self._used, broke=self._broke, offset=offset, length=length
+            fd,
+            entry,
+            used=self._used,
+            broke=self._broke,
+            opener=opener,
+            offset=offset,
+            length=length,
         )
 
     def _used(self, entry: Entry, when: float) -> None:
@@ -256,7 +276,7 @@ class ImageCache:
                 reason = err.reason
                 if isinstance(err.__cause__, exception.CacheUnavailable | OSError):
                     self.complain(err.__cause__)
-        if reason == COMPLETE and (found := self.open(image)) is not None:
+        if reason == COMPLETE and (found := self.open(image, opener=opener)) is not None:
             # Another has brought it in between our look and our attempt.
             return found, HIT
         self.usage.count("bypasses")
@@ -334,16 +354,14 @@ class ImageCache:
             writer=layout.owner(),
         )
         self._flush_quietly()
-        evicted = self.room.admit(entry)
-        self.usage.count("evicted", len(evicted))
         made = writer.Writer(self.driver, entry, self.verify_how)
         try:
+            evicted = self.room.admit(entry)
+            self.usage.count("evicted", len(evicted))
             made.open()
-        except OSError as err:
-            self.driver.remove(entry)
-            raise exception.CacheUnavailable(
-                f"The image cache cannot be written to: {err.strerror}"
-            ) from err
+        except BaseException:
+            made.forget()
+            raise
         return made
 
     def _flush_quietly(self) -> None:
@@ -417,10 +435,15 @@ class ImageCache:
 
     def queue_take(self) -> QueueItem | None:
         """Take the oldest image whose time has come, for this process; None if there is none."""
-        return offload.run(self.driver.queue_take, layout.owner(), time.time())
+        me = layout.owner()
+        taken = offload.run(self.driver.queue_take, me, time.time())
+        if taken is None:
+            layout.ended(me)
+        return taken
 
     def queue_done(self, item: QueueItem) -> None:
         """Take an image off the queue for good: it is cached, or it will never be."""
+        layout.ended(item.owner)
         offload.run(self.driver.queue_remove, item.image_id)
 
     def queue_return(self, item: QueueItem, error: BaseException | None = None) -> bool:

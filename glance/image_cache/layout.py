@@ -199,18 +199,33 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
+#: The names of this process that are in use.
+_names: set[str] = set()
+os.register_at_fork(after_in_child=_names.clear)
+
+
 def owner() -> str:
-    """Return a name for this process that no other process ever has, plus a part of its own."""
+    """Return a name for work of this process that nobody else ever has; `ended` gives it back."""
     pid = os.getpid()
-    return f"{_boot_id()}:{pid}:{_started(pid)}:{uuid.uuid4().hex}"
+    name = f"{_boot_id()}:{pid}:{_started(pid)}:{uuid.uuid4().hex}"
+    _names.add(name)
+    return name
+
+
+def ended(name: str | None) -> None:
+    """Note that the work of a name of this process is done, however it ended."""
+    _names.discard(name or "")
 
 
 def is_alive(name: str | None) -> bool:
-    """Tell whether the process that `owner` named still runs."""
+    """Tell whether the process that `owner` named still runs and has not ended that work."""
     parts = (name or "").split(":")
     if len(parts) != 4 or parts[0] != _boot_id() or not parts[1].isdigit():
         return False
-    return _started(int(parts[1])) == parts[2]
+    pid = int(parts[1])
+    if pid == os.getpid() and name not in _names:
+        return False
+    return _started(pid) == parts[2]
 
 
 def is_locked(fd: int) -> bool:

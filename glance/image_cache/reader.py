@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from glance.common import body
 from glance.image_cache import base
@@ -21,6 +21,7 @@ class CachedBody(body.FileBody):
 
     `used` is called with the entry and the time when it was opened, once the caller has said by
     `answered` that something of it was sent; `broke` when the file cannot be read to its end.
+    The rest comes from the store then, by `opener`, which is given the offset in the image.
     """
 
     def __init__(
@@ -30,21 +31,28 @@ class CachedBody(body.FileBody):
         *,
         used: Callable[[Entry, float], None],
         broke: Callable[[Entry, str], None],
+        opener: Callable[[int], body.Body] | None = None,
         offset: int = 0,
         length: int | None = None,
     ):
         super().__init__(fd, size=entry.size, offset=offset, length=length)
         self.entry = entry
         self.opened_at = time.time()
-        self._used, self._broke = used, broke
+        self._used, self._broke, self._opener = used, broke, opener
 
     def answered(self, sent: int, whole: bool) -> None:
         """Count a hit if at least one byte was sent; `lifecycle.after_answer` calls it."""
         if sent:
             self._used(self.entry, self.opened_at)
 
-    def broken(self) -> None:
-        self._broke(self.entry, "the file cannot be read")
+    def read_on(self, count: int, trouble: OSError | None = None) -> Iterator[bytes]:
+        self._broke(self.entry, "the file cannot be read to its end")
+        if self._opener is None:
+            yield from super().read_on(count, trouble)
+            return
+        left = self.length - count
+        with self._opener(self.offset + count) as rest:
+            yield from rest if rest.length == left else rest.slice(0, left)
 
 
 def open_entry(driver: base.Driver, entry: Entry) -> tuple[int, bool]:

@@ -184,11 +184,14 @@ class SqliteDriver(base.Driver):
                 if not self._idle:
                     break
                 connection, identity = self._idle.pop()
-            # NOTE: a database that was removed or replaced must not live on in old connections.
-            with contextlib.suppress(OSError):
-                if self._identity() == identity:
+            # NOTE: a database that was removed, replaced or emptied must not live on in old
+            # connections, which others do not see any more.
+            with contextlib.suppress(FileNotFoundError):
+                if self._identity() == identity and os.path.getsize(self.path):
                     return connection, identity
             connection.close()
+            if os.path.exists(self.path) and not os.path.getsize(self.path):
+                self._replace_damaged()
         return self._connect()
 
     def _give(self, connection: sqlite3.Connection, identity: tuple[int, int]) -> None:

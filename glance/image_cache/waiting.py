@@ -37,6 +37,7 @@ def give_back(
 
     False if it was its last attempt and the image is dropped. Blocks.
     """
+    layout.ended(item.owner)
     free = dataclasses.replace(item, state=QUEUED, owner=None)
     if error is None:
         driver.queue_return(free)

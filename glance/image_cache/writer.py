@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Self
 
 from glance.common import digest, disk, exception, offload
-from glance.image_cache import base
+from glance.image_cache import base, layout
 from glance.image_cache.base import COMPLETE, Entry, Refused
 
 LOG = logging.getLogger(__name__)
@@ -46,9 +46,22 @@ class Writer:
         # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
         self._lock = offload.native_lock()
 
+    def forget(self) -> None:
+        """Give up what was not opened."""
+        layout.ended(self.entry.writer)
+
     def open(self) -> None:
-        """Make and lock the file. Blocks: the cache calls it in a native thread. OSError."""
-        fd = self.driver.create(self.entry)
+        """Make and lock the file of the entry, which the index knows already.
+
+        Blocks: the cache calls it in a native thread. CacheUnavailable, with the entry gone.
+        """
+        try:
+            fd = self.driver.create(self.entry)
+        except OSError as err:
+            self.driver.remove(self.entry)
+            raise exception.CacheUnavailable(
+                f"The image cache cannot be written to: {err.strerror}"
+            ) from err
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd = fd
@@ -139,18 +152,22 @@ class Writer:
                 return
             self._close()
             try:
-                if error is None:
-                    self.driver.remove(self.entry)
-                elif self.driver.condemn(self.entry, described(error)):
+                if error is not None and self.driver.condemn(self.entry, described(error)):
                     return
             except exception.CacheUnavailable as err:
-                LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
+                LOG.warning("Image %s is not kept for inspection: %s", self.entry.image_id, err)
+            # NOTE: the file first: on a full disk the index needs its room to be written to.
             with contextlib.suppress(OSError):
                 self.driver.directory.unlink(self.entry.file)
+            try:
+                self.driver.remove(self.entry)
+            except exception.CacheUnavailable as err:
+                LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
+        layout.ended(self.entry.writer)
 
     def is_untouched(self, fd: int) -> bool:
         """Tell whether nobody else has written to the file, which is open as `fd`. Blocks.

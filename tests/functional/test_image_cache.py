@@ -1,19 +1,22 @@
-"""The image cache behind real daemons: hits, misses, what is never served, what is never lost."""
+"""The image cache behind real daemons: what hits and misses look like, and who gets them."""
 
 import concurrent.futures
+import contextlib
 import hashlib
+import http.client
 import os
+import sqlite3
 
 import pytest
 
-from support import caching, faults
-from support.faults import until
+from support import daemons, faults
+from support.caching import CachingSite, source
+from support.faults import Download, until
+from support.rawhttp import ADMIN, identity, meta_headers
 
 DATA = os.urandom((3 << 20) + 17)
-
-
-def source(reply):
-    return reply.header("Cache-Status")
+#: More than the buffers of both sockets take.
+LARGE = os.urandom(16 << 20)
 
 
 def lasting(reply):
@@ -24,7 +27,7 @@ def lasting(reply):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with caching.CachingSite(tmp_path_factory.mktemp("cache")) as running:
+    with CachingSite(tmp_path_factory.mktemp("cache")) as running:
         yield running
 
 
@@ -33,13 +36,16 @@ def image_id(site):
     return faults.store(site, DATA)
 
 
+# -- hits and misses -----------------------------------------------------------------------------
+
+
 def test_a_hit_looks_like_a_miss(site, image_id):
     miss = site.fetch(image_id)
-    assert source(miss) == "glance; fwd=miss; stored"
+    assert source(miss) == "stored"
     entry = site.until_cached(image_id)
     assert entry["hits"] == 0
     hit = site.fetch(image_id)
-    assert source(hit) == "glance; hit"
+    assert source(hit) == "hit"
     assert miss.body == hit.body == DATA
     assert lasting(hit) == lasting(miss)
     counted = until(lambda: site.rows()[image_id]["hits"] and site.rows()[image_id], "a hit")
@@ -48,12 +54,383 @@ def test_a_hit_looks_like_a_miss(site, image_id):
     assert counted["checksum"] == hashlib.md5(DATA).hexdigest()
 
 
+def test_an_answer_by_way_of_the_cache_looks_like_one_without(tmp_path_factory, site, image_id):
+    with daemons.Site(tmp_path_factory.mktemp("plain")) as plain:
+        reply = plain.http.add(DATA, id=image_id)
+        assert reply.status == 201
+        bare = plain.http.get(f"/v1/images/{image_id}")
+        with_cache = [site.fetch(image_id), site.fetch(image_id)]
+    times = {"x-image-meta-created_at", "x-image-meta-updated_at", "x-image-meta-location"}
+    for reply in with_cache:
+        names = [
+            (name, None if name.lower() in times else value) for name, value in lasting(reply)
+        ]
+        assert names == [
+            (name, None if name.lower() in times else value) for name, value in lasting(bare)
+        ]
+
+
+def test_a_connection_is_kept_over_misses_and_hits(site, image_id):
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    with contextlib.closing(connection):
+        for _ in range(4):
+            connection.request("GET", f"/v1/images/{image_id}")
+            assert connection.getresponse().read() == DATA
+            sock = connection.sock
+        assert connection.sock is sock is not None
+
+
 def test_many_at_once_read_the_store_once(site, image_id):
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
         replies = list(pool.map(lambda _: site.fetch(image_id), range(50)))
     assert all(reply.body == DATA for reply in replies)
     sources = [source(reply) for reply in replies]
-    assert sources.count("glance; fwd=miss; stored") == 1
-    assert not any("bypass" in word for word in sources), sources
+    assert sources.count("stored") == 1
+    assert set(sources) <= {"stored", "collapsed", "hit"}
     site.until_cached(image_id)
     assert not site.rows("incomplete")
+
+
+def test_a_slow_client_holds_up_nobody_who_follows(site):
+    image_id = faults.store(site, LARGE)
+    with Download(site, image_id) as slow:
+        slow.begin()
+        quick = site.fetch(image_id)
+        assert (source(quick), quick.body) == ("collapsed", LARGE)
+        site.until_cached(image_id)
+        assert slow.read() == LARGE
+
+
+def test_a_request_asks_the_registry_once(site, image_id):
+    def calls():
+        return site.registry.log().count(f'"GET /images/{image_id} ')
+
+    site.cached(image_id)
+    for _ in range(2):
+        before = calls()
+        assert source(site.fetch(image_id)) == "hit"
+        assert calls() == before + 1
+
+
+def test_head_is_answered_without_the_cache(site, image_id):
+    reply = site.http.head(f"/v1/images/{image_id}")
+    assert reply.status == 200
+    assert reply.header("Cache-Status") is None
+    site.cached(image_id)
+    assert lasting(site.http.head(f"/v1/images/{image_id}")) == lasting(reply)
+    assert site.rows()[image_id]["hits"] == 0
+
+
+def test_a_range_of_an_image_that_is_not_cached_makes_no_entry(site, image_id):
+    reply = site.fetch(image_id, Range="bytes=10-19")
+    assert (reply.status, reply.body, source(reply)) == (206, DATA[10:20], "range")
+    assert image_id not in site.rows()
+    assert image_id not in site.rows("incomplete")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=10-19", "bytes=-7", "bytes=3000000-", "bytes=0-"])
+def test_a_range_out_of_the_cache_is_the_one_of_the_store(site, image_id, wanted):
+    stored = site.fetch(image_id, Range=wanted)
+    site.cached(image_id)
+    cached = site.fetch(image_id, Range=wanted)
+    assert source(cached) == "hit"
+    assert cached.status == stored.status == 206
+    assert cached.body == stored.body
+    assert lasting(cached) == lasting(stored)
+
+
+def test_conditions_hold_for_cached_images(site, image_id):
+    entry = site.cached(image_id)
+    etag = entry["checksum"]
+    assert site.fetch(image_id, If_None_Match=etag).status == 304
+    assert site.fetch(image_id, Range="bytes=9999999-").status == 416
+    assert site.fetch(image_id, Range="bytes=0-0", If_Range=etag).status == 206
+    whole = site.fetch(image_id, Range="bytes=0-0", If_Range="other")
+    assert (whole.status, whole.body, source(whole)) == (200, DATA, "hit")
+
+
+@pytest.mark.parametrize(
+    "meta", [{}, {"name": ""}, {"name": "Bücher \N{SNOWMAN}".encode().decode("latin-1")}]
+)
+def test_images_of_any_name_are_cached(site, meta):
+    image_id = faults.new_id()
+    assert site.http.add(DATA, id=image_id, **meta).status == 201
+    site.cached(image_id)
+    assert source(site.fetch(image_id)) == "hit"
+
+
+def test_an_empty_image_is_left_to_the_store(site):
+    image_id = faults.new_id()
+    assert site.http.add(iter([]), id=image_id).status == 201
+    for _ in range(2):
+        reply = site.fetch(image_id)
+        assert (reply.status, reply.body, source(reply)) == (200, b"", "size")
+    assert image_id not in site.rows()
+
+
+def test_an_image_elsewhere_is_cached_and_outlives_its_server(tmp_path_factory):
+    with faults.Origin() as origin:
+        options = {"http_store_allowed_hosts": f"127.0.0.1:{origin.port}"}
+        with CachingSite(tmp_path_factory.mktemp("http"), api=options) as site:
+            origin.paths["/image"] = faults.answer("200 OK", DATA)
+            headers = meta_headers(location=f"{origin.url}/image", size=len(DATA))
+            image_id = site.http.post("/v1/images", headers).json()["image"]["id"]
+            site.cached(image_id)
+            origin.paths["/image"] = faults.answer("500 Oh", b"")
+            reply = site.fetch(image_id)
+            assert (reply.body, source(reply)) == (DATA, "hit")
+
+
+# -- clients that go away ------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_early_leaves_nothing(site):
+    image_id = faults.store(site, LARGE)
+    with Download(site, image_id) as download:
+        download.begin()
+    until(lambda: image_id not in site.rows("incomplete"), "the row is gone")
+    until(lambda: not site.files("incomplete"), "the file is gone")
+    if image_id not in site.rows():
+        assert source(site.fetch(image_id)) == "stored"
+    site.until_cached(image_id)
+
+
+def test_an_image_of_which_most_came_is_fetched_to_the_end(site):
+    image_id = faults.store(site, LARGE)
+    download = Download(site, image_id)
+    with download:
+        download.begin()
+        got = 0
+        while got < len(LARGE) * 3 // 4:
+            got += len(download.response.read(1 << 20))
+    assert site.until_cached(image_id)["size"] == len(LARGE)
+    assert source(site.fetch(image_id)) == "hit"
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def test_processes_share_the_cache_and_of_two_one_writes(tmp_path_factory):
+    with CachingSite(tmp_path_factory.mktemp("workers"), workers=3) as site:
+        image_id = faults.store(site, DATA)
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            replies = list(pool.map(lambda _: site.fetch(image_id), range(24)))
+        assert all(reply.body == DATA for reply in replies)
+        assert [source(reply) for reply in replies].count("stored") == 1
+        assert len(site.files("entries")) == 1
+        assert not site.files("incomplete")
+        assert {source(site.fetch(image_id)) for _ in range(12)} == {"hit"}
+
+
+def test_an_image_that_a_killed_process_was_fetching_can_be_cached_at_once(tmp_path_factory):
+    with CachingSite(tmp_path_factory.mktemp("killed")) as site:
+        image_id = faults.store(site, LARGE)
+        with Download(site, image_id) as download:
+            download.begin()
+            until(lambda: site.files("incomplete"), "the copy has begun")
+            site.api.kill()
+        assert site.files("incomplete")
+        site.api.start()
+        assert source(site.fetch(image_id)) == "stored"
+        site.until_cached(image_id)
+        assert not site.rows("incomplete")
+        assert len(site.files()) == 1
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path_factory):
+    with CachingSite(tmp_path_factory.mktemp("recovered")) as site:
+        image_id = faults.store(site, LARGE)
+        with Download(site, image_id) as download:
+            download.begin()
+            until(lambda: site.files("incomplete"), "the copy has begun")
+            site.api.kill()
+        site.api.start()
+        until(lambda: not site.files() and not site.rows("incomplete"), "recovery")
+
+
+def test_hits_are_written_down_when_the_process_stops(tmp_path_factory):
+    options = {"image_cache_hit_flush_interval": 3600}
+    with CachingSite(tmp_path_factory.mktemp("stopped"), api=options) as site:
+        image_id = faults.store(site, DATA)
+        site.cached(image_id)
+        for _ in range(3):
+            assert source(site.fetch(image_id)) == "hit"
+        assert site.api.stop() == 0
+        assert site.rows()[image_id]["hits"] == 3
+
+
+# -- images that go, change, or belong to somebody ------------------------------------------------
+
+
+def test_a_deleted_image_leaves_the_cache_at_once(site, image_id):
+    site.cached(image_id)
+    assert site.http.delete(f"/v1/images/{image_id}").status == 200
+    assert image_id not in site.rows()
+    assert str(image_id) not in [path.name for path in site.files()]
+    assert site.fetch(image_id).status == 404
+
+
+def test_an_image_deleted_while_it_is_being_copied_is_not_kept(site):
+    image_id = faults.store(site, LARGE)
+    with Download(site, image_id) as download:
+        download.begin()
+        assert site.http.delete(f"/v1/images/{image_id}").status == 200
+        assert image_id not in site.rows("incomplete")
+        # As without a cache, the one who reads it reads on.
+        assert download.read() == LARGE
+    until(lambda: str(image_id) not in str(site.files()), "the file is gone")
+    assert image_id not in site.rows()
+
+
+def test_an_image_deleted_by_another_host_is_never_served_and_is_cleaned(tmp_path_factory):
+    options = {"image_cache_maintenance_interval": 1}
+    with CachingSite(tmp_path_factory.mktemp("hosts"), api=options) as site:
+        image_id = faults.store(site, DATA)
+        site.cached(image_id)
+        assert site.registry.http.delete(f"/images/{image_id}").status == 200
+        assert site.fetch(image_id).status == 404
+        until(lambda: image_id not in site.rows() and not site.files(), "it is cleaned")
+
+
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [
+        ({"is_public": True}, False),
+        ({"is_public": False}, True),
+        ({"name": "another"}, True),
+        ({"property_distro": "Debian"}, True),
+    ],
+)
+def test_a_change_of_visibility_drops_the_copy_and_others_do_not(site, image_id, change, stays):
+    site.cached(image_id)
+    reply = site.http.put(f"/v1/images/{image_id}", meta_headers(**change))
+    assert reply.status == 200
+    assert (image_id in site.rows()) is stays
+    assert site.fetch(image_id).body == DATA
+
+
+def test_a_cached_image_is_shown_to_those_whom_the_registry_shows_it(tmp_path_factory):
+    owner, stranger, member = (identity(who) for who in ("owner", "stranger", "member"))
+    with CachingSite(tmp_path_factory.mktemp("private"), auth_mode="trusted-headers") as site:
+        image_id = faults.new_id()
+        reply = site.http.add(DATA, owner, id=image_id)
+        assert reply.status == 201, reply
+        path = f"/v1/images/{image_id}"
+        assert site.http.get(path, owner).body == DATA
+        site.until_cached(image_id)
+        assert source(site.http.get(path, owner)) == "hit"
+        unknown = site.http.get("/v1/images/987654", stranger)
+        refused = site.http.get(path, stranger)
+        assert refused.status == unknown.status == 404
+        assert refused.text.replace(str(image_id), "987654") == unknown.text
+        for headers in ({"Range": "bytes=0-9"}, {"If-None-Match": hashlib.md5(DATA).hexdigest()}):
+            assert site.http.get(path, {**stranger, **headers}).status == 404
+        assert site.http.get(path).status == 401
+        assert source(site.http.get(path, ADMIN)) == "hit"
+        # A share opens it, the end of the share closes it.
+        assert site.http.put(f"{path}/members/member", ADMIN).status in (200, 204)
+        assert source(site.http.get(path, member)) == "hit"
+        assert site.http.delete(f"{path}/members/member", ADMIN).status in (200, 204)
+        assert site.http.get(path, member).status == 404
+
+
+# -- switched off, or unusable -------------------------------------------------------------------
+
+
+def plain(site, image_id):
+    reply = site.http.get(f"/v1/images/{image_id}")
+    assert (reply.status, reply.body) == (200, DATA)
+    assert reply.header("Cache-Status") is None
+
+
+def test_without_the_option_the_filter_does_nothing(tmp_path_factory):
+    options = {"image_cache_enabled": False}
+    with CachingSite(tmp_path_factory.mktemp("off"), api=options) as site:
+        plain(site, faults.store(site, DATA))
+        assert not site.cache_dir.exists()
+
+
+def test_a_cache_that_cannot_start_is_an_error_in_the_log_and_nothing_else(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("unusable")
+    (directory / "file").touch()
+    options = {"image_cache_dir": directory / "file" / "cache"}
+    with CachingSite(directory, api=options) as site:
+        plain(site, faults.store(site, DATA))
+        assert "ERROR [glance.image_cache] The image cache is off" in site.api.log()
+
+
+def test_an_unknown_driver_is_an_error_in_the_log_and_nothing_else(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("driver")
+    with CachingSite(directory, api={"image_cache_driver": "nonsense"}) as site:
+        plain(site, faults.store(site, DATA))
+        assert "The image cache is off: image_cache_driver: nonsense" in site.api.log()
+
+
+def test_the_xattr_driver_serves_alike(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("xattr")
+    probe = directory / "probe"
+    probe.touch()
+    try:
+        os.setxattr(probe, "user.probe", b"1")
+    except OSError:
+        pytest.skip("the file system of the temporary directory has no extended attributes")
+    with CachingSite(directory, api={"image_cache_driver": "xattr"}) as site:
+        image_id = faults.store(site, DATA)
+        assert source(site.fetch(image_id)) == "stored"
+        (path,) = until(lambda: site.files("entries"), "it is cached")
+        assert source(site.fetch(image_id)) == "hit"
+        until(lambda: os.getxattr(path, "user.hits") == b"1", "a hit")
+        assert not (site.cache_dir / "cache.db").exists()
+
+
+def test_times_of_reads_do_not_depend_on_the_file_system(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("noatime")
+    with faults.small_filesystem(directory / "cache", 64 << 20):
+        faults.remount(directory / "cache", "noatime")
+        with CachingSite(directory) as site:
+            image_id = faults.store(site, DATA)
+            entry = site.cached(image_id)
+            assert source(site.fetch(image_id)) == "hit"
+            until(lambda: site.rows()[image_id]["accessed_at"] > entry["accessed_at"], "a read")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_cache_percent_extra_to_free", "1.0"),
+        ("image_cache_percent_extra_to_free", "-0.1"),
+        ("image_cache_max_size", "-1"),
+        ("image_cache_verify", "size,wish"),
+    ],
+)
+def test_nonsense_in_the_options_stops_the_start(tmp_path, name, value):
+    site = CachingSite(tmp_path, api={name: value})
+    site.write()
+    site.api.start(wait=False)
+    assert site.api.process.wait(30) != 0
+    assert name in site.api.log()
+    assert "Traceback" not in site.api.log()
+
+
+def test_old_names_of_options_hold(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("old")
+    options = {"image_cache_datadir": directory / "old", "image_cache_max_size_bytes": 1 << 20}
+    site = CachingSite(directory, api=options)
+    del site.api_options["image_cache_dir"]
+    with site:
+        image_id = faults.store(site, DATA)
+        assert source(site.fetch(image_id)) == "too large"
+        assert (directory / "old" / "cache.db").exists()
+
+
+def test_files_of_the_cache_are_for_its_owner_and_group(site, image_id):
+    path = site.cached(image_id) and site.entry_file(image_id)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert site.cache_dir.stat().st_mode & 0o777 == 0o750
+
+
+def test_the_index_can_be_read_while_the_daemon_runs(site, image_id):
+    site.cached(image_id)
+    with contextlib.closing(sqlite3.connect(site.cache_dir / "cache.db")) as index:
+        assert index.execute("PRAGMA user_version").fetchone() == (1,)
+        assert index.execute("PRAGMA journal_mode").fetchone() == ("wal",)

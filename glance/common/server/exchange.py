@@ -154,7 +154,14 @@ class Exchange:
             self.head_sent = False
             raise RuntimeError("Content-Length is not the length of the file")
         self.stream.send(head, more=source.length > 0)
-        sendfile.send(self.stream, source, self._count)
+        trouble = None
+        try:
+            sendfile.send(self.stream, source, self._count)
+        except OSError as err:
+            trouble = err
+        if self.sent < source.length:
+            for data in source.read_on(self.sent, trouble):
+                self._transmit(data)
         self._finish()
 
     def _count(self, count: int) -> None:

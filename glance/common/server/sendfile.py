@@ -25,14 +25,6 @@ def send(stream: streams.Stream, source: body.FileBody, moved: Callable[[int], N
     Fewer than its length only if the file has become shorter. Raises ClientGone, and OSError when
     the file cannot be read.
     """
-    try:
-        _send(stream, source, moved)
-    except OSError:
-        source.broken()
-        raise
-
-
-def _send(stream: streams.Stream, source: body.FileBody, moved: Callable[[int], None]) -> None:
     fd = source.fileno()
     position = source.offset
     end = position + source.length
@@ -51,7 +43,6 @@ def _send(stream: streams.Stream, source: body.FileBody, moved: Callable[[int], 
         except (ConnectionError, TimeoutError) as err:
             raise streams.ClientGone from err
         if not count:
-            source.broken()
             break
         position += count
         moved(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ PIPELINE = "versionnegotiation context cache cachemanage apiv1app"
 
 
 class CachingSite(daemons.Site):
-    """A site whose API caches; hits are written down at once."""
+    """A site whose API caches; hits are written down at once, answers tell their source."""
 
     def __init__(
         self, directory: pathlib.Path, *, api: Mapping[str, Any] | None = None, **kwargs: Any
@@ -33,20 +34,44 @@ class CachingSite(daemons.Site):
         super().__init__(directory, api=options, **kwargs)
 
     def rows(self, state: str = "complete") -> dict[int, dict[str, Any]]:
-        """Return the entries of the index in a state, by image id."""
-        with sqlite3.connect(self.cache_dir / "cache.db") as index:
-            index.row_factory = sqlite3.Row
-            found = index.execute("SELECT * FROM entries WHERE state = ?", (state,)).fetchall()
+        """Return the entries of the index in a state, by image id; {} if there is no index."""
+        address = f"file:{self.cache_dir / 'cache.db'}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as index:
+                index.row_factory = sqlite3.Row
+                query = "SELECT * FROM entries WHERE state = ?"
+                found = index.execute(query, (state,)).fetchall()
+        except sqlite3.Error:
+            return {}
         return {int(row["image_id"]): dict(row) for row in found}
 
-    def files(self, below: str) -> list[pathlib.Path]:
-        return sorted(path for path in (self.cache_dir / below).rglob("*") if path.is_file())
+    def files(self, below: str = "") -> list[pathlib.Path]:
+        """Return the files of images in the cache: all, or those below entries, incomplete ..."""
+        tops = [below] if below else ["entries", "incomplete", "invalid"]
+        return sorted(
+            path
+            for top in tops
+            for path in (self.cache_dir / top).rglob("*")
+            if path.is_file() or path.is_symlink()
+        )
+
+    def entry_file(self, image_id: int) -> pathlib.Path:
+        """Return the file of a complete entry."""
+        return self.cache_dir / self.until_cached(image_id)["file"]
 
     def until_cached(self, image_id: int) -> dict[str, Any]:
+        """Wait until an image is a complete entry, and return that."""
         return until(lambda: self.rows().get(image_id), f"image {image_id} is cached")
 
     def fetch(self, image_id: int, **headers: str) -> rawhttp.Reply:
-        return self.http.get(f"/v1/images/{image_id}", headers or None)
+        """Download an image. Headers are named with underscores."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.get(f"/v1/images/{image_id}", given)
+
+    def cached(self, image_id: int) -> dict[str, Any]:
+        """Download an image so that it is cached; return its entry."""
+        assert self.fetch(image_id).status == 200
+        return self.until_cached(image_id)
 
     def write_conf(self, program: str, **options: Any) -> pathlib.Path:
         """Write the file of a cache program, with `[app:...]` as Diablo's have it."""
@@ -77,3 +102,10 @@ class CachingSite(daemons.Site):
 
     def glance(self, *words: object) -> subprocess.CompletedProcess[str]:
         return self.run("glance", "--port", self.port, *words)
+
+
+def source(reply: rawhttp.Reply) -> str:
+    """Return where an answer's body came from: hit, stored, collapsed, or why the cache failed."""
+    status = reply.header("Cache-Status") or ""
+    assert status.startswith("glance; "), reply.headers
+    return status.split("; ")[-1].removeprefix("detail=").strip('"')
