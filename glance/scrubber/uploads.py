@@ -50,6 +50,8 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
         for image in maintenance.images_stalled(db, rows.utcnow() - age):
             killed += _kill(db, image["id"])
+    # What a vanished host left in a remote backend, of which no trace is here.
+    stores.drop_stale_uploads()
     return killed
 
 

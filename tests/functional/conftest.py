@@ -1,6 +1,16 @@
-"""Fixtures of the functional tests: sites of real daemons, whose logs appear when a test fails."""
+"""Fixtures of the functional tests: sites of real daemons, whose logs appear when a test fails.
+
+With GLANCE_TEST_GREEN set, the tests run on eventlet's hub (see test_s3_green.py).
+"""
+
+import os
 
 import pytest
+
+if os.environ.get("GLANCE_TEST_GREEN"):
+    import eventlet
+
+    eventlet.monkey_patch()
 
 from support import daemons, images
 

@@ -9,6 +9,8 @@ import http.client
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -304,6 +306,37 @@ def test_what_s3_could_not_remove_at_one_start_goes_at_another(site):
     site.proxy.clear()
     site.api.start()
     killed_and_gone(site, image_id)
+
+
+def scrub(site):
+    """Run one pass of glance-scrubber beside the daemons."""
+    conf = site.directory / "glance-scrubber.conf"
+    names = [name for name in site.api_options if name.startswith("s3_store_")]
+    lines = "".join(f"{name} = {site.api_options[name]}\n" for name in names)
+    conf.write_text(
+        f"[DEFAULT]\nsql_connection = sqlite:///{site.database}\nenabled_stores = s3\n{lines}"
+        "[app:glance-scrubber]\npaste.app_factory = glance.store.scrubber:app_factory\n"
+    )
+    return subprocess.run(
+        [sys.executable, str(daemons.BIN / "glance-scrubber"), str(conf)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=daemons.environment(),
+    )
+
+
+def test_the_scrubber_settles_what_a_dead_api_left(site):
+    image_id = new_id()
+    with Upload(site, image_id) as upload:
+        upload.send(DATA[: 8 * MIB])
+        faults.until(lambda: site.proxy.count("PUT", PART), "a part is on its way")
+        site.api.kill()
+    done = scrub(site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert site.left() == []
+    site.api.start()
+    assert faults.status_of(site, image_id) == "killed"
 
 
 def test_the_registry_may_forget_its_answer(site):

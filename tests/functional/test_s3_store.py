@@ -1,11 +1,14 @@
 """The S3 store against Swift's S3 gateway, which verifies signatures, and against moto."""
 
+import contextlib
+import datetime
 import os
 
 import pytest
 
 from glance.common.config import Conf
 from glance.store import s3
+from glance.store.s3 import upload
 from glance.testing.store_suite import WritableStoreSuite
 
 from support.s3_servers import Moto
@@ -44,6 +47,14 @@ def moto(tmp_path_factory):
         yield server
 
 
+@contextlib.contextmanager
+def upload_part(directory):
+    part = upload._Part(str(directory))
+    part.add(memoryview(b"some bytes"))
+    yield part
+    part.close()
+
+
 class S3Suite(WritableStoreSuite):
     """The conformance suite; what is left is looked for in the backend and beside the spools."""
 
@@ -74,6 +85,20 @@ class S3Suite(WritableStoreSuite):
 
     def with_credentials(self, uri):
         return uri.replace("s3+http://", f"s3://{USER.replace(':', '%3A')}:{KEY}@")
+
+    def test_uploads_of_vanished_hosts_are_aborted(self, store, monkeypatch):
+        self.keep(store, "1", b"data")
+        client = store.client_for(store.location_of("1"))
+        uploads = {key: client.initiate(key, "token") for key in ("2", "no/image")}
+        with upload_part(self.directory) as part:
+            client.put_part("2", uploads["2"], 1, part)
+        assert store.drop_stale_uploads() == 0
+        # A day later.
+        monkeypatch.setattr(s3, "ABANDONED_AFTER", datetime.timedelta(seconds=-2))
+        assert store.drop_stale_uploads() == 1
+        assert [found.key for found in client.uploads()] == ["no/image"]
+        assert store.drop_stale_uploads() == 0
+        client.abort("no/image", uploads["no/image"])
 
     def test_a_written_location_names_service_and_bucket(self, store):
         location = self.keep(store, "1", b"data")

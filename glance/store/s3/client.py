@@ -200,7 +200,7 @@ class _Connection(boto_connection.S3Connection):
             is_secure=endpoint.secure,
             port=endpoint.effective_port,
             host=endpoint.host,
-            path=endpoint.prefix or "/",
+            path=f"{endpoint.prefix}/",
             calling_format=style,
             provider=_Provider(keys),
             suppress_consec_slashes=False,
@@ -377,9 +377,13 @@ class Client:
         )
         text = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
         with _parsed():
-            self._bucket.complete_multipart_upload(
+            done = self._bucket.complete_multipart_upload(
                 key, _quote(upload_id), text, {"If-None-Match": "*"}
             )
+        if not done.etag:
+            # NOTE: the status was sent before the work; boto looks for an error only behind a
+            # declaration of XML.
+            raise Unreachable("the answer tells of no object")
 
     def abort(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and its parts; 404 if it has ended already."""

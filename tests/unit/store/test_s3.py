@@ -1,6 +1,7 @@
 """The S3 store where no real server is needed: addresses, settings, keys, what boto may know."""
 
 import contextlib
+import datetime
 import logging
 import os
 import socket
@@ -16,6 +17,8 @@ from glance.store import s3
 from glance.store.location import get_location_from_uri
 from glance.store.s3 import upload
 from glance.store.s3.endpoint import Endpoint
+from glance.store.s3.errors import Failed
+from glance.testing.store_suite import Source
 
 MIB = 1024 * 1024
 KEYS = {"s3_store_access_key": "AKEY", "s3_store_secret_key": "SKEY-canary"}
@@ -32,6 +35,58 @@ def make_store(tmp_path, **options):
         **options,
     }
     return s3.Store(Conf({name: value for name, value in settings.items() if value is not None}))
+
+
+class Listener:
+    """Takes connections, keeps the heads of requests and gives all the same answer."""
+
+    def __init__(self):
+        self.answer = "404 Not Found"
+        self.body = b""
+        self.heads = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(65536)
+                self.heads.append(head.decode("latin-1"))
+                lines = [
+                    f"HTTP/1.1 {self.answer}",
+                    f"Content-Length: {len(self.body)}",
+                    "Connection: close\r\n\r\n",
+                ]
+                # Who has read enough closes the connection.
+                with contextlib.suppress(OSError):
+                    connection.sendall("\r\n".join(lines).encode() + self.body)
+
+    def close(self):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def listener():
+    with contextlib.closing(Listener()) as running:
+        yield running
+
+
+def authorization(listener, store, uri):
+    """Return the Authorization header of a request for a location, None if it has none."""
+    with pytest.raises(exception.StoreObjectNotFound):
+        store.get(get_location_from_uri(uri))
+    for line in listener.heads[-1].split("\r\n"):
+        if line.lower().startswith("authorization:"):
+            return line
+    return None
 
 
 # -- addresses --
@@ -255,52 +310,94 @@ def test_it_wrote_what_lies_under_the_id_in_its_own_bucket(tmp_path, uri, ours):
     assert make_store(tmp_path).wrote(get_location_from_uri(uri), "17") is ours
 
 
+# -- abandoned uploads --
+
+
+@pytest.mark.parametrize(
+    ("begun", "newest", "stale"),
+    [(25, 25, True), (25, None, True), (25, 23, False), (23, None, False), (None, 25, False)],
+)
+def test_an_upload_is_abandoned_a_day_after_its_last_part(begun, newest, stale):
+    def ago(hours):
+        if hours is None:
+            return None
+        return datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours)
+
+    class Client:
+        def last_part(self, found):
+            return ago(newest)
+
+    from glance.store.s3.client import OpenUpload
+
+    assert s3._is_stale(Client(), OpenUpload("1", "x", ago(begun))) is stale
+
+
+# -- answers --
+
+
+def add(store):
+    return store.add("1", Source(b"data"), 4)
+
+
+def test_the_path_of_the_host_option_comes_before_the_bucket(tmp_path, listener):
+    host = f"127.0.0.1:{listener.port}/services/s3"
+    store = make_store(tmp_path, s3_store_host=host)
+    with pytest.raises(exception.StorageWriteDenied):
+        add(store)
+    authorization(listener, store, f"s3://{host}/pail/a%2Fb%20c")
+    first, second = (head.split("\r\n")[0] for head in listener.heads)
+    assert first == "HEAD /services/s3/pail/ HTTP/1.1"
+    assert second == "GET /services/s3/pail/a/b%20c HTTP/1.1"
+
+
+def test_an_answer_that_never_ends_is_not_read_for_ever(tmp_path, listener):
+    listener.body = b"x" * (17 * MIB)
+    listener.answer = "200 OK"
+    host = f"127.0.0.1:{listener.port}"
+    with pytest.raises(exception.BackendUnavailable):
+        list(make_store(tmp_path, s3_store_host=host).list_objects())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<Error><Code>InternalError</Code><Message>SKEY-canary</Message></Error>",
+        b"<?xml version='1.0'?>  <Error><Code>SlowDown</Code></Error>",
+        b"no xml",
+        b"",
+        b"\xff",
+    ],
+)
+def test_an_error_inside_of_a_good_answer_is_an_error(tmp_path, listener, text):
+    listener.answer, listener.body = "200 OK", text
+    host = f"127.0.0.1:{listener.port}"
+    client = make_store(tmp_path, s3_store_host=host).client_for(
+        get_location_from_uri(f"s3://{host}/pail/1").store_location
+    )
+    for ask in (
+        lambda: client.complete("1", "id", ['"etag"']),
+        lambda: client.initiate("1", "token"),
+        lambda: client.abort("1", "id"),
+    ):
+        with pytest.raises(Failed) as caught:
+            ask()
+        assert "canary" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_codes_of_errors_are_kept_and_nothing_else_of_them(tmp_path, listener, caplog):
+    listener.answer = "403 Forbidden"
+    listener.body = (
+        b"<Error><Code>SignatureDoesNotMatch</Code><StringToSign>canary-1</StringToSign></Error>"
+    )
+    host = f"127.0.0.1:{listener.port}"
+    with caplog.at_level(logging.DEBUG), pytest.raises(exception.BackendUnavailable) as caught:
+        make_store(tmp_path, s3_store_host=host).get(get_location_from_uri(f"s3://{host}/pail/1"))
+    assert str(caught.value.__cause__) == "403 SignatureDoesNotMatch"
+    assert "SignatureDoesNotMatch" in caplog.text
+    assert "canary" not in caplog.text
+
+
 # -- keys --
-
-
-class Listener:
-    """Takes connections, keeps the heads of requests and gives all the same answer."""
-
-    def __init__(self):
-        self.answer = "404 Not Found"
-        self.heads = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self):
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += connection.recv(65536)
-                self.heads.append(head.decode("latin-1"))
-                answer = f"HTTP/1.1 {self.answer}\r\nContent-Length: 0\r\nConnection: close"
-                connection.sendall(answer.encode() + b"\r\n\r\n")
-
-    def close(self):
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
-@pytest.fixture
-def listener():
-    with contextlib.closing(Listener()) as running:
-        yield running
-
-
-def authorization(listener, store, uri):
-    """Return the Authorization header of a request for a location, None if it has none."""
-    with pytest.raises(exception.StoreObjectNotFound):
-        store.get(get_location_from_uri(uri))
-    for line in listener.heads[-1].split("\r\n"):
-        if line.lower().startswith("authorization:"):
-            return line
-    return None
 
 
 @pytest.mark.parametrize("version", ["2", "4"])

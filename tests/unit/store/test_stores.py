@@ -232,3 +232,8 @@ def test_a_web_address_may_be_registered(stores):
 
 def test_sweeping_asks_every_store(stores):
     assert stores.sweep() == []
+
+
+def test_stale_uploads_are_dropped_in_all_stores_that_know_of_such(tmp_path, outside):
+    outside.drop_stale_uploads = lambda self: 3
+    assert make(tmp_path, known_stores="outside_driver:Driver").drop_stale_uploads() == 3
