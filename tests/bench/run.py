@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functio
 import load
 import yardsticks
 
-from support import daemons
+from support import daemons, swift_node
 
 MIB = 1 << 20
 MEASURES = ("download", "upload", "head", "list")
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=8, help="for small requests")
     parser.add_argument("--workers", type=int, default=1, help="of each daemon (%(default)s)")
     parser.add_argument("--dir", help="where data is put (default: the temporary directory)")
-    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES)
+    parser.add_argument("--only", nargs="+", choices=tuple(MEASURE), default=MEASURES)
     return parser.parse_args()
 
 
@@ -189,11 +189,77 @@ def measure_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Sit
     return small_requests(args, home, site, row, "GET", f"/v1/images/detail?limit={PAGE}")
 
 
+class S3:
+    """A site that keeps its images in a Swift of its own, by S3."""
+
+    def __init__(self, args: argparse.Namespace, home: pathlib.Path):
+        self.swift = swift_node.SwiftNode(home / "swift")
+        self.swift.start()
+        options = {
+            "verbose": False,
+            "default_store": "s3",
+            "s3_store_host": self.swift.address,
+            "s3_store_access_key": swift_node.USER,
+            "s3_store_secret_key": swift_node.KEY,
+            "s3_store_bucket": "glance",
+            "s3_store_create_bucket_on_put": True,
+            "s3_store_object_buffer_dir": home,
+        }
+        self.site = daemons.Site(home / "s3-site", workers=args.workers, api=options)
+
+    def boto(self, what: str, *further: object) -> float:
+        """Return the seconds that boto alone takes."""
+        where = (self.swift.port, swift_node.USER, swift_node.KEY, "glance")
+        return yardsticks.plain_boto(what, *where, *further)
+
+    def __enter__(self) -> S3:
+        self.site.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.site.stop()
+        self.swift.stop()
+
+
+def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> Row:
+    row = Row(f"{what} of {args.size} MiB, S3", "MiB/s", "boto alone")
+    home = home / f"s3-{what}"
+    home.mkdir()
+    with image_file(args, home) as path, S3(args, home) as s3:
+        _, image = load.upload(s3.site.port, path)
+
+        def ours() -> float:
+            if what == "download":
+                return args.size / load.download(s3.site.port, image)[0]
+            seconds, uploaded = load.upload(s3.site.port, path)
+            s3.site.http.delete(uploaded)
+            return args.size / seconds
+
+        def theirs() -> float:
+            if what == "download":
+                return args.size / s3.boto("down", image.rpartition("/")[2])
+            return args.size / s3.boto("up", "plain", path)
+
+        ours(), theirs()
+        turns(args, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
+    return row
+
+
+def measure_s3_download(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    return measure_s3(args, home, "download")
+
+
+def measure_s3_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+    return measure_s3(args, home, "upload")
+
+
 MEASURE = {
     "download": measure_download,
     "upload": measure_upload,
     "head": measure_head,
     "list": measure_list,
+    "s3-download": measure_s3_download,
+    "s3-upload": measure_s3_upload,
 }
 
 

@@ -80,3 +80,15 @@ def md5sum(path: pathlib.Path) -> float:
     begin = time.perf_counter()
     subprocess.run(["md5sum", path], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
+
+
+def plain_boto(*arguments: object) -> float:
+    """Return the seconds that boto by itself takes; see `plain_boto.py` for the arguments."""
+    script = pathlib.Path(__file__).with_name("plain_boto.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), *map(str, arguments)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout)
