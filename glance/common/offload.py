@@ -95,11 +95,11 @@ class NamedLocks:
 
 
 def sleep(seconds: float) -> None:
-    """Wait, letting others run."""
-    if is_green():
+    """Wait, letting others run; a job of `run` just waits."""
+    if _may_switch():
         _eventlet("").sleep(seconds)
     else:
-        time.sleep(seconds)
+        _native(time).sleep(seconds)
 
 
 @contextlib.contextmanager

@@ -109,7 +109,10 @@ class ImageCache:
     """
 
     def __init__(self, conf: config.Conf):
-        """Make a cache that is not open yet. ConfigError for an unknown driver."""
+        """Make a cache that is not open yet.
+
+        Raises ConfigError for an unknown driver, CacheUnavailable for one that lacks something.
+        """
         self.conf = conf
         self.directory = layout.Directory(conf.image_cache_dir)
         self.driver = _load_driver(conf)(conf, self.directory)
@@ -266,7 +269,7 @@ class ImageCache:
             if followed is not None:
                 self.usage.count("follows")
                 return followed, FOLLOW
-            reason = running.refusal.reason if running.refusal else "not to be followed"
+            reason = running.why_not()
         else:
             try:
                 led = running.lead()
@@ -555,8 +558,10 @@ def _load_driver(conf: config.Conf) -> type[Driver]:
     name = conf.image_cache_driver
     try:
         loaded: type[Driver] = plugin.load("glance.image_cache.drivers", name, DRIVERS)
-    except (LookupError, ImportError) as err:
+    except LookupError as err:
         raise exception.ConfigError(f"image_cache_driver: {err}") from err
+    except ImportError as err:
+        raise exception.CacheUnavailable(f"image_cache_driver {name}: {err}") from err
     return loaded
 
 
@@ -571,7 +576,7 @@ def open_cache(conf: config.Conf) -> ImageCache | None:
     try:
         cache = ImageCache(conf)
         cache.configure()
-    except (exception.CacheUnavailable, exception.ConfigError) as err:
+    except exception.CacheUnavailable as err:
         LOG.error("The image cache is off: %s", err)
         return None
     return cache

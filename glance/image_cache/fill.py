@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from glance.common import body, exception, offload
+from glance.image_cache import base
 from glance.image_cache.base import Image, Refused
 from glance.image_cache.writer import Writer, described
 
@@ -85,7 +86,8 @@ class Fill:
             self._chunks = iter(self._source)
             self.state = FILLING
             self.begun = True
-            return self._join()
+            self._readers += 1
+            return FillBody(self)
         finally:
             try:
                 if self.state != FILLING:
@@ -116,12 +118,17 @@ class Fill:
             if not self._acquire():
                 return None
             self._lock.release()
-        return self._join() if self.state in (FILLING, COMPLETE) else None
-
-    def _join(self) -> FillBody:
         with self._counting:
+            if self.state not in (FILLING, COMPLETE) or self._file is None:
+                return None
             self._readers += 1
         return FillBody(self)
+
+    def why_not(self) -> str:
+        """Return in a word why nobody can follow."""
+        if self.refusal is not None:
+            return self.refusal.reason
+        return base.COMPLETE if self.state == COMPLETE else "not to be followed"
 
     def _acquire(self) -> bool:
         return bool(self._lock.acquire(timeout=PATIENCE))
@@ -244,9 +251,7 @@ class Fill:
                 return
             else:
                 self._end(FAILED)
-        # NOTE: another client may have come while the image was being committed.
-        if not self._readers:
-            self._forget_file()
+        self._forget_file()
 
     def _finish_alone(self) -> None:
         try:
@@ -283,13 +288,15 @@ class Fill:
         finally:
             if source is not None:
                 source.close()
-            if not self._readers:
-                self._forget_file()
+            self._forget_file()
 
     def _forget_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        """Close the file unless somebody reads it, who may have come at the last moment."""
+        with self._counting:
+            if self._readers or self._file is None:
+                return
+            file, self._file = self._file, None
+        file.close()
 
 
 class FillBody(body.Body):

@@ -63,7 +63,8 @@ class Directory:
             raise OSError(errno.EPROTO, f"layout {found} is of another version of glance")
         probe = f"{INCOMPLETE}/.probe.{uuid.uuid4().hex}"
         os.close(self.create(probe))
-        os.unlink(self.full(probe))
+        # NOTE: who cleans at this moment may have taken it for a stray.
+        self.unlink(probe)
 
     def layout_version(self) -> int | None:
         """Return the version that the directory was marked with, None for a new or foreign one."""

@@ -127,11 +127,7 @@ class SqliteDriver(base.Driver):
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode != "wal":
-                raise exception.CacheUnavailable(
-                    "The index of the image cache needs a local file system (no WAL)"
-                )
+            self._use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -146,6 +142,24 @@ class SqliteDriver(base.Driver):
             connection.close()
             raise
         return connection
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Turn a new database into one with a write-ahead log."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            # NOTE: of processes that start together each may be in the way of the others for a
+            # moment, and SQLite does not wait for this lock.
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                offload.sleep(0.01)
+                continue
+            if mode != "wal":
+                raise exception.CacheUnavailable(
+                    "The index of the image cache needs a local file system (no WAL)"
+                )
 
     def _replace_damaged(self) -> None:
         """Put a damaged database aside, unless another process has done so already."""

@@ -359,13 +359,6 @@ def test_a_cache_that_cannot_start_is_an_error_in_the_log_and_nothing_else(tmp_p
         assert "ERROR [glance.image_cache] The image cache is off" in site.api.log()
 
 
-def test_an_unknown_driver_is_an_error_in_the_log_and_nothing_else(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("driver")
-    with CachingSite(directory, api={"image_cache_driver": "nonsense"}) as site:
-        plain(site, faults.store(site, DATA))
-        assert "The image cache is off: image_cache_driver: nonsense" in site.api.log()
-
-
 def test_the_xattr_driver_serves_alike(tmp_path_factory):
     directory = tmp_path_factory.mktemp("xattr")
     probe = directory / "probe"
@@ -401,6 +394,7 @@ def test_times_of_reads_do_not_depend_on_the_file_system(tmp_path_factory):
         ("image_cache_percent_extra_to_free", "-0.1"),
         ("image_cache_max_size", "-1"),
         ("image_cache_verify", "size,wish"),
+        ("image_cache_driver", "nonsense"),
     ],
 )
 def test_nonsense_in_the_options_stops_the_start(tmp_path, name, value):

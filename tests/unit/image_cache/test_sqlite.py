@@ -1,5 +1,6 @@
 """The index database: damaged, gone, locked, of another version. Downloads never notice."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -204,6 +205,24 @@ def test_queue_and_counters_start_anew_with_the_index(cache, tmp_path):
     cache.configure()
     assert cache.queue_list() == []
     assert cache.stats()["hits"] == 0
+
+
+def test_processes_that_start_together_all_get_an_index(tmp_path):
+    """Each in a process of its own, as the workers of a daemon are."""
+    conf = Conf({"image_cache_dir": str(tmp_path / "cache")})
+    children = []
+    for _ in range(8):
+        child = os.fork()
+        if not child:
+            code = 1
+            with contextlib.suppress(BaseException):
+                cache = image_cache.ImageCache(conf)
+                cache.configure()
+                cache.recover()
+                code = 0
+            os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
 
 
 def test_a_cache_that_cannot_start_is_off_and_said_to_be(tmp_path, caplog):
