@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from support import daemons, faults
+from support import daemons, faults, stores
 
 DIABLO = pathlib.Path(__file__).parent / "data" / "diablo" / "glance-scrubber.conf"
 CONF = """
@@ -181,6 +181,25 @@ def test_the_daemon_makes_passes_until_told_to_end(site, signum):
             assert "has stopped" in process.stdout.read()
         finally:
             process.kill()
+
+
+def test_a_store_that_hangs_holds_no_caller_up_and_the_scrubber_takes_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(daemons.ROOT / "tests" / "functional"))
+    monkeypatch.setenv(stores.JOURNAL, str(tmp_path / "journal"))
+    options = {"known_stores": "support.stores.Scripted", "delete_timeout": 1}
+    with daemons.Site(tmp_path, api=options) as site:
+        image_id = site.http.add(b"data").json()["image"]["id"]
+        relocate(site, image_id, f"script://hang/{image_id}")
+        assert site.http.delete(f"/v1/images/{image_id}").status == 200
+        assert site.http.head(f"/v1/images/{image_id}").status == 404
+        assert statuses(site, image_id) == ["pending_delete"]
+        assert scrub(site, known_stores=options["known_stores"]).stdout.count("0 leased") == 1
+        # The API dies with the removal under way, and its lease runs out.
+        site.api.kill()
+        relocate(site, image_id, f"script://slow/{image_id}")
+        change(site, "UPDATE scrub_queue SET lease_until = '2020-01-01 00:00:00.0'")
+        assert "1 deleted" in scrub(site, known_stores=options["known_stores"]).stdout
+        assert statuses(site, image_id) == ["deleted"]
 
 
 def test_a_wrong_configuration_is_told_apart(site):

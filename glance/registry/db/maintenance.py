@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -89,11 +89,16 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
     return db.transaction(work)
 
 
-def reseal(db: engine.Database, batch: int = 500) -> tuple[int, int]:
+def reseal(
+    db: engine.Database,
+    batch: int = 500,
+    rewrite: Callable[[str], str] = lambda location: location,
+) -> tuple[int, int]:
     """Bring all locations, queued ones too, to the present key, or into clear if there is none.
 
-    Safe beside running services. Returns how many were changed, and how many could not be
-    because no key opens them.
+    `rewrite` is given each location in clear and returns how it should be written. Safe beside
+    running services. Returns how many were changed, and how many could not be because no key
+    opens them.
     """
     changed = failed = 0
     for table, columns in ((images, ("id",)), (queue, ("image_id", "item"))):
@@ -113,8 +118,7 @@ def reseal(db: engine.Database, batch: int = 500) -> tuple[int, int]:
             if not found:
                 break
             after = tuple(found[-1][:-1])
-            stale = [row for row in found if not db.cipher.is_current(row.location)]
-            fresh = [(row, _sealed_anew(db, row[0], row.location)) for row in stale]
+            fresh = [(row, _sealed_anew(db, row[0], row.location, rewrite)) for row in found]
             failed += sum(text is None for _, text in fresh)
             statements = [
                 table.update()
@@ -123,7 +127,7 @@ def reseal(db: engine.Database, batch: int = 500) -> tuple[int, int]:
                 .where(table.c.location == row.location)
                 .values(location=text)
                 for row, text in fresh
-                if text is not None
+                if text not in (None, row.location)
             ]
             changed += db.transaction(functools.partial(_run_all, statements))
     return changed, failed
@@ -142,12 +146,17 @@ def _behind(place: list[Any], after: tuple[Any, ...]) -> Any:
     return sa.or_(first, sa.and_(place[0] == after[0], place[1] > after[1]))
 
 
-def _sealed_anew(db: engine.Database, image_id: int, stored: str) -> str | None:
+def _sealed_anew(
+    db: engine.Database, image_id: int, stored: str, rewrite: Callable[[str], str]
+) -> str | None:
     """Return a location as it should be stored now; None if it cannot be read."""
     clear = db.cipher.open(image_id, stored)
     if clear is None or not cipher.is_clear(clear):
         return None
-    return db.cipher.seal(image_id, clear)
+    wanted = rewrite(clear)
+    if wanted == clear and db.cipher.is_current(stored):
+        return stored
+    return db.cipher.seal(image_id, wanted)
 
 
 def _records() -> Any:

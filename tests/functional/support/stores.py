@@ -2,7 +2,7 @@
 
 Programs under test load it by `known_stores = support.stores.Scripted`. A location is
 `script://<behaviour>/<image id>`; what it is asked to remove is noted in the file that the
-variable `GLANCE_TEST_JOURNAL` names, a line for each attempt, another when it is done.
+variable `SCRIPTED_STORE_JOURNAL` names, a line for each attempt, another when it is done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from glance.common import exception
 from glance.store import base, location
 from glance.store.base import Capability
 
-JOURNAL = "GLANCE_TEST_JOURNAL"
+JOURNAL = "SCRIPTED_STORE_JOURNAL"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -295,6 +295,25 @@ def test_locations_are_encrypted_and_decrypted(place):
     assert KEY not in place.out + place.err
 
 
+def test_raw_credentials_of_diablo_are_percent_encoded(place):
+    raw = "swift+https://account:user:a/b#c@h/v1/c/5"
+    written = "swift+https://account:user:a%2Fb%23c@h/v1/c/5"
+    others = [written, "file:///images/a b%", "http://h/x?sig=1", "odd://u:p/w@h", "nonsense"]
+    ids = [
+        api.image_create(place.db, ADMIN, {"status": "active", "location": text})["id"]
+        for text in [raw, *others]
+    ]
+    place.configure(metadata_encryption_key=KEY)
+    assert place("rewrite_locations") == 0
+    assert place.out == "Rewrote 6 locations\n"
+    assert place("rewrite_locations") == 0
+    assert place.out == "Rewrote 0 locations\n"
+    place.db.cipher = cipher.Cipher(KEY.encode())
+    found = [api.image_get(place.db, ADMIN, image_id)["location"] for image_id in ids]
+    assert found == [written, *others]
+    assert "a/b" not in place.out + place.err
+
+
 # -- the queue of Essex --
 
 
