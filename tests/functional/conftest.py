@@ -12,7 +12,8 @@ if os.environ.get("GLANCE_TEST_GREEN"):
 
     eventlet.monkey_patch()
 
-from support import daemons, images
+from support import daemons, images, places
+from support.swift_node import SwiftNode
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,6 +25,25 @@ def pytest_runtest_makereport(item, call):
                 lines = text.splitlines()[-80:]
                 report.sections.append((f"log of {program}", "\n".join(lines)))
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_of_the_run(request, tmp_path_factory):
+    """Start what `--store` needs."""
+    places.Run.kind = request.config.getoption("--store")
+    if places.Run.kind == "file":
+        yield
+        return
+    with SwiftNode(tmp_path_factory.mktemp("store")) as node:
+        places.Run.node = node
+        yield
+    places.Run.node = None
+
+
+@pytest.fixture(autouse=True)
+def _files_only(request):
+    if request.node.get_closest_marker("files") and places.Run.kind != "file":
+        pytest.skip("looks into the files of the file store")
 
 
 def _sites_of(item):

@@ -273,7 +273,7 @@ def test_line_10_an_admin_sets_and_clears_the_owner(trusted, cleared):
 def test_line_12_data_removed_behind_the_server_is_missing_and_nothing_else(site):
     image = added(site.http, b"soon gone")
     url = f"/v1/images/{image['id']}"
-    (site.data_dir / str(image["id"])).unlink()
+    site.store.lose(str(image["id"]))
     assert site.http.head(url).status == 200
     missing = site.http.get(url)
     assert missing.status == 404

@@ -93,13 +93,15 @@ def test_line_14_delayed_delete_keeps_the_data_for_the_scrubber(make_site):
     image_id = site.http.add(b"data", is_public="true").json()["image"]["id"]
     url = f"/v1/images/{image_id}"
     assert site.http.delete(url).status == 200
-    assert [path.read_bytes() for path in site.data_files()] == [b"data"]
+    (held,) = site.data_files()
+    assert site.store.read(held.name) == b"data"
     assert row(site, image_id) == ("pending_delete", 1)
     assert site.http.get("/v1/images").json() == {"images": []}
     for method in ("HEAD", "GET", "PUT", "DELETE"):
         assert site.http.request(method, url).status == 404
 
 
+@pytest.mark.files
 def test_line_14_a_store_that_refuses_leaves_the_data_to_the_scrubber(make_site):
     site = make_site()
     assert site.http.add(b"data", id="1").status == 201

@@ -172,6 +172,7 @@ def file_limit(daemon, size):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
 def test_line_13_a_full_disk_is_413_and_leaves_a_killed_image(site, chunked):
     image_id = reserve(site)
@@ -184,6 +185,7 @@ def test_line_13_a_full_disk_is_413_and_leaves_a_killed_image(site, chunked):
     assert site.http.add(data).status == 201
 
 
+@pytest.mark.files
 def test_line_13_a_disk_without_the_room_that_must_stay_free_is_413(make_site):
     site = make_site(api={"filesystem_store_min_free_bytes": 1 << 60})
     for data in (b"data", iter([b"data"])):
@@ -204,6 +206,7 @@ def replaced(directory, other):
         away.rename(directory)
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
 def test_line_13_a_store_that_cannot_be_written_is_503(make_site, chunked):
     site = make_site()
@@ -224,11 +227,10 @@ def test_line_13_a_store_that_cannot_be_written_is_503(make_site, chunked):
 
 def test_line_13_data_that_lies_there_already_is_409_and_stays(site):
     image_id = reserve(site)
-    foreign = site.data_dir / str(image_id)
-    foreign.write_bytes(b"of somebody else")
+    site.store.plant(str(image_id), b"of somebody else")
     assert site.http.put(f"/v1/images/{image_id}", OCTETS, b"mine").status == 409
     assert status_of(site, image_id) == "killed"
-    assert foreign.read_bytes() == b"of somebody else"
+    assert site.store.read(str(image_id)) == b"of somebody else"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

@@ -296,12 +296,24 @@ def translated(writing: bool = False) -> Iterator[None]:
     try:
         yield
     except swift.ClientException as err:
+        # SECURITY: a log may show the chained error, and a location must not be in it.
+        err.http_scheme = err.http_host = err.http_port = err.http_path = err.http_query = ""
+        err.http_response_content = ""
         raise _translate(err, writing) from err
     except IdentityError as err:
         LOG.error("The identity service does not let the Swift store in: %s", type(err).__name__)
         raise exception.BackendUnavailable() from err
     except (*_BROKEN, json.JSONDecodeError, UnicodeError) as err:
-        raise exception.BackendUnavailable() from err
+        raise exception.BackendUnavailable() from _innermost(err)
+
+
+def _innermost(err: BaseException) -> BaseException:
+    """Return what a failure comes down to; the texts of the layers above it quote URLs."""
+    while (cause := err.__cause__ or err.__context__) is not None:
+        err = cause
+    if isinstance(err, requests.RequestException | urllib3.exceptions.HTTPError):
+        return ConnectionError(type(err).__name__)
+    return err
 
 
 def _translate(err: swift.ClientException, writing: bool) -> exception.Error:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from support import places
 from support.rawhttp import Http
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -169,7 +170,8 @@ class Site:
 
     `auth_mode` is noauth or trusted-headers (callers are named by `rawhttp.identity`). `api` and
     `registry` hold further options for the two files; their values may be anything with a text.
-    `sections` is text that ends both files, for the filters that the pipelines name.
+    `sections` is text that ends both files, for the filters that the pipelines name. `store` is
+    where images go, by default what the run was started for (`support.places`).
     A context manager that stops what it started.
     """
 
@@ -184,9 +186,11 @@ class Site:
         api_pipeline: str = "versionnegotiation context apiv1app",
         registry_pipeline: str = "context registryapp",
         sections: str = "",
+        store: places.Place | None = None,
     ):
         self.directory = directory
         self.data_dir = directory / "images"
+        self.store = store or places.place(directory)
         self.database = directory / "glance.sqlite"
         common = {"verbose": True, "debug": False, "bind_host": "127.0.0.1", "workers": workers}
         if auth_mode != "noauth":
@@ -203,8 +207,8 @@ class Site:
             "bind_port": api_port,
             "registry_host": "127.0.0.1",
             "registry_port": registry_port,
-            "default_store": "file",
             "filesystem_store_datadir": self.data_dir,
+            **self.store.options(),
             "send_identity_headers": auth_mode != "noauth",
             **(api or {}),
         }
@@ -274,8 +278,8 @@ class Site:
         return f"http://127.0.0.1:{self.api.port}"
 
     def data_files(self) -> list[pathlib.Path]:
-        """Return every file below the store's directory: images, and what uploads left behind."""
-        return sorted(path for path in self.data_dir.rglob("*") if path.is_file())
+        """Return everything in the store: images, and what uploads left behind."""
+        return self.store.held()
 
     def logs(self) -> Iterator[tuple[str, str]]:
         for daemon in (self.registry, self.api):

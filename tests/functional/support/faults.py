@@ -7,6 +7,7 @@ import http.client
 import itertools
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -74,7 +75,7 @@ def until_status(site: daemons.Site, image_id: int, wanted: str | None) -> None:
 def files_of(site: daemons.Site, image_id: int) -> list[pathlib.Path]:
     """Return the files of an image in the data directory: complete, or on their way in."""
     name = str(image_id)
-    return [path for path in site.data_files() if path.name.partition(".")[0] == name]
+    return [path for path in site.data_files() if re.split("[.-]", path.name)[0] == name]
 
 
 def until_no_file(site: daemons.Site, image_id: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
 
@@ -22,7 +23,8 @@ def status_of(site, image_id):
 
 def files_of(site, image_id):
     """Return the files of an image, those of an upload under way included."""
-    return [path.name for path in site.data_files() if path.name.split(".")[0] == str(image_id)]
+    names = [path.name for path in site.data_files()]
+    return [name for name in names if re.split("[.-]", name)[0] == str(image_id)]
 
 
 def eventually(wanted, function, *args):

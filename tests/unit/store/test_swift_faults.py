@@ -4,6 +4,8 @@ An upload ends whole or leaves nothing; a download never gives out wrong bytes f
 """
 
 import hashlib
+import logging
+import re
 
 import pytest
 
@@ -270,6 +272,21 @@ def test_nothing_is_left_over_where_nothing_was_sent(make_store, proxy):
 
 
 # -- before an upload ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", [{"answer": 503}, {"answer": 404}, {"cut_answer": -1}, {"stall_answer": -1}]
+)
+def test_no_traceback_shows_where_an_image_lies(make_store, proxy, caplog, fault):
+    store = make_store()
+    location = get_location_from_uri(add(store).location)
+    proxy.order(Fault("GET", "/1$", times=None, **fault))
+    try:
+        store.get(location).close()
+    except exception.StoreError:
+        logging.getLogger("glance").exception("It failed")
+    assert "Traceback" in caplog.text
+    assert not re.search("AUTH_test|glance/1$", caplog.text, re.M)
 
 
 def test_a_swift_that_is_away_is_told_before_a_byte_is_read(make_store, proxy):
