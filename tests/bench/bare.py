@@ -15,7 +15,8 @@ def main() -> None:
     body = [answer["body"].encode("latin-1")]
 
     def application(environ, start_response):
-        start_response("200 OK", headers)
+        environ["wsgi.input"].read()
+        start_response(answer["status"], headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     listener = eventlet.listen(("127.0.0.1", port), backlog=128)

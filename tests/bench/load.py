@@ -49,10 +49,12 @@ def upload(port: int, path: pathlib.Path) -> tuple[float, str]:
     return seconds, "/v1/images/" + location.rpartition("/")[2].strip()
 
 
-def rate(port: int, method: str, path: str, *, seconds: float, connections: int) -> float:
-    """Return the answers per second over kept connections, each with one request in flight."""
-    message = request(method, path)
-    wanted = answer_length(port, message, method)
+def rate(port: int, message: bytes, *, seconds: float, connections: int) -> tuple[float, int]:
+    """Send one request over and over; return the answers per second and how many there were.
+
+    Each connection is kept and has one request in flight. Every answer must have as many bytes.
+    """
+    wanted = answer_length(port, message)
     open_sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
     outstanding = dict.fromkeys(open_sockets, wanted)
     answers = 0
@@ -75,26 +77,35 @@ def rate(port: int, method: str, path: str, *, seconds: float, connections: int)
                     connection.sendall(message)
     for connection in open_sockets:
         connection.close()
-    return answers / passed
+    return answers / passed, answers
 
 
-def answer_length(port: int, message: bytes, method: str) -> int:
-    """Return the bytes of the whole answer to a request: every answer has as many."""
+def answer(port: int, message: bytes) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Return status, headers and body of the answer to a request that succeeds."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(message)
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += connection.recv(BUFFER)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if b" 200 " not in head.splitlines()[0]:
-            raise SystemExit(f"{method} failed: {head!r}")
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += connection.recv(BUFFER)
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        status = first.partition(" ")[2]
+        if not status.startswith("20"):
+            raise SystemExit(f"{message!r} failed: {head!r}")
+        fields = [(name, value.strip()) for name, _, value in (x.partition(":") for x in lines)]
         length = 0
-        if method != "HEAD":
-            fields = (line.partition(b":") for line in head.splitlines())
-            length = next(int(v) for name, _, v in fields if name.lower() == b"content-length")
+        if not message.startswith(b"HEAD"):
+            length = next(int(v) for name, v in fields if name.lower() == "content-length")
         while len(body) < length:
             body += connection.recv(BUFFER)
-        return len(head) + 4 + length
+        return status, fields, body
+
+
+def answer_length(port: int, message: bytes) -> int:
+    """Return the bytes of the whole answer to a request."""
+    status, headers, body = answer(port, message)
+    lines = sum(len(name) + len(value) + 4 for name, value in headers)
+    return len("HTTP/1.1 \r\n") + len(status) + lines + 2 + len(body)
 
 
 def request(method: str, path: str, *fields: str) -> bytes:

@@ -8,45 +8,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import os
 import pathlib
-import platform
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
 
 import load
 import yardsticks
+from table import Row, described, table, turns
 
 from support import daemons, swift_node
 
 MIB = 1 << 20
-MEASURES = ("download", "upload", "head", "list")
 PAGE = 25
-
-
-class Row:
-    """One pair: rates of glance and of its yardstick, in the same unit, higher is better."""
-
-    def __init__(self, name: str, unit: str, yardstick: str):
-        self.name, self.unit, self.yardstick = name, unit, yardstick
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
-
-    def cells(self) -> tuple[str, ...]:
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
-        spread = " to ".join(f"{value:.0f}" for value in (min(self.ours), max(self.ours)))
-        return (
-            self.name,
-            f"{ours:.0f} {self.unit}",
-            spread,
-            f"{theirs:.0f} {self.unit} ({self.yardstick})",
-            f"{ours / theirs:.2f}",
-        )
 
 
 def main() -> int:
@@ -56,9 +33,9 @@ def main() -> int:
         site = daemons.Site(home / "site", workers=args.workers, api={"verbose": False})
         site.registry_options["verbose"] = False
         with site:
-            rows = [MEASURE[measure](args, home, site) for measure in args.only]
+            rows = [row for measure in args.only for row in MEASURES[measure](args, home, site)]
     print(table(rows))
-    print(described(args))
+    print(described(f"{args.workers} worker(s) of each daemon"))
     return 0
 
 
@@ -70,15 +47,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=8, help="for small requests")
     parser.add_argument("--workers", type=int, default=1, help="of each daemon (%(default)s)")
     parser.add_argument("--dir", help="where data is put (default: the temporary directory)")
-    parser.add_argument("--only", nargs="+", choices=tuple(MEASURE), default=MEASURES)
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=USUAL)
     return parser.parse_args()
-
-
-def turns(args: argparse.Namespace, ours: Callable[[], None], theirs: Callable[[], None]) -> None:
-    """Run both in turns, and who begins changes."""
-    for number in range(args.rounds):
-        for one in (ours, theirs) if number % 2 else (theirs, ours):
-            one()
 
 
 @contextlib.contextmanager
@@ -91,7 +61,9 @@ def image_file(args: argparse.Namespace, home: pathlib.Path) -> Iterator[pathlib
         path.unlink()
 
 
-def measure_download(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+def measure_download(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
     row = Row(f"download of {args.size} MiB", "MiB/s", "nginx, sendfile")
     with image_file(args, home) as path:
         _, image = load.upload(site.port, path)
@@ -109,15 +81,15 @@ def measure_download(args: argparse.Namespace, home: pathlib.Path, site: daemons
             theirs = (nginx_port, f"/{stored.name}")
             speed(*ours), speed(*theirs)
             turns(
-                args,
+                args.rounds,
                 lambda: row.ours.append(speed(*ours)),
                 lambda: row.theirs.append(speed(*theirs)),
             )
     site.http.delete(image)
-    return row
+    return [row]
 
 
-def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     row = Row(f"upload of {args.size} MiB", "MiB/s", "md5sum")
     with image_file(args, home) as path:
 
@@ -131,8 +103,8 @@ def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
             return args.size / yardsticks.md5sum(path)
 
         ours(), theirs()
-        turns(args, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
-    return row
+        turns(args.rounds, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
+    return [row]
 
 
 def fill(site: daemons.Site) -> int:
@@ -153,40 +125,63 @@ def fill(site: daemons.Site) -> int:
 
 
 def small_requests(
-    args: argparse.Namespace,
-    home: pathlib.Path,
-    site: daemons.Site,
-    row: Row,
-    method: str,
-    path: str,
-) -> Row:
-    answer = site.http.request(method, path, {"Connection": "keep-alive"})
-    headers = [(k, v) for k, v in answer.headers if k.lower() not in ("date", "connection")]
-    with yardsticks.bare_eventlet(home / f"bare-{method}", (headers, answer.body)) as bare_port:
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site, name: str, message: bytes
+) -> list[Row]:
+    """Return the answers per second, and the time of processors that each takes.
 
-        def speed(port: int) -> float:
-            return load.rate(
-                port, method, path, seconds=args.seconds, connections=args.connections
+    The time is that of both daemons together. It says most on a machine with other work.
+    """
+    answers = Row(name, "/s", "bare eventlet")
+    effort = Row("... time of processors", "us", "bare eventlet")
+    status, headers, body = load.answer(site.port, message)
+    kept = [(k, v) for k, v in headers if k.lower() not in ("date", "connection")]
+    workers = [*daemons.children(site.api.pid), *daemons.children(site.registry.pid)]
+    with yardsticks.bare_eventlet(home / name.replace(" ", "-"), status, kept, body) as (
+        port,
+        pid,
+    ):
+
+        def run(port: int, pids: list[int]) -> tuple[float, float]:
+            before = daemons.processor_time(pids)
+            rate, count = load.rate(
+                port, message, seconds=args.seconds, connections=args.connections
             )
+            return rate, (daemons.processor_time(pids) - before) / count * 1e6
 
-        speed(site.port), speed(bare_port)
-        turns(
-            args,
-            lambda: row.ours.append(speed(site.port)),
-            lambda: row.theirs.append(speed(bare_port)),
-        )
-    return row
+        def ours() -> None:
+            answers.ours.append((found := run(site.port, workers))[0])
+            effort.ours.append(found[1])
+
+        def theirs() -> None:
+            answers.theirs.append((found := run(port, [pid]))[0])
+            effort.theirs.append(found[1])
+
+        run(site.port, workers), run(port, [pid])
+        turns(args.rounds, ours, theirs)
+    return [answers, effort]
 
 
-def measure_head(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
-    row = Row("HEAD of one image", "/s", "bare eventlet")
-    return small_requests(args, home, site, row, "HEAD", f"/v1/images/{fill(site)}")
+def measure_head(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    message = load.request("HEAD", f"/v1/images/{fill(site)}")
+    return small_requests(args, home, site, "HEAD of one image", message)
 
 
-def measure_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
-    row = Row(f"list of {PAGE} with details", "/s", "bare eventlet")
+def measure_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     fill(site)
-    return small_requests(args, home, site, row, "GET", f"/v1/images/detail?limit={PAGE}")
+    message = load.request("GET", f"/v1/images?limit={PAGE}")
+    return small_requests(args, home, site, f"list of {PAGE}", message)
+
+
+def measure_detail(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    fill(site)
+    message = load.request("GET", f"/v1/images/detail?limit={PAGE}")
+    return small_requests(args, home, site, f"list of {PAGE} with details", message)
+
+
+def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    fields = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
+    message = load.request("POST", "/v1/images", *fields)
+    return small_requests(args, home, site, "POST without data", message)
 
 
 class S3:
@@ -221,7 +216,7 @@ class S3:
         self.swift.stop()
 
 
-def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> Row:
+def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> list[Row]:
     row = Row(f"{what} of {args.size} MiB, S3", "MiB/s", "boto alone")
     home = home / f"s3-{what}"
     home.mkdir()
@@ -241,51 +236,34 @@ def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> Row:
             return args.size / s3.boto("up", "plain", path)
 
         ours(), theirs()
-        turns(args, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
-    return row
+        turns(args.rounds, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
+    return [row]
 
 
-def measure_s3_download(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+def measure_s3_download(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
     return measure_s3(args, home, "download")
 
 
-def measure_s3_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> Row:
+def measure_s3_upload(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
     return measure_s3(args, home, "upload")
 
 
-MEASURE = {
+MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
     "head": measure_head,
     "list": measure_list,
+    "detail": measure_detail,
+    "reserve": measure_reserve,
     "s3-download": measure_s3_download,
     "s3-upload": measure_s3_upload,
 }
-
-
-def table(rows: list[Row]) -> str:
-    head = ("what", "glance, median", "range", "yardstick, median", "ratio")
-    lines = [head, *(row.cells() for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
-    rule = "  ".join("=" * width for width in widths)
-    texts = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([rule, texts[0].rstrip(), rule, *(t.rstrip() for t in texts[1:]), rule])
-
-
-def described(args: argparse.Namespace) -> str:
-    """Return what a reader has to know about a run: machine, versions, date, command."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return (
-        f"\n{datetime.date.today()}, {os.cpu_count()} x {(models or ['unknown processor'])[0]}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, one client on the same "
-        f"machine, {args.workers} worker(s) of each daemon: "
-        f"``tests/bench/run.py {' '.join(sys.argv[1:])}``".rstrip("` ")
-        + "``"
-    )
+#: What needs no peers but nginx.
+USUAL = [name for name in MEASURES if not name.startswith("s3")]
 
 
 if __name__ == "__main__":

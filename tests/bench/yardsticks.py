@@ -41,19 +41,24 @@ def nginx(home: pathlib.Path, root: pathlib.Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def bare_eventlet(home: pathlib.Path, head: tuple[list[tuple[str, str]], bytes]) -> Iterator[int]:
-    """Serve one answer (headers and body) to every request; yield the port."""
+def bare_eventlet(
+    home: pathlib.Path, status: str, headers: list[tuple[str, str]], body: bytes
+) -> Iterator[tuple[int, int]]:
+    """Serve one answer to every request; yield the port and the id of the process."""
     home.mkdir()
     port = daemons.free_port()
     answer = home / "answer.json"
-    answer.write_text(json.dumps({"headers": head[0], "body": head[1].decode("latin-1")}))
+    known = {"status": status, "headers": headers, "body": body.decode("latin-1")}
+    answer.write_text(json.dumps(known))
     application = pathlib.Path(__file__).with_name("bare.py")
-    with running([sys.executable, "-W", "ignore", str(application), str(port), str(answer)], port):
-        yield port
+    command = [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
+    with running(command, port) as pid:
+        yield port, pid
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[None]:
+def running(command: list[str], port: int) -> Iterator[int]:
+    """Run a server until the block ends; yield the id of its process."""
     process = subprocess.Popen(command, env=daemons.environment())
     try:
         deadline = time.monotonic() + daemons.READY_SECONDS
@@ -61,7 +66,7 @@ def running(command: list[str], port: int) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command[0]} did not start")
             time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -73,6 +75,50 @@ def test_a_child_process_opens_connections_of_its_own(database: engine.Database)
     assert process.exitcode == 0
     assert count(database) == 1
     assert database._engines is before
+
+
+SLOW_DISK = """
+import eventlet; eventlet.monkey_patch()
+import sqlite3, sys
+from eventlet import patcher
+import sqlalchemy as sa
+from glance.registry.db import engine, models, rows
+
+sleep = patcher.original("time").sleep
+
+class Connection(sqlite3.Connection):
+    commits = 0
+
+    def commit(self):
+        Connection.commits += self.in_transaction
+        sleep(0.1)
+        super().commit()
+        Connection.commits -= 1
+
+connect = sqlite3.dbapi2.connect
+sqlite3.dbapi2.connect = lambda *args, **kw: connect(*args, factory=Connection, **kw)
+database = engine.Database(sys.argv[1])
+
+def write():
+    with database.write() as conn:
+        conn.execute(models.images.insert().values(status="queued", created_at=rows.utcnow()))
+
+writers = [eventlet.spawn(write) for _ in range(3)]
+reads = 0
+while not all(writer.dead for writer in writers):
+    with database.read() as conn:
+        count = conn.execute(sa.select(sa.func.count(models.images.c.id))).scalar()
+    reads += Connection.commits == 1
+    eventlet.sleep(0)
+print(count, reads > 3, Connection.commits)
+"""
+
+
+def test_others_are_served_while_a_commit_waits_for_the_disk(sqlite: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SLOW_DISK, sqlite.emptied()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split()[1:] == ["True", "0"], done.stderr
+    assert count(engine.Database(command[-1])) == 3
 
 
 def test_sqlite_is_set_up_for_many_processes(database: engine.Database) -> None:

@@ -1,0 +1,62 @@
+"""What every benchmark prints: medians of pairs, in a table as the manual has them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+
+
+class Row:
+    """One pair: what was measured of glance and of its yardstick, in the same unit."""
+
+    def __init__(self, name: str, unit: str, yardstick: str):
+        self.name, self.unit, self.yardstick = name, unit, yardstick
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+
+    def cells(self) -> tuple[str, ...]:
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        spread = " to ".join(f"{value:.0f}" for value in (min(self.ours), max(self.ours)))
+        return (
+            self.name,
+            f"{ours:.0f} {self.unit}",
+            spread,
+            f"{theirs:.0f} {self.unit} ({self.yardstick})",
+            f"{ours / theirs:.2f}",
+        )
+
+
+def turns(rounds: int, ours: Callable[[], None], theirs: Callable[[], None]) -> None:
+    """Run both in turns, and who begins changes."""
+    for number in range(rounds):
+        for one in (ours, theirs) if number % 2 else (theirs, ours):
+            one()
+
+
+def table(rows: list[Row]) -> str:
+    head = ("what", "glance, median", "range", "yardstick, median", "ratio")
+    lines = [head, *(row.cells() for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    rule = "  ".join("=" * width for width in widths)
+    texts = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([rule, texts[0].rstrip(), rule, *(t.rstrip() for t in texts[1:]), rule])
+
+
+def described(setting: str) -> str:
+    """Return what a reader has to know about a run: machine, versions, date, setting, command."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    program = os.path.relpath(sys.argv[0], pathlib.Path(__file__).parents[2])
+    return (
+        f"\n{datetime.date.today()}, {os.cpu_count()} x {(models or ['unknown processor'])[0]}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}, one client on the same "
+        f"machine, {setting}: ``{' '.join([program, *sys.argv[1:]])}``"
+    )
