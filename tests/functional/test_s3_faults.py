@@ -113,6 +113,8 @@ UPLOADS = [
         0,
         exception.BackendCorrupt,
     ),
+    ("put-without-conditions", [Fault("PUT", KEY, answer=501)], SMALL, 0, None),
+    ("complete-without-conditions", [Fault("POST", COMPLETE, answer=501)], LARGE, 0, None),
     (
         "put-403",
         [Fault("PUT", KEY, times=None, answer=403)],

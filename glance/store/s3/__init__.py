@@ -188,7 +188,7 @@ class Store(base.Store):
         assert self.endpoint is not None
         if not _BUCKET.match(self.bucket):
             raise self._unusable("s3_store_bucket is not the name of a bucket")
-        by_host = self.endpoint.names_by_host(self.bucket, conf.s3_store_bucket_url_format)
+        by_host = conf.s3_store_bucket_url_format == "subdomain"
         if self.bucket != self.bucket.lower() and (self.endpoint.is_amazon or by_host):
             raise self._unusable("s3_store_bucket must be in lower case")
         try:
@@ -211,16 +211,35 @@ class Store(base.Store):
         Raises BackendUnavailable where boto is missing. A `hurried` one gives up soon.
         """
         endpoint = Endpoint.of(location)
-        ours = self._is_ours(endpoint, location.bucket)
-        if not ours:
-            return self._make_client(endpoint, location, hurried=hurried, keep=False)
+        configured = self._opened_by_our_keys(endpoint, location)
+        if not configured or location.bucket != self.bucket:
+            return self._make_client(endpoint, location, configured=configured, hurried=hurried)
         slot = (endpoint.secure, hurried)
         if slot not in self._kept:
-            self._kept[slot] = self._make_client(endpoint, location, hurried=hurried, keep=True)
+            self._kept[slot] = self._make_client(
+                endpoint, location, configured=True, hurried=hurried, keep=True
+            )
         return self._kept[slot]
 
+    def _opened_by_our_keys(self, endpoint: Endpoint, location: S3Location) -> bool:
+        """Tell whether the configured keys are to be used for a location.
+
+        Where they open the bucket they win, because those of an old location may have been changed
+        since. SECURITY: no other host is sent anything that was made with them.
+        """
+        ours = self.conf.s3_store_access_key, self.conf.s3_store_secret_key
+        if self.endpoint is None or not all(ours) or not endpoint.is_same_service(self.endpoint):
+            return False
+        return location.bucket == self.bucket or location.access_key == ours[0]
+
     def _make_client(
-        self, endpoint: Endpoint, location: S3Location, *, hurried: bool, keep: bool
+        self,
+        endpoint: Endpoint,
+        location: S3Location,
+        *,
+        configured: bool,
+        hurried: bool,
+        keep: bool = False,
     ) -> s3_client.Client:
         try:
             from glance.store.s3 import client as s3_client
@@ -228,22 +247,17 @@ class Store(base.Store):
             LOG.error("The location %s cannot be used, a library is missing: %s", location, err)
             raise exception.BackendUnavailable() from err
         conf = self.conf
-        same = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
         access, secret = location.access_key, location.secret_key
-        ours = conf.s3_store_access_key, conf.s3_store_secret_key
-        # NOTE: where the configured keys open the bucket they win, because those of an old
-        # location may have been changed since. SECURITY: no other host is sent anything that was
-        # made with them.
-        if same and all(ours) and (location.bucket == self.bucket or access == ours[0]):
-            access, secret = ours
+        if configured:
+            access, secret = conf.s3_store_access_key, conf.s3_store_secret_key
+        retries = conf.s3_store_retries
         settings = s3_client.Settings(
             timeout=conf.s3_store_timeout,
-            retries=min(conf.s3_store_retries, HURRIED_RETRIES)
-            if hurried
-            else conf.s3_store_retries,
+            retries=min(retries, HURRIED_RETRIES) if hurried else retries,
             signature=2 if conf.s3_store_signature_version == "2" else 4,
             tls=self._tls,
         )
+        same = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
         return s3_client.Client(
             endpoint,
             location.bucket,
@@ -328,6 +342,8 @@ class Store(base.Store):
     def stage(self, image_id: str, size: int | None = None) -> base.StagedWrite:
         base.check_image_id(image_id)
         self.require_add()
+        if size is not None and size > upload.MAX_OBJECT:
+            raise exception.StorageFull()
         location = self.location_of(image_id)
         client = self.client_for(location)
         with writing():

@@ -21,8 +21,8 @@ import re
 import ssl
 import urllib.parse
 import xml.sax
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 from xml.sax import saxutils
 
 from glance.common import exception, httppool, httpreply, httpwire, offload
@@ -31,6 +31,8 @@ from glance.store.s3.endpoint import DEFAULT_REGION, Endpoint
 from glance.store.s3.errors import Failed, Refused, Unreachable
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 #: An answer other than an image is never larger.
@@ -255,6 +257,7 @@ class Client:
     ):
         self.endpoint, self.bucket, self.settings = endpoint, bucket, settings
         self.region = region or endpoint.region
+        self._conditional = True
         style = boto_connection.OrdinaryCallingFormat()
         host = endpoint.host
         if by_host:
@@ -274,10 +277,6 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client of {self.endpoint.address}/{self.bucket}>"
 
-    def close(self) -> None:
-        """Close what is idle."""
-        self._pool.close()
-
     # -- objects ---------------------------------------------------------------------------------
 
     def head(self, key: str) -> Info:
@@ -296,7 +295,7 @@ class Client:
 
         With `etag` only from that version of the object. The caller closes the answer.
         """
-        headers = {"Accept-Encoding": "identity"}
+        headers = {}
         if offset or length is not None:
             headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         if etag:
@@ -311,8 +310,8 @@ class Client:
 
         Raises BackendCorrupt if the service holds something else than was sent.
         """
-        headers = {"If-None-Match": "*", f"x-amz-meta-{TOKEN}": token}
-        self._put(key, source, headers, None)
+        token_header = {f"x-amz-meta-{TOKEN}": token}
+        self._exclusively(lambda only: self._put(key, source, {**token_header, **only}, None))
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if there is none."""
@@ -377,8 +376,10 @@ class Client:
         )
         text = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
         with _parsed():
-            done = self._bucket.complete_multipart_upload(
-                key, _quote(upload_id), text, {"If-None-Match": "*"}
+            done = self._exclusively(
+                lambda only: self._bucket.complete_multipart_upload(
+                    key, _quote(upload_id), text, dict(only)
+                )
             )
         if not done.etag:
             # NOTE: the status was sent before the work; boto looks for an error only behind a
@@ -413,6 +414,18 @@ class Client:
             times = [_time(part.last_modified) for part in parts]
         return max(filter(None, times), default=None)
 
+    def _exclusively(self, request: Callable[[Mapping[str, str]], T]) -> T:
+        """Make a request that must replace nothing, as far as the service can promise that."""
+        if self._conditional:
+            try:
+                return request({"If-None-Match": "*"})
+            except Refused as err:
+                if err.status != 501 and err.code != "NotImplemented":
+                    raise
+            LOG.warning("S3 at %s does not know conditional writes", self.endpoint.address)
+            self._conditional = False
+        return request({})
+
     # -- the bucket ------------------------------------------------------------------------------
 
     def head_bucket(self) -> None:
@@ -440,14 +453,18 @@ class Client:
         query: str | None = None,
         sending: _Sending | None = None,
     ) -> Any:
-        return self._connection.make_request(
-            method,
-            self.bucket,
-            key,
-            headers=dict(headers or {}),
-            query_args=query,
-            sender=sending,
-        )
+        try:
+            return self._connection.make_request(
+                method,
+                self.bucket,
+                key,
+                headers=dict(headers or {}),
+                query_args=query,
+                sender=sending,
+            )
+        except UnicodeEncodeError as err:
+            # Names in S3 are UTF-8, so that nothing has this one.
+            raise Refused(404, "NoSuchKey") from err
 
     def carry_out(self, connection: _Connection, request: Any, sending: _Sending) -> Any:
         """Sign and send a request of boto's until it is answered; return a good answer.
@@ -484,11 +501,13 @@ class Client:
         request.headers.pop("Date", None)
         try:
             request.authorize(connection=connection)
-        except UnicodeError as err:
+            fields = request.headers.items()
+            headers = {name: value for name, value in fields if name.lower() != "host"}
+            head = httpwire.request_head(
+                request.method, request.path, self._pool.host_header, headers
+            )
+        except (UnicodeError, exception.Invalid) as err:
             raise Refused(400, "InvalidURI") from err
-        headers = {
-            name: value for name, value in request.headers.items() if name.lower() != "host"
-        }
         source = sending.source
         payload = source.payload() if source is not None and source.count else None
         if payload is None and request.body:
@@ -499,16 +518,11 @@ class Client:
         # goes over a new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            head = httpwire.request_head(
-                request.method, request.path, self._pool.host_header, headers
-            )
             with offload.deadline(patience, "the answer did not come in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
                 return _digested(response)
-        except exception.Invalid as err:
-            raise Refused(400, "InvalidURI") from err
         except (httpreply.Broken, OSError) as err:
             raise self._unreachable(err, wire.reused) from err
 

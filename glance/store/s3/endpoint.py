@@ -100,8 +100,9 @@ class Endpoint:
         """Tell whether requests name the bucket in the host instead of the path.
 
         `style` is `path`, `subdomain` or `auto`: a bucket with dots does not fit the certificate
-        of the service, and servers other than Amazon's need a wildcard in the DNS for this.
+        of the service, and servers other than Amazon's need a wildcard in the DNS for this. One
+        with capitals is none that a host's name can tell.
         """
         if style == "auto":
             return self.is_amazon and bool(_DNS_SAFE.match(bucket))
-        return style == "subdomain"
+        return style == "subdomain" and bucket == bucket.lower()

@@ -160,6 +160,7 @@ def test_the_region_is_read_from_names_of_amazon(host, region):
         ("127.0.0.1", "pail", "auto", False),
         ("store.example.net", "pail", "auto", False),
         ("store.example.net", "pail", "subdomain", True),
+        ("store.example.net", "Pail", "subdomain", False),
     ],
 )
 def test_buckets_are_named_by_host_where_that_works(host, bucket, style, by_host):
@@ -384,6 +385,33 @@ def test_an_error_inside_of_a_good_answer_is_an_error(tmp_path, listener, text):
         assert "canary" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
+@pytest.mark.parametrize(
+    ("offset", "length", "part"), [(0, None, b"0123456789"), (2, 3, b"234"), (8, 9, b"89")]
+)
+def test_a_service_without_ranges_is_read_nevertheless(tmp_path, listener, offset, length, part):
+    listener.answer, listener.body = "200 OK", b"0123456789"
+    host = f"127.0.0.1:{listener.port}"
+    location = get_location_from_uri(f"s3://{host}/pail/1")
+    with make_store(tmp_path, s3_store_host=host).get(location, offset, length) as body:
+        assert (b"".join(body), body.size) == (part, 10)
+
+
+def test_a_name_that_is_no_utf_8_is_the_name_of_nothing(tmp_path, listener):
+    host = f"127.0.0.1:{listener.port}"
+    store = make_store(tmp_path, s3_store_host=host)
+    for ask in (store.get, store.get_size, store.delete):
+        with pytest.raises(exception.StoreObjectNotFound):
+            ask(get_location_from_uri(f"s3://{host}/pail/%ff"))
+    assert listener.heads == []
+
+
+def test_what_is_too_large_for_s3_is_refused_before_it_is_sent(tmp_path, listener):
+    store = make_store(tmp_path, s3_store_host=f"127.0.0.1:{listener.port}")
+    with pytest.raises(exception.StorageFull):
+        store.stage("1", upload.MAX_OBJECT + 1)
+    assert listener.heads == []
+
+
 def test_codes_of_errors_are_kept_and_nothing_else_of_them(tmp_path, listener, caplog):
     listener.answer = "403 Forbidden"
     listener.body = (
@@ -419,6 +447,17 @@ def test_the_configured_keys_win_where_they_open_the_bucket(
     sent = authorization(listener, store, f"s3://{credentials}{host}/{bucket}/1")
     assert (sent is None) == (used is None)
     assert used is None or f"{'=' if version == '4' else ' '}{used}" in sent
+
+
+def test_the_keys_of_one_location_are_not_used_for_another(tmp_path, listener):
+    host = f"127.0.0.1:{listener.port}"
+    store = make_store(
+        tmp_path, s3_store_host=host, s3_store_access_key=None, s3_store_secret_key=None
+    )
+    for credentials, used in (("ONE:1@", "ONE"), ("TWO:2@", "TWO"), ("", None)):
+        sent = authorization(listener, store, f"s3://{credentials}{host}/pail/1")
+        assert (sent is None) == (used is None)
+        assert used is None or f"={used}/" in sent
 
 
 def test_nothing_made_with_the_configured_keys_goes_to_another_host(tmp_path, listener):
