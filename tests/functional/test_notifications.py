@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from support import daemons, rabbitmq, records
+from support import caching, daemons, rabbitmq, records
 
 DATA = bytes(range(256)) * 64
 BIG = b"*" * (24 << 20)
@@ -127,6 +127,20 @@ def test_answers_without_data_are_not_told(talkative, told):
     # Two workers write the log; one more message shows that nothing else is under way.
     talkative.http.delete(path)
     assert kinds(told(2)) == [("image.delete", "INFO"), ("image.upload", "INFO")]
+
+
+def test_a_download_out_of_the_cache_is_told_as_such(tmp_path):
+    options = {"notifier_strategy": "logging"}
+    with caching.CachingSite(tmp_path / "site", workers=1, api=options) as site:
+        image_id = site.http.add(DATA).json()["image"]["id"]
+        path = f"/v1/images/{image_id}"
+        assert site.http.get(path).body == DATA
+        site.until_cached(image_id)
+        assert site.http.get(path).body == DATA
+        records.eventually(3, lambda: len(logged(site)))
+        payloads = [one["payload"] for one in logged(site) if one["event_type"] == "image.send"]
+        assert [one["from_cache"] for one in payloads] == [False, True]
+        assert [one["bytes_sent"] for one in payloads] == [len(DATA)] * 2
 
 
 # -- brokers that are no help --------------------------------------------------------------------

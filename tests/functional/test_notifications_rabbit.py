@@ -5,6 +5,7 @@ of both releases.
 import collections
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import pathlib
 import re
@@ -95,14 +96,13 @@ def confirmed(teller, count):
 
 def change(site, number):
     """Make, change, fetch and delete an image; return what should be told, event by event."""
-    http = site.http
-    reply = http.add(DATA, name=f"n{number}")
+    reply = site.http.add(DATA, name=f"n{number}")
     assert reply.status == 201, reply
     path = f"/v1/images/{reply.json()['image']['id']}"
-    assert http.put(path, {"x-image-meta-name": "other"}).status == 200
-    assert http.get(path).body == DATA
-    assert http.delete(path).status == 200
-    wrong = http.add(DATA, checksum="0" * 32)
+    assert site.http.put(path, {"x-image-meta-name": "other"}).status == 200
+    assert site.http.get(path).body == DATA
+    assert site.http.delete(path).status == 200
+    wrong = site.http.add(DATA, checksum="0" * 32)
     assert wrong.status == 400
     return collections.Counter(
         {
@@ -212,6 +212,68 @@ def test_a_backlog_arrives_in_order_and_once_when_the_broker_comes(
     messages = broker.take(f"{topic}.INFO", patience=0.5)
     assert [one.envelope["payload"]["id"] for one in messages] == ids
     assert len({one.id for one in messages}) == 30
+
+
+def test_what_found_no_room_in_memory_arrives_behind_the_rest(
+    broker, options, topic, make_site, tmp_path
+):
+    spool = tmp_path / "spool"
+    more = {
+        "notification_overflow": "spool",
+        "notification_spool_dir": spool,
+        "notification_buffer_size": 7,
+    }
+    broker.kill()
+    site = make_site(workers=1, api={**options, **more})
+    ids = [site.http.add(DATA).json()["image"]["id"] for _ in range(40)]
+    records.eventually(
+        33, lambda: sum(len(path.read_text().splitlines()) for path in spool.iterdir())
+    )
+    broker.start()
+    records.eventually(40, broker.count, f"{topic}.INFO")
+    records.eventually([], lambda: list(spool.iterdir()))
+    messages = broker.take(f"{topic}.INFO", patience=0.5)
+    assert [one.envelope["payload"]["id"] for one in messages] == ids
+
+
+def test_in_write_ahead_mode_each_answered_upload_is_told_though_the_api_is_killed(
+    broker, options, topic, make_site, tmp_path
+):
+    spool = tmp_path / "spool"
+    more = {
+        "notification_overflow": "spool",
+        "notification_spool_dir": spool,
+        "notification_spool_fsync": True,
+    }
+    site = make_site(workers=2, api={**options, **more})
+    answered, ended = set(), threading.Event()
+
+    def upload():
+        while not ended.is_set():
+            try:
+                reply = site.http.add(DATA)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+                continue
+            if reply.status == 201:
+                answered.add(reply.json()["image"]["id"])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(upload) for _ in range(4)]
+        for count in (20, 60):
+            records.eventually(True, lambda count=count: len(answered) >= count)
+            site.api.kill()
+            site.api.start()
+        records.eventually(True, lambda: len(answered) >= 100)
+        ended.set()
+        for one in work:
+            one.result()
+    assert site.api.stop() == 0
+    messages = broker.take(f"{topic}.INFO")
+    told = {one.envelope["payload"]["id"] for one in messages}
+    assert answered <= told
+    # Repeats have the ids of the first time.
+    assert len({one.id for one in messages}) == len(told)
 
 
 def test_what_a_stop_has_put_away_is_sent_by_the_next_start(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from glance.common import config
 from glance.common.notifier import base, message
@@ -43,9 +43,11 @@ class LoggingStrategy(base.Strategy):
 
 
 class MemoryStrategy(base.Strategy):
-    """Keeps messages for tests: `messages` are the envelopes as a consumer sees them."""
+    """Keeps messages for tests: `messages` are the newest envelopes as a consumer sees them."""
 
     IMMEDIATE = True
+    #: How many are kept.
+    ROOM: ClassVar[int] = 10_000
 
     def __init__(self, conf: config.Conf):
         self.messages: list[dict[str, Any]] = []
@@ -54,3 +56,4 @@ class MemoryStrategy(base.Strategy):
         for one in messages:
             self.messages.append(json.loads(one.data))
             confirm(one)
+        del self.messages[: -self.ROOM]

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import uuid
 
 import kombu
@@ -61,6 +63,14 @@ class TestRabbitOverMemory(notifier_suite.NotifierSuite):
                 while (one := channel.basic_get(f"{self.topic}.{priority}")) is not None:
                     found.append(json.loads(one.body))
         return found
+
+
+def test_memory_keeps_the_newest(monkeypatch):
+    monkeypatch.setattr(simple.MemoryStrategy, "ROOM", 3)
+    teller = notifier.Notifier({"notifier_strategy": "memory"})
+    for number in range(5):
+        teller.info("image.update", number)
+    assert [one["payload"] for one in teller.strategy.messages] == [2, 3, 4]
 
 
 # -- the log -------------------------------------------------------------------------------------
@@ -257,6 +267,58 @@ def test_unusable_tls_files_are_a_config_error(tmp_path):
     settings = {"rabbit_use_ssl": "True", "rabbit_ssl_ca": str(tmp_path / "none.pem")}
     with pytest.raises(exception.ConfigError, match="rabbit_use_ssl: The TLS files"):
         rabbit.RabbitStrategy(config.Conf(settings))
+
+
+GREEN = """
+import eventlet
+eventlet.monkey_patch()
+import json, pathlib, sys
+from glance.common import notifier
+from glance.common.notifier import rabbit
+class Strategy(rabbit.RabbitStrategy):
+    TRANSPORT = "memory"
+    away = True
+    def open(self):
+        if self.away:
+            raise OSError("away")
+        super().open()
+notifier.BUILTIN["rabbit"] = "__main__:Strategy"
+spool = pathlib.Path(sys.argv[1])
+settings = {
+    "notifier_strategy": "rabbit",
+    "notification_buffer_size": "100",
+    "notification_overflow": "spool",
+    "notification_spool_dir": str(spool),
+    "notification_spool_fsync": sys.argv[2],
+    "rabbit_retry_backoff": "0.01",
+    "rabbit_retry_max_backoff": "0.05",
+}
+teller = notifier.Notifier(settings)
+teller.start()
+pool = eventlet.GreenPool(1000)
+for number in range(1000):
+    pool.spawn(teller.info, "image.update", {"n": number})
+pool.waitall()
+while teller.statistics()["spooled"] < 900:
+    eventlet.sleep(0.01)
+kept = sum(len(path.read_bytes().splitlines()) for path in spool.iterdir())
+Strategy.away = False
+while teller.statistics()["confirmed"] < 1000:
+    eventlet.sleep(0.01)
+teller.stop()
+print(json.dumps([kept, teller.statistics(), [path.name for path in spool.iterdir()]]))
+"""
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [("False", 900), ("True", 1000)])
+def test_a_thousand_greenthreads_tell_at_once(tmp_path, ahead, kept):
+    command = [sys.executable, "-W", "ignore", "-c", GREEN, str(tmp_path), ahead]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found, statistics, left = json.loads(done.stdout)
+    assert found == kept and left == []
+    assert (statistics["queued"], statistics["confirmed"]) == (1000, 1000)
+    assert statistics["dropped"] == statistics["retried"] == 0
 
 
 def test_what_amqp_cannot_carry_holds_nobody_up(caplog):

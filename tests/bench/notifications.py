@@ -1,0 +1,146 @@
+"""What notifications cost a request: `python tests/bench/notifications.py --help`.
+
+Small uploads to daemons that differ in nothing but their broker (a real RabbitMQ that is up; one
+that is down; one that takes connections and never answers; none at all), in turns within one run;
+and one notification against one line of a log. Medians and ratios are printed as tables that fit
+into doc/source/performance.rst. RabbitMQ has to be installed (see contributing.rst).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+
+import load
+import run
+
+from glance.common import notifier
+
+from support import daemons, rabbitmq
+
+
+def main() -> int:
+    args = parse_args()
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="glance-bench-"))
+        home = pathlib.Path(directory)
+        broker = rabbitmq.Rabbit(home / "rabbit")
+        stack.callback(broker.stop)
+        broker.start()
+        silent = stack.enter_context(rabbitmq.silent_broker())
+        ports = {"up": broker.port, "down": daemons.free_port(), "silent": silent, "off": None}
+        sites = {
+            name: stack.enter_context(site(home / name, port)) for name, port in ports.items()
+        }
+        image = home / "image"
+        load.write_random(image, args.size * 1024)
+        rates = measure(args, {name: uploads(args, one, image) for name, one in sites.items()})
+        rows = []
+        for name, what in (
+            ("down", "broker down"),
+            ("silent", "broker silent"),
+            ("off", "no notifications"),
+        ):
+            row = run.Row(f"upload of {args.size} KiB, {what}", "/s", "broker up")
+            row.ours, row.theirs = rates[name], rates["up"]
+            rows.append(row)
+        rows.append(one_message(args, home, silent))
+    print(run.table(rows))
+    print(run.described(args).replace("run.py", "notifications.py"))
+    return 0
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", type=int, default=64, help="KiB of an image (%(default)s)")
+    parser.add_argument("--uploads", type=int, default=40, help="of a turn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each (%(default)s)")
+    parser.set_defaults(workers=1)
+    return parser.parse_args()
+
+
+def site(directory: pathlib.Path, port: int | None) -> daemons.Site:
+    options = {"verbose": False}
+    if port is not None:
+        options |= {
+            "notifier_strategy": "rabbit",
+            "rabbit_port": port,
+            "notification_drain_timeout": 0,
+            "notification_fallback_file": directory / "rest",
+        }
+    made = daemons.Site(directory, api=options)
+    made.registry_options["verbose"] = False
+    return made
+
+
+def uploads(
+    args: argparse.Namespace, site: daemons.Site, image: pathlib.Path
+) -> Callable[[], float]:
+    """Return a turn: uploads one after the other; it returns how many that were in a second."""
+
+    def turn() -> float:
+        seconds = []
+        for _ in range(args.uploads):
+            took, path = load.upload(site.port, image)
+            seconds.append(took)
+            site.http.delete(path)
+        return 1 / statistics.median(seconds)
+
+    return turn
+
+
+def measure(
+    args: argparse.Namespace, turns: dict[str, Callable[[], float]]
+) -> dict[str, list[float]]:
+    """Run all in turns, and who begins changes."""
+    names = list(turns)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        turns[name]()
+    for number in range(args.rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            rates[name].append(turns[name]())
+    return rates
+
+
+def one_message(args: argparse.Namespace, home: pathlib.Path, port: int) -> run.Row:
+    """Compare telling a silent broker with writing the same message to a log file."""
+    payload = {"id": 1, "name": "x" * 40, "properties": {"os": "linux", "arch": "x86_64"}}
+    base = {"rabbit_port": str(port), "notification_drain_timeout": "0"}
+    teller = notifier.Notifier({**base, "notifier_strategy": "rabbit"})
+    teller.start()
+    log = logging.getLogger("bench")
+    log.propagate = False
+    log.addHandler(logging.FileHandler(home / "log"))
+    log.warning("begin")
+    row = run.Row("one notification, broker silent", "/s", "one log line")
+
+    def rate(tell: Callable[[], object]) -> float:
+        begin = time.perf_counter()
+        for _ in range(2000):
+            tell()
+        return 2000 / (time.perf_counter() - begin)
+
+    run.turns(
+        args,
+        lambda: row.ours.append(rate(lambda: teller.info("image.update", payload))),
+        lambda: row.theirs.append(rate(lambda: log.warning("%s", payload))),
+    )
+    logging.disable(logging.CRITICAL)
+    teller.stop()
+    logging.disable(logging.NOTSET)
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main())
