@@ -219,8 +219,13 @@ class Scrubber:
 
     def _free(self, claim: scrub_queue.Claim) -> None:
         """Remove the data behind a claim. Runs in a thread of its own."""
-        ours = claim.item != scrub_queue.DATA
-        freed = freeing.free(self.stores, self.conf, claim.image_id, claim.location, ours=ours)
+        image_id, location = claim.image_id, claim.location
+        leftover = claim.item != scrub_queue.DATA
+        freed = None
+        if leftover and location:
+            freed = uploads.hold_back(self.db, self.stores, image_id, location)
+        if freed is None:
+            freed = freeing.free(self.stores, self.conf, image_id, location, ours=leftover)
         self._ended.put((claim, freed))
 
     def _hear(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:

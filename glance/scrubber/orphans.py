@@ -101,7 +101,7 @@ class Surveyor:
                 continue
             try:
                 for entry in driver.list_objects():
-                    name = self._name(entry.location)
+                    name = self.stores.name_of(entry.location)
                     present[hash(name)] = entry.size
                     if hash(name) not in wanted:
                         self._judge(driver, entry, found)
@@ -134,18 +134,9 @@ class Surveyor:
     def _wanted(self) -> Iterator[str]:
         """Yield the names of all objects that a record or the scrub queue points to."""
         for image in maintenance.images_with_data(self.db):
-            yield self._name(_readable(image["location"]))
+            yield self.stores.name_of(_readable(image["location"]))
         for location in scrub_queue.locations(self.db):
-            yield self._name(_readable(location))
-
-    def _name(self, location: str) -> str:
-        """Return what tells an object from all others of all stores."""
-        try:
-            parsed = self.stores.location(location)
-            driver = self.stores.for_scheme(parsed.scheme)
-            return f"{driver.name} {parsed.store_location.name_in_store()}"
-        except (exception.UnknownScheme, exception.BadStoreUri):
-            return location
+            yield self.stores.name_of(_readable(location))
 
     def _judge(self, driver: base.Store, entry: base.StoredObject, found: Survey) -> None:
         if entry.modified is not None and time.time() - entry.modified < self.min_age:
@@ -167,7 +158,7 @@ class Surveyor:
             return False
         if image["status"] == "deleted" or not image["location"]:
             return True
-        return self._name(_readable(image["location"])) != self._name(location)
+        return self.stores.name_of(_readable(image["location"])) != self.stores.name_of(location)
 
     # -- records without data --------------------------------------------------------------------
 
@@ -183,7 +174,7 @@ class Surveyor:
                 continue
             if not ours or driver.name in failed:
                 continue
-            size = present.get(hash(self._name(image["location"])), -1)
+            size = present.get(hash(self.stores.name_of(image["location"])), -1)
             if size is None or size == image["size"]:
                 continue
             problem = self._look_at(image["id"])

@@ -1,7 +1,8 @@
 """Uploads that died: staged data whose writer is gone, records that are `saving` for too long.
 
 Called by each pass of the scrubber, and beside running uploads: the stores tell the staged data of
-the living from that of the dead.
+the living from that of the dead. Before anything goes that a failed upload left, `hold_back` is
+asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from glance import store
 from glance.common import config, exception
 from glance.common.context import RequestContext
 from glance.registry.db import api, engine, maintenance, rows
-from glance.store import base
+from glance.store import base, freeing
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +54,29 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
     # What a vanished host left in a remote backend, of which no trace is here.
     stores.drop_stale_uploads()
     return killed
+
+
+def hold_back(
+    db: engine.Database, stores: store.Stores, image_id: int, location: str
+) -> freeing.Freed | None:
+    """Say why what a failed upload of an image left must not be removed; None if it may be.
+
+    A later upload of the same image may be writing there now, or may have brought the image to
+    life with data in the same place. Raises nothing.
+    """
+    try:
+        image = api.image_get(db, _ADMIN, image_id)
+    except exception.NotFound:
+        return None
+    except exception.Error as err:
+        return freeing.Freed(freeing.Outcome.POSTPONED, type(err).__name__)
+    if image["status"] in ("queued", "saving") and not image["deleted"]:
+        return freeing.Freed(freeing.Outcome.POSTPONED, "UploadInProgress")
+    wanted = image["status"] in ("active", "pending_delete") and image["location"]
+    if wanted and stores.name_of(image["location"]) == stores.name_of(location):
+        LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
+        return freeing.Freed(freeing.Outcome.NOT_OURS)
+    return None
 
 
 def _look_at(db: engine.Database, image_id: str) -> tuple[bool, bool]:

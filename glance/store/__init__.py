@@ -220,6 +220,19 @@ class Stores:
         location = self.location(uri)
         return self.for_scheme(location.scheme).wrote(location, image_id)
 
+    def name_of(self, uri: str) -> str:
+        """Return what tells an object from all others of all stores, for comparing only.
+
+        Two locations may lead to one object by different addresses and accounts. For a location
+        that no enabled store understands, it is the text itself.
+        """
+        try:
+            location = self.location(uri)
+            driver = self.for_scheme(location.scheme)
+            return f"{driver.name} {location.store_location.name_in_store()}"
+        except (exception.UnknownScheme, exception.BadStoreUri):
+            return uri
+
     def sweep(self) -> list[base.AbandonedWrite]:
         """Return what dead processes left half-written in the stores, for the caller to settle.
 

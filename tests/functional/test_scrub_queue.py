@@ -15,7 +15,7 @@ import sys
 import pytest
 
 from glance.common.context import RequestContext
-from glance.registry.db import api, engine, migration, rows
+from glance.registry.db import api, engine, migration, rows, scrub_queue
 
 from support import daemons, faults, stores
 
@@ -276,6 +276,33 @@ def test_what_cannot_be_restored_is_told_apart(place):
         assert (code, output) == (3, "")
         assert re.search(f"^ERROR: .*{reason}", errors, re.MULTILINE)
     assert set(place.statuses().values()) == {"pending_delete"}
+
+
+def test_what_a_failed_upload_left_goes_unless_the_image_needs_it_by_now(place):
+    def upload(status, behaviour, left):
+        record = api.image_create(place.db, ADMIN, {"status": "queued", "size": 4})
+        image_id, values = record["id"], {"status": status}
+        if status == "active":
+            values["location"] = f"script://{behaviour}/{image_id}"
+        if status != "queued":
+            api.image_update(place.db, ADMIN, image_id, values)
+        scrub_queue.enter_leftover(place.db, image_id, f"script://{left}/{image_id}", "X")
+        return image_id
+
+    killed = upload("killed", None, "slow")
+    retried = upload("active", "slow", "slow")
+    elsewhere = upload("active", "slow", "wait")
+    arriving = [upload(status, None, "slow") for status in ("saving", "queued")]
+    place.go_on()
+    code, output, _ = place.scrub("--retry")
+    assert code == 1
+    figures = counted(output)
+    assert (figures["deleted"], figures["not ours"], figures["postponed"]) == (2, 1, 2)
+    assert sorted(place.notes("begin")) == [killed, elsewhere]
+    assert place.rows("image_id, last_error") == [
+        (image_id, "UploadInProgress") for image_id in arriving
+    ]
+    assert place.statuses()[retried] == "active"
 
 
 def test_an_empty_queue_is_listed_as_such(place):
