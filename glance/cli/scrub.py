@@ -15,7 +15,7 @@ from glance import scrubber
 from glance.cli import services
 from glance.cli.option import Option
 from glance.cli.program import Program
-from glance.common import deploy, exception, imagemeta, log
+from glance.common import deploy, exception, imagemeta, lifecycle, log, notifier
 from glance.registry.db import scrub_queue
 from glance.scrubber import recovery
 
@@ -99,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = app.run_once()
     except exception.Error as err:
         return services.report(err)
+    finally:
+        lifecycle.stop()
     return 0 if summary.is_complete or app.was_stopped else FAILED
 
 
@@ -145,6 +147,7 @@ def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
         args,
         services.load_drivers,
         services.check_database,
+        notifier.check,
         prints=args.list or args.restore is not None,
     )
     app: Any = deploy.load_paste_app(PROGRAM.name, path)[1]

@@ -124,6 +124,8 @@ PROGRAMS = (
             "encryption",
             "registry database",
             *_STORES,
+            "notifications",
+            "rabbit",
         ),
         {
             "verbose": "True",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime
+import functools
 import logging
 import os
 import queue
@@ -24,6 +25,7 @@ from typing import Any
 
 from glance import store
 from glance.common import config, exception
+from glance.common.notifier import events
 from glance.registry.db import deletion, engine, scrub_queue
 from glance.scrubber import uploads
 from glance.store import freeing
@@ -130,6 +132,11 @@ class Scrubber:
         self._ended: queue.SimpleQueue[tuple[scrub_queue.Claim, Freed]] = queue.SimpleQueue()
         self._hung: set[scrub_queue.Claim] = set()
 
+    @functools.cached_property
+    def events(self) -> events.Events:
+        """Tells of what a pass does. Who only looks at the queue has no use for it."""
+        return events.create(self.conf)
+
     def stop(self) -> None:
         self._stopped.set()
 
@@ -157,7 +164,7 @@ class Scrubber:
         """
         started = time.monotonic()
         summary = Summary()
-        summary.killed = uploads.settle(self.conf, self.db, self.stores)
+        summary.killed = uploads.settle(self.conf, self.db, self.stores, self.events)
         adopted = scrub_queue.adopt(self.db)
         if adopted:
             LOG.info("Entered %d images of an older release into the queue", adopted)
@@ -262,6 +269,8 @@ class Scrubber:
         try:
             if outcome.is_final:
                 deletion.settle(self.db, claim.image_id, claim.item)
+                if outcome is Outcome.DELETED and claim.item == scrub_queue.DATA:
+                    self.events.scrubbed(claim.image_id, claim.attempts + 1)
             else:
                 outcome = self._postpone(claim, freed)
         except exception.Error as err:
@@ -289,6 +298,8 @@ class Scrubber:
             entry.attempts,
             freed.error,
         )
+        if claim.item == scrub_queue.DATA:
+            self.events.scrub_given_up(claim.image_id, entry.attempts, freed.error)
         return Outcome.DEAD
 
 

@@ -13,6 +13,7 @@ import logging
 from glance import store
 from glance.common import config, exception
 from glance.common.context import RequestContext
+from glance.common.notifier import events
 from glance.registry.db import api, engine, maintenance, rows
 from glance.store import base, freeing
 
@@ -35,9 +36,14 @@ config.options(
 _ADMIN = RequestContext(is_admin=True, show_deleted=True)
 
 
-def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
-    """Settle them all; return how many images were killed. Raises ServiceUnavailable."""
-    killed = 0
+def settle(
+    conf: config.Conf, db: engine.Database, stores: store.Stores, teller: events.Events
+) -> int:
+    """Settle them all; return how many images were killed, each of which is told.
+
+    Raises ServiceUnavailable.
+    """
+    killed = []
     for left in stores.sweep():
         try:
             needed, ended = _look_at(db, left.image_id)
@@ -45,15 +51,17 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> int:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             left.leave()
             continue
-        killed += ended
+        killed += [left.image_id] * ended
         _end(left, needed=needed)
     if conf.upload_stall_timeout:
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
         for image in maintenance.images_stalled(db, rows.utcnow() - age):
-            killed += _kill(db, image["id"])
+            killed += [image["id"]] * _kill(db, image["id"])
     # What a vanished host left in a remote backend, of which no trace is here.
     stores.drop_stale_uploads()
-    return killed
+    for image_id in killed:
+        teller.failed("image.upload", None, int(image_id), exception.ServerError())
+    return len(killed)
 
 
 def hold_back(

@@ -1,5 +1,6 @@
 """glance-scrubber beside running daemons: what it removes, what it leaves, how it ends."""
 
+import json
 import os
 import pathlib
 import re
@@ -137,6 +138,53 @@ def test_data_that_is_not_ours_is_never_removed(site, tmp_path):
     assert scrub(site).returncode == 0
     assert other.exists()
     assert statuses(site, image_id) == ["deleted"]
+
+
+def test_what_a_pass_does_is_told_on_request(site):
+    fine, lost, missing = (deleted_image(site) for _ in range(3))
+    relocate(site, lost, "odd://u:canary@h/x")
+    relocate(site, missing, f"file://{site.data_dir}/{missing}0")
+    stalled = site.http.post("/v1/images", {"x-image-meta-name": "x"}).json()["image"]["id"]
+    change(
+        site,
+        "UPDATE images SET status = 'saving', updated_at = '2020-01-01 00:00:00.0' "
+        f"WHERE id = {stalled}",
+    )
+    extended = {"notifier_strategy": "logging", "notification_extended_events": True}
+    said = scrub(site, **extended).stdout
+    lines = re.findall(r"\[glance\.notifier\.logging_notifier\] (.*)$", said, re.M)
+    told = {
+        (one["event_type"], one["priority"], one["payload"]["image_id"]): one["payload"]
+        for one in map(json.loads, lines)
+    }
+    assert len(lines) == 3 and set(told) == {
+        ("image.scrub", "INFO", fine),
+        ("image.scrub", "ERROR", lost),
+        ("image.upload", "ERROR", stalled),
+    }
+    assert told["image.scrub", "INFO", fine] == {"image_id": fine, "attempts": 1}
+    failure = told["image.scrub", "ERROR", lost]
+    assert (failure["error_class"], failure["attempts"]) == ("UnknownScheme", 1)
+    assert "canary" not in said
+    # Only failures of uploads are told without the switch.
+    image_id = deleted_image(site)
+    assert "logging_notifier" not in scrub(site, notifier_strategy="logging").stdout
+    assert statuses(site, image_id) == ["deleted"]
+
+
+def test_what_could_not_be_told_is_kept_when_the_pass_is_over(site, tmp_path):
+    deleted_image(site)
+    options = {
+        "notifier_strategy": "rabbit",
+        "rabbit_port": daemons.free_port(),
+        "notification_extended_events": True,
+        "notification_spool_dir": tmp_path / "spool",
+    }
+    assert scrub(site, **options).returncode == 0
+    (path,) = (tmp_path / "spool").iterdir()
+    assert json.loads(path.read_text())["event_type"] == "image.scrub"
+    done = scrub(site, notifier_strategy="pigeon")
+    assert done.returncode == 2 and "'pigeon' is not an available" in done.stderr
 
 
 def test_uploads_that_never_ended_are_killed(site):

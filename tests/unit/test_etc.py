@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from glance import scrubber
 from glance.common.notifier import publisher
 
 from support import images
@@ -51,7 +52,9 @@ def test_what_makes_one_pass_has_a_timer():
 def test_units_wait_longer_for_the_end_than_the_daemon_does_for_its_requests(unit):
     # The parent takes four seconds more than its workers get.
     needed = float(default("stop_timeout")) + 4
-    if unit.stem == "glance-api":
+    if unit.stem == "glance-scrubber":
+        needed = scrubber.STOP_SECONDS
+    if unit.stem in ("glance-api", "glance-scrubber"):
         needed += float(default("notification_drain_timeout")) + publisher.FAREWELL
     assert float(parsed(unit)["Service"]["TimeoutStopSec"]) > needed
 

@@ -174,18 +174,39 @@ class Events:
         """What `event` stands for did not work out for an image, because of `error`."""
         if not self.tells(event):
             return
-        row = httperror.row_for(error)
-        kind, text = type(error).__name__, _fixed_text(error)
-        payload: Any = {
+        payload = {
             "image_id": image_id,
-            "error_class": kind,
-            "message": text,
-            "http_status": row.status,
+            "error_class": type(error).__name__,
+            "message": _fixed_text(error),
+            "http_status": httperror.status_of(error),
             "request_id": getattr(who, "request_id", None),
         }
+        self._tell_failure(event, who, payload)
+
+    def _tell_failure(
+        self, event: str, who: context.RequestContext | None, payload: Mapping[str, Any]
+    ) -> None:
+        told: Any = payload
         if self.sender.diablo:
-            payload = f"Image {image_id}: {kind}: {text}"
-        self.tell(event, who, payload, priority="ERROR")
+            told = "Image {image_id}: {error_class}: {message}".format_map(payload)
+        self.tell(event, who, told, priority="ERROR")
+
+    def scrubbed(self, image_id: int, attempts: int) -> None:
+        """The data of a deleted image was removed, by this attempt, the first or a later one."""
+        self.tell("image.scrub", None, {"image_id": image_id, "attempts": attempts})
+
+    def scrub_given_up(self, image_id: int, attempts: int, error_class: str | None) -> None:
+        """The data of a deleted image could not be removed and will not be tried again."""
+        if self.tells("image.scrub"):
+            payload = {
+                "image_id": image_id,
+                "error_class": error_class,
+                "message": "The data of the image could not be removed.",
+                "http_status": None,
+                "request_id": None,
+                "attempts": attempts,
+            }
+            self._tell_failure("image.scrub", None, payload)
 
     @contextlib.contextmanager
     def telling(
