@@ -15,6 +15,7 @@ from glance import store
 from glance.common import config, policy
 from glance.common import context as request_context
 from glance.common.notifier import events
+from glance.registry import service as registry_service
 from glance.store import location as store_location
 
 config.options(
@@ -74,11 +75,13 @@ class Service:
     conf: config.Conf
     stores: store.Stores
     policy: policy.Policy = dataclasses.field(init=False)
+    account: registry_service.ServiceAccount = dataclasses.field(init=False)
     events: events.Events = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
         object.__setattr__(self, "policy", policy.from_conf(self.conf))
+        object.__setattr__(self, "account", registry_service.ServiceAccount(self.conf))
         object.__setattr__(self, "events", events.create(self.conf))
 
     def shown_location(

@@ -42,14 +42,14 @@ def settle(
 ) -> None:
     """Settle abandoned uploads: records that still wait for their data become killed.
 
-    `context` is the caller that may change the records, by default an administrator. What has
+    `context` is the caller that may change the records, by default the service itself. What has
     become of an upload is told now, since whoever made it could not; `tell` is for one that has
     ended well.
     """
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _patiently(service, who, left.image_id, tells=True)
+            needed = _patiently(service, context, left.image_id, tells=True)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             # Half an image is of no use to anybody, whatever its record says.
@@ -82,15 +82,31 @@ def _kill_quietly(service: api.Service, context: RequestContext, image_id: str) 
 
 
 def _patiently(
-    service: api.Service, context: RequestContext, image_id: str, *, tells: bool = False
+    service: api.Service, context: RequestContext | None, image_id: str, *, tells: bool = False
 ) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
     for pause in PAUSES:
         try:
-            return _kill(service, context, image_id, tells)
+            return _authorized(service, context, image_id, tells)
         except (exception.ServiceUnavailable, exception.ClientConnectionError):
             offload.sleep(pause)
-    return _kill(service, context, image_id, tells)
+    return _authorized(service, context, image_id, tells)
+
+
+def _authorized(
+    service: api.Service, context: RequestContext | None, image_id: str, tells: bool
+) -> dict[str, Any] | None:
+    """Return `_kill` for the caller, or for the service once the caller's token is worth nothing.
+
+    SECURITY: the service acts with its own account or not at all, never with no token instead of
+    a bad one; and it does nothing but what follows from a failed upload.
+    """
+    if context is not None:
+        try:
+            return _kill(service, context, image_id, tells)
+        except exception.NotAuthorized:
+            LOG.info("Image %s: the caller's token has ended", image_id)
+    return service.account.call(lambda conf, account: _kill(service, account, image_id, tells))
 
 
 def _kill(

@@ -130,6 +130,12 @@ class Upload:
                 break
             except exception.NotFound as err:
                 raise exception.ImageDeleted("The image was deleted during the upload") from err
+            except exception.NotAuthorized as err:
+                # NOTE: at the start it was good. To a registry with anonymous callers, whoever
+                # has no valid token is one of them, and forbidden to write.
+                raise exception.NotAuthorized(
+                    "The token ended during the upload; upload again with another one"
+                ) from err
             except exception.Duplicate:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
                 record = registry.get_image_metadata(
@@ -213,8 +219,8 @@ class Upload:
         LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
         try:
             self._update({"status": "killed"}, self.status)
-        except exception.ServiceUnavailable:
-            LOG.error("Image %s is killed later: the registry is away", self.image_id)
+        except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
+            LOG.error("Image %s is killed later: %s", self.image_id, type(err).__name__)
             recovery.kill_later(self.service, self.context, self.image_id)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)

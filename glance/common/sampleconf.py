@@ -74,6 +74,7 @@ PROGRAMS = (
             *_SERVER,
             "registry client",
             "registry access",
+            "service account",
             "identity",
             "policy",
             "version negotiation",

@@ -8,6 +8,7 @@ releases of the filter dropped are translated.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,10 +45,26 @@ def filter_factory(
         raise exception.ConfigError(
             "The token filter needs keystonemiddleware: pip install 'glance[keystone]'"
         ) from None
-    factory: Callable[[wsgi.WSGIApp], wsgi.WSGIApp] = auth_token.filter_factory(
-        {}, **modern(local_conf)
-    )
+    settings = modern(local_conf)
+    factory: Callable[[wsgi.WSGIApp], wsgi.WSGIApp] = auth_token.filter_factory({}, **settings)
+    _keep_quiet_about(settings.get("auth_type", ""))
     return factory
+
+
+def _keep_quiet_about(auth_type: str) -> None:
+    """Keep the filter from warning of the options of the plug-in by which it signs in."""
+    from keystoneauth1 import exceptions, loading
+
+    try:
+        loader: Any = loading.get_plugin_loader(auth_type)
+    except exceptions.NoMatchingPlugin:
+        return
+    known = {option.dest for option in loader.get_options()}
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and known.intersection(record.args))
+
+    logging.getLogger("keystonemiddleware._common.config").addFilter(is_news)
 
 
 def modern(settings: Mapping[str, str]) -> dict[str, str]:

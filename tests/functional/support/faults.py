@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 import pytest
@@ -130,20 +130,22 @@ class Upload:
         *,
         method: str = "POST",
         length: int | None = None,
+        headers: Mapping[str, str] | None = None,
         **meta: Any,
     ):
         self.site, self.image_id = site, image_id
         self.chunked = length is None
         path = "/v1/images" if method == "POST" else f"/v1/images/{image_id}"
         given = meta_headers(id=image_id, **meta) if method == "POST" else meta_headers(**meta)
-        headers = {
+        sent = {
             "Host": "127.0.0.1",
             "Content-Type": "application/octet-stream",
             **({"Transfer-Encoding": "chunked"} if length is None else {}),
             **({"Content-Length": str(length)} if length is not None else {}),
             **given,
+            **(headers or {}),
         }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         self.socket = socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT)
         self.raw(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
 

@@ -133,6 +133,7 @@ def site(
     running: keystone.Keystone,
     *,
     strict: bool = False,
+    trusted_link: bool | None = None,
     caching: bool = False,
     workers: int = 2,
     api: dict[str, Any] | None = None,
@@ -141,9 +142,11 @@ def site(
 ) -> daemons.Site:
     """Return daemons, not started yet, that ask a Keystone who is asking.
 
-    Not `strict`: anonymous callers may read, and the registry asks Keystone, too. `settings` are
+    Not `strict`: anonymous callers may read. The registry asks Keystone, too, unless it trusts
+    the API by `trusted_link`, which it does on a strict site if nothing is said. `settings` are
     further ones of the token filter.
     """
+    trusted_link = strict if trusted_link is None else trusted_link
     running.user("glance", "service", ["admin", "service"])
     filtering = {
         "paste.filter_factory": "keystonemiddleware.auth_token:filter_factory",
@@ -159,15 +162,15 @@ def site(
         **settings,
     }
     lines = "".join(f"{name} = {value}\n" for name, value in filtering.items())
-    more: dict[str, Any] = SECRET if strict else ANONYMOUS
-    trusted = {"auth_mode": "trusted-headers"} if strict else {}
+    more: dict[str, Any] = {**SECRET, **({} if strict else ANONYMOUS)}
+    trusted = {"auth_mode": "trusted-headers"} if trusted_link else {}
     cache = _caching(directory) if caching else {}
     return daemons.Site(
         directory,
         workers=workers,
-        api={**more, **cache, "send_identity_headers": strict, **(api or {})},
+        api={**more, **cache, "send_identity_headers": trusted_link, **(api or {})},
         registry={**more, **trusted, **(registry or {})},
         api_pipeline=f"versionnegotiation authtoken context {'cache ' * caching}apiv1app",
-        registry_pipeline=f"{'' if strict else 'authtoken '}context registryapp",
+        registry_pipeline=f"{'' if trusted_link else 'authtoken '}context registryapp",
         sections=f"[filter:authtoken]\n{lines}",
     )

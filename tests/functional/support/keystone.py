@@ -22,7 +22,7 @@ from typing import Any
 
 from support import daemons, environments
 
-PACKAGES = ("keystone==30.*",)
+PACKAGES = ("keystone==30.*", "python-openstackclient>=8")
 PASSWORD = "s3cret-of-tests"
 READY_SECONDS = 60
 SERVER = pathlib.Path(__file__).with_name("keystone_server.py")
@@ -52,7 +52,7 @@ enabled = false
 
 def python() -> pathlib.Path:
     """Return the interpreter of Keystone's environment, which is made if it is missing."""
-    return environments.python("keystone", PACKAGES, ("keystone.server",))
+    return environments.python("keystone", PACKAGES, ("keystone.server", "openstackclient"))
 
 
 def template(interpreter: pathlib.Path) -> pathlib.Path:

@@ -1,0 +1,79 @@
+"""What the page about Keystone prints works as printed, from the first command to the last."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from support import checkout, daemons, images, keystone
+
+pytestmark = [pytest.mark.slow, pytest.mark.peers]
+
+PAGE = daemons.ROOT / "doc" / "source" / "keystone.rst"
+PROGRAMS = ("glance", "glance-api", "glance-registry")
+
+
+def commands():
+    """Return the blocks up to the one that ends everything, the first of which installs."""
+    found = checkout.blocks(PAGE)
+    last = next(index for index, block in enumerate(found) if block.startswith("kill "))
+    return found[: last + 1]
+
+
+def test_the_page_installs_what_the_tests_use():
+    assert f"pip install {shlex.join(keystone.PACKAGES)}" in commands()[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with what the commands need of a checkout, other ports, and programs in bin."""
+    ports = {port: str(daemons.free_port()) for port in ("5000", "9191", "9292")}
+    replaced = re.compile(r"\b(?:5000|9191|9292)\b")
+
+    def moved(text):
+        return replaced.sub(lambda match: ports[match[0]], text)
+
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "README.rst").write_text("an image\n")
+    for name in PROGRAMS:
+        script = tmp_path / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} {daemons.BIN / name} "$@"\n')
+        script.chmod(0o755)
+        if name != "glance":
+            text = (daemons.ROOT / "etc" / f"{name}.conf").read_text()
+            (tmp_path / "etc" / f"{name}.conf").write_text(moved(text))
+    yield tmp_path, moved
+    for path in (tmp_path / "demo").glob("*.pid"):
+        try:
+            os.kill(int(path.read_text()), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def test_the_commands_of_the_page_run(folder):
+    images.need("curl", "bash")
+    home, moved = folder
+    environment = keystone.python().parent.parent
+    script = moved("\n".join(commands()[1:]))
+    script = script.replace("/opt/glance/bin", str(home / "bin"))
+    script = script.replace("/opt/keystone", str(environment))
+    # Not a pipe, which the daemons would keep open after a failure.
+    with (home / "said").open("w") as said:
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            cwd=home,
+            env=daemons.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            timeout=500,
+        )
+    logs = [path.read_text()[-3000:] for path in (home / "demo").glob("*.log")]
+    told = (home / "said").read_text()
+    assert done.returncode == 0, "\n".join([told, *logs])
+    assert "private" in told
