@@ -7,19 +7,20 @@ cache is pruned and cleaned. All of it runs in the background and never fails a 
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
 
-from glance import image_cache, registry
+from glance import image_cache
 from glance.common import config, exception, lifecycle, offload
-from glance.common.context import RequestContext
+from glance.registry import service
 
 LOG = logging.getLogger(__name__)
 
 #: What writing down hits at the end may take, in seconds.
 _PATIENCE = 2.0
+#: Seconds until an old directory is looked at again when the registry could not be asked.
+_RETRY = 30.0
 
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
@@ -34,13 +35,16 @@ class Duties:
     def __init__(self, cache: image_cache.ImageCache, conf: config.Conf):
         self.cache = cache
         self.conf = conf
+        self.account = service.ServiceAccount(conf)
         self._losses = cache.driver.losses
 
     def run(self) -> None:
         """Work until the process ends."""
         self._try(self.cache.recover)
+        taken_over = self._try(self._take_over)
         interval = self.conf.image_cache_maintenance_interval
         due = time.monotonic() + interval
+        retry = time.monotonic() + _RETRY
         while True:
             offload.sleep(self.conf.image_cache_hit_flush_interval)
             self._try(self.cache.flush)
@@ -49,33 +53,42 @@ class Duties:
             if self.cache.driver.losses != self._losses:
                 self._losses = self.cache.driver.losses
                 self._try(self.cache.recover)
+            if not taken_over and time.monotonic() >= retry:
+                taken_over = self._try(self._take_over)
+                retry = time.monotonic() + _RETRY
             if interval and time.monotonic() >= due:
                 self._try(self.cache.prune)
                 self._try(self._clean)
                 due = time.monotonic() + interval
 
-    def _try(self, duty: Callable[[], object]) -> None:
+    def _try(self, duty: Callable[[], object]) -> bool:
+        """Do a duty; False if it could not be done."""
         try:
             duty()
         except exception.CacheUnavailable as err:
             self.cache.complain(err)
+        except exception.Error as err:
+            LOG.warning("The image cache: %s", err)
+        else:
+            return True
+        return False
+
+    def _take_over(self) -> None:
+        done = self.cache.take_over(self._image_of)
+        if done is not None:
+            LOG.info(
+                "Took over an old cache directory: %s images adopted, %s files removed, %s queued",
+                done.adopted,
+                done.removed,
+                done.queued,
+            )
+
+    def _image_of(self, image_id: str) -> image_cache.Image | None:
+        record = self.account.active_image(image_id)
+        return None if record is None else image_cache.Image.of(record)
 
     def _clean(self) -> None:
-        try:
-            self.cache.clean(functools.partial(active_ids, self.conf))
-        except (exception.ServiceUnavailable, exception.ClientConnectionError) as err:
-            LOG.warning("The image cache is cleaned without asking the registry: %s", err)
+        self.cache.clean(self._active)
 
-
-def active_ids(conf: config.Conf, image_ids: Sequence[str]) -> set[str]:
-    """Return which of the images the registry calls active. Raises what its client raises."""
-    who = RequestContext(is_admin=True, roles=(conf.admin_role,))
-    found = set()
-    for image_id in image_ids:
-        try:
-            record = registry.get_image_metadata(conf, who, image_id)
-        except exception.NotFound:
-            continue
-        if record["status"] == "active":
-            found.add(image_id)
-    return found
+    def _active(self, image_ids: Sequence[str]) -> list[str]:
+        return [image_id for image_id in image_ids if self.account.active_image(image_id)]

@@ -10,8 +10,8 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from glance import image_cache, registry
-from glance.common import config, deploy, exception, imagemeta
+from glance import image_cache
+from glance.common import config, deploy
 from glance.image_cache import Image, rebuild, upkeep
 from glance.registry import service
 
@@ -52,11 +52,8 @@ def rebuild_index(args: argparse.Namespace) -> rebuild.Rebuilt:
     account = service.ServiceAccount(conf)
 
     def image_of(image_id: str) -> Image | None:
-        try:
-            record = account.call(registry.get_image_metadata, imagemeta.path_id(image_id))
-        except exception.NotFound:
-            return None
-        return Image.of(record) if record["status"] == "active" else None
+        record = account.active_image(image_id)
+        return None if record is None else Image.of(record)
 
     with opened(conf) as cache:
         return rebuild.rebuild(cache, image_of)

@@ -11,6 +11,7 @@
     fill       a download that fills the cache, and the others that follow it
     waiting    the prefetch queue           usage    hits and counters on their way to the index
     upkeep     cleaning, recovery, verification
+    legacy     adopting the directory of an older version
 
 Nothing here knows HTTP, the registry or stores: callers bring records and data. The rule that
 nobody gets a cached image without being asked who he is rests with the caller, too: the API looks
@@ -29,6 +30,7 @@ from glance.common import body, config, exception, offload, plugin
 from glance.image_cache import (
     fill,
     layout,
+    legacy,
     options,  # noqa: F401  declares the options
     reader,
     room,
@@ -135,7 +137,12 @@ class ImageCache:
 
     def _configure(self) -> None:
         try:
-            self.directory.make()
+            if legacy.is_legacy(self.directory):
+                legacy.prepare(self.directory)
+                self.directory.make()
+            else:
+                self.directory.make()
+                self.directory.mark()
         except OSError as err:
             raise exception.CacheUnavailable(
                 f"The directory of the image cache cannot be used: {err.strerror or err}"
@@ -497,6 +504,21 @@ class ImageCache:
                 if entry.image_id not in alive:
                     done.inactive += offload.run(self.driver.remove, entry)
         return done
+
+    def take_over(self, image_of: Callable[[str], Image | None]) -> legacy.Adopted | None:
+        """Adopt the images of a directory of Diablo or Essex; None for any other directory.
+
+        `image_of` tells what the registry says of an id, None for an image that is not active.
+        What it raises ends the work, to be taken up by the next call.
+        """
+        if not offload.run(legacy.is_legacy, self.directory):
+            return None
+        try:
+            return legacy.adopt(self.directory, self.driver, self.room, image_of)
+        except OSError as err:
+            raise exception.CacheUnavailable(
+                f"The old image cache cannot be taken over: {err.strerror}"
+            ) from err
 
     def recover(self) -> upkeep.Cleaned:
         """Remove what a crash left; the API does it in the background when it starts."""

@@ -78,9 +78,13 @@ class Directory:
 
     def mark(self) -> None:
         """Mark the directory as one of this layout."""
-        fd = self._open(".layout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with open(fd, "w", encoding="ascii") as stream:
+        if self.layout_version() == VERSION:
+            return
+        # NOTE: another process may read it at any moment.
+        new = f".layout.{uuid.uuid4().hex}"
+        with open(self.create(new), "w", encoding="ascii") as stream:
             stream.write(f"{VERSION}\n")
+        os.rename(self.full(new), self.full(".layout"))
 
     def full(self, file: str) -> str:
         """Return the absolute path of a file of the cache."""

@@ -11,8 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 
-from glance import registry
-from glance.common import config, exception, imagemeta
+from glance.common import config, exception
 from glance.image_cache import passes, upkeep
 from glance.registry import service
 
@@ -66,12 +65,7 @@ class Reaper(passes.Passes):
 
     def _is_active(self, image_id: str) -> bool:
         assert self.account is not None
-        try:
-            number = imagemeta.path_id(image_id)
-            record = self.account.call(registry.get_image_metadata, number)
-        except exception.NotFound:
-            return False
-        return bool(record["status"] == "active")
+        return self.account.active_image(image_id) is not None
 
 
 app_factory = Reaper.app_factory

@@ -69,6 +69,10 @@ class Room:
                 raise Refused(INCOMPLETE)
         return gone
 
+    def has_room(self, size: int) -> bool:
+        """Tell whether so many bytes fit in without anything having to go."""
+        return size <= self.max_entry and max(self._excess(size)) <= 0
+
     def _make_room(self, size: int) -> list[Entry]:
         over, lacking = self._excess(size)
         needed = max(over, lacking)

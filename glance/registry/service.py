@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from glance.common import auth, config, exception
+from glance import registry
+from glance.common import auth, config, exception, imagemeta
 from glance.common.context import RequestContext
 
 LOG = logging.getLogger(__name__)
@@ -78,6 +79,14 @@ class ServiceAccount:
                 raise
             LOG.info("The registry refuses the token; signing in anew")
         return function(self.conf, self._context(instead_of=context.auth_tok), *args, **kwargs)
+
+    def active_image(self, image_id: str) -> dict[str, Any] | None:
+        """Return the record of an image, None if there is none of this id that is active."""
+        try:
+            record = self.call(registry.get_image_metadata, imagemeta.path_id(image_id))
+        except exception.NotFound:
+            return None
+        return record if record["status"] == "active" else None
 
     def _context(self, instead_of: str | None = None) -> RequestContext:
         """Return the context of an administrator, with another token than `instead_of`."""

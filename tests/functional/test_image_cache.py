@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import shutil
 import sqlite3
 
 import pytest
@@ -428,3 +429,38 @@ def test_the_index_can_be_read_while_the_daemon_runs(site, image_id):
     with contextlib.closing(sqlite3.connect(site.cache_dir / "cache.db")) as index:
         assert index.execute("PRAGMA user_version").fetchone() == (1,)
         assert index.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+# -- what older versions left --------------------------------------------------------------------
+
+
+def test_files_and_directories_of_diablo_go_on_as_they_are(tmp_path_factory):
+    """Its filter, its names of options, its directory: images are served from there and kept."""
+    directory = tmp_path_factory.mktemp("diablo")
+    old = directory / "old"
+    (old / "prefetch").mkdir(parents=True)
+    site = CachingSite(
+        directory,
+        api={"image_cache_datadir": old, "image_cache_enabled": "True"},
+        api_pipeline="versionnegotiation context imagecache apiv1app",
+    )
+    del site.api_options["image_cache_dir"]
+    site.cache_dir = old
+    with site:
+        kept, other = faults.store(site, DATA), faults.store(site, DATA)
+        assert site.api.stop() == 0
+        shutil.rmtree(old)
+        (old / "prefetch").mkdir(parents=True)
+        (old / str(kept)).write_bytes(DATA)
+        (old / str(other)).write_bytes(DATA[:-1])
+        (old / "prefetch" / str(other)).touch()
+        site.api.start()
+        site.until_cached(kept)
+        assert source(site.fetch(kept)) == "hit"
+        until(lambda: not (old / str(other)).exists(), "the wrong copy is removed")
+        listed = site.http.get("/v1/cached_images").json()["cached_images"]
+        assert [item["id"] for item in listed] == [kept]
+        until(
+            lambda: site.http.get("/v1/queued_images").json() == {"queued_images": [other]},
+            "it is queued again",
+        )
