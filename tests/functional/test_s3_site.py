@@ -43,7 +43,7 @@ class Site(daemons.Site):
             "s3_store_object_buffer_dir": self.traces,
             "s3_store_large_object_chunk_size": 5,
             "s3_store_retries": 1,
-            "s3_store_timeout": 2,
+            "s3_store_timeout": 4,
         }
         super().__init__(directory, api=api, **options)
         self.traces.mkdir(parents=True)
@@ -170,6 +170,28 @@ def test_another_service_cannot_be_registered(site, host):
     )
     assert reply.status == 400
     assert "canary" not in reply.text
+
+
+def test_of_two_uploads_of_one_image_one_wins(site):
+    image_id = faults.reserve(site)
+    with Upload(site, image_id, method="PUT") as first:
+        first.send(DATA[: 6 * MIB])
+        faults.until_status(site, image_id, "saving")
+        with Upload(site, image_id, method="PUT") as second:
+            assert second.send(SMALL).end().reply().status == 409
+        assert first.send(DATA[6 * MIB :]).end().reply().status == 200
+    assert site.http.get(f"/v1/images/{image_id}").body == DATA
+    assert os.listdir(site.traces) == []
+
+
+def test_an_object_that_lies_under_the_id_already_is_left_alone(site):
+    image_id = new_id()
+    site.swift.request("PUT", "/glance")
+    assert site.swift.request("PUT", f"/glance/{image_id}", body=b"other")[0] == 201
+    assert site.http.add(SMALL, id=image_id).status == 409
+    assert faults.status_of(site, image_id) == "killed"
+    assert site.swift.request("GET", f"/glance/{image_id}")[2] == b"other"
+    site.swift.request("DELETE", f"/glance/{image_id}")
 
 
 # -- when things break --
