@@ -20,6 +20,7 @@ ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 #: Rule -> who passes it if the file says nothing (what Diablo did), and what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
+    "choose_id": (ANYONE, "choose the id of a new image"),
     "set_location": (ANYONE, "register data that lies elsewhere"),
     "copy_from": (ANYONE, "let the service fetch an image's data from elsewhere"),
     "delete_any_image": (ADMIN, "delete images of others that they can see"),

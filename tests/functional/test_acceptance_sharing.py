@@ -74,6 +74,41 @@ def test_identity_headers_mean_nothing_without_authentication(site):
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Auth-Token": "any"},
+        identity("tenant1"),
+        {**identity("tenant1"), "X-Identity-Status": "Invalid"},
+        {"X-Auth-Token": "any", "X-Roles": "nothing"},
+    ],
+    ids=["no token", "a token", "an identity", "no identity", "a role"],
+)
+def test_without_authentication_everybody_may_do_everything(site, headers):
+    http = site.http
+    kinds = [("", "true"), ("", "false"), ("tenant2", "true"), ("tenant2", "false")]
+    for owner, public in kinds:
+        named = {**headers, "x-image-meta-owner": owner}
+        image = http.add(b"data", named, is_public=public).json()["image"]
+        assert image["owner"] == (owner or None)
+        url = f"/v1/images/{image['id']}"
+        assert http.head(url, headers).status == 200
+        assert http.get(url, headers).body == b"data"
+        listed = http.get("/v1/images?limit=1000", headers).json()["images"]
+        assert (image["id"] in [entry["id"] for entry in listed]) == (public == "true")
+        listed = http.get("/v1/images?limit=1000&is_public=none", headers).json()["images"]
+        assert image["id"] in [entry["id"] for entry in listed]
+        assert http.put(url, {**headers, "x-image-meta-name": "new"}).status == 200
+        assert http.put(f"{url}/members/m", headers).status == 204
+        assert http.get(f"{url}/members", headers).json()["members"][0]["member_id"] == "m"
+        shared = http.get("/v1/shared-images/m", headers).json()["shared_images"]
+        assert {"image_id": image["id"], "can_share": False} in shared
+        assert http.put_json(f"{url}/members", {"memberships": []}, headers).status == 204
+        assert http.delete(f"{url}/members/m", headers).status == 204
+        assert http.delete(url, headers).status == 200
+
+
+@pytest.mark.parametrize(
     "names",
     [
         ("X-User-Id", "X-Tenant-Id", "X-Roles"),

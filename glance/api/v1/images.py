@@ -230,6 +230,8 @@ class Controller:
         rules = self.service.policy
         if order.meta.get("is_public") and not (image and image["is_public"]):
             rules.require("publicize_image", context)
+        if image is None and order.meta.get("id") is not None:
+            rules.require("choose_id", context)
         if order.location:
             rules.require("set_location", context)
         if order.copy_from:

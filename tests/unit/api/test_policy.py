@@ -97,3 +97,13 @@ def test_deleted_images_are_listed_to_whom_the_policy_names(make):
         return len(api("GET", f"{URL}?deleted=true", **caller).json["images"])
 
     assert (seen(JANITOR), seen(ADMIN), seen(OWNER)) == (1, 0, 0)
+
+
+def test_ids_can_be_left_to_administrators(make):
+    """A taken id is answered with 409, which tells of images that the caller cannot see."""
+    api = make(policy_choose_id="admin")
+    chosen = {"x-image-meta-id": "77"}
+    assert create(api, chosen).status_int == 403
+    assert create(api, chosen, **ADMIN).json["image"]["id"] == 77
+    assert create(api, chosen).status_int == 403
+    assert api("PUT", f"{URL}/{create(api).json['image']['id']}", {}, **OWNER).status_int == 200

@@ -75,6 +75,14 @@ def test_the_admin_role_counts_without_regard_to_case(headers, is_admin):
     assert ctx.is_admin is is_admin
 
 
+@pytest.mark.parametrize(
+    ("roles", "is_admin"), [("Cloud-Admin", True), ("admin", False), ("cloud-admin2", False)]
+)
+def test_another_role_can_make_administrators(roles, is_admin):
+    options = {"auth_mode": "keystone", "admin_role": "cloud-admin"}
+    assert ask({**CONFIRMED, "X-Tenant": "t", "X-Roles": roles}, **options)[1].is_admin is is_admin
+
+
 def test_images_belong_to_the_user_where_configured():
     ctx = ask(
         {**CONFIRMED, "X-Tenant": "t", "X-User": "u"},
