@@ -531,10 +531,16 @@ def test_messages_go_through_tls_to_a_broker_that_is_verified(
         "rabbit_port": broker.tls_port,
         "rabbit_host": "127.0.0.1",
         "rabbit_ssl_ca": authority.root,
+        "rabbit_heartbeat": 2,
     }
     site = make_site(workers=1, api={**options, **tls})
     assert site.http.add(DATA).status == 201
     records.eventually(1, broker.count, f"{topic}.INFO")
+    # Longer than a side may be silent.
+    time.sleep(5)
+    assert site.http.add(DATA).status == 201
+    records.eventually(2, broker.count, f"{topic}.INFO")
+    assert "cannot be sent" not in site.api.log()
     peers = broker.control("list_connections", "peer_port", "ssl", "-q")
     assert "true" in peers
     assert site.api.stop() == 0

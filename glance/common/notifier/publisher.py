@@ -129,6 +129,7 @@ class Publisher:
         self._drain_timeout: float = conf.notification_drain_timeout
         self._fallback: str | None = conf.notification_fallback_file
         self._lock = offload.lock()
+        self._started = False
         self._wake, self._halt, self._ended = (threading.Event() for _ in range(3))
         self._stopped = False
         self._deadline = float("inf")
@@ -148,6 +149,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to send, what earlier processes left first."""
+        self._started = True
         self._statistics_pace.due()
         if self._spool is not None:
             self._earlier = offload.run(self._spool.claim)
@@ -244,8 +246,8 @@ class Publisher:
         """The life of the background task."""
         try:
             while not self._is_over():
-                self._keep_books()
                 try:
+                    self._keep_books()
                     self._turn()
                 except Exception as err:
                     # Whatever a strategy raises means that the other side cannot be reached.
@@ -424,7 +426,8 @@ class Publisher:
         self._deadline = time.monotonic() + self._drain_timeout
         self._halt.set()
         self._wake.set()
-        self._ended.wait(self._drain_timeout)
+        if self._started:
+            self._ended.wait(self._drain_timeout)
         spiller = self._spiller
         if spiller is not None:
             spiller.join()

@@ -447,6 +447,14 @@ def test_a_side_that_hangs_is_not_waited_for_beyond_the_time(
     assert lines(tmp_path) == ids(sent)
 
 
+def test_one_that_was_never_started_keeps_its_messages_at_once(launch, make, tmp_path):
+    sender = launch(run=False, notification_spool_dir=tmp_path, notification_drain_timeout="600")
+    sent = make(2)
+    put_all(sender, sent)
+    sender.stop()
+    assert lines(tmp_path) == ids(sent)
+
+
 def test_messages_after_the_stop_are_put_away_too(launch, strategy, make, tmp_path):
     sender = launch(notification_spool_dir=tmp_path)
     sender.stop()
