@@ -238,6 +238,62 @@ def test_the_port_is_used(monkeypatch):
     assert connected_to(monkeypatch, rabbit_port="5673")[0] == ("localhost", 5673)
 
 
+def test_the_connection_is_made_as_the_options_say(monkeypatch, tmp_path):
+    made = []
+
+    class Connection:
+        def __init__(self, **options):
+            made.append(options)
+            raise OSError("away")
+
+    monkeypatch.setattr(rabbit.amqp_connection, "Connection", Connection)
+    settings = {
+        "rabbit_host": "broker",
+        "rabbit_userid": "u",
+        "rabbit_password": "p",
+        "rabbit_virtual_host": "v",
+        "rabbit_connect_timeout": "1.5",
+        "rabbit_heartbeat": "8",
+        "rabbit_use_ssl": "True",
+        "rabbit_retry_backoff": "3",
+        "rabbit_retry_max_backoff": "20",
+        "rabbit_max_retries": "4",
+    }
+    strategy = rabbit.RabbitStrategy(config.Conf(settings))
+    with pytest.raises(OSError, match="away"):
+        strategy.open()
+    (options,) = made
+    wanted = {
+        "hostname": "broker",
+        "port": 5672,
+        "userid": "u",
+        "password": "p",
+        "virtual_host": "v",
+        "connect_timeout": 1.5,
+        "heartbeat": 8,
+    }
+    assert {name: options[name] for name in wanted} == wanted
+    assert options["ssl"]["server_hostname"] == "broker"
+    assert options["ssl"]["cert_reqs"] == rabbit.ssl.CERT_REQUIRED
+    assert (strategy.retry_backoff, strategy.retry_max_backoff) == (3, 20)
+    assert (strategy.max_retries, strategy.idle_interval) == (4, 2)
+
+
+def test_without_options_the_broker_is_asked_as_guest(monkeypatch):
+    strategy = rabbit.RabbitStrategy(config.Conf())
+    made = []
+
+    class Connection:
+        def __init__(self, **options):
+            made.append((options["userid"], options["password"], options["ssl"]))
+            raise OSError("away")
+
+    monkeypatch.setattr(rabbit.amqp_connection, "Connection", Connection)
+    with pytest.raises(OSError, match="away"):
+        strategy.open()
+    assert made == [("guest", "guest", False)]
+
+
 def test_brokers_are_tried_in_turn(monkeypatch):
     tried = connected_to(monkeypatch, rabbit_hosts="a:1 b:2", rabbit_host="c")
     assert tried == [("a", 1), ("b", 2), ("a", 1)]
