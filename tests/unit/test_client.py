@@ -125,6 +125,43 @@ CALLS = [
         {"num_reaped": 0},
         0,
     ),
+    (
+        ("reap_stalled_cached_images", (), {"grace": 60}),
+        ("DELETE", "/v1/cached_images?status=incomplete&grace=60", None),
+        {"num_reaped": 1},
+        1,
+    ),
+    (
+        ("queue_image_for_caching", ("http://h/v1/images/1",), {}),
+        ("PUT", "/v1/queued_images/1", None),
+        {"queued": True},
+        True,
+    ),
+    (
+        ("get_queued_images", (), {"limit": 2}),
+        ("GET", "/v1/queued_images?limit=2&detail=true", None),
+        {"queued_images": [{"id": 1}]},
+        [{"id": 1}],
+    ),
+    (
+        ("delete_cached_image", (1,), {}),
+        ("DELETE", "/v1/cached_images/1", None),
+        {"num_deleted": 1},
+        1,
+    ),
+    (
+        ("delete_queued_image", ("a/b",), {}),
+        ("DELETE", "/v1/queued_images/a%2Fb", None),
+        {"num_deleted": 0},
+        0,
+    ),
+    (
+        ("delete_all_queued_images", (), {}),
+        ("DELETE", "/v1/queued_images", None),
+        {"num_deleted": 4},
+        4,
+    ),
+    (("get_cache_stats", (), {}), ("GET", "/v1/cache_stats", None), {"hits": 1}, {"hits": 1}),
 ]
 
 

@@ -286,3 +286,50 @@ def test_diablos_stage_for_the_context_lets_anonymous_callers_read(tmp_path):
             "keystone.middleware.glance_auth_token:filter_factory\n"
         )
     assert deploy.load_paste_app("glance-registry", path)[1].anonymous
+
+
+# -- programs that serve nobody ------------------------------------------------------------------
+
+
+def test_the_file_of_another_program_does_where_there_is_none_of_the_own(home):
+    shared = home / "home" / ".glance" / "glance-api.conf"
+    shared.write_text("")
+    find = {"others": ("glance-cache", "glance-api")}
+    assert deploy.find_config_file("glance-pruner", **find) == str(shared)
+    assert deploy.find_config_file("glance-pruner", argument=str(shared.parent), **find) == str(
+        shared
+    )
+    # Its own wins wherever it lies.
+    own = home / "home" / "glance-pruner.conf"
+    own.write_text("")
+    assert deploy.find_config_file("glance-pruner", **find) == str(own)
+
+
+def test_a_file_that_is_missing_is_named_as_that_of_the_program(home):
+    with pytest.raises(exception.ConfigError, match=r"There is no file .*/glance-pruner\.conf"):
+        deploy.find_config_file("glance-pruner", argument=".", others=("glance-api",))
+
+
+def factory(global_conf, **local_conf):
+    return {**global_conf, **local_conf}
+
+
+@pytest.mark.parametrize("section", ["", "[pipeline:glance-api]\npipeline = odd\n"])
+def test_without_a_section_the_factory_gets_the_settings_of_the_file(tmp_path, section):
+    path = tmp_path / "glance-api.conf"
+    path.write_text(f"[DEFAULT]\nverbose = True\n{section}")
+    assert str(deploy.load_shared_conf(str(path))["verbose"]) == "True"
+    made = deploy.load_shared_app("glance-pruner", str(path), factory)
+    assert made["verbose"] == "True"
+    assert made["__file__"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "got"),
+    [("no.such:factory", "ModuleNotFoundError"), ("os:no_such", "AttributeError")],
+)
+def test_a_section_that_names_no_factory_is_an_error_of_the_configuration(tmp_path, named, got):
+    path = tmp_path / "glance-pruner.conf"
+    path.write_text(f"[DEFAULT]\n[app:glance-pruner]\npaste.app_factory = {named}\n")
+    with pytest.raises(exception.ConfigError, match=f"(?s)Unable to load glance-pruner.*{got}"):
+        deploy.load_shared_app("glance-pruner", str(path), factory)
