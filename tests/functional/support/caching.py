@@ -74,24 +74,8 @@ class CachingSite(daemons.Site):
         return self.until_cached(image_id)
 
     def write_conf(self, program: str, **options: Any) -> pathlib.Path:
-        """Write the file of a cache program, with `[app:...]` as Diablo's have it."""
-        module = program.removeprefix("glance-")
-        values = {
-            "verbose": True,
-            "image_cache_dir": self.cache_dir,
-            "image_cache_min_free_disk": 0,
-            "registry_host": "127.0.0.1",
-            "registry_port": self.registry.port,
-            "filesystem_store_datadir": self.data_dir,
-            **options,
-        }
-        lines = "".join(f"{name} = {value}\n" for name, value in values.items())
-        path = self.directory / f"{program}.conf"
-        path.write_text(
-            f"[DEFAULT]\n{lines}[app:{program}]\n"
-            f"paste.app_factory = glance.image_cache.{module}:app_factory\n"
-        )
-        return path
+        """Write the file of a cache program that works on this site."""
+        return write_conf(program, self, self.cache_dir, **options)
 
     def run(self, program: str, *words: object) -> subprocess.CompletedProcess[str]:
         """Run a program of bin/ in the site's directory, where it finds its configuration."""
@@ -109,3 +93,26 @@ def source(reply: rawhttp.Reply) -> str:
     status = reply.header("Cache-Status") or ""
     assert status.startswith("glance; "), reply.headers
     return status.split("; ")[-1].removeprefix("detail=").strip('"')
+
+
+def write_conf(
+    program: str, site: daemons.Site, cache_dir: pathlib.Path, **options: Any
+) -> pathlib.Path:
+    """Write the file of a cache program, with its `[app:...]` as in Diablo."""
+    module = program.removeprefix("glance-")
+    values = {
+        "verbose": True,
+        "image_cache_dir": cache_dir,
+        "image_cache_min_free_disk": 0,
+        "registry_host": "127.0.0.1",
+        "registry_port": site.registry.port,
+        "filesystem_store_datadir": site.data_dir,
+        **options,
+    }
+    lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+    path = site.directory / f"{program}.conf"
+    path.write_text(
+        f"[DEFAULT]\n{lines}[app:{program}]\n"
+        f"paste.app_factory = glance.image_cache.{module}:app_factory\n"
+    )
+    return path

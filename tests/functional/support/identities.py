@@ -13,6 +13,8 @@ from support import daemons, keystone
 
 ANONYMOUS = {"allow_anonymous_access": True}
 SECRET = {"registry_shared_secret": "known to both"}
+#: The stages of an API that caches.
+_CACHE = "cache cachemanage "
 
 
 def _caching(directory: pathlib.Path) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Stage(Source):
             workers=2,
             api={**options, **cache, **(api or {})},
             registry=options,
-            api_pipeline=f"versionnegotiation stage context {'cache ' * caching}apiv1app",
+            api_pipeline=f"versionnegotiation stage context {_CACHE * caching}apiv1app",
             sections=sections + ("tenant = everybody\n" if by_user else ""),
         )
         self.site.start()
@@ -170,7 +172,7 @@ def site(
         workers=workers,
         api={**more, **cache, "send_identity_headers": trusted_link, **(api or {})},
         registry={**more, **trusted, **(registry or {})},
-        api_pipeline=f"versionnegotiation authtoken context {'cache ' * caching}apiv1app",
+        api_pipeline=f"versionnegotiation authtoken context {_CACHE * caching}apiv1app",
         registry_pipeline=f"{'' if trusted_link else 'authtoken '}context registryapp",
         sections=f"[filter:authtoken]\n{lines}",
     )
