@@ -2,34 +2,30 @@
 
 A pass works off the scrub queue in the registry's database: it leases what is due, oldest first,
 removes the data and settles the records; what could not be removed waits longer from try to try.
-Any number of scrubbers may run, on any hosts. A pass begins with the uploads that died
-(`glance.scrubber.uploads`). The program around it is `glance.cli.scrub`; one attempt at one image
-is `glance.store.freeing`.
+Any number of scrubbers may run, on any hosts. A pass looks at the uploads that died, too
+(`glance.scrubber.uploads`). Those who remove are the `crew`; the program around it all is
+`glance.cli.scrub`.
 """
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import datetime
 import functools
 import logging
 import os
-import queue
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from glance import store
 from glance.common import config, exception
 from glance.common.notifier import events
-from glance.registry.db import deletion, engine, scrub_queue
+from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
-from glance.store import freeing
-from glance.store.freeing import Freed, Outcome
+from glance.scrubber.crew import STOP_SECONDS, TICK, Crew, Summary
 
 LOG = logging.getLogger(__name__)
 
@@ -50,14 +46,6 @@ config.options(
         help="Pause between two passes of the daemon.",
     ),
     config.Option(
-        "scrub_workers",
-        config.integer,
-        10,
-        unit="images",
-        minimum=1,
-        help="How many images lose their data at the same time.",
-    ),
-    config.Option(
         "scrub_batch",
         config.integer,
         100,
@@ -66,58 +54,7 @@ config.options(
         help="How many images a scrubber takes from the queue at a time, so that others leave "
         "them alone.",
     ),
-    config.Option(
-        "scrub_max_attempts",
-        config.integer,
-        0,
-        minimum=0,
-        help="After how many failures the data of an image is given up; 0 never does that. "
-        "glance-scrubber --retry takes up again what was given up.",
-    ),
-    config.Option(
-        "scrub_timeout",
-        config.real,
-        1800.0,
-        unit="seconds",
-        minimum=0.1,
-        help="How long a scrubber waits for a store to remove the data of one image. A large "
-        "image in many segments takes its time.",
-    ),
 )
-
-#: How long removals under way may go on after the scrubber was told to end, in seconds.
-STOP_SECONDS = 30.0
-_RENEW_SECONDS = scrub_queue.LEASE.total_seconds() / 3
-_TICK = 0.2
-
-
-@dataclasses.dataclass(slots=True)
-class Summary:
-    """What a pass did, in images (and parts that failed uploads left)."""
-
-    leased: int = 0
-    deleted: int = 0
-    gone: int = 0
-    not_ours: int = 0
-    postponed: int = 0
-    dead: int = 0
-    killed: int = 0
-
-    def count(self, outcome: Outcome) -> None:
-        name = outcome.name.lower()
-        setattr(self, name, getattr(self, name) + 1)
-
-    @property
-    def is_complete(self) -> bool:
-        """Tell whether everything that was due is done."""
-        return not self.postponed and not self.dead
-
-    def __str__(self) -> str:
-        return (
-            f"{self.leased} leased, {self.deleted} deleted, {self.gone} already gone, "
-            f"{self.not_ours} not ours, {self.postponed} postponed, {self.dead} dead, "
-            f"{self.killed} broken uploads killed"
-        )
 
 
 class Scrubber:
@@ -129,13 +66,16 @@ class Scrubber:
         self.stores = store.create_stores(conf)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         self._stopped = threading.Event()
-        self._ended: queue.SimpleQueue[tuple[scrub_queue.Claim, Freed]] = queue.SimpleQueue()
-        self._hung: set[scrub_queue.Claim] = set()
+        self._settling: uploads.Settling | None = None
 
     @functools.cached_property
     def events(self) -> events.Events:
         """Tells of what a pass does. Who only looks at the queue has no use for it."""
         return events.create(self.conf)
+
+    @functools.cached_property
+    def crew(self) -> Crew:
+        return Crew(self.conf, self.db, self.stores, self.owner, self._stopped, self.events)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -164,7 +104,8 @@ class Scrubber:
         """
         started = time.monotonic()
         summary = Summary()
-        summary.killed = uploads.settle(self.conf, self.db, self.stores, self.events)
+        if self._settling is None:
+            self._settling = uploads.Settling(self.conf, self.db, self.stores)
         adopted = scrub_queue.adopt(self.db)
         if adopted:
             LOG.info("Entered %d images of an older release into the queue", adopted)
@@ -174,12 +115,30 @@ class Scrubber:
                 if not claims:
                     break
                 summary.leased += len(claims)
-                if not self._work_off(claims, summary):
+                if not self.crew.work_off(claims, summary):
                     break
         finally:
             self._release()
+        self._finish_settling(summary)
         LOG.info("Pass done: %s, %.1f seconds", summary, time.monotonic() - started)
         return summary
+
+    def _finish_settling(self, summary: Summary) -> None:
+        """Wait for the end of the look at broken uploads; one that hangs goes on for itself."""
+        assert self._settling is not None
+        give_up = time.monotonic() + self.conf.scrub_timeout
+        while not self._settling.wait(TICK):
+            if self._stopped.is_set():
+                give_up = min(give_up, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() >= give_up:
+                LOG.warning("A store holds up the look at broken uploads")
+                return
+        done, self._settling = self._settling, None
+        summary.killed = len(done.killed)
+        for image_id in done.killed:
+            self.events.failed("image.upload", None, image_id, exception.ServerError())
+        if done.error is not None:
+            raise done.error
 
     # -- the queue -------------------------------------------------------------------------------
 
@@ -192,115 +151,6 @@ class Scrubber:
             scrub_queue.release(self.db, self.owner)
         except exception.ServiceUnavailable as err:
             LOG.error("The leases stay until they run out: %s", err)
-
-    def _work_off(self, claims: Sequence[scrub_queue.Claim], summary: Summary) -> bool:
-        """Remove what was leased; False if it could not all be tried.
-
-        Each removal has a thread, which is left behind if the store hangs; as long as it lives it
-        takes the place of a worker, so that a store that hangs for good stops everything but the
-        scrubber.
-        """
-        waiting = collections.deque(claims)
-        running: dict[scrub_queue.Claim, float] = {}
-        renewed, give_up = time.monotonic(), float("inf")
-        while waiting or running:
-            now = time.monotonic()
-            if self._stopped.is_set() and give_up == float("inf"):
-                give_up = now + STOP_SECONDS
-                waiting.clear()
-            while waiting and len(running) + len(self._hung) < self.conf.scrub_workers:
-                claim = waiting.popleft()
-                running[claim] = now
-                threading.Thread(target=self._free, args=(claim,), daemon=True).start()
-            if not running or now >= give_up:
-                break
-            self._hear(running, summary)
-            self._leave_behind(running, summary)
-            if now - renewed >= _RENEW_SECONDS:
-                self._renew()
-                renewed = now
-        if waiting:
-            LOG.error("%d images wait: all workers are held up by a store", len(waiting))
-        summary.postponed += len(waiting) + len(running)
-        return not waiting
-
-    def _free(self, claim: scrub_queue.Claim) -> None:
-        """Remove the data behind a claim. Runs in a thread of its own."""
-        image_id, location = claim.image_id, claim.location
-        leftover = claim.item != scrub_queue.DATA
-        freed = None
-        if leftover and location:
-            freed = uploads.hold_back(self.db, self.stores, image_id, location)
-        if freed is None:
-            freed = freeing.free(self.stores, self.conf, image_id, location, ours=leftover)
-        self._ended.put((claim, freed))
-
-    def _hear(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
-        """Settle the next removal that ends, if one does within a moment."""
-        try:
-            claim, freed = self._ended.get(timeout=_TICK)
-        except queue.Empty:
-            return
-        running.pop(claim, None)
-        late = claim in self._hung
-        self._hung.discard(claim)
-        # NOTE: one that was given up is queued again, and its failure counted, already.
-        if not late or freed.outcome.is_final:
-            self._settle(claim, freed, summary)
-
-    def _leave_behind(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
-        now = time.monotonic()
-        for claim, since in list(running.items()):
-            if now - since >= self.conf.scrub_timeout:
-                LOG.warning("Image %s: the store does not come to an end", claim.image_id)
-                del running[claim]
-                self._hung.add(claim)
-                self._settle(claim, Freed(Outcome.POSTPONED, "ScrubTimeout"), summary)
-
-    def _renew(self) -> None:
-        try:
-            scrub_queue.renew(self.db, self.owner)
-        except exception.ServiceUnavailable as err:
-            LOG.warning("The leases could not be renewed: %s", err)
-
-    def _settle(self, claim: scrub_queue.Claim, freed: Freed, summary: Summary) -> None:
-        """Enter the end of an attempt into the registry's database, and count it."""
-        outcome = freed.outcome
-        try:
-            if outcome.is_final:
-                deletion.settle(self.db, claim.image_id, claim.item)
-                if outcome is Outcome.DELETED and claim.item == scrub_queue.DATA:
-                    self.events.scrubbed(claim.image_id, claim.attempts + 1)
-            else:
-                outcome = self._postpone(claim, freed)
-        except exception.Error as err:
-            # The lease runs out, and then the data is found gone.
-            LOG.error("Image %s stays pending_delete: %s", claim.image_id, err)
-            outcome = Outcome.POSTPONED
-        summary.count(outcome)
-
-    def _postpone(self, claim: scrub_queue.Claim, freed: Freed) -> Outcome:
-        entry = scrub_queue.postpone(
-            self.db,
-            claim.image_id,
-            claim.item,
-            freed.error,
-            owner=self.owner,
-            dead=freed.outcome is Outcome.DEAD,
-            max_attempts=self.conf.scrub_max_attempts,
-        )
-        if entry is None or not entry.dead:
-            return Outcome.POSTPONED
-        LOG.error(
-            "Image %s: its data is given up after %d attempts (%s); glance-scrubber --retry takes "
-            "it up again",
-            claim.image_id,
-            entry.attempts,
-            freed.error,
-        )
-        if claim.item == scrub_queue.DATA:
-            self.events.scrub_given_up(claim.image_id, entry.attempts, freed.error)
-        return Outcome.DEAD
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Scrubber:

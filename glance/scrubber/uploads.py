@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import datetime
 import logging
+import threading
 
 from glance import store
 from glance.common import config, exception
 from glance.common.context import RequestContext
-from glance.common.notifier import events
 from glance.registry.db import api, engine, maintenance, rows
 from glance.store import base, freeing
 
@@ -36,14 +36,40 @@ config.options(
 _ADMIN = RequestContext(is_admin=True, show_deleted=True)
 
 
-def settle(
-    conf: config.Conf, db: engine.Database, stores: store.Stores, teller: events.Events
-) -> int:
-    """Settle them all; return how many images were killed, each of which is told.
+class Settling:
+    """One look at all uploads that died, in a thread of its own: it asks stores, which may hang.
+
+    `killed` are the ids of the images whose upload was given up, `error` is what ended it early.
+    """
+
+    def __init__(self, conf: config.Conf, db: engine.Database, stores: store.Stores):
+        self.killed: list[int] = []
+        self.error: exception.Error | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._work, args=(conf, db, stores), daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, or for some seconds; tell whether it has ended."""
+        return self._ended.wait(seconds)
+
+    def _work(self, conf: config.Conf, db: engine.Database, stores: store.Stores) -> None:
+        try:
+            self.killed = settle(conf, db, stores)
+        except exception.Error as err:
+            self.error = err
+        except Exception:
+            # A thread has no caller to tell, and the queue goes on without it.
+            LOG.exception("The uploads that died could not be settled")
+        finally:
+            self._ended.set()
+
+
+def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list[int]:
+    """Settle them all; return the ids of the images that were killed.
 
     Raises ServiceUnavailable.
     """
-    killed = []
+    killed: list[int] = []
     for left in stores.sweep():
         try:
             needed, ended = _look_at(db, left.image_id)
@@ -51,7 +77,7 @@ def settle(
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             left.leave()
             continue
-        killed += [left.image_id] * ended
+        killed += [int(left.image_id)] * ended
         _end(left, needed=needed)
     if conf.upload_stall_timeout:
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
@@ -59,9 +85,7 @@ def settle(
             killed += [image["id"]] * _kill(db, image["id"])
     # What a vanished host left in a remote backend, of which no trace is here.
     stores.drop_stale_uploads()
-    for image_id in killed:
-        teller.failed("image.upload", None, int(image_id), exception.ServerError())
-    return len(killed)
+    return killed
 
 
 def hold_back(

@@ -199,6 +199,15 @@ def test_a_store_that_hangs_for_good_ends_the_pass(place):
     assert place.statuses() == {first: "pending_delete", second: "deleted", third: "deleted"}
 
 
+def test_a_store_that_hangs_when_it_is_swept_holds_up_no_deletion(place):
+    (image_id,) = place.delete("slow")
+    place.journal.with_suffix(".hang").touch()
+    code, output, _ = place.scrub(scrub_timeout=1)
+    assert (code, counted(output)["deleted"]) == (0, 1)
+    assert "A store holds up the look at broken uploads" in output
+    assert place.statuses() == {image_id: "deleted"}
+
+
 @pytest.mark.parametrize("arguments", [("--daemon",), ()], ids=["daemon", "one pass"])
 def test_told_to_end_it_finishes_what_is_under_way_and_gives_the_rest_back(place, arguments):
     ids = place.delete(*["wait"] * 5)

@@ -2,7 +2,8 @@
 
 Programs under test load it by `known_stores = support.stores.Scripted`. A location is
 `script://<behaviour>/<image id>`; what it is asked to remove is noted in the file that the
-variable `SCRIPTED_STORE_JOURNAL` names, a line for each attempt, another when it is done.
+variable `SCRIPTED_STORE_JOURNAL` names, a line for each attempt, another when it is done. A file
+beside it with the suffix `.go` lets everything that waits go on; with `.hang`, sweeps never end.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Scripted(base.Store):
 
     def get_size(self, location: location.Location) -> int:
         return 4
+
+    def sweep(self) -> list[base.AbandonedWrite]:
+        if _journal().with_suffix(".hang").exists():
+            threading.Event().wait()
+        return []
 
     def delete(self, location: location.Location) -> None:
         script = location.store_location
