@@ -142,7 +142,7 @@ def take_all(broker, topic):
 # -- the contract --------------------------------------------------------------------------------
 
 
-class TestRabbit(notifier_suite.NotifierSuite):
+class TestRabbit(notifier_suite.RemoteNotifierSuite):
     """The suite for strategies, with a broker that is killed and comes back."""
 
     canary = "guest"

@@ -67,6 +67,7 @@ NAMES = [
     "glance.store.location:Location",
     "glance.store.location:get_location_from_uri",
     "glance.testing.notifier_suite:NotifierSuite",
+    "glance.testing.notifier_suite:RemoteNotifierSuite",
     "glance.testing.store_suite:StoreSuite",
 ]
 

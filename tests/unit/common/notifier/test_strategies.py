@@ -39,13 +39,30 @@ class TestLogging(notifier_suite.NotifierSuite):
 
 
 class OverMemory(rabbit.RabbitStrategy):
-    """The strategy rabbit over kombu's own stand-in for a broker."""
+    """The strategy rabbit over kombu's own stand-in for a broker, which is `away` on request."""
 
     TRANSPORT = "memory"
+    away = False
+
+    def open(self):
+        if self.away:
+            raise OSError("away")
+        super().open()
+
+    def _publish(self, one):
+        if self.away:
+            raise OSError("gone")
+        super()._publish(one)
 
 
-class TestRabbitOverMemory(notifier_suite.NotifierSuite):
+class TestRabbitOverMemory(notifier_suite.RemoteNotifierSuite):
     canary = "c4n4ry"
+
+    def interrupt(self, strategy):
+        strategy.away = True
+
+    def restore(self, strategy):
+        strategy.away = False
 
     @pytest.fixture
     def strategy(self):
