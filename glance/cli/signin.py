@@ -199,6 +199,10 @@ def make_client(
     from glance.common import auth
 
     creds = {name: getattr(options, name) for name in CREDS}
+    if options.cloud:
+        # What an entry says wins over variables, which are there for other programs, perhaps.
+        left = {option.dest: option.default_in(environ) for option in IDENTITY}
+        creds = {n: value for n, value in creds.items() if n == "cloud" or value != left[n]}
     creds["strategy"] = strategy(options, environ)
     token = options.auth_token
     if creds["strategy"] == "noauth" and not options.auth_url:

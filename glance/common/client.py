@@ -3,7 +3,8 @@
 `glance.client` and `glance.registry.client` build on `BaseClient`; a person's program rarely needs
 more than those. Below it: kept connections in `glance.common.httppool`, sockets and framing in
 `glance.common.httpwire` and `glance.common.httpreply`, request bodies in `glance.common.payload`,
-sign-in in `glance.common.auth`. Standard library only; nothing is patched.
+sign-in in `glance.common.auth`, which loads keystoneauth for it. Otherwise standard library only;
+nothing is patched.
 """
 
 from __future__ import annotations

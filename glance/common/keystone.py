@@ -116,8 +116,8 @@ def _by_plugin(
     kind = _kind(given)
     if kind in ("password", "token") and version in (2, 3):
         kind = f"v{version}{kind}"
-    elif kind.startswith("v3") and version is None:
-        url = f"{url.rstrip('/')}/v3"
+    elif kind[:2] in ("v2", "v3") and version is None:
+        url = f"{url.rstrip('/')}/{'v3' if kind[:2] == 'v3' else 'v2.0'}"
     values = {**given, "auth_url": url}
     if not any(values.get(name) for name in _DOMAINS):
         # Who names no domain means the one that has this id since there are several.

@@ -126,6 +126,16 @@ def test_tokens_and_passwords_are_in_no_log(make, running):
             assert secret not in log, (program, secret)
 
 
+def test_whoever_is_not_let_in_is_told_where_to_get_a_token(make, running):
+    # The token filter lets everybody pass, and the context filter has the last word.
+    site = make(strict=False, trusted_link=False, anonymous=False)
+    for headers in ({}, {"X-Auth-Token": "made up"}):
+        for method in ("GET", "POST"):
+            refused = site.http.request(method, "/v1/images", headers)
+            assert refused.status == 401
+            assert refused.header("WWW-Authenticate") == f'Keystone uri="{running.url}"'
+
+
 def test_a_keystone_that_is_away_is_503_and_nobody_is_let_in(make, running):
     site = make(strict=True, http_request_max_retries=0)
     joe = {"X-Auth-Token": running.token("joe", "acme")}

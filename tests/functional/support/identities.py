@@ -135,6 +135,7 @@ def site(
     running: keystone.Keystone,
     *,
     strict: bool = False,
+    anonymous: bool | None = None,
     trusted_link: bool | None = None,
     caching: bool = False,
     workers: int = 2,
@@ -144,9 +145,10 @@ def site(
 ) -> daemons.Site:
     """Return daemons, not started yet, that ask a Keystone who is asking.
 
-    Not `strict`: anonymous callers may read. The registry asks Keystone, too, unless it trusts
-    the API by `trusted_link`, which it does on a strict site if nothing is said. `settings` are
-    further ones of the token filter.
+    `strict`: the token filter lets nobody pass without a valid token; else the context filter
+    does, and anonymous callers may read unless `anonymous` says otherwise. The registry asks
+    Keystone, too, unless it trusts the API by `trusted_link`, which it does on a strict site if
+    nothing is said. `settings` are further ones of the token filter.
     """
     trusted_link = strict if trusted_link is None else trusted_link
     running.user("glance", "service", ["admin", "service"])
@@ -164,7 +166,8 @@ def site(
         **settings,
     }
     lines = "".join(f"{name} = {value}\n" for name, value in filtering.items())
-    more: dict[str, Any] = {**SECRET, **({} if strict else ANONYMOUS)}
+    reading = not strict if anonymous is None else anonymous
+    more: dict[str, Any] = {**SECRET, **(ANONYMOUS if reading else {})}
     trusted = {"auth_mode": "trusted-headers"} if trusted_link else {}
     cache = _caching(directory) if caching else {}
     return daemons.Site(

@@ -131,3 +131,15 @@ def test_the_service_can_be_named_by_its_url(variable, url):
 def test_certificates_have_variables_too():
     made = client(OS_CACERT="/ca", OS_CERT="/cert", OS_KEY="/key")._tls
     assert (made.ca_file, made.cert_file, made.key_file) == ("/ca", "/cert", "/key")
+
+
+def test_a_cloud_wins_over_variables_but_not_over_options():
+    env = {**LATER, "OS_CLOUD": "acme", "OS_REGION_NAME": "here"}
+    assert creds(**env) == {"strategy": "keystone", "cloud": "acme"}
+    said = creds("--os-username=ann", "--os-region-name=there", **env)
+    assert said == {
+        "strategy": "keystone",
+        "cloud": "acme",
+        "username": "ann",
+        "region": "there",
+    }

@@ -163,6 +163,15 @@ def test_the_version_can_be_told_beside_the_url(loopback, version, target):
     assert [seen.target for seen in server.requests] == [target]
 
 
+@pytest.mark.parametrize(
+    ("auth_type", "target"), [("v3password", "/v3/auth/tokens"), ("v2password", "/v2.0/tokens")]
+)
+def test_a_plug_in_may_tell_the_version(loopback, auth_type, target):
+    server = loopback.answering(lambda seen: v3(seen) if "v3" in seen.target else ACCESS)
+    strategy(server, "/", auth_type=auth_type).authenticate()
+    assert [seen.target for seen in server.requests] == [target]
+
+
 @pytest.mark.parametrize("path", ["/v2.0", "/v2.0/", "/identity/v2.0"])
 @pytest.mark.parametrize(
     ("creds", "tenant"),
