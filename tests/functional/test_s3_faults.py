@@ -26,6 +26,9 @@ PART = KEY + r"\?.*partNumber="
 COMPLETE = KEY + r"\?uploadId="
 BEGIN = KEY + r"\?uploads"
 
+ENCRYPTED_PART = {"x-amz-server-side-encryption": "aws:kms"}
+ENCRYPTED = {**ENCRYPTED_PART, "etag": '"0"'}
+
 Unavailable = exception.BackendUnavailable
 
 
@@ -123,6 +126,19 @@ UPLOADS = [
         0,
         exception.BackendCorrupt,
     ),
+    # Where a managed key encrypts the object, its ETag is no MD5; its length is compared then.
+    ("put-encrypted", [Fault("PUT", KEY, change=ENCRYPTED)], SMALL, 0, None),
+    (
+        "put-encrypted-and-cut",
+        [
+            Fault("PUT", KEY, change=ENCRYPTED),
+            Fault("HEAD", KEY, skip=2, change={"content-length": "9"}),
+        ],
+        SMALL,
+        0,
+        exception.BackendCorrupt,
+    ),
+    ("parts-encrypted", [Fault("PUT", PART, times=None, change=ENCRYPTED_PART)], LARGE, 0, None),
     ("put-without-conditions", [Fault("PUT", KEY, answer=501)], SMALL, 0, None),
     ("complete-without-conditions", [Fault("POST", COMPLETE, answer=501)], LARGE, 0, None),
     (

@@ -22,7 +22,7 @@ import ssl
 import urllib.parse
 import xml.sax
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from xml.sax import saxutils
 
 from glance.common import exception, httppool, httpreply, httpwire, offload
@@ -170,6 +170,11 @@ class _Answer:
     headers: Mapping[str, str]
     data: bytes
 
+    @property
+    def etag(self) -> str:
+        """Return the ETag as it was written, quotes included."""
+        return self.headers.get("etag", "")
+
     def read(self) -> bytes:
         return self.data
 
@@ -285,8 +290,7 @@ class Client:
         size = answer.getheader("content-length", "")
         if not (size.isascii() and size.isdigit()) or len(size) > 19:
             raise Unreachable("the answer to HEAD has no length")
-        etag = answer.getheader("etag", "").strip('"')
-        return Info(int(size), etag, answer.getheader(f"x-amz-meta-{TOKEN}"))
+        return Info(int(size), answer.etag.strip('"'), answer.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
         self, key: str, offset: int, length: int | None, etag: str | None = None
@@ -311,14 +315,20 @@ class Client:
         Raises BackendCorrupt if the service holds something else than was sent.
         """
         token_header = {f"x-amz-meta-{TOKEN}": token}
-        self._exclusively(lambda only: self._put(key, source, {**token_header, **only}, None))
+        answer = self._exclusively(
+            lambda only: self._put(key, source, {**token_header, **only}, None)
+        )
+        if _is_encrypted(answer) and self.head(key).size != source.count:
+            self._corrupt()
 
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if there is none."""
         self._request("DELETE", key)
 
-    def _put(self, key: str, source: Source, headers: dict[str, str], query: str | None) -> str:
-        """Send `source`, compare what the service received, return the ETag as it wrote it."""
+    def _put(
+        self, key: str, source: Source, headers: dict[str, str], query: str | None
+    ) -> _Answer:
+        """Send `source` and return the answer; compare what the service received by its ETag."""
         headers |= {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(source.count),
@@ -326,14 +336,16 @@ class Client:
         }
         if self.settings.signature == 4:
             headers["x-amz-content-sha256"] = source.sha256
-        answer = self._request(
+        answer: _Answer = self._request(
             "PUT", key, headers=headers, query=query, sending=_Sending(source=source)
         )
-        etag: str = answer.getheader("etag", "")
-        if not _is_encrypted(answer) and etag.strip('"').lower() != source.md5:
-            LOG.error("S3 at %s received other data than was sent", self.endpoint.address)
-            raise exception.BackendCorrupt()
-        return etag
+        if not _is_encrypted(answer) and answer.etag.strip('"').lower() != source.md5:
+            self._corrupt()
+        return answer
+
+    def _corrupt(self) -> NoReturn:
+        LOG.error("S3 at %s received other data than was sent", self.endpoint.address)
+        raise exception.BackendCorrupt()
 
     def objects(self) -> Iterator[Object]:
         """Return all objects of the bucket, page by page, in the order of their names."""
@@ -366,7 +378,7 @@ class Client:
     def put_part(self, key: str, upload_id: str, number: int, source: Source) -> str:
         """Send a part, numbered from 1; return its ETag. Raises BackendCorrupt like `put`."""
         query = f"partNumber={number}&uploadId={_quote(upload_id)}"
-        return self._put(key, source, {}, query)
+        return self._put(key, source, {}, query).etag
 
     def complete(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
         """Make the parts an object that must not be there yet; 412 if it is, as with `put`."""
@@ -513,7 +525,8 @@ class Client:
         if payload is None and request.body:
             payload = Payload(request.body)
         size = payload.length or 0 if payload is not None else 0
-        patience = 2 * self.settings.timeout + size / SLOWEST
+        # NOTE: services take minutes to join thousands of parts, and send blanks all the while.
+        patience = (10 if request.method == "POST" else 2) * self.settings.timeout + size / SLOWEST
         # NOTE: a kept connection may be about to close. What must not be sent twice by mistake
         # goes over a new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()

@@ -9,9 +9,10 @@ failures in doc/source/stores.rst.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from glance.common import digest, exception, offload
@@ -153,7 +154,8 @@ class StagedObject(base.StagedWrite):
             if "upload_id" not in left.values:
                 left.update(multipart=True)
                 left.update(upload_id=self._initiate())
-            etag = self._client.put_part(self._location.key, self._upload_id, number, part)
+            with self._noting_doubt():
+                etag = self._client.put_part(self._location.key, self._upload_id, number, part)
         self._etags.append(etag)
         self._total += part.count
         part.clear()
@@ -223,25 +225,38 @@ class StagedObject(base.StagedWrite):
         """Send the request that makes the object visible; find out what became of it."""
         with writing():
             try:
-                request()
+                with self._noting_doubt():
+                    request()
             except Failed as err:
                 # NOTE: an earlier try may have been carried out although its answer was lost: the
                 # next one finds the object there, or its upload gone.
-                if err.doubtful:
-                    self._require_open()[1].update(doubtful=True)
                 taken = isinstance(err, Refused) and err.status in _TAKEN
                 if not ((err.doubtful or taken) and self._was_carried_out()):
                     raise
-            except exception.Error:
-                raise
-            except BaseException:
-                # Killed while the service was at work.
-                self._require_open()[1].update(doubtful=True)
-                raise
 
     def _was_carried_out(self) -> bool:
         info = self._info()
-        return info is not None and info.token == self._token
+        if info is None or info.token != self._token:
+            return False
+        if info.size != self._total:
+            raise exception.BackendCorrupt()
+        return True
+
+    @contextlib.contextmanager
+    def _noting_doubt(self) -> Iterator[None]:
+        """Enter into the trace that the service may still be at work on a failed request."""
+        try:
+            yield
+        except Failed as err:
+            if err.doubtful:
+                self._require_open()[1].update(doubtful=True)
+            raise
+        except exception.Error:
+            raise
+        except BaseException:
+            # Killed in the middle of it.
+            self._require_open()[1].update(doubtful=True)
+            raise
 
     def _info(self) -> Info | None:
         """Return what lies under the image's name, None if there is nothing."""
