@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -54,6 +56,36 @@ def bare_eventlet(
     command = [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
     with running(command, port) as pid:
         yield port, pid
+
+
+@contextlib.contextmanager
+def postgresql(parent: pathlib.Path) -> Iterator[str]:
+    """Run a PostgreSQL with the databases `many` and `few`; yield their URL, with a `{name}`."""
+    programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        raise SystemExit("PostgreSQL is not installed")
+    # It refuses to be root's.
+    prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    prefix = prefix if os.getuid() == 0 else []
+    port = daemons.free_port()
+    with tempfile.TemporaryDirectory(prefix="glance-pg-", dir=parent) as name:
+        data = pathlib.Path(name) / "data"
+        if prefix:
+            shutil.chown(name, "postgres", "postgres")
+        initdb = [*prefix, str(programs[-1] / "initdb"), "-D", str(data)]
+        options = ["-A", "trust", "-U", "glance", "-E", "UTF8", "--locale=C"]
+        subprocess.run([*initdb, *options], check=True, stdout=subprocess.DEVNULL, cwd=name)
+        command = [*prefix, str(programs[-1] / "postgres"), "-D", str(data), "-k", name]
+        command += ["-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+        with running(command, port):
+            place = ["-h", "127.0.0.1", "-p", str(port), "-U", "glance"]
+            # It listens before it is ready.
+            ready = [str(programs[-1] / "pg_isready"), "-q", *place]
+            while subprocess.run(ready, check=False).returncode:
+                time.sleep(0.1)
+            for database in ("many", "few"):
+                subprocess.run([str(programs[-1] / "createdb"), *place, database], check=True)
+            yield f"postgresql+psycopg2://glance@127.0.0.1:{port}/{{name}}"
 
 
 @contextlib.contextmanager
