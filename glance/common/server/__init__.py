@@ -6,6 +6,7 @@
     access       the log of requests
     privileges   who the daemon runs as
     prefork      the parent: starts workers, replaces dead ones, passes signals on
+    balance      how connections spread over the workers
     worker       one process: hub, accept loop, draining
     connection   one client: request after request, keep-alive, closing
     exchange     one request and its answer: the server's side of WSGI

@@ -20,6 +20,7 @@ from eventlet import hubs, patcher
 
 from glance.common import config, exception, lifecycle, log
 from glance.common.server import (
+    balance,
     connection,
     listen,
     notify,
@@ -161,6 +162,7 @@ class Parent:
         self.count = count
         self.url = url
         self.children: dict[int, _Child] = {}
+        self._balance = balance.Balance(count)
         #: When a slot without a worker gets its next one, by the monotonic clock.
         self.due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
@@ -241,12 +243,12 @@ class Parent:
             pid = os.fork()
         if not pid:
             os.close(reading)
-            self._be_worker(writing)
+            self._be_worker(slot, writing)
         os.close(writing)
         self.children[pid] = _Child(pid, slot, reading, time.monotonic())
         self._poll.register(reading)
 
-    def _be_worker(self, writing: int) -> None:
+    def _be_worker(self, slot: int, writing: int) -> None:
         """Live as a worker; never returns."""
         code = 1
         try:
@@ -265,6 +267,7 @@ class Parent:
                     self.make_app(),
                     tls=self.tls,
                     multiprocess=self.count > 1,
+                    seat=self._balance.seat(slot),
                 )
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode())
@@ -302,6 +305,7 @@ class Parent:
             self._listen_to(child)
             self._close_pipe(child)
             del self.children[pid]
+            self._balance.leave(child.slot)
             if self._stop_signal is None:
                 self._lost(child, os.waitstatus_to_exitcode(status))
 

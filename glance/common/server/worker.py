@@ -13,7 +13,7 @@ import eventlet
 from eventlet import event, hubs
 
 from glance.common import config, lifecycle, log
-from glance.common.server import access, connection, signals
+from glance.common.server import access, balance, connection, signals
 
 LOG = logging.getLogger(__name__)
 
@@ -24,12 +24,16 @@ _FRESH_TIME = 1.0
 #: What requests get to tidy up in after their connection was cut, in seconds.
 TIDY_TIME = 3.0
 _TICK = 0.02
+#: How long a connection is left to workers that have fewer, in seconds.
+_COURTESY = 0.001
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Worker:
     """Serves `app` on the listening socket. Made and run in the process that serves.
+
+    `seat` is its place among several workers.
 
     Three ways to stop: TERM gives running requests `stop_timeout`, HUP `graceful_timeout`, QUIT no
     time. A later one can only shorten the time.
@@ -43,6 +47,7 @@ class Worker:
         *,
         tls: Any = None,
         multiprocess: bool = False,
+        seat: balance.Seat | None = None,
     ):
         access.switch(conf.access_log)
         self.service = connection.Service(
@@ -60,6 +65,7 @@ class Worker:
         }
         self.connections: set[connection.Connection] = set()
         self._listener = listener
+        self._seat = seat
         self._tls = tls
         self._deadline: float | None = None
         self._stopping = event.Event()
@@ -111,6 +117,10 @@ class Worker:
             while len(self.connections) >= MAX_CONNECTIONS:
                 if not self._cut_longest_idle():
                     eventlet.sleep(_TICK)
+            if self._seat is not None and self._seat.is_ahead():
+                # PERF: of 8 clients that came at once, one of two workers could get all, and kept
+                # them, while the other had nothing to do.
+                eventlet.sleep(_COURTESY)
             try:
                 accepted = self._accept()
             except OSError as err:
@@ -152,10 +162,16 @@ class Worker:
 
     def _serve(self, client: connection.Connection) -> None:
         self.connections.add(client)
+        self._tell()
         try:
             client.serve()
         finally:
             self.connections.discard(client)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._seat is not None:
+            self._seat.note(len(self.connections))
 
     def _cut_longest_idle(self) -> bool:
         """Make room by closing the connection that has been waiting for a request longest."""

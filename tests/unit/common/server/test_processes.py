@@ -1,5 +1,6 @@
 """The life of the processes: start, readiness, replacement, and every way to stop."""
 
+import collections
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import psutil
 import pytest
 
 from glance.common import config, exception
-from glance.common.server import options, prefork
+from glance.common.server import balance, options, prefork
 
 
 def eventually(condition):
@@ -94,6 +95,28 @@ def test_one_worker_per_core_unless_there_are_many(monkeypatch):
         assert options.worker_count(config.Conf()) == expected
     assert options.worker_count(config.Conf({"workers": "0"})) == 0
     assert options.worker_count(config.Conf({"workers": "12"})) == 12
+
+
+# -- sharing -------------------------------------------------------------------------------------
+
+
+def test_clients_that_come_together_are_shared_among_the_workers(launch):
+    server = launch(workers=2)
+    pids_that_answer(server, 2)
+    clients = [server.client() for _ in range(16)]
+    served = collections.Counter(client.get("/pid")[2] for client in clients)
+    assert len(served) == 2
+    assert min(served.values()) >= 4, "both have their share, give or take who left last"
+
+
+def test_workers_that_are_gone_are_not_waited_for():
+    shared = balance.Balance(2)
+    first, second = shared.seat(0), shared.seat(1)
+    first.note(3)
+    assert first.is_ahead()
+    assert not second.is_ahead()
+    shared.leave(1)
+    assert not first.is_ahead()
 
 
 # -- replacement ---------------------------------------------------------------------------------
