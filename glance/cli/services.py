@@ -291,7 +291,15 @@ def _warn(conf: config.Conf, service: Service) -> None:
     """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
     logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
-    if service is REGISTRY and conf.auth_mode == "noauth" and not _is_loopback(conf.bind_host):
+    if service is not REGISTRY or _is_loopback(conf.bind_host):
+        return
+    if conf.auth_mode == "trusted-headers" and not conf.registry_shared_secret:
+        logger.warning(
+            "The registry listens on %s and believes what anybody who can reach it says of who is "
+            "asking. Set bind_host = 127.0.0.1 or registry_shared_secret.",
+            conf.bind_host,
+        )
+    if conf.auth_mode == "noauth":
         logger.warning(
             "The registry listens on %s without authentication: everybody who can reach it is "
             "an administrator. Set bind_host = 127.0.0.1 or put a token filter into its pipeline.",

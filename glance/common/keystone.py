@@ -158,7 +158,7 @@ def _of_cloud(
             "Reading clouds.yaml needs openstacksdk: pip install 'glance[clouds]'"
         ) from None
     try:
-        region = config.OpenStackConfig(load_envvars=False).get_one(
+        region = config.OpenStackConfig().get_one(
             cloud=given["cloud"], validate=False, region_name=given.get("region")
         )
     except sdk_exceptions.ConfigException as err:

@@ -222,3 +222,16 @@ def test_a_registry_that_everybody_may_administer_is_warned_of(
     default = f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\nauth_mode = {mode}"
     assert start("glance-registry", default=default) == 0
     assert ("everybody who can reach it is an administrator" in start.log.read_text()) == warned
+
+
+@pytest.mark.parametrize(
+    "host, secret, warned",
+    [("0.0.0.0", "", True), ("0.0.0.0", "known", False), ("127.0.0.1", "", False)],
+)
+def test_a_registry_that_believes_everybody_is_warned_of(start, tmp_path, host, secret, warned):
+    default = (
+        f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\n"
+        f"auth_mode = trusted-headers\nregistry_shared_secret = {secret}"
+    )
+    assert start("glance-registry", default=default) == 0
+    assert ("believes what anybody who can reach it says" in start.log.read_text()) == warned

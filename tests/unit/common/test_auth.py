@@ -1,6 +1,7 @@
 """Signing in at Keystone, in both versions and with every way in which it goes wrong."""
 
 import json
+import sys
 
 import pytest
 
@@ -235,6 +236,66 @@ def test_token_without_an_image_endpoint_keeps_the_callers_address(loopback, pla
     plugin = strategy(loopback.answering(lambda seen: bodies[place]), place)
     plugin.authenticate()
     assert (plugin.auth_token, plugin.management_url) == ("tok", None)
+
+
+# -- clouds.yaml ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cloud(loopback, tmp_path, monkeypatch):
+    """A server that an entry `acme` names; variables of another cloud are there, too."""
+    server = loopback.answering(v3)
+    entry = {
+        "auth": {
+            "auth_url": f"http://127.0.0.1:{server.port}/v3",
+            "username": "joe",
+            "password": "s3cret",
+            "project_name": "acme",
+            "user_domain_name": "people",
+            "project_domain_name": "work",
+        },
+        "region_name": "one",
+        "cacert": "/nowhere/ca.pem",
+    }
+    path = tmp_path / "clouds.yaml"
+    path.write_text(json.dumps({"clouds": {"acme": entry, "bare": {"auth": {}}}}))
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(path))
+    monkeypatch.setenv("OS_USERNAME", "somebody else")
+    monkeypatch.setenv("OS_AUTH_URL", "http://127.0.0.1:1/v3")
+    monkeypatch.setenv("OS_REGION_NAME", "elsewhere")
+    return server
+
+
+def test_an_entry_of_clouds_yaml_says_who_and_where(cloud):
+    plugin = auth.KeystoneStrategy({"cloud": "acme"})
+    plugin.authenticate()
+    assert (plugin.auth_token, plugin.management_url) == ("tok", "http://glance:9292/v1")
+    assert plugin.tls == httpwire.TLS(ca_file="/nowhere/ca.pem")
+    sent = cloud.requests[0].json["auth"]
+    login = {"name": "joe", "password": "s3cret", "domain": {"name": "people"}}
+    assert sent["identity"]["password"] == {"user": login}
+    assert sent["scope"] == {"project": {"name": "acme", "domain": {"name": "work"}}}
+
+
+def test_what_is_given_beside_a_cloud_wins(cloud):
+    creds = {"cloud": "acme", "username": "ann", "interface": "internal"}
+    plugin = auth.KeystoneStrategy(creds, tls=httpwire.TLS(insecure=True))
+    plugin.authenticate()
+    assert cloud.requests[0].json["auth"]["identity"]["password"]["user"]["name"] == "ann"
+    assert plugin.management_url is None
+    assert plugin.tls == httpwire.TLS(insecure=True)
+
+
+@pytest.mark.parametrize(("name", "told"), [("other", "other"), ("bare", "must be included")])
+def test_an_entry_that_says_nothing_is_told(cloud, name, told):
+    with pytest.raises(exception.MissingArgumentError, match=told):
+        auth.KeystoneStrategy({"cloud": name}).authenticate()
+
+
+def test_without_openstacksdk_it_is_told_what_to_install(cloud, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openstack", None)
+    with pytest.raises(exception.Error, match=r"pip install 'glance\[clouds\]'"):
+        auth.KeystoneStrategy({"cloud": "acme"}).authenticate()
 
 
 # -- Keystones of the time of Diablo --------------------------------------------------------------
