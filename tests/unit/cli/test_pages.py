@@ -215,6 +215,27 @@ def test_scripts_are_valid(shell, program):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+LOADER = pathlib.Path("/usr/share/bash-completion/bash_completion")
+LOAD = 'source "$LOADER"; _completion_loader "$1"; complete -p "$1"'
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
+def test_bash_finds_the_script_of_a_program_by_its_name(program, tmp_path):
+    images.need(LOADER)
+    installed = tmp_path / "bash-completion" / "completions"
+    installed.mkdir(parents=True)
+    name = SHELLS["bash"].format(program)
+    (installed / pathlib.Path(name).name).write_text(MADE[name])
+    done = subprocess.run(
+        ["bash", "-c", LOAD, "bash", program],
+        env={"LOADER": str(LOADER), "XDG_DATA_DIRS": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"complete -F _{program.replace('-', '_')} {program}\n"
+
+
 # The prompt tells that the line editor listens; quotes keep the echo of a line from matching.
 ZSH = r"""
 zmodload zsh/zpty || exit 77
