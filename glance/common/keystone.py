@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
+import urllib3
 from keystoneauth1 import exceptions, loading, session
 
 from glance.common import auth, exception, httpproxy, httpwire, oldkeystone
@@ -90,8 +91,12 @@ def _check(given: Mapping[str, Any]) -> None:
     for name in needed:
         if not given.get(name) and not (name == "username" and given.get("user_id")):
             raise exception.MissingArgumentError(f"'{name}' must be included in creds")
-    parts = urllib.parse.urlsplit(str(given["auth_url"]))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(str(given["auth_url"]))
+        proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        proper = False
+    if not proper:
         raise exception.MissingArgumentError("'auth_url' must be an http or https URL")
 
 
@@ -102,8 +107,10 @@ def _place(url: str, wanted: object) -> tuple[str, int | None]:
         return url, int(found[1])
     if not wanted:
         return url, None
-    major = int(str(wanted).removeprefix("v").partition(".")[0] or 0)
-    return f"{url.rstrip('/')}/{'v2.0' if major == 2 else f'v{major}'}", major
+    major = str(wanted).strip().removeprefix("v").partition(".")[0]
+    if major not in ("2", "3"):
+        raise exception.MissingArgumentError("'identity_api_version' must be 2 or 3")
+    return f"{url.rstrip('/')}/{'v3' if major == '3' else 'v2.0'}", int(major)
 
 
 def _by_plugin(
@@ -206,6 +213,9 @@ def _session(
         http.proxies = {"http": proxy, "https": proxy}
     system = ssl.get_default_verify_paths()
     ca_file = tls.ca_file or system.cafile or system.capath or True
+    if tls.insecure:
+        # The person has said so, and need not be told.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session.Session(
         session=http,
         verify=False if tls.insecure else ca_file,

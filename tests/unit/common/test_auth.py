@@ -449,7 +449,38 @@ def test_nobody_at_the_auth_url_is_a_connection_error(loopback):
         strategy(server).authenticate()
 
 
-@pytest.mark.parametrize("url", ["keystone:5000", "ftp://keystone/", "http:///v2.0"])
+@pytest.mark.parametrize("version", ["1", "4", "three", "v"])
+def test_a_version_that_there_is_not_is_named(version):
+    creds = {"username": "j", "password": "p", "auth_url": "http://127.0.0.1:1/"}
+    with pytest.raises(exception.MissingArgumentError, match="identity_api_version"):
+        auth.KeystoneStrategy({**creds, "identity_api_version": version}).authenticate()
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_certificates_of_the_identity_service_are_verified(tls, insecure, capfd, recwarn):
+    server = tls.serve(v3)
+    creds = {"username": "joe", "password": "s3cret"}
+    creds["auth_url"] = f"https://127.0.0.1:{server.port}/v3"
+    how = httpwire.TLS(insecure=True) if insecure else httpwire.TLS(ca_file=tls.other)
+    plugin = auth.KeystoneStrategy(creds, timeout=5, tls=how)
+    if insecure:
+        plugin.authenticate()
+        assert plugin.auth_token == "tok"
+    else:
+        with pytest.raises(exception.ClientConnectionError, match="certificates"):
+            plugin.authenticate()
+        assert server.requests == []
+    assert capfd.readouterr() == ("", "")
+    assert not [warning for warning in recwarn if "nverified" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("keystone:5000", "ftp://keystone/", "http:///v2.0"),
+        *("http://keystone:port/", "http://keystone:99999/", "http://[::1/", "http://keystone:0/"),
+    ],
+)
 def test_auth_url_that_is_none_is_an_error(url):
     creds = {"username": "joe", "password": "s3cret", "auth_url": url}
     with pytest.raises(exception.MissingArgumentError, match="auth_url"):
