@@ -69,7 +69,8 @@ class ServiceAccount:
         """Return what a function of `glance.registry` does, given these arguments behind its two.
 
         A token that is refused is replaced by a fresh one, once. Raises what the function raises,
-        and NotAuthorized or ClientConnectionError if nobody can sign in.
+        NotAuthorized for an account that is not let in, and RegistryUnavailable when the identity
+        service does not answer.
         """
         context = self._context()
         try:
@@ -88,12 +89,23 @@ class ServiceAccount:
             return None
         return record if record["status"] == "active" else None
 
+    def _sign_in(self, strategy: auth.BaseStrategy) -> None:
+        try:
+            strategy.authenticate()
+        except exception.NotAuthorized:
+            raise
+        except exception.Error as err:
+            LOG.error("Signing in as %s failed: %s", self.conf.admin_user, err)
+            raise exception.RegistryUnavailable(
+                "The registry cannot be asked, as nobody can sign in at the moment"
+            ) from err
+        self._token = strategy.auth_token
+
     def _context(self, instead_of: str | None = None) -> RequestContext:
         """Return the context of an administrator, with another token than `instead_of`."""
         with self._lock:
             if self._strategy is not None and self._token == instead_of:
-                self._strategy.authenticate()
-                self._token = self._strategy.auth_token
+                self._sign_in(self._strategy)
             return RequestContext(
                 auth_tok=self._token,
                 user=self.conf.admin_user,

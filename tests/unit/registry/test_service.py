@@ -98,6 +98,25 @@ def test_a_fixed_token_that_is_refused_is_not_tried_again(loopback):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("answer", [None, (500, b"no"), (200, b"no JSON")])
+def test_an_identity_service_in_trouble_is_a_registry_that_cannot_be_asked(loopback, answer):
+    server = loopback.answering(lambda seen: {"image": RECORD})
+    identity = loopback.answering(lambda seen: answer)
+    if answer is None:
+        identity.stop()
+    with pytest.raises(exception.RegistryUnavailable) as caught:
+        ask(signing_in(server, identity))
+    assert "s3cret" not in str(caught.value)
+    assert not server.requests
+
+
+def test_a_password_that_is_wrong_is_no_passing_trouble(loopback):
+    server = loopback.answering(lambda seen: {"image": RECORD})
+    identity = loopback.answering(lambda seen: (401, b"no"))
+    with pytest.raises(exception.NotAuthorized):
+        ask(signing_in(server, identity))
+
+
 def test_identity_headers_name_an_administrator(loopback):
     server = loopback.answering(lambda seen: {"image": RECORD})
     ask(account(server, send_identity_headers="True", admin_role="boss"))
