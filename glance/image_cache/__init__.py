@@ -402,12 +402,23 @@ class ImageCache:
     # -- entries ---------------------------------------------------------------------------------
 
     def entry(self, image_id: object) -> Entry | None:
-        """Return the complete entry of an image."""
-        return offload.run(self.driver.lookup, str(image_id))
+        """Return the complete entry of an image, with the hits that this process has counted."""
+        return offload.run(self._entry, str(image_id))
+
+    def _entry(self, image_id: str) -> Entry | None:
+        self._flush_quietly()
+        return self.driver.lookup(image_id)
 
     def entries(self, state: str = COMPLETE) -> list[Entry]:
-        """Return all entries in a state (STATES), least recently used first."""
-        return offload.run(self.driver.entries, state)
+        """Return all entries in a state (STATES), least recently used first.
+
+        Hits of this process are in; those of others are written every few seconds.
+        """
+        return offload.run(self._entries, state)
+
+    def _entries(self, state: str) -> list[Entry]:
+        self._flush_quietly()
+        return self.driver.entries(state)
 
     def delete(self, image_id: object) -> bool:
         """Remove the complete entry of an image; False if there is none."""
