@@ -24,6 +24,7 @@ from glance.store.location import Location, S3Location
 from glance.store.s3 import download, upload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import Failed, Refused, reading, writing
+from glance.store.s3.exchange import Keys, Settings
 
 if TYPE_CHECKING:
     from glance.store.s3 import client as s3_client
@@ -251,7 +252,7 @@ class Store(base.Store):
         if configured:
             access, secret = conf.s3_store_access_key, conf.s3_store_secret_key
         retries = conf.s3_store_retries
-        settings = s3_client.Settings(
+        settings = Settings(
             timeout=conf.s3_store_timeout,
             retries=min(retries, HURRIED_RETRIES) if hurried else retries,
             signature=2 if conf.s3_store_signature_version == "2" else 4,
@@ -261,7 +262,7 @@ class Store(base.Store):
         return s3_client.Client(
             endpoint,
             location.bucket,
-            s3_client.Keys(access, secret) if access and secret else None,
+            Keys(access, secret) if access and secret else None,
             settings,
             region=conf.s3_store_region if same else None,
             by_host=endpoint.names_by_host(location.bucket, conf.s3_store_bucket_url_format),

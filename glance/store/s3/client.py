@@ -1,11 +1,6 @@
-"""The border to boto: one S3 service and bucket, its requests and its answers.
+"""One bucket of an S3 service: its objects, its multipart uploads, and what boto reads of them.
 
-boto names buckets, signs requests and reads XML. What goes over the wire is sent by glance's own
-HTTP client, so that time-outs, repetition, TLS and the log are in our hands. Only this module
-imports boto, and it is only imported once an S3 store is used.
-
-Nothing that boto would find by itself counts: no /etc/boto.cfg, no ~/.boto, no environment. What
-does not belong here: images, locations, what to do about a failure.
+What does not belong here: images, locations, what to do about a failure.
 """
 
 from __future__ import annotations
@@ -15,107 +10,30 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-import os
-import random
-import re
-import ssl
 import urllib.parse
 import xml.sax
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 from xml.sax import saxutils
 
-from glance.common import exception, httppool, httpreply, httpwire, offload
-from glance.common.payload import Payload
+from glance.common import exception, httpreply
+from glance.store.s3.connection import (
+    BotoServerError,
+    Connection,
+    MultiPartUpload,
+    OrdinaryCallingFormat,
+    SubdomainCallingFormat,
+)
 from glance.store.s3.endpoint import DEFAULT_REGION, Endpoint
-from glance.store.s3.errors import Failed, Refused, Unreachable
+from glance.store.s3.errors import Refused, Unreachable
+from glance.store.s3.exchange import Answer, Exchange, Keys, Sending, Settings, Source
 
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 10.0
-#: An answer other than an image is never larger.
-MAX_ANSWER = 16 * 1024 * 1024
-MAX_ERROR = 64 * 1024
-#: Bytes per second below which sending a body counts as stalled.
-SLOWEST = 16 * 1024
-#: The longest pause before a request is sent again, in seconds.
-MAX_PAUSE = 20.0
 #: Which upload wrote an object: kept with the object as x-amz-meta-...
 TOKEN = "glance-upload"
-
-_AGAIN = frozenset({429, 500, 502, 503, 504})
-#: Codes of a 400 that speak of the way here, not of the request.
-_AGAIN_CODES = frozenset(
-    {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"}
-)
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
-
-
-class _NoSecrets(logging.Filter):
-    """Drops what boto says at debug level: headers, signatures and what was signed.
-
-    SECURITY: also where the operator's own logging configuration turns that level on.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.DEBUG
-
-
-@contextlib.contextmanager
-def _without_settings() -> Iterator[None]:
-    """Keep boto from reading files of settings, which it does while it is imported."""
-    names = ("BOTO_CONFIG", "AWS_CREDENTIAL_FILE")
-    saved = {name: os.environ.pop(name, None) for name in names}
-    os.environ["BOTO_CONFIG"] = os.devnull
-    try:
-        yield
-    finally:
-        del os.environ["BOTO_CONFIG"]
-        os.environ.update({name: value for name, value in saved.items() if value is not None})
-
-
-logging.getLogger("boto").addFilter(_NoSecrets())
-with _without_settings():
-    import boto.exception
-    import boto.provider
-    from boto.s3 import connection as boto_connection
-    from boto.s3 import multipart as boto_multipart
-
-
-class Source(Protocol):
-    """Bytes to send, as often as it takes: their number, digests in hex, and a fresh payload."""
-
-    @property
-    def count(self) -> int: ...
-
-    @property
-    def md5(self) -> str: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    def payload(self) -> Payload: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Keys:
-    """An access key and its secret."""
-
-    access: str
-    secret: str = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to talk to a service: time-out in seconds, how often to try again, what to trust."""
-
-    timeout: float
-    retries: int
-    signature: int
-    tls: ssl.SSLContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,103 +63,6 @@ class OpenUpload:
     initiated: datetime.datetime | None
 
 
-class _Provider(boto.provider.Provider):
-    """The keys, and nothing from files, environment or the host's metadata service."""
-
-    def __init__(self, keys: Keys | None):
-        self.name = "aws"
-        self.host = self.port = self.host_header = None
-        self.access_key = keys.access if keys else None
-        self.secret_key = keys.secret if keys else None
-        self.security_token = self.profile_name = None
-        self.acl_class = self.AclClassMap[self.name]
-        self.canned_acls = self.CannedAclsMap[self.name]
-        self._credential_expiry_time = None
-        self.configure_headers()
-        self.configure_errors()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Answer:
-    """A complete answer, in the shape that boto's own parsers ask for."""
-
-    status: int
-    reason: str
-    headers: Mapping[str, str]
-    data: bytes
-
-    @property
-    def etag(self) -> str:
-        """Return the ETag as it was written, quotes included."""
-        return self.headers.get("etag", "")
-
-    def read(self) -> bytes:
-        return self.data
-
-    def getheader(self, name: str, default: str | None = None) -> str | None:
-        return self.headers.get(name.lower(), default)
-
-    def getheaders(self) -> list[tuple[str, str]]:
-        return list(self.headers.items())
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sending:
-    """What travels through boto to `_mexe` as the `sender` of a request."""
-
-    source: Source | None = None
-    streaming: bool = False
-
-
-class _Connection(boto_connection.S3Connection):
-    """boto's connection, whose requests are carried out by a `Client`.
-
-    It keeps nothing between requests, so that many greenthreads may use it at once.
-    """
-
-    def __init__(self, client: Client, keys: Keys | None, style: Any):
-        endpoint = client.endpoint
-        self._client = client
-        self._signature = client.settings.signature
-        super().__init__(
-            is_secure=endpoint.secure,
-            port=endpoint.effective_port,
-            host=endpoint.host,
-            path=f"{endpoint.prefix}/",
-            calling_format=style,
-            provider=_Provider(keys),
-            suppress_consec_slashes=False,
-            anon=keys is None,
-        )
-        # NOTE: settings of boto's own could have changed these.
-        self.is_secure, self.protocol = endpoint.secure, "https" if endpoint.secure else "http"
-        if keys is not None and self._signature == 4:
-            self.auth_region_name = client.region
-
-    def _required_auth_capability(self) -> list[str]:
-        if self.anon:
-            return ["anon"]
-        return ["hmac-v4-s3"] if self._signature == 4 else ["s3"]
-
-    def handle_proxy(self, *settings: Any) -> None:
-        """Use no proxy: boto would look for one in the environment, and print advice."""
-        self.proxy = self.proxy_port = self.proxy_user = self.proxy_pass = None
-        self.no_proxy, self.use_proxy = "", False
-
-    def server_name(self, port: int | None = None) -> str:
-        """Return the bare host: the signer of version 4 adds the port itself."""
-        return str(self.host)
-
-    def _mexe(
-        self,
-        request: Any,
-        sender: Any = None,
-        override_num_retries: Any = None,
-        retry_handler: Any = None,
-    ) -> Any:
-        return self._client.carry_out(self, request, sender or _Sending())
-
-
 class Client:
     """Requests to one bucket of one service. Safe to use from many greenthreads at once.
 
@@ -263,21 +84,14 @@ class Client:
         self.endpoint, self.bucket, self.settings = endpoint, bucket, settings
         self.region = region or endpoint.region
         self._conditional = True
-        style = boto_connection.OrdinaryCallingFormat()
+        style = OrdinaryCallingFormat()
         host = endpoint.host
         if by_host:
-            style = boto_connection.SubdomainCallingFormat()
+            style = SubdomainCallingFormat()
             host = f"{bucket}.{host}"
-        self._connection = _Connection(self, keys, style)
+        exchange = Exchange(endpoint, host, settings, keep=keep)
+        self._connection = Connection(endpoint, self.region, keys, exchange, style)
         self._bucket = self._connection.get_bucket(bucket, validate=False)
-        self._pool = httppool.ConnectionPool(
-            host.strip("[]"),
-            endpoint.effective_port,
-            context=settings.tls if endpoint.secure else None,
-            max_idle=16 if keep else 0,
-            connect_timeout=min(CONNECT_TIMEOUT, settings.timeout),
-            read_timeout=settings.timeout,
-        )
 
     def __repr__(self) -> str:
         return f"<Client of {self.endpoint.address}/{self.bucket}>"
@@ -305,7 +119,7 @@ class Client:
         if etag:
             headers["If-Match"] = f'"{etag}"'
         response: httpreply.Response = self._request(
-            "GET", key, headers=headers, sending=_Sending(streaming=True)
+            "GET", key, headers=headers, sending=Sending(streaming=True)
         )
         return response
 
@@ -325,9 +139,7 @@ class Client:
         """Remove an object; it is no error if there is none."""
         self._request("DELETE", key)
 
-    def _put(
-        self, key: str, source: Source, headers: dict[str, str], query: str | None
-    ) -> _Answer:
+    def _put(self, key: str, source: Source, headers: dict[str, str], query: str | None) -> Answer:
         """Send `source` and return the answer; compare what the service received by its ETag."""
         headers |= {
             "Content-Type": "application/octet-stream",
@@ -336,8 +148,8 @@ class Client:
         }
         if self.settings.signature == 4:
             headers["x-amz-content-sha256"] = source.sha256
-        answer: _Answer = self._request(
-            "PUT", key, headers=headers, query=query, sending=_Sending(source=source)
+        answer: Answer = self._request(
+            "PUT", key, headers=headers, query=query, sending=Sending(source=source)
         )
         if not _is_encrypted(answer) and answer.etag.strip('"').lower() != source.md5:
             self._corrupt()
@@ -420,7 +232,7 @@ class Client:
 
     def last_part(self, upload: OpenUpload) -> datetime.datetime | None:
         """Return when the newest part of an upload came, None if it has none."""
-        parts = boto_multipart.MultiPartUpload(self._bucket)
+        parts = MultiPartUpload(self._bucket)
         parts.key_name, parts.id = upload.key, _quote(upload.upload_id)
         with _parsed():
             times = [_time(part.last_modified) for part in parts]
@@ -463,7 +275,7 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         query: str | None = None,
-        sending: _Sending | None = None,
+        sending: Sending | None = None,
     ) -> Any:
         try:
             return self._connection.make_request(
@@ -478,101 +290,6 @@ class Client:
             # Names in S3 are UTF-8, so that nothing has this one.
             raise Refused(404, "NoSuchKey") from err
 
-    def carry_out(self, connection: _Connection, request: Any, sending: _Sending) -> Any:
-        """Sign and send a request of boto's until it is answered; return a good answer.
-
-        Only for `_Connection`. Redirects are not followed: a signature is meant for one host.
-        """
-        # NOTE: sent twice it would make two uploads, one of which nobody knew.
-        once = request.method == "POST" and request.path.endswith("?uploads")
-        doubtful = False
-        attempt = 0
-        while True:
-            try:
-                return self._try(connection, request, sending)
-            except Failed as err:
-                doubtful = err.doubtful = doubtful or err.doubtful
-                if once and doubtful:
-                    raise
-                if isinstance(err, Unreachable) and err.stale:
-                    # It costs no try that a kept connection had been closed.
-                    continue
-                if attempt == self.settings.retries or not _may_help(err):
-                    raise
-                LOG.warning(
-                    "S3 at %s: %s failed (%s), trying again",
-                    self.endpoint.address,
-                    request.method,
-                    err,
-                )
-            offload.sleep(min(MAX_PAUSE, 0.5 * 2**attempt) * random.uniform(0.5, 1))
-            attempt += 1
-
-    def _try(self, connection: _Connection, request: Any, sending: _Sending) -> Any:
-        # NOTE: version 2 signs the date of the first try for ever otherwise.
-        request.headers.pop("Date", None)
-        try:
-            request.authorize(connection=connection)
-            fields = request.headers.items()
-            headers = {name: value for name, value in fields if name.lower() != "host"}
-            head = httpwire.request_head(
-                request.method, request.path, self._pool.host_header, headers
-            )
-        except (UnicodeError, exception.Invalid) as err:
-            raise Refused(400, "InvalidURI") from err
-        source = sending.source
-        payload = source.payload() if source is not None and source.count else None
-        if payload is None and request.body:
-            payload = Payload(request.body)
-        size = payload.length or 0 if payload is not None else 0
-        # NOTE: services take minutes to join thousands of parts, and send blanks all the while.
-        patience = (10 if request.method == "POST" else 2) * self.settings.timeout + size / SLOWEST
-        # NOTE: a kept connection may be about to close. What must not be sent twice by mistake
-        # goes over a new one.
-        wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
-        try:
-            with offload.deadline(patience, "the answer did not come in time"):
-                response = wire.exchange(request.method, head, payload, None, self._pool.put)
-                if sending.streaming and response.status < 300:
-                    return response
-                return _digested(response)
-        except (httpreply.Broken, OSError) as err:
-            raise self._unreachable(err, wire.reused) from err
-
-    def _unreachable(self, err: Exception, reused: bool) -> Unreachable:
-        cause = err.__cause__ or err
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            LOG.error(
-                "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
-            )
-            return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
-        broken = isinstance(err, httpreply.Broken) and not isinstance(err, httpreply.TimedOut)
-        return Unreachable(
-            type(cause).__name__,
-            doubtful=not isinstance(cause, ConnectionRefusedError),
-            stale=reused and broken and not err.answered,  # type: ignore[attr-defined]
-        )
-
-
-def _may_help(err: Failed) -> bool:
-    """Tell whether to send a request again after this."""
-    if isinstance(err, Refused):
-        return err.status in _AGAIN or err.code in _AGAIN_CODES
-    return not (isinstance(err, Unreachable) and err.hopeless)
-
-
-def _digested(response: httpreply.Response) -> _Answer:
-    """Return an answer with its body read; Refused if it is an error."""
-    with response:
-        if response.status >= 300:
-            found = _CODE.search(response.read(MAX_ERROR))
-            raise Refused(response.status, found[1].decode("ascii") if found else "")
-        data = response.read(MAX_ANSWER + 1)
-        if len(data) > MAX_ANSWER:
-            raise httpreply.BadAnswer("the answer is too long", True)
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return _Answer(response.status, response.reason, headers, data)
-
 
 @contextlib.contextmanager
 def _parsed() -> Iterator[None]:
@@ -582,14 +299,14 @@ def _parsed() -> Iterator[None]:
     """
     try:
         yield
-    except boto.exception.BotoServerError as err:
+    except BotoServerError as err:
         code = err.error_code if isinstance(err.error_code, str) else ""
         raise Refused(err.status, code) from None
     except (xml.sax.SAXException, UnicodeError, ValueError, AttributeError) as err:
         raise Unreachable(f"the answer is no XML of S3 ({type(err).__name__})") from None
 
 
-def _is_encrypted(answer: _Answer) -> bool:
+def _is_encrypted(answer: Answer) -> bool:
     """Tell whether the ETag of an object is no MD5, because a managed key encrypts it."""
     kind = answer.getheader("x-amz-server-side-encryption", "") or ""
     customer = answer.getheader("x-amz-server-side-encryption-customer-algorithm")

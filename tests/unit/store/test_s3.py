@@ -273,8 +273,9 @@ def test_values_outside_of_the_table_stop_the_start(options):
 def test_a_missing_library_is_one_line_in_the_log_and_no_uploads(tmp_path, monkeypatch, caplog):
     for name in [name for name in sys.modules if name.split(".")[0] == "boto"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, s3.CLIENT, raising=False)
-    monkeypatch.delattr(s3, "client", raising=False)
+    for name in ("client", "connection"):
+        monkeypatch.delitem(sys.modules, f"glance.store.s3.{name}", raising=False)
+        monkeypatch.delattr(s3, name, raising=False)
     monkeypatch.setitem(sys.modules, "boto", None)
     store = make_store(tmp_path)
     assert "library" in store.add_disabled
