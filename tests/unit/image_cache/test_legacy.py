@@ -64,12 +64,12 @@ def test_images_that_are_what_the_registry_says_are_adopted(make, old):
     cache = make()
     done = cache.take_over(known(1, 2, 3))
     assert (done.adopted, done.removed) == (3, 0)
+    entry = cache.entry(2)
+    assert (entry.name, entry.hits, entry.accessed_at) == ("image 2", 0, 1_000_002)
     for image_id in (1, 2, 3):
         data = make_data(100, image_id)
         assert fetched(cache, image_of(data, image_id)) == data
         assert not (old / str(image_id)).exists()
-    entry = cache.entry(2)
-    assert (entry.name, entry.hits, entry.accessed_at) == ("image 2", 0, 1_000_002)
     assert ids(cache) == ["1", "2", "3"]
     assert len(cache.verify().bad) == 0
 
