@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, image_cache
-from glance.common import body, exception
+from glance.common import body, digest, exception, offload
 from glance.store import base
 
 LOG = logging.getLogger(__name__)
@@ -158,10 +158,55 @@ def _from_store(
     else:
         data = service.stores.get(location)
     try:
-        return _checked(data, part, known, image["id"])
+        found = _checked(data, part, known, image["id"])
+        return found if part is not None else _verified(service, found, image)
     except BaseException:
         data.close()
         raise
+
+
+def _verified(service: api.Service, found: Download, image: Mapping[str, Any]) -> Download:
+    """Let the data of a whole image be compared with its checksum on the way.
+
+    For data that came here through `glance.api.upload`. Not for files, which the server sends
+    without looking at them and whose disk has checks of its own.
+    """
+    checksum = image.get("checksum")
+    if not checksum or isinstance(found.body, body.FileBody):
+        return found
+    if not service.stores.wrote(image["location"], str(image["id"])):
+        return found
+    return dataclasses.replace(found, body=_Verified(found.body, checksum, image["id"]))
+
+
+class _Verified(body.Body):
+    """A body whose end is held back until its MD5 has turned out to be the right one.
+
+    Iteration raises BackendCorrupt otherwise, so that whoever reads it never has a whole image.
+    """
+
+    def __init__(self, data: body.Body, checksum: str, image_id: object):
+        super().__init__(data.length, size=data.size)
+        self._data, self._checksum, self._image_id = data, checksum, image_id
+
+    def _chunks(self) -> Iterator[bytes]:
+        digester = digest.Digester()
+        with offload.Fanout([digester.update]) as fanout:
+            held = b""
+            for chunk in self._data:
+                fanout.put(chunk)
+                if held:
+                    yield held
+                held = chunk
+            fanout.join()
+        if digester.hexdigest() != self._checksum.lower():
+            LOG.error("Image %s: the store gave other bytes than it was given", self._image_id)
+            raise exception.BackendCorrupt()
+        if held:
+            yield held
+
+    def _release(self) -> None:
+        self._data.close()
 
 
 def _require_store(service: api.Service, location: str, image_id: object) -> None:

@@ -308,9 +308,11 @@ class FaultProxy:
             if rate is None:
                 sink.send(block)
             else:
-                for start in range(0, len(block), max(rate // 10, 1)):
-                    sink.send(block[start : start + max(rate // 10, 1)])
-                    time.sleep(0.1)
+                step = max(rate // 10, 1)
+                for start in range(0, len(block), step):
+                    piece = block[start : start + step]
+                    sink.send(piece)
+                    time.sleep(len(piece) / rate)
             self._check(count, cut, stall)
 
     def _check(self, count: int, cut: int | None, stall: int | None) -> None:

@@ -517,14 +517,16 @@ class Download(body.Body):
         self._etag = answer.headers.get("etag")
 
     def _chunks(self) -> Iterator[bytes]:
-        done = failures = 0
+        done = failures = failed_at = 0
         while self.length is None or done < self.length:
             try:
                 chunk = self._answer.read()
                 if not chunk and self.length is not None:
                     raise exception.BackendUnavailable()
             except exception.BackendUnavailable:
-                failures += 1
+                # NOTE: who gets a little further each time is not given another chance for ever.
+                failures = failures + 1 if done - failed_at < MIB else 1
+                failed_at = done
                 if self.length is None or failures > self._conf.swift_store_retries:
                     raise
                 LOG.warning("Swift broke off in the middle of an image; going on")
@@ -533,7 +535,6 @@ class Download(body.Body):
                 continue
             if not chunk:
                 return
-            failures = 0
             done += len(chunk)
             yield chunk
 

@@ -1,4 +1,7 @@
-"""Ranges."""
+"""Ranges, and the checksum on the way out."""
+
+import contextlib
+import hashlib
 
 import pytest
 
@@ -82,3 +85,64 @@ def test_another_part_than_was_asked_for_is_never_sent():
     with pytest.raises(exception.BackendCorrupt):
         open_part(stores)
     assert closed
+
+
+# -- the checksum --------------------------------------------------------------------------------
+
+CHUNKS = [b"a" * 10, b"b" * 10, b"c" * 5]
+MD5 = hashlib.md5(b"".join(CHUNKS)).hexdigest()
+
+
+class Remote(Stores):
+    def __init__(self, chunks, ours=True):
+        self.ours, self.closed = ours, []
+        self.data = body.IterBody(
+            chunks, sum(map(len, chunks)), lambda: self.closed.append(True), size=25
+        )
+
+    def wrote(self, uri, image_id):
+        return self.ours
+
+
+def open_whole(stores, checksum):
+    image = {"id": 5, "status": "active", "location": "x://y/5", "size": 25, "checksum": checksum}
+    return download.open_image(api.Service(config.Conf(), stores), image)
+
+
+def all_of(opened):
+    found = []
+    with opened.body as data, contextlib.suppress(exception.BackendCorrupt):
+        found.extend(data)
+    return found
+
+
+@pytest.mark.parametrize("checksum", [MD5, MD5.upper(), None, ""])
+def test_data_with_its_checksum_is_sent_as_it_is(checksum):
+    stores = Remote(CHUNKS)
+    opened = open_whole(stores, checksum)
+    assert opened.length == 25
+    assert all_of(opened) == CHUNKS
+    assert stores.closed == [True]
+
+
+@pytest.mark.parametrize("chunks", [CHUNKS, [b"".join(CHUNKS)]])
+def test_the_end_of_data_with_another_checksum_is_never_sent(chunks, caplog):
+    opened = open_whole(Remote(chunks), "0" * 32)
+    assert all_of(opened) == chunks[:-1]
+    assert "Image 5" in caplog.text
+    with pytest.raises(exception.BackendCorrupt):
+        list(open_whole(Remote(chunks), "0" * 32).body)
+
+
+def test_the_checksum_of_data_that_is_not_ours_is_what_its_owner_says():
+    assert all_of(open_whole(Remote(CHUNKS, ours=False), "0" * 32)) == CHUNKS
+
+
+def test_a_download_that_is_given_up_closes_the_data():
+    stores = Remote(CHUNKS)
+    opened = open_whole(stores, MD5)
+    chunks = iter(opened.body)
+    next(chunks)
+    opened.body.close()
+    chunks.close()
+    assert stores.closed == [True]
