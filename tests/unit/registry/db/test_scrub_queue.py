@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +23,7 @@ SEEING = RequestContext(is_admin=True, show_deleted=True)
 NOW = datetime.timedelta(0)
 HOUR = datetime.timedelta(hours=1)
 queue = models.scrub_queue
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def delete(database: engine.Database, **waiting: Any) -> int:
@@ -215,3 +221,46 @@ def test_a_diablo_deletion_is_restored_with_its_properties_but_no_members(
     with any_database.read() as conn:
         members = models.image_members
         assert conn.execute(sa.select(members.c.deleted)).scalars().all() == [True]
+
+
+CONF = """
+[DEFAULT]
+verbose = True
+sql_connection = {url}
+enabled_stores = file
+known_stores = support.stores.Scripted
+filesystem_store_datadir = {directory}/images
+scrub_batch = 7
+
+[app:glance-scrubber]
+paste.app_factory = glance.store.scrubber:app_factory
+"""
+
+
+def test_scrubbers_at_once_remove_each_image_once_in_any_database(
+    any_database: engine.Database, tmp_path: Path
+) -> None:
+    for _ in range(60):
+        image = api.image_create(any_database, ADMIN, {"status": "active"})
+        location = f"script://slow/{image['id']}"
+        api.image_update(any_database, ADMIN, image["id"], {"location": location})
+        api.image_delete(any_database, ADMIN, image["id"], "pending_delete")
+    conf, journal = tmp_path / "glance-scrubber.conf", tmp_path / "journal"
+    url = any_database.url.replace("%", "%%")
+    conf.write_text(CONF.format(url=url, directory=tmp_path))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "tests" / "functional"),
+        "PYTHONWARNINGS": "ignore",
+        "SCRIPTED_STORE_JOURNAL": str(journal),
+    }
+    command = [sys.executable, str(ROOT / "bin" / "glance-scrubber"), str(conf)]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], outputs
+    begun = re.findall(r"^begin (\d+)$", journal.read_text(), re.MULTILINE)
+    assert len(begun) == len(set(begun)) == 60
+    assert scrub_queue.entries(any_database) == []
