@@ -24,6 +24,8 @@ from support import daemons, swift_node
 
 MIB = 1 << 20
 PAGE = 25
+#: KiB of an image that shows what a download costs besides its bytes.
+SMALL = 64
 
 
 def main() -> int:
@@ -184,6 +186,58 @@ def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.
     return small_requests(args, home, site, "POST without data", message)
 
 
+def measure_cached(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Downloads out of the cache, a large one and many small ones, against the file store."""
+    large = Row(f"download of {args.size} MiB, cached", "MiB/s", "file store")
+    small = Row(f"download of {SMALL} KiB, cached", "/s", "file store")
+    options = {
+        "verbose": False,
+        "image_cache_enabled": True,
+        "image_cache_dir": home / "cache",
+        "image_cache_min_free_disk": 0,
+        "image_cache_max_size": 2 * args.size * MIB,
+    }
+    pipeline = "versionnegotiation context cache apiv1app"
+    caching = daemons.Site(
+        home / "caching", workers=args.workers, api=options, api_pipeline=pipeline
+    )
+    caching.registry_options["verbose"] = False
+    with image_file(args, home) as path, caching:
+        sites = (caching, site)
+        images = [load.upload(one.port, path)[1] for one in sites]
+
+        def speed(number: int) -> float:
+            return args.size / load.download(sites[number].port, images[number])[0]
+
+        # The first of them is the miss that fills the cache.
+        for _ in range(2):
+            speed(0), speed(1)
+        if not any((home / "cache" / "entries").rglob("*")):
+            raise SystemExit("the image was not cached")
+        turns(
+            args.rounds, lambda: large.ours.append(speed(0)), lambda: large.theirs.append(speed(1))
+        )
+        for one, image in zip(sites, images, strict=True):
+            one.http.delete(image)
+        path.write_bytes(os.urandom(SMALL << 10))
+        images = [load.upload(one.port, path)[1] for one in sites]
+
+        def rate(number: int) -> float:
+            message = load.request("GET", images[number])
+            return load.rate(
+                sites[number].port,
+                message,
+                seconds=args.seconds,
+                connections=args.connections,
+            )[0]
+
+        rate(0), rate(1)
+        turns(
+            args.rounds, lambda: small.ours.append(rate(0)), lambda: small.theirs.append(rate(1))
+        )
+    return [large, small]
+
+
 class S3:
     """A site that keeps its images in a Swift of its own, by S3."""
 
@@ -259,6 +313,7 @@ MEASURES = {
     "list": measure_list,
     "detail": measure_detail,
     "reserve": measure_reserve,
+    "cached": measure_cached,
     "s3-download": measure_s3_download,
     "s3-upload": measure_s3_upload,
 }
