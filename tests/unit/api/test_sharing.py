@@ -94,6 +94,34 @@ def test_writing(api, kind, public, caller):
     assert api("DELETE", URL + "/5", **who).status_int == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("HEAD", "", None),
+        ("GET", "", None),
+        ("PUT", "", None),
+        ("PUT", "", b"data"),
+        ("DELETE", "", None),
+        ("GET", "/members", None),
+        ("PUT", "/members", b"[]"),
+        ("PUT", "/members/x", None),
+        ("DELETE", "/members/x", None),
+    ],
+)
+def test_anothers_image_costs_what_one_costs_that_does_not_exist(
+    api, registry, method, path, body
+):
+    """Who measures times learns nothing: the registry is asked the same, as often."""
+    create(api, "owned", False)
+    asked = []
+    for number in ("5", "6"):
+        registry.calls.clear()
+        assert api(method, f"{URL}/{number}{path}", None, body, **OTHER).status_int == 404
+        asked.append([(verb, place.replace(number, "ID")) for verb, place in registry.calls])
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 1
+
+
 def test_without_a_confirmed_identity_there_is_no_access(registry, tmp_path):
     api = Api(registry, tmp_path, auth_mode="keystone")
     assert api("GET", URL).status_int == 401
