@@ -313,6 +313,33 @@ def test_the_cache_forgets_with_the_membership(source, http, image, victim):
     assert http.get(url, guest).status == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/cached_images"),
+        ("GET", "/v1/cached_images/{id}"),
+        ("PUT", "/v1/cached_images/{id}"),
+        ("DELETE", "/v1/cached_images/{id}"),
+        ("DELETE", "/v1/cached_images"),
+        ("GET", "/v1/queued_images"),
+        ("PUT", "/v1/queued_images/{id}"),
+        ("DELETE", "/v1/queued_images"),
+        ("GET", "/v1/cache_stats"),
+    ],
+)
+def test_the_cache_is_managed_by_administrators(
+    source, http, image, attacker, victim, method, path
+):
+    for caller in ({}, attacker, victim, source.drifter()):
+        refused = 401 if source.strict and not caller else 403
+        for number in (image["id"], UNKNOWN):
+            assert http.request(method, path.format(id=number), caller).status == refused
+    if method == "GET":
+        admin = source.caller("admin")
+        assert http.request(method, path.format(id=image["id"]), admin).status == 200
+    assert http.get(f"/v1/images/{image['id']}", victim).header("Cache-Status") == "glance; hit"
+
+
 def test_what_is_shared_with_others_is_not_told(source, http, image, attacker, victim):
     friend = source.owner("friend")
     assert http.put(f"/v1/images/{image['id']}/members/{friend}", victim).status == 204
