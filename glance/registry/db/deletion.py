@@ -81,7 +81,7 @@ def image_delete(
             raise exception.ImageProtected(
                 f"Image {image_id} is protected: set protected to false before deleting it"
             )
-        rows.add_properties(conn, [image])
+        rows.add_properties(conn, image)
         new_status = status
         if new_status is None:
             kept = image["status"] in ("deleted", "pending_delete")
@@ -121,7 +121,7 @@ def image_settle(
         if conn.execute(_SETTLE, {"row_id": image_id, "now": now}).rowcount != 1:
             raise exception.ImageNotFound(image_id)
         scrub_queue.remove(conn, image_id)
-        rows.add_properties(conn, [image])
+        rows.add_properties(conn, image)
         image.update(status="deleted", updated_at=now)
         return rows.reveal(db, image)
 
@@ -210,7 +210,7 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
                 .where(same_moment)
                 .values(deleted=False, deleted_at=None, updated_at=now)
             )
-        rows.add_properties(conn, [image])
+        rows.add_properties(conn, image)
         image.update(status="active", deleted=False, deleted_at=None, updated_at=now)
         return rows.reveal(db, image)
 

@@ -121,7 +121,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.engine.Connection]:
-        """Yield a connection for one statement that changes nothing."""
+        """Yield a connection for one statement that changes nothing, or several on their own."""
         with self._translated(), self._view("read").connect() as conn:
             yield conn
 

@@ -54,8 +54,8 @@ def image_list(
     marker is not an image that the caller can see.
     """
     deleted = True if context.show_deleted else query.deleted
-    columns = rows.COLUMNS if detail else imagemeta.BRIEF_KEYS
-    with db.snapshot() as conn:
+    columns = imagemeta.DETAIL_KEYS if detail else imagemeta.BRIEF_KEYS
+    with db.read() as conn:
         parts: list[str | None] = [None]
         params = _values(context, query)
         if query.marker is not None:
@@ -94,10 +94,10 @@ def image_list(
             page += [dict(zip(columns, row, strict=True)) for row in found]
             if len(page) == query.limit:
                 break
-        if detail:
-            rows.add_properties(conn, page)
-            for record in page:
-                rows.reveal(db, record)
+    if detail:
+        for record in page:
+            record["properties"] = record["properties"] or {}
+            rows.reveal(db, record)
     return page
 
 
@@ -129,9 +129,8 @@ def _marker_statement(caller: str, sort_key: str, live_only: bool) -> Select:
 @functools.lru_cache(maxsize=512)
 def _page_statement(shape: _Shape) -> Select:
     """PERF: building the statement costs more than running it, so each shape is built once."""
-    statement = sa.select(*(images.c[name] for name in shape.columns)).where(
-        rules.listed_for(shape.is_public, shape.has_owner)
-    )
+    columns = [images.c[name] for name in shape.columns if name != "properties"]
+    statement = sa.select(*columns).where(rules.listed_for(shape.is_public, shape.has_owner))
     if shape.deleted is False:
         statement = statement.where(rules.live(images))
     elif shape.deleted:
@@ -150,7 +149,14 @@ def _page_statement(shape: _Shape) -> Select:
         statement = statement.where(images.c.updated_at > sa.bindparam("changes_since"))
     if shape.part:
         statement = statement.where(_is_in_part(shape))
-    return statement.order_by(*_order(shape)).limit(sa.bindparam("page_limit", type_=sa.Integer))
+    limit = sa.bindparam("page_limit", type_=sa.Integer)
+    statement = statement.order_by(*_order(shape, images.c)).limit(limit)
+    if "properties" not in shape.columns:
+        return statement
+    # NOTE: SQLite would look for the properties of every image that it has to sort.
+    page = statement.subquery("page")
+    order = _order(shape, page.c)
+    return sa.select(*page.c, rows.properties_of(page.c.id)).order_by(*order)
 
 
 def _has_property(number: int) -> ColumnElement[bool]:
@@ -197,13 +203,12 @@ def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
     return sa.and_(key >= value, place > marker)
 
 
-def _order(shape: _Shape) -> list[ColumnElement[Any]]:
+def _order(shape: _Shape, columns: Any) -> list[ColumnElement[Any]]:
     names = [shape.sort_key] if shape.sort_key == "id" else [shape.sort_key, "id"]
     order: list[ColumnElement[Any]] = []
     for name in names:
-        column = images.c[name]
-        term = column.desc() if shape.descending else column.asc()
-        if shape.explicit_nulls and column.nullable:
+        term = columns[name].desc() if shape.descending else columns[name].asc()
+        if shape.explicit_nulls and images.c[name].nullable:
             term = term.nulls_last() if shape.descending else term.nulls_first()
         order.append(term)
     return order
