@@ -21,7 +21,7 @@ from collections.abc import Callable
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
 
 import load
-import run
+import table
 
 from glance.common import notifier
 
@@ -50,12 +50,12 @@ def main() -> int:
             ("silent", "broker silent"),
             ("off", "no notifications"),
         ):
-            row = run.Row(f"upload of {args.size} KiB, {what}", "/s", "broker up")
+            row = table.Row(f"upload of {args.size} KiB, {what}", "/s", "broker up")
             row.ours, row.theirs = rates[name], rates["up"]
             rows.append(row)
         rows.append(one_message(args, home, silent))
-    print(run.table(rows))
-    print(run.described(args).replace("run.py", "notifications.py"))
+    print(table.table(rows))
+    print(table.described("one worker of each daemon"))
     return 0
 
 
@@ -64,7 +64,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=64, help="KiB of an image (%(default)s)")
     parser.add_argument("--uploads", type=int, default=40, help="of a turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each (%(default)s)")
-    parser.set_defaults(workers=1)
     return parser.parse_args()
 
 
@@ -113,7 +112,7 @@ def measure(
     return rates
 
 
-def one_message(args: argparse.Namespace, home: pathlib.Path, port: int) -> run.Row:
+def one_message(args: argparse.Namespace, home: pathlib.Path, port: int) -> table.Row:
     """Compare telling a silent broker with writing the same message to a log file."""
     payload = {"id": 1, "name": "x" * 40, "properties": {"os": "linux", "arch": "x86_64"}}
     base = {"rabbit_port": str(port), "notification_drain_timeout": "0"}
@@ -123,7 +122,7 @@ def one_message(args: argparse.Namespace, home: pathlib.Path, port: int) -> run.
     log.propagate = False
     log.addHandler(logging.FileHandler(home / "log"))
     log.warning("begin")
-    row = run.Row("one notification, broker silent", "/s", "one log line")
+    row = table.Row("one notification, broker silent", "/s", "one log line")
 
     def rate(tell: Callable[[], object]) -> float:
         begin = time.perf_counter()
@@ -131,8 +130,8 @@ def one_message(args: argparse.Namespace, home: pathlib.Path, port: int) -> run.
             tell()
         return 2000 / (time.perf_counter() - begin)
 
-    run.turns(
-        args,
+    table.turns(
+        args.rounds,
         lambda: row.ours.append(rate(lambda: teller.info("image.update", payload))),
         lambda: row.theirs.append(rate(lambda: log.warning("%s", payload))),
     )

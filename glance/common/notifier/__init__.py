@@ -3,15 +3,17 @@
 `create` gives a process its `Notifier`; who has something to tell calls `notify`, which returns at
 once and never raises. What is told is decided in `events`. The parts::
 
-    events      which events there are, what their payloads hold, what never leaves
-    message     the envelope, and the message as bytes
-    base        the contract of a strategy, a way to get messages to somebody
-    simple      the strategies noop, logging and memory
-    rabbit      the strategy rabbit; imported, with its library, only when it is chosen
-    publisher   the queue and the one sender of a process
-    buffer      what waits in memory
-    spool       what waits on the disk
-    pace        how often the same trouble is logged
+    events          which events there are, what their payloads hold, what never leaves
+    message         the envelope, and the message as bytes
+    base            the contract of a strategy, a way to get messages to somebody
+    simple          the strategies noop, logging and memory
+    rabbit          the strategy rabbit; imported, with its library, only when it is chosen
+    rabbit_options  its options
+    publisher       the one sender of a process
+    backlog         everything that waits for it
+    buffer          what of it waits in memory
+    spool           what of it waits on the disk
+    pace            how often the same trouble is logged
 
 Packages add strategies to the entry point group `glance.notifiers`; `notifier_strategy` may also
 name a class by its dotted path.
@@ -26,7 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import config, exception, lifecycle, plugin
-from glance.common.notifier import base, message, publisher
+from glance.common.notifier import backlog, base, message, publisher
 from glance.common.notifier.simple import LoggingStrategy, MemoryStrategy, NoopStrategy
 
 __all__ = [
@@ -62,6 +64,7 @@ OPTIONS = config.options(
         "rabbit, or the name of an installed strategy.",
     ),
     *message.OPTIONS,
+    *backlog.OPTIONS,
     *publisher.OPTIONS,
 )
 
@@ -111,7 +114,7 @@ class Notifier:
         self._publisher = (
             None if self.strategy.IMMEDIATE else publisher.Publisher(self.strategy, conf)
         )
-        self._counters = self._publisher.counters if self._publisher else publisher.Counters()
+        self._counters = self._publisher.counters if self._publisher else backlog.Counters()
 
     @property
     def diablo(self) -> bool:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from glance.common import config, exception
-from glance.common.notifier import publisher, spool
+from glance.common.notifier import backlog, publisher, spool
 from tests.unit.common.notifier.conftest import Scripted, until
 
 ENDLESS = 10_000_000
@@ -227,7 +227,7 @@ def test_a_disk_slower_than_events_come_does_not_fill_the_memory(
     launch, strategy, make, tmp_path, monkeypatch, gate
 ):
     strategy.away = True
-    monkeypatch.setattr(publisher, "_SPILL", 5)
+    monkeypatch.setattr(backlog, "_SPILL", 5)
     sender = launch(
         notification_buffer_size="5",
         notification_overflow="spool",
@@ -328,7 +328,7 @@ def test_a_process_that_dies_in_write_ahead_mode_loses_nothing(launch, strategy,
     sent = make(20)
     put_all(victim, sent)
     # A death closes the files and so frees the locks.
-    victim._spool.close()
+    victim._backlog._spool.close()
     strategy.away = False
     launch(notification_spool_dir=tmp_path, **AHEAD)
     until(lambda: strategy.ids == ids(sent))
