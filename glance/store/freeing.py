@@ -12,7 +12,7 @@ import logging
 from typing import NamedTuple
 
 from glance import store
-from glance.common import config, exception
+from glance.common import cipher, config, exception
 
 LOG = logging.getLogger(__name__)
 
@@ -70,6 +70,9 @@ def free(
     """
     if not location:
         return Freed(Outcome.GONE)
+    if not cipher.is_clear(location):
+        # NOTE: not dead, as it would be for a bad URI: the operator has forgotten the key here.
+        return Freed(Outcome.POSTPONED, "LocationEncrypted")
     # SECURITY: locations hold credentials, so the log names errors by their class.
     try:
         ours = ours or conf.delete_registered_images or stores.wrote(location, str(image_id))

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from glance.common import cipher
 from glance.common.context import RequestContext
 from glance.registry.db import api, engine, migration, rows, scrub_queue
 
@@ -312,6 +313,19 @@ def test_what_a_failed_upload_left_goes_unless_the_image_needs_it_by_now(place):
         (image_id, "UploadInProgress") for image_id in arriving
     ]
     assert place.statuses()[retried] == "active"
+
+
+def test_encrypted_locations_need_the_key_and_wait_for_it(place):
+    place.db.cipher = cipher.Cipher(b"k" * 16)
+    (image_id,) = place.delete("slow")
+    code, output, errors = place.scrub()
+    assert code == 1
+    assert "cannot be decrypted" in output
+    assert place.rows("last_error, dead") == [("LocationEncrypted", 0)]
+    code, output, _ = place.scrub("--retry", metadata_encryption_key="k" * 16)
+    assert (code, counted(output)["deleted"]) == (0, 1)
+    assert place.notes("done") == [image_id]
+    assert "script://" not in output + errors
 
 
 def test_an_empty_queue_is_listed_as_such(place):

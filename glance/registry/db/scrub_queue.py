@@ -196,16 +196,20 @@ def lease(
         .values(lease_owner=owner, lease_until=now + LEASE)
     )
 
-    def work(conn: Connection) -> list[Claim]:
+    def work(conn: Connection) -> tuple[bool, list[Claim]]:
         claims = [Claim(*row) for row in conn.execute(due)]
         # NOTE: row by row, as only that tells which ones another scrubber has taken meanwhile.
-        return [
+        return bool(claims), [
             claim._replace(location=db.cipher.open(claim.image_id, claim.location))
             for claim in claims
             if conn.execute(take, {"row_image": claim.image_id, "row_item": claim.item}).rowcount
         ]
 
-    return db.transaction(work)
+    while True:
+        some_due, taken = db.transaction(work)
+        # Others may have taken all of these; there may be more behind them.
+        if taken or not some_due:
+            return taken
 
 
 def renew(db: engine.Database, owner: str) -> None:
