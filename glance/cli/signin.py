@@ -120,9 +120,11 @@ IDENTITY: tuple[Option, ...] = (
         "OS_DEFAULT_DOMAIN_ID",
         "OS_DEFAULT_DOMAIN",
     ),
+    _text("default_domain_name", "NAME", "The same by its name.", "OS_DEFAULT_DOMAIN_NAME"),
     _text("domain_name", "NAME", "Domain to sign in for.", "OS_DOMAIN_NAME"),
     _text("domain_id", "ID", "The same by its id.", "OS_DOMAIN_ID"),
     _text("trust_id", "ID", "Trust to sign in for.", "OS_TRUST_ID"),
+    _text("system_scope", "SCOPE", "The word all: to sign in for the system.", "OS_SYSTEM_SCOPE"),
     _text(
         "token",
         "TOKEN",

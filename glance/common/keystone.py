@@ -26,8 +26,6 @@ logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
 TIMEOUT = 60.0
 #: Names of Diablo's creds, or of v2.0, and what keystoneauth calls them.
 _RENAMED = {"tenant": "project_name", "tenant_name": "project_name", "tenant_id": "project_id"}
-_DOMAINS = ("user_domain_id", "user_domain_name", "project_domain_id", "project_domain_name")
-_DEFAULT_DOMAINS = ("default_domain_id", "default_domain_name")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,14 +123,7 @@ def _by_plugin(
         kind = f"v{version}{kind}"
     elif kind[:2] in ("v2", "v3") and version is None:
         url = f"{url.rstrip('/')}/{'v3' if kind[:2] == 'v3' else 'v2.0'}"
-    values = {**given, "auth_url": url}
-    if not any(values.get(name) for name in _DOMAINS):
-        # Who names no domain means the one that has this id since there are several.
-        default = values.get("default_domain_id") or "default"
-        if not kind.startswith("v"):
-            values.setdefault("default_domain_id", default)
-        elif not values.get("domain_id") and not values.get("domain_name"):
-            values |= {"user_domain_id": default, "project_domain_id": default}
+    values = {**given, **_domains(given, kind), "auth_url": url}
     values |= {"tenant_name": values.get("project_name"), "tenant_id": values.get("project_id")}
     loader: Any = loading.get_plugin_loader(kind)
     names = {option.dest for option in loader.get_options()}
@@ -151,6 +142,23 @@ def _by_plugin(
                 region_name=given.get("region"),
             )
     return Grant(access.auth_token, auth.images_url(image_url) if image_url else None, url, tls)
+
+
+def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:
+    """Return what completes the domains: who names none means the default one.
+
+    That is the one which has the id `default` since Keystone knows several. Plug-ins for any
+    version complete by themselves, for the third alone.
+    """
+    if not (given.get("default_domain_id") or given.get("default_domain_name")):
+        given = {**given, "default_domain_id": "default"}
+    kind = "id" if given.get("default_domain_id") else "name"
+    default = given[f"default_domain_{kind}"]
+    made = {f"default_domain_{kind}": default}
+    for part in ("user", "project") if plugin.startswith("v3") else ():
+        if not (given.get(f"{part}_domain_id") or given.get(f"{part}_domain_name")):
+            made[f"{part}_domain_{kind}"] = default
+    return made
 
 
 def _of_cloud(

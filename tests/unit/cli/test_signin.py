@@ -76,6 +76,8 @@ def test_options_say_it_as_variables_do():
         ("OS_PROJECT_DOMAIN_NAME", "project_domain_name"),
         ("OS_PROJECT_DOMAIN_ID", "project_domain_id"),
         ("OS_DEFAULT_DOMAIN", "default_domain_id"),
+        ("OS_DEFAULT_DOMAIN_NAME", "default_domain_name"),
+        ("OS_SYSTEM_SCOPE", "system_scope"),
         ("OS_DOMAIN_ID", "domain_id"),
         ("OS_DOMAIN_NAME", "domain_name"),
         ("OS_TRUST_ID", "trust_id"),

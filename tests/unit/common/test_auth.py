@@ -103,6 +103,16 @@ def test_version_3_signs_in_with_the_default_domain(loopback, path):
             {"project": {"name": "acme", "domain": {"id": "corp"}}},
         ),
         (
+            {"user_domain_id": "people", "tenant_name": "acme"},
+            {"user": {"name": "joe", "password": "s3cret", "domain": {"id": "people"}}},
+            {"project": {"name": "acme", "domain": {"id": "default"}}},
+        ),
+        (
+            {"default_domain_name": "corp", "tenant_name": "acme"},
+            {"user": {"name": "joe", "password": "s3cret", "domain": {"name": "corp"}}},
+            {"project": {"name": "acme", "domain": {"name": "corp"}}},
+        ),
+        (
             {"user_domain_id": "people", "domain_name": "all"},
             {"user": {"name": "joe", "password": "s3cret", "domain": {"id": "people"}}},
             {"domain": {"name": "all"}},
@@ -153,6 +163,21 @@ def test_a_url_without_a_version_is_asked_for_those_it_has(loopback):
     plugin.authenticate()
     assert [seen.target for seen in server.requests] == ["/", "/v3/auth/tokens"]
     assert plugin.auth_token == "tok"
+
+
+def test_a_url_that_has_version_2_alone_is_signed_in_to_by_it(loopback):
+    def handler(seen):
+        if seen.method == "POST":
+            return ACCESS
+        links = [{"rel": "self", "href": f"http://127.0.0.1:{server.port}/v2.0/"}]
+        values = [{"id": "v2.0", "status": "stable", "links": links}]
+        return (300, json.dumps({"versions": {"values": values}}).encode())
+
+    server = loopback.answering(handler)
+    plugin = strategy(server, "/", tenant="acme")
+    plugin.authenticate()
+    assert [seen.target for seen in server.requests] == ["/", "/v2.0/tokens"]
+    assert server.requests[1].json["auth"]["tenantName"] == "acme"
 
 
 @pytest.mark.parametrize(
