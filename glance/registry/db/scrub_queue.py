@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -222,13 +222,6 @@ def release(db: engine.Database, owner: str) -> None:
     _set_leases(db, queue.c.lease_owner == owner, None, None)
 
 
-def release_rows(db: engine.Database, owner: str, claims: Sequence[Claim]) -> None:
-    """Give back some leases of `owner`."""
-    for claim in claims:
-        held = sa.and_(_is(claim.image_id, claim.item), queue.c.lease_owner == owner)
-        _set_leases(db, held, None, None)
-
-
 def _set_leases(
     db: engine.Database,
     which: ColumnElement[bool],
@@ -307,13 +300,20 @@ def locations(db: engine.Database) -> Iterator[str]:
 
 
 def retry(db: engine.Database) -> int:
-    """Make everything due that failed before, what was given up too; return how many rows."""
+    """Make everything due that failed before; return how many rows.
+
+    What was given up counts its failures anew.
+    """
     now = rows.utcnow()
     statement = (
         queue.update()
         .where(queue.c.attempts > 0)
         .where(sa.or_(queue.c.dead == sa.true(), queue.c.due_at > now))
-        .values(dead=False, due_at=now)
+        .values(
+            attempts=sa.case((queue.c.dead == sa.true(), 1), else_=queue.c.attempts),
+            dead=False,
+            due_at=now,
+        )
     )
     return int(db.transaction(lambda conn: conn.execute(statement).rowcount))
 

@@ -140,7 +140,8 @@ def test_after_enough_failures_an_image_is_given_up(any_database: engine.Databas
     assert getattr(fail(any_database, image_id, max_attempts=2), "dead", False)
     assert lease(any_database) == []
     assert scrub_queue.retry(any_database) == 1
-    assert lease(any_database) == [image_id]
+    assert not getattr(fail(any_database, image_id, max_attempts=3), "dead", True)
+    assert getattr(fail(any_database, image_id, max_attempts=3), "dead", False)
 
 
 def test_who_lost_a_lease_postpones_nothing(any_database: engine.Database) -> None:
