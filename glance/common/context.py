@@ -5,10 +5,10 @@ argument of every function that needs it. There are two modes, decided once for 
 option `auth_mode` (`glance.common.deploy` infers it from the pipeline when it is not set):
 
 * `noauth`: every request is an administrator without an owner; identity headers are ignored.
-* `keystone` / `trusted-headers`: a stage in front (a token filter, or a proxy on a trusted link)
-  has set the identity headers and strips those of the outside. A request that is not confirmed
-  is refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
-  administrator.
+* `keystone` / `trusted-headers`: a stage in front has set the identity headers. It is a token
+  filter in the pipeline, before which `IdentityGuard` takes out what the outside says of itself,
+  or a proxy on a trusted link, which has to do so. A request that is not confirmed is refused, or
+  anonymous and read-only when `allow_anonymous_access` is on. It is never an administrator.
 """
 
 from __future__ import annotations

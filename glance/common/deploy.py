@@ -253,7 +253,8 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     except Exception as err:  # a factory may raise anything; the operator gets one message
         raise _unloadable(program, path, err) from err
     conf.check()
-    if conf.auth_mode == "keystone":
+    stages = load_stages(program, path)
+    if conf.auth_mode == "keystone" or any(s.factory in tokenfilter.FACTORIES for s in stages):
         app = context.IdentityGuard(app)
     return conf, app
 

@@ -267,11 +267,15 @@ def test_both_sample_files_load(tmp_path):
         assert conf.auth_mode == "noauth"
 
 
+@pytest.mark.parametrize("mode", ["", "trusted-headers"])
 @pytest.mark.parametrize(
     "factory", ["keystonemiddleware.auth_token", "keystone.middleware.auth_token"]
 )
-def test_a_token_filter_gets_the_settings_of_its_section_alone(tmp_path, caplog, factory):
-    path = write(tmp_path, pipeline="authtoken context registryapp", token=factory)
+def test_a_token_filter_gets_the_settings_of_its_section_alone(tmp_path, caplog, factory, mode):
+    options = f"auth_mode = {mode}"
+    path = write(
+        tmp_path, pipeline="authtoken context registryapp", token=factory, options=options
+    )
     guard = deploy.load_paste_app("glance-registry", path)[1]
     assert isinstance(guard, context.IdentityGuard)
     assert type(guard.app).__module__ == "keystonemiddleware.auth_token"
