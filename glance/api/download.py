@@ -102,7 +102,9 @@ def open_image(
         part = parse_range(range_header, known) if known else None
     if cache is None:
         return _from_store(service, image, part, known)
-    return _by_cache(service, image, part, known, cache, fill=not range_header)
+    opened = _by_cache(service, image, part, known, cache, fill=not range_header)
+    LOG.debug("Image %s by way of the cache: %s", image["id"], opened.source)
+    return opened
 
 
 def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:

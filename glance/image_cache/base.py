@@ -142,6 +142,9 @@ class Driver:
     def close(self) -> None:
         """Give back what is open; the driver opens again when it is used again."""
 
+    def tidy(self, before: float) -> None:
+        """Remove what the driver itself has put aside before that time (seconds)."""
+
     def stamp(self, status: os.stat_result) -> str:
         """Return what changes when somebody writes to a complete entry or replaces it."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import logging
 import os
 import sqlite3
@@ -88,6 +89,12 @@ class SqliteDriver(base.Driver):
         self._lock = offload.native_lock()
         # The connections of running transactions, by thread.
         self._current: dict[int, sqlite3.Connection] = {}
+
+    def tidy(self, before: float) -> None:
+        with self._errors():
+            for old in glob.glob(f"{glob.escape(self.path)}.*-*"):
+                if os.lstat(old).st_mtime < before:
+                    os.unlink(old)
 
     def stamp(self, status: os.stat_result) -> str:
         # NOTE: nobody can set the time of the last change, which every writing changes.

@@ -22,6 +22,8 @@ from glance.image_cache.room import Room
 LOG = logging.getLogger(__name__)
 
 _READ = 1024 * 1024
+#: How long a damaged index is kept for inspection, in seconds.
+_KEPT = 7 * 86400
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,6 +76,7 @@ class Upkeep:
                 done.incomplete = self.reap_incomplete(self.stall_time)
                 self._settle_files(done)
                 done.requeued = waiting.release_dead(self.driver)
+                self.driver.tidy(time.time() - _KEPT)
         return done
 
     def recover(self) -> Cleaned:

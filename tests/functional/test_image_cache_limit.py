@@ -22,8 +22,8 @@ LIMIT = 5_000_000_000 // SCALE
 #: What the API reads at a time is 1 MiB; at this scale, the most that the limit may be passed by.
 CHUNK = (1 << 20) // SCALE
 IMAGES = 40
-DOWNLOADS = 400
-SAMPLES = 40
+DOWNLOADS = 200
+SAMPLES = 25
 CLIENTS = 6
 
 

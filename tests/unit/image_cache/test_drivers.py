@@ -1,9 +1,12 @@
 """Both index drivers pass the suite."""
 
+import errno
 import os
 
 import pytest
 
+from glance import image_cache
+from glance.common.config import Conf
 from glance.testing.cache_suite import CacheDriverSuite
 
 
@@ -19,6 +22,22 @@ def supports_attributes(directory):
     except OSError:
         return False
     return True
+
+
+def test_a_file_system_without_attributes_is_said_to_be_one(tmp_path, monkeypatch, caplog):
+    def setxattr(*arguments, **keywords):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    options = {
+        "image_cache_enabled": True,
+        "image_cache_dir": str(tmp_path / "cache"),
+        "image_cache_driver": "xattr",
+    }
+    assert image_cache.open_cache(Conf(options)) is None
+    assert "The image cache is off" in caplog.text
+    assert "no extended attributes" in caplog.text
+    assert list((tmp_path / "cache" / "incomplete").iterdir()) == []
 
 
 class TestXattr(CacheDriverSuite):

@@ -88,6 +88,18 @@ def test_a_damaged_index_is_kept_for_inspection(cache, make, tmp_path):
     assert len(list((tmp_path / "cache").glob("cache.db.corrupt-*"))) == 1
 
 
+def test_a_damaged_index_is_removed_after_a_week(cache, make, tmp_path):
+    cache.close()
+    garble(cache.driver.path)
+    again = make()
+    again.clean()
+    (kept,) = (tmp_path / "cache").glob("cache.db.corrupt-*")
+    os.utime(kept, (0, 0))
+    again.clean()
+    assert not kept.exists()
+    assert again.stats()["entries"] == 0
+
+
 def test_the_loss_of_the_index_is_noticed_so_that_recovery_can_begin(cache):
     store(cache, make_data(100))
     assert cache.driver.losses == 0
