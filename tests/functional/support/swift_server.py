@@ -29,6 +29,8 @@ FILTERS = (
     "catch_errors gatekeeper healthcheck proxy-logging memory listing_formats {auth} bulk copy "
     "slo dlo versioned_writes symlink proxy-logging"
 )
+#: Time-outs in seconds between the servers, for hosts that are busy.
+PATIENCE = {"conn_timeout": "30", "node_timeout": "60"}
 AUTH = {"tempauth": "s3api tempauth", "keystone": "authtoken s3api s3token keystoneauth"}
 
 
@@ -143,6 +145,9 @@ def start_backends(etc: pathlib.Path, devices: pathlib.Path) -> None:
         "disable_fallocate": "true",
         "fallocate_reserve": "0",
         "log_level": "ERROR",
+        # NOTE: what is not in the listing after this is left to a daemon that does not run here.
+        "container_update_timeout": "60",
+        **PATIENCE,
     }
     for name, factory in (("account", account), ("container", container), ("object", obj)):
         sock = listen()
@@ -182,7 +187,8 @@ def proxy_conf(etc: pathlib.Path, arguments: argparse.Namespace) -> str:
         "pipeline:main": f"pipeline = {' '.join(names)} proxy-server\n",
         # NOTE: without the suppression of errors, one failed write does not ban the only node.
         "app:proxy-server": "use = egg:swift#proxy\naccount_autocreate = true\n"
-        "error_suppression_interval = 0\n",
+        "error_suppression_interval = 0\n"
+        + "".join(f"{name} = {seconds}\n" for name, seconds in PATIENCE.items()),
         "filter:memory": "use = call:__main__:cache_factory\n",
         "filter:tempauth": "use = egg:swift#tempauth\n"
         "user_test_tester = k3y-of-the-canary .admin\n"
