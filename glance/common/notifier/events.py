@@ -291,11 +291,16 @@ class Events:
     def image_payload(self, image: Mapping[str, Any]) -> dict[str, Any]:
         """Return what may be told of an image, given its record or its JSON form."""
         properties = image.get("properties") or {}
-        shown = {
-            name: REDACTED if self._redact.search(name) else value
-            for name, value in properties.items()
-        }
+        shown = {name: self._shown(name, value) for name, value in properties.items()}
         return {**{name: image.get(name) for name in IMAGE_FIELDS}, "properties": shown}
+
+    def _shown(self, name: str, value: Any) -> Any:
+        """Return what may be told of the value of a property."""
+        if self._redact.search(name):
+            return REDACTED
+        if isinstance(value, str) and "://" in value:
+            return config.mask_url(value)
+        return value
 
     def _tell_image(
         self, event: str, who: context.RequestContext, image: Mapping[str, Any]

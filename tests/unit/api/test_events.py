@@ -506,6 +506,13 @@ def test_properties_that_sound_like_secrets_are_redacted(told):
     }
 
 
+def test_passwords_inside_of_urls_are_redacted(told):
+    url = f"https://user:{CANARY}@mirror.example/disk?x=1"
+    told.api("POST", URL, {"x-image-meta-property-source": url}, PAYLOAD)
+    shown = told.only()[2]["properties"]["source"]
+    assert shown == "https://user:***@mirror.example/disk?x=1"
+
+
 def test_which_properties_are_redacted_can_be_chosen(tell):
     told = tell(notification_redact_properties="^os$")
     told.api("POST", URL, {"x-image-meta-property-os": "linux"}, PAYLOAD)
