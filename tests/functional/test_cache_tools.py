@@ -223,6 +223,16 @@ def test_only_administrators_manage_the_cache(strict, method, path):
     assert ask(identity("tenant", roles="admin")).status in (200, 400, 404)
 
 
+def test_an_operator_may_name_another_role_for_it(tmp_path):
+    options = {"policy_manage_image_cache": "cache-keeper"}
+    with caching.CachingSite(
+        tmp_path / "keepers", auth_mode="trusted-headers", api=options
+    ) as site:
+        keeper = identity("tenant", roles="member,Cache-Keeper")
+        assert site.http.get("/v1/cached_images", keeper).status == 200
+        assert site.http.get("/v1/cached_images", identity("t", roles="admin")).status == 403
+
+
 def test_a_cache_that_is_off_can_be_managed_all_the_same(make_site, tmp_path):
     cache = {"image_cache_dir": tmp_path / "cache", "image_cache_min_free_disk": 0}
     site = make_site(api=cache, api_pipeline="versionnegotiation context imagecache apiv1app")
