@@ -264,6 +264,14 @@ def test_a_download_that_breaks_never_looks_whole(site, fault):
     assert DATA.startswith(caught.value.partial)
 
 
+def test_a_download_with_a_wrong_byte_never_looks_whole(site):
+    image_id = site.http.add(DATA, id=new_id()).json()["image"]["id"]
+    site.proxy.order(Fault("GET", r"/glance/\d+", flip=5 * MIB))
+    with pytest.raises(http.client.IncompleteRead):
+        site.http.get(f"/v1/images/{image_id}")
+    assert site.http.get(f"/v1/images/{image_id}").body == DATA
+
+
 def test_a_service_that_is_away_is_told_at_once(site):
     image_id = site.http.add(SMALL, id=new_id()).json()["image"]["id"]
     site.proxy.down()
