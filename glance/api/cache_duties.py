@@ -25,8 +25,9 @@ _RETRY = 30.0
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     """Begin the duties of this process; they end with it."""
+    duties = Duties(cache, conf)
     lifecycle.at_stop(cache.close, patience=_PATIENCE)
-    offload.spawn(Duties(cache, conf).run)
+    offload.spawn(duties.run)
 
 
 class Duties:
@@ -40,28 +41,27 @@ class Duties:
 
     def run(self) -> None:
         """Work until the process ends."""
-        self._try(self.cache.recover)
-        taken_over = self._try(self._take_over)
+        self.attempt(self.cache.recover)
+        taken_over = self.attempt(self._take_over)
         interval = self.conf.image_cache_maintenance_interval
         due = time.monotonic() + interval
         retry = time.monotonic() + _RETRY
         while True:
             offload.sleep(self.conf.image_cache_hit_flush_interval)
-            self._try(self.cache.flush)
+            self.attempt(self.cache.flush)
             if self.cache.troubled:
-                self._try(self.cache.heal)
+                self.attempt(self.cache.heal)
             if self.cache.driver.losses != self._losses:
                 self._losses = self.cache.driver.losses
-                self._try(self.cache.recover)
+                self.attempt(self.cache.recover)
             if not taken_over and time.monotonic() >= retry:
-                taken_over = self._try(self._take_over)
+                taken_over = self.attempt(self._take_over)
                 retry = time.monotonic() + _RETRY
             if interval and time.monotonic() >= due:
-                self._try(self.cache.prune)
-                self._try(self._clean)
+                self.attempt(self.maintain)
                 due = time.monotonic() + interval
 
-    def _try(self, duty: Callable[[], object]) -> bool:
+    def attempt(self, duty: Callable[[], object]) -> bool:
         """Do a duty; False if it could not be done."""
         try:
             duty()
@@ -87,8 +87,13 @@ class Duties:
         record = self.account.active_image(image_id)
         return None if record is None else image_cache.Image.of(record)
 
-    def _clean(self) -> None:
-        self.cache.clean(self._active)
+    def maintain(self) -> None:
+        """Prune and clean, unless another process of this host has just done so."""
+        since = time.time() - self.cache.directory.maintained_at()
+        # NOTE: the processes wake up one after the other; the first does it for all.
+        if since >= self.conf.image_cache_maintenance_interval * 0.9:
+            self.cache.prune()
+            self.cache.clean(self._active)
 
     def _active(self, image_ids: Sequence[str]) -> list[str]:
         return [image_id for image_id in image_ids if self.account.active_image(image_id)]

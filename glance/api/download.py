@@ -127,8 +127,12 @@ def _by_cache(
     *,
     fill: bool,
 ) -> Download:
+    def past(reason: str) -> Download:
+        cache.usage.count("bypasses")
+        return dataclasses.replace(_from_store(service, image, part, known), source=reason)
+
     if known is None:
-        return dataclasses.replace(_from_store(service, image, part, known), source="size")
+        return past("size")
     size = known
 
     def opener(position: int) -> body.Body:
@@ -145,7 +149,7 @@ def _by_cache(
     if copy is not None:
         return Download(copy, size, part, image_cache.HIT)
     if not fill:
-        return dataclasses.replace(_from_store(service, image, part, known), source="range")
+        return past("range")
     data, source = cache.fetch(wanted, opener)
     return Download(data, known, None, source)
 

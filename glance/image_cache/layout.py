@@ -167,6 +167,17 @@ class Directory:
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
+    def touch_lock(self) -> None:
+        """Note that maintenance was done, for `maintained_at`."""
+        os.utime(self.full(".lock"))
+
+    def maintained_at(self) -> float:
+        """Return when maintenance was last done, in whatever process (seconds)."""
+        try:
+            return os.stat(self.full(".lock")).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     @contextlib.contextmanager
     def lock(self, name: str = ".lock", *, wait: bool = False) -> Iterator[bool]:
         """Hold a lock file against other processes and threads; yields False if another has it."""

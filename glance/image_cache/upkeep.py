@@ -77,6 +77,7 @@ class Upkeep:
                 self._settle_files(done)
                 done.requeued = waiting.release_dead(self.driver)
                 self.driver.tidy(time.time() - _KEPT)
+                self.directory.touch_lock()
         return done
 
     def recover(self) -> Cleaned:
