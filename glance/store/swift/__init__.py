@@ -4,7 +4,7 @@
 Locations that this release writes carry no credentials: the configured account reads them. Those
 of Diablo do, and are still read; where they name the configured account, the configured key is
 used, so that a key can be changed. Layout in the container: `objects`; requests: `client`;
-writing: `upload`.
+reading: `download`; writing: `upload`; the options are in `options`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import functools
 import importlib
 import importlib.util
 import logging
-import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glance.common import body, config, exception
+from glance.common import body, exception
 from glance.store import base, spool, trace
 from glance.store.base import Capability
 from glance.store.location import Location, SwiftLocation
-from glance.store.swift import objects, upload
+from glance.store.swift import download, objects, upload
+from glance.store.swift.options import OPTIONS as OPTIONS
 
 if TYPE_CHECKING:
-    from glance.store.swift.client import Account, Answer, Client, Tokens
+    from glance.store.swift.client import Account, Client, Tokens
 
 if importlib.util.find_spec("swiftclient") is None:
     raise ImportError("No module named 'swiftclient'", name="swiftclient")
@@ -38,134 +38,6 @@ MIB = 1024 * 1024
 REMEMBER = 300
 #: What Swift lets a single object have unless `/info` says otherwise.
 DEFAULT_MAX_FILE_SIZE = 5 * 1024 * MIB
-
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19})\Z", re.ASCII)
-
-OPTIONS = config.options(
-    "Swift store",
-    config.Option(
-        "swift_store_auth_address",
-        help="URL of the service that Swift's users log in at; https:// is meant where it has no "
-        "scheme. Required for uploads.",
-    ),
-    config.Option(
-        "swift_store_user",
-        help="User that images are stored as, with its account or project in front: "
-        "account:user. Required for uploads.",
-    ),
-    config.Option(
-        "swift_store_key",
-        secret=True,
-        help="Key (password) of swift_store_user. Required for uploads.",
-    ),
-    config.Option(
-        "swift_store_auth_version",
-        choices=("1", "2", "3"),
-        default="1",
-        help="Version of the protocol for logging in: 1 is Swift's own, 2 and 3 are Keystone's.",
-    ),
-    config.Option(
-        "swift_store_user_domain_id",
-        default="default",
-        help="Domain of the user; counts with version 3.",
-    ),
-    config.Option(
-        "swift_store_project_domain_id",
-        default="default",
-        help="Domain of the project; counts with version 3.",
-    ),
-    config.Option(
-        "swift_store_region",
-        help="Region whose Swift is used, where the catalog of Keystone has several.",
-    ),
-    config.Option(
-        "swift_store_service_type",
-        default="object-store",
-        help="Type of the service in Keystone's catalog.",
-    ),
-    config.Option(
-        "swift_store_endpoint_type",
-        default="public",
-        help="Interface of the service in Keystone's catalog: public, internal or admin.",
-    ),
-    config.Option(
-        "swift_store_container",
-        default="glance",
-        help="Container that holds the images.",
-    ),
-    config.Option(
-        "swift_store_create_container_on_put",
-        config.boolean,
-        default=False,
-        help="Whether an upload makes the container if it is missing.",
-    ),
-    config.Option(
-        "swift_store_large_object_size",
-        config.integer,
-        default=5120,
-        minimum=1,
-        unit="MiB",
-        help="Size from which an image is stored in segments. It is lowered to what the cluster "
-        "allows for one object.",
-    ),
-    config.Option(
-        "swift_store_large_object_chunk_size",
-        config.integer,
-        default=200,
-        minimum=1,
-        unit="MiB",
-        help="Size of a segment; each upload needs that much room in swift_store_spool_dir.",
-    ),
-    config.Option(
-        "swift_store_large_object_mode",
-        choices=("auto", "slo", "dlo"),
-        default="auto",
-        help="Kind of manifest of segmented images: static (slo), dynamic (dlo), or static where "
-        "the cluster can and the segments are not too many (auto).",
-    ),
-    config.Option(
-        "swift_store_spool_dir",
-        config.path,
-        help="Directory for the segment of each upload that is being sent, and for what has to be "
-        "cleaned up after a crash; empty means the system's temporary directory. One that "
-        "outlives a restart of the host is better.",
-    ),
-    config.Option(
-        "swift_store_retries",
-        config.integer,
-        default=5,
-        minimum=0,
-        help="How often a request to Swift is sent again after a passing failure; the pauses "
-        "between grow from 1 to 64 seconds.",
-    ),
-    config.Option(
-        "swift_store_timeout",
-        config.real,
-        default=60.0,
-        minimum=0.1,
-        unit="seconds",
-        help="How long to wait for a connection to Swift, and for its answers.",
-    ),
-    config.Option(
-        "swift_store_cacert",
-        config.path,
-        help="File of the certificates that the server's is checked against; empty means the "
-        "system's.",
-    ),
-    config.Option(
-        "swift_store_insecure",
-        config.boolean,
-        default=False,
-        help="Whether the server's certificate is not checked at all.",
-    ),
-    config.Option(
-        "swift_enable_snet",
-        config.boolean,
-        default=False,
-        help="Whether to use the provider's internal network, where the storage host has the "
-        "prefix snet-.",
-    ),
-)
 
 
 @functools.cache
@@ -299,67 +171,16 @@ class Store(base.Store):
         where = _parts(location)
         client = self._connect(self._account_of(where))
         try:
-            return self._get(client, where, offset, length)
+            retries = self.conf.swift_store_retries
+            return download.open_object(client, where, offset, length, retries)
         except BaseException:
             client.close()
             raise
 
-    def _get(
-        self, client: Client, where: SwiftLocation, offset: int, length: int | None
-    ) -> body.Body:
-        if length == 0:
-            size = _length(client.head(where.container, where.obj))
-            if size is not None and offset > size:
-                raise exception.RangeNotSatisfiable(size)
-            return body.IterBody((), 0, client.close, size=size)
-        headers = {}
-        if offset or length is not None:
-            last = "" if length is None else offset + length - 1
-            headers["Range"] = f"bytes={offset}-{last}"
-        try:
-            answer = client.get(where.container, where.obj, headers)
-        except exception.RangeNotSatisfiable as err:
-            size = err.size or _length(client.head(where.container, where.obj)) or 0
-            if offset > size:
-                raise exception.RangeNotSatisfiable(size) from err
-            return body.IterBody((), 0, client.close, size=size)
-        try:
-            return self._opened(client, where, answer, offset, length)
-        except BaseException:
-            answer.close()
-            raise
-
-    def _opened(
-        self,
-        client: Client,
-        where: SwiftLocation,
-        answer: Answer,
-        offset: int,
-        length: int | None,
-    ) -> body.Body:
-        whole = answer.status != 206
-        size = _length(answer.headers)
-        first, count = 0, size
-        if not whole:
-            first, count, size = _range(answer.headers)
-            wanted = size - offset if length is None else min(length, size - offset)
-            if (first, count) != (offset, wanted):
-                # SECURITY: other bytes than those asked for must never look like them.
-                raise exception.BackendCorrupt()
-        found = Download(self.conf, client, where, answer, first, count, size)
-        if not whole or not offset and length is None:
-            return found
-        # A server that knows no ranges sent everything.
-        if size is None:
-            raise exception.BackendCorrupt()
-        if offset > size:
-            raise exception.RangeNotSatisfiable(size)
-        return found.slice(offset, size if length is None else min(offset + length, size))
-
     def get_size(self, location: Location) -> int | None:
         where = _parts(location)
         with self._connect(self._account_of(where)) as client:
-            return _length(client.head(where.container, where.obj))
+            return download.length_of(client.head(where.container, where.obj))
 
     # -- deleting --------------------------------------------------------------------------------
 
@@ -498,66 +319,6 @@ class Store(base.Store):
                 yield base.StoredObject(group.image_id, uri, group.size, group.modified)
 
 
-class Download(body.Body):
-    """An object on its way out; after a broken connection it goes on where it was."""
-
-    def __init__(
-        self,
-        conf: config.Conf,
-        client: Client,
-        where: SwiftLocation,
-        answer: Answer,
-        first: int,
-        length: int | None,
-        size: int | None,
-    ):
-        super().__init__(length, size=size)
-        self._conf, self._client, self._where = conf, client, where
-        self._answer, self._first = answer, first
-        self._etag = answer.headers.get("etag")
-
-    def _chunks(self) -> Iterator[bytes]:
-        done = failures = failed_at = 0
-        while self.length is None or done < self.length:
-            try:
-                chunk = self._answer.read()
-                if not chunk and self.length is not None:
-                    raise exception.BackendUnavailable()
-            except exception.BackendUnavailable:
-                # NOTE: who gets a little further each time is not given another chance for ever.
-                failures = failures + 1 if done - failed_at < MIB else 1
-                failed_at = done
-                if self.length is None or failures > self._conf.swift_store_retries:
-                    raise
-                LOG.warning("Swift broke off in the middle of an image; going on")
-                _client().backoff(failures)
-                self._resume(done)
-                continue
-            if not chunk:
-                return
-            done += len(chunk)
-            yield chunk
-
-    def _resume(self, done: int) -> None:
-        assert self.length is not None
-        self._answer.close()
-        headers = {"Range": f"bytes={self._first + done}-{self._first + self.length - 1}"}
-        if self._etag:
-            # SECURITY: never the rest of another object.
-            headers["If-Match"] = self._etag
-        self._answer = self._client.get(self._where.container, self._where.obj, headers)
-        if self._answer.status != 206 or _range(self._answer.headers) != (
-            self._first + done,
-            self.length - done,
-            self.size,
-        ):
-            raise exception.BackendCorrupt()
-
-    def _release(self) -> None:
-        self._answer.close()
-        self._client.close()
-
-
 def _parts(location: Location) -> SwiftLocation:
     where = location.store_location
     assert isinstance(where, SwiftLocation)
@@ -575,17 +336,3 @@ def _split_address(address: str) -> tuple[str, str]:
 
 def _transport(scheme: str) -> str:
     return "http" if scheme == "swift+http" else "https"
-
-
-def _length(headers: Any) -> int | None:
-    text = headers.get("content-length")
-    return int(text) if text is not None and text.isdigit() else None
-
-
-def _range(headers: Any) -> tuple[int, int, int]:
-    """Return first byte, number of bytes and size of the whole object of a partial answer."""
-    match = _CONTENT_RANGE.match(headers.get("content-range", ""))
-    if match is None:
-        raise exception.BackendCorrupt()
-    first, last, size = map(int, match.groups())
-    return first, last - first + 1, size

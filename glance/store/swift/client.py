@@ -186,6 +186,10 @@ class Client:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def pause(self, attempt: int) -> None:
+        """Wait before the try number `attempt`, counted from 1."""
+        offload.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))
+
     def capabilities(self) -> dict[str, Any]:
         """Return what `/info` says of the cluster. Raises what `translated` makes of a failure."""
         with translated():
@@ -347,8 +351,3 @@ def _total(headers: Mapping[str, str] | None) -> int:
     """Return the size that `Content-Range: bytes */SIZE` names, 0 if there is none."""
     total = (headers or {}).get("content-range", "").rpartition("/")[2]
     return int(total) if total.isdigit() else 0
-
-
-def backoff(attempt: int) -> None:
-    """Wait before the try number `attempt`, counted from 1."""
-    offload.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))

@@ -1,0 +1,153 @@
+"""Images on their way out of Swift: checked answers, which go on after a broken connection."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from glance.common import body, exception
+from glance.store.location import SwiftLocation
+
+if TYPE_CHECKING:
+    from glance.store.swift.client import Answer, Client
+
+LOG = logging.getLogger(__name__)
+
+#: Bytes that a connection must bring to be worth another one after it broke.
+PROGRESS = 1024 * 1024
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19})\Z", re.ASCII)
+
+
+def open_object(
+    client: Client, where: SwiftLocation, offset: int, length: int | None, retries: int
+) -> body.Body:
+    """Return `length` bytes (None: all) of an object from `offset`; the body closes the client.
+
+    Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, BackendCorrupt, and
+    RangeNotSatisfiable if `offset` lies behind the end; the client is the caller's then.
+    """
+    if length == 0:
+        return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
+    headers = {}
+    if offset or length is not None:
+        last = "" if length is None else offset + length - 1
+        headers["Range"] = f"bytes={offset}-{last}"
+    try:
+        answer = client.get(where.container, where.obj, headers)
+    except exception.RangeNotSatisfiable as err:
+        # NOTE: Swift says so of the byte right behind the end, too.
+        size = err.size or length_of(client.head(where.container, where.obj)) or 0
+        return _nothing(client, where, offset, size)
+    try:
+        return _opened(client, where, answer, offset, length, retries)
+    except BaseException:
+        answer.close()
+        raise
+
+
+def _nothing(client: Client, where: SwiftLocation, offset: int, size: int | None) -> body.Body:
+    if size is not None and offset > size:
+        raise exception.RangeNotSatisfiable(size)
+    return body.IterBody((), 0, client.close, size=size)
+
+
+def _opened(
+    client: Client,
+    where: SwiftLocation,
+    answer: Answer,
+    offset: int,
+    length: int | None,
+    retries: int,
+) -> body.Body:
+    if answer.status == 206:
+        first, count, size = _range(answer.headers)
+        wanted = size - offset if length is None else min(length, size - offset)
+        if (first, count) != (offset, wanted):
+            # SECURITY: other bytes than those asked for must never look like them.
+            raise exception.BackendCorrupt()
+        return Download(client, where, answer, retries, first, count, size)
+    whole = length_of(answer.headers)
+    found = Download(client, where, answer, retries, 0, whole, whole)
+    if not offset and length is None:
+        return found
+    # A server that knows no ranges sent everything.
+    if whole is None:
+        raise exception.BackendCorrupt()
+    if offset > whole:
+        raise exception.RangeNotSatisfiable(whole)
+    return found.slice(offset, whole if length is None else min(offset + length, whole))
+
+
+class Download(body.Body):
+    """The bytes of an answer that begins at `first`; a broken connection is taken up again."""
+
+    def __init__(
+        self,
+        client: Client,
+        where: SwiftLocation,
+        answer: Answer,
+        retries: int,
+        first: int,
+        length: int | None,
+        size: int | None,
+    ):
+        super().__init__(length, size=size)
+        self._client, self._where, self._answer = client, where, answer
+        self._retries, self._first = retries, first
+        self._etag = answer.headers.get("etag")
+
+    def _chunks(self) -> Iterator[bytes]:
+        done = failures = failed_at = 0
+        while self.length is None or done < self.length:
+            try:
+                chunk = self._answer.read()
+                if not chunk and self.length is not None:
+                    raise exception.BackendUnavailable()
+            except exception.BackendUnavailable:
+                # NOTE: who gets a little further each time is not given another chance for ever.
+                failures = failures + 1 if done - failed_at < PROGRESS else 1
+                failed_at = done
+                if self.length is None or failures > self._retries:
+                    raise
+                LOG.warning("Swift broke off in the middle of an image; going on")
+                self._client.pause(failures)
+                self._resume(done)
+                continue
+            if not chunk:
+                return
+            done += len(chunk)
+            yield chunk
+
+    def _resume(self, done: int) -> None:
+        assert self.length is not None
+        self._answer.close()
+        headers = {"Range": f"bytes={self._first + done}-{self._first + self.length - 1}"}
+        if self._etag:
+            # SECURITY: never the rest of another object.
+            headers["If-Match"] = self._etag
+        self._answer = self._client.get(self._where.container, self._where.obj, headers)
+        rest = (self._first + done, self.length - done, self.size)
+        if self._answer.status != 206 or _range(self._answer.headers) != rest:
+            raise exception.BackendCorrupt()
+
+    def _release(self) -> None:
+        self._answer.close()
+        self._client.close()
+
+
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """Return the bytes that an answer says it has, None if it does not."""
+    text = headers.get("content-length")
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _range(headers: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return first byte, number of bytes and size of the whole object of a partial answer."""
+    match = _CONTENT_RANGE.match(headers.get("content-range", ""))
+    if match is None:
+        raise exception.BackendCorrupt()
+    first, last, size = map(int, match.groups())
+    return first, last - first + 1, size

@@ -1,0 +1,87 @@
+"""One request whose body comes from a writer: the meeting of `write` and a library that reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from glance.common import exception, offload
+
+
+class Stream:
+    """Hands what is written to one request that is under way in the background.
+
+    `send` is called with a reader and returns the ETag of the object.
+    """
+
+    def __init__(self, send: Callable[[Stream], str]):
+        self._changed = threading.Condition()
+        self._chunk = memoryview(b"")
+        self._ended = False
+        self._aborted = False
+        self._done = False
+        self._etag: str | None = None
+        self._error: BaseException | None = None
+        self._task = offload.spawn(self._run, send)
+
+    def _run(self, send: Callable[[Stream], str]) -> None:
+        try:
+            self._etag = send(self)
+        except BaseException as err:
+            # It belongs to the writer; `put` and `finish` raise it there.
+            self._error = err
+        with self._changed:
+            self._done = True
+            self._changed.notify_all()
+
+    # -- the writer's side -----------------------------------------------------------------------
+
+    def put(self, data: bytes) -> None:
+        """Pass `data` on once the data before is sent; raises what the request raised."""
+        with self._changed:
+            while self._chunk and not self._done:
+                self._changed.wait()
+            self._check()
+            self._chunk = memoryview(data)
+            self._changed.notify_all()
+
+    def finish(self) -> str | None:
+        """Wait for the end of the request; return the ETag or raise what it raised."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._task.join()
+        if self._error is not None:
+            raise self._error
+        return self._etag
+
+    def abort(self) -> None:
+        """Break the request off and wait for its end. Idempotent."""
+        with self._changed:
+            self._aborted = True
+            self._changed.notify_all()
+        self._task.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._done:
+            # Swift answered before everything was sent.
+            raise exception.BackendUnavailable()
+
+    # -- the request's side ----------------------------------------------------------------------
+
+    def read(self, size: int) -> bytes:
+        with self._changed:
+            while not self._chunk and not self._ended and not self._aborted:
+                self._changed.wait()
+            if self._aborted:
+                raise Aborted()
+            data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
+            if not self._chunk:
+                self._changed.notify_all()
+            return data
+
+
+class Aborted(Exception):
+    """The writer has given up; the request must not be completed."""
