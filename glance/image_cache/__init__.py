@@ -8,6 +8,7 @@
     sqlite     the index in a database      xattr    the index in attributes of the files
     room       limits: what is let in, and what has to go for it
     writer     an image on its way in       reader   an image on its way out
+    serving    what requests ask of the cache
     fill       a download that fills the cache, and the others that follow it
     waiting    the prefetch queue           usage    hits and counters on their way to the index
     upkeep     cleaning, recovery, verification
@@ -21,21 +22,18 @@ into the cache only after the registry has shown it the image for that caller.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from glance.common import body, config, exception, offload, plugin
 from glance.image_cache import (
-    fill,
     layout,
     legacy,
     options,  # noqa: F401  declares the options
     reader,
     room,
     upkeep,
-    usage,
     waiting,
     writer,
 )
@@ -52,6 +50,7 @@ from glance.image_cache.base import (
     QueueItem,
     Refused,
 )
+from glance.image_cache.serving import FOLLOW, HIT, MISS, Serving
 
 __all__ = [
     "COMPLETE",
@@ -81,9 +80,6 @@ CachedBody = reader.CachedBody
 
 T = TypeVar("T")
 
-#: Where a download comes from, besides the reasons of `Refused`.
-HIT, MISS, FOLLOW = "hit", "miss", "follow"
-
 DRIVERS = {
     "sqlite": "glance.image_cache.sqlite:SqliteDriver",
     "xattr": "glance.image_cache.xattr:XattrDriver",
@@ -97,15 +93,13 @@ SERVED = "glance.from_cache"
 
 #: How many ids the registry is asked about at a time.
 _BATCH = 100
-#: Every so manieth hit is followed by a verification, with `read` in image_cache_verify.
-_VERIFY_EVERY = 10
 
 
-class ImageCache:
+class ImageCache(Serving):
     """One cache directory, which several processes may use at the same time.
 
-    All methods wait cooperatively. Those under *requests* never raise for trouble of the cache:
-    they answer as if the image were not there and log it, once a minute. All others raise
+    All methods wait cooperatively. Those of `Serving` never raise for trouble of the cache: they
+    answer as if the image were not there and log it, once a minute. All others raise
     CacheUnavailable when the directory or its index cannot be used. `troubled` is set by such
     trouble and reset by `heal`.
     """
@@ -117,19 +111,10 @@ class ImageCache:
         """
         self.conf = conf
         self.directory = layout.Directory(conf.image_cache_dir)
-        self.driver = _load_driver(conf)(conf, self.directory)
-        self.room = room.Room(conf, self.directory, self.driver)
-        self.upkeep = upkeep.Upkeep(conf, self.directory, self.driver, self.room)
-        self.usage = usage.Usage(self.driver)
-        self.verify_how: tuple[str, ...] = conf.image_cache_verify
-        self.finish_workers: int = conf.image_cache_finish_workers
+        driver = _load_driver(conf)(conf, self.directory)
+        self.room = room.Room(conf, self.directory, driver)
+        super().__init__(conf, driver, upkeep.Upkeep(conf, self.directory, driver, self.room))
         self.debug_header: bool = conf.image_cache_debug_header
-        self.troubled = False
-        self._complained = float("-inf")
-        self._fills: dict[str, fill.Fill] = {}
-        self._filling = offload.native_lock()
-        self._finishing = 0
-        self._checking: set[str] = set()
 
     def configure(self) -> None:
         """Make what is missing of the directory and open the index; CacheUnavailable."""
@@ -157,187 +142,12 @@ class ImageCache:
 
     def close(self) -> None:
         """Give up images that are on their way in, write down what is counted, close the index."""
-        for running in list(self._fills.values()):
-            running.stop()
+        self.stop_filling()
         try:
             self.flush()
         except exception.CacheUnavailable as err:
             self.complain(err)
         self.driver.close()
-
-    def complain(self, err: BaseException) -> None:
-        """Note trouble of the cache; log it once a minute."""
-        self.troubled = True
-        if time.monotonic() - self._complained > 60:
-            self._complained = time.monotonic()
-            LOG.error("Images are served without the cache for now: %s", err)
-
-    # -- requests --------------------------------------------------------------------------------
-
-    def open(
-        self,
-        image: Image,
-        offset: int = 0,
-        length: int | None = None,
-        opener: fill.Opener | None = None,
-    ) -> reader.CachedBody | None:
-        """Return the bytes of a cached image, all or a part, to be sent and closed; None: a miss.
-
-        An entry that is not what the registry says, or whose file has changed, is never used. The
-        caller says by `CachedBody.answered` how much was sent, which counts a hit. Should the file
-        fail while it is sent, the body goes on with what `opener` gives.
-        """
-        if not image.size:
-            return None
-        try:
-            found = offload.run(self._open, image, offset, length, opener)
-        except (exception.CacheUnavailable, OSError) as err:
-            self.complain(err)
-            return None
-        if isinstance(found, Entry):
-            # NOTE: not from the native thread, where a greenthread would never get its turn.
-            self._check_later(found)
-            return None
-        return found
-
-    def _open(
-        self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
-    ) -> reader.CachedBody | Entry | None:
-        """Open an entry; return it as it is if its file has to be verified first."""
-        entry = self.driver.lookup(image.image_id)
-        if entry is None:
-            return None
-        if not _is_of(entry, image):
-            # It belongs to another life of that id.
-            self.usage.count("invalidated", self.driver.remove(entry))
-            return None
-        try:
-            fd, same = reader.open_entry(self.driver, entry)
-        except FileNotFoundError:
-            self.driver.remove(entry)
-            return None
-        except reader.Altered as err:
-            self._condemn(entry, str(err))
-            return None
-        if not same:
-            os.close(fd)
-            return entry
-        return reader.CachedBody(
-            fd,
-            entry,
-            used=self._used,
-            broke=self._broke,
-            opener=opener,
-            offset=offset,
-            length=length,
-        )
-
-    def _used(self, entry: Entry, when: float) -> None:
-        self.usage.hit(entry, when)
-        if "read" in self.verify_how and self.usage.hits % _VERIFY_EVERY == 0:
-            self._check_later(entry)
-
-    def _broke(self, entry: Entry, reason: str) -> None:
-        try:
-            offload.run(self._condemn, entry, reason)
-        except exception.CacheUnavailable as err:
-            self.complain(err)
-
-    def _condemn(self, entry: Entry, reason: str) -> None:
-        LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, reason)
-        self.driver.condemn(entry, reason)
-        self.usage.count("invalidated")
-
-    def _check_later(self, entry: Entry) -> None:
-        """Verify an entry in the background, unless that is under way."""
-        if entry.file not in self._checking:
-            self._checking.add(entry.file)
-            offload.spawn(self._check, entry)
-
-    def _check(self, entry: Entry) -> None:
-        try:
-            wrong = offload.run(self.upkeep.check, entry)
-            self.usage.count("invalidated", wrong is not None)
-        except exception.CacheUnavailable as err:
-            self.complain(err)
-        finally:
-            self._checking.discard(entry.file)
-
-    def fetch(self, image: Image, opener: fill.Opener) -> tuple[body.Body, str]:
-        """Return the whole of an image that is not cached, and in a word where it comes from.
-
-        `opener` opens the image's data in the store from an offset on. The word is MISS when this
-        download fills the cache, FOLLOW when it reads what another one brings in, and the reason
-        why not when the cache has no part in it. Raises what `opener` raises and nothing else.
-        """
-        running, is_mine = self._fill_of(image, opener)
-        if not is_mine:
-            followed = running.follow() if running.image == image else None
-            if followed is not None:
-                self.usage.count("follows")
-                return followed, FOLLOW
-            reason = running.why_not()
-        else:
-            try:
-                led = running.lead()
-                self.usage.count("misses")
-                return led, MISS
-            except Refused as err:
-                reason = err.reason
-                if isinstance(err.__cause__, exception.CacheUnavailable | OSError):
-                    self.complain(err.__cause__)
-        if reason == COMPLETE and (found := self.open(image, opener=opener)) is not None:
-            # Another has brought it in between our look and our attempt.
-            return found, HIT
-        self.usage.count("bypasses")
-        return opener(0), reason
-
-    def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
-        """Return the fill of an image; tell whether it is a new one, to be led by the caller."""
-        with self._filling:
-            running = self._fills.get(image.image_id)
-            if running is not None:
-                return running, False
-            made = self._fills[image.image_id] = fill.Fill(
-                image,
-                opener,
-                begin=self.begin,
-                ended=self._fill_ended,
-                may_finish=self._may_finish,
-            )
-            return made, True
-
-    def _fill_ended(self, ended: fill.Fill) -> None:
-        if self._fills.get(ended.image.image_id) is ended:
-            del self._fills[ended.image.image_id]
-        self._finishing -= ended.detached
-        if ended.begun and ended.state != fill.COMPLETE:
-            self.usage.count("aborted")
-
-    def _may_finish(self, running: fill.Fill) -> bool:
-        """Tell whether an image that no client waits for any more is fetched to the end."""
-        if running.count * 2 < running.image.size or self._finishing >= self.finish_workers:
-            return False
-        self._finishing += 1
-        running.detached = True
-        return True
-
-    def invalidate(self, image_id: object) -> None:
-        """Forget an image that was deleted, or that not the same callers may see any more."""
-        # NOTE: the clients of a running fill read on, but nobody joins them, and it is not kept.
-        self._fills.pop(str(image_id), None)
-        try:
-            gone = offload.run(self._forget, str(image_id))
-            self.usage.count("invalidated", gone)
-        except exception.CacheUnavailable as err:
-            self.complain(err)
-
-    def _forget(self, image_id: str) -> int:
-        with self.driver.transaction():
-            found = self.driver.find(image_id)
-            gone = found is not None and self.driver.remove(found)
-            self.driver.queue_remove(image_id)
-        return int(gone)
 
     # -- bringing images in ----------------------------------------------------------------------
 
@@ -563,12 +373,6 @@ class ImageCache:
             "invalid": len(found[INVALID]),
             "queued": len(self.driver.queue_list()),
         }
-
-
-def _is_of(entry: Entry, image: Image) -> bool:
-    """Tell whether an entry is the image that the registry means."""
-    same = not image.checksum or not entry.checksum or image.checksum == entry.checksum
-    return entry.size == image.size and same
 
 
 def _guarded(step: Callable[..., T], *arguments: Any) -> T:
