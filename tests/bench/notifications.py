@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import logging
 import pathlib
+import random
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,8 @@ import table
 from glance.common import notifier
 
 from support import daemons, rabbitmq
+
+_PAUSE = 0.05
 
 
 def main() -> int:
@@ -86,16 +89,17 @@ def measure(
 ) -> dict[str, list[float]]:
     """Return, site by site, what each turn's median upload comes to in a second.
 
-    The sites take turns upload by upload, and who begins changes: whatever else the machine does
-    hits them alike.
+    The sites take turns upload by upload, in an order that chance decides: whatever else the
+    machine does hits them alike. What an upload or deletion leaves to be done behind its answer
+    gets a pause, lest it slows the next site down.
     """
     names = list(sites)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(args.rounds + 1):
         seconds: dict[str, list[float]] = {name: [] for name in names}
-        for step in range(args.uploads):
-            first = step % len(names)
-            for name in names[first:] + names[:first]:
+        for _ in range(args.uploads):
+            for name in random.sample(names, len(names)):
+                time.sleep(_PAUSE)
                 took, path = load.upload(sites[name].port, image)
                 seconds[name].append(took)
                 sites[name].http.delete(path)
