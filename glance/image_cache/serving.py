@@ -197,6 +197,8 @@ class Serving:
         self._finishing -= ended.detached
         if ended.begun and ended.state != fill.COMPLETE:
             self.usage.count("aborted")
+            # NOTE: whether it is set up again costs little to try.
+            self.troubled = self.troubled or ended.state == fill.DROPPED
 
     def _may_finish(self, running: fill.Fill) -> bool:
         """Tell whether an image that no client waits for any more is fetched to the end."""

@@ -84,7 +84,8 @@ class SqliteDriver(base.Driver):
     def __init__(self, conf: config.Conf, directory: layout.Directory):
         super().__init__(conf, directory)
         self.path = os.path.join(directory.path, conf.image_cache_sqlite_db)
-        self._configured = False
+        self._last: tuple[int, int] | None = None
+        self._is_new = False
         self._idle: list[tuple[sqlite3.Connection, tuple[int, int]]] = []
         self._lock = offload.native_lock()
         # The connections of running transactions, by thread.
@@ -110,7 +111,6 @@ class SqliteDriver(base.Driver):
                 self._replace_damaged()
                 connection, identity = self._connect()
             self._give(connection, identity)
-        self._configured = True
 
     def close(self) -> None:
         with self._lock:
@@ -127,7 +127,11 @@ class SqliteDriver(base.Driver):
                 raise
             self._replace_damaged()
             connection = self._open()
-        return connection, self._identity()
+        identity = self._identity()
+        # NOTE: or another process has replaced it.
+        self.losses += self._last is not None and (self._is_new or identity != self._last)
+        self._last, self._is_new = identity, False
+        return connection, identity
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -144,7 +148,7 @@ class SqliteDriver(base.Driver):
                 )
             if version < SCHEMA_VERSION:
                 connection.executescript(_SCHEMA)
-                self.losses += self._configured
+                self._is_new = True
         except BaseException:
             connection.close()
             raise

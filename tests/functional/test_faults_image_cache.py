@@ -11,6 +11,9 @@ import time
 
 import pytest
 
+from glance import image_cache
+from glance.common.config import Conf
+
 from support import faults
 from support.caching import CachingSite, source
 from support.faults import Download, until
@@ -143,7 +146,9 @@ def test_a_directory_that_is_away_for_a_while_costs_only_the_copies(site, image_
 
 def test_a_directory_that_is_removed_is_made_again(site, image_id):
     site.cached(image_id)
-    shutil.rmtree(site.cache_dir)
+    # At once, for the daemon may be about to make files in it.
+    site.cache_dir.rename(site.directory / "removed")
+    shutil.rmtree(site.directory / "removed")
     whole(site, image_id)
     recovers(site, image_id)
 
@@ -287,6 +292,11 @@ def test_a_damaged_index_fails_no_download_and_is_replaced(site, image_id, harm)
     harm(site.cache_dir / "cache.db")
     for _ in range(3):
         whole(site, image_id)
+    # As a cache program does. A process that has the whole index in its log may go on with that
+    # for a while, but who opens it anew begins another one for all.
+    other = image_cache.ImageCache(Conf({"image_cache_dir": str(site.cache_dir)}))
+    other.configure()
+    other.close()
     recovers(site, image_id)
     # What the new index does not know is removed.
     until(lambda: len(site.files("entries")) == len(site.rows()), "strays are removed")
