@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from glance.common import byterange, exception, imagemeta
 from glance.common import client as base_client
-from glance.common import exception, imagemeta
 from glance.common import payload as payload_module
 
 ImageBodyIterator = base_client.ImageBodyIterator
@@ -71,10 +71,11 @@ class V1Client(base_client.BaseClient):
         """
         if verify and start:
             raise ValueError("only the data from its first byte on can be verified")
-        headers = {"range": f"bytes={start}-"} if start else None
+        wanted = byterange.ask(start)
+        headers = {"range": wanted} if wanted else None
         response = self.do_request("GET", _image(image_id), headers=headers)
-        placed = (response.getheader("content-range") or "").strip()
-        if response.status == 206 and not placed.startswith(f"bytes {start}-"):
+        told = byterange.told(response.getheader("content-range"))
+        if response.status == 206 and (told is None or told[0].offset != start):
             response.close()
             raise exception.ClientConnectionError(
                 "The server sent another part of the image than it was asked for"

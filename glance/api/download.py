@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, image_cache
-from glance.common import body, digest, exception, offload
+from glance.common import body, byterange, digest, exception, offload
 from glance.store import base
 
 LOG = logging.getLogger(__name__)
-
-_RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Range:
-    """A part of an image: the first byte and how many bytes."""
-
-    offset: int
-    length: int
-
-    def content_range(self, total: int) -> str:
-        return f"bytes {self.offset}-{self.offset + self.length - 1}/{total}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +24,7 @@ class Download:
 
     body: body.Body
     total: int | None
-    part: Range | None = None
+    part: byterange.Range | None = None
     source: str | None = None
 
     @property
@@ -52,30 +38,6 @@ class Download:
     def length(self) -> int | None:
         """Bytes that the answer has, None if unknown."""
         return self.part.length if self.part else self.total
-
-
-def parse_range(header: str | None, total: int) -> Range | None:
-    """Return the part that a Range header asks for, None for the whole.
-
-    One range of bytes is honoured (RFC 9110 §14.2); several, other units and malformed ones are
-    ignored. Raises RangeNotSatisfiable for a range that begins behind the last byte.
-    """
-    match = _RANGE.fullmatch(header.strip()) if header and len(header) < 100 else None
-    if match is None or match.groups() == ("", ""):
-        return None
-    first, last = match.groups()
-    if not first:
-        length = min(int(last), total)
-        if length == 0:
-            raise exception.RangeNotSatisfiable(total)
-        return Range(total - length, length)
-    start = int(first)
-    stop = min(int(last) + 1, total) if last else total
-    if last and int(last) < start:
-        return None
-    if start >= total:
-        raise exception.RangeNotSatisfiable(total)
-    return Range(start, stop - start)
 
 
 def open_image(
@@ -99,7 +61,7 @@ def open_image(
     part = None
     if range_header and serves_ranges(service, image):
         known = known or service.stores.get_size(location)
-        part = parse_range(range_header, known) if known else None
+        part = byterange.asked(range_header, known) if known else None
     if cache is None:
         return _from_store(service, image, part, known)
     opened = _by_cache(service, image, part, known, cache, fill=not range_header)
@@ -121,7 +83,7 @@ def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:
 def _by_cache(
     service: api.Service,
     image: Mapping[str, Any],
-    part: Range | None,
+    part: byterange.Range | None,
     known: int | None,
     cache: image_cache.ImageCache,
     *,
@@ -139,7 +101,7 @@ def _by_cache(
         if not position:
             return _from_store(service, image, None, size).body
         if serves_ranges(service, image):
-            rest = Range(position, size - position)
+            rest = byterange.Range(position, size - position)
             return _from_store(service, image, rest, size).body
         return _from_store(service, image, None, size).body.slice(position, size)
 
@@ -155,7 +117,7 @@ def _by_cache(
 
 
 def _from_store(
-    service: api.Service, image: Mapping[str, Any], part: Range | None, known: int | None
+    service: api.Service, image: Mapping[str, Any], part: byterange.Range | None, known: int | None
 ) -> Download:
     location = image["location"]
     _require_store(service, location, image["id"])
@@ -227,7 +189,9 @@ def _require_store(service: api.Service, location: str, image_id: object) -> Non
         raise exception.ServerError("The image's record is damaged") from err
 
 
-def _checked(data: body.Body, part: Range | None, known: int | None, image_id: object) -> Download:
+def _checked(
+    data: body.Body, part: byterange.Range | None, known: int | None, image_id: object
+) -> Download:
     """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
     if data.size is not None and known is not None and data.size != known:
         LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)

@@ -1,8 +1,8 @@
-"""Which hosts the http store may connect to: the rules against reading internal addresses.
+"""Which hosts a caller may send this service to: the rules against reading internal addresses.
 
-A caller who registers `http://…` makes this service send requests. It must not become a way to
-reach what only this host or its network can reach. The rules are applied to addresses, after
-resolving, and the connection is made to the very address that was judged.
+Who registers `http://…` makes this service send requests. It must not become a way to reach what
+only this host or its network can reach. The rules are applied to addresses, after resolving; the
+http store connects to the very address that was judged.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterator
 
 from glance.common import config, exception, offload
-from glance.store.location import HttpLocation
+
+LOG = logging.getLogger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -22,6 +24,26 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _OWN_PORTS = {"bind_port": 9292, "registry_port": 9191}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
+
+
+config.options(
+    "http store",
+    config.Option(
+        "http_store_allowed_hosts",
+        config.words,
+        default=(),
+        help="Hosts (host or host:port) that locations which somebody registers may name. If any "
+        "is named, only these may, whatever their addresses; if none is, the rules for addresses "
+        "hold.",
+    ),
+    config.Option(
+        "http_store_allow_private",
+        config.boolean,
+        default=True,
+        help="Whether images may be read from addresses of private networks. Loopback and "
+        "link-local addresses are refused in any case.",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +68,29 @@ class Rules:
             frozenset(int(port) for port in ports if port.isdigit()),
         )
 
-    def addresses(self, location: HttpLocation) -> list[tuple[str, int]]:
-        """Return the addresses (and ports) to connect to for `location`, at least one.
+    def check(self, host: str, port: int) -> None:
+        """Raise BadStoreUri if no location at this host may be registered.
+
+        An unknown name passes: images may be registered before their server is there.
+        """
+        try:
+            self.addresses(host, port)
+        except exception.StoreForbidden as err:
+            raise exception.BadStoreUri(
+                reason="this server does not read images from that host"
+            ) from err
+        except exception.BackendUnavailable:
+            LOG.info("A host that somebody registers cannot be resolved now")
+
+    def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Return the addresses (and the port) to connect to for a host, at least one.
 
         StoreForbidden if the rules leave none, BackendUnavailable if the name has no address.
         """
-        listed = self._is_listed(location)
+        listed = self._is_listed(host.lower(), port)
         if self.allowed_hosts and not listed:
             raise exception.StoreForbidden("The location's host is not on the list of this server")
-        port = location.effective_port
-        found = _resolve(location.host.strip("[]"), port)
+        found = _resolve(host.strip("[]"), port)
         permitted = [text for text in found if listed or self.permits(text, port)]
         if not permitted:
             raise exception.StoreForbidden(
@@ -83,9 +118,7 @@ class Rules:
             return self.allow_private
         return self.allow_private or address.is_global
 
-    def _is_listed(self, location: HttpLocation) -> bool:
-        host = location.host.lower()
-        port = location.effective_port
+    def _is_listed(self, host: str, port: int) -> bool:
         names = {host, host.strip("[]"), f"{host}:{port}"}
         return not names.isdisjoint(self.allowed_hosts)
 

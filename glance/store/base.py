@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple, Self
 
 from glance.common import body, digest, exception, lifecycle, offload
 from glance.common.config import Conf
-from glance.store import location
+from glance.store import addresses, location
 
 LOG = logging.getLogger(__name__)
 
@@ -236,6 +236,27 @@ class Store:
             raise exception.Forbidden(
                 "Only an administrator may register a location that holds credentials"
             )
+
+    def check_object(
+        self, location: location.Location, *, is_admin: bool, at_home: bool, host: str, port: int
+    ) -> None:
+        """Raise like `check_registerable`, for stores that have an account of their own.
+
+        SECURITY: what the configured account opens may belong to anybody, so that only an
+        administrator may register it. Elsewhere, `host` must be one that this service may be sent
+        to, and the location must bring credentials.
+        """
+        if not is_admin:
+            raise exception.Forbidden(
+                f"Only an administrator may register a location of the {self.name} store"
+            )
+        if at_home:
+            return
+        if not location.store_location.has_credentials:
+            raise exception.BadStoreUri(
+                reason="it is not at this server's own service, and has no credentials"
+            )
+        addresses.Rules.from_conf(self.conf).check(host, port)
 
     def wrote(self, location: location.Location, image_id: str) -> bool:
         """Tell whether this store would have put the data of `image_id` at `location`.

@@ -13,7 +13,6 @@ import functools
 import http.client
 import io
 import logging
-import re
 import socket
 import ssl
 import time
@@ -21,7 +20,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 
-from glance.common import body, config, exception
+from glance.common import body, byterange, config, exception
 from glance.store import addresses, base
 from glance.store.base import Capability
 from glance.store.location import HttpLocation, Location
@@ -32,7 +31,6 @@ CHUNK = 64 * 1024
 MAX_REDIRECTS = 5
 PROBE_TIMEOUT = 10
 USER_AGENT = "glance"
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.ASCII)
 
 OPTIONS = config.options(
     "http store",
@@ -52,20 +50,6 @@ OPTIONS = config.options(
         unit="seconds",
         help="How long to wait for the answer of such a server to begin, and for more data to "
         "come.",
-    ),
-    config.Option(
-        "http_store_allowed_hosts",
-        config.words,
-        default=(),
-        help="Hosts (host or host:port) that images may be read from. If any is named, only these "
-        "are read from, whatever their addresses; if none is, the rules for addresses hold.",
-    ),
-    config.Option(
-        "http_store_allow_private",
-        config.boolean,
-        default=True,
-        help="Whether images may be read from addresses of private networks. Loopback and "
-        "link-local addresses are refused in any case.",
     ),
     config.Option(
         "http_store_allow_insecure_auth",
@@ -103,24 +87,15 @@ class Store(base.Store):
 
     def check_registerable(self, location: Location, *, is_admin: bool) -> None:
         super().check_registerable(location, is_admin=is_admin)
-        try:
-            self._rules.addresses(_parts(location))
-        except exception.StoreForbidden as err:
-            raise exception.BadStoreUri(
-                reason="this server does not read images from that host"
-            ) from err
-        except exception.BackendUnavailable:
-            # An unknown name passes: images may be registered before their server is there.
-            LOG.info("The host of %s cannot be resolved now", location)
+        where = _parts(location)
+        self._rules.check(where.host, where.effective_port)
 
     def get(self, location: Location, offset: int = 0, length: int | None = None) -> body.Body:
         if offset < 0 or (length is not None and length < 0):
             raise ValueError("offset and length must not be negative")
         if length == 0:
             return body.IterBody((), 0, size=self.get_size(location))
-        wanted = None
-        if offset or length is not None:
-            wanted = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        wanted = byterange.ask(offset, length)
         try:
             answer = self._request("GET", _parts(location), wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
@@ -148,7 +123,7 @@ class Store(base.Store):
         try:
             with self._request("GET", parts, "bytes=0-0", timeout) as answer:
                 if answer.response.status == http.client.PARTIAL_CONTENT:
-                    return answer.content_range()[2]
+                    return answer.content_range()[1]
                 return answer.header_length()
         except exception.RangeNotSatisfiable:
             # Not even the first byte is there.
@@ -183,7 +158,7 @@ class Store(base.Store):
     def _request_once(
         self, method: str, location: HttpLocation, wanted: str | None, deadline: float
     ) -> _Answer:
-        targets = self._rules.addresses(location)
+        targets = self._rules.addresses(location.host, location.effective_port)
         headers = {
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
@@ -271,12 +246,12 @@ class _Answer:
     def body(self, offset: int, length: int | None) -> body.Body:
         """Return the wanted part as a body that owns the connection."""
         if self.response.status == 206:
-            start, end, size = self.content_range()
-            if start != offset or (length is not None and end - start >= length):
+            part, size = self.content_range()
+            if part.offset != offset or (length is not None and part.length > length):
                 self._useless("another range than asked for")
-            if self.response.length not in (None, end + 1 - start):
+            if self.response.length not in (None, part.length):
                 self._useless("a length that contradicts its range")
-            return body.IterBody(self._chunks(), end + 1 - start, self.close, size=size)
+            return body.IterBody(self._chunks(), part.length, self.close, size=size)
         size = self.response.length
         if size is None:
             chunks = self._chunks()
@@ -295,12 +270,12 @@ class _Answer:
         text = headers.get("Content-Length", "").strip()
         return int(text) if _is_number(text) and "Transfer-Encoding" not in headers else None
 
-    def content_range(self) -> tuple[int, int, int | None]:
-        """Return first byte, last byte and total size (None if unknown) of a 206 answer."""
-        match = _CONTENT_RANGE.match(self.response.headers.get("Content-Range", "").strip())
-        if match is None or int(match[1]) > int(match[2]):
+    def content_range(self) -> tuple[byterange.Range, int | None]:
+        """Return the part that a 206 answer has, and the size of all (None if unknown)."""
+        told = byterange.told(self.response.headers.get("Content-Range"))
+        if told is None:
             self._useless("no usable Content-Range")
-        return int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+        return told
 
     def _useless(self, what: str) -> NoReturn:
         LOG.warning("%s answers with %s", self.location, what)

@@ -203,6 +203,12 @@ class SwiftLocation(StoreLocation):
         """Return the URL of the identity service; plain `swift` means HTTPS."""
         return ("http://" if self.scheme == "swift+http" else "https://") + self.auth_address
 
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Return where the identity service is."""
+        host, port = _host_and_port(self.auth_address.partition("/")[0])
+        return host, port or (80 if self.scheme == "swift+http" else 443)
+
     def name_in_store(self) -> str:
         return f"{self.container}/{self.obj}"
 

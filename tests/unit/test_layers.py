@@ -16,6 +16,7 @@ LAYERS = {
     "glance.version": 0,
     "glance.common": 0,
     "glance.common.body": 0,
+    "glance.common.byterange": 0,
     "glance.common.cipher": 0,
     "glance.common.config": 0,
     "glance.common.digest": 0,

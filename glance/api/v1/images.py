@@ -14,7 +14,7 @@ from typing import Any
 
 from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
-from glance.common import config, exception, imagemeta, lifecycle, listing, wsgi
+from glance.common import config, exception, imagemeta, lifecycle, listing, offload, wsgi
 from glance.common.context import RequestContext
 from glance.store import base
 
@@ -25,6 +25,8 @@ PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
 COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
 #: Fields whose change makes a copy in the image cache worthless.
 CACHED_BY = ("status", "size", "checksum", "is_public", "owner")
+#: Seconds for which a store is asked for the size of a location that is being registered.
+PROBE_SECONDS = 20
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -270,9 +272,26 @@ class Controller:
             "size": declared or probed or 0,
         }
 
+    def _ask_size(self, location: str) -> int | None:
+        """Return the size of a location as `Stores.get_size`, within PROBE_SECONDS."""
+        found: list[int | exception.StoreError | None] = []
+
+        def ask() -> None:
+            try:
+                found.append(self.service.stores.get_size(location))
+            except exception.StoreError as err:
+                found.append(err)
+
+        # NOTE: in the background, because a store that is away may be asked again and again.
+        offload.spawn(ask).join(PROBE_SECONDS)
+        size = found[0] if found else exception.BackendUnavailable()
+        if isinstance(size, exception.StoreError):
+            raise size
+        return size
+
     def _probe(self, location: str) -> int | None:
         try:
-            size: int | None = self.service.stores.get_size(location)
+            size = self._ask_size(location)
         except exception.NotFound:
             if self.conf.strict_locations:
                 raise

@@ -330,13 +330,10 @@ class Store(base.Store):
     # -- registering -----------------------------------------------------------------------------
 
     def check_registerable(self, location: Location, *, is_admin: bool) -> None:
-        # SECURITY: what the configured keys open may belong to anybody, and any other address may
-        # be one that only this host reaches.
-        if not is_admin:
-            raise exception.Forbidden("Only an administrator may register a location in S3")
         endpoint = Endpoint.of(_parts(location))
-        if self.endpoint is None or not endpoint.is_same_service(self.endpoint):
-            raise exception.BadStoreUri(reason="it is not at the S3 service of this server")
+        at_home = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
+        host, port = endpoint.host, endpoint.effective_port
+        self.check_object(location, is_admin=is_admin, at_home=at_home, host=host, port=port)
 
     # -- writing ---------------------------------------------------------------------------------
 

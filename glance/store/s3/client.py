@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 from xml.sax import saxutils
 
-from glance.common import exception, httpreply
+from glance.common import byterange, exception, httpreply
 from glance.store.s3.connection import (
     BotoServerError,
     Connection,
@@ -113,9 +113,8 @@ class Client:
 
         With `etag` only from that version of the object. The caller closes the answer.
         """
-        headers = {}
-        if offset or length is not None:
-            headers["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        wanted = byterange.ask(offset, length)
+        headers = {"Range": wanted} if wanted else {}
         if etag:
             headers["If-Match"] = f'"{etag}"'
         response: httpreply.Response = self._request(

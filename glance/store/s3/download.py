@@ -7,11 +7,10 @@ same version of the object, or the download fails.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from glance.common import body, exception, httpreply
+from glance.common import body, byterange, exception, httpreply
 from glance.store.s3.errors import Failed, Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 READ = 256 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
 
 def open_object(client: Client, key: str, offset: int, length: int | None) -> body.Body:
@@ -76,12 +74,13 @@ def _checked(
 
 def _check_range(response: httpreply.Response, offset: int, length: int | None) -> int:
     """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
-    match = _CONTENT_RANGE.fullmatch((response.getheader("content-range") or "").strip())
-    if match is None:
+    told = byterange.told(response.getheader("content-range"))
+    if told is None or told[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
-    first, last, size = map(int, match.groups())
+    part, size = told[0], told[1]
     end = size if length is None else min(size, offset + length)
-    if (first, last + 1) != (offset, end) or response.length not in (None, end - offset):
+    wanted = byterange.Range(offset, end - offset)
+    if part != wanted or response.length not in (None, wanted.length):
         raise Unreachable("the answer has another range than asked for")
     return size
 

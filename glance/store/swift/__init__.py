@@ -55,6 +55,7 @@ class Store(base.Store):
         | Capability.SIZE
         | Capability.WRITE
         | Capability.DELETE
+        | Capability.REGISTERABLE
         | Capability.CREDENTIALS_IN_URI
         | Capability.LIST
     )
@@ -137,13 +138,23 @@ class Store(base.Store):
         """
         if location.user is None:
             return self._own_account()
-        scheme, address = _split_address(location.auth_url)
-        at_home = (_transport(scheme), address) == (_transport(self._scheme), self._address)
+        at_home = self._is_at_home(location)
         if at_home and location.user == self.conf.swift_store_user and self.conf.swift_store_key:
             return self._own_account()
         # NOTE: Diablo, which wrote such locations, spoke version 1 only.
         version = self.conf.swift_store_auth_version if at_home else "1"
         return self._account(location.auth_url, location.user, location.key, version)
+
+    def _is_at_home(self, location: SwiftLocation) -> bool:
+        """Tell whether a location is at the configured address."""
+        scheme, address = _split_address(location.auth_url)
+        return (_transport(scheme), address) == (_transport(self._scheme), self._address)
+
+    def check_registerable(self, location: Location, *, is_admin: bool) -> None:
+        where = _parts(location)
+        at_home = self._is_at_home(where)
+        host, port = where.host_and_port
+        self.check_object(location, is_admin=is_admin, at_home=at_home, host=host, port=port)
 
     def location_of(self, image_id: str) -> str:
         """Return the URI of an image in the configured container; it holds no credentials."""
@@ -155,11 +166,10 @@ class Store(base.Store):
 
     def wrote(self, location: Location, image_id: str) -> bool:
         where = _parts(location)
-        scheme, address = _split_address(where.auth_url)
         return (
             where.obj == image_id
             and where.container == self.container
-            and (_transport(scheme), address) == (_transport(self._scheme), self._address)
+            and self._is_at_home(where)
             and where.user in (None, self.conf.swift_store_user)
         )
 

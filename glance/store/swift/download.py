@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from glance.common import body, exception
+from glance.common import body, byterange, exception
 from glance.store.location import SwiftLocation
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes that a connection must bring to be worth another one after it broke.
 PROGRESS = 1024 * 1024
-
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19})\Z", re.ASCII)
 
 
 def open_object(
@@ -31,10 +28,8 @@ def open_object(
     """
     if length == 0:
         return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
-    headers = {}
-    if offset or length is not None:
-        last = "" if length is None else offset + length - 1
-        headers["Range"] = f"bytes={offset}-{last}"
+    wanted = byterange.ask(offset, length)
+    headers = {"Range": wanted} if wanted else {}
     try:
         answer = client.get(where.container, where.obj, headers)
     except exception.RangeNotSatisfiable as err:
@@ -63,12 +58,12 @@ def _opened(
     retries: int,
 ) -> body.Body:
     if answer.status == 206:
-        first, count, size = _range(answer.headers)
-        wanted = size - offset if length is None else min(length, size - offset)
-        if (first, count) != (offset, wanted):
+        part, size = _part(answer.headers)
+        end = size if length is None else min(size, offset + length)
+        if part != byterange.Range(offset, end - offset):
             # SECURITY: other bytes than those asked for must never look like them.
             raise exception.BackendCorrupt()
-        return Download(client, where, answer, retries, first, count, size)
+        return Download(client, where, answer, retries, part.offset, part.length, size)
     whole = length_of(answer.headers)
     found = Download(client, where, answer, retries, 0, whole, whole)
     if not offset and length is None:
@@ -124,13 +119,13 @@ class Download(body.Body):
     def _resume(self, done: int) -> None:
         assert self.length is not None
         self._answer.close()
-        headers = {"Range": f"bytes={self._first + done}-{self._first + self.length - 1}"}
+        rest = byterange.Range(self._first + done, self.length - done)
+        headers = {"Range": rest.request}
         if self._etag:
             # SECURITY: never the rest of another object.
             headers["If-Match"] = self._etag
         self._answer = self._client.get(self._where.container, self._where.obj, headers)
-        rest = (self._first + done, self.length - done, self.size)
-        if self._answer.status != 206 or _range(self._answer.headers) != rest:
+        if self._answer.status != 206 or _part(self._answer.headers) != (rest, self.size):
             raise exception.BackendCorrupt()
 
     def _release(self) -> None:
@@ -144,10 +139,9 @@ def length_of(headers: Mapping[str, str]) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
 
 
-def _range(headers: Mapping[str, str]) -> tuple[int, int, int]:
-    """Return first byte, number of bytes and size of the whole object of a partial answer."""
-    match = _CONTENT_RANGE.match(headers.get("content-range", ""))
-    if match is None:
+def _part(headers: Mapping[str, str]) -> tuple[byterange.Range, int]:
+    """Return the part that a partial answer has, and the size of the whole object."""
+    told = byterange.told(headers.get("content-range"))
+    if told is None or told[1] is None:
         raise exception.BackendCorrupt()
-    first, last, size = map(int, match.groups())
-    return first, last - first + 1, size
+    return told[0], told[1]

@@ -2,11 +2,13 @@
 
 import io
 import json
+import threading
 
 import pytest
 import webob
 
-from glance import registry
+from glance import registry, store
+from glance.api.v1 import images
 from glance.common import config, context, exception
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
@@ -513,6 +515,17 @@ def test_a_declared_size_survives_with_an_unreachable_location(api):
     assert (image["status"], image["size"]) == ("active", 5 * 2**30)
     assert api("HEAD", f"{URL}/{image['id']}").headers["x-image-meta-size"] == str(5 * 2**30)
     assert api("GET", f"{URL}/{image['id']}").status_int == 503
+
+
+def test_a_store_that_does_not_answer_holds_nobody_up(api, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(images, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(store.Stores, "get_size", lambda self, uri: answer.wait(30))
+    try:
+        image = api("POST", URL, {"x-image-meta-location": "http://127.0.0.1:1/x"}).json["image"]
+    finally:
+        answer.set()
+    assert (image["status"], image["size"]) == ("active", 0)
 
 
 def test_strict_locations_must_answer(make_api):

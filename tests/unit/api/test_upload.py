@@ -248,7 +248,12 @@ def test_bad_attributes_beside_data_change_nothing(api):
 @pytest.fixture
 def inline(monkeypatch):
     """Run background tasks before the call that starts them returns."""
-    monkeypatch.setattr(upload.offload, "spawn", lambda function, *args: function(*args))
+
+    def at_once(function, *args):
+        function(*args)
+        return upload.offload.Task(lambda seconds: True)
+
+    monkeypatch.setattr(upload.offload, "spawn", at_once)
 
 
 @pytest.fixture

@@ -608,7 +608,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(loopback, monkeypatc
 def test_a_forbidden_address_among_others_is_left_out(monkeypatch):
     monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1", "8.8.8.8", "8.8.8.8"))
     location = locate("http://mirror.test/x").store_location
-    assert addresses.Rules().addresses(location) == [("8.8.8.8", 80)]
+    assert addresses.Rules().addresses(location.host, location.effective_port) == [("8.8.8.8", 80)]
 
 
 def test_the_next_address_is_tried_when_one_refuses(loopback, monkeypatch):

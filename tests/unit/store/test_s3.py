@@ -287,13 +287,17 @@ def test_a_missing_library_is_one_line_in_the_log_and_no_uploads(tmp_path, monke
 # -- registering --
 
 
-def test_only_administrators_register_and_only_what_lies_at_the_configured_service(tmp_path):
+def test_administrators_register_what_the_keys_open_or_what_brings_its_own(tmp_path):
     store = make_store(tmp_path)
     ours = get_location_from_uri("s3+https://s3.example.net/other/1")
     store.check_registerable(ours, is_admin=True)
     with pytest.raises(exception.Forbidden):
         store.check_registerable(ours, is_admin=False)
-    for elsewhere in ("s3://169.254.169.254/a/b", "s3://s3.example.net:81/a/b"):
+    elsewhere = get_location_from_uri("s3://A:B@8.8.8.8/a/b")
+    store.check_registerable(elsewhere, is_admin=True)
+    with pytest.raises(exception.Forbidden):
+        store.check_registerable(elsewhere, is_admin=False)
+    for elsewhere in ("s3://A:B@169.254.169.254/a/b", "s3://s3.example.net:81/a/b"):
         with pytest.raises(exception.BadStoreUri):
             store.check_registerable(get_location_from_uri(elsewhere), is_admin=True)
 

@@ -117,6 +117,20 @@ def test_only_what_lies_where_it_would_write_was_written_by_it(make_store, store
 # -- logging in ----------------------------------------------------------------------------------
 
 
+def test_administrators_register_what_the_account_opens_or_what_brings_its_own(make_store, stored):
+    store, location = make_store(), get_location_from_uri(stored)
+    store.check_registerable(location, is_admin=True)
+    with pytest.raises(exception.Forbidden):
+        store.check_registerable(location, is_admin=False)
+    elsewhere = get_location_from_uri("swift://u:k@8.8.8.8/v1.0/a/b")
+    store.check_registerable(elsewhere, is_admin=True)
+    with pytest.raises(exception.Forbidden):
+        store.check_registerable(elsewhere, is_admin=False)
+    for elsewhere in ("swift+http://u:k@169.254.169.254/v1.0/a/b", "swift://8.8.8.8/v1.0/a/b"):
+        with pytest.raises(exception.BadStoreUri):
+            store.check_registerable(get_location_from_uri(elsewhere), is_admin=True)
+
+
 def test_one_token_serves_many_operations(swift_node, tmp_path):
     with FaultProxy(swift_node.port) as proxy:
         store = swift.Store(Conf(swift_node.store_options(tmp_path, port=proxy.port)))

@@ -1,0 +1,82 @@
+"""Ranges of bytes as HTTP writes them (RFC 9110 §14): read and written here, by all who speak it.
+
+The API reads what its clients ask for, stores and the client library ask others and read what they
+are told. What does not belong here: which part anybody should get.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from glance.common import exception
+
+_ASKED = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
+# NOTE: no more digits than 64 bits have, so that nobody makes us work on huge numbers.
+_TOLD = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Range:
+    """A part of an image: the first byte and how many bytes."""
+
+    offset: int
+    length: int
+
+    @property
+    def request(self) -> str:
+        """The Range header that asks for this part; it must not be empty."""
+        return f"bytes={self.offset}-{self.offset + self.length - 1}"
+
+    def content_range(self, total: int) -> str:
+        """Return the Content-Range of an answer with this part of `total` bytes."""
+        return f"bytes {self.offset}-{self.offset + self.length - 1}/{total}"
+
+
+def ask(offset: int, length: int | None = None) -> str | None:
+    """Return the Range header for `length` bytes (not 0; None: all) from `offset`.
+
+    None if that is everything.
+    """
+    if length is not None:
+        return Range(offset, length).request
+    return f"bytes={offset}-" if offset else None
+
+
+def asked(header: str | None, total: int) -> Range | None:
+    """Return the part of `total` bytes that a Range header asks for, None for the whole.
+
+    One range of bytes is honoured; several, other units and malformed ones are ignored. Raises
+    RangeNotSatisfiable for a range that begins behind the last byte.
+    """
+    match = _ASKED.fullmatch(header.strip()) if header and len(header) < 100 else None
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        length = min(int(last), total)
+        if length == 0:
+            raise exception.RangeNotSatisfiable(total)
+        return Range(total - length, length)
+    start = int(first)
+    stop = min(int(last) + 1, total) if last else total
+    if last and int(last) < start:
+        return None
+    if start >= total:
+        raise exception.RangeNotSatisfiable(total)
+    return Range(start, stop - start)
+
+
+def told(header: str | None) -> tuple[Range, int | None] | None:
+    """Return what a Content-Range says: the part, and the size of the whole (None if unknown).
+
+    None for a header that is missing or makes no sense.
+    """
+    match = _TOLD.fullmatch(header.strip()) if header else None
+    if match is None or int(match[1]) > int(match[2]):
+        return None
+    first, last = int(match[1]), int(match[2])
+    size = None if match[3] == "*" else int(match[3])
+    if size is not None and last >= size:
+        return None
+    return Range(first, last - first + 1), size
