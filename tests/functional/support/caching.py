@@ -109,6 +109,9 @@ def write_conf(
         "filesystem_store_datadir": site.data_dir,
         **options,
     }
+    if secret := site.api_options.get("registry_shared_secret"):
+        # The registry answers nobody who does not know it.
+        values["registry_shared_secret"] = secret
     lines = "".join(f"{name} = {value}\n" for name, value in values.items())
     path = site.directory / f"{program}.conf"
     path.write_text(
