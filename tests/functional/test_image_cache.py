@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import sqlite3
+import time
 
 import pytest
 
@@ -104,7 +105,12 @@ def test_a_slow_client_holds_up_nobody_who_follows(site):
 
 def test_a_request_asks_the_registry_once(site, image_id):
     def calls():
-        return site.registry.log().count(f'"GET /images/{image_id} ')
+        # The registry writes a line when it has answered, which may be a moment later.
+        seen = -1
+        while seen != (now := site.registry.log().count(f'"GET /images/{image_id} ')):
+            seen = now
+            time.sleep(0.2)
+        return now
 
     site.cached(image_id)
     for _ in range(2):

@@ -28,11 +28,13 @@ class Counted:
     def __enter__(self) -> list[str]:
         with self.database.read():
             pass
-        event.listen(self.database._engine, "before_cursor_execute", self._note)
+        for each in set(self.database._engines):
+            event.listen(each, "before_cursor_execute", self._note)
         return self.statements
 
     def __exit__(self, *exc_info: object) -> None:
-        event.remove(self.database._engine, "before_cursor_execute", self._note)
+        for each in set(self.database._engines):
+            event.remove(each, "before_cursor_execute", self._note)
 
 
 def fill(registry: Any, count: int) -> list[int]:
