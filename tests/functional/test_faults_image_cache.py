@@ -72,9 +72,11 @@ def test_followers_of_a_copy_that_cannot_be_written_on_get_the_whole_image(site)
         faults.file_size_limit(site.api, 8 << 20),
         concurrent.futures.ThreadPoolExecutor(8) as pool,
     ):
+        # A client that comes when the copy has been given up is served by the store alone.
         assert set(pool.map(lambda _: whole(site, image_id, LARGE), range(8))) <= {
             "stored",
             "collapsed",
+            "not to be followed",
         }
     leaves_nothing(site, image_id)
     recovers(site, image_id, LARGE)
