@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import store
-from glance.common import config, policy
-from glance.common import context as request_context
-from glance.common.notifier import events
+from glance.common import config
+from glance.identity import context as request_context
+from glance.identity import policy
+from glance.notifier import events
 from glance.registry import service as registry_service
 from glance.store import location as store_location
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from glance import image_cache
-from glance.common import config, exception, lifecycle, offload
+from glance.common import config, exception, lifecycle
 from glance.registry import service
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glance import image_cache, registry
-from glance.common import config, exception, imagemeta, policy, wsgi
+from glance.common import config, exception
+from glance.http import wsgi
+from glance.identity import policy
+from glance.image import imagemeta
 from glance.image_cache import COMPLETE, INCOMPLETE, Entry, QueueItem
 
 #: What ?status= may say for the queue, beside the states of entries.

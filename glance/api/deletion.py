@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.common import config, exception, offload
-from glance.common.context import RequestContext
+from glance.common import config, exception
+from glance.identity.context import RequestContext
 from glance.store import freeing
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

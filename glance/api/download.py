@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, image_cache
-from glance.common import body, byterange, digest, exception, offload
+from glance.common import exception
+from glance.http import byterange
 from glance.store import base
+from glance.streaming import body, digest, offload
 
 LOG = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.common import exception, imagemeta, offload
-from glance.common.context import RequestContext
+from glance.common import exception
+from glance.identity.context import RequestContext
+from glance.image import imagemeta
 from glance.store import base
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

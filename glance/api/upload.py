@@ -24,9 +24,10 @@ from typing import Any
 
 from glance import api, registry
 from glance.api import deletion, recovery
-from glance.common import body, exception, offload
-from glance.common.context import RequestContext
+from glance.common import exception
+from glance.identity.context import RequestContext
 from glance.store import base
+from glance.streaming import body, offload
 
 LOG = logging.getLogger(__name__)
 

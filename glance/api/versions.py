@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
-from glance.common import config, wsgi
+from glance.common import config
+from glance.http import wsgi
 
 #: Newest first: (id, status). Both are served by the same application below `/v1/`.
 VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))

@@ -1,8 +1,8 @@
 """What a program other than `glance` consists of: its words and options, declared once.
 
 Each program declares a `Program` in its own module. From it come its parser and its help here, and
-in `glance.cli.pages` the manual page, the reference and the completion in the shells. What the
-words mean to the program, and their order, it checks by itself.
+in `glance.cli.docs.pages` the manual page, the reference and the completion in the shells. What
+the words mean to the program, and their order, it checks by itself.
 """
 
 from __future__ import annotations

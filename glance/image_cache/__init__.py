@@ -26,18 +26,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from glance.common import body, config, exception, offload, plugin
+from glance.common import config, exception, plugin
 from glance.image_cache import (
     layout,
-    legacy,
     options,  # noqa: F401  declares the options
-    reader,
-    room,
-    upkeep,
     waiting,
-    writer,
 )
-from glance.image_cache.base import (
+from glance.image_cache.index.base import (
     COMPLETE,
     IN_PROGRESS,
     INCOMPLETE,
@@ -50,7 +45,10 @@ from glance.image_cache.base import (
     QueueItem,
     Refused,
 )
-from glance.image_cache.serving import FOLLOW, HIT, MISS, Serving
+from glance.image_cache.traffic import reader, writer
+from glance.image_cache.traffic.serving import FOLLOW, HIT, MISS, Serving
+from glance.image_cache.upkeep import legacy, room, upkeep
+from glance.streaming import body, offload
 
 __all__ = [
     "COMPLETE",
@@ -81,8 +79,8 @@ CachedBody = reader.CachedBody
 T = TypeVar("T")
 
 DRIVERS = {
-    "sqlite": "glance.image_cache.sqlite:SqliteDriver",
-    "xattr": "glance.image_cache.xattr:XattrDriver",
+    "sqlite": "glance.image_cache.index.sqlite:SqliteDriver",
+    "xattr": "glance.image_cache.index.xattr:XattrDriver",
 }
 
 #: Where the cache filter leaves its `ImageCache` in the environ of a request.

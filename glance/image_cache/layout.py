@@ -27,7 +27,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from glance.common import disk, offload
+from glance.streaming import disk, offload
 
 VERSION = 1
 FILE_MODE = 0o640

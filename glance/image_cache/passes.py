@@ -1,7 +1,7 @@
 """Programs that look after the image cache in passes: one, or one after the other for ever.
 
-`prefetcher`, `pruner` and `reaper` say what a pass does; `glance.cli.cache_programs` is the
-command line around them.
+`prefetcher`, `pruner` and `reaper` say what a pass does; `glance.cli.maintenance.cache_programs`
+is the command line around them.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ import threading
 from collections.abc import Iterator
 
 from glance import image_cache, registry, store
-from glance.common import body, config, exception, imagemeta
+from glance.common import config, exception
+from glance.image import imagemeta
 from glance.image_cache import QueueItem, passes
 from glance.registry import service
+from glance.streaming import body
 
 LOG = logging.getLogger(__name__)
 

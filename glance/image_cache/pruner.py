@@ -1,6 +1,6 @@
 """glance-cache-pruner: make room in the image cache when it has passed a limit.
 
-What goes, and how much, is decided by `glance.image_cache.room`.
+What goes, and how much, is decided by `glance.image_cache.upkeep.room`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """glance-cache-cleaner, once called glance-cache-reaper: remove what nobody needs from the cache.
 
-That is what failed writes, dead processes and deleted images left. `glance.image_cache.upkeep`
-finds it; here the registry is asked which images are active still.
+That is what failed writes, dead processes and deleted images left.
+`glance.image_cache.upkeep.upkeep` finds it; here the registry is asked which images are active
+still.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 from collections.abc import Collection, Sequence
 
 from glance.common import config, exception
-from glance.image_cache import passes, upkeep
+from glance.image_cache import passes
+from glance.image_cache.upkeep import upkeep
 from glance.registry import service
 
 LOG = logging.getLogger(__name__)

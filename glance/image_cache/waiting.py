@@ -6,8 +6,9 @@ import dataclasses
 import logging
 import time
 
-from glance.image_cache import base, layout
-from glance.image_cache.base import IN_PROGRESS, QUEUED, QueueItem, Refused
+from glance.image_cache import layout
+from glance.image_cache.index import base
+from glance.image_cache.index.base import IN_PROGRESS, QUEUED, QueueItem, Refused
 
 LOG = logging.getLogger(__name__)
 

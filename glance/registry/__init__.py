@@ -17,8 +17,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance.common import client as base_client
-from glance.common import config, exception, httpwire
+from glance.client import base as base_client
+from glance.common import config, exception
+from glance.http import latin1
+from glance.http.client import httpwire
 from glance.registry import client
 
 LOG = logging.getLogger(__name__)
@@ -172,9 +174,9 @@ def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.Registr
         headers["x-identity-status"] = "Confirmed"
         for name, value in (("x-user-id", context.user), ("x-tenant-id", context.tenant)):
             if value:
-                headers[name] = httpwire.encode(value)
+                headers[name] = latin1.encode(value)
         if context.roles:
-            headers["x-roles"] = httpwire.encode(",".join(context.roles))
+            headers["x-roles"] = latin1.encode(",".join(context.roles))
     return client.RegistryClient(
         link.host, link.port, link.use_ssl, context.auth_tok, pool=link.pool, headers=headers
     )

@@ -1,7 +1,7 @@
 """The registry's HTTP API as Python calls; what `glance.registry` makes for each request.
 
 Values are those of the registry's JSON: a record has the keys of
-`glance.common.imagemeta.DETAIL_KEYS`, `location` included, with times as ISO 8601 text. Which
+`glance.image.imagemeta.DETAIL_KEYS`, `location` included, with times as ISO 8601 text. Which
 error a broken registry becomes is decided in `glance.registry`, not here.
 """
 
@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import client, exception
+from glance.client import base
+from glance.common import exception
 
 #: Header that asks for lists as the public API shows them (no location), and confirms that it is
 #: so: an older registry ignores the wish.
@@ -23,7 +24,7 @@ _JSON = {"content-type": "application/json"}
 _JSON_PURGE = {**_JSON, "x-glance-registry-purge-props": "true"}
 
 
-class RegistryClient(client.BaseClient):
+class RegistryClient(base.BaseClient):
     """One caller's view of a registry.
 
     `headers` go with every request (identity, request id; lower-case names). Errors are those of
@@ -44,11 +45,11 @@ class RegistryClient(client.BaseClient):
 
         `kwargs` are filters, marker, limit, sort_key and sort_dir; others are dropped.
         """
-        return self._list("/images", "images", client.listing_params(kwargs))
+        return self._list("/images", "images", base.listing_params(kwargs))
 
     def get_images_detailed(self, **kwargs: Any) -> list[dict[str, Any]]:
         """Return a page of full records; arguments as `get_images`."""
-        return self._list("/images/detail", "images", client.listing_params(kwargs))
+        return self._list("/images/detail", "images", base.listing_params(kwargs))
 
     def get_public_images(self, detail: bool, **kwargs: Any) -> bytes:
         """Return a page as the JSON document that the public API answers with.
@@ -60,17 +61,17 @@ class RegistryClient(client.BaseClient):
             "GET",
             "/images/detail" if detail else "/images",
             headers={PUBLIC_SHAPE: "true"},
-            params=client.listing_params(kwargs),
+            params=base.listing_params(kwargs),
         )
         if response.getheader(PUBLIC_SHAPE) == "true":
             return response.read()
-        images = client.read_json(response, "images")
+        images = base.read_json(response, "images")
         shown = [{name: image[name] for name in image if name != "location"} for image in images]
         return json.dumps({"images": shown}).encode()
 
     def get_image(self, image_id: object) -> dict[str, Any]:
         """Return a full record, in whatever status the image is."""
-        return self._image("GET", f"/images/{client.segment(image_id)}")
+        return self._image("GET", f"/images/{base.segment(image_id)}")
 
     def add_image(self, image_metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Create a record and return it; `status` defaults to active."""
@@ -95,7 +96,7 @@ class RegistryClient(client.BaseClient):
         if from_state is not None:
             image_metadata = {**image_metadata, "from_state": from_state}
         headers = _JSON_PURGE if purge_props else _JSON
-        return self._image("PUT", f"/images/{client.segment(image_id)}", image_metadata, headers)
+        return self._image("PUT", f"/images/{base.segment(image_id)}", image_metadata, headers)
 
     def delete_image(self, image_id: object) -> bool:
         """Delete an image's record."""
@@ -112,11 +113,11 @@ class RegistryClient(client.BaseClient):
         """
         response = self._ask(
             "DELETE",
-            f"/images/{client.segment(image_id)}",
+            f"/images/{base.segment(image_id)}",
             params={"status": status, **waiting},
         )
         # WIRE: a Diablo registry answers null.
-        answer = client.read_json(response)
+        answer = base.read_json(response)
         return dict(answer["image"]) if isinstance(answer, dict) and "image" in answer else {}
 
     def postpone_scrub(
@@ -124,17 +125,17 @@ class RegistryClient(client.BaseClient):
     ) -> bool:
         """Hand data that could not be removed to the scrubber; True if the registry took it."""
         left = {"error": error, "dead": dead, "location": location}
-        return self._done("POST", f"/images/{client.segment(image_id)}/scrub", {"scrub": left})
+        return self._done("POST", f"/images/{base.segment(image_id)}/scrub", {"scrub": left})
 
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[dict[str, Any]]:
         """Return the live memberships of an image: `member_id` and `can_share` each."""
-        return self._list(f"/images/{client.segment(image_id)}/members", "members")
+        return self._list(f"/images/{base.segment(image_id)}/members", "members")
 
     def get_member_images(self, member_id: object) -> list[dict[str, Any]]:
         """Return what is shared with a member: `image_id` and `can_share` each."""
-        return self._list(f"/shared-images/{client.segment(member_id)}", "shared_images")
+        return self._list(f"/shared-images/{base.segment(member_id)}", "shared_images")
 
     def replace_members(self, image_id: object, member_data: Any) -> bool:
         """Make the members of an image exactly those given; True if the registry said 204.
@@ -145,7 +146,7 @@ class RegistryClient(client.BaseClient):
             member_data = {"memberships": list(member_data)}
         elif isinstance(member_data, Mapping) and "memberships" not in member_data:
             member_data = {"memberships": [member_data]}
-        return self._done("PUT", f"/images/{client.segment(image_id)}/members", member_data)
+        return self._done("PUT", f"/images/{base.segment(image_id)}/members", member_data)
 
     def add_member(
         self, image_id: object, member_id: object, can_share: bool | None = None
@@ -167,7 +168,7 @@ class RegistryClient(client.BaseClient):
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
-    ) -> client.Response:
+    ) -> base.Response:
         data = None if body is None else json.dumps(body).encode()
         fields = {**self._headers, **headers} if headers else self._headers
         return self.do_request(method, action, data, fields, params)
@@ -175,7 +176,7 @@ class RegistryClient(client.BaseClient):
     def _list(
         self, action: str, key: str, params: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        answer = client.read_json(self._ask("GET", action, params=params), key)
+        answer = base.read_json(self._ask("GET", action, params=params), key)
         if not isinstance(answer, list):
             raise exception.ClientConnectionError("The registry's answer holds no list")
         return answer
@@ -187,7 +188,7 @@ class RegistryClient(client.BaseClient):
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        answer = client.read_json(self._ask(method, action, body, headers), "image")
+        answer = base.read_json(self._ask(method, action, body, headers), "image")
         if not isinstance(answer, dict):
             raise exception.ClientConnectionError("The registry's answer holds no image")
         return answer
@@ -199,4 +200,4 @@ class RegistryClient(client.BaseClient):
 
 
 def _member(image_id: object, member_id: object) -> str:
-    return f"/images/{client.segment(image_id)}/members/{client.segment(member_id)}"
+    return f"/images/{base.segment(image_id)}/members/{base.segment(member_id)}"

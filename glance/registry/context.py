@@ -4,6 +4,6 @@ It is the one context of the whole service. In Diablo the registry's class alone
 sees an image, and a file that forgot to name it broke every call.
 """
 
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 
 __all__ = ["RequestContext"]

@@ -6,7 +6,9 @@ caller, caller without owner, image not visible, image not sharable, body.
 
 from __future__ import annotations
 
-from glance.common import config, exception, imagemeta, membership, wsgi
+from glance.common import config, exception
+from glance.http import wsgi
+from glance.image import imagemeta, membership
 from glance.registry.db import api, engine
 
 config.options(

@@ -13,7 +13,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance.common import config, exception, imagemeta, listing, policy, wsgi
+from glance.common import config, exception
+from glance.http import wsgi
+from glance.identity import policy
+from glance.image import imagemeta, listing
 from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from glance import registry
-from glance.common import auth, config, exception, imagemeta
-from glance.common.context import RequestContext
+from glance.common import config, exception
+from glance.identity import auth
+from glance.identity.context import RequestContext
+from glance.image import imagemeta
 
 LOG = logging.getLogger(__name__)
 

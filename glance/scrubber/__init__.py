@@ -4,7 +4,7 @@ A pass works off the scrub queue in the registry's database: it leases what is d
 removes the data and settles the records; what could not be removed waits longer from try to try.
 Any number of scrubbers may run, on any hosts. A pass looks at the uploads that died, too
 (`glance.scrubber.uploads`). Those who remove are the `crew`; the program around it all is
-`glance.cli.scrub`.
+`glance.cli.maintenance.scrub`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from glance import store
 from glance.common import config, exception
-from glance.common.notifier import events
+from glance.notifier import events
 from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
 from glance.scrubber.crew import STOP_SECONDS, TICK, Crew, Summary

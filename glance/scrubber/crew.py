@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from glance import store
 from glance.common import config, exception
-from glance.common.notifier import events
+from glance.notifier import events
 from glance.registry.db import deletion, engine, scrub_queue
 from glance.scrubber import uploads
 from glance.store import freeing

@@ -13,7 +13,7 @@ import logging
 import os
 
 from glance.common import exception
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 from glance.registry.db import api, engine, scrub_queue
 
 LOG = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterator
 
 from glance import store
-from glance.common import cipher, exception
-from glance.common.context import RequestContext
+from glance.common import exception
+from glance.identity.context import RequestContext
+from glance.image import cipher
 from glance.registry.db import api, engine, maintenance, scrub_queue
 from glance.store import base
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from glance import store
 from glance.common import exception
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 from glance.registry.db import api, engine
 
 

@@ -13,7 +13,7 @@ import threading
 
 from glance import store
 from glance.common import config, exception
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 from glance.registry.db import api, engine, maintenance, rows
 from glance.store import base, freeing
 

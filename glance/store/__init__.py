@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from glance.common import body, config, exception, lifecycle, plugin
+from glance.common import config, exception, lifecycle, plugin
 from glance.common.exception import BackendException, UnsupportedBackend
 from glance.store import base
 from glance.store.location import Location, StoreLocation, get_location_from_uri, scheme_of
+from glance.streaming import body
 
 __all__ = [
     "BackendException",

@@ -14,7 +14,8 @@ import logging
 import socket
 from collections.abc import Iterator
 
-from glance.common import config, exception, offload
+from glance.common import config, exception
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple, Self
 
-from glance.common import body, digest, exception, lifecycle, offload
+from glance.common import exception, lifecycle
 from glance.common.config import Conf
 from glance.store import addresses, location
+from glance.streaming import body, digest, offload
 
 LOG = logging.getLogger(__name__)
 

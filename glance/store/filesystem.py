@@ -17,10 +17,11 @@ import stat
 from collections.abc import Iterator
 from typing import ClassVar
 
-from glance.common import body, config, exception, offload
+from glance.common import config, exception
 from glance.store import base, staging
 from glance.store.base import Capability
 from glance.store.location import FileLocation, Location
+from glance.streaming import body, offload
 
 LOG = logging.getLogger(__name__)
 

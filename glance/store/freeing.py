@@ -12,7 +12,8 @@ import logging
 from typing import NamedTuple
 
 from glance import store
-from glance.common import cipher, config, exception
+from glance.common import config, exception
+from glance.image import cipher
 
 LOG = logging.getLogger(__name__)
 

@@ -20,10 +20,12 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 
-from glance.common import body, byterange, config, exception
+from glance.common import config, exception
+from glance.http import byterange
 from glance.store import addresses, base
 from glance.store.base import Capability
 from glance.store.location import HttpLocation, Location
+from glance.streaming import body
 
 LOG = logging.getLogger(__name__)
 

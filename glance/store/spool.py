@@ -12,8 +12,8 @@ import os
 import secrets
 import tempfile
 
-from glance.common import offload
 from glance.store import staging
+from glance.streaming import offload
 
 _BLOCK = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_CLOEXEC

@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from glance.common import config, disk, exception, offload
+from glance.common import config, exception
 from glance.store import base
 from glance.store.location import FileLocation
+from glance.streaming import disk, offload
 
 LOG = logging.getLogger(__name__)
 

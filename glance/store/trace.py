@@ -15,8 +15,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import offload
 from glance.store import staging
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

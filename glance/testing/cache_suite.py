@@ -24,9 +24,10 @@ from typing import Any, ClassVar
 import pytest
 
 from glance import image_cache
-from glance.common import body, exception
+from glance.common import exception
 from glance.common.config import Conf
 from glance.image_cache import COMPLETE, INCOMPLETE, INVALID, Image, Refused, layout
+from glance.streaming import body
 
 NAMES = [None, "", "web node", "Bücher \N{SNOWMAN}", "a" * 255]
 

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from glance.common import config, exception
-from glance.common.notifier import base, message
+from glance.notifier import base, message
 
 #: Payloads whose form must survive the way.
 PAYLOADS = [

@@ -22,7 +22,7 @@ import crowd
 import yardsticks
 from table import Row, described, table, turns
 
-from glance.common import listing
+from glance.image import listing
 from glance.registry.db import migration
 
 from support import daemons, rawhttp

@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functio
 import load
 import table
 
-from glance.common import notifier
+from glance import notifier
 
 from support import daemons, rabbitmq
 

@@ -20,8 +20,9 @@ import uuid
 
 import pytest
 
-from glance.common import config, notifier
-from glance.common.notifier import message, rabbit
+from glance import notifier
+from glance.common import config
+from glance.notifier import message, rabbit
 from glance.testing import notifier_suite
 
 from support import certificates, daemons, rabbitmq, records
@@ -630,7 +631,7 @@ MANY = """
 import eventlet
 eventlet.monkey_patch()
 import json, sys
-from glance.common import notifier
+from glance import notifier
 teller = notifier.Notifier(json.loads(sys.argv[1]))
 teller.start()
 turns = 0

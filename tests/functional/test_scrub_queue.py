@@ -14,8 +14,8 @@ import sys
 
 import pytest
 
-from glance.common import cipher
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
+from glance.image import cipher
 from glance.registry.db import api, engine, migration, rows, scrub_queue
 
 from support import daemons, faults, stores

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from glance import scrubber
-from glance.common.notifier import publisher
+from glance.notifier import publisher
 
 from support import images
 

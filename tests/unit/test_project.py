@@ -24,7 +24,7 @@ def generated(tmp_path_factory):
     """
     directory = tmp_path_factory.mktemp("pages")
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "glance.common.sampleconf", str(directory)],
+        [sys.executable, "-W", "ignore", "-m", "glance.cli.docs.sampleconf", str(directory)],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
@@ -115,13 +115,13 @@ def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
 @pytest.mark.parametrize(
     ("definition", "home"),
     [
-        (r"^FIELDS\b.*=", "glance/common/imagemeta.py"),
-        (r"^TRANSITIONS\b.*=", "glance/common/imagemeta.py"),
-        (r"^DISK_FORMATS\b.*=", "glance/common/imagemeta.py"),
-        (r"^CONTAINER_FORMATS\b.*=", "glance/common/imagemeta.py"),
-        (r"[\"']qcow2[\"']", "glance/common/imagemeta.py"),
-        (r"[\"']pending_delete[\"']:", "glance/common/imagemeta.py"),
-        (r"^SORT_KEYS\b.*=", "glance/common/listing.py"),
+        (r"^FIELDS\b.*=", "glance/image/imagemeta.py"),
+        (r"^TRANSITIONS\b.*=", "glance/image/imagemeta.py"),
+        (r"^DISK_FORMATS\b.*=", "glance/image/imagemeta.py"),
+        (r"^CONTAINER_FORMATS\b.*=", "glance/image/imagemeta.py"),
+        (r"[\"']qcow2[\"']", "glance/image/imagemeta.py"),
+        (r"[\"']pending_delete[\"']:", "glance/image/imagemeta.py"),
+        (r"^SORT_KEYS\b.*=", "glance/image/listing.py"),
         (r"\bRow\(", "glance/common/httperror.py"),
         (r"^TABLE: dict\[str, Option\]", "glance/common/config.py"),
     ],
@@ -141,7 +141,7 @@ def test_no_status_of_an_error_is_written_outside_the_table():
     """Controllers raise errors; only the table and what reads answers know their numbers."""
     readers = {
         "glance/common/httperror.py",  # the table
-        "glance/common/server.py",  # refuses what is not HTTP before there is a request
+        "glance/http/server.py",  # refuses what is not HTTP before there is a request
     }
     for path in SOURCES:
         name = str(path.relative_to(ROOT))
@@ -190,6 +190,6 @@ def test_installed_commands_and_scripts_are_the_same_functions():
     scripts = {}
     for path in sorted((ROOT / "bin").iterdir()):
         text = path.read_text(encoding="utf-8")
-        if found := re.search(r"^ *from (glance\.cli\.\w+) import (\w+)$", text, re.MULTILINE):
+        if found := re.search(r"^ *from (glance\.cli[.\w]+) import (\w+)$", text, re.MULTILINE):
             scripts[path.name] = f"{found[1]}:{found[2]}"
     assert installed == scripts

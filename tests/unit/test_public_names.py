@@ -12,7 +12,7 @@ MODULES = [
     "glance.common.context",
     "glance.common.exception",
     "glance.common.notifier",
-    "glance.common.wsgi",
+    "glance.common.policy",
     "glance.registry.client",
     "glance.registry.context",
     "glance.registry.db.api",
@@ -37,6 +37,7 @@ NAMES = [
     "glance.common.auth:get_plugin_from_strategy",
     "glance.common.context:RequestContext",
     "glance.common.context:ContextMiddleware",
+    "glance.common.policy:Policy",
     "glance.common.notifier:Notifier",
     "glance.common.notifier:NoopStrategy",
     "glance.common.notifier:LoggingStrategy",
@@ -76,7 +77,15 @@ FACTORIES = [
     "glance.api.versions:app_factory",
     "glance.registry.server:app_factory",
     "glance.common.context:filter_factory",
+    "glance.identity.context:filter_factory",
+    "glance.api.middleware.cache:filter_factory",
+    "glance.api.middleware.cache_manage:filter_factory",
+    "glance.api.middleware.image_cache:filter_factory",
     "glance.api.middleware.version_negotiation:filter_factory",
+    "glance.image_cache.prefetcher:app_factory",
+    "glance.image_cache.pruner:app_factory",
+    "glance.image_cache.reaper:app_factory",
+    "glance.store.scrubber:app_factory",
 ]
 
 # The exceptions that programs written for Diablo's client catch.

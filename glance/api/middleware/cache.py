@@ -17,7 +17,8 @@ from typing import Any
 
 from glance import image_cache
 from glance.api import cache_duties
-from glance.common import config, wsgi
+from glance.common import config
+from glance.http import wsgi
 
 
 class CacheFilter:

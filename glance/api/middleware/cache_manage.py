@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance.api import cached_images
-from glance.common import config, wsgi
+from glance.common import config
+from glance.http import wsgi
 
 #: First segments of the paths that are answered here.
 OWN = frozenset({"cached_images", "queued_images", "cache_stats"})

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance.api.middleware import cache, cache_manage
-from glance.common import config, wsgi
+from glance.common import config
+from glance.http import wsgi
 
 
 def filter_factory(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance.api import versions
-from glance.common import config, wsgi
+from glance.common import config
+from glance.http import wsgi
 
 LOG = logging.getLogger(__name__)
 

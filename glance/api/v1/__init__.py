@@ -8,7 +8,9 @@ from typing import Any
 from glance import api, store
 from glance.api import recovery
 from glance.api.v1 import images, members
-from glance.common import cipher, config, wsgi
+from glance.common import config
+from glance.http import wsgi
+from glance.image import cipher
 
 
 class API(wsgi.Router):

@@ -14,9 +14,12 @@ from typing import Any
 
 from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
-from glance.common import config, exception, imagemeta, lifecycle, listing, offload, wsgi
-from glance.common.context import RequestContext
+from glance.common import config, exception, lifecycle
+from glance.http import latin1, wsgi
+from glance.identity.context import RequestContext
+from glance.image import imagemeta, listing
 from glance.store import base
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class Order:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = imagemeta.parse_headers(request.raw_headers, decode)
-        copy_from = imagemeta.utf8(request.environ.get(COPY_FROM_HEADER, ""), "header value")
+        copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
             raise exception.Invalid("Name a store in x-image-meta-store, or leave the header out")

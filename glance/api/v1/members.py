@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api, registry
-from glance.common import exception, imagemeta, membership, wsgi
-from glance.common.context import RequestContext
+from glance.common import exception
+from glance.http import wsgi
+from glance.identity.context import RequestContext
+from glance.image import imagemeta, membership
 
 
 class Controller:

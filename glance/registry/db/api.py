@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from glance.common import context as common_context
-from glance.common import exception, imagemeta
+from glance.common import exception
+from glance.identity import context as common_context
+from glance.image import imagemeta
 from glance.registry.db import engine, models, rows, rules
 from glance.registry.db.deletion import (
     image_delete,

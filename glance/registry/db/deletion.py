@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.common import context as common_context
 from glance.common import exception
+from glance.identity import context as common_context
 from glance.registry.db import engine, models, rows, rules, scrub_queue
 
 images, properties, members = models.images, models.image_properties, models.image_members

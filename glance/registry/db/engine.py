@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
-from glance.common import cipher, config, exception, offload
+from glance.common import config, exception
+from glance.image import cipher
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.common import cipher
+from glance.image import cipher
 from glance.registry.db import engine, models, rows, rules
 
 images, properties, members = models.images, models.image_properties, models.image_members

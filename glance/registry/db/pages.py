@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
-from glance.common import context as common_context
-from glance.common import exception, imagemeta, listing
+from glance.common import exception
+from glance.identity import context as common_context
+from glance.image import imagemeta, listing
 from glance.registry.db import engine, models, rows, rules
 
 images, properties = models.images, models.image_properties

@@ -1,7 +1,7 @@
 """Loading image records: what `api`, `pages`, `deletion` and `sharing` have in common.
 
-A record is an image mapping of `glance.common.imagemeta` with Python datetimes. Its location is as
-it is stored (see `glance.common.cipher`) until `reveal` has put it in clear, which all that leaves
+A record is an image mapping of `glance.image.imagemeta` with Python datetimes. Its location is as
+it is stored (see `glance.image.cipher`) until `reveal` has put it in clear, which all that leaves
 this package has been through.
 """
 
@@ -17,8 +17,9 @@ from sqlalchemy.ext import compiler
 from sqlalchemy.sql import Select, functions
 from sqlalchemy.sql.elements import ColumnElement
 
-from glance.common import context as common_context
-from glance.common import exception, imagemeta
+from glance.common import exception
+from glance.identity import context as common_context
+from glance.image import imagemeta
 from glance.registry.db import engine, models, rules
 
 images, properties = models.images, models.image_properties

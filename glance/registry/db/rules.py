@@ -1,6 +1,6 @@
 """Who may see which image, as SQL.
 
-`visible_to` is the twin of `glance.common.context.RequestContext.is_image_visible`, for one
+`visible_to` is the twin of `glance.identity.context.RequestContext.is_image_visible`, for one
 image asked for by id; `listed_for` is the narrower rule of lists. Both refer to the caller through
 the bound parameter `viewer`, so that a statement is built once for each kind of caller.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.elements import ColumnElement
 
-from glance.common import context as common_context
+from glance.identity import context as common_context
 from glance.registry.db import models
 
 images, members = models.images, models.image_members
@@ -82,7 +82,7 @@ def visible_by_kind(caller: str) -> ColumnElement[bool]:
 def listed_for(is_public: bool | None, has_owner: bool) -> ColumnElement[bool]:
     """Return the clause over `images` that is true for what belongs into a list.
 
-    `is_public` as in `glance.common.listing.ListQuery`: True is what an ordinary user sees, who
+    `is_public` as in `glance.image.listing.ListQuery`: True is what an ordinary user sees, who
     finds an ownerless private image by its id only.
     """
     return _LISTED[is_public, has_owner]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from glance.common import body, config, exception, offload
+from glance.common import config, exception
 from glance.store import base, spool, trace
 from glance.store.base import Capability
 from glance.store.location import Location, S3Location
@@ -25,6 +25,7 @@ from glance.store.s3 import download, upload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import Failed, Refused, reading, writing
 from glance.store.s3.exchange import Keys, Settings
+from glance.streaming import body, offload
 
 if TYPE_CHECKING:
     from glance.store.s3 import client as s3_client

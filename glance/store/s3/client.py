@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 from xml.sax import saxutils
 
-from glance.common import byterange, exception, httpreply
+from glance.common import exception
+from glance.http import byterange
+from glance.http.client import httpreply
 from glance.store.s3.connection import (
     BotoServerError,
     Connection,

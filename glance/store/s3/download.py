@@ -10,8 +10,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from glance.common import body, byterange, exception, httpreply
+from glance.common import exception
+from glance.http import byterange
+from glance.http.client import httpreply
 from glance.store.s3.errors import Failed, Refused, Unreachable
+from glance.streaming import body
 
 if TYPE_CHECKING:
     from glance.store.s3.client import Client

@@ -15,10 +15,12 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from glance.common import exception, httppool, httpreply, httpwire, offload
-from glance.common.payload import Payload
+from glance.common import exception
+from glance.http.client import httppool, httpreply, httpwire
+from glance.http.client.payload import Payload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import Failed, Refused, Unreachable
+from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 

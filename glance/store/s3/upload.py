@@ -15,11 +15,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from glance.common import digest, exception, offload
-from glance.common.payload import Payload
+from glance.common import exception
+from glance.http.client.payload import Payload
 from glance.store import base, spool, trace
 from glance.store.location import S3Location
 from glance.store.s3.errors import Failed, Refused, writing
+from glance.streaming import digest, offload
 
 if TYPE_CHECKING:
     from glance.store.s3.client import Client, Info

@@ -18,12 +18,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from glance.common import body, exception
+from glance.common import exception
 from glance.store import base, spool, trace
 from glance.store.base import Capability
 from glance.store.location import Location, SwiftLocation
 from glance.store.swift import download, objects, upload
 from glance.store.swift.options import OPTIONS as OPTIONS
+from glance.streaming import body
 
 if TYPE_CHECKING:
     from glance.store.swift.client import Account, Client, Tokens

@@ -25,7 +25,8 @@ import swiftclient
 import urllib3
 from swiftclient import client as swift
 
-from glance.common import config, exception, offload
+from glance.common import config, exception
+from glance.streaming import offload
 
 try:
     from keystoneauth1.exceptions import ClientException as IdentityError

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from glance.common import body, byterange, exception
+from glance.common import exception
+from glance.http import byterange
 from glance.store.location import SwiftLocation
+from glance.streaming import body
 
 if TYPE_CHECKING:
     from glance.store.swift.client import Answer, Client

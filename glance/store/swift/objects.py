@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from glance.common import exception, offload
+from glance.common import exception
 from glance.store import base
+from glance.streaming import offload
 
 MAX_SEGMENTS = 99_999
 WORKERS = 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from glance.common import exception, offload
+from glance.common import exception
+from glance.streaming import offload
 
 
 class Stream:

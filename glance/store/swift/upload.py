@@ -19,10 +19,11 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from glance.common import exception, offload
+from glance.common import exception
 from glance.store import base, spool, trace
 from glance.store.swift import objects
 from glance.store.swift.stream import Stream
+from glance.streaming import offload
 
 if TYPE_CHECKING:
     from glance.store.swift.client import Client

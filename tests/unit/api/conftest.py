@@ -15,7 +15,8 @@ import webob
 
 from glance.api import v1
 from glance.api.middleware import version_negotiation
-from glance.common import context, request_id
+from glance.http import request_id
+from glance.identity import context
 from glance.registry import server as registry_server
 from glance.registry.db import migration
 

@@ -7,8 +7,10 @@ import pytest
 
 from glance import api
 from glance.api import download
-from glance.common import body, byterange, config, exception
+from glance.common import config, exception
+from glance.http import byterange
 from glance.store import base
+from glance.streaming import body
 
 
 class Stores:

@@ -8,8 +8,9 @@ import time
 import pytest
 import webob
 
+from glance import notifier
 from glance.api import recovery, upload
-from glance.common import config, exception, lifecycle, notifier
+from glance.common import config, exception, lifecycle
 from glance.store import filesystem
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
@@ -526,8 +527,8 @@ def test_a_pattern_that_is_none_is_a_config_error():
 
 
 def test_the_fields_that_are_told_are_fields_of_an_image_and_not_its_location():
-    from glance.common import imagemeta
-    from glance.common.notifier import events
+    from glance.image import imagemeta
+    from glance.notifier import events
 
     assert set(events.IMAGE_FIELDS) < set(imagemeta.DETAIL_KEYS)
     assert "location" not in events.IMAGE_FIELDS

@@ -9,7 +9,8 @@ import webob
 
 from glance import registry, store
 from glance.api.v1 import images
-from glance.common import config, context, exception
+from glance.common import config, exception
+from glance.identity import context
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"

@@ -4,7 +4,8 @@ import pytest
 
 from glance import registry as registry_calls
 from glance.api import recovery
-from glance.common import config, context
+from glance.common import config
+from glance.identity import context
 from tests.unit.api.conftest import PAYLOAD
 
 URL = "/v1/images"

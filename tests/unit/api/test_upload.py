@@ -10,7 +10,8 @@ import webob
 
 from glance import registry as registry_calls
 from glance.api import recovery, upload
-from glance.common import config, context, exception
+from glance.common import config, exception
+from glance.identity import context as identity_context
 from glance.store import filesystem, staging
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
@@ -120,7 +121,7 @@ def test_an_image_deleted_during_its_upload(api):
 def test_an_image_killed_during_its_upload_is_not_revived(api):
     def kill():
         conf = config.Conf({"registry_port": str(api.registry.port)})
-        ctx = context.RequestContext(is_admin=True)
+        ctx = identity_context.RequestContext(is_admin=True)
         registry_calls.update_image_metadata(conf, ctx, 5, {"status": "killed"})
 
     assert post(api, Meddling(kill)).status_int == 409

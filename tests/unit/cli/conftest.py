@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from glance.cli import command
+from glance.cli.user import command
 
 ATTRIBUTES = {
     "name": None,

@@ -3,7 +3,8 @@
 import pytest
 
 from glance.common import config, exception
-from glance.image_cache import passes, prefetcher, pruner, reaper, upkeep
+from glance.image_cache import passes, prefetcher, pruner, reaper
+from glance.image_cache.upkeep import upkeep
 
 
 class Counting(passes.Passes):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glance.common import listing
+from glance.image import listing
 from glance.registry.context import RequestContext
 from glance.registry.db import api, engine, models
 

@@ -7,7 +7,7 @@ import pytest
 
 from glance import registry
 from glance.common import config, exception
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 from glance.registry import client
 
 RECORD = {"id": 7, "name": "web", "location": "file:///srv/7", "properties": {"a": "b"}}

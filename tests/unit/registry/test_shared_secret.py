@@ -10,7 +10,7 @@ import pytest
 
 from glance import registry as functions
 from glance.common import config, exception
-from glance.common.context import RequestContext
+from glance.identity.context import RequestContext
 from glance.registry import client, server
 
 SECRET = "open Sesame"

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from glance import registry
-from glance.common import config, context, exception
+from glance.common import config, exception
+from glance.identity import context as identity_context
 
 from support.certificates import Authority
 
@@ -75,7 +76,7 @@ def ask(port, **options):
             **{f"registry_client_{name}": str(value) for name, value in options.items()},
         }
     )
-    return registry.get_image_metadata(conf, context.RequestContext(is_admin=True), "1")
+    return registry.get_image_metadata(conf, identity_context.RequestContext(is_admin=True), "1")
 
 
 def test_a_chain_that_leads_to_the_authority_is_taken(authority, certificates):

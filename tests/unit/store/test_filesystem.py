@@ -12,10 +12,11 @@ import textwrap
 
 import pytest
 
-from glance.common import config, exception, offload
+from glance.common import config, exception
 from glance.common.config import Conf
 from glance.store import base, filesystem
 from glance.store.location import get_location_from_uri
+from glance.streaming import offload
 from glance.testing.store_suite import (
     CHUNK,
     Boom,
@@ -713,7 +714,7 @@ def test_an_upload_does_not_stop_the_hub(tmp_path):
     out = green(
         """
         import os, sys, time
-        from glance.common import offload
+        from glance.streaming import offload
         from glance.common.config import Conf
         from glance.store import filesystem
         store = filesystem.Store(Conf({"filesystem_store_datadir": sys.argv[1]}))

@@ -13,10 +13,11 @@ import threading
 
 import pytest
 
-from glance.common import exception, offload
+from glance.common import exception
 from glance.common.config import Conf
 from glance.store import addresses, http
 from glance.store.location import get_location_from_uri
+from glance.streaming import offload
 from glance.testing.store_suite import ReadOnlyStoreSuite, make_data
 
 CANARY = "s3cr3t-canary"
@@ -729,7 +730,7 @@ class TestTls:
         script_text = """
             import eventlet; eventlet.monkey_patch()
             import hashlib, sys
-            from glance.common import offload
+            from glance.streaming import offload
             from glance.common.config import Conf
             from glance.store import http
             from glance.store.location import get_location_from_uri

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from glance.common import exception, listing
+from glance.common import exception
+from glance.image import listing
 from glance.registry.context import RequestContext
 from glance.registry.db import api, engine, models
 

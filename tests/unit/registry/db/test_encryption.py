@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from glance.common import cipher, listing
+from glance.image import cipher, listing
 from glance.registry.context import RequestContext
 from glance.registry.db import api, deletion, engine, maintenance, models, scrub_queue
 

@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.common import exception, imagemeta
+from glance.common import exception
+from glance.image import imagemeta
 from glance.registry.db.migrate_repo import operations
 
 

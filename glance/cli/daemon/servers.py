@@ -1,0 +1,326 @@
+"""The servers that glance-control knows, and what can be done with one of them.
+
+Pid files are the business of `pidfile`, starting a process that of `launch`, the command line that
+of `control`. Each action prints what it does, errors on stderr, and returns an exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from glance.cli.daemon import deploy, launch, pidfile, services
+from glance.common import config, exception
+
+#: How long a daemon may take to come up before it is said to be late, in seconds.
+START_SECONDS = 60.0
+#: How long a daemon may take to end.
+STOP_SECONDS = 15.0
+_STEP = 0.1
+NOT_RUNNING = 3
+
+NO_CONFIG = "Could not find any configuration file to use!"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """A daemon that can be controlled. `port` is its default one, None if it has none."""
+
+    name: str
+    port: int | None
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def program(self) -> str:
+        return f"glance-{self.name}"
+
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server("api", services.API.port),
+        Server("registry", services.REGISTRY.port),
+        # Without the option it would work once and end.
+        Server("scrubber", None, ("--daemon",)),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """What a server is to be started with: its program, its configuration, where it listens."""
+
+    program: str
+    config: str
+    address: launch.Address | None
+
+    def is_free(self) -> bool:
+        """Tell whether the port is known and nobody listens on it."""
+        return self.address is not None and launch.is_free(self.address)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Control:
+    """Does what a command word says.
+
+    `config` is the file or directory to start with, None to search; `pid_file` a path, None for
+    the usual place; `switches` are options handed to the daemons; `several` says that all servers
+    are meant, so that one which is not installed, or serves nobody and has no configuration, is no
+    error.
+    """
+
+    config: str | None = None
+    pid_file: str | None = None
+    switches: tuple[str, ...] = ()
+    several: bool = False
+
+    def run(self, command: str, servers: Sequence[Server]) -> int:
+        """Do a command with each server and return the worst exit code."""
+        if command == "restart":
+            return self.restart(servers)
+        action = {
+            "start": self.start,
+            "stop": self.stop,
+            "shutdown": self.shutdown,
+            "reload": self.reload,
+            "force-reload": self.reload,
+            "status": self.status,
+        }[command]
+        return max(_guarded(action, server) for server in servers)
+
+    # -- start -----------------------------------------------------------------------------------
+
+    def start(self, server: Server) -> int:
+        """Start a server and wait until it serves."""
+        program = self._program(server)
+        if program is None:
+            return 0 if self.several else 1
+        file = self._new_pid_file(server)
+        try:
+            file.prepare()
+        except OSError:
+            return fail(f"Unable to create {file.directory}.  Running as non-root?")
+        with file.lock():
+            if file.running():
+                _say(f"{server.program} appears to already be running: {file.path}")
+                return 0
+            if file.exists():
+                _say(f"Removing stale pid file {file.path}")
+                file.remove()
+            if not launch.raise_limits():
+                _say("Unable to increase file descriptor limit.  Running as non-root?")
+            site = self._site(server, program)
+            if site is None:
+                return 1
+            _say(f"Starting {server.program} with {site.config}")
+            daemon = launch.Launch(program, self._arguments(server, site))
+            try:
+                file.write(daemon.pid)
+            except OSError as err:
+                daemon.end()
+                return fail(f"ERROR: Unable to write {file.path}: {err.strerror}")
+        try:
+            return self._await(server, site, daemon, file)
+        finally:
+            daemon.close()
+
+    def _await(
+        self, server: Server, site: Site, daemon: launch.Launch, file: pidfile.PidFile
+    ) -> int:
+        if daemon.wait(START_SECONDS, site.address, settles=server.port is None):
+            return 0
+        if not daemon.ended:
+            return fail(
+                f"ERROR: {server.program} does not answer after {START_SECONDS:g} seconds; "
+                f"it goes on as process {daemon.pid}"
+            )
+        with file.lock():
+            file.remove(daemon.pid)
+        return fail(f"ERROR: {server.program} failed to start", *daemon.last_words())
+
+    def _new_pid_file(self, server: Server) -> pidfile.PidFile:
+        if self.pid_file:
+            return pidfile.PidFile(server.program, self.pid_file)
+        return pidfile.for_start(server.program)
+
+    def _arguments(self, server: Server, site: Site) -> list[str]:
+        return [*self.switches, *server.arguments, "--config-file", site.config]
+
+    def _program(self, server: Server) -> str | None:
+        """Return the path of a server's program; None, and a line about it, if there is none."""
+        path = launch.find_program(server.program)
+        if path is None:
+            missing = f"{server.program} is not installed in {launch.installation()}"
+            if self.several:
+                _say(f"{missing}: skipped")
+            else:
+                fail(f"ERROR: {missing}")
+        elif self.several and server.port is None and not self._is_configured(server):
+            _say(f"{server.program} has no configuration file: skipped")
+            return None
+        return path
+
+    def _is_configured(self, server: Server) -> bool:
+        try:
+            deploy.find_config_file(server.program, self.config)
+        except exception.ConfigError:
+            return False
+        return True
+
+    def _site(self, server: Server, program: str) -> Site | None:
+        """Return what a server is started with; None, and a message, if that cannot be used."""
+        try:
+            path = deploy.find_config_file(server.program, self.config)
+        except exception.ConfigError as err:
+            where = str(err).splitlines()[1:] or [
+                f"Looked for {server.program}.conf in {', '.join(deploy.SEARCH_PATH)}"
+            ]
+            fail(NO_CONFIG, *where)
+            return None
+        try:
+            conf = deploy.load_conf(server.program, path)
+            address = _address(conf, server)
+        except exception.ConfigError as err:
+            fail(
+                f"ERROR: {server.program} failed to start",
+                *(f"ERROR: {problem}" for problem in err.problems),
+            )
+            return None
+        return Site(program, path, address)
+
+    # -- stop ------------------------------------------------------------------------------------
+
+    def stop(self, server: Server) -> int:
+        """End a server and wait until it has ended."""
+        return self._end(
+            server, signal.SIGTERM, lambda pid: not pidfile.is_program(pid, server.program)
+        )
+
+    def shutdown(self, server: Server) -> int:
+        """Tell a server to end when its running requests are done."""
+        return self._end(server, signal.SIGHUP, lambda pid: True)
+
+    def _end(self, server: Server, signum: signal.Signals, until: Callable[[int], bool]) -> int:
+        """Signal a server, wait until `until` of its process id holds, remove its pid file."""
+        file = self._pid_file(server)
+        pid = file.read()
+        if pid is None:
+            if file.exists():
+                _say(f"Removing stale pid file {file.path}")
+                file.remove()
+            _say(f"No {server.program} running")
+            return 0
+        _say(f"Stopping {server.program}  pid: {pid}  signal: {int(signum)}")
+        try:
+            # SECURITY: the id may be another process's by now.
+            if not pidfile.is_program(pid, server.program):
+                raise ProcessLookupError
+            os.kill(pid, signum)
+        except ProcessLookupError:
+            _say(f"Process {pid} not running")
+        except PermissionError:
+            return fail(f"ERROR: Process {pid} ({file.path}) belongs to another user")
+        else:
+            deadline = time.monotonic() + STOP_SECONDS
+            while not until(pid):
+                if time.monotonic() >= deadline:
+                    return fail(
+                        f"Waited {STOP_SECONDS:g} seconds for pid {pid} ({file.path}) to die; "
+                        "giving up"
+                    )
+                time.sleep(_STEP)
+        file.remove(pid)
+        return 0
+
+    # -- both ------------------------------------------------------------------------------------
+
+    def restart(self, servers: Sequence[Server]) -> int:
+        """Stop all servers, then start all; a server that could not be started is not stopped."""
+        codes, stopped = [], []
+        for server in servers:
+            program = self._program(server)
+            site = program and self._site(server, program)
+            if site:
+                stopped.append((server, site, _guarded(self.stop, server)))
+            elif program or not self.several:
+                codes.append(1)
+        for server, site, code in stopped:
+            codes.append(code)
+            # NOTE: one that is busy with its last requests has let go of its port: the service
+            # must not be down for as long as they take.
+            if code == 0 or self._forget(server, site):
+                codes.append(_guarded(self.start, server))
+        return max(codes, default=0)
+
+    def _forget(self, server: Server, site: Site) -> bool:
+        """Remove the pid file of a server that has let go of its port; False if it has not."""
+        if not site.is_free():
+            return False
+        self._pid_file(server).remove()
+        return True
+
+    def reload(self, server: Server) -> int:
+        """Start a server anew while the old process finishes what it is doing."""
+        program = self._program(server)
+        if program is None:
+            return 0 if self.several else 1
+        site = self._site(server, program)
+        if site is None:
+            return 1
+
+        def replaceable(pid: int) -> bool:
+            return site.is_free() or not pidfile.is_program(pid, server.program)
+
+        return self._end(server, signal.SIGHUP, replaceable) or self.start(server)
+
+    def status(self, server: Server) -> int:
+        """Tell whether a server runs."""
+        file = self._pid_file(server)
+        if pid := file.running():
+            _say(f"{server.program} (pid {pid}) is running")
+            return 0
+        if self.several and not file.exists() and self._program(server) is None:
+            return 0
+        stale = f"; there is a stale pid file {file.path}" if file.exists() else ""
+        _say(f"{server.program} is not running{stale}")
+        return NOT_RUNNING
+
+    def _pid_file(self, server: Server) -> pidfile.PidFile:
+        if self.pid_file:
+            return pidfile.PidFile(server.program, self.pid_file)
+        return pidfile.existing(server.program)
+
+
+def _address(conf: config.Conf, server: Server) -> launch.Address | None:
+    """Return where a server is going to listen; None if that is nowhere, or cannot be told."""
+    if server.port is None:
+        return None
+    try:
+        port = int(conf.get("bind_port") or server.port)
+    except (ValueError, exception.ConfigError):
+        # The daemon will say so, with whatever else is wrong.
+        return None
+    return (str(conf.get("bind_host") or "0.0.0.0"), port) if port else None
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def fail(*lines: str) -> int:
+    """Print lines on stderr and return the exit code of a failure."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+    return 1
+
+
+def _guarded(action: Callable[[Server], int], server: Server) -> int:
+    """Do something with a server; what the system refuses is told in one line."""
+    try:
+        return action(server)
+    except OSError as err:
+        return fail(f"ERROR: {server.program}: {err}")

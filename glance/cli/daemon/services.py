@@ -1,0 +1,336 @@
+"""The daemons: glance-api and glance-registry.
+
+This module alone patches sockets (eventlet's green ones replace the blocking ones of the standard
+library), and it does so when a daemon starts, never at import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib
+import ipaddress
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from glance.cli.daemon import deploy
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.common import config, exception, log, plugin
+from glance.http.client import httpwire
+
+LOG = logging.getLogger(__name__)
+
+
+def load_drivers(conf: config.Conf) -> None:
+    """Import the store drivers, which declare options."""
+    store = importlib.import_module("glance.store")
+    for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
+        try:
+            plugin.load(store.GROUP, name, store.BUILTIN)
+        except (ImportError, LookupError):
+            # The stores themselves say what becomes of it.
+            LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
+
+
+def _prepare_api(conf: config.Conf) -> None:
+    """Load the store drivers; try the files for the registry's TLS."""
+    load_drivers(conf)
+    importlib.import_module("glance.notifier").check(conf)
+    if conf.registry_client_protocol == "https":
+        names = ("key_file", "cert_file", "ca_file", "insecure")
+        try:
+            httpwire.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
+        except exception.BadInputError as err:
+            raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
+
+
+def check_database(conf: config.Conf) -> None:
+    """Find out whether `sql_connection` names a database; connects to none."""
+    engine = importlib.import_module("glance.registry.db.engine")
+    # NOTE: an idle time that is no number is told when all options are checked.
+    engine.from_conf(conf.with_(sql_idle_timeout=0))
+
+
+COMMON_OPTIONS = (
+    Option(("-v", "--verbose"), "verbose", "Log what is done."),
+    Option(("-d", "--debug"), "debug", "Log much detail."),
+    Option(
+        ("--config-file",),
+        "config_file",
+        "Configuration file to use.",
+        "PATH",
+        "string",
+        values="file",
+    ),
+)
+#: Each overrides the same option of the file; a flag is on when either says so.
+LOGGING_OPTIONS = (
+    Option(
+        ("--log-config",),
+        "log_config",
+        "Python logging config file, which overrides everything else about the log.",
+        "PATH",
+        "string",
+        values="file",
+    ),
+    Option(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
+    Option(("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"),
+    Option(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
+    Option(
+        ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
+    ),
+    Option(("--use-syslog",), "use_syslog", "Log to the system's logger."),
+)
+COMMON = ("Common Options", COMMON_OPTIONS)
+LOGGING = ("Logging Options", LOGGING_OPTIONS)
+
+CONFPATH = Word(
+    "[CONFPATH]",
+    "The configuration file, or the directory that holds it; --config-file does the same.",
+    values="file",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """A daemon: its command line, default port, and the module whose application it serves.
+
+    `prepare` is the check of `configure`.
+    """
+
+    declared: Program
+    port: int
+    module: str
+    prepare: Callable[[config.Conf], None]
+
+    @property
+    def program(self) -> str:
+        return self.declared.name
+
+
+_EXIT_CODES = (
+    (0, "The daemon was told to end, and has."),
+    (1, "It could not start; lines ERROR: on standard error say everything that is wrong."),
+    (2, "An option could not be understood."),
+)
+_DAEMON_TEXT = """
+It stays in the foreground and logs to standard output, unless the configuration says otherwise.
+SIGTERM lets requests finish for stop_timeout seconds, SIGHUP for graceful_timeout; SIGINT ends the
+daemon at once, and SIGUSR1 opens its log files anew.
+"""
+
+API = Service(
+    Program(
+        "glance-api",
+        "Serve the Images API",
+        """
+The glance-api daemon serves version 1 of the Images API over HTTP and moves image data to and from
+stores. What it knows about images it asks a glance-registry.
+"""
+        + _DAEMON_TEXT,
+        (CONFPATH,),
+        (COMMON, LOGGING),
+        _EXIT_CODES,
+    ),
+    9292,
+    "glance.api.v1",
+    _prepare_api,
+)
+REGISTRY = Service(
+    Program(
+        "glance-registry",
+        "Serve image records to glance-api",
+        """
+The glance-registry daemon keeps what is known about images and their members in a database and
+answers glance-api. Users never speak with it.
+"""
+        + _DAEMON_TEXT,
+        (CONFPATH,),
+        (COMMON, LOGGING),
+        _EXIT_CODES,
+    ),
+    9191,
+    "glance.registry.server",
+    check_database,
+)
+
+
+def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
+    """Return `conf` with what the command line says."""
+    values: dict[str, Any] = {}
+    for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
+        said = getattr(args, option.dest, None)
+        if option.dest in config.TABLE and said is not None and said is not False:
+            values[option.dest] = said
+    return conf.with_(**values) if values else conf
+
+
+def report(err: exception.Error) -> int:
+    """Print an error for the operator, a line for each problem, and return the exit code."""
+    problems = err.problems if isinstance(err, exception.ConfigError) else [str(err)]
+    for problem in problems:
+        print(f"ERROR: {problem}", file=sys.stderr)
+    return 1
+
+
+def run(service: Service, argv: Sequence[str] | None = None) -> int:
+    """Run a daemon until it is told to end; return its exit code."""
+    args = parse(service.declared, argv)
+    try:
+        return _serve(service, args)
+    except exception.Error as err:
+        return report(err)
+
+
+def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line of a program that takes nothing but a configuration."""
+    parser = declared.parser()
+    parser.add_argument("confpath", nargs="?", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def _serve(service: Service, args: argparse.Namespace) -> int:
+    path = deploy.find_config_file(service.program, args.config_file, args.confpath)
+    patch()
+    # The modules declare their options, so that all problems are found before a worker starts.
+    importlib.import_module(service.module)
+    server = importlib.import_module("glance.http.server")
+    conf = configure(service.program, path, args, service.prepare, server.check)
+    if not conf.is_set("bind_port"):
+        conf = conf.with_(bind_port=service.port)
+    _warn(conf, service)
+
+    def make_app() -> Any:
+        request_id = importlib.import_module("glance.http.request_id")
+        return request_id.RequestId(deploy.load_paste_app(service.program, path)[1])
+
+    code: int = server.serve(conf, make_app, service.program)
+    return code
+
+
+def configure(
+    program: str,
+    path: str,
+    args: argparse.Namespace,
+    *checks: Callable[[config.Conf], None],
+    prints: bool = False,
+    is_server: bool = True,
+) -> config.Conf:
+    """Return a program's settings, all of them checked, with its log set up.
+
+    With `prints`, standard output is for the program's results, and no log line goes there.
+    `checks` get the settings that hold for the application, before options are checked: they load
+    what declares more of them, and raise ConfigError for what is wrong beyond single options.
+    The file of a program that is no server may be another program's (`deploy.load_shared_conf`).
+    Raises ConfigError with all problems at once.
+    """
+    found = deploy.load_conf(program, path) if is_server else deploy.load_shared_conf(path)
+    conf = override(found, args)
+    stages = deploy.load_stages(program, path)
+    parts = [conf, *_parts(stages)]
+    merged = conf.over(stages[-1].own, conf.source) if stages else conf
+    _require(
+        lambda: set_up_log(conf, program, prints=prints),
+        *[functools.partial(check, merged) for check in checks],
+        *[part.check for part in parts],
+    )
+    logger = logging.getLogger(program)
+    logger.info("Using the configuration file %s", path)
+    log.dump(conf, program, path)
+    for part in parts:
+        part.report()
+    exposed = deploy.exposed_secrets(path)
+    if exposed:
+        logger.warning(
+            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
+            path,
+            ", ".join(exposed),
+        )
+    return conf
+
+
+def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
+    """Set up the log of a program; of one that `prints` results, beside standard output."""
+    log.setup(conf, program)
+    for handler in logging.getLogger().handlers if prints else ():
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+
+
+def _parts(stages: Sequence[deploy.Stage]) -> list[config.Conf]:
+    """Return what sections of glance's own set; their modules are loaded and so declare it."""
+    parts = []
+    for stage in stages:
+        if not stage.is_ours:
+            continue
+        try:
+            importlib.import_module(stage.factory.partition(":")[0])
+        except ImportError:
+            # Loading the application will say so, with the file's name.
+            LOG.debug("Factory %s cannot be imported", stage.factory, exc_info=True)
+        parts.append(config.Conf(stage.own, source=stage.source))
+    return parts
+
+
+def _require(*checks: Callable[[], None]) -> None:
+    """Run all checks, then raise one ConfigError with everything that they complained of."""
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except exception.ConfigError as err:
+            problems += err.problems
+    if problems:
+        raise exception.ConfigError(list(dict.fromkeys(problems)))
+
+
+def _warn(conf: config.Conf, service: Service) -> None:
+    """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
+    logger = logging.getLogger(service.program)
+    logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
+    if service is not REGISTRY or _is_loopback(conf.bind_host):
+        return
+    if conf.auth_mode == "trusted-headers" and not conf.registry_shared_secret:
+        logger.warning(
+            "The registry listens on %s and believes what anybody who can reach it says of who is "
+            "asking. Set bind_host = 127.0.0.1 or registry_shared_secret.",
+            conf.bind_host,
+        )
+    if conf.auth_mode == "noauth":
+        logger.warning(
+            "The registry listens on %s without authentication: everybody who can reach it is "
+            "an administrator. Set bind_host = 127.0.0.1 or put a token filter into its pipeline.",
+            conf.bind_host,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def patch() -> None:
+    """Replace the blocking sockets of the standard library by green ones."""
+    with warnings.catch_warnings():
+        # It announces the end of its feature work; operators can do nothing about that.
+        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
+        import eventlet
+
+    eventlet.monkey_patch()
+
+
+def api_main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of glance-api."""
+    return run(API, argv)
+
+
+def registry_main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of glance-registry."""
+    return run(REGISTRY, argv)

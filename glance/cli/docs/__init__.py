@@ -1,0 +1,1 @@
+"""Manual pages, completion, reference pages and samples, made from declarations."""

@@ -1,0 +1,142 @@
+"""Completion of the programs other than `glance` in bash and zsh, made from their declarations.
+
+`glance.cli.docs.pages` writes the scripts into etc/completion, where packages find them; bash and
+zsh load them by the name of the program. That of `glance` itself is in
+`glance.cli.user.completion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.cli.user import completion
+
+_HELP = ("-h", "--help", "--version")
+
+_BASH = """\
+# Completion of {name} for bash, made from its declaration.
+
+{function}() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} key= words= place=0 i
+    COMPREPLY=()
+
+    # --option=value is three words here: a name, a sign and a value that may be empty.
+    if [[ $cur == = ]]; then
+        cur=
+        key=${{COMP_WORDS[COMP_CWORD - 1]}}
+    elif [[ ${{COMP_WORDS[COMP_CWORD - 1]}} == = ]]; then
+        key=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${{COMP_WORDS[i]}} in
+            {with_value})
+                [[ ${{COMP_WORDS[i + 1]}} == = ]] && ((i++))
+                ((i++))
+                # Without a sign, the value of an option is the word behind it.
+                [[ -z $key ]] && ((i == COMP_CWORD)) && key=${{COMP_WORDS[COMP_CWORD - 1]}}
+                ;;
+            -*) ;;
+            *) ((place++)) ;;
+        esac
+    done
+
+    if [[ -n $key ]]; then
+        case $key in
+{values}            *) return ;;
+        esac
+    elif [[ $cur == -* ]]; then
+        words='{options}'
+    else
+        case $place in
+{words}            *) return ;;
+        esac
+    fi
+    if [[ -n $words ]]; then
+        COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    else
+        COMPREPLY=($(compgen -f -- "$cur"))
+        compopt -o filenames 2>/dev/null
+    fi
+}}
+
+complete -F {function} {name}
+"""
+
+
+def bash(program: Program) -> str:
+    """Return the script for bash."""
+    valued = [option for option in program.options if option.kind is not None]
+    indent = " " * 12
+    values = "".join(
+        f"{indent}{'|'.join(option.names)}) {_set(completion.offered(option))};;\n"
+        for option in valued
+        if _is_known(option)
+    )
+    words = "".join(
+        f"{indent}{place}) {_set(_offered(word))};;\n"
+        for place, word in enumerate(program.words)
+        if _is_known(word)
+    )
+    return _BASH.format(
+        name=program.name,
+        function=_function(program),
+        with_value="|".join(name for option in valued for name in option.names),
+        values=values,
+        options=" ".join([*_HELP, *(n for option in program.options for n in option.names)]),
+        words=words,
+    )
+
+
+def _function(program: Program) -> str:
+    return f"_{program.name.replace('-', '_')}"
+
+
+def _set(words: Sequence[str]) -> str:
+    """Return what makes the script offer words; it offers files where it has none."""
+    return f"words='{' '.join(words)}' " if words else ""
+
+
+def _offered(word: Word) -> tuple[str, ...]:
+    return tuple(word.choices) or completion.values(word.values)
+
+
+def _is_known(argument: Option | Word) -> bool:
+    """Tell whether there is anything to offer: words, or files."""
+    return bool(argument.choices or argument.values)
+
+
+_ZSH = """\
+#compdef {name}
+# Completion of {name} for zsh, made from its declaration.
+
+_arguments -s \\
+{lines}
+"""
+
+
+def zsh(program: Program) -> str:
+    """Return the script for zsh."""
+    lines = [
+        "'(-h --help)'{-h,--help}'[Show the usage and exit.]'",
+        "'--version[Show the version and exit.]'",
+    ]
+    for option in program.options:
+        lines += completion.zsh_option(option)
+    lines += [_zsh_word(place, word) for place, word in enumerate(program.words, 1)]
+    return _ZSH.format(name=program.name, lines=" \\\n".join(f"    {line}" for line in lines))
+
+
+def _zsh_word(place: int, word: Word) -> str:
+    action = " "
+    if word.choices:
+        rows = " ".join(f'{name}\\:"{text}"' for name, text in word.choices.items())
+        action = f"(({completion.zsh_quoted(rows)}))"
+    elif offered := _offered(word):
+        action = f"({' '.join(offered)})"
+    elif word.values == "file":
+        action = "_files"
+    where = "*" if word.is_repeated else place
+    return f"'{where}:{word.label}:{action}'"

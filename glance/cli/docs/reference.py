@@ -1,0 +1,111 @@
+"""doc/source/cli.rst and programs.rst, made from the declarations for `glance.cli.docs.pages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from glance.cli.docs import texts
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.cli.user import command, declare
+
+CLI_INTRO = """\
+For users of the service. What ``glance help`` prints, and what holds for all commands. The same
+stands in the manual pages ``glance(1)`` and ``glance-upload(1)``; completion of commands, options,
+fields and their values comes with ``glance completion bash`` and ``glance completion zsh``.
+
+"""
+
+PROGRAMS_INTRO = """\
+For operators. What ``--help`` of each program prints, and the manual pages of the same names say.
+Manual pages and the shells' completion are installed below ``share`` with the programs.
+
+"""
+
+HELPER = """\
+Credentials may stand in variables; `nova-to-os-env.sh <../../etc/nova-to-os-env.sh>`_, read by the
+shell with ``.``, makes them from those of Nova.
+
+"""
+
+
+def _rst(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("*", "\\*").replace("`", "\\`").replace("|", "\\|")
+
+
+def _heading(text: str, mark: str) -> str:
+    return f"{text}\n{mark * len(text)}\n\n"
+
+
+def _rst_text(text: str) -> str:
+    parts = []
+    for kept, part in texts.paragraphs(text):
+        if kept:
+            lines = "\n".join(f"    {line}".rstrip() for line in part.split("\n"))
+            parts.append(f"::\n\n{lines}\n\n")
+        else:
+            parts.append(f"{_rst(part)}\n\n")
+    return "".join(parts)
+
+
+def _rst_rows(rows: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"``{name}``\n    {_rst(text)}\n\n" for name, text in rows)
+
+
+def _rst_options(options: Iterable[Option]) -> str:
+    return "".join(
+        f"{', '.join(f'``{name}``' for name in texts.spelled(option))}\n    "
+        f"{_rst(texts.option_help(option))}\n\n"
+        for option in options
+    )
+
+
+def cli(further: Program) -> str:
+    """Return the reference of `glance` and of the `further` program for users."""
+    parts = [f".. {texts.GENERATED}\n\n", _heading("The glance command", "="), CLI_INTRO]
+    parts.append(_rst_text(texts.DESCRIPTION))
+    for group, entries in command.in_groups():
+        parts.append(_heading(group, "-"))
+        for entry in entries:
+            parts.append(_heading(entry.name, "~"))
+            parts.append(f"::\n\n    {command.synopsis(entry)}\n\n")
+            parts.append(_rst_text(entry.text))
+            if entry.options:
+                options = ", ".join(f"``{name}``" for name in command.shown_options(entry))
+                parts.append(f"Options: {options}\n\n")
+    parts.append(_heading("Options", "-") + _rst_options(declare.OPTIONS))
+    parts.append(_heading("Output", "-"))
+    parts.append(_rst_text(texts.MESSAGES) + _rst_text(texts.PROGRESS))
+    parts.append(_heading("Exit codes", "-") + _rst_rows(texts.codes(command.EXIT_CODES)))
+    parts.append(_heading("Environment", "-") + HELPER)
+    parts.append(_rst_rows(texts.environment(declare.OPTIONS)))
+    parts.append(_heading(f"The {further.name} command", "=") + _program(further, "-"))
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def programs(declared: Sequence[Program]) -> str:
+    """Return the reference of the programs for operators."""
+    parts = [f".. {texts.GENERATED}\n\n", _heading("Programs", "="), PROGRAMS_INTRO]
+    for each in declared:
+        parts.append(_heading(each.name, "-") + _program(each, "~"))
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _program(declared: Program, mark: str) -> str:
+    parts = [f"::\n\n    {declared.usage}\n\n", _rst_text(declared.text)]
+    parts += map(_rst_word, declared.words)
+    parts.append(_heading(f"Options of {declared.name}", mark) + _rst_options(declared.options))
+    parts.append(_heading(f"Exit codes of {declared.name}", mark))
+    parts.append(_rst_rows(texts.codes(declared.exit_codes)))
+    return "".join(parts)
+
+
+def _rst_word(word: Word) -> str:
+    rows = _rst_rows([(word.name, word.help)])
+    if word.choices:
+        rows += "".join(f"    {line}\n" if line else "\n" for line in _choices(word))
+    return rows
+
+
+def _choices(word: Word) -> list[str]:
+    return _rst_rows(texts.choices(word)).rstrip("\n").split("\n") + [""]

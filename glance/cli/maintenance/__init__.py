@@ -1,0 +1,1 @@
+"""The programs for operators: glance-manage, the scrubber, those of the image cache."""

@@ -1,0 +1,62 @@
+"""The commands of glance-cache-manage that work on the cache directory of this host.
+
+Loaded by `glance.cli.maintenance.cache_manage` for these commands only, as it needs code of the
+servers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from glance import image_cache
+from glance.cli.daemon import deploy
+from glance.common import config
+from glance.image_cache import Image
+from glance.image_cache.upkeep import rebuild, upkeep
+from glance.registry import service
+
+#: Whose files have the options of the cache.
+PROGRAMS = ("glance-cache", "glance-api")
+
+
+def load(args: argparse.Namespace) -> config.Conf:
+    """Return the settings that the command line names; raises ConfigError for unusable ones."""
+    # What goes wrong is said in one line, and nothing else.
+    logging.basicConfig(level=logging.DEBUG if args.debug else logging.CRITICAL)
+    first, *others = PROGRAMS
+    conf = deploy.load_shared_conf(deploy.find_config_file(first, args.config_file, others=others))
+    conf.check()
+    return conf
+
+
+@contextlib.contextmanager
+def opened(conf: config.Conf) -> Iterator[image_cache.ImageCache]:
+    """Open the cache that a configuration describes. Raises CacheUnavailable."""
+    cache = image_cache.ImageCache(conf)
+    cache.configure()
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def verify(args: argparse.Namespace) -> upkeep.Verified:
+    """Read all complete entries again."""
+    with opened(load(args)) as cache:
+        return cache.verify()
+
+
+def rebuild_index(args: argparse.Namespace) -> rebuild.Rebuilt:
+    """Enter what files there are into the index, as far as the registry knows them."""
+    conf = load(args)
+    account = service.ServiceAccount(conf)
+
+    def image_of(image_id: str) -> Image | None:
+        record = account.active_image(image_id)
+        return None if record is None else Image.of(record)
+
+    with opened(conf) as cache:
+        return rebuild.rebuild(cache, image_of)

@@ -1,0 +1,336 @@
+"""glance-cache-manage: look into the image cache of a glance-api, and change what is in it.
+
+Most commands ask the API (`glance.api.cached_images`). `verify` and `rebuild-index` work on the
+cache directory of this host, as its configuration says. The `cache-*` commands of `glance` do some
+of the same in Diablo's words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from glance.cli.daemon import services
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.cli.user import cache, console, layout, signin
+from glance.cli.user.layout import Column
+from glance.common import exception
+
+if TYPE_CHECKING:
+    from glance import client as glance_client
+
+FAILED, WRONG = 1, 2
+
+_ID = Column("ID", "id", layout.WIDE_ID)
+_NAME = Column("Name", "name", 30)
+_ACCESSED = Column("Last Accessed (UTC)", "last_accessed", 19)
+_MODIFIED = Column("Last Modified (UTC)", "last_modified", 19)
+_SIZE = Column("Size", "size", 14, ">")
+_EXPECTED = Column("Expected Size", "expected_size", 14, ">")
+_ERROR = Column("Error", "error", 30)
+
+CACHED = (_ID, _NAME, _ACCESSED, _MODIFIED, _SIZE, Column("Hits", "hits", 10, ">"))
+INVALID = (_ID, _NAME, _ERROR, _MODIFIED, _SIZE, _EXPECTED)
+INCOMPLETE = (_ID, _NAME, _MODIFIED, _SIZE, _EXPECTED)
+QUEUED = (
+    _ID,
+    _NAME,
+    Column("Queued (UTC)", "last_modified", 19),
+    Column("Status", "status", 11),
+    Column("Attempts", "attempts", 8, ">"),
+    _ERROR,
+)
+
+
+class WrongUsage(Exception):
+    """The command does not take these arguments."""
+
+
+class Declined(Exception):
+    """The answer to the question was no; nothing was done."""
+
+
+class Call:
+    """One run of a command: its options, the arguments behind it, and the client."""
+
+    def __init__(self, args: argparse.Namespace, ids: Sequence[str]):
+        self.args = args
+        self.ids = list(ids)
+
+    @functools.cached_property
+    def client(self) -> glance_client.Client:
+        """The client that the options describe. May raise exception.Error."""
+        return signin.make_client(self.args)
+
+    def one_id(self) -> str:
+        if len(self.ids) != 1:
+            raise WrongUsage("name one image by its ID")
+        return self.ids[0]
+
+    def confirm(self, question: str) -> None:
+        """Ask before something is removed, on standard error; --force asks nothing."""
+        if not self.args.force and not console.ask(f"{question} [y/N] ", default=False):
+            raise Declined
+
+    def show(self, result: Any, text: str = "") -> None:
+        """Print the result as JSON, or else the text about it."""
+        if self.args.json:
+            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+        elif text:
+            print(console.printable(text))
+
+    def show_table(
+        self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], what: str
+    ) -> None:
+        if self.args.json:
+            self.show(rows)
+        elif not rows:
+            print(f"No {what}.")
+        else:
+            print(f"Found {len(rows)} {what}...")
+            layout.print_table(columns, [cache.row(row, columns) for row in rows], header=True)
+
+    def show_count(self, count: int, told: str) -> None:
+        """Print how many entries a command has removed; people are told with --verbose only."""
+        self.show({"num_deleted": count}, told.format(count) if self.args.verbose else "")
+
+
+def list_cached(call: Call) -> None:
+    """List the images that the cache holds whole."""
+    call.show_table(call.client.get_cached_images(), CACHED, "cached images")
+
+
+def list_invalid(call: Call) -> None:
+    """List the entries that went wrong, and how."""
+    call.show_table(call.client.get_invalid_cached_images(), INVALID, "invalid cached images")
+
+
+def list_incomplete(call: Call) -> None:
+    """List the entries that are being written."""
+    rows = call.client.get_incomplete_cached_images()
+    call.show_table(rows, INCOMPLETE, "incomplete cached images")
+
+
+def list_queued(call: Call) -> None:
+    """List the images that the prefetcher is to fetch, or is fetching."""
+    call.show_table(call.client.get_queued_images(), QUEUED, "queued images")
+
+
+def queue_image(call: Call) -> None:
+    """Queue images (ID ...) for the prefetcher."""
+    if not call.ids:
+        raise WrongUsage("name at least one image by its ID")
+    refused = []
+    for image_id in call.ids:
+        try:
+            call.client.queue_image_for_caching(image_id)
+        except (exception.NotFound, exception.Invalid) as err:
+            complain(f"Image {image_id}: {err}")
+            refused.append(image_id)
+    queued = [image_id for image_id in call.ids if image_id not in refused]
+    call.show({"queued": queued}, f"Queued {len(queued)} images" if call.args.verbose else "")
+    if refused:
+        raise exception.Error(f"Not queued: {', '.join(refused)}")
+
+
+def delete_cached_image(call: Call) -> None:
+    """Drop one image (ID) from the cache."""
+    image_id = call.one_id()
+    call.confirm(f"Delete cached image {image_id}?")
+    call.show_count(call.client.delete_cached_image(image_id), "Deleted {} cached images")
+
+
+def delete_all_cached_images(call: Call) -> None:
+    """Drop all images from the cache."""
+    call.confirm("Delete all cached images?")
+    call.show_count(call.client.clear_cached_images(), "Deleted {} cached images")
+
+
+def delete_queued_image(call: Call) -> None:
+    """Take one image (ID) off the queue, unless it is being fetched."""
+    image_id = call.one_id()
+    call.confirm(f"Delete queued image {image_id}?")
+    call.show_count(call.client.delete_queued_image(image_id), "Deleted {} queued images")
+
+
+def delete_all_queued_images(call: Call) -> None:
+    """Take all images off the queue that are not being fetched."""
+    call.confirm("Delete all queued images?")
+    call.show_count(call.client.delete_all_queued_images(), "Deleted {} queued images")
+
+
+def reap_invalid(call: Call) -> None:
+    """Drop the entries that went wrong, at once."""
+    call.confirm("Reap all invalid cached images?")
+    call.show_count(call.client.reap_invalid_cached_images(), "Reaped {} invalid cached images")
+
+
+def reap_stalled(call: Call) -> None:
+    """Drop the entries whose writing has stalled."""
+    call.confirm("Reap all stalled cached images?")
+    call.show_count(call.client.reap_stalled_cached_images(), "Reaped {} stalled cached images")
+
+
+def stats(call: Call) -> None:
+    """Print sizes in bytes, numbers of entries, and what was counted."""
+    figures = call.client.get_cache_stats()
+    if call.args.json:
+        call.show(figures)
+        return
+    for name in sorted(figures):
+        print(f"{name:<20} {figures[name]:>20}")
+
+
+def verify(call: Call) -> None:
+    """Read all entries again, here; those that have changed become invalid."""
+    from glance.cli.maintenance import cache_local
+
+    done = cache_local.verify(call.args)
+    bad = [{"id": entry.image_id, "error": entry.error} for entry in done.bad]
+    call.show(
+        {"entries": done.entries, "bytes": done.bytes, "invalid": bad},
+        f"Read {done.entries} entries of {done.bytes} bytes",
+    )
+    for row in bad:
+        complain(f"Image {row['id']} is invalid now: {row['error']}")
+    if bad:
+        raise exception.Error(f"{len(bad)} entries were not what they had been")
+
+
+def rebuild_index(call: Call) -> None:
+    """Make the index anew, here, from the files that are what the registry says."""
+    from glance.cli.maintenance import cache_local
+
+    call.confirm("Rebuild the index of the image cache?")
+    done = cache_local.rebuild_index(call.args)
+    call.show(
+        {"adopted": done.adopted, "removed": done.removed, "entries": done.entries},
+        f"{done.entries} entries: {done.adopted} files adopted, {done.removed} removed",
+    )
+
+
+#: Command -> what it does; its docstring says so to users.
+COMMANDS: dict[str, Callable[[Call], None]] = {
+    run.__name__.replace("_", "-"): run
+    for run in (
+        list_cached,
+        list_invalid,
+        list_incomplete,
+        list_queued,
+        queue_image,
+        delete_cached_image,
+        delete_all_cached_images,
+        delete_queued_image,
+        delete_all_queued_images,
+        reap_invalid,
+        reap_stalled,
+        stats,
+        verify,
+        rebuild_index,
+    )
+}
+#: Those that take IDs.
+_WITH_IDS = {queue_image, delete_cached_image, delete_queued_image}
+
+_OWN = (
+    Option(("-v", "--verbose"), "verbose", "Tell what was done."),
+    Option(("-d", "--debug"), "debug", "Let errors through with a traceback."),
+    Option(("-f", "--force"), "force", "Ask no questions."),
+    Option(("--json",), "json", "Print JSON for programs."),
+)
+_CONNECTION = tuple(
+    option._replace(names=("-k", *option.names)) if option.dest == "insecure" else option
+    for option in (*signin.SERVER, *signin.IDENTITY)
+)
+_LOCAL = (
+    Option(
+        ("--config-file",),
+        "config_file",
+        "Configuration file with the options of the image cache and of the registry. Without it, "
+        "glance-cache.conf or glance-api.conf is looked for in the usual places.",
+        "PATH",
+        "string",
+        values="file",
+    ),
+)
+
+PROGRAM = Program(
+    "glance-cache-manage",
+    "Look into an image cache and change what is in it",
+    """
+The glance-cache-manage program asks a glance-api about the image cache of its host. The API must
+have the filter cachemanage in its pipeline, and the caller must pass the rule
+policy_manage_image_cache, which administrators do.
+
+Two commands work on the cache directory of this host instead, best as the user of glance-api:
+verify and rebuild-index. Both may run while the API does.
+
+Before something is dropped it asks, unless --force is given.
+""",
+    (
+        Word(
+            "<command>",
+            "What to do.",
+            {word: (run.__doc__ or "").rstrip(".") for word, run in COMMANDS.items()},
+        ),
+        Word("[<ID> ...]", "The images that are meant."),
+    ),
+    (
+        ("Options", _OWN),
+        ("Server and sign-in", _CONNECTION),
+        ("Options of verify and rebuild-index", _LOCAL),
+    ),
+    (
+        (0, "Done."),
+        (1, "It failed, in part at least, or the answer was no."),
+        (2, "The arguments could not be understood."),
+    ),
+)
+
+
+def complain(text: str) -> None:
+    """Print one line about something that went wrong on standard error."""
+    line = console.printable(" ".join(text.split()))
+    print(f"{PROGRAM.name}: {line}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with `argv` (without its name) and return the exit code."""
+    parser = PROGRAM.parser(os.environ)
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    args = parser.parse_intermixed_args(argv)
+    if not args.words:
+        parser.error("name a command")
+    word, *ids = args.words
+    run = COMMANDS.get(word)
+    if run is None:
+        parser.error(f"there is no command {console.printable(word)}")
+    if ids and run not in _WITH_IDS:
+        parser.error(f"{word} takes no ID")
+    try:
+        run(Call(args, ids))
+    except WrongUsage as err:
+        parser.error(f"{word}: {err}")
+    except Declined:
+        print("Nothing was done.")
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except exception.ConfigError as err:
+        services.report(err)
+        return FAILED
+    except Exception as err:  # the border to the person: every failure is said in a line
+        if args.debug:
+            raise
+        if isinstance(err, exception.NotAuthorized):
+            complain(f"You are not allowed to do that ({err})")
+        else:
+            complain(str(err) or type(err).__name__)
+        return FAILED
+    return 0

@@ -1,0 +1,215 @@
+"""glance-manage: look after the registry's database, its schema first of all.
+
+The work is done by `migration` and `maintenance` in `glance.registry.db`. Results go to stdout and
+log lines to stderr, so that a script can read a version whatever the configuration says about
+logging.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import re
+from collections.abc import Callable, Sequence
+
+from glance.cli.daemon import deploy, services
+from glance.cli.maintenance import manage_data
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.common import config, exception
+from glance.registry.db import engine, maintenance, migration, models, rows
+
+#: Whose configuration file names the database.
+REGISTRY = "glance-registry"
+LOG = logging.getLogger("glance-manage")
+#: How many images one transaction of db_purge removes; the registry writes in between.
+BATCH = 500
+
+
+def db_version(url: str, args: argparse.Namespace) -> None:
+    """Print the schema's version."""
+    print(migration.db_version(url))
+
+
+def version_control(url: str, args: argparse.Namespace) -> None:
+    """Put the database under version control, at version 0."""
+    migration.version_control(url)
+
+
+def upgrade(url: str, args: argparse.Namespace) -> None:
+    """Upgrade the schema to VERSION, or to the latest."""
+    migration.upgrade(url, args.argument)
+
+
+def downgrade(url: str, args: argparse.Namespace) -> None:
+    """Downgrade the schema to VERSION."""
+    if args.argument is None:
+        raise exception.BadInputError("downgrade requires a version argument")
+    migration.downgrade(url, args.argument)
+
+
+def db_sync(url: str, args: argparse.Namespace) -> None:
+    """Do what is needed to bring a database to VERSION, or to the latest."""
+    migration.db_sync(url, args.argument)
+
+
+def db_purge(url: str, args: argparse.Namespace) -> None:
+    """Remove the records of images deleted N days ago or earlier, at most M."""
+    days = _number("--age-in-days", args.age_in_days, 0, 100_000)
+    wanted = _number("--max-rows", args.max_rows, 1, 1_000_000_000)
+    version = migration.db_version(url)
+    if version != models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database has schema version {version}, db_purge works with version "
+            f"{models.SCHEMA_VERSION}"
+        )
+    deleted_before = rows.utcnow() - datetime.timedelta(days=days)
+    db = engine.Database(url)
+    purged, batch = 0, -1
+    try:
+        while batch and purged < wanted:
+            batch = maintenance.purge(db, deleted_before, min(BATCH, wanted - purged))
+            purged += batch
+    finally:
+        db.dispose()
+    print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
+
+
+def _number(option: str, text: str, least: int, most: int) -> int:
+    """Return the value of an option that takes a whole number within limits."""
+    if re.fullmatch(r"[0-9]{1,10}", text) and least <= int(text) <= most:
+        return int(text)
+    raise exception.BadInputError(
+        f"{option} takes a whole number from {least} to {most}, not '{text}'"
+    )
+
+
+#: Command word -> what it does to the database at a URL; its docstring says so to users. It
+#: returns the exit code, None for 0.
+COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
+    **{
+        run.__name__: run
+        for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
+    },
+    **manage_data.COMMANDS,
+}
+
+PROGRAM = Program(
+    "glance-manage",
+    "Look after the registry's database",
+    """
+The glance-manage program makes, upgrades and downgrades the tables of the registry's database,
+removes the records of images that were deleted long ago, finds what is wrong between records and
+image data, and takes deletions back. It works on the database that the configuration of
+glance-registry names, or on the one that --sql-connection does.
+
+The VERSION of upgrade, downgrade and db_sync is a number behind the command; restore has the ID of
+an image there, and import_scrubber_datadir a directory.
+
+The command orphans compares the stores with the database: it prints data that no record points to,
+with the bytes that removing it would free, and active images whose data is missing or of another
+size. It changes nothing unless it is given --delete.
+
+Results go to standard output, log lines to standard error or where the configuration says.
+""",
+    (
+        Word(
+            "<cmd>",
+            "What to do.",
+            {word: (run.__doc__ or "").rstrip(".") for word, run in COMMANDS.items()},
+        ),
+    ),
+    (
+        services.COMMON,
+        services.LOGGING,
+        (
+            "Registry Database Options",
+            (
+                Option(
+                    ("--sql-connection", "--sql_connection"),
+                    "sql_connection",
+                    "Database to work on, as a SQLAlchemy URL. Without it, it is the registry's "
+                    "sql_connection.",
+                    "CONNECTION",
+                    "string",
+                ),
+            ),
+        ),
+        (
+            "Options of db_purge",
+            (
+                Option(
+                    ("--age-in-days",),
+                    "age_in_days",
+                    "How many days ago an image must have been deleted. Default: %default",
+                    "N",
+                    "string",
+                    "30",
+                ),
+                Option(
+                    ("--max-rows",),
+                    "max_rows",
+                    "How many images to remove at most, with their properties and members. "
+                    "Default: %default",
+                    "M",
+                    "string",
+                    "100",
+                ),
+            ),
+        ),
+        manage_data.OPTIONS,
+    ),
+    (
+        (0, "Done; orphans found none, or removed all."),
+        (1, "It failed; one line ERROR: on standard error says why."),
+        (2, "An option could not be understood."),
+        (3, "There are orphans; or the image cannot be restored, and standard error says why."),
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of glance-manage."""
+    parser = PROGRAM.parser()
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    args = parser.parse_intermixed_args(argv)
+    if not args.words:
+        parser.print_help()
+        return 1
+    word, args.argument = args.words[0], next(iter(args.words[1:]), None)
+    try:
+        url = _connection(args)
+        if word not in COMMANDS:
+            raise exception.BadInputError(f"unrecognized command '{word}'")
+        return COMMANDS[word](url, args) or 0
+    except exception.Error as err:
+        LOG.debug("The command failed", exc_info=True)
+        return services.report(err)
+
+
+def _connection(args: argparse.Namespace) -> str:
+    """Set up logging and return the URL of the database that is meant."""
+    path, conf = _configuration(args)
+    args.conf = conf = services.override(conf, args)
+    services.set_up_log(conf, "glance-manage", prints=True)
+    if path:
+        LOG.info("Using the configuration file %s", path)
+    url: str | None = args.sql_connection or conf.sql_connection
+    if not url:
+        raise exception.ConfigError(
+            f"{path} has no option sql_connection: name the database there or with "
+            "--sql-connection"
+        )
+    return url
+
+
+def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
+    """Return the registry's settings and their file; none are needed if the database is named."""
+    try:
+        path = deploy.find_config_file(REGISTRY, args.config_file)
+    except exception.ConfigError:
+        if args.config_file or not args.sql_connection:
+            raise
+        return None, config.Conf()
+    return path, deploy.load_conf(REGISTRY, path)

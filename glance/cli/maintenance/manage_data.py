@@ -1,0 +1,252 @@
+"""What glance-manage does about image data: orphans, restoring, encryption, old queues.
+
+The commands are entered into the table of `glance.cli.maintenance.manage`. The work is done by
+`glance.scrubber` and `glance.registry.db`; locations and credentials are never printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from glance import store
+from glance.cli.daemon import deploy, services
+from glance.cli.option import Option
+from glance.common import config, exception
+from glance.image import cipher, imagemeta
+from glance.registry.db import engine, maintenance, migration, models
+from glance.scrubber import essex, orphans, recovery
+from glance.store import location
+
+LOG = logging.getLogger("glance-manage")
+
+FOUND = 3
+#: Programs whose configuration names the stores, the first one that has a file counts.
+STORE_PROGRAMS = ("glance-scrubber", "glance-api")
+
+OPTIONS = (
+    "Options of orphans and restore",
+    (
+        Option(
+            ("--store-config-file",),
+            "store_config_file",
+            "Configuration file that says what the stores are, of glance-scrubber or glance-api. "
+            "Without it, the first of both that is found where configuration files are.",
+            "PATH",
+            "string",
+            values="file",
+        ),
+        Option(
+            ("--older-than",),
+            "older_than",
+            "How old data without a record must be to count, in seconds; uploads in progress have "
+            "such data. Default: %default",
+            "SECONDS",
+            "string",
+            "86400",
+        ),
+        Option(
+            ("--delete",),
+            "delete",
+            "Remove the data without a record that was found. Without it nothing is changed.",
+        ),
+        Option(
+            ("--format",),
+            "format",
+            "How orphans are printed.",
+            "FORMAT",
+            "string",
+            "table",
+            choices=("table", "json"),
+        ),
+    ),
+)
+
+
+def orphans_command(url: str, args: argparse.Namespace) -> int:
+    """List data without a record, and records without their data."""
+    min_age = _seconds("--older-than", args.older_than)
+    with _Database(url, args.conf) as db:
+        surveyor = orphans.Surveyor(db, _stores(args), min_age)
+        found = surveyor.survey()
+        if args.delete:
+            for stray in found.strays:
+                surveyor.remove(stray)
+    if args.format == "json":
+        print(json.dumps(_document(found), indent=2))
+    else:
+        _print_survey(found)
+    if found.failed or any(stray.removed is False for stray in found.strays):
+        return 1
+    left = [stray for stray in found.strays if not stray.removed]
+    return FOUND if left or found.bereft else 0
+
+
+def restore(url: str, args: argparse.Namespace) -> int:
+    """Take back the deletion of image ID, whose data still waits for its removal."""
+    if args.argument is None:
+        raise exception.BadInputError("restore requires an image id")
+    with _Database(url, args.conf) as db:
+        try:
+            image = recovery.restore(db, _stores(args), imagemeta.path_id(args.argument))
+        except (exception.NotFound, exception.Conflict, exception.StoreError) as err:
+            services.report(err)
+            return FOUND
+    print(f"Image {image['id']} is active again")
+    return 0
+
+
+def encrypt_locations(url: str, args: argparse.Namespace) -> int:
+    """Encrypt all locations with metadata_encryption_key, or decrypt them if it is not set."""
+    with _Database(url, args.conf) as db:
+        changed, failed = maintenance.reseal(db)
+    how = "Encrypted" if db.cipher.seals else "Decrypted"
+    print(f"{how} {changed} location{'' if changed == 1 else 's'}")
+    return _require_readable(failed)
+
+
+def rewrite_locations(url: str, args: argparse.Namespace) -> int:
+    """Write the locations of older releases as this one does, credentials percent-encoded."""
+    with _Database(url, args.conf) as db:
+        changed, failed = maintenance.reseal(db, rewrite=_as_written_now)
+    print(f"Rewrote {changed} location{'' if changed == 1 else 's'}")
+    return _require_readable(failed)
+
+
+def _as_written_now(text: str) -> str:
+    try:
+        return location.get_location_from_uri(text).get_store_uri()
+    except (exception.UnknownScheme, exception.BadStoreUri):
+        # One of a driver from elsewhere, or nonsense, which stays what it is.
+        return text
+
+
+def _require_readable(failed: int) -> int:
+    if failed:
+        raise exception.BadInputError(
+            f"{failed} locations could not be decrypted: name the keys that they were encrypted "
+            "with in metadata_encryption_old_keys"
+        )
+    return 0
+
+
+def import_scrubber_datadir(url: str, args: argparse.Namespace) -> int:
+    """Enter what Essex left in its scrubber_datadir DIR into the scrub queue."""
+    if args.argument is None:
+        raise exception.BadInputError("import_scrubber_datadir requires a directory")
+    with _Database(url, args.conf) as db:
+        done = essex.take_over(db, args.argument)
+    print(f"Took over {done.taken} file{'' if done.taken == 1 else 's'}")
+    for name, reason in done.left:
+        print(f"Left {name}: {reason}")
+    return 1 if done.left else 0
+
+
+#: Command word -> function, for the table of `glance.cli.maintenance.manage`.
+COMMANDS: dict[str, Callable[[str, argparse.Namespace], int]] = {
+    "orphans": orphans_command,
+    "restore": restore,
+    "encrypt_locations": encrypt_locations,
+    "rewrite_locations": rewrite_locations,
+    "import_scrubber_datadir": import_scrubber_datadir,
+}
+
+
+class _Database:
+    """The database at a URL, of this release's schema, for the length of a command."""
+
+    def __init__(self, url: str, conf: config.Conf):
+        version = migration.db_version(url)
+        if version != models.SCHEMA_VERSION:
+            raise exception.DatabaseMigrationError(
+                f"the database has schema version {version}, this command works with version "
+                f"{models.SCHEMA_VERSION}"
+            )
+        self._db = engine.Database(url, locations=cipher.from_conf(conf))
+
+    def __enter__(self) -> engine.Database:
+        return self._db
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._db.dispose()
+
+
+def _stores(args: argparse.Namespace) -> store.Stores:
+    """Return the stores that the configuration of the scrubber or the API enables."""
+    program, path = _store_file(args.store_config_file)
+    LOG.info("The stores are those of %s", path)
+    conf = deploy.load_conf(program, path)
+    stages = deploy.load_stages(program, path)
+    merged = conf.over(stages[-1].own, conf.source) if stages else conf
+    services.load_drivers(merged)
+    merged.check()
+    return store.create_stores(merged)
+
+
+def _store_file(named: str | None) -> tuple[str, str]:
+    """Return whose configuration file it is, and its path."""
+    problem: exception.ConfigError | None = None
+    for program in STORE_PROGRAMS:
+        try:
+            path = deploy.find_config_file(program, named)
+            deploy.load_conf(program, path)
+            return program, path
+        except exception.ConfigError as err:
+            problem = problem or err
+    assert problem is not None
+    raise problem
+
+
+def _seconds(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise exception.BadInputError(f"{option} takes a whole number of seconds, not '{text}'")
+    return int(text)
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+def _document(found: orphans.Survey) -> dict[str, Any]:
+    return {
+        "data_without_record": [
+            {
+                "store": stray.store,
+                "image_id": stray.image_id,
+                "size": stray.size,
+                "modified": _time(stray.modified),
+                "removed": bool(stray.removed),
+            }
+            for stray in found.strays
+        ],
+        "records_without_data": [dataclasses.asdict(image) for image in found.bereft],
+        "reclaimable_bytes": found.reclaimable,
+        "too_young": found.young,
+        "stores_that_cannot_list": found.unlisted,
+        "stores_that_failed": found.failed,
+    }
+
+
+def _print_survey(found: orphans.Survey) -> None:
+    print("Data without a record:")
+    for stray in found.strays:
+        size = "?" if stray.size is None else stray.size
+        mark = {None: "", True: "  removed", False: "  NOT REMOVED"}[stray.removed]
+        print(f"  {stray.store} {stray.image_id}  {size} bytes  {_time(stray.modified)}{mark}")
+    left = sum(not stray.removed for stray in found.strays)
+    print(f"  {left} left, {found.reclaimable} bytes to be had; {found.young} too young to tell")
+    print("Records without their data:")
+    for image in found.bereft:
+        print(f"  image {image.image_id} in {image.store}, {image.size} bytes: {image.problem}")
+    print(f"  {len(found.bereft)} in all")
+    for name in found.unlisted:
+        print(f"Store {name} cannot list what it holds")
+    for name in found.failed:
+        print(f"Store {name} could not be looked at; the log says why")

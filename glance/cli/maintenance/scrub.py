@@ -1,0 +1,155 @@
+"""glance-scrubber: remove the data of deleted images, once or for ever.
+
+The work is done by `glance.scrubber`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from glance import notifier, scrubber
+from glance.cli.daemon import deploy, services
+from glance.cli.option import Option
+from glance.cli.program import Program
+from glance.common import exception, lifecycle, log
+from glance.image import imagemeta
+from glance.registry.db import scrub_queue
+from glance.scrubber import recovery
+
+PROGRAM = Program(
+    "glance-scrubber",
+    "Remove the data of deleted images",
+    """
+The glance-scrubber program works off the scrub queue in the registry's database: it removes the
+data of deleted images that have waited for scrub_time, oldest first, and settles uploads that
+never ended. Several may run at once, on one host or on many.
+
+It makes one pass and ends, as suits cron. As a daemon it makes a pass now and one after every
+wakeup_time seconds, until SIGTERM or SIGINT. Told to end it takes nothing more and finishes what
+is under way, for 30 seconds at most.
+
+What a store does not remove is tried again after a minute, then after two, four and so on, up to
+six hours.
+""",
+    (services.CONFPATH,),
+    (
+        services.COMMON,
+        services.LOGGING,
+        (
+            "Options of glance-scrubber",
+            (
+                Option(("-D", "--daemon"), "daemon", "Go on until told to end."),
+                Option(
+                    ("--list",),
+                    "list",
+                    "Make no pass; print what waits in the queue: image, when it is due, how "
+                    "often it failed and why.",
+                ),
+                Option(
+                    ("--restore",),
+                    "restore",
+                    "Make no pass; take back the deletion of the image with this ID, which is "
+                    "active again then. Its data must still wait for its removal.",
+                    "ID",
+                    "string",
+                ),
+                Option(
+                    ("--retry",),
+                    "retry",
+                    "Before the pass, make everything due that failed before or was given up.",
+                ),
+            ),
+        ),
+    ),
+    (
+        (0, "All is done; a daemon was told to end."),
+        (1, "Something was postponed or given up, or the database is away; the log says why."),
+        (2, "The configuration or an option is wrong; lines ERROR: on standard error say how."),
+        (3, "The image that --restore names cannot be restored; standard error says why."),
+    ),
+)
+LOG = logging.getLogger(PROGRAM.name)
+
+FAILED, WRONG, NOT_RESTORED = 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of glance-scrubber."""
+    args = services.parse(PROGRAM, argv)
+    try:
+        app, daemon = _load(args)
+    except exception.Error as err:
+        services.report(err)
+        return WRONG
+    if args.list or args.restore is not None:
+        return _serve(app, args)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, lambda *_: app.stop())
+    signal.signal(signal.SIGUSR1, lambda *_: log.reopen())
+    try:
+        if args.retry:
+            LOG.info("%d images are due again", scrub_queue.retry(app.db))
+        if daemon:
+            app.run()
+            LOG.info("%s has stopped", PROGRAM.name)
+            return 0
+        summary = app.run_once()
+    except exception.Error as err:
+        return services.report(err)
+    finally:
+        lifecycle.stop()
+    return 0 if summary.is_complete or app.was_stopped else FAILED
+
+
+def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
+    """Do what is asked instead of a pass."""
+    try:
+        if args.list:
+            print_queue(scrub_queue.entries(app.db))
+            return 0
+        restore(app, args.restore)
+    except exception.ServiceUnavailable as err:
+        return services.report(err)
+    except exception.Error as err:
+        services.report(err)
+        return NOT_RESTORED
+    return 0
+
+
+def restore(app: scrubber.Scrubber, image_id: str) -> None:
+    """Take back the deletion of an image; raises what `recovery.restore` does."""
+    image = recovery.restore(app.db, app.stores, imagemeta.path_id(image_id))
+    print(f"Image {image['id']} is active again")
+
+
+def print_queue(entries: Sequence[scrub_queue.Entry]) -> None:
+    """Print the queue as a table, never a location."""
+    print(f"{'ID':<10} {'WHAT':<8} {'DUE':<19} {'ATTEMPTS':>8} {'STATE':<7} LAST ERROR")
+    for entry in entries:
+        what = "image" if entry.item == scrub_queue.DATA else "leftover"
+        state = "dead" if entry.dead else "leased" if entry.leased else "waiting"
+        due = entry.due_at.isoformat(" ", "seconds")
+        print(
+            f"{entry.image_id:<10} {what:<8} {due} {entry.attempts:>8} {state:<7} "
+            f"{entry.last_error or '-'}"
+        )
+
+
+def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
+    """Return the scrubber, and whether it is to go on for ever. Raises ConfigError."""
+    path = deploy.find_config_file(PROGRAM.name, args.config_file, args.confpath)
+    conf = services.configure(
+        PROGRAM.name,
+        path,
+        args,
+        services.load_drivers,
+        services.check_database,
+        notifier.check,
+        prints=args.list or args.restore is not None,
+    )
+    app: Any = deploy.load_paste_app(PROGRAM.name, path)[1]
+    return app, bool(args.daemon or conf.daemon)

@@ -1,0 +1,1 @@
+"""The programs for users: `glance`, and `glance-upload`."""

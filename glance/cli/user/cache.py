@@ -1,0 +1,300 @@
+"""The commands of `glance` about the server's image cache: what it holds, and dropping of it.
+
+The server answers them where its pipeline has the cache-management filter, and with 404 elsewhere.
+The shared error handler is in `glance.cli.user.command`, tables are printed by
+`glance.cli.user.layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glance.cli.user import console, declare, layout
+from glance.common import exception
+
+GROUP = "Cache Commands"
+UNKNOWN = "UNKNOWN"
+
+_ID = layout.Column("ID", "id", 16)
+_NAME = layout.Column("Name", "name", 30)
+_ACCESSED = layout.Column("Last Accessed (UTC)", "last_accessed", 19)
+_MODIFIED = layout.Column("Last Modified (UTC)", "last_modified", 19)
+_SIZE = layout.Column("Size", "size", 14, ">")
+_EXPECTED = layout.Column("Expected Size", "expected_size", 14, ">")
+_DONE = layout.Column("% Done", "done", 7, ">")
+
+CACHED = (_ID, _NAME, _ACCESSED, _SIZE, layout.Column("Hits", "hits", 10, ">"))
+INVALID = (
+    _ID,
+    _NAME,
+    layout.Column("Error", "error", 30),
+    _MODIFIED,
+    _SIZE,
+    _EXPECTED,
+    _DONE,
+)
+INCOMPLETE = (_ID, _NAME, _MODIFIED, _SIZE, _EXPECTED, _DONE)
+PREFETCHING = (_ID, _NAME, _ACCESSED, layout.Column("Status", "status", 10, ">"))
+
+
+@declare.command(
+    "cache-index",
+    "",
+    "Lists the images in the cache",
+    group=GROUP,
+    failure="show cached images",
+    options=("format",),
+)
+def cache_index(call: declare.Call) -> int:
+    """
+    Lists the images that the server's cache holds whole.
+    """
+    call.at_most(0)
+    entries = call.client.get_cached_images()
+    return print_entries(call, entries, CACHED, "No cached images.", "cached images")
+
+
+@declare.command(
+    "cache-invalid",
+    "",
+    "Lists cache entries that went wrong",
+    group=GROUP,
+    failure="show invalid cache images",
+    options=("format",),
+)
+def cache_invalid(call: declare.Call) -> int:
+    """
+    Lists the cache entries that went wrong while they were written, and how.
+    """
+    call.at_most(0)
+    entries = call.client.get_invalid_cached_images()
+    return print_entries(
+        call, entries, INVALID, "No invalid cached images.", "invalid cached images"
+    )
+
+
+@declare.command(
+    "cache-incomplete",
+    "",
+    "Lists cache entries that are being written",
+    group=GROUP,
+    failure="show incomplete cache images",
+    options=("format",),
+)
+def cache_incomplete(call: declare.Call) -> int:
+    """
+    Lists the cache entries that are not whole yet.
+    """
+    call.at_most(0)
+    entries = call.client.get_incomplete_cached_images()
+    return print_entries(
+        call, entries, INCOMPLETE, "No incomplete cached images.", "incomplete cached images"
+    )
+
+
+@declare.command(
+    "cache-prefetching",
+    "",
+    "Lists images that are fetched ahead of use",
+    group=GROUP,
+    failure="show prefetching images",
+    options=("format",),
+)
+def cache_prefetching(call: declare.Call) -> int:
+    """
+    Lists the images that the cache is fetching ahead of use, or is going to.
+    """
+    call.at_most(0)
+    entries = call.client.get_prefetching_cache_images()
+    return print_entries(
+        call, entries, PREFETCHING, "No images being prefetched.", "images being prefetched"
+    )
+
+
+@declare.command(
+    "cache-prefetch",
+    "<ID> ...",
+    "Fetches images into the cache ahead of use",
+    group=GROUP,
+    failure="prefetch the specified cached image",
+    options=("dry_run",),
+)
+def cache_prefetch(call: declare.Call) -> int:
+    """
+    Has the server fetch images into its cache before somebody asks for them. The exit code is 1
+    if one of them does not exist.
+    """
+    if not call.args:
+        raise console.Refused(
+            "Please specify the ID or a list of image IDs of the images you wish to \n"
+            "prefetch from the cache as the first argument"
+        )
+    if call.dry_run(*(f"Prefetch image {image_id}" for image_id in call.args)):
+        return 0
+    code = 0
+    for image_id in call.args:
+        if call.options.verbose:
+            print(f"Prefetching image '{console.printable(image_id)}'")
+        try:
+            call.client.prefetch_cache_image(image_id)
+        except exception.NotFound:
+            if exists(call, image_id):
+                raise  # the image is there: it is the cache that cannot be managed
+            print(f"No image with ID {console.printable(image_id)} was found")
+            code = 1
+    if call.options.verbose:
+        print("done")
+    return code
+
+
+@declare.command(
+    "cache-purge",
+    "<ID>",
+    "Drops an image from the cache",
+    group=GROUP,
+    failure="purge the specified cached image",
+    options=("force", "dry_run"),
+)
+def cache_purge(call: declare.Call) -> int:
+    """
+    Drops an image from the server's cache; the image itself stays. Asks first, unless --force is
+    given.
+    """
+    if not call.args:
+        raise console.Refused(
+            "Please specify the ID of the image you wish to purge \n"
+            "from the cache as the first argument"
+        )
+    call.at_most(1)
+    image_id = call.args[0]
+    if not call.confirm(f"Purge cached image {image_id}?"):
+        raise console.Refused(f"Not purging cached image {image_id}")
+    if call.dry_run(f"Purge cached image {image_id}"):
+        return 0
+    call.client.purge_cached_image(image_id)
+    if call.options.verbose:
+        print("done")
+    return 0
+
+
+@declare.command(
+    "cache-clear",
+    "",
+    "Drops all images from the cache",
+    group=GROUP,
+    failure="clear all cached images",
+    options=("force", "dry_run"),
+)
+def cache_clear(call: declare.Call) -> int:
+    """
+    Empties the server's cache; the images themselves stay. Asks first, unless --force is given.
+    """
+    return drop_all(
+        call,
+        "Clear all cached images",
+        "Not purging any cached images.",
+        "clear_cached_images",
+        "Purged {} cached images",
+    )
+
+
+@declare.command(
+    "cache-reap-invalid",
+    "",
+    "Drops the cache entries that went wrong",
+    group=GROUP,
+    failure="reap invalid images",
+    options=("force", "dry_run"),
+)
+def cache_reap_invalid(call: declare.Call) -> int:
+    """
+    Drops the cache entries that went wrong. Asks first, unless --force is given.
+    """
+    return drop_all(
+        call,
+        "Reap all invalid cached images",
+        "Not reaping any invalid cached images.",
+        "reap_invalid_cached_images",
+        "Reaped {} invalid cached images",
+    )
+
+
+@declare.command(
+    "cache-reap-stalled",
+    "",
+    "Drops the cache entries whose writing has stalled",
+    group=GROUP,
+    failure="reap stalled images",
+    options=("force", "dry_run"),
+)
+def cache_reap_stalled(call: declare.Call) -> int:
+    """
+    Drops the cache entries whose writing has stalled. Asks first, unless --force is given.
+    """
+    return drop_all(
+        call,
+        "Reap all stalled cached images",
+        "Not reaping any stalled cached images.",
+        "reap_stalled_cached_images",
+        "Reaped {} stalled cached images",
+    )
+
+
+def exists(call: declare.Call, image_id: str) -> bool:
+    try:
+        call.client.get_image_meta(image_id)
+    except exception.NotFound:
+        return False
+    return True
+
+
+def drop_all(call: declare.Call, action: str, declined: str, method: str, told: str) -> int:
+    """Ask, then drop entries by a method of the client and tell how many there were."""
+    call.at_most(0)
+    if not call.confirm(f"{action}?"):
+        raise console.Refused(declined)
+    if call.dry_run(action):
+        return 0
+    count = getattr(call.client, method)()
+    if call.options.verbose:
+        print(told.format(count))
+    return 0
+
+
+def print_entries(
+    call: declare.Call,
+    entries: Sequence[Mapping[str, Any]],
+    columns: Sequence[layout.Column],
+    nothing: str,
+    something: str,
+) -> int:
+    if call.for_programs:
+        call.print_json_list([entries])
+        return 0
+    if not entries:
+        print(nothing)
+        return 0
+    print(f"Found {len(entries)} {something}...")
+    layout.print_table(columns, [row(entry, columns) for entry in entries], header=True)
+    return 0
+
+
+def row(entry: Mapping[str, Any], columns: Sequence[layout.Column]) -> dict[str, Any]:
+    """Return the cells of an entry as people see them."""
+    cells = {column.key: _shown(entry.get(column.key)) for column in columns}
+    cells["id"] = entry.get("id", entry.get("image_id"))
+    cells["done"] = _share(entry.get("size"), entry.get("expected_size"))
+    return cells
+
+
+def _shown(value: Any) -> Any:
+    return UNKNOWN if value is None else value
+
+
+def _share(size: Any, expected: Any) -> Any:
+    """Return how much of an entry is there, in percent; servers of old send texts."""
+    try:
+        return int(size) * 100 // int(expected)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return UNKNOWN

@@ -1,0 +1,190 @@
+"""The `glance` program: its parser and help, and how a command is run.
+
+Documented messages go to standard output, errors included, because scripts read them there; only
+usage errors and later additions go to standard error. With `--format json`, standard output holds
+JSON and nothing else. Nothing of the server is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import optparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+# NOTE: the command modules are imported because they declare their commands, in this order.
+from glance import version
+from glance.cli.user import cache, completion, console, declare, images, members, transfer
+from glance.common import exception
+
+__all__ = ["cache", "completion", "images", "main", "members", "transfer"]
+
+GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
+
+EXIT_CODES = (
+    (0, "The command has done what it says."),
+    (1, "It was refused, failed, found nothing, got wrong arguments, or the answer was no."),
+    (2, "An option could not be understood."),
+)
+
+NOT_AUTHORIZED = (
+    "Not authorized to make this request. Check your credentials (OS_AUTH_USER, OS_AUTH_KEY, ...)."
+)
+
+
+@declare.command(
+    "help", "<command>", "Output help for one of the commands below", values="command"
+)
+def show_help(call: declare.Call) -> int:
+    """
+    Prints the arguments of a command and what it does.
+    """
+    if len(call.args) != 1:
+        print("Please specify a command", file=sys.stderr)
+        return 1
+    found = declare.COMMANDS.get(call.args[0])
+    if found is None:
+        return unknown(call.args[0])
+    print(f"\n{synopsis(found)}\n\n{found.text}")
+    if found.options:
+        print(f"\nOptions: {', '.join(shown_options(found))}")
+    return 0
+
+
+def synopsis(entry: declare.Command) -> str:
+    """Return the line that says how a command is called."""
+    options = "" if entry.name == "help" else "[options] "
+    return f"glance {entry.name} {options}{entry.arguments}".rstrip()
+
+
+def shown_options(entry: declare.Command) -> list[str]:
+    """Return the options of a command as its help names them."""
+    by_dest = {option.dest: option for option in declare.OPTIONS}
+    return [by_dest[dest].names[-1 if dest == "force" else 0] for dest in entry.options]
+
+
+def in_groups() -> list[tuple[str, list[declare.Command]]]:
+    """Return all commands by block, in the order of the usage text."""
+    groups = []
+    for group in GROUPS:
+        entries = [entry for entry in declare.COMMANDS.values() if entry.group == group]
+        groups.append((group, sorted(entries, key=lambda entry: entry.name != "help")))
+    return groups
+
+
+def usage() -> str:
+    """Return the usage text: one entry per command, in blocks."""
+    lines = ["%prog <command> [options] [args]"]
+    for group, entries in in_groups():
+        lines += ["", f"{group}:", ""]
+        for entry in entries:
+            shown = "help <command>" if entry.name == "help" else entry.name
+            lines.append(f"    {shown:<18} {entry.summary}")
+    return "\n".join(lines)
+
+
+def unknown(name: str) -> int:
+    make_parser({}).print_usage()
+    print(f"Unknown command: {name}", file=sys.stderr)
+    return 1
+
+
+def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
+    """Return the parser of all options; `environ` supplies defaults."""
+    # NOTE: optparse, because its texts and its mixing of options and arguments are what users of
+    # this program know.
+    parser = optparse.OptionParser(
+        usage(),
+        prog="glance",
+        version=f"%prog {version.version_string()}",
+        epilog="Exit codes: " + " ".join(f"{code}: {text}" for code, text in EXIT_CODES),
+    )
+    for option in declare.OPTIONS:
+        option.add_to(parser, environ)
+    return parser
+
+
+def run(entry: declare.Command, call: declare.Call) -> int:
+    """Run a command and return its exit code; errors are shown as the command declares.
+
+    Where standard output is for data alone, all messages go to standard error.
+    """
+    if gives_data(entry, call.options):
+        with contextlib.redirect_stdout(sys.stderr):
+            return _run(entry, call)
+    return _run(entry, call)
+
+
+def gives_data(entry: declare.Command, options: optparse.Values) -> bool:
+    """Tell whether standard output will hold JSON, or the data of an image, and nothing else."""
+    if "file" in entry.options:
+        return not options.file
+    return "format" in entry.options and bool(options.format == "json")
+
+
+def _run(entry: declare.Command, call: declare.Call) -> int:
+    try:
+        return entry.run(call)
+    except console.Failed as err:
+        console.complain(str(err))
+        return 1
+    except console.Refused as err:
+        if str(err):
+            print(err)
+        return 1
+    except BrokenPipeError:
+        raise
+    except Exception as err:  # the border to the person: every failure is said in a line or two
+        if call.options.debug:
+            raise
+        if entry.modern:
+            console.complain(str(err) or type(err).__name__)
+        elif entry.failure is None:
+            print(f"ERROR:  {console.printable(err)}")
+        elif isinstance(err, exception.NotAuthorized):
+            print(NOT_AUTHORIZED)
+        else:
+            print(f"Failed to {entry.failure}. Got error:")
+            console.print_error(err)
+        return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with `argv` (without its name) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        return _main(arguments)
+    except SystemExit as err:  # raised by optparse
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except KeyboardInterrupt:
+        return 1
+    except BrokenPipeError:
+        # NOTE: the reader of a pipe has left; the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
+    parser = make_parser(os.environ)
+    if not arguments:
+        parser.print_help()
+        return 0
+    options, args = parser.parse_args(arguments)
+    if not args:
+        parser.print_usage()
+        return 0
+    entry = declare.COMMANDS.get(args[0])
+    if entry is None:
+        return unknown(args[0])
+    started = time.monotonic()
+    code = run(entry, declare.Call(options, args[1:]))
+    if options.verbose:
+        timing = sys.stderr if gives_data(entry, options) else sys.stdout
+        print(f"Completed in {time.monotonic() - started:.4f} sec.", file=timing)
+    sys.stdout.flush()
+    return code

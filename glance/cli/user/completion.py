@@ -1,0 +1,268 @@
+"""Completion of `glance` in bash and zsh: scripts made from the declared options and commands.
+
+`glance completion bash` prints one; `glance.cli.docs.pages` writes both into etc/completion, where
+packages find them. What an option or a field may be completed with is `values` of its declaration,
+looked up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from glance.cli.option import Option
+from glance.cli.user import console, declare
+
+
+def values(kind: str | None) -> tuple[str, ...]:
+    """Return the words that the declarations call by this name; none for `file` and unknown."""
+    # PERF: these modules are of no use to any other start of the program.
+    from glance.identity import auth
+    from glance.image import imagemeta, listing
+
+    table: dict[str, Iterable[str]] = {
+        "command": sorted(declare.COMMANDS),
+        "shell": SCRIPTS,
+        "strategy": auth.STRATEGIES,
+        "sort_key": sorted(listing.SORT_KEYS),
+        "sort_dir": ("asc", "desc"),
+        "disk_format": imagemeta.DISK_FORMATS,
+        "container_format": imagemeta.CONTAINER_FORMATS,
+        "status": imagemeta.STATUSES,
+        "is_public": ("true", "false"),
+    }
+    return tuple(table.get(kind or "", ()))
+
+
+def commands() -> list[declare.Command]:
+    """Return all commands in an order that does not depend on which module was loaded first."""
+    return [declare.COMMANDS[name] for name in sorted(declare.COMMANDS)]
+
+
+def offered(option: Option) -> tuple[str, ...]:
+    """Return the words that may follow an option."""
+    return option.choices or values(option.values)
+
+
+def options_of(entry: declare.Command | None) -> list[Option]:
+    """Return the options to offer for a command; those of every command without one."""
+    everywhere = {*declare.CONNECTION, "verbose", "debug"}
+    heeded = everywhere if entry is None else everywhere | set(entry.options)
+    return [option for option in declare.OPTIONS if option.dest in heeded]
+
+
+# -- bash ----------------------------------------------------------------------------------------
+
+_BASH = """\
+# Completion of glance for bash, made from its commands; see `glance help completion`.
+
+_glance() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} key= command= words= i
+    COMPREPLY=()
+
+    # NAME=VALUE is three words here: a name, a sign and a value that may be empty.
+    if [[ $cur == = ]]; then
+        cur=
+        key=${{COMP_WORDS[COMP_CWORD - 1]}}
+    elif [[ ${{COMP_WORDS[COMP_CWORD - 1]}} == = ]]; then
+        key=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${{COMP_WORDS[i]}} in
+            {with_value})
+                [[ ${{COMP_WORDS[i + 1]}} == = ]] && ((i++))
+                ((i++))
+                # Without a sign, the value of an option is the word behind it.
+                [[ -z $key ]] && ((i == COMP_CWORD)) && key=${{COMP_WORDS[COMP_CWORD - 1]}}
+                ;;
+            -*) ;;
+            *) [[ -z $command ]] && command=${{COMP_WORDS[i]}} ;;
+        esac
+    done
+
+    if [[ -n $key ]]; then
+        case $key in
+            {files})
+                COMPREPLY=($(compgen -f -- "$cur"))
+                compopt -o filenames 2>/dev/null
+                return
+                ;;
+{option_values}            *)
+                case $command:$key in
+{field_values}                esac
+                ;;
+        esac
+    elif [[ $cur == -* ]]; then
+        words='{common}'
+        case $command in
+{command_options}        esac
+    elif [[ -z $command ]]; then
+        words='{commands}'
+    else
+        case $command in
+{command_words}        esac
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    if [[ -z $key && ${{COMPREPLY[0]}} == *= ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
+}}
+
+complete -F _glance glance
+"""
+
+
+def bash() -> str:
+    """Return the script for bash."""
+    valued = [option for option in declare.OPTIONS if option.kind is not None]
+    files = [name for option in valued if option.values == "file" for name in option.names]
+    option_values = ""
+    for option in valued:
+        if words := offered(option):
+            option_values += (
+                f"            {'|'.join(option.names)}) words='{' '.join(words)}' ;;\n"
+            )
+    field_values = ""
+    for field in dict.fromkeys(name for entry in commands() for name in entry.fields):
+        if words := values(field):
+            names = "|".join(f"{e.name}:{field}" for e in commands() if field in e.fields)
+            indent = " " * 20
+            field_values += f"{indent}{names}) words='{' '.join(words)}' ;;\n"
+    command_options = command_words = ""
+    for entry in commands():
+        if own := [name for o in options_of(entry) if o.dest in entry.options for name in o.names]:
+            command_options += f"            {entry.name}) words+=' {' '.join(own)}' ;;\n"
+        if words := (*(f"{field}=" for field in entry.fields), *values(entry.values)):
+            command_words += f"            {entry.name}) words='{' '.join(words)}' ;;\n"
+    common = ["-h", "--help", "--version"]
+    common += [name for option in options_of(None) for name in option.names]
+    return _BASH.format(
+        with_value="|".join(name for option in valued for name in option.names),
+        files="|".join(files),
+        option_values=option_values,
+        field_values=field_values,
+        common=" ".join(common),
+        command_options=command_options,
+        commands=" ".join(sorted(declare.COMMANDS)),
+        command_words=command_words,
+    )
+
+
+# -- zsh -----------------------------------------------------------------------------------------
+
+_ZSH = """\
+#compdef glance
+# Completion of glance for zsh, made from its commands; see `glance help completion`.
+
+_glance() {{
+    local curcontext=$curcontext state line ret=1
+    typeset -A opt_args
+    local -a flags verbs
+    flags=(
+{options}    )
+    verbs=(
+{commands}    )
+
+    # Options may stand anywhere, so the command is the first word that is none.
+    _arguments -C -s $flags '1:command:->command' '*::argument:->argument' && ret=0
+    case $state in
+        command) _describe -t commands 'glance command' verbs && ret=0 ;;
+        argument)
+            case $line[1] in
+{arguments}            esac
+            ;;
+    esac
+    return ret
+}}
+
+_glance_fields() {{
+    # NAME=VALUE: the names first, then the values of the name that stands before the sign.
+    if compset -P '*='; then
+        case ${{IPREFIX%=}} in
+{field_values}            *) return 1 ;;
+        esac
+    else
+        compadd -S '' -- "$@"
+    fi
+}}
+
+_glance "$@"
+"""
+
+
+def zsh_quoted(text: str) -> str:
+    """Return text that can stand between single quotes."""
+    return text.replace("'", "'\\''")
+
+
+def zsh_option(option: Option) -> list[str]:
+    """Return the words that describe one option, one for each of its names, to _arguments."""
+    help_text = option.help.replace("%default", str(option.default))
+    for mark in "\\[]:":
+        help_text = help_text.replace(mark, f"\\{mark}")
+    names = option.names
+    alone = f"({' '.join(names)})"
+    value = ""
+    if option.kind is not None:
+        label = (option.metavar or "value").strip("[]").lower().replace("|", " or ")
+        words = offered(option)
+        action = "_files" if option.values == "file" else f"({' '.join(words)})" if words else " "
+        value = f":{label}:{action}"
+    specs = []
+    for name in names:
+        sign = "" if option.kind is None else "=" if name.startswith("--") else "+"
+        specs.append(f"'{alone}{name}{sign}[{zsh_quoted(help_text)}]{zsh_quoted(value)}'")
+    return specs
+
+
+def zsh() -> str:
+    """Return the script for zsh."""
+    options = "        '(-h --help)'{-h,--help}'[Show the usage and exit.]'\n"
+    options += "        '--version[Show the version and exit.]'\n"
+    options += "".join(
+        f"        {spec}\n" for option in declare.OPTIONS for spec in zsh_option(option)
+    )
+    verbs = "".join(
+        f"        '{entry.name}:{zsh_quoted(entry.summary)}'\n" for entry in commands()
+    )
+    arguments = ""
+    indent = " " * 16
+    for entry in commands():
+        if entry.fields:
+            names = " ".join(f"{field}=" for field in entry.fields)
+            arguments += f"{indent}{entry.name}) _glance_fields {names} && ret=0 ;;\n"
+        elif entry.values:
+            words = " ".join(values(entry.values))
+            arguments += f"{indent}{entry.name}) compadd -- {words} && ret=0 ;;\n"
+    fields = dict.fromkeys(name for e in commands() for name in e.fields)
+    field_values = ""
+    for field in fields:
+        if words_of := values(field):
+            field_values += f"            {field}) compadd -- {' '.join(words_of)} ;;\n"
+    return _ZSH.format(
+        options=options, commands=verbs, arguments=arguments, field_values=field_values
+    )
+
+
+SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
+
+
+@declare.command(
+    "completion",
+    "<SHELL>",
+    "Prints the completion script of a shell",
+    group="Further Commands",
+    values="shell",
+    modern=True,
+)
+def completion(call: declare.Call) -> int:
+    """
+    Prints the script that lets a shell complete commands, options, fields and values of glance:
+
+      bash:  source <(glance completion bash)
+      zsh:   glance completion zsh > "${fpath[1]}/_glance"
+    """
+    if len(call.args) != 1 or call.args[0] not in SCRIPTS:
+        raise console.Failed(f"Please specify one shell: {' or '.join(SCRIPTS)}")
+    print(SCRIPTS[call.args[0]](), end="")
+    return 0

@@ -1,0 +1,444 @@
+"""The commands of `glance` about images: add, update, delete, index, details, show, clear.
+
+How images are printed is in `glance.cli.user.layout`. The shared error handler is in
+`glance.cli.user.command`, options are in `glance.cli.user.declare`.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from glance.cli.user import console, declare, layout, progress
+from glance.common import exception
+
+ADD_DEFAULTS = {
+    "disk_format": "raw",
+    "container_format": "ovf",
+    "min_disk": "0",
+    "min_ram": "0",
+}
+ADD_OPTIONAL = ("location", "id", "owner", "store", "checksum")
+ADD_FORBIDDEN = ("size", "status")
+UPDATE_ATTRIBUTES = (
+    "name",
+    "disk_format",
+    "container_format",
+    "min_disk",
+    "min_ram",
+    "location",
+    "owner",
+)
+UPDATE_FORBIDDEN = (
+    "created_on",
+    "deleted_on",
+    "deleted",
+    "updated_on",
+    "size",
+    "status",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "id",
+    "checksum",
+)
+FILTERS = (
+    "name",
+    "disk_format",
+    "container_format",
+    "status",
+    "min_ram",
+    "min_disk",
+    "size_min",
+    "size_max",
+    "is_public",
+)
+#: A server hands out no page larger than this, whatever is asked for.
+SERVER_PAGE = 1000
+
+LOCATION_CLASH = """\
+Either supply a location=LOCATION argument or supply image 
+data via a redirect. You have supplied BOTH image data 
+AND a location."""  # noqa: W291 - scripts know these lines with their trailing blanks
+KILLED_NOTE = (
+    "Note: Your image metadata may still be in the registry, but the image's status will likely "
+    "be 'killed'."
+)
+NO_DATA_NOTE = (
+    "Note: no image data was given (standard input is a terminal), so the image is queued until "
+    "its data is uploaded."
+)
+
+
+@declare.command(
+    "add",
+    "<field1=value1 field2=value2 ...> [ < /path/to/image ]",
+    "Adds a new image",
+    options=("dry_run", "format"),
+    fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
+)
+def add(call: declare.Call) -> int:
+    """
+    Adds a new image to Glance. The fields may be given in any order:
+
+      name              name of the image; required
+      id                id of the image; default: chosen by the server
+      is_public         true, on or 1 make the image public; default: false
+      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: raw
+      container_format  ami, ari, aki, bare or ovf; default: ovf
+      min_disk          least disk in GB that a server needs for it; default: 0
+      min_ram           least memory in MB that a server needs for it; default: 0
+      location          URI of data that a store already holds
+      store             store to put the data into; default: chosen by the server
+      checksum          MD5 that the data must have
+      owner             tenant that owns the image; administrators only
+      size              cannot be set: the server counts the bytes
+
+    Any other field becomes a custom property of the image.
+
+    The image data is read from standard input, so redirect it from a file:
+
+      glance add name="My image" disk_format=qcow2 < /tmp/images/mine.qcow2
+
+    or pipe it from a program. With a location, no data is read:
+
+      glance add name="My image" location=http://example.com/images/mine.raw
+    """
+    found = console.fields(call.args)
+    if not found.get("name"):
+        raise console.Refused("Please specify a name for the image using name=VALUE")
+    meta: dict[str, Any] = {"name": found.pop("name")}
+    meta["is_public"] = console.is_true(found.pop("is_public", ""))
+    for name, default in ADD_DEFAULTS.items():
+        meta[name] = found.pop(name, default)
+    for name in ADD_OPTIONAL:
+        if name in found:
+            meta[name] = found.pop(name)
+    drop(found, ADD_FORBIDDEN, "non-settable")
+    meta["properties"] = found
+
+    located = bool(meta.get("location"))
+    if located and console.stdin_holds_data():
+        raise console.Refused(LOCATION_CLASH)
+    if call.dry_run("Add new image with metadata:"):
+        layout.print_rows(meta)
+        return 0
+    data = None if located else stdin_data()
+    try:
+        with progress.shown(meta["name"]) as tell:
+            image = call.client.add_image(meta, data, progress=tell)
+    except exception.ClientConnectionError as err:
+        print(
+            f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
+            "Is the server running?"
+        )
+        if call.options.verbose:
+            console.print_error(err)
+        return 1
+    except Exception as err:  # the border to the person
+        print("Failed to add image. Got error:")
+        console.print_error(err)
+        print(KILLED_NOTE)
+        return 1
+    if call.for_programs:
+        call.print_json(image)
+    print(f"Added new image with ID: {image['id']}")
+    if call.options.verbose:
+        print("Returned the following metadata for the new image:")
+        layout.print_rows(image)
+    if data is None and not located:
+        print(NO_DATA_NOTE, file=sys.stderr)
+    return 0
+
+
+@declare.command(
+    "update",
+    "<ID> <field1=value1 field2=value2 ...>",
+    "Updates an image's metadata",
+    options=("keep_properties", "dry_run", "format"),
+    fields=(*UPDATE_ATTRIBUTES, "is_public"),
+)
+def update(call: declare.Call) -> int:
+    """
+    Updates an image's metadata. The first argument is the id of the image, the others are fields:
+
+      name, is_public, disk_format, container_format, min_disk, min_ram, location, owner
+
+    A field that is not named keeps its value. Any other field becomes a custom property.
+
+    IMPORTANT: custom properties that are left out of the command are removed from the image,
+    unless --keep-properties is given.
+    """
+    image_id = first(
+        call,
+        "Please specify the ID of the image you wish to update ",
+        "as the first argument",
+    )
+    found = console.fields(call.args[1:])
+    drop(found, UPDATE_FORBIDDEN, "non-modifiable")
+    meta: dict[str, Any] = {name: found.pop(name) for name in UPDATE_ATTRIBUTES if name in found}
+    if "is_public" in found:
+        meta["is_public"] = console.is_true(found.pop("is_public"))
+    meta["properties"] = found
+    if call.dry_run("Update existing image with metadata:"):
+        layout.print_rows(meta)
+        return 0
+    keep = call.options.keep_properties
+    try:
+        image = call.client.update_image(image_id, meta, purge_props=not keep)
+    except exception.NotFound:
+        return not_found(image_id)
+    except Exception as err:  # the border to the person
+        print("Failed to update image. Got error:")
+        console.print_error(err)
+        return 1
+    if call.for_programs:
+        call.print_json(image)
+    print(f"Updated image {image_id}")
+    if call.options.verbose:
+        print(f"Updated image metadata for image {image_id}:")
+        layout.print_image(call.client, image)
+    return 0
+
+
+@declare.command(
+    "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
+)
+def delete(call: declare.Call) -> int:
+    """
+    Deletes an image: its metadata and its data. Asks first, unless --force is given.
+    """
+    image_id = first(
+        call,
+        "Please specify the ID of the image you wish to delete ",
+        "as the first argument",
+    )
+    call.at_most(1)
+    if not call.confirm(f"Delete image {image_id}?"):
+        raise console.Refused(f"Not deleting image {image_id}")
+    if call.dry_run(f"Delete image {image_id}"):
+        return 0
+    try:
+        call.client.delete_image(image_id)
+    except exception.NotFound:
+        return not_found(image_id)
+    print(f"Deleted image {image_id}")
+    return 0
+
+
+LISTING = "<field1=value1 field2=value2 ...>"
+LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
+
+
+@declare.command(
+    "index",
+    LISTING,
+    "Lists images in a table",
+    failure="show index",
+    options=LISTING_OPTIONS,
+    fields=FILTERS,
+)
+def index(call: declare.Call) -> int:
+    """
+    Lists the images that you may see: id, name, formats and size, newest first.
+
+    Fields filter the list: name, disk_format, container_format, status, min_ram, min_disk,
+    size_min, size_max, is_public (true, false, none). Any other field filters by a custom
+    property. --sort_key, --sort_dir, --limit and --marker choose order and page.
+
+    On a terminal, a question stands between two pages of --limit images; --force does without it.
+    Elsewhere all pages come at once, unless the answers are piped in.
+    """
+    found = pages(call, "get_images")
+    if call.for_programs:
+        call.print_json_list(found)
+        return 0
+    for number, page in enumerate(found):
+        layout.print_table(layout.INDEX, page, header=not number)
+    return 0
+
+
+@declare.command(
+    "details",
+    LISTING,
+    "Lists images with all they have",
+    failure="show details",
+    options=LISTING_OPTIONS,
+    fields=FILTERS,
+)
+def details(call: declare.Call) -> int:
+    """
+    Lists the images that you may see with all their metadata.
+
+    Takes the same fields and options as index.
+    """
+    found = pages(call, "get_images_detailed")
+    if call.for_programs:
+        call.print_json_list(found)
+        return 0
+    rule = "=" * 80
+    for number, page in enumerate(found):
+        if not number:
+            print(rule)
+        for image in page:
+            layout.print_image(call.client, image)
+            print(rule)
+    return 0
+
+
+@declare.command("show", "<ID>", "Shows everything known about an image", options=("format",))
+def show(call: declare.Call) -> int:
+    """
+    Shows the metadata of an image.
+    """
+    image_id = first(
+        call,
+        "Please specify the image identifier as the ",
+        "first argument. Example: ",
+        "$> glance show 12345",
+    )
+    call.at_most(1)
+    try:
+        image = call.client.get_image_meta(image_id)
+    except exception.NotFound:
+        return not_found(image_id)
+    except Exception as err:  # the border to the person
+        print("Failed to show image. Got error:")
+        console.print_error(err)
+        return 1
+    if call.for_programs:
+        call.print_json(image)
+    else:
+        layout.print_image(call.client, image)
+    return 0
+
+
+@declare.command(
+    "clear",
+    "",
+    "Deletes all images",
+    failure="delete all images",
+    options=("force", "dry_run"),
+)
+def clear(call: declare.Call) -> int:
+    """
+    Deletes all images that you may see. Asks first, unless --force is given.
+
+    An image that cannot be deleted is reported and left; the exit code is 1 then.
+    """
+    call.at_most(0)
+    if not call.confirm("Delete all images?"):
+        raise console.Refused("Not deleting any images")
+    if call.options.dry_run:
+        call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
+        return 0
+    failed: set[Any] = set()
+    # NOTE: images may be added while this runs, so the list is read until nothing new is in it.
+    while True:
+        todo = [image for image in all_images(call) if image["id"] not in failed]
+        if not todo:
+            return 1 if failed else 0
+        for image in todo:
+            if not delete_one(call, image):
+                failed.add(image["id"])
+
+
+def delete_one(call: declare.Call, image: Mapping[str, Any]) -> bool:
+    """Delete one image of many, telling of it; False if that failed."""
+    if call.options.verbose:
+        print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
+    try:
+        call.client.delete_image(image["id"])
+    except exception.ClientConnectionError:
+        raise
+    except exception.Error as err:
+        print(f"Failed to delete image {image['id']}")
+        console.print_error(err)
+        return False
+    if call.options.verbose:
+        print("done")
+    return True
+
+
+def all_images(call: declare.Call) -> list[dict[str, Any]]:
+    """Return the short form of all images that the caller may see, by id."""
+    images: list[dict[str, Any]] = []
+    marker = None
+    while True:
+        page = call.client.get_images(
+            filters={"is_public": "none"},
+            limit=SERVER_PAGE,
+            marker=marker,
+            sort_key="id",
+            sort_dir="asc",
+        )
+        if not page:
+            return images
+        images += page
+        marker = page[-1]["id"]
+
+
+# -- arguments and standard input ----------------------------------------------------------------
+
+
+def first(call: declare.Call, *complaint: str) -> str:
+    """Return the first positional argument; without one, refuse with these lines."""
+    if not call.args:
+        raise console.Refused("\n".join(complaint))
+    return call.args[0]
+
+
+def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
+    """Remove fields that are not the user's to set, telling of each."""
+    for name in names:
+        if name in found:
+            del found[name]
+            print(f"Found {kind} field {name}. Removing.")
+
+
+def not_found(image_id: str) -> int:
+    print(f"No image with ID {image_id} was found")
+    return 1
+
+
+def stdin_data() -> BinaryIO | None:
+    """Return standard input as the image's data; None if it is a terminal.
+
+    Closed input counts as empty data, like /dev/null: scripts make empty images that way.
+    """
+    if sys.stdin is None:
+        return io.BytesIO()
+    return None if sys.stdin.isatty() else sys.stdin.buffer
+
+
+# -- listings ------------------------------------------------------------------------------------
+
+
+def pages(call: declare.Call, method: str) -> Iterator[list[dict[str, Any]]]:
+    """Hand out the pages of a listing, made by a method of the client.
+
+    Between full pages a person is asked, unless --force is given or nobody reads along.
+    """
+    found = console.fields(call.args)
+    fetch = getattr(call.client, method)
+    filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
+    options = call.options
+    marker = options.marker
+    asking = not (options.force or call.for_programs) and console.pauses()
+    while True:
+        page = fetch(
+            filters=filters,
+            limit=options.limit,
+            marker=marker,
+            sort_key=options.sort_key,
+            sort_dir=options.sort_dir,
+        )
+        if not page:
+            return
+        yield page
+        full = len(page) == min(options.limit, SERVER_PAGE)
+        if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
+            return
+        marker = page[-1]["id"]

@@ -1,0 +1,83 @@
+"""How the `glance` program prints images: tables, a block for each, rows of metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from glance.cli.user import console
+
+if TYPE_CHECKING:
+    from glance.client import Client
+
+
+class Column(NamedTuple):
+    """One column of a table: its heading, the key of its cells, width, alignment."""
+
+    label: str
+    key: str
+    width: int
+    align: str = "<"
+
+
+INDEX = (
+    Column("ID", "id", 16),
+    Column("Name", "name", 30),
+    Column("Disk Format", "disk_format", 20),
+    Column("Container Format", "container_format", 20),
+    Column("Size", "size", 14, ">"),
+)
+WIDE_ID = 36
+
+
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, header: bool
+) -> None:
+    """Print rows in columns; cells longer than their column are cut, ids are not."""
+    rows = list(rows)
+    wide = any(len(str(row.get("id"))) > columns[0].width for row in rows)
+    widths = [WIDE_ID if wide and column.key == "id" else column.width for column in columns]
+    pairs = list(zip(columns, widths, strict=True))
+    if header:
+        print(" ".join(f"{column.label:<{width}}" for column, width in pairs))
+        print(" ".join("-" * width for width in widths))
+    for row in rows:
+        cells = []
+        for column, width in pairs:
+            text = console.printable(row.get(column.key))[:width]
+            cells.append(f"{text:{column.align}{width}}")
+        print(" ".join(cells))
+
+
+def print_image(client: Client, image: Mapping[str, Any]) -> None:
+    """Print everything known about an image, a line for each attribute."""
+    scheme = "https" if client.use_ssl else "http"
+    host = f"[{client.host}]" if ":" in client.host else client.host
+    lines = [
+        ("URI", f"{scheme}://{host}/images/{image.get('id')}"),
+        ("Id", image.get("id")),
+        ("Public", "Yes" if image.get("is_public") else "No"),
+        ("Name", image.get("name")),
+        ("Status", image.get("status")),
+        ("Size", int(image.get("size") or 0)),
+    ]
+    if image.get("location"):
+        lines.append(("Location", image["location"]))
+    lines += [
+        ("Disk format", image.get("disk_format")),
+        ("Container format", image.get("container_format")),
+        ("Minimum Ram Required (MB)", image.get("min_ram")),
+        ("Minimum Disk Required (GB)", image.get("min_disk")),
+    ]
+    if image.get("owner"):
+        lines.append(("Owner", image["owner"]))
+    properties = image.get("properties") or {}
+    lines += [(f"Property '{name}'", properties[name]) for name in sorted(properties)]
+    for label, value in lines:
+        print(f"{console.printable(label)}: {console.printable(value)}")
+
+
+def print_rows(meta: Mapping[str, Any]) -> None:
+    """Print metadata as sorted rows of name and Python value."""
+    for name in sorted(meta):
+        print(f" {name:>30} => {console.printable(meta[name])}")

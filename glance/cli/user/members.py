@@ -1,0 +1,142 @@
+"""The commands of `glance` about members, that is, about who shares an image.
+
+The shared error handler is in `glance.cli.user.command`, options are in `glance.cli.user.declare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glance.cli.user import console, declare
+from glance.common import exception
+
+GROUP = "Member Commands"
+SHARER = "New member would have been able to further share image."
+
+
+@declare.command(
+    "image-members",
+    "<ID>",
+    "Lists the members an image is shared with",
+    group=GROUP,
+    failure="show image members",
+    options=("format",),
+)
+def image_members(call: declare.Call) -> int:
+    """
+    Lists the members that an image is shared with. A star marks those who may share it further.
+    """
+    if not call.args:
+        raise console.Refused("Please specify the ID of the image as the first argument")
+    call.at_most(1)
+    print_memberships(call, call.client.get_image_members(call.args[0]), "member_id")
+    return 0
+
+
+@declare.command(
+    "member-images",
+    "<MEMBER>",
+    "Lists the images shared with a member",
+    group=GROUP,
+    failure="show member images",
+    options=("format",),
+)
+def member_images(call: declare.Call) -> int:
+    """
+    Lists the ids of the images that are shared with a member. A star marks those that the member
+    may share further.
+    """
+    if not call.args:
+        raise console.Refused("Please specify the ID of the member as the first argument")
+    call.at_most(1)
+    try:
+        shared = call.client.get_member_images(call.args[0])
+    except exception.NotFound:
+        print(f"No images shared with member {console.printable(call.args[0])}")
+        shared = []
+    print_memberships(call, shared, "image_id")
+    return 0
+
+
+@declare.command(
+    "member-add",
+    "<ID> <MEMBER>",
+    "Shares an image with a member",
+    group=GROUP,
+    failure="add image member",
+    options=("can_share", "dry_run"),
+)
+def member_add(call: declare.Call) -> int:
+    """
+    Shares an image with a member. With --can-share the member may share it further; without it, a
+    member keeps the right that it has, and a new one has none.
+    """
+    image_id, member = image_and_member(call)
+    lines = [f'Add "{member}" to membership of image {image_id}']
+    if call.dry_run(*lines, *([SHARER] if call.options.can_share else [])):
+        return 0
+    call.client.add_member(image_id, member, True if call.options.can_share else None)
+    return 0
+
+
+@declare.command(
+    "member-delete",
+    "<ID> <MEMBER>",
+    "Stops sharing an image with a member",
+    group=GROUP,
+    failure="delete image member",
+    options=("dry_run",),
+)
+def member_delete(call: declare.Call) -> int:
+    """
+    Stops sharing an image with a member.
+    """
+    image_id, member = image_and_member(call)
+    if call.dry_run(f'Remove "{member}" from the member list of image "{image_id}"'):
+        return 0
+    call.client.delete_member(image_id, member)
+    return 0
+
+
+@declare.command(
+    "members-replace",
+    "<ID> <MEMBER>",
+    "Shares an image with one member only",
+    group=GROUP,
+    failure="update image members",
+    options=("can_share", "dry_run"),
+)
+def members_replace(call: declare.Call) -> int:
+    """
+    Shares an image with this member and nobody else. With --can-share the member may share it
+    further.
+    """
+    image_id, member = image_and_member(call)
+    lines = [f'Replace members of image {image_id} with "{member}"']
+    if call.dry_run(*lines, *([SHARER] if call.options.can_share else [])):
+        return 0
+    association = {"member_id": member, "can_share": call.options.can_share}
+    call.client.replace_members(image_id, association)
+    return 0
+
+
+def image_and_member(call: declare.Call) -> Sequence[str]:
+    if len(call.args) < 2:
+        raise console.Refused("Please specify the image ID and the member name")
+    call.at_most(2)
+    return call.args
+
+
+def print_memberships(
+    call: declare.Call, memberships: Sequence[Mapping[str, Any]], key: str
+) -> None:
+    """Print one id a line, with a star and a legend for those who may share."""
+    if call.for_programs:
+        call.print_json_list([memberships])
+        return
+    for membership in memberships:
+        star = " *" if membership["can_share"] else ""
+        print(f"{console.printable(membership[key])}{star}")
+    if any(membership["can_share"] for membership in memberships):
+        print("\n(*: Can share image)")

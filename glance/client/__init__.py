@@ -1,0 +1,311 @@
+"""The Python API of the image service: `from glance.client import Client`.
+
+A `Client` speaks Images API v1 with one glance-api. Importing it loads the standard library and
+`glance.common` only, and patches nothing; it works in threads and in green threads alike. Image
+attributes are described in `glance.image.imagemeta`, errors in `glance.common.exception`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from glance.client import base as base_client
+from glance.common import exception
+from glance.http import byterange
+from glance.http.client import payload as payload_module
+from glance.image import imagemeta
+
+ImageBodyIterator = base_client.ImageBodyIterator
+Progress = base_client.Progress
+
+_OCTETS = {"content-type": "application/octet-stream"}
+_JSON = {"content-type": "application/json"}
+_INVALID = {"status": "invalid"}
+_INCOMPLETE = {"status": "incomplete"}
+
+
+class V1Client(base_client.BaseClient):
+    """Images API v1 of one server.
+
+    Wherever an image id is taken, an int, text, or a URI that ends in /images/ID will do; of a
+    URI only the id counts. Calls that return JSON keep its types; `get_image` and `get_image_meta`
+    read headers, typed the same. Times are ISO 8601 text in UTC.
+
+    Besides what each method says, all raise NotAuthorized (401), Forbidden (403), Invalid (400,
+    as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),
+    UnexpectedStatus, and ClientConnectionError when there is no usable answer.
+    """
+
+    DEFAULT_PORT = 9292
+    DEFAULT_DOC_ROOT = "/v1"
+    HEEDS_ENVIRONMENT = True
+
+    # -- images ----------------------------------------------------------------------------------
+
+    def get_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return a page of images: id, name, size, formats, checksum and uri of each.
+
+        Keywords: `filters` (mapping of attribute or property-NAME to value), `marker` (id that
+        the page comes after), `limit`, `sort_key`, `sort_dir` (asc, desc). Others are dropped.
+        """
+        return self._images("/images", kwargs)
+
+    def get_images_detailed(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return a page of images with all attributes but the location; see `get_images`."""
+        return self._images("/images/detail", kwargs)
+
+    def get_image(
+        self,
+        image_id: object,
+        *,
+        verify: bool = False,
+        progress: Progress | None = None,
+        start: int = 0,
+    ) -> tuple[dict[str, Any], ImageBodyIterator]:
+        """Return an image's attributes and its data in chunks.
+
+        The caller runs through the chunks or closes them. `verify` compares the MD5 at the end
+        (ChecksumMismatch). `progress(done, total)` is called after each chunk, in bytes. With
+        `start`, the data begins at that byte, which goes on with a transfer that was cut; whole
+        data alone can be verified. NotFound if there is no such image, or it has no data yet.
+        """
+        if verify and start:
+            raise ValueError("only the data from its first byte on can be verified")
+        wanted = byterange.ask(start)
+        headers = {"range": wanted} if wanted else None
+        response = self.do_request("GET", _image(image_id), headers=headers)
+        told = byterange.told(response.getheader("content-range"))
+        if response.status == 206 and (told is None or told[0].offset != start):
+            response.close()
+            raise exception.ClientConnectionError(
+                "The server sent another part of the image than it was asked for"
+            )
+        meta = imagemeta.client_meta(response.getheaders())
+        checksum = meta.get("checksum") if verify else None
+        return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
+
+    def get_image_meta(self, image_id: object) -> dict[str, Any]:
+        """Return an image's attributes, `properties` and `uri`; NotFound if there is none."""
+        with self.do_request("HEAD", _image(image_id)) as response:
+            return self._with_uri(imagemeta.client_meta(response.getheaders()))
+
+    def add_image(
+        self,
+        image_meta: Mapping[str, Any] | None = None,
+        image_data: base_client.Body | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Register an image, upload its data if there is any, and return its attributes.
+
+        `image_data` is bytes, text, or a binary file object; the latter is sent from its current
+        position, with its size if it can seek, and is not closed. Without data, the image is
+        `queued`, or `active` if `image_meta` has a `location`. `progress(done, total)` is called
+        as bytes go out; total is None for a pipe. Raises Duplicate if the id exists.
+        """
+        return self._write("POST", "/images", image_meta, image_data, {}, progress)
+
+    def update_image(
+        self,
+        image_id: object,
+        image_meta: Mapping[str, Any] | None = None,
+        image_data: base_client.Body | None = None,
+        *,
+        purge_props: bool = True,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Change attributes, or upload data into a queued image; return the attributes.
+
+        Properties that are not repeated are removed unless `purge_props` is false. NotFound if
+        there is no such image; Duplicate if data is sent for an image that is not queued.
+        """
+        headers = {} if purge_props else {"x-glance-registry-purge-props": "false"}
+        return self._write("PUT", _image(image_id), image_meta, image_data, headers, progress)
+
+    def delete_image(self, image_id: object) -> bool:
+        """Delete an image; NotFound if there is none that the caller may delete."""
+        return self._done("DELETE", _image(image_id))
+
+    # -- members ---------------------------------------------------------------------------------
+
+    def get_image_members(self, image_id: object) -> list[dict[str, Any]]:
+        """Return the members of an image: `member_id` and `can_share` of each."""
+        response = self.do_request("GET", f"{_image(image_id)}/members")
+        return list(base_client.read_json(response, "members"))
+
+    def get_member_images(self, member_id: object) -> list[dict[str, Any]]:
+        """Return the images shared with a member: `image_id` and `can_share` of each."""
+        response = self.do_request("GET", f"/shared-images/{base_client.segment(member_id)}")
+        return list(base_client.read_json(response, "shared_images"))
+
+    def replace_members(self, image_id: object, *assocs: Mapping[str, Any]) -> bool:
+        """Make the members of an image exactly those given; none removes all.
+
+        Each has a `member_id` (else KeyError) and may have `can_share`; without it a member
+        keeps its right, and a new one has none.
+        """
+        members = []
+        for assoc in assocs:
+            member: dict[str, Any] = {"member_id": assoc["member_id"]}
+            if assoc.get("can_share") is not None:
+                member["can_share"] = bool(assoc["can_share"])
+            members.append(member)
+        return self._done("PUT", f"{_image(image_id)}/members", members)
+
+    def add_member(
+        self, image_id: object, member_id: object, can_share: bool | None = None
+    ) -> bool:
+        """Share an image with a member; without `can_share` a member keeps the right it has."""
+        body = None if can_share is None else {"member": {"can_share": bool(can_share)}}
+        return self._done("PUT", _member(image_id, member_id), body)
+
+    def delete_member(self, image_id: object, member_id: object) -> bool:
+        """Stop sharing an image with a member; no error if it was none."""
+        return self._done("DELETE", _member(image_id, member_id))
+
+    # -- the server's image cache ----------------------------------------------------------------
+
+    def get_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return what the server's cache holds; NotFound if the cache is not managed."""
+        return self._cached(None, kwargs)
+
+    def get_invalid_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the cache entries that went wrong."""
+        return self._cached("invalid", kwargs)
+
+    def get_incomplete_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the cache entries that are being written."""
+        return self._cached("incomplete", kwargs)
+
+    def get_prefetching_cache_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the images that are being fetched, or wait to be, ahead of use."""
+        return self._cached("prefetching", kwargs)
+
+    def purge_cached_image(self, image_id: object) -> bool:
+        """Drop one image from the cache."""
+        return self._done("DELETE", _cached_image(image_id))
+
+    def clear_cached_images(self) -> int:
+        """Empty the cache; return how many images were dropped."""
+        return self._count("num_purged", {})
+
+    def reap_invalid_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
+        """Drop the invalid cache entries, those older than `grace` seconds; return how many."""
+        params = {**base_client.listing_params(kwargs), **_INVALID, "grace": grace}
+        return self._count("num_reaped", params)
+
+    def reap_stalled_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
+        """Drop the cache entries whose writing has stalled, for `grace` seconds or for as long as
+        the server says; return how many.
+        """
+        params = {**base_client.listing_params(kwargs), **_INCOMPLETE, "grace": grace}
+        return self._count("num_reaped", params)
+
+    def prefetch_cache_image(self, image_id: object) -> bool:
+        """Have the server fetch an image into its cache; Invalid if it has it or is about to."""
+        self.get_image_meta(image_id)
+        return self._done("PUT", _cached_image(image_id))
+
+    def queue_image_for_caching(self, image_id: object) -> bool:
+        """Have the server fetch an image into its cache, as `prefetch_cache_image` does.
+
+        NotFound if there is no such image or the cache is not managed.
+        """
+        return self._done("PUT", _queued_image(image_id))
+
+    def get_queued_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the images that wait to be fetched into the cache, or are being fetched."""
+        params = {**base_client.listing_params(kwargs), "detail": "true"}
+        response = self.do_request("GET", "/queued_images", params=params)
+        return list(base_client.read_json(response, "queued_images"))
+
+    def delete_cached_image(self, image_id: object) -> int:
+        """Drop one image from the cache; return how many were there, 0 or 1."""
+        return self._deleted(_cached_image(image_id))
+
+    def delete_queued_image(self, image_id: object) -> int:
+        """Take an image that is not being fetched yet off the queue; return 0 or 1."""
+        return self._deleted(_queued_image(image_id))
+
+    def delete_all_queued_images(self) -> int:
+        """Take all images that are not being fetched yet off the queue; return how many."""
+        return self._deleted("/queued_images")
+
+    def get_cache_stats(self) -> dict[str, int]:
+        """Return sizes in bytes, numbers of entries, and what the cache has counted."""
+        return dict(base_client.read_json(self.do_request("GET", "/cache_stats")))
+
+    # -- shared pieces ---------------------------------------------------------------------------
+
+    def _images(self, action: str, keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
+        params = base_client.listing_params(keywords)
+        images = base_client.read_json(self.do_request("GET", action, params=params), "images")
+        return [self._with_uri(image) for image in images]
+
+    def _with_uri(self, image: dict[str, Any]) -> dict[str, Any]:
+        if not image.get("uri"):
+            scheme = "https" if self.use_ssl else "http"
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            root = (self.doc_root or "").rstrip("/")
+            path = f"/images/{base_client.segment(image.get('id'))}"
+            image["uri"] = f"{scheme}://{host}:{self.port}{root}{path}"
+        return image
+
+    def _write(
+        self,
+        method: str,
+        action: str,
+        image_meta: Mapping[str, Any] | None,
+        image_data: base_client.Body | None,
+        headers: Mapping[str, str],
+        progress: Progress | None,
+    ) -> dict[str, Any]:
+        fields = {**imagemeta.client_headers(image_meta or {}), **headers}
+        body = None
+        if image_data is not None and image_data != b"" and image_data != "":
+            body = payload_module.Payload(image_data)
+            fields.update(_OCTETS)
+            if body.length and body.data is None:
+                fields.setdefault("x-image-meta-size", str(body.length))
+        response = self.do_request(method, action, body, fields, progress=progress)
+        return dict(base_client.read_json(response, "image"))
+
+    def _done(self, method: str, action: str, body: Any = None) -> bool:
+        data = None if body is None else json.dumps(body).encode()
+        headers = None if body is None else _JSON
+        with self.do_request(method, action, data, headers) as response:
+            response.read()
+        return True
+
+    def _cached(self, status: str | None, keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
+        params = {**base_client.listing_params(keywords), "status": status}
+        response = self.do_request("GET", "/cached_images", params=params)
+        return list(base_client.read_json(response, "cached_images"))
+
+    def _deleted(self, action: str) -> int:
+        return int(base_client.read_json(self.do_request("DELETE", action), "num_deleted"))
+
+    def _count(self, key: str, params: Mapping[str, Any]) -> int:
+        response = self.do_request("DELETE", "/cached_images", params=params)
+        return int(base_client.read_json(response, key))
+
+
+def _image(reference: object) -> str:
+    return f"/images/{base_client.segment(base_client.image_reference(reference))}"
+
+
+def _member(reference: object, member_id: object) -> str:
+    return f"{_image(reference)}/members/{base_client.segment(member_id)}"
+
+
+def _cached_image(reference: object) -> str:
+    return f"/cached_images/{base_client.segment(base_client.image_reference(reference))}"
+
+
+def _queued_image(reference: object) -> str:
+    return f"/queued_images/{base_client.segment(base_client.image_reference(reference))}"
+
+
+Client = V1Client

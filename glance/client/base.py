@@ -1,0 +1,402 @@
+"""HTTP plumbing of every client in glance: base client, image iterator, answers to errors.
+
+`glance.client` and `glance.registry.client` build on `BaseClient`; a person's program rarely needs
+more than those. Below it: kept connections in `glance.http.client.httppool`, sockets and framing
+in `glance.http.client.httpwire` and `glance.http.client.httpreply`, request bodies in
+`glance.http.client.payload`, sign-in in `glance.identity.auth`, which loads keystoneauth for it.
+Otherwise standard library only; nothing is patched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from glance.common import exception, httperror
+from glance.http.client import httppool, httpproxy, httpreply, httpwire
+from glance.http.client import payload as payload_module
+from glance.identity import auth
+from glance.image import imagemeta
+
+Body = bytes | bytearray | memoryview | str | payload_module.Readable
+ConnectionPool = httppool.ConnectionPool
+Progress = httpwire.Progress
+Response = httpreply.Response
+
+
+CHUNKSIZE = 65536
+MAX_ERROR_BODY = 65536
+
+_SUCCESS = frozenset({200, 201, 202, 204, 206})
+_PLAIN_SEGMENT = re.compile(r"[0-9A-Za-z_-]+", re.ASCII)
+_PLAIN_TARGET = re.compile(r"[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*", re.ASCII)
+_IMAGE_PATH = re.compile(r"(?:.*)/images/([^/]+)/?")
+_TAG = re.compile(r"<(style|script|title)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def segment(value: object) -> str:
+    """Return `value` percent-encoded (UTF-8) as one segment of a path."""
+    text = str(value)
+    if _PLAIN_SEGMENT.fullmatch(text):
+        return text
+    # SECURITY: a segment of dots alone would be taken for a step up the path.
+    return urllib.parse.quote(text, safe="").replace(".", "%2E" if not text.strip(".") else ".")
+
+
+def image_reference(reference: object) -> str:
+    """Return the image id in an id (int or text) or in a URI whose path ends in /images/ID.
+
+    Scheme and host of a URI are ignored: the client's own server is asked. Raises Invalid for a
+    URI of another shape.
+    """
+    text = str(reference)
+    if "://" not in text:
+        return text
+    match = _IMAGE_PATH.fullmatch(urllib.parse.urlsplit(text).path)
+    if match is None:
+        raise exception.Invalid("An image URI must have a path that ends in /images/ID")
+    return urllib.parse.unquote(match[1])
+
+
+def listing_params(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the query of a list call: the entries of `filters`, and the paging keywords.
+
+    Every other keyword is dropped; `filters` that are no mapping count as none.
+    """
+    filters = keywords.get("filters")
+    params = dict(filters) if isinstance(filters, Mapping) else {}
+    for name in ("marker", "limit", "sort_key", "sort_dir"):
+        if keywords.get(name) is not None:
+            params[name] = keywords[name]
+    return params
+
+
+class ImageBodyIterator:
+    """An image's data in chunks of 64 KiB; can be run through once.
+
+    Owns the answer: it is closed at the end of the data, after any error, by `close()` and as a
+    context manager. `length` is the number of bytes to come, None if the server did not say.
+    Raises ClientConnectionError if the data ends early, and ChecksumMismatch after the last chunk
+    if `checksum` (an MD5 in hex) is given and differs.
+
+    `start` is the place in the image of the first byte to hand out: a server that answered with
+    the whole image has the bytes before it dropped here. `progress` counts from the beginning of
+    the image.
+    """
+
+    def __init__(
+        self,
+        response: Response,
+        checksum: str | None = None,
+        chunk_size: int = CHUNKSIZE,
+        progress: Progress | None = None,
+        start: int = 0,
+    ):
+        self._skip = 0 if response.status == 206 else start
+        length = response.length
+        self.length = None if length is None else max(0, length - self._skip)
+        self._total = None if self.length is None else start + self.length
+        self._response = response
+        self._chunk_size = chunk_size
+        self._checksum = checksum
+        self._digest = hashlib.md5(usedforsecurity=False) if checksum else None
+        self._progress = progress
+        self._count = start
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        while self._skip > 0:
+            dropped = self._response.read(min(self._skip, self._chunk_size))
+            if not dropped:
+                break
+            self._skip -= len(dropped)
+        chunk = self._response.read(self._chunk_size)
+        if not chunk:
+            self._response.close()
+            self._verify()
+            raise StopIteration
+        if self._digest is not None:
+            self._digest.update(chunk)
+        self._count += len(chunk)
+        if self._progress is not None:
+            self._progress(self._count, self._total)
+        return chunk
+
+    def _verify(self) -> None:
+        digest, self._digest = self._digest, None
+        if digest is None or self._checksum is None:
+            return
+        if digest.hexdigest() != self._checksum.lower():
+            raise exception.ChecksumMismatch(
+                f"The image data has the MD5 {digest.hexdigest()}, not {self._checksum}: "
+                "fetch it again"
+            )
+
+    def close(self) -> None:
+        """Give up the rest of the data; may be called twice."""
+        self._digest = None
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class BaseClient:
+    """Requests to one server, signed in when need be; what `Client` and `RegistryClient` share.
+
+    `creds` may hold strategy, username, password, tenant, auth_url and region. `timeout`
+    (seconds) bounds connecting and every wait for the server. `configure_via_auth` false keeps
+    host and port when the sign-in answers with a catalogue. `pool` shares kept connections
+    between clients of one server: a client is cheap to make then. `proxies` maps http, https and
+    all to URLs of proxies, and no to the hosts that need none; without it, the variables
+    http_proxy and so on hold for a client that a person uses, and nothing for one of a server.
+    """
+
+    DEFAULT_PORT: ClassVar[int] = 80
+    DEFAULT_DOC_ROOT: ClassVar[str | None] = None
+    #: Whether proxies named in the environment are used.
+    HEEDS_ENVIRONMENT: ClassVar[bool] = False
+    USER_AGENT: ClassVar[str | None] = "glance-client"
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        use_ssl: bool = False,
+        auth_tok: str | None = None,
+        creds: Mapping[str, Any] | None = None,
+        doc_root: str | None = None,
+        *,
+        timeout: float | None = None,
+        key_file: str | None = None,
+        cert_file: str | None = None,
+        ca_file: str | None = None,
+        insecure: bool = False,
+        configure_via_auth: bool = True,
+        pool: ConnectionPool | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ):
+        self.host = host
+        self.port = int(port or self.DEFAULT_PORT)
+        self.use_ssl = use_ssl
+        self.auth_tok = auth_tok
+        self.doc_root = self.DEFAULT_DOC_ROOT if doc_root is None else doc_root
+        self.timeout = timeout
+        self.configure_via_auth = configure_via_auth
+        self._proxies = {} if proxies is None and not self.HEEDS_ENVIRONMENT else proxies
+        self._tls = httpwire.TLS(key_file, cert_file, ca_file, insecure)
+        self.creds: Mapping[str, Any] = {} if creds is None else creds
+        self.auth_plugin = self.make_auth_plugin(self.creds)
+        self._pool = pool
+        self._pool_of: tuple[str, int, bool] | None = (host, self.port, use_ssl)
+
+    # -- where and who ---------------------------------------------------------------------------
+
+    def set_auth_token(self, auth_tok: str | None) -> None:
+        """Use another token from now on."""
+        self.auth_tok = auth_tok
+
+    def make_auth_plugin(self, creds: Mapping[str, Any]) -> auth.BaseStrategy:
+        """Return the sign-in strategy that `creds` names; raise Error for an unknown one."""
+        strategy = auth.get_plugin_from_strategy(creds.get("strategy") or "noauth")
+        return strategy(creds, timeout=self.timeout, tls=self._tls, proxies=self._proxies)
+
+    def configure_from_url(self, url: str) -> None:
+        """Take scheme, host, port and document root from `url`."""
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise exception.BadInputError("A server URL must look like http://host:port/path")
+        self.use_ssl = parts.scheme == "https"
+        self.host = parts.hostname
+        self.port = parts.port or (443 if self.use_ssl else 80)
+        self.doc_root = parts.path
+
+    def get_connection_type(self) -> type[httpwire.Connection]:
+        """Return the class of this client's connections."""
+        return httpwire.TLSConnection if self.use_ssl else httpwire.Connection
+
+    @staticmethod
+    def get_status_code(response: Any) -> int:
+        """Return the status of an answer: ours, or a test's with `status_int`."""
+        return int(response.status_int if hasattr(response, "status_int") else response.status)
+
+    def _connections(self) -> ConnectionPool:
+        place = (self.host, self.port, self.use_ssl)
+        if self._pool is None or self._pool_of != place:
+            self._pool = ConnectionPool(
+                self.host,
+                self.port,
+                context=self._tls.context() if self.use_ssl else None,
+                connect_timeout=self.timeout or httppool.CONNECT_TIMEOUT,
+                read_timeout=self.timeout or httppool.READ_TIMEOUT,
+                proxy=httpproxy.choose(self.use_ssl, self.host, self.port, self._proxies),
+            )
+            self._pool_of = place
+        return self._pool
+
+    def close(self) -> None:
+        """Close the kept connections; the client stays usable."""
+        if self._pool is not None:
+            self._pool.close()
+
+    # -- one request -----------------------------------------------------------------------------
+
+    def do_request(
+        self,
+        method: str,
+        action: str,
+        body: Body | payload_module.Payload | None = None,
+        headers: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Response:
+        """Send one request, signing in first if there is no token; return the unread answer.
+
+        `action` is the path below the document root; `params` become the query, None left out. A
+        body with `read` is streamed: with its length if it can be measured, chunked otherwise.
+        A 401 is met with one more try, if the strategy has a fresh token and the body can be sent
+        again. Raises the class of `glance.common.httperror` for every status but 200, 201, 202
+        and 204, and ClientConnectionError if there is no usable answer.
+        """
+        method = method.upper()
+        if body is None or isinstance(body, payload_module.Payload):
+            payload = body
+        else:
+            payload = payload_module.Payload(body)
+        fields = {imagemeta.fold(str(name)): str(value) for name, value in (headers or {}).items()}
+        if self.USER_AGENT is not None:
+            fields.setdefault("user-agent", self.USER_AGENT)
+        if method in ("POST", "PUT") or payload is not None:
+            self._frame(payload, fields)
+        own_token = "x-auth-token" in fields
+        if not own_token:
+            if not self.auth_tok:
+                self._sign_in()
+            if self.auth_tok:
+                fields["x-auth-token"] = self.auth_tok
+        given = self.auth_tok
+        try:
+            return self._send(method, action, payload, fields, params, progress)
+        except exception.NotAuthorized as err:
+            if err.status != 401 or own_token or not self._refresh(payload):
+                raise
+        fields["x-auth-token"] = str(self.auth_tok)
+        try:
+            return self._send(method, action, payload, fields, params, progress)
+        except exception.NotAuthorized:
+            # NOTE: a token that was given is lost to nothing but a better one.
+            self.auth_tok = given
+            raise
+
+    @staticmethod
+    def _frame(payload: payload_module.Payload | None, fields: dict[str, str]) -> None:
+        """Put exactly one kind of length into the headers."""
+        fields.pop("transfer-encoding", None)
+        fields.pop("content-length", None)
+        if payload is None:
+            fields["content-length"] = "0"
+        elif payload.length or payload.data is not None:
+            fields["content-length"] = str(payload.length)
+        else:
+            # WIRE: a stream of no bytes is chunked as well: that it exists makes it an upload.
+            fields["transfer-encoding"] = "chunked"
+
+    def _send(
+        self,
+        method: str,
+        action: str,
+        payload: payload_module.Payload | None,
+        fields: Mapping[str, str],
+        params: Mapping[str, Any] | None,
+        progress: Progress | None,
+    ) -> Response:
+        target = self._target(action, params)
+        response = self._connections().request(method, target, fields, payload, progress)
+        if response.status in _SUCCESS:
+            return response
+        with response:
+            raise status_error(response)
+
+    def _target(self, action: str, params: Mapping[str, Any] | None) -> str:
+        target = action
+        if self.doc_root:
+            target = f"{self.doc_root.rstrip('/')}/{action.lstrip('/')}"
+        if not target.startswith("/"):
+            target = f"/{target}"
+        if isinstance(params, Mapping):
+            query = urllib.parse.urlencode({k: v for k, v in params.items() if v is not None})
+            if query:
+                target = f"{target}{'&' if '?' in target else '?'}{query}"
+        if not _PLAIN_TARGET.fullmatch(target):
+            target = urllib.parse.quote(target, safe="!$%&'()*+,./:;=?@~")
+        return target
+
+    def _sign_in(self) -> None:
+        plugin = self.auth_plugin
+        if not plugin.is_authenticated:
+            plugin.authenticate()
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take token and address from the strategy; a token that it lacks is not taken away."""
+        plugin = self.auth_plugin
+        if plugin.auth_token:
+            self.auth_tok = plugin.auth_token
+        if plugin.tls is not None and plugin.tls != self._tls:
+            self._tls, self._pool_of = plugin.tls, None
+        if plugin.management_url and self.configure_via_auth:
+            self.configure_from_url(plugin.management_url)
+
+    def _refresh(self, payload: payload_module.Payload | None) -> bool:
+        """Get a fresh token for a second try; False if there is none or the body is gone."""
+        plugin = self.auth_plugin
+        if not plugin.renews or (payload is not None and not payload.rewind()):
+            return False
+        try:
+            plugin.authenticate()
+        except exception.Error:
+            # NOTE: the caller learns that the server refused the token, which is the real news.
+            return False
+        if not plugin.auth_token or plugin.auth_token == self.auth_tok:
+            return False
+        self._adopt()
+        return True
+
+
+def status_error(response: Response) -> exception.Error:
+    """Return the error for an answer that is not a success; reads (part of) its body."""
+    try:
+        body = response.read(MAX_ERROR_BODY).decode("utf-8", "replace")
+    except exception.ClientConnectionError:
+        body = ""
+    text = body
+    if "html" in (response.getheader("content-type") or "").lower():
+        text = _TAG.sub(" ", body)
+    error = httperror.from_status(response.status, text)
+    error.body = body
+    return error
+
+
+def read_json(response: Response, key: str | None = None) -> Any:
+    """Return the JSON of an answer, or what it has under `key`; read to the end.
+
+    Raises ClientConnectionError if the answer is not such JSON.
+    """
+    data = response.read()
+    try:
+        value = json.loads(data)
+        return value if key is None else value[key]
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
+        raise exception.ClientConnectionError(
+            "The server's answer is not the JSON that was expected"
+        ) from err

@@ -1,0 +1,201 @@
+"""One client: its requests one after the other, and the end of its connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from glance.http.server import access, exchange, incoming, wire
+from glance.http.server import stream as streams
+
+LOG = logging.getLogger(__name__)
+
+WSGIApp = Callable[..., Iterable[bytes]]
+
+#: How long a client may take over one request head, in seconds.
+HEAD_TIME = 60.0
+_RECV = 64 * 1024
+# How a connection is closed on a client that is still sending: seconds of silence, seconds, bytes.
+_LINGER = (5.0, 30.0, 256 * 1024 * 1024)
+
+
+@dataclasses.dataclass(slots=True)
+class Service:
+    """What all connections of a process share. Times are in seconds, None means no limit."""
+
+    app: WSGIApp
+    scheme: str = "http"
+    multiprocess: bool = False
+    socket_timeout: float | None = 900.0
+    keepalive_timeout: float = 75.0
+    max_line: int = 16384
+    draining: bool = False
+
+    def is_draining(self) -> bool:
+        return self.draining
+
+
+class Connection:
+    """One accepted socket; `serve` runs in a greenthread of its own."""
+
+    def __init__(self, service: Service, sock: Any, peer: Any):
+        self.service = service
+        self.stream = streams.Stream(sock, service.socket_timeout)
+        #: No request has begun to arrive since the last one was answered.
+        self.idle = True
+        #: When the connection became idle, by the monotonic clock.
+        self.since = time.monotonic()
+        #: Requests begun on this connection.
+        self.requests = 0
+        self._peer = peer
+        self._base: dict[str, Any] = {}
+
+    def serve(self) -> None:
+        """Answer requests until the connection ends, then close it. Logs its errors."""
+        try:
+            self.stream.handshake(HEAD_TIME)
+            self._base = self._connection_environ()
+            while self._serve_one():
+                self.stream.timeout = self.service.socket_timeout
+                self.idle = True
+                self.since = time.monotonic()
+        except (OSError, streams.ClientGone) as err:
+            LOG.debug("Connection of %s broke: %s", self._peer, err)
+        except Exception:
+            # The border of the greenthread: without it the error would go to nobody.
+            LOG.exception("A connection failed")
+        finally:
+            self.stream.close()
+
+    def _serve_one(self) -> bool:
+        """Answer one request; tell whether another may follow."""
+        service = self.service
+        try:
+            data = self._read_head()
+            if data is None:
+                return False
+            head = wire.parse_head(data, service.max_line)
+            chunked, length, must_close = wire.framing(head)
+            expects = self._expects_continue(head)
+        except wire.Refused as refusal:
+            self._refuse(refusal)
+            return False
+        source: incoming.Input
+        if chunked:
+            source = incoming.ChunkedInput(self.stream, expects_continue=expects)
+        else:
+            source = incoming.Input(self.stream, length, expects_continue=expects and length > 0)
+        keep = not must_close and service.keepalive_timeout > 0 and head.wants_keep_alive()
+        work = exchange.Exchange(
+            self.stream, head, source, keep=keep, is_draining=service.is_draining
+        )
+        work.run(service.app, self._environ(head, source))
+        if not work.keep and not source.finished:
+            self.stream.linger(*_LINGER)
+        return work.keep
+
+    def _read_head(self) -> bytes | None:
+        """Return the next request head, None when the client sends no more."""
+        stream = self.stream
+        deadline = 0.0
+        timeout: float | None = self.service.keepalive_timeout if self.requests else HEAD_TIME
+        while True:
+            if stream.pending:
+                # A line break too many after a body is forgiven (RFC 9112 §2.2).
+                while stream.pending.startswith(b"\r\n"):
+                    stream.pending = stream.pending[2:]
+                if self.idle:
+                    self.idle = False
+                    self.requests += 1
+                    deadline = time.monotonic() + HEAD_TIME
+                end = wire.find_end(stream.pending)
+                if end > 0:
+                    data, stream.pending = stream.pending[:end], stream.pending[end:]
+                    return data
+                wire.check_partial_line(stream.pending, self.service.max_line)
+                timeout = max(deadline - time.monotonic(), 0.0)
+            try:
+                data = stream.recv(_RECV, timeout)
+            except TimeoutError:
+                if self.idle:
+                    return None
+                raise wire.Refused(
+                    "408 Request Timeout", "The request did not arrive in time"
+                ) from None
+            if not data:
+                return None
+            stream.pending += data
+
+    def _expects_continue(self, head: wire.Head) -> bool:
+        expected = head.cgi.get("HTTP_EXPECT")
+        if expected is None or not head.minor:
+            return False
+        if expected.lower() != "100-continue":
+            raise wire.Refused("417 Expectation Failed", "Use Expect: 100-continue or no Expect")
+        return True
+
+    def _refuse(self, refusal: wire.Refused) -> None:
+        """Answer a request that the application does not see, and close."""
+        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
+        headers, data = refusal.render()
+        extra = f"Date: {wire.http_date()}\r\nConnection: close\r\n"
+        self.stream.send(wire.render_head(refusal.status, headers, extra) + data)
+        if access.is_on():
+            known = {**self._base, "glance.request_id": refusal.request_id}
+            access.record(known, "-", refusal.status, len(data), 0.0)
+        self.stream.linger(*_LINGER)
+
+    # -- the WSGI environ ------------------------------------------------------------------------
+
+    def _connection_environ(self) -> dict[str, Any]:
+        """Return the entries that stay the same for all requests of the connection."""
+        name, port = _host_and_port(self.stream.sock.getsockname())
+        client, client_port = _host_and_port(self._peer)
+        service = self.service
+        base: dict[str, Any] = {
+            "SCRIPT_NAME": "",
+            "SERVER_NAME": name,
+            "SERVER_PORT": port,
+            "REMOTE_ADDR": client,
+            "REMOTE_PORT": client_port,
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": service.scheme,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": service.multiprocess,
+            "wsgi.run_once": False,
+            # The input ends where the body ends, whatever the framing (webob asks for this).
+            "wsgi.input_terminated": True,
+        }
+        if service.scheme == "https":
+            base["HTTPS"] = "on"
+        return base
+
+    def _environ(self, head: wire.Head, source: incoming.Input) -> dict[str, Any]:
+        """Return the environ of one request.
+
+        Beside the standard entries: `headers_raw`, the header pairs in order with names as sent,
+        and `RAW_PATH_INFO`, the path before percent-decoding.
+        """
+        environ = self._base.copy()
+        environ.update(head.cgi)
+        environ["REQUEST_METHOD"] = head.method
+        environ["PATH_INFO"] = head.path
+        environ["RAW_PATH_INFO"] = head.raw_path
+        environ["QUERY_STRING"] = head.query
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.minor else "HTTP/1.0"
+        environ["headers_raw"] = tuple(head.headers)
+        environ["wsgi.input"] = source
+        return environ
+
+
+def _host_and_port(address: Any) -> tuple[str, str]:
+    """Return the WSGI strings of a socket address; a socket pair has none."""
+    if isinstance(address, tuple):
+        return str(address[0]), str(address[1])
+    return "localhost", "0"

@@ -1,0 +1,285 @@
+"""One request and its answer: the server's side of WSGI (PEP 3333)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import eventlet
+
+from glance.common import lifecycle
+from glance.http.server import access, incoming, sendfile, wire
+from glance.http.server import stream as streams
+from glance.streaming import body
+
+LOG = logging.getLogger(__name__)
+
+#: An unread rest of a request body up to this size (bytes) is read, to keep the connection.
+DRAIN = 64 * 1024
+#: How long that may take, in seconds.
+_DRAIN_TIME = 5.0
+#: Pieces up to this size (bytes) are copied behind what precedes them, to save a packet.
+_JOIN = 64 * 1024
+
+Headers = list[tuple[str, str]]
+
+
+class Exchange:
+    """Runs the application for one request and sends what it answers.
+
+    `keep` tells whether the connection can take another request: the caller's wish at first, the
+    outcome after `run`.
+    """
+
+    def __init__(
+        self,
+        stream: streams.Stream,
+        head: wire.Head,
+        source: incoming.Input,
+        *,
+        keep: bool,
+        is_draining: Callable[[], bool],
+    ):
+        self.stream = stream
+        self.head = head
+        self.input = source
+        self.keep = keep
+        self.is_draining = is_draining
+        self.status = ""
+        self.headers: Headers = []
+        self.head_sent = False
+        self.sent = 0
+        self._promised: int | None = None
+        self._chunked = False
+
+    def start_response(
+        self, status: str, headers: Headers, exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """Take status and headers from the application; they are sent with the first data."""
+        if exc_info:
+            try:
+                if self.head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self.status:
+            raise AssertionError("start_response was called twice")
+        self.status, self.headers = status, headers
+        return self._write
+
+    def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> None:
+        """Answer the request. Never raises an Exception: what goes wrong is logged here."""
+        started = time.monotonic() if access.is_on() else 0.0
+        waiting: list[Callable[[int, bool], None]] = []
+        environ[lifecycle.AFTER_ANSWER] = waiting
+        whole = False
+        try:
+            result = app(environ, self.start_response)
+            try:
+                self._send(result)
+                whole = True
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+        except streams.ClientGone:
+            self.keep = False
+            LOG.debug("The client of %s %s went away", self.head.method, self.head.path)
+        except (Exception, eventlet.Timeout):
+            # The border between application and server: nothing of the error goes to the client.
+            LOG.exception("%s %s failed", self.head.method, self.head.path)
+            self._fail()
+        for work in waiting:
+            work(self.sent, whole)
+        self._drain()
+        if started:
+            head = self.head
+            request = f"{head.method} {head.target} HTTP/1.{head.minor}"
+            access.record(environ, request, self.status, self.sent, time.monotonic() - started)
+
+    def _fail(self) -> None:
+        """Answer 500, or leave an answer that has begun visibly unfinished."""
+        self.keep = False
+        if self.head_sent:
+            if self._promised is None and not self._chunked:
+                # NOTE: an orderly end would look like the end of the body.
+                self.stream.reset_on_close()
+            return
+        refusal = wire.Refused("500 Internal Server Error", "The server failed.")
+        self.headers, data = refusal.render()
+        self.status = refusal.status
+        try:
+            self._send_whole(data)
+        except streams.ClientGone:
+            # Nobody is left to be told.
+            pass
+
+    def _drain(self) -> None:
+        """Read the small rest of a request body, so that the next request can be read."""
+        source = self.input
+        if self.keep and not source.finished:
+            timeout, self.stream.timeout = self.stream.timeout, _DRAIN_TIME
+            try:
+                source.read(DRAIN)
+            except (OSError, ValueError):
+                # What the client does with a body that nobody wants is its own business.
+                pass
+            self.stream.timeout = timeout
+        self.keep = self.keep and source.finished
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _send(self, result: Iterable[bytes]) -> None:
+        if isinstance(result, list | tuple) and not self.head_sent:
+            self._send_whole(result[0] if len(result) == 1 else b"".join(result))
+        elif self.status and self._is_bodiless():
+            self.stream.send(self._open(None))
+        elif isinstance(result, body.FileBody) and self.stream.is_plain:
+            self._send_file(result)
+        else:
+            self._send_pieces(result)
+
+    def _send_whole(self, data: bytes) -> None:
+        head = self._open(len(data))
+        if self._is_bodiless():
+            self.stream.send(head)
+        else:
+            self._transmit(data, head)
+            self._finish()
+
+    def _send_file(self, source: body.FileBody) -> None:
+        head = self._open(source.length)
+        if self._promised != source.length:
+            self.head_sent = False
+            raise RuntimeError("Content-Length is not the length of the file")
+        self.stream.send(head, more=source.length > 0)
+        trouble = None
+        try:
+            sendfile.send(self.stream, source, self._count)
+        except OSError as err:
+            trouble = err
+        if self.sent < source.length:
+            for data in source.read_on(self.sent, trouble):
+                self._transmit(data)
+        self._finish()
+
+    def _count(self, count: int) -> None:
+        self.sent += count
+
+    def _send_pieces(self, result: Iterable[bytes]) -> None:
+        length = result.length if isinstance(result, body.Body) else None
+        for data in result:
+            if not data:
+                continue
+            head = b"" if self.head_sent else self._open(length)
+            if self._is_bodiless():
+                self.stream.send(head)
+                return
+            self._transmit(data, head)
+        if not self.head_sent:
+            self.stream.send(self._open(length or 0))
+        if not self._is_bodiless():
+            self._finish()
+
+    def _write(self, data: bytes) -> None:
+        """The `write` callable of WSGI: send a piece at once."""
+        head = b"" if self.head_sent else self._open(None)
+        self._transmit(b"" if self._is_bodiless() else data, head)
+
+    def _is_bodiless(self) -> bool:
+        """Tell whether the answer is a head only (RFC 9110 §6.4.1)."""
+        status = self.status[:3]
+        return self.head.method == "HEAD" or status in ("204", "304") or status[:1] == "1"
+
+    def _open(self, length: int | None) -> bytes:
+        """Return the head of the answer, with its framing fixed and the connection's fate decided.
+
+        `length` is the body's in bytes, None if it is not known.
+        """
+        if not self.status:
+            raise AssertionError("the application has not called start_response")
+        has_date = False
+        for name, value in self.headers:
+            lowered = name.lower()
+            if lowered == "content-length":
+                self._promised = int(value)
+            elif lowered == "date":
+                has_date = True
+        extra = "" if has_date else f"Date: {wire.http_date()}\r\n"
+        if self._promised is None and not self._is_bodiless():
+            if length is not None:
+                self._promised = length
+                extra += f"Content-Length: {length}\r\n"
+            elif self.head.minor:
+                self._chunked = True
+                extra += "Transfer-Encoding: chunked\r\n"
+            else:
+                # The end of the connection is the end of the body.
+                self.keep = False
+        if self.keep and (self.is_draining() or self._body_is_in_the_way()):
+            self.keep = False
+        if not self.keep:
+            extra += "Connection: close\r\n"
+        elif not self.head.minor:
+            extra += "Connection: keep-alive\r\n"
+        head = wire.render_head(self.status, self.headers, extra)
+        self.head_sent = True
+        return head
+
+    def _body_is_in_the_way(self) -> bool:
+        """Tell whether too much of the request body is unread to get to the next request.
+
+        A client that waits for 100 Continue may send its body or not, now that it gets an answer:
+        what follows could be either.
+        """
+        source = self.input
+        return not source.finished and (source.expects_continue or source.unread() > DRAIN)
+
+    def _transmit(self, data: bytes, head: bytes = b"") -> None:
+        """Send a piece of the body, framed, behind `head`."""
+        excess = False
+        if self._promised is not None and self.sent + len(data) > self._promised:
+            data, excess = data[: self._promised - self.sent], True
+        self.sent += len(data)
+        tail = b""
+        if self._chunked and data:
+            head += b"%x\r\n" % len(data)
+            tail = b"\r\n"
+        try:
+            self._send_framed(head, data, tail)
+        except streams.ClientGone as gone:
+            self.sent -= min(len(data), max(0, gone.unsent - len(tail)))
+            raise
+        if excess:
+            raise RuntimeError("the answer is longer than its Content-Length")
+
+    def _send_framed(self, head: bytes, data: bytes, tail: bytes) -> None:
+        """Send three parts in a row; a ClientGone tells how much of them all was left."""
+        send = self.stream.send
+        if len(data) <= _JOIN:
+            send(head + data + tail)
+            return
+        try:
+            if head:
+                send(head, more=True)
+        except streams.ClientGone as gone:
+            gone.unsent += len(data) + len(tail)
+            raise
+        try:
+            send(data, more=bool(tail))
+        except streams.ClientGone as gone:
+            gone.unsent += len(tail)
+            raise
+        if tail:
+            send(tail)
+
+    def _finish(self) -> None:
+        """Send the end mark; raise for an answer that is shorter than was promised."""
+        if self._chunked:
+            self.stream.send(b"0\r\n\r\n")
+        elif self._promised is not None and self.sent < self._promised:
+            raise RuntimeError(
+                f"the answer ended after {self.sent} of {self._promised} promised bytes"
+            )

@@ -1,0 +1,374 @@
+"""The parent process: starts the workers, replaces those that die, and ends them in good order.
+
+The parent never runs the event loop and never loads the application: what has a socket, a thread
+or a database connection is made in the workers, after the fork.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from eventlet import hubs, patcher
+
+from glance.common import config, exception, lifecycle, log
+from glance.http.server import (
+    balance,
+    connection,
+    listen,
+    notify,
+    options,
+    privileges,
+    signals,
+    worker,
+)
+
+LOG = logging.getLogger(__name__)
+
+MakeApp = Callable[[], connection.WSGIApp]
+
+# What a worker says when it serves, with the seconds that its application may take to end.
+_READY = re.compile(rb"ready ([0-9.]+)\n")
+# NOTE: eventlet's own os.write tries for ever to write to a parent that has died.
+_write = patcher.original("os").write
+#: A worker that dies younger than this (seconds) is replaced after a pause, longer each time.
+_YOUNG = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGCHLD,
+)
+# What the workers are told: INT and QUIT stop at once, in good order.
+_STOPS = {
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGHUP,
+    signal.SIGINT: signal.SIGQUIT,
+    signal.SIGQUIT: signal.SIGQUIT,
+}
+
+
+def check(conf: config.Conf) -> None:
+    """Raise ConfigError if what the server needs, beyond single options, is not there."""
+    privileges.identity(conf)
+    listen.tls_context(conf)
+
+
+def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
+    """Serve the application that `make_app` makes until a signal ends it; return the exit code.
+
+    `make_app` runs in each serving process. `name` is the program's, for the log. Raises
+    ConfigError when the socket cannot be opened or the first workers cannot make the application.
+
+    Signals: TERM and HUP stop accepting and let requests finish for `stop_timeout` and
+    `graceful_timeout`; INT does not wait for them; a second TERM or INT ends everything at once.
+    USR1 reopens the log files.
+    """
+    tls = listen.tls_context(conf)
+    listener = listen.bind(conf)
+    url = listen.describe(listener, tls=tls is not None)
+    privileges.drop(conf)
+    count = options.worker_count(conf)
+    if count:
+        return Parent(conf, make_app, name, listener, tls, count, url).run()
+    return _serve_alone(conf, make_app, name, listener, tls, url)
+
+
+def _announce(name: str, url: str, processes: int) -> None:
+    LOG.info("%s serves %s with %s process(es)", name, url, processes)
+    notify.notify(READY=1, STATUS=f"serving {url}", MAINPID=os.getpid())
+
+
+def _serve_alone(
+    conf: config.Conf, make_app: MakeApp, name: str, listener: Any, tls: Any, url: str
+) -> int:
+    pipe = signals.SignalPipe(signum for signum in _SIGNALS if signum != signal.SIGCHLD)
+    app = make_app()
+    server = _Alone(conf, listener, app, tls=tls)
+    _announce(name, url, 1)
+    server.run(pipe)
+    notify.notify(STOPPING=1)
+    return 0
+
+
+class _Alone(worker.Worker):
+    """A worker without a parent: it minds second signals by itself."""
+
+    stops = 0
+
+    def handle(self, signum: int) -> None:
+        stop = _STOPS.get(signal.Signals(signum))
+        if stop is None:
+            super().handle(signum)
+            return
+        if stop != signal.SIGHUP:
+            self.stops += 1
+        if self.stops > 1:
+            LOG.warning("Second signal: ending at once")
+            worker.leave(1)
+        self.stop(stop)
+
+
+@dataclasses.dataclass(slots=True)
+class _Child:
+    """One worker as the parent sees it. `said` is what came over its pipe so far."""
+
+    pid: int
+    slot: int
+    pipe: int
+    born: float
+    said: bytes = b""
+
+    @property
+    def ready(self) -> bool:
+        return _READY.match(self.said) is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that its application may take to end, once its requests have."""
+        said = _READY.match(self.said)
+        return float(said[1]) if said else 0.0
+
+
+class Parent:
+    """Keeps `count` workers alive. `run` is its whole life."""
+
+    def __init__(
+        self,
+        conf: config.Conf,
+        make_app: MakeApp,
+        name: str,
+        listener: Any,
+        tls: Any,
+        count: int,
+        url: str,
+    ):
+        self.conf = conf
+        self.make_app = make_app
+        self.name = name
+        self.listener = listener
+        self.tls = tls
+        self.count = count
+        self.url = url
+        self.children: dict[int, _Child] = {}
+        self._balance = balance.Balance(count)
+        #: When a slot without a worker gets its next one, by the monotonic clock.
+        self.due: dict[int, float] = {}
+        self._pauses: dict[int, float] = {}
+        self._announced = False
+        self._stops = 0
+        self._stop_signal: signal.Signals | None = None
+        self._deadline: float | None = None
+        # Its writing end lives as long as the parent: the workers see the end of it.
+        self._lifeline, self._life = os.pipe2(os.O_CLOEXEC)
+        self._signals = signals.SignalPipe(_SIGNALS)
+        self._poll = patcher.original("select").poll()
+        self._poll.register(self._signals.fd)
+
+    def run(self) -> int:
+        # NOTE: one first, so that whatever it prepares for all (tables of a new database) is there
+        # when the others start.
+        self._spawn(0)
+        failure: exception.ConfigError | None = None
+        while self.children or not self._stop_signal:
+            try:
+                self._turn()
+            except exception.ConfigError as err:
+                failure = failure or err
+                self._begin_stop(signal.SIGQUIT)
+        notify.notify(STOPPING=1)
+        if failure is not None:
+            raise failure
+        LOG.info("%s has stopped", self.name)
+        return 1 if self._stops > 1 else 0
+
+    def _turn(self) -> None:
+        """Wait for something to happen and see to it."""
+        readable = {fd for fd, _ in self._poll.poll(self._patience())}
+        if self._signals.fd in readable:
+            for signum in self._signals.take():
+                self._handle(signal.Signals(signum))
+        for child in list(self.children.values()):
+            if child.pipe in readable:
+                self._listen_to(child)
+        self._reap()
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            self._kill_all()
+        if self._stop_signal is None:
+            self._fill(now)
+
+    def _patience(self) -> int:
+        """Return for how many milliseconds nothing is to be done unless something happens."""
+        moments = list(self.due.values())
+        if self._deadline is not None:
+            moments.append(self._deadline)
+        if not moments:
+            return 60_000
+        return max(0, int((min(moments) - time.monotonic()) * 1000) + 1)
+
+    # -- workers ---------------------------------------------------------------------------------
+
+    def _fill(self, now: float) -> None:
+        """Start the workers that are due, and announce readiness once."""
+        if not self._announced:
+            ready = sum(child.ready for child in self.children.values())
+            if ready == 1 and len(self.children) == 1:
+                lifecycle.first_has_started()
+                for slot in range(1, self.count):
+                    self._spawn(slot)
+            if ready == self.count:
+                self._announced = True
+                _announce(self.name, self.url, self.count)
+        for slot in [slot for slot, moment in self.due.items() if moment <= now]:
+            del self.due[slot]
+            self._spawn(slot)
+
+    def _spawn(self, slot: int) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with warnings.catch_warnings():
+            # eventlet warns of forks; this process has no hub that could cross one.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if not pid:
+            os.close(reading)
+            self._be_worker(slot, writing)
+        os.close(writing)
+        self.children[pid] = _Child(pid, slot, reading, time.monotonic())
+        self._poll.register(reading)
+
+    def _be_worker(self, slot: int, writing: int) -> None:
+        """Live as a worker; never returns."""
+        code = 1
+        try:
+            self._signals.close()
+            os.close(self._life)
+            for child in self.children.values():
+                self._close_pipe(child)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            pipe = signals.SignalPipe((*worker.STOP_SIGNALS, signal.SIGUSR1))
+            hubs.use_hub()
+            try:
+                server = worker.Worker(
+                    self.conf,
+                    self.listener,
+                    self.make_app(),
+                    tls=self.tls,
+                    multiprocess=self.count > 1,
+                    seat=self._balance.seat(slot),
+                )
+            except exception.ConfigError as err:
+                _write(writing, "\0".join(err.problems).encode())
+                worker.leave(1)
+            _write(writing, b"ready %.1f\n" % lifecycle.patience())
+            os.close(writing)
+            server.run(pipe, self._lifeline)
+            code = 0
+        except BaseException:
+            # The border of the process: the parent's stack lies below.
+            LOG.exception("A worker of %s failed", self.name)
+        finally:
+            worker.leave(code)
+
+    def _listen_to(self, child: _Child) -> None:
+        """Read what a worker says about its start; there has to be something, or its end."""
+        if child.pipe < 0:
+            return
+        said = os.read(child.pipe, 65536)
+        child.said += said
+        if not said or child.ready:
+            self._close_pipe(child)
+
+    def _close_pipe(self, child: _Child) -> None:
+        if child.pipe >= 0:
+            self._poll.unregister(child.pipe)
+            os.close(child.pipe)
+            child.pipe = -1
+
+    def _reap(self) -> None:
+        for pid, child in list(self.children.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done:
+                continue
+            self._listen_to(child)
+            self._close_pipe(child)
+            del self.children[pid]
+            self._balance.leave(child.slot)
+            if self._stop_signal is None:
+                self._lost(child, os.waitstatus_to_exitcode(status))
+
+    def _lost(self, child: _Child, code: int) -> None:
+        """Plan the replacement of a dead worker; ConfigError if the service never came up."""
+        reason = f"signal {-code}" if code < 0 else f"status {code}"
+        problem = "" if child.ready else child.said.decode("utf-8", "replace")
+        if not self._announced:
+            problem = problem or f"A worker ended at its start with {reason}"
+            raise exception.ConfigError(problem.split("\0"))
+        now = time.monotonic()
+        pause = 0.0
+        if now - child.born < _YOUNG:
+            pause = self._pauses.get(child.slot, 0.0 if child.ready else _FIRST_PAUSE)
+            self._pauses[child.slot] = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+        else:
+            self._pauses.pop(child.slot, None)
+        self.due[child.slot] = now + pause
+        LOG.error(
+            "Worker %s ended with %s; the next one starts in %.1f s%s",
+            child.pid,
+            reason,
+            pause,
+            f" ({problem})" if problem else "",
+        )
+
+    # -- signals ---------------------------------------------------------------------------------
+
+    def _handle(self, signum: signal.Signals) -> None:
+        if signum in _STOPS:
+            if signum != signal.SIGHUP:
+                self._stops += 1
+            if self._stops > 1:
+                LOG.warning("Second signal: ending at once")
+                self._kill_all()
+            self._begin_stop(_STOPS[signum])
+        elif signum == signal.SIGUSR1:
+            log.reopen()
+            self._tell(signum)
+
+    def _begin_stop(self, signum: signal.Signals) -> None:
+        times = {
+            signal.SIGTERM: self.conf.stop_timeout,
+            signal.SIGHUP: self.conf.graceful_timeout,
+            signal.SIGQUIT: 0.0,
+        }
+        # NOTE: never kill a worker that is busy saving what nobody else has.
+        patience = max((child.patience for child in self.children.values()), default=0.0)
+        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + patience + 1.0
+        self._deadline = min(deadline, self._deadline or deadline)
+        if self._stop_signal is None:
+            LOG.info("%s stops (%s)", self.name, signum.name)
+            # NOTE: before the workers close theirs: the port is free when the last one did.
+            self.listener.close()
+        self._stop_signal = signum
+        self.due.clear()
+        self._tell(signum)
+
+    def _tell(self, signum: int) -> None:
+        for pid in self.children:
+            # NOTE: not reaped yet, so the id is still that worker's.
+            os.kill(pid, signum)
+
+    def _kill_all(self) -> None:
+        self._deadline = None
+        self._tell(signal.SIGKILL)

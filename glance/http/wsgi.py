@@ -1,0 +1,245 @@
+"""Requests, answers and routing for both WSGI applications.
+
+A controller method takes a `Request` and the variables of its path and returns a `Response`;
+errors it raises are rendered here by the table of `glance.common.httperror`. Knows nothing of
+images. The server that runs an application is `glance.http.server`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import routes
+import webob
+
+from glance.common import exception, httperror
+from glance.http import latin1
+
+LOG = logging.getLogger(__name__)
+
+StartResponse = Callable[..., Any]
+WSGIApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+MAX_JSON_BODY = 1024 * 1024
+
+
+class Request(webob.Request):
+    """webob's request with what glance's controllers ask of it."""
+
+    @property
+    def context(self) -> Any:
+        """The caller, as the context stage found it."""
+        return self.environ["glance.context"]
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """The request's headers in order, names as sent.
+
+        NOTE: the WSGI environ folds `_` into `-` and some servers drop names that hold one, which
+        shipped clients send; glance's server hands the untouched pairs over beside the environ.
+        """
+        pairs = self.environ.get("headers_raw")
+        if pairs is not None:
+            return list(pairs)
+        return [
+            (name[5:].replace("_", "-"), value)
+            for name, value in self.environ.items()
+            if name.startswith("HTTP_")
+        ]
+
+    def query(self) -> dict[str, str]:
+        """Return the query parameters; the last of a repeated one wins. Invalid if not UTF-8."""
+        query = latin1.decode(self.query_string, "query string")
+        try:
+            # NOTE: webob's own parser takes ";" for a separator, too, which is part of a value.
+            return dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
+        except UnicodeDecodeError:
+            raise exception.Invalid("The query string is not valid UTF-8") from None
+
+    def has_body(self) -> bool:
+        """Tell whether a body was announced: any Transfer-Encoding, or a length above zero."""
+        if "HTTP_TRANSFER_ENCODING" in self.environ:
+            return True
+        return (self.content_length or 0) > 0
+
+    def read_json(self, maximum: int = MAX_JSON_BODY) -> Any:
+        """Return the decoded JSON body.
+
+        Raises LimitExceeded for a body above `maximum` bytes and Invalid for one that is missing,
+        cut short, or not JSON.
+        """
+        if not self.has_body():
+            raise exception.Invalid("A JSON body is needed")
+        length = None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
+        if length is not None and length > maximum:
+            raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
+        data = _read(self.environ["wsgi.input"], maximum + 1 if length is None else length)
+        if len(data) > maximum:
+            raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
+        if length is not None and len(data) < length:
+            raise exception.UploadTruncated("The body is shorter than its Content-Length")
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise exception.Invalid("The body is not valid JSON") from None
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """Read until `size` bytes or the end; a broken stream raises UploadTruncated."""
+    chunks = []
+    try:
+        while size > 0:
+            chunk = stream.read(size)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size -= len(chunk)
+    except (OSError, ValueError) as err:
+        raise exception.UploadTruncated("The body broke off") from err
+    return b"".join(chunks)
+
+
+class Response:
+    """One answer, itself a WSGI application.
+
+    `body` is bytes, or an iterable that owns what it reads (a `glance.streaming.body.Body`), which
+    is handed to the server untouched; whoever sends it closes it. Content-Length is added for
+    bytes unless the headers hold one. HEAD sends no body, closes it, and gets no length made up.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes | Iterable[bytes] = b"",
+    ):
+        self.status = status
+        self.headers = list(headers)
+        self.body = body
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        body = self.body
+        if environ["REQUEST_METHOD"] == "HEAD":
+            close(body)
+            start_response(STATUS_LINES[self.status], self.headers)
+            return []
+        if not isinstance(body, bytes):
+            start_response(STATUS_LINES[self.status], self.headers)
+            return body
+        # WIRE: 204 and 304 have no body and so no length (RFC 9110 §8.6).
+        has_length = any(name.lower() == "content-length" for name, _ in self.headers)
+        if self.status not in (204, 304) and not has_length:
+            self.headers.append(("Content-Length", str(len(body))))
+        start_response(STATUS_LINES[self.status], self.headers)
+        return [body] if body else []
+
+
+STATUS_LINES = {
+    code: f"{code} {reason}"
+    for code, reason in {
+        200: "OK",
+        201: "Created",
+        204: "No Content",
+        206: "Partial Content",
+        304: "Not Modified",
+        **httperror.REASONS,
+    }.items()
+}
+
+
+def close(thing: Any) -> None:
+    """Close `thing` if it can be closed."""
+    closer = getattr(thing, "close", None)
+    if closer is not None:
+        closer()
+
+
+def json_response(
+    value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+) -> Response:
+    """Return `value` as JSON with exactly one Content-Type."""
+    return Response(
+        status,
+        [("Content-Type", "application/json"), *headers],
+        json.dumps(value).encode(),
+    )
+
+
+def fail(
+    error: BaseException, environ: dict[str, Any], start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer a request that ended in `error`; failures of the server are logged here, once."""
+    status_line, headers, data = httperror.render(error, environ)
+    if not isinstance(error, exception.Error):
+        LOG.error(
+            "%s failed in request %s",
+            environ.get("REQUEST_METHOD"),
+            environ.get("glance.request_id", "-"),
+            exc_info=error,
+        )
+    elif httperror.status_of(error) in (500, 503):
+        LOG.warning(
+            "Answered %s in request %s: %s (caused by %r)",
+            status_line,
+            environ.get("glance.request_id", "-"),
+            httperror.text_of(error),
+            type(error.__cause__).__name__,
+        )
+    start_response(status_line, headers)
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [data]
+
+
+Handler = Callable[..., Response]
+
+
+class Router:
+    """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
+
+    Paths are Routes patterns (`/images/{id}`); one trailing slash is tolerated. A path with
+    handlers for some methods answers 405 with Allow to the others.
+    """
+
+    def __init__(self) -> None:
+        self._mapper = routes.Mapper(explicit=True)
+        self._mapper.minimization = False
+        self._tables: dict[str, Mapping[str, Handler]] = {}
+
+    def add(self, path: str, **handlers: Handler) -> None:
+        """Route `path`; keywords are methods: `add("/images", GET=index, POST=create)`."""
+        self._mapper.connect(None, path, controller=path)
+        self._tables[path] = handlers
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            response = self._dispatch(environ)
+            return response(environ, start_response)
+        except Exception as err:  # the border: every error becomes an answer here
+            return fail(err, environ, start_response)
+
+    def _dispatch(self, environ: dict[str, Any]) -> Response:
+        method = environ["REQUEST_METHOD"]
+        if method not in KNOWN_METHODS:
+            raise exception.NotImplementedMethod("This service does not know the method")
+        path = environ.get("PATH_INFO") or "/"
+        if len(path) > 1 and path.endswith("/"):
+            path = path[:-1]
+        match = self._mapper.match(path)
+        if match is None:
+            raise exception.MethodUnknown("There is no such resource")
+        handlers = self._tables[match.pop("controller")]
+        handler = handlers.get(method)
+        if handler is None:
+            raise exception.MethodNotAllowed(sorted(handlers))
+        return handler(Request(environ), **match)
+
+
+def segment(value: str) -> str:
+    """Return a path variable (bytes as latin-1) as text; Invalid if it is not UTF-8."""
+    return latin1.decode(value, "path segment")

@@ -1,0 +1,13 @@
+"""URLs of services as catalogues write them: which version they name, and where images are."""
+
+from __future__ import annotations
+
+import re
+
+#: The version at the end of a service's URL.
+VERSION = re.compile(r"/v([0-9]+)(?:\.[0-9]+)?/?$")
+
+
+def images_url(url: str) -> str:
+    """Return the URL of Images API v1 for one of the service that may name any version."""
+    return f"{VERSION.sub('', url).rstrip('/')}/v1"

@@ -1,0 +1,272 @@
+"""Signing in at Keystone by keystoneauth; called by `glance.identity.auth` alone.
+
+Importing this module loads keystoneauth and requests. Keystones from before v2.0 settled are
+spoken to by `glance.identity.oldkeystone`, through the same session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import ssl
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import requests
+import urllib3
+from keystoneauth1 import exceptions, loading, session
+
+from glance.common import exception
+from glance.http.client import httpproxy, httpwire
+from glance.identity import catalog, oldkeystone
+
+# NOTE: it warns of what is an error here; a person's terminal must not show both.
+logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
+
+TIMEOUT = 60.0
+#: Names of Diablo's creds, or of v2.0, and what keystoneauth calls them.
+_RENAMED = {"tenant": "project_name", "tenant_name": "project_name", "tenant_id": "project_id"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grant:
+    """What a sign-in gave: a token, the image service's URL or None, and where it was."""
+
+    token: str = dataclasses.field(repr=False)
+    image_url: str | None
+    auth_url: str | None
+    tls: httpwire.TLS | None
+
+
+def sign_in(
+    creds: Mapping[str, Any],
+    *,
+    timeout: float | None = None,
+    tls: httpwire.TLS | None = None,
+    proxies: Mapping[str, str] | None = None,
+) -> Grant:
+    """Return what Keystone grants; arguments and errors as in `glance.identity.auth`."""
+    given = {_RENAMED.get(name, name): value for name, value in creds.items() if value}
+    if given.get("cloud"):
+        given, tls = _of_cloud(given, tls)
+    else:
+        _check(given)
+    url, version = _place(str(given["auth_url"]), given.get("identity_api_version"))
+    http = _session(url, timeout, tls or httpwire.TLS(), proxies)
+    with _translated():
+        if version != 1:
+            try:
+                return _by_plugin(http, url, version, given, tls)
+            except (
+                exceptions.DiscoveryFailure,
+                exceptions.InvalidResponse,
+                exceptions.BadRequest,
+                # Even the versions that there are were not told without a token.
+                exceptions.MissingAuthPlugin,
+            ):
+                if not oldkeystone.may_know(version, given):
+                    raise
+        token, image_url, auth_url = oldkeystone.sign_in(http, url, given)
+        return Grant(token, image_url, auth_url, tls)
+
+
+# -- credentials ---------------------------------------------------------------------------------
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    """Return the plug-in of keystoneauth that fits the credentials."""
+    if given.get("auth_type"):
+        return str(given["auth_type"])
+    if given.get("application_credential_id") or given.get("application_credential_name"):
+        return "v3applicationcredential"
+    return "token" if given.get("token") and not given.get("password") else "password"
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    needed = ["auth_url"]
+    if _kind(given) == "password":
+        needed = ["username", "password", "auth_url"]
+    for name in needed:
+        if not given.get(name) and not (name == "username" and given.get("user_id")):
+            raise exception.MissingArgumentError(f"'{name}' must be included in creds")
+    try:
+        parts = urllib.parse.urlsplit(str(given["auth_url"]))
+        proper = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        proper = False
+    if not proper:
+        raise exception.MissingArgumentError("'auth_url' must be an http or https URL")
+
+
+def _place(url: str, wanted: object) -> tuple[str, int | None]:
+    """Return a URL and the version that it names; None for one that has to be asked."""
+    found = catalog.VERSION.search(urllib.parse.urlsplit(url).path)
+    if found:
+        return url, int(found[1])
+    if not wanted:
+        return url, None
+    major = str(wanted).strip().removeprefix("v").partition(".")[0]
+    if major not in ("2", "3"):
+        raise exception.MissingArgumentError("'identity_api_version' must be 2 or 3")
+    return f"{url.rstrip('/')}/{'v3' if major == '3' else 'v2.0'}", int(major)
+
+
+def _by_plugin(
+    http: session.Session,
+    url: str,
+    version: int | None,
+    given: Mapping[str, Any],
+    tls: httpwire.TLS | None,
+) -> Grant:
+    kind = _kind(given)
+    if kind in ("password", "token") and version in (2, 3):
+        kind = f"v{version}{kind}"
+    elif kind[:2] in ("v2", "v3") and version is None:
+        url = f"{url.rstrip('/')}/{'v3' if kind[:2] == 'v3' else 'v2.0'}"
+    values = {**given, **_domains(given, kind), "auth_url": url}
+    values |= {"tenant_name": values.get("project_name"), "tenant_id": values.get("project_id")}
+    loader: Any = loading.get_plugin_loader(kind)
+    names = {option.dest for option in loader.get_options()}
+    wanted = {name: value for name, value in values.items() if name in names and value}
+    try:
+        plugin = loader.load_from_options(**wanted)
+    except TypeError:
+        raise exception.MissingArgumentError(f"auth_type {kind} needs more creds") from None
+    access = plugin.get_access(http)
+    image_url = given.get("image_endpoint_override")
+    if not image_url and access.has_service_catalog():
+        with contextlib.suppress(exceptions.CatalogException):
+            image_url = access.service_catalog.url_for(
+                service_type="image",
+                interface=given.get("interface") or "public",
+                region_name=given.get("region"),
+            )
+    return Grant(access.auth_token, catalog.images_url(image_url) if image_url else None, url, tls)
+
+
+def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:
+    """Return what completes the domains: who names none means the default one.
+
+    That is the one which has the id `default` since Keystone knows several. Plug-ins for any
+    version complete by themselves, for the third alone.
+    """
+    if not (given.get("default_domain_id") or given.get("default_domain_name")):
+        given = {**given, "default_domain_id": "default"}
+    kind = "id" if given.get("default_domain_id") else "name"
+    default = given[f"default_domain_{kind}"]
+    made = {f"default_domain_{kind}": default}
+    for part in ("user", "project") if plugin.startswith("v3") else ():
+        if not (given.get(f"{part}_domain_id") or given.get(f"{part}_domain_name")):
+            made[f"{part}_domain_{kind}"] = default
+    return made
+
+
+def _of_cloud(
+    given: Mapping[str, Any], tls: httpwire.TLS | None
+) -> tuple[dict[str, Any], httpwire.TLS | None]:
+    """Return the credentials of an entry of clouds.yaml, and what it says of certificates."""
+    try:
+        from openstack import config
+        from openstack import exceptions as sdk_exceptions
+    except ImportError:
+        raise exception.Error(
+            "Reading clouds.yaml needs openstacksdk: pip install 'glance[clouds]'"
+        ) from None
+    try:
+        region = config.OpenStackConfig().get_one(
+            cloud=given["cloud"], validate=False, region_name=given.get("region")
+        )
+    except sdk_exceptions.ConfigException as err:
+        raise exception.MissingArgumentError(" ".join(str(err).split())) from None
+    entry = {_RENAMED.get(name, name): value for name, value in region.config["auth"].items()}
+    entry |= {
+        "auth_type": None if given.get("auth_type") else region.config.get("auth_type"),
+        "region": region.get_region_name("image"),
+        "interface": region.get_interface("image"),
+        "image_endpoint_override": region.get_endpoint("image"),
+    }
+    found = {**entry, **given}
+    _check(found)
+    verify, certificate = region.get_requests_verify_args()
+    if tls is None or tls == httpwire.TLS():
+        cert_file, key_file = (
+            certificate if isinstance(certificate, tuple) else (certificate, None)
+        )
+        ca_file = verify if isinstance(verify, str) else None
+        tls = httpwire.TLS(key_file, cert_file, ca_file, insecure=verify is False)
+    return found, tls
+
+
+# -- the session ---------------------------------------------------------------------------------
+
+
+def _session(
+    url: str,
+    timeout: float | None,
+    tls: httpwire.TLS,
+    proxies: Mapping[str, str] | None,
+) -> session.Session:
+    """Return a session that goes the ways which this client's other requests go."""
+    http = requests.Session()
+    # NOTE: it would take passwords from ~/.netrc, and proxies where the program says none.
+    http.trust_env = False
+    parts = urllib.parse.urlsplit(url)
+    use_ssl = parts.scheme == "https"
+    if use_ssl:
+        # SECURITY: after a redirect to http the password would travel in clear text.
+        del http.adapters["http://"]
+    port = parts.port or (443 if use_ssl else 80)
+    proxy = httpproxy.find(use_ssl, parts.hostname or "", port, proxies)
+    if proxy:
+        http.proxies = {"http": proxy, "https": proxy}
+    system = ssl.get_default_verify_paths()
+    ca_file = tls.ca_file or system.cafile or system.capath or True
+    if tls.insecure:
+        # The person has said so, and need not be told.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    return session.Session(
+        session=http,
+        verify=False if tls.insecure else ca_file,
+        cert=(tls.cert_file, tls.key_file) if tls.cert_file and tls.key_file else tls.cert_file,
+        timeout=timeout or TIMEOUT,
+        user_agent=oldkeystone.USER_AGENT,
+        redirect=oldkeystone.MAX_ROUNDS - 1,
+    )
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn keystoneauth's errors into ours, which tell a person what to do."""
+    try:
+        yield
+    except exceptions.Unauthorized:
+        raise oldkeystone.refused() from None
+    except exceptions.HttpError as err:
+        raise oldkeystone.unexpected(err.http_status) from None
+    except exceptions.MissingRequiredOptions as err:
+        names = ", ".join(f"'{option.dest}'" for option in err.options)
+        raise exception.MissingArgumentError(f"{names} must be included in creds") from None
+    except exceptions.NoMatchingPlugin as err:
+        raise exception.Error(f"Unknown auth_type '{err.name}'") from None
+    except exceptions.InvalidResponse as err:
+        if err.response.is_redirect or err.response.status_code == 305:
+            raise exception.AuthorizationFailure(
+                f"Exceeded max redirects {oldkeystone.MAX_ROUNDS}"
+            ) from None
+        raise exception.AuthorizationFailure("The identity service gave no token") from None
+    except (exceptions.ConnectionError, requests.RequestException) as err:
+        cause = getattr(err, "original", err)
+        if isinstance(cause, requests.exceptions.InvalidSchema):
+            raise exception.AuthorizationFailure(
+                "The identity service redirects from https to http: refused"
+            ) from None
+        raise exception.ClientConnectionError(
+            f"Unable to connect to the identity service ({type(err).__name__}): "
+            "check auth_url and the certificates"
+        ) from None
+    except exceptions.ClientException as err:
+        raise exception.AuthorizationFailure(
+            f"The identity service cannot be used ({type(err).__name__})"
+        ) from None

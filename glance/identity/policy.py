@@ -1,0 +1,84 @@
+"""Who may do what, beyond owning an image: one rule for each act that operators want a say in.
+
+A rule is an option, `policy_<rule>`, that lists who passes it: roles, or one of three words.
+Where a rule is asked: `glance.api` and `glance.registry.server`, through `Policy.require` and
+`Policy.allows`. What owners and members may do is not here but in `glance.identity.context`.
+
+An operator with other wishes writes a subclass of `Policy` and names it in `policy_class`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glance.common import config, exception, plugin
+from glance.identity.context import RequestContext
+
+#: Every caller that is known; administrators; not even they.
+ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
+
+#: Rule -> who passes it if the file says nothing (what Diablo did), and what it is about.
+RULES: dict[str, tuple[str, str]] = {
+    "publicize_image": (ANYONE, "make an image public"),
+    "choose_id": (ANYONE, "choose the id of a new image"),
+    "set_location": (ANYONE, "register data that lies elsewhere"),
+    "copy_from": (ANYONE, "let the service fetch an image's data from elsewhere"),
+    "delete_any_image": (ADMIN, "delete images of others that they can see"),
+    "see_deleted": (ADMIN, "list deleted images"),
+    "manage_image_cache": (ADMIN, "look into the image cache and change it"),
+}
+
+config.options(
+    "policy",
+    *(
+        config.Option(
+            f"policy_{rule}",
+            config.words,
+            (default,),
+            help=f"Who may {act}: names of roles, or anyone, admin, nobody.",
+        )
+        for rule, (default, act) in RULES.items()
+    ),
+    config.Option(
+        "policy_class",
+        default="glance.identity.policy.Policy",
+        help="Class that decides by these options, or by what an operator's own one knows.",
+    ),
+)
+
+
+class Policy:
+    """The rules of one configuration. The name of a rule that does not exist is a KeyError."""
+
+    def __init__(self, conf: config.Conf):
+        self._passing = {
+            rule: frozenset(word.lower() for word in conf[f"policy_{rule}"]) for rule in RULES
+        }
+
+    def allows(self, rule: str, context: RequestContext) -> bool:
+        """Tell whether the caller passes the rule. One who may only read passes none."""
+        passing = self._passing[rule]
+        if context.read_only or NOBODY in passing:
+            return False
+        if ANYONE in passing or (ADMIN in passing and context.is_admin):
+            return True
+        # The word stands for whoever has the role in `admin_role`, whatever that is called.
+        return not (passing - {ADMIN}).isdisjoint(role.lower() for role in context.roles)
+
+    def require(self, rule: str, context: RequestContext) -> None:
+        """Raise Forbidden for a caller that does not pass the rule."""
+        if not self.allows(rule, context):
+            raise exception.Forbidden(f"You are not allowed to {RULES[rule][1]}")
+
+
+def from_conf(conf: config.Conf) -> Policy:
+    """Return the policy that `policy_class` names; ConfigError when there is none."""
+    try:
+        made: Any = plugin.load("glance.policy", conf.policy_class, {})(conf)
+    except (LookupError, ImportError):
+        raise exception.ConfigError(
+            f"policy_class {conf.policy_class} cannot be imported"
+        ) from None
+    if not isinstance(made, Policy):
+        raise exception.ConfigError(f"policy_class {conf.policy_class} is no Policy")
+    return made

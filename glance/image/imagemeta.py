@@ -1,0 +1,474 @@
+"""The field table of an image, and every form in which an image is written.
+
+One row per field says its type, bounds, who may write it and how it looks on the wire; request
+headers, response headers, the client's headers and the registry's JSON are all derived from it.
+Also here, because they are rules about the record alone: the statuses and the steps between them,
+the formats, and the Amazon rule. Nothing here knows HTTP routing, a store or a database.
+
+An *image mapping* has the keys of `DETAIL_KEYS`; `properties` maps lower-case names to text or
+None. Times are naive UTC datetimes inside the registry and ISO 8601 text everywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from glance.common import exception
+from glance.http import latin1
+
+MAX_INT = 2**31 - 1
+MAX_BIGINT = 2**63 - 1
+MAX_NAME = 255
+MAX_PROPERTY_VALUE = 65535
+MAX_LOCATION = 65535
+
+DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso")
+CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf")
+AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
+
+#: The status machine: each status with those that may follow it. A step to itself is no step.
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"saving", "active", "killed", "deleted", "pending_delete"}),
+    "saving": frozenset({"queued", "active", "killed", "deleted", "pending_delete"}),
+    "active": frozenset({"deleted", "pending_delete"}),
+    "killed": frozenset({"deleted", "pending_delete"}),
+    "pending_delete": frozenset({"deleted", "active"}),
+    "deleted": frozenset(),
+}
+STATUSES = tuple(TRANSITIONS)
+
+#: Words that mean true in a header; every other word means false.
+TRUE_HEADER_WORDS = frozenset({"true", "1", "t", "yes", "y", "on"})
+FALSE_WORDS = frozenset({"false", "0", "f", "no", "n", "off"})
+
+HEADER_PREFIX = "x-image-meta-"
+PROPERTY_PREFIX = HEADER_PREFIX + "property-"
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+_NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
+
+
+# -- converting one value ------------------------------------------------------------------------
+
+
+def check_text(label: str, value: Any, maximum: int = MAX_NAME) -> str | None:
+    """Return `value` if it is text fit for a header and a column; raise Invalid otherwise."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise exception.Invalid(f"Image attribute {label} must be text")
+    if _CONTROL.search(value):
+        raise exception.Invalid(f"Image attribute {label} must not hold control characters")
+    if len(value) > maximum:
+        raise exception.Invalid(
+            f"Image attribute {label} is too long: use at most {maximum} characters"
+        )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise exception.Invalid(f"Image attribute {label} is not valid Unicode") from None
+    return value
+
+
+def parse_id(value: str) -> int | None:
+    """Return the number in a canonical decimal image id, None for any other text."""
+    if not _DIGITS.fullmatch(value):
+        return None
+    number = int(value)
+    return number if number <= MAX_BIGINT else None
+
+
+def path_id(text: str) -> int:
+    """Return the number of the image id in a path; NotFound for what can be none."""
+    number = parse_id(text)
+    if number is None:
+        raise exception.NotFound("No image with this ID was found")
+    return number
+
+
+def _integer(low: int, high: int, null: int | None) -> Callable[[str, Any], int | None]:
+    def convert(label: str, value: Any) -> int | None:
+        if value is None or value == "":
+            return null
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise exception.Invalid(
+                f"Image attribute {label} must be a whole number from {low} to {high}"
+            )
+        return value
+
+    return convert
+
+
+def _text(maximum: int) -> Callable[[str, Any], str | None]:
+    def convert(label: str, value: Any) -> str | None:
+        return check_text(label, value, maximum) or None
+
+    return convert
+
+
+def _name(label: str, value: Any) -> str | None:
+    # NOTE: the one text field whose empty form can be filtered for, so it is kept by the registry.
+    return check_text(label, value)
+
+
+def _owner(label: str, value: Any) -> str | None:
+    checked = check_text(label, value)
+    # WIRE: the manual clears an owner by sending the word null.
+    return None if not checked or checked.lower() == "null" else checked
+
+
+def _checksum(label: str, value: Any) -> str | None:
+    checked = check_text(label, value)
+    if not checked:
+        return None
+    if not _MD5.fullmatch(checked):
+        raise exception.Invalid("Image attribute checksum must be an MD5 of 32 hex digits")
+    return checked.lower()
+
+
+def _strict_boolean(label: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower() if isinstance(value, str | int) else ""
+    if word in TRUE_HEADER_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise exception.Invalid(f"Image attribute {label} must be true or false")
+
+
+def _time(label: str, value: Any) -> Any:
+    return value
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an image.
+
+    `convert(label, value)` returns the typed value of JSON or header text and raises Invalid.
+    `writable` fields may be set through the registry; `settable` ones are read from the headers
+    of an API request (some, like `store`, are orders to the API and never stored). `brief` fields
+    appear in short lists. `kind` tells a client how to read the header.
+    """
+
+    name: str
+    kind: type
+    convert: Callable[[str, Any], Any]
+    writable: bool = True
+    settable: bool = True
+    stored: bool = True
+    brief: bool = False
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("id", int, _integer(1, MAX_INT, None), brief=True),
+    Field("name", str, _name, brief=True),
+    Field("size", int, _integer(0, MAX_BIGINT, None), brief=True),
+    Field("status", str, _text(30)),
+    Field("is_public", bool, _strict_boolean),
+    Field("protected", bool, _strict_boolean),
+    Field("location", str, _text(MAX_LOCATION)),
+    Field("disk_format", str, _text(20), brief=True),
+    Field("container_format", str, _text(20), brief=True),
+    Field("checksum", str, _checksum, brief=True),
+    Field("min_disk", int, _integer(0, MAX_INT, 0)),
+    Field("min_ram", int, _integer(0, MAX_INT, 0)),
+    Field("owner", str, _owner),
+    Field("created_at", datetime.datetime, _time, writable=False, settable=False),
+    Field("updated_at", datetime.datetime, _time, writable=False, settable=False),
+    Field("deleted_at", datetime.datetime, _time, writable=False, settable=False),
+    Field("deleted", bool, _strict_boolean, writable=False, settable=False),
+    Field("store", str, _text(MAX_NAME), writable=False, stored=False),
+)
+
+_BY_NAME = {field.name: field for field in FIELDS}
+#: Columns of an image record, `properties` last.
+DETAIL_KEYS = (*(field.name for field in FIELDS if field.stored), "properties")
+BRIEF_KEYS = tuple(field.name for field in FIELDS if field.brief)
+WRITABLE_KEYS = frozenset(field.name for field in FIELDS if field.writable)
+_TIME_KEYS = tuple(field.name for field in FIELDS if field.kind is datetime.datetime)
+
+
+# -- request headers -> mapping (the API) --------------------------------------------------------
+
+
+def parse_headers(
+    items: Iterable[tuple[str, str]], decode: Callable[[str], str] | None = None
+) -> dict[str, Any]:
+    """Return the image attributes that a request's headers carry, typed and checked.
+
+    `items` are (name, value) pairs as WSGI gives them, bytes as latin-1 text; both are read as
+    UTF-8. `decode` undoes a client's own coding of the values (percent-encoding). The result has
+    the keys that were sent, and always `properties`. Hyphens and underscores in names are the
+    same. Unknown names are ignored. Raises Invalid for anything that cannot be stored as sent.
+    """
+    meta: dict[str, Any] = {}
+    properties: dict[str, str | None] = {}
+    for raw_name, raw_value in items:
+        lowered = fold(raw_name).replace("_", "-")
+        if not lowered.startswith(HEADER_PREFIX):
+            continue
+        value = latin1.decode(raw_value, "header value")
+        # NOTE: names are folded after decoding, so that letters outside ASCII fold too.
+        name = latin1.decode(raw_name, "header name").replace("-", "_").lower()
+        if decode is not None:
+            value, name = decode(value), decode(name)
+        if lowered.startswith(PROPERTY_PREFIX):
+            _add_property(properties, name[len(PROPERTY_PREFIX) :], value)
+            continue
+        name = name[len(HEADER_PREFIX) :]
+        field = _BY_NAME.get(name)
+        if field is None or not field.settable:
+            check_text("header", value, MAX_PROPERTY_VALUE)
+            continue
+        if name in meta:
+            raise exception.Invalid(f"Image attribute {name} is given twice")
+        if field.kind is bool:
+            meta[name] = value.strip(" \t").lower() in TRUE_HEADER_WORDS
+        else:
+            meta[name] = field.convert(name, value.strip(" \t") or None)
+    meta["properties"] = properties
+    return meta
+
+
+def _add_property(properties: dict[str, str | None], name: str, value: str) -> None:
+    if not name:
+        raise exception.Invalid("A property needs a name after x-image-meta-property-")
+    check_text("property name", name)
+    if name in properties:
+        raise exception.Invalid(f"Property {name} is given twice")
+    properties[name] = check_text(f"property {name}", value, MAX_PROPERTY_VALUE) or None
+
+
+def fold(name: str) -> str:
+    """Return a header name in WSGI form with its ASCII letters in lower case.
+
+    NOTE: `str.lower` would change what only looks like letters: bytes of UTF-8 as latin-1.
+    """
+    return name.lower() if name.isascii() else name.encode("latin-1").lower().decode("latin-1")
+
+
+# -- mapping -> response headers (the API) -------------------------------------------------------
+
+
+def image_headers(image: Mapping[str, Any], location: str | None = None) -> list[tuple[str, str]]:
+    """Return the metadata headers of an answer, in WSGI form.
+
+    `image` is a record as the registry sends it. `location` is shown only when given: the caller
+    decides who may see it and has removed credentials. Null fields have an empty value, but a
+    null checksum is left out, because clients would compare with the empty text.
+    """
+    headers = []
+    for name in DETAIL_KEYS:
+        if name == "properties":
+            continue
+        value = image.get(name)
+        if name == "location":
+            value = location
+            if value is None:
+                continue
+        if name == "checksum" and not value:
+            continue
+        headers.append((HEADER_PREFIX + name, _shown(value)))
+    for name, value in (image.get("properties") or {}).items():
+        # SECURITY: a name written around the API must not break the header block.
+        safe = _NOT_TOKEN.sub("_", latin1.encode(name.lower()))
+        headers.append((PROPERTY_PREFIX + safe, _shown(value)))
+    return headers
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return latin1.encode(_CONTROL.sub(" ", str(value)))
+
+
+# -- the client's side of the headers ------------------------------------------------------------
+
+
+def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the request headers that carry `meta`, for http.client (UTF-8 bytes as latin-1).
+
+    Any key is sent: the server ignores what it does not know. Raises Invalid for control
+    characters, which would break the header block, and for names that collide when lower-cased.
+    """
+    headers: dict[str, str] = {}
+
+    def add(prefix: str, key: str, value: Any) -> None:
+        name = prefix + str(key).lower()
+        text = "" if value is None else str(value)
+        if _NOT_TOKEN.search(latin1.encode(name)) or _CONTROL.search(text):
+            raise exception.Invalid(f"Image attribute {key!r} cannot be sent as a header")
+        if name in headers:
+            raise exception.Invalid(f"Image attribute {key} is given twice")
+        headers[latin1.encode(name)] = latin1.encode(text)
+
+    for key, value in meta.items():
+        if key == "properties":
+            for name, text in (value or {}).items():
+                add(PROPERTY_PREFIX, name, text)
+        elif key == "is_public":
+            add(HEADER_PREFIX, key, str(value).lower() in TRUE_HEADER_WORDS)
+        else:
+            add(HEADER_PREFIX, key, value)
+    return headers
+
+
+def client_meta(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the image mapping in an answer's headers; typed, always with `properties`."""
+    meta: dict[str, Any] = {"properties": {}}
+    for raw_name, raw_value in items:
+        name = fold(raw_name)
+        if not name.startswith(HEADER_PREFIX):
+            continue
+        value: str | None = _lenient(raw_value) or None
+        if name.startswith(PROPERTY_PREFIX):
+            key = _lenient(name[len(PROPERTY_PREFIX) :]).replace("-", "_")
+            meta["properties"][key] = value
+            continue
+        key = name[len(HEADER_PREFIX) :].replace("-", "_")
+        meta[key] = _typed(key, value)
+    return meta
+
+
+def _typed(key: str, value: str | None) -> Any:
+    field = _BY_NAME.get(key)
+    if field is None or value is None:
+        return value
+    if field.kind is bool:
+        return value.lower() == "true"
+    if field.kind is int and _DIGITS.fullmatch(value):
+        return int(value)
+    return value
+
+
+def _lenient(value: str) -> str:
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        return value
+
+
+# -- JSON -> typed values (the registry) ---------------------------------------------------------
+
+
+def coerce(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the writable attributes in the JSON of a request, typed and bounded.
+
+    Unknown and read-only names are dropped. `properties`, when present, becomes lower-case names
+    with text or None; numbers and booleans become text. Raises Invalid for a value that cannot
+    be stored as sent.
+    """
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "properties":
+            result[name] = coerce_properties(value)
+        elif name in WRITABLE_KEYS:
+            result[name] = _BY_NAME[name].convert(name, value)
+    return result
+
+
+def coerce_properties(value: Any) -> dict[str, str | None]:
+    """Return the properties of a JSON object; None counts as no properties."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise exception.Invalid("Image properties must be an object of names and values")
+    properties: dict[str, str | None] = {}
+    for raw_name, raw in value.items():
+        name = raw_name.lower()
+        if not name:
+            raise exception.Invalid("A property needs a name")
+        check_text("property name", name)
+        if name in properties:
+            raise exception.Invalid(f"Property {name} is given twice")
+        if isinstance(raw, bool | int | float):
+            raw = str(raw)
+        properties[name] = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
+    return properties
+
+
+# -- rules about a whole record ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Formats:
+    """The disk and container formats that a deployment takes."""
+
+    disk: tuple[str, ...] = DISK_FORMATS
+    container: tuple[str, ...] = CONTAINER_FORMATS
+
+
+FORMATS = Formats()
+
+
+def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str, Any]:
+    """Return a copy of a complete (merged) record that obeys the rules; raise Invalid otherwise.
+
+    The checks come in a fixed order and the first failure wins. If one of the two formats is an
+    Amazon kind and the other is missing, the other is filled in: the two must be equal.
+    """
+    status = record.get("status")
+    if not status:
+        raise exception.Invalid("Image status is required")
+    if status not in TRANSITIONS:
+        raise exception.Invalid(f"Invalid image status '{status}': use one of {_list(STATUSES)}")
+    disk, container = record.get("disk_format"), record.get("container_format")
+    if disk and disk not in formats.disk:
+        raise exception.Invalid(f"Invalid disk format '{disk}': use one of {_list(formats.disk)}")
+    if container and container not in formats.container:
+        raise exception.Invalid(
+            f"Invalid container format '{container}': use one of {_list(formats.container)}"
+        )
+    checked = dict(record)
+    if AMAZON_FORMATS & {disk, container}:
+        disk, container = disk or container, container or disk
+        if disk != container:
+            raise exception.Invalid(
+                f"Invalid mix of disk format '{disk}' and container format '{container}': "
+                "for the Amazon kinds aki, ari and ami both must be the same"
+            )
+        checked["disk_format"], checked["container_format"] = disk, container
+    return checked
+
+
+def check_transition(old: str, new: str) -> None:
+    """Raise Conflict if an image in status `old` may not become `new`."""
+    if old != new and new not in TRANSITIONS.get(old, frozenset()):
+        raise exception.Conflict(f"An image in status {old} cannot become {new}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+# -- mapping -> JSON -----------------------------------------------------------------------------
+
+
+def timestamp(value: datetime.datetime | None) -> str | None:
+    """Return a naive UTC datetime as the API writes it: six digits of fraction, no zone."""
+    return None if value is None else value.isoformat(timespec="microseconds")
+
+
+def to_json(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the full JSON form of a complete record of the database, `location` included."""
+    shown = dict(image)
+    for name in _TIME_KEYS:
+        shown[name] = timestamp(shown[name])
+    return shown
+
+
+def brief(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the short JSON form of an image."""
+    return {name: image.get(name) for name in BRIEF_KEYS}

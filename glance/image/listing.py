@@ -1,0 +1,208 @@
+"""The grammar of a list request: filters, page and order, parsed once for API and registry.
+
+The API forwards the parameters it recognises (`forwardable`); the registry turns them into one
+typed `ListQuery`, which the database layer translates into a statement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from glance.common import exception
+from glance.image import imagemeta
+
+SORT_KEYS = (
+    "name",
+    "status",
+    "container_format",
+    "disk_format",
+    "size",
+    "id",
+    "created_at",
+    "updated_at",
+)
+SORT_DIRS = ("asc", "desc")
+TEXT_FILTERS = ("name", "status", "container_format", "disk_format")
+NUMBER_FILTERS = ("min_ram", "min_disk")
+PROPERTY_PREFIX = "property-"
+
+RECOGNISED = frozenset(
+    {
+        *TEXT_FILTERS,
+        *NUMBER_FILTERS,
+        *("size_min", "size_max", "is_public", "protected", "deleted", "changes-since"),
+        *("limit", "marker", "sort_key", "sort_dir"),
+    }
+)
+
+_INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
+#: A blank where a `+` stood before form decoding: `…T10:00:00 02:00`.
+_LOST_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})$", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListQuery:
+    """What to list.
+
+    `filters` holds equality tests on columns; `properties` equality tests on live properties.
+    `is_public`: True is what an ordinary user of the context sees, False only images that are not
+    public, None all. `deleted`: False live rows, True deleted rows, None both. `changes_since` is
+    a naive UTC instant. `size_min` and `size_max` are inclusive, in bytes. `marker` is the id
+    after which the page starts; `limit` counts images.
+    """
+
+    filters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    size_min: int | None = None
+    size_max: int | None = None
+    is_public: bool | None = True
+    changes_since: datetime.datetime | None = None
+    deleted: bool | None = False
+    include_killed: bool = False
+    marker: int | None = None
+    limit: int = 25
+    sort_key: str = "created_at"
+    sort_dir: str = "desc"
+
+
+def forwardable(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that the registry knows; all others are dropped."""
+    return {
+        name: value
+        for name, value in params.items()
+        if name in RECOGNISED or name.startswith(PROPERTY_PREFIX)
+    }
+
+
+def parse(
+    params: Mapping[str, str],
+    *,
+    is_admin: bool,
+    sees_deleted: bool | None = None,
+    default_limit: int = 25,
+    max_limit: int = 1000,
+) -> ListQuery:
+    """Return the typed form of list parameters; raise Invalid with a hint for a bad one.
+
+    Unknown parameters are ignored. Those for administrators are checked for everybody and obeyed
+    for administrators only; `sees_deleted` says who counts as one for `deleted`, if not they.
+    """
+    params = forwardable(params)
+    for name, value in params.items():
+        imagemeta.check_text("filter name", name, imagemeta.MAX_PROPERTY_VALUE)
+        imagemeta.check_text(f"filter {name}"[:80], value, imagemeta.MAX_PROPERTY_VALUE)
+    filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
+    for name in NUMBER_FILTERS:
+        if name in params:
+            filters[name] = _count(name, params[name])
+    if "protected" in params:
+        filters["protected"] = _choice(
+            "protected",
+            params["protected"],
+            {"true": True, "1": True, "false": False, "0": False},
+        )
+    changes_since = _instant(params.get("changes-since"))
+    deleted = _deleted(params.get("deleted"), is_admin if sees_deleted is None else sees_deleted)
+    if deleted is None and changes_since is None:
+        deleted = False
+    return ListQuery(
+        filters=filters,
+        properties=_properties(params),
+        size_min=_count("size_min", params["size_min"]) if "size_min" in params else None,
+        size_max=_count("size_max", params["size_max"]) if "size_max" in params else None,
+        is_public=_is_public(params.get("is_public"), is_admin),
+        changes_since=changes_since,
+        deleted=deleted,
+        include_killed=changes_since is not None or deleted is True,
+        marker=_marker(params.get("marker")),
+        limit=_limit(params.get("limit"), default_limit, max_limit),
+        sort_key=_word("sort_key", params.get("sort_key", "created_at"), SORT_KEYS),
+        sort_dir=_word("sort_dir", params.get("sort_dir", "desc"), SORT_DIRS),
+    )
+
+
+def _properties(params: Mapping[str, str]) -> dict[str, str]:
+    """Fold property names as request headers are folded, so that a filter finds what was sent."""
+    start = len(PROPERTY_PREFIX)
+    return {
+        name[start:].replace("-", "_").lower(): value
+        for name, value in params.items()
+        if name.startswith(PROPERTY_PREFIX)
+    }
+
+
+def _integer(name: str, value: str) -> int:
+    if not _INTEGER.fullmatch(value):
+        raise exception.Invalid(f"{name} must be an integer")
+    return int(value)
+
+
+def _count(name: str, value: str) -> int:
+    number = _integer(name, value)
+    if not 0 <= number <= imagemeta.MAX_BIGINT:
+        raise exception.Invalid(f"{name} must be a whole number that is not negative")
+    return number
+
+
+def _limit(value: str | None, default: int, maximum: int) -> int:
+    if value is None:
+        return min(default, maximum)
+    number = _integer("limit", value)
+    if number < 0:
+        raise exception.Invalid("limit must be positive")
+    return min(number, maximum)
+
+
+def _marker(value: str | None) -> int | None:
+    if value is None:
+        return None
+    number = _integer("marker", value)
+    if not 0 <= number <= imagemeta.MAX_BIGINT:
+        raise exception.Invalid("The marker image was not found")
+    return number
+
+
+def _choice(name: str, value: str, meanings: Mapping[str, Any]) -> Any:
+    try:
+        return meanings[value.lower()]
+    except KeyError:
+        raise exception.Invalid(f"{name} must be one of {', '.join(meanings)}") from None
+
+
+def _word(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise exception.Invalid(f"{name} must be one of {', '.join(allowed)}")
+    return value
+
+
+def _is_public(value: str | None, is_admin: bool) -> bool | None:
+    if value is None:
+        return True
+    meanings = {"none": None, "true": True, "1": True, "false": False, "0": False}
+    wanted: bool | None = _choice("is_public", value, meanings)
+    return wanted if is_admin else True
+
+
+def _deleted(value: str | None, sees_deleted: bool) -> bool | None:
+    if value is None or not sees_deleted:
+        return None
+    return value.strip().lower() in imagemeta.TRUE_HEADER_WORDS
+
+
+def _instant(value: str | None) -> datetime.datetime | None:
+    if value is None:
+        return None
+    text = _LOST_PLUS.sub(r"\1+\2", value.strip())
+    try:
+        instant = datetime.datetime.fromisoformat(text)
+        if instant.tzinfo is not None:
+            instant = instant.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise exception.Invalid(
+            "changes-since must be an ISO 8601 time such as 2011-09-22T10:11:12Z"
+        ) from None
+    return instant

@@ -1,0 +1,1 @@
+"""Hits and fills: what downloads do with the image cache."""

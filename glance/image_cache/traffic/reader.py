@@ -1,0 +1,77 @@
+"""A cached image on its way to a client: opened, compared with what was verified, and counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from glance.image_cache.index import base
+from glance.image_cache.index.base import Entry
+from glance.streaming import body
+
+
+class Altered(OSError):
+    """The file of an entry is not what was committed."""
+
+
+class CachedBody(body.FileBody):
+    """A part of a complete entry, by default all of it.
+
+    `used` is called with the entry and the time when it was opened, once the caller has said by
+    `answered` that something of it was sent; `broke` when the file cannot be read to its end.
+    The rest comes from the store then, by `opener`, which is given the offset in the image.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        entry: Entry,
+        *,
+        used: Callable[[Entry, float], None],
+        broke: Callable[[Entry, str], None],
+        opener: Callable[[int], body.Body] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ):
+        super().__init__(fd, size=entry.size, offset=offset, length=length)
+        self.entry = entry
+        self.opened_at = time.time()
+        self._used, self._broke, self._opener = used, broke, opener
+
+    def answered(self, sent: int, whole: bool) -> None:
+        """Count a hit if at least one byte was sent; `lifecycle.after_answer` calls it."""
+        if sent:
+            self._used(self.entry, self.opened_at)
+
+    def read_on(self, count: int, trouble: OSError | None = None) -> Iterator[bytes]:
+        self._broke(self.entry, "the file cannot be read to its end")
+        if self._opener is None:
+            yield from super().read_on(count, trouble)
+            return
+        left = self.length - count
+        with self._opener(self.offset + count) as rest:
+            yield from rest if rest.length == left else rest.slice(0, left)
+
+
+def open_entry(driver: base.Driver, entry: Entry) -> tuple[int, bool]:
+    """Open the file of a complete entry; tell whether it looks as it did when it was verified.
+
+    Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when
+    the file cannot be opened now.
+    """
+    try:
+        fd = driver.directory.open(entry.file)
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
+            raise Altered("it is not a regular file") from err
+        raise
+    try:
+        status = os.fstat(fd)
+        if status.st_size != entry.size:
+            raise Altered(f"the file has {status.st_size} bytes, not {entry.size}")
+        return fd, driver.stamp(status) == entry.stamp
+    except BaseException:
+        os.close(fd)
+        raise

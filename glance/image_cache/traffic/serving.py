@@ -1,0 +1,235 @@
+"""What requests ask of the cache: a copy, a download that makes one, forgetting one.
+
+`ImageCache` builds on it. Nothing here raises for trouble of the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from glance.common import config, exception
+from glance.image_cache.index import base
+from glance.image_cache.index.base import COMPLETE, Entry, Image, Refused
+from glance.image_cache.traffic import fill, reader, usage
+from glance.image_cache.traffic.writer import Writer
+from glance.image_cache.upkeep import upkeep
+from glance.streaming import body, offload
+
+LOG = logging.getLogger(__name__)
+
+#: Where a download comes from, besides the reasons of `Refused`.
+HIT, MISS, FOLLOW = "hit", "miss", "follow"
+
+#: Every so manieth hit is followed by a verification, with `read` in image_cache_verify.
+_VERIFY_EVERY = 10
+
+
+class Serving:
+    """The part of `ImageCache` that answers requests; they wait cooperatively.
+
+    `troubled` is set when the cache could not be used.
+    """
+
+    def __init__(self, conf: config.Conf, driver: base.Driver, maintenance: upkeep.Upkeep):
+        self.driver = driver
+        self.upkeep = maintenance
+        self.usage = usage.Usage(driver)
+        self.verify_how: tuple[str, ...] = conf.image_cache_verify
+        self.finish_workers: int = conf.image_cache_finish_workers
+        self.troubled = False
+        self._complained = float("-inf")
+        self._fills: dict[str, fill.Fill] = {}
+        self._filling = offload.native_lock()
+        self._finishing = 0
+        self._checking: set[str] = set()
+
+    def begin(self, image: Image) -> Writer:
+        """Make room for an image, announce it and return the writer of its bytes."""
+        raise NotImplementedError
+
+    def stop_filling(self) -> None:
+        """Give up images that are on their way in."""
+        for running in list(self._fills.values()):
+            running.stop()
+
+    def complain(self, err: BaseException) -> None:
+        """Note trouble of the cache; log it once a minute."""
+        self.troubled = True
+        if time.monotonic() - self._complained > 60:
+            self._complained = time.monotonic()
+            LOG.error("Images are served without the cache for now: %s", err)
+
+    def open(
+        self,
+        image: Image,
+        offset: int = 0,
+        length: int | None = None,
+        opener: fill.Opener | None = None,
+    ) -> reader.CachedBody | None:
+        """Return the bytes of a cached image, all or a part, to be sent and closed; None: a miss.
+
+        An entry that is not what the registry says, or whose file has changed, is never used. The
+        caller says by `CachedBody.answered` how much was sent, which counts a hit. Should the file
+        fail while it is sent, the body goes on with what `opener` gives.
+        """
+        if not image.size:
+            return None
+        try:
+            found = offload.run(self._open, image, offset, length, opener)
+        except (exception.CacheUnavailable, OSError) as err:
+            self.complain(err)
+            return None
+        if isinstance(found, Entry):
+            # NOTE: not from the native thread, where a greenthread would never get its turn.
+            self._check_later(found)
+            return None
+        return found
+
+    def _open(
+        self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
+    ) -> reader.CachedBody | Entry | None:
+        """Open an entry; return it as it is if its file has to be verified first."""
+        entry = self.driver.lookup(image.image_id)
+        if entry is None:
+            return None
+        if not _is_of(entry, image):
+            # It belongs to another life of that id.
+            self.usage.count("invalidated", self.driver.remove(entry))
+            return None
+        try:
+            fd, same = reader.open_entry(self.driver, entry)
+        except FileNotFoundError:
+            self.driver.remove(entry)
+            return None
+        except reader.Altered as err:
+            self._condemn(entry, str(err))
+            return None
+        if not same:
+            os.close(fd)
+            return entry
+        return reader.CachedBody(
+            fd,
+            entry,
+            used=self._used,
+            broke=self._broke,
+            opener=opener,
+            offset=offset,
+            length=length,
+        )
+
+    def _used(self, entry: Entry, when: float) -> None:
+        self.usage.hit(entry, when)
+        if "read" in self.verify_how and self.usage.hits % _VERIFY_EVERY == 0:
+            self._check_later(entry)
+
+    def _broke(self, entry: Entry, reason: str) -> None:
+        try:
+            offload.run(self._condemn, entry, reason)
+        except exception.CacheUnavailable as err:
+            self.complain(err)
+
+    def _condemn(self, entry: Entry, reason: str) -> None:
+        LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, reason)
+        self.driver.condemn(entry, reason)
+        self.usage.count("invalidated")
+
+    def _check_later(self, entry: Entry) -> None:
+        """Verify an entry in the background, unless that is under way."""
+        if entry.file not in self._checking:
+            self._checking.add(entry.file)
+            offload.spawn(self._check, entry)
+
+    def _check(self, entry: Entry) -> None:
+        try:
+            wrong = offload.run(self.upkeep.check, entry)
+            self.usage.count("invalidated", wrong is not None)
+        except exception.CacheUnavailable as err:
+            self.complain(err)
+        finally:
+            self._checking.discard(entry.file)
+
+    def fetch(self, image: Image, opener: fill.Opener) -> tuple[body.Body, str]:
+        """Return the whole of an image that is not cached, and in a word where it comes from.
+
+        `opener` opens the image's data in the store from an offset on. The word is MISS when this
+        download fills the cache, FOLLOW when it reads what another one brings in, and the reason
+        why not when the cache has no part in it. Raises what `opener` raises and nothing else.
+        """
+        running, is_mine = self._fill_of(image, opener)
+        if not is_mine:
+            followed = running.follow() if running.image == image else None
+            if followed is not None:
+                self.usage.count("follows")
+                return followed, FOLLOW
+            reason = running.why_not()
+        else:
+            try:
+                led = running.lead()
+                self.usage.count("misses")
+                return led, MISS
+            except Refused as err:
+                reason = err.reason
+                if isinstance(err.__cause__, exception.CacheUnavailable | OSError):
+                    self.complain(err.__cause__)
+        if reason == COMPLETE and (found := self.open(image, opener=opener)) is not None:
+            # Another has brought it in between our look and our attempt.
+            return found, HIT
+        self.usage.count("bypasses")
+        return opener(0), reason
+
+    def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
+        """Return the fill of an image; tell whether it is a new one, to be led by the caller."""
+        with self._filling:
+            running = self._fills.get(image.image_id)
+            if running is not None:
+                return running, False
+            made = self._fills[image.image_id] = fill.Fill(
+                image,
+                opener,
+                begin=self.begin,
+                ended=self._fill_ended,
+                may_finish=self._may_finish,
+            )
+            return made, True
+
+    def _fill_ended(self, ended: fill.Fill) -> None:
+        if self._fills.get(ended.image.image_id) is ended:
+            del self._fills[ended.image.image_id]
+        self._finishing -= ended.detached
+        if ended.begun and ended.state != fill.COMPLETE:
+            self.usage.count("aborted")
+            # NOTE: whether it is set up again costs little to try.
+            self.troubled = self.troubled or ended.state == fill.DROPPED
+
+    def _may_finish(self, running: fill.Fill) -> bool:
+        """Tell whether an image that no client waits for any more is fetched to the end."""
+        if running.count * 2 < running.image.size or self._finishing >= self.finish_workers:
+            return False
+        self._finishing += 1
+        running.detached = True
+        return True
+
+    def invalidate(self, image_id: object) -> None:
+        """Forget an image that was deleted, or that not the same callers may see any more."""
+        # NOTE: the clients of a running fill read on, but nobody joins them, and it is not kept.
+        self._fills.pop(str(image_id), None)
+        try:
+            gone = offload.run(self._forget, str(image_id))
+            self.usage.count("invalidated", gone)
+        except exception.CacheUnavailable as err:
+            self.complain(err)
+
+    def _forget(self, image_id: str) -> int:
+        with self.driver.transaction():
+            found = self.driver.find(image_id)
+            gone = found is not None and self.driver.remove(found)
+            self.driver.queue_remove(image_id)
+        return int(gone)
+
+
+def _is_of(entry: Entry, image: Image) -> bool:
+    """Tell whether an entry is the image that the registry means."""
+    same = not image.checksum or not entry.checksum or image.checksum == entry.checksum
+    return entry.size == image.size and same

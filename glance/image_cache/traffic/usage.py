@@ -1,0 +1,60 @@
+"""Reads and counters on their way to the index: collected in memory, written now and then."""
+
+from __future__ import annotations
+
+import collections
+
+from glance.common import exception
+from glance.image_cache.index import base
+from glance.image_cache.index.base import Access, Entry
+from glance.streaming import offload
+
+
+class Usage:
+    """What one process has counted and not written yet. Counting never waits and never fails."""
+
+    def __init__(self, driver: base.Driver):
+        self._driver = driver
+        self._lock = offload.native_lock()
+        self._accesses: dict[str, Access] = {}
+        self._counters: collections.Counter[str] = collections.Counter()
+        self.hits = 0
+
+    def hit(self, entry: Entry, when: float) -> None:
+        """Count a read of an entry that began at `when` (seconds since the epoch)."""
+        with self._lock:
+            self.hits += 1
+            self._counters["hits"] += 1
+            known = self._accesses.get(entry.image_id, Access(entry.image_id, 0, 0.0))
+            self._accesses[entry.image_id] = Access(
+                entry.image_id, known.reads + 1, max(known.when, when)
+            )
+
+    def count(self, name: str, increment: int = 1) -> None:
+        """Add to a counter of base.COUNTERS."""
+        with self._lock:
+            self._counters[name] += increment
+
+    def flush(self) -> None:
+        """Write everything to the index; what cannot be written is kept. Blocks."""
+        with self._lock:
+            accesses, self._accesses = self._accesses, {}
+            counters, self._counters = self._counters, collections.Counter()
+        if not accesses and not counters:
+            return
+        try:
+            with self._driver.transaction():
+                self._driver.touch(accesses.values())
+                self._driver.count(counters)
+        except exception.CacheUnavailable:
+            self._keep(accesses, counters)
+            raise
+
+    def _keep(self, accesses: dict[str, Access], counters: collections.Counter[str]) -> None:
+        with self._lock:
+            self._counters.update(counters)
+            for image_id, old in accesses.items():
+                new = self._accesses.get(image_id, Access(image_id, 0, 0.0))
+                self._accesses[image_id] = Access(
+                    image_id, old.reads + new.reads, max(old.when, new.when)
+                )

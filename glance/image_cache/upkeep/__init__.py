@@ -1,0 +1,1 @@
+"""Keeping the image cache within its limits, clean, and true to its files."""

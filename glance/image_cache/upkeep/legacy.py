@@ -1,0 +1,160 @@
+"""The cache directory of Diablo or Essex, taken over once.
+
+There every complete image is a file of its own id right in the directory, beside directories of
+failed and unfinished ones and of a prefetch queue. A file is adopted if it is what the registry
+says of its image; all others are removed, and what was queued is queued again. The most recently
+used come first, as long as there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+from glance.image_cache import layout, waiting
+from glance.image_cache.index import base
+from glance.image_cache.index.base import COMPLETE, Entry, Image, Refused
+from glance.image_cache.upkeep import room, upkeep
+from glance.streaming import offload
+
+LOG = logging.getLogger(__name__)
+
+#: Directories of empty files that are named like queued images.
+_QUEUES = ("prefetching", "prefetch", "queue")
+_INDEX = "cache.db"
+
+
+@dataclasses.dataclass(slots=True)
+class Adopted:
+    """What became of the files of an old directory, and how many images were queued."""
+
+    adopted: int = 0
+    removed: int = 0
+    queued: int = 0
+
+
+def is_legacy(directory: layout.Directory) -> bool:
+    """Tell whether a directory is of an older version. Blocks."""
+    if directory.layout_version() is not None:
+        return False
+    try:
+        names = os.listdir(directory.path)
+    except OSError:
+        return False
+    return any(name in _QUEUES for name in names) or bool(_images(directory))
+
+
+def _images(directory: layout.Directory) -> list[os.DirEntry[str]]:
+    """Return what may be complete images, the most recently used first."""
+    with os.scandir(directory.path) as found:
+        items = [
+            item
+            for item in found
+            if layout.is_key(item.name)
+            and not item.name.startswith(_INDEX)
+            and (item.is_file(follow_symlinks=False) or item.is_symlink())
+        ]
+    return sorted(items, key=_last_use, reverse=True)
+
+
+def _last_use(item: os.DirEntry[str]) -> float:
+    status = item.stat(follow_symlinks=False)
+    return max(status.st_atime, status.st_mtime)
+
+
+def prepare(directory: layout.Directory) -> None:
+    """Put the index of Essex out of the way of ours. Blocks."""
+    with contextlib.suppress(OSError):
+        os.rename(directory.full(_INDEX), directory.full(f"{_INDEX}.old-{int(time.time())}"))
+
+
+def adopt(
+    directory: layout.Directory,
+    driver: base.Driver,
+    limits: room.Room,
+    image_of: Callable[[str], Image | None],
+) -> Adopted | None:
+    """Take over an old directory and mark it as one of ours; None if another process is at it.
+
+    `image_of` tells what the registry says of an image, None for one that is not active; what it
+    raises ends the work, to be taken up again. Raises CacheUnavailable, OSError.
+    """
+    done = Adopted()
+    with directory.lock() as mine:
+        if not mine:
+            return None
+        for name in _QUEUES:
+            done.queued += _take_queue(directory, driver, name, image_of)
+        for item in offload.run(_images, directory):
+            image = image_of(item.name)
+            if image is not None and offload.run(_take, directory, driver, limits, image):
+                done.adopted += 1
+                LOG.info("Image %s is taken over into the cache", item.name)
+            else:
+                offload.run(directory.unlink, item.name)
+                done.removed += 1
+        directory.mark()
+    return done
+
+
+def _take(
+    directory: layout.Directory, driver: base.Driver, limits: room.Room, image: Image
+) -> bool:
+    """Make an entry of an old file if it is the image and there is room. Blocks."""
+    try:
+        fd = directory.open(image.image_id)
+    except OSError:
+        return False
+    with open(fd, "rb", buffering=0) as stream:
+        os.fchmod(fd, layout.FILE_MODE)
+        last_use = max(os.fstat(fd).st_atime, os.fstat(fd).st_mtime)
+        count, checksum = upkeep.read_all(stream)
+    if not count or count != image.size or (image.checksum and checksum != image.checksum):
+        return False
+    file = directory.entry_file(image.image_id)
+    entry = Entry(
+        image.image_id,
+        COMPLETE,
+        file,
+        image.size,
+        size=count,
+        checksum=checksum,
+        name=image.name,
+        created_at=last_use,
+        modified_at=last_use,
+        accessed_at=last_use,
+    )
+    with driver.transaction():
+        if not limits.has_room(count) or driver.find(image.image_id) is not None:
+            return False
+        directory.move(image.image_id, file)
+        stamp = driver.stamp(os.lstat(directory.full(file)))
+        return driver.insert(dataclasses.replace(entry, stamp=stamp))
+
+
+def _take_queue(
+    directory: layout.Directory,
+    driver: base.Driver,
+    name: str,
+    image_of: Callable[[str], Image | None],
+) -> int:
+    """Queue again what was queued, and remove the old queue."""
+    try:
+        found = sorted(os.scandir(directory.full(name)), key=lambda item: item.stat().st_mtime)
+    except OSError:
+        return 0
+    count = 0
+    for item in found:
+        image = image_of(item.name)
+        # Cached, queued twice, or of an odd name: nothing to fetch.
+        with contextlib.suppress(Refused):
+            if image is not None:
+                offload.run(waiting.add, driver, image.image_id, image.name)
+                count += 1
+    shutil.rmtree(directory.full(name), ignore_errors=True)
+    return count

@@ -1,0 +1,87 @@
+"""A lost index made anew from the files of the cache: glance-cache-manage rebuild-index.
+
+A file is believed only if it is what the registry says of its image. The API does not do this when
+it finds its index lost: reading a whole cache takes long, fetching what is needed again does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+
+from glance.common import exception
+from glance.image_cache import COMPLETE, Entry, Image, ImageCache, layout
+from glance.image_cache.upkeep import upkeep
+from glance.streaming import offload
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class Rebuilt:
+    """What became of files that the index did not know, and how many entries it has now."""
+
+    adopted: int = 0
+    removed: int = 0
+    entries: int = 0
+
+
+def rebuild(cache: ImageCache, image_of: Callable[[str], Image | None]) -> Rebuilt:
+    """Enter the files of complete entries that the index of an open cache does not know.
+
+    `image_of` tells what the registry says of an image, None for one that is not active; what it
+    raises ends the work, and the files that were not looked at stay. Files that are not what the
+    registry says are removed. Raises CacheUnavailable, Error if the cache is being cleaned.
+    """
+    done = Rebuilt()
+    with cache.directory.lock() as mine:
+        if not mine:
+            raise exception.Error("Another process is cleaning the cache; try again later")
+        known = {entry.file for entry in cache.entries(COMPLETE)}
+        for item in list(cache.directory.files(layout.ENTRIES)):
+            file = cache.directory.relative(item.path)
+            if file in known:
+                continue
+            image = image_of(item.name) if file == _expected(item.name) else None
+            entry = None if image is None else offload.run(_read, cache, file, image)
+            if entry is not None and cache.driver.insert(entry):
+                done.adopted += 1
+                LOG.info("Image %s is cached: its file was found", entry.image_id)
+            elif cache.entry(item.name) is None:
+                cache.directory.unlink(file)
+                done.removed += 1
+    done.entries = len(cache.entries(COMPLETE))
+    return done
+
+
+def _expected(name: str) -> str | None:
+    return layout.Directory.entry_file(name) if layout.is_key(name) else None
+
+
+def _read(cache: ImageCache, file: str, image: Image) -> Entry | None:
+    """Return the entry that a file is, None if it is not what the registry says. Blocks."""
+    try:
+        fd = cache.directory.open(file)
+    except OSError as err:
+        LOG.warning("Image %s: its file cannot be opened: %s", image.image_id, err.strerror)
+        return None
+    with open(fd, "rb", buffering=0) as stream:
+        count, checksum = upkeep.read_all(stream)
+        status = os.fstat(fd)
+    if count != image.size or (image.checksum and checksum != image.checksum):
+        return None
+    return Entry(
+        image.image_id,
+        COMPLETE,
+        file,
+        image.size,
+        size=count,
+        checksum=checksum,
+        name=image.name,
+        created_at=status.st_mtime,
+        modified_at=status.st_mtime,
+        accessed_at=status.st_mtime,
+        stamp=cache.driver.stamp(status),
+    )

@@ -1,0 +1,223 @@
+"""Notifications: telling other systems what happens to images.
+
+`create` gives a process its `Notifier`; who has something to tell calls `notify`, which returns at
+once and never raises. What is told is decided in `events`. The parts::
+
+    events          which events there are, what their payloads hold, what never leaves
+    message         the envelope, and the message as bytes
+    base            the contract of a strategy, a way to get messages to somebody
+    simple          the strategies noop, logging and memory
+    rabbit          the strategy rabbit; imported, with its library, only when it is chosen
+    rabbit_options  its options
+    publisher       the one sender of a process
+    backlog         everything that waits for it
+    buffer          what of it waits in memory
+    spool           what of it waits on the disk
+    pace            how often the same trouble is logged
+
+Packages add strategies to the entry point group `glance.notifiers`; `notifier_strategy` may also
+name a class by its dotted path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from glance.common import config, exception, lifecycle, plugin
+from glance.notifier import backlog, base, message, publisher
+from glance.notifier.simple import LoggingStrategy, MemoryStrategy, NoopStrategy
+
+__all__ = [
+    "LoggingStrategy",
+    "MemoryStrategy",
+    "Notifier",
+    "NoopStrategy",
+    "check",
+    "create",
+    "load",
+]
+
+LOG = logging.getLogger(__name__)
+
+GROUP = "glance.notifiers"
+
+#: Strategies that come with glance: name -> module and class.
+BUILTIN = {
+    "noop": "glance.notifier.simple:NoopStrategy",
+    # WIRE: what Diablo's code calls its default.
+    "default": "glance.notifier.simple:NoopStrategy",
+    "logging": "glance.notifier.simple:LoggingStrategy",
+    "memory": "glance.notifier.simple:MemoryStrategy",
+    "rabbit": "glance.notifier.rabbit:RabbitStrategy",
+}
+
+OPTIONS = config.options(
+    "notifications",
+    config.Option(
+        "notifier_strategy",
+        default="noop",
+        help="How other systems are told of changes to images: noop (not at all), logging, "
+        "rabbit, or the name of an installed strategy.",
+    ),
+    *message.OPTIONS,
+    *backlog.OPTIONS,
+    *publisher.OPTIONS,
+)
+
+
+def load(name: str) -> type[base.Strategy]:
+    """Return the class of a strategy; its module declares its options.
+
+    Raises InvalidNotifierStrategy for a name that nobody knows, and ConfigError for a strategy
+    that lacks a library.
+    """
+    try:
+        found = plugin.load(GROUP, name, BUILTIN)
+    except ImportError as err:
+        if "." in name and (err.name or "").split(".")[0] == name.split(".")[0]:
+            raise exception.InvalidNotifierStrategy(strategy=name) from err
+        raise exception.ConfigError(f"notifier_strategy {name} cannot be loaded: {err}") from err
+    except LookupError as err:
+        raise exception.InvalidNotifierStrategy(strategy=name) from err
+    if not (isinstance(found, type) and issubclass(found, base.Strategy)):
+        raise exception.InvalidNotifierStrategy(strategy=name)
+    return found
+
+
+def check(conf: config.Conf) -> None:
+    """Raise ConfigError for settings of notifications that cannot work; connects to nothing."""
+    try:
+        load(conf.notifier_strategy)(conf)
+    except exception.InvalidNotifierStrategy as err:
+        raise exception.ConfigError(f"{conf.source}: option notifier_strategy: {err}") from err
+
+
+class Notifier:
+    """Tells what happens, by one strategy.
+
+    Without `strategy` the settings choose one. Raises InvalidNotifierStrategy and ConfigError.
+    `enabled` is false if nobody is told anything, so that callers need not even put a payload
+    together.
+    """
+
+    def __init__(self, conf: Mapping[str, Any], strategy: base.Strategy | None = None):
+        if not isinstance(conf, config.Conf):
+            conf = config.Conf(conf)
+        self.conf = conf
+        self.strategy = strategy or load(conf.notifier_strategy)(conf)
+        self.enabled = self.strategy.ENABLED
+        self._composer = message.Composer(conf)
+        self._publisher = (
+            None if self.strategy.IMMEDIATE else publisher.Publisher(self.strategy, conf)
+        )
+        self._counters = self._publisher.counters if self._publisher else backlog.Counters()
+
+    @property
+    def diablo(self) -> bool:
+        """Tell whether payloads have to look as consumers written for Diablo expect."""
+        return self._composer.diablo
+
+    @property
+    def patience(self) -> float:
+        """Seconds that `stop` may take."""
+        if self._publisher is None:
+            return 0.0
+        return float(self.conf.notification_drain_timeout) + publisher.FAREWELL
+
+    def start(self) -> None:
+        """Begin to send. Call it once, in the process that sends."""
+        if self._publisher is not None:
+            self._publisher.start()
+
+    def notify(self, event_type: str, priority: str, payload: Any, context: Any = None) -> None:
+        """Tell of an event; returns at once, whatever state the other side is in.
+
+        `payload` is any JSON value; it is written down now, so that it may change afterwards.
+        `context` is the request's, if there is one. Never raises an Exception: what cannot be
+        told is logged and counted.
+        """
+        if not self.enabled:
+            return
+        try:
+            request_id = getattr(context, "request_id", None)
+            one = self._composer.compose(event_type, priority, payload, request_id)
+            if self._publisher is not None:
+                self._publisher.put(one)
+            else:
+                self._counters.queued += 1
+                self._counters.published += 1
+                self.strategy.send((one,), self._confirm)
+        except Exception:
+            # Telling of a change must never undo or fail it; nobody above could help either.
+            self._counters.dropped += 1
+            LOG.exception("An %s notification could not be made", event_type)
+
+    def _confirm(self, one: message.Message) -> None:
+        self._counters.confirmed += 1
+
+    def info(self, event_type: str, payload: Any, context: Any = None) -> None:
+        """Tell that something has happened."""
+        self.notify(event_type, "INFO", payload, context)
+
+    def warn(self, event_type: str, payload: Any, context: Any = None) -> None:
+        """Tell of something that should not go on."""
+        self.notify(event_type, "WARN", payload, context)
+
+    def error(self, event_type: str, payload: Any, context: Any = None) -> None:
+        """Tell that something has failed."""
+        self.notify(event_type, "ERROR", payload, context)
+
+    def statistics(self) -> dict[str, int | bool]:
+        """Return what became of the messages of this process.
+
+        Keys: queued, published, confirmed, retried, dropped, spooled (messages), buffer_length
+        (messages that wait in memory), connected.
+        """
+        if self._publisher is not None:
+            return self._publisher.statistics()
+        return {**dataclasses.asdict(self._counters), "buffer_length": 0}
+
+    def stop(self) -> None:
+        """Send or put away what waits; afterwards messages are put away at once."""
+        if self._publisher is not None:
+            self._publisher.stop()
+
+
+#: The notifiers of this process, by the settings that made them.
+_made: dict[tuple[Any, ...], Notifier] = {}
+
+
+def create(conf: config.Conf) -> Notifier:
+    """Return this process's notifier for these settings, made and started when first asked for.
+
+    All applications and filters of a process share it, so that there is one queue, one sender and
+    one connection. It stops with the process (`glance.common.lifecycle`).
+    """
+    kind = load(conf.notifier_strategy)
+    names = sorted(option.name for option in (*OPTIONS, *kind.OPTIONS))
+    key = tuple(conf[name] for name in names)
+    if key not in _made:
+        made = Notifier(conf, kind(conf))
+        made.start()
+        lifecycle.at_stop(lambda: _stop(key), patience=made.patience)
+        _made[key] = made
+    return _made[key]
+
+
+def _stop(key: tuple[Any, ...]) -> None:
+    _made.pop(key).stop()
+
+
+# A sender does not cross a fork: the child makes its own.
+os.register_at_fork(after_in_child=_made.clear)
+
+
+def __getattr__(name: str) -> Any:
+    """Give out the old name of the rabbit strategy, and load its library only then."""
+    if name == "RabbitStrategy":
+        return load("rabbit")
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,0 +1,311 @@
+"""The strategy rabbit: messages to a RabbitMQ broker, by AMQP and the library kombu.
+
+A topic exchange takes all messages, with the routing key `<topic>.<priority in lower case>`. A
+durable queue for each priority is bound to it, so that nothing is lost before the first consumer
+comes; its name and properties are those that consumers written for Diablo declare by themselves.
+The broker confirms each message when it is safe, and sends back those that no queue takes.
+
+This module is imported when the strategy is chosen, and with it kombu. A patched process patches
+its sockets before that. One task of the publisher calls everything here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import ssl
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from kombu import connection as amqp_connection
+from kombu import entity, messaging
+
+from glance.common import config, exception
+from glance.http.client import httpwire
+from glance.notifier import base, message, rabbit_options
+from glance.streaming import offload
+
+LOG = logging.getLogger(__name__)
+
+#: How many messages are written before other work of the process gets its turn.
+_TURN = 10
+#: How long a broker may take to say goodbye, in seconds.
+_FAREWELL = 1.0
+#: What the broker says to a wrong password and to an unknown virtual host.
+_REFUSALS = {403, 530}
+
+
+#: What the library raises for values that AMQP has no form for.
+_UNWRITABLE = (TypeError, ValueError, struct.error)
+
+
+class ConfirmTimeout(Exception):
+    """The broker has not confirmed messages in time."""
+
+
+class RabbitStrategy(base.Strategy):
+    """One connection with one channel to one of the brokers."""
+
+    OPTIONS: ClassVar[tuple[config.Option, ...]] = rabbit_options.OPTIONS
+    #: The kind of transport, as kombu names it; tests use one without a broker.
+    TRANSPORT: ClassVar[str] = "pyamqp"
+
+    def __init__(self, conf: config.Conf):
+        self._conf = conf
+        self._brokers = itertools.cycle(
+            conf.rabbit_hosts or ((conf.rabbit_host, conf.rabbit_port),)
+        )
+        self._tls = _tls(conf)
+        self.retry_backoff = conf.rabbit_retry_backoff
+        self.retry_max_backoff = conf.rabbit_retry_max_backoff
+        self.max_retries = conf.rabbit_max_retries
+        if conf.rabbit_heartbeat:
+            # NOTE: the library wants to be asked twice as often as beats are sent.
+            self.idle_interval = conf.rabbit_heartbeat / 4
+        self._exchange = entity.Exchange(
+            conf.rabbit_notification_exchange, type="topic", durable=True, delivery_mode=2
+        )
+        self._connection: Any = None
+        self._channel: Any = None
+        self._producer: Any = None
+        self._sock: Any = None
+        self._blocked = False
+        self._declared = False
+        #: Messages under way by the broker's number for them, and ids of those that came back.
+        self._unconfirmed: dict[int, message.Message] = {}
+        self._returned: set[str] = set()
+        self._tag = 0
+        self._confirm: base.Confirm = _nobody
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        conf = self._conf
+        host, port = next(self._brokers)
+        self._connection = amqp_connection.Connection(
+            hostname=host,
+            port=port,
+            userid=conf.rabbit_userid,
+            password=conf.rabbit_password or "guest",
+            virtual_host=conf.rabbit_virtual_host,
+            ssl=self._tls_for(host),
+            connect_timeout=conf.rabbit_connect_timeout,
+            heartbeat=conf.rabbit_heartbeat,
+            transport=self.TRANSPORT,
+            transport_options=self._transport_options(),
+        )
+        # The publisher's pauses are the only ones.
+        self._connection.ensure_connection(
+            max_retries=1, interval_start=0, interval_step=0, interval_max=0
+        )
+        self._limit_waits()
+        self._channel = self._connection.channel()
+        self._blocked = False
+        self._unconfirmed.clear()
+        self._returned.clear()
+        self._tag = 0
+        if hasattr(self._channel, "confirm_select"):
+            self._channel.confirm_select()
+            events = self._channel.events
+            events["basic_ack"].add(self._on_ack)
+            events["basic_nack"].add(self._on_nack)
+            events["basic_return"].add(self._on_return)
+        self._producer = messaging.Producer(self._channel, auto_declare=False)
+        self._declare()
+
+    def _transport_options(self) -> dict[str, Any]:
+        return {
+            "on_blocked": self._on_blocked,
+            "on_unblocked": self._on_unblocked,
+            "client_properties": {"product": "glance"},
+        }
+
+    def _tls_for(self, host: str) -> dict[str, Any] | bool:
+        if self._tls is None:
+            return False
+        return (
+            {**self._tls, "server_hostname": host} if self._conf.rabbit_ssl_verify else self._tls
+        )
+
+    def _limit_waits(self) -> None:
+        """Let no wait for the broker last for ever, whatever it is in the middle of."""
+        transport = getattr(self._connection.connection, "transport", None)
+        self._sock = getattr(transport, "sock", None)
+        if self._sock is not None:
+            self._sock.settimeout(self._conf.rabbit_confirm_timeout)
+
+    def _declare(self) -> None:
+        """Make sure that exchange and queues exist."""
+        self._exchange(self._channel).declare()
+        for queue in self._queues():
+            queue(self._channel).declare()
+        self._declared = True
+
+    def _queues(self) -> Iterable[entity.Queue]:
+        names = self._conf.rabbit_notification_queue_names
+        if names == "none":
+            return
+        topic = self._conf.rabbit_notification_topic
+        for priority in message.PRIORITIES:
+            shown = priority if names == "upper" else priority.lower()
+            yield entity.Queue(
+                f"{topic}.{shown}",
+                self._exchange,
+                routing_key=self._routing_key(priority),
+                durable=True,
+            )
+
+    def _routing_key(self, priority: str) -> str:
+        return f"{self._conf.rabbit_notification_topic}.{priority.lower()}"
+
+    def close(self) -> None:
+        connection, sock = self._connection, self._sock
+        self._connection = self._channel = self._producer = self._sock = None
+        self._declared = False
+        if connection is None:
+            return
+        try:
+            if sock is not None:
+                sock.settimeout(_FAREWELL)
+            connection.release()
+        except Exception as err:
+            # It is not needed any more, whatever the broker thinks of that.
+            LOG.debug("The connection to the broker was not closed well: %s", type(err).__name__)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[message.Message], confirm: base.Confirm) -> None:
+        self._confirm = confirm
+        if not self._declared:
+            # Something came back: the queues may have been deleted meanwhile.
+            self._declare()
+        for number, one in enumerate(messages):
+            if number % _TURN == _TURN - 1:
+                offload.sleep(0)
+            self._wait_while_blocked()
+            self._publish(one)
+        self._wait_for_confirmations()
+
+    def _publish(self, one: message.Message) -> None:
+        try:
+            self._producer.publish(
+                one.data,
+                exchange=self._exchange,
+                routing_key=self._routing_key(one.priority),
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+                mandatory=True,
+                message_id=one.id,
+                timestamp=int(one.timestamp.timestamp()),
+                type=one.event_type,
+                timeout=self._conf.rabbit_confirm_timeout,
+            )
+        except _UNWRITABLE as err:
+            # Nothing was sent. It counts as refused, lest it keeps all behind it from going.
+            LOG.error("A notification cannot be sent by AMQP: %s", err)
+            return
+        if hasattr(self._channel, "confirm_select"):
+            self._tag += 1
+            self._unconfirmed[self._tag] = one
+        else:
+            self._confirm(one)
+
+    def _wait_for_confirmations(self) -> None:
+        deadline = time.monotonic() + self._conf.rabbit_confirm_timeout
+        while self._unconfirmed:
+            if self._blocked:
+                # The broker has them and is too full to work on them; it says when that is over.
+                self._wait_while_blocked()
+                deadline = time.monotonic() + self._conf.rabbit_confirm_timeout
+                continue
+            patience = deadline - time.monotonic()
+            if patience <= 0 or not self._drain(patience):
+                raise ConfirmTimeout(f"{len(self._unconfirmed)} messages were not confirmed")
+
+    def _wait_while_blocked(self) -> None:
+        """Wait until a broker that is short of memory or disk goes on reading.
+
+        NOTE: to connect anew would be no help, and what was sent would be sent twice.
+        """
+        while self._blocked:
+            self._drain(min(self.idle_interval, 1.0))
+            self._connection.heartbeat_check()
+
+    def _drain(self, seconds: float) -> bool:
+        """Take in what the broker says; False if it says nothing for so long."""
+        try:
+            self._connection.drain_events(timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def idle(self) -> None:
+        if self._connection.supports_heartbeats:
+            while self._drain(0.01):
+                pass
+            self._connection.heartbeat_check()
+
+    # -- what the broker says --------------------------------------------------------------------
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        for one in self._answered(tag, multiple):
+            if one.id in self._returned:
+                # It was in good order, but no queue has taken it: it counts as refused.
+                self._returned.discard(one.id)
+                self._declared = False
+            else:
+                self._confirm(one)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        self._answered(tag, multiple)
+
+    def _answered(self, tag: int, multiple: bool) -> list[message.Message]:
+        tags = [known for known in self._unconfirmed if known <= tag] if multiple else [tag]
+        answered = [self._unconfirmed.pop(known, None) for known in tags]
+        return [one for one in answered if one is not None]
+
+    def _on_return(self, error: Any, exchange: str, routing_key: str, returned: Any) -> None:
+        self._returned.add(returned.properties.get("message_id"))
+
+    def _on_blocked(self, reason: str) -> None:
+        self._blocked = True
+        LOG.warning("The broker takes no messages for now: %s", reason)
+
+    def _on_unblocked(self) -> None:
+        self._blocked = False
+        LOG.info("The broker takes messages again")
+
+    # -- trouble ---------------------------------------------------------------------------------
+
+    def severity(self, error: BaseException) -> int:
+        codes = {getattr(err, "reply_code", None) for err in (error, error.__cause__)}
+        return logging.ERROR if codes & _REFUSALS else logging.WARNING
+
+    def explain(self, error: BaseException) -> str:
+        # SECURITY: the password is no part of any error that broker or library make.
+        text = " ".join(str(error).split())
+        return f"{type(error).__name__}: {text}"[:500]
+
+
+def _nobody(one: message.Message) -> None:
+    pass
+
+
+def _tls(conf: config.Conf) -> dict[str, Any] | None:
+    """Return how the library is told about TLS, None for none; ConfigError for unusable files."""
+    if not conf.rabbit_use_ssl:
+        return None
+    cert, key, ca = conf.rabbit_ssl_cert, conf.rabbit_ssl_key, conf.rabbit_ssl_ca
+    try:
+        httpwire.TLS(key, cert, ca, not conf.rabbit_ssl_verify).context()
+    except exception.BadInputError as err:
+        raise exception.ConfigError(f"{conf.source}: rabbit_use_ssl: {err}") from err
+    return {
+        "ca_certs": ca,
+        "certfile": cert,
+        "keyfile": key,
+        "cert_reqs": ssl.CERT_REQUIRED if conf.rabbit_ssl_verify else ssl.CERT_NONE,
+    }

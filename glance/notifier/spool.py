@@ -1,0 +1,272 @@
+"""Messages on the disk: what found no room in memory, or has to outlive the process.
+
+A spool is a directory. Each process has files of its own there, *segments*: one message a line, as
+JSON, readable by the owner only. A segment is locked as long as its process lives, so the next one
+to start tells what a dead or stopped process left behind, and sends that first. A segment goes
+when all of its messages are settled; if that never happens, they are sent once more after a
+restart, and consumers know them by their message id.
+
+All of this blocks: the publisher calls it through `glance.streaming.offload`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Sequence
+
+from glance.common import exception
+from glance.notifier import message, pace
+from glance.notifier import segment as spool_segment
+from glance.notifier.segment import Segment
+from glance.streaming import offload
+
+LOG = logging.getLogger(__name__)
+
+_PREFIX = "notifications-"
+_SUFFIX = ".jsonl"
+_numbers = itertools.count(1)
+
+
+class Spool:
+    """The files of this process in one directory, and those that earlier ones left.
+
+    `limit` bounds the bytes of this process's own files. With `sync` every write is on the disk
+    when it returns. Raises ConfigError for a directory that cannot be used.
+    """
+
+    def __init__(self, directory: str, limit: int, *, sync: bool = False):
+        self.directory = directory
+        self.limit = limit
+        self.corrupt = 0
+        self._sync = sync
+        self._host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+        self._lock = offload.native_lock()
+        #: Segments with messages that are nowhere else, oldest first; the last may still grow.
+        self._stored: list[Segment] = []
+        #: Where messages are noted that are in memory, too.
+        self._ahead: Segment | None = None
+        #: All segments that this process has locked.
+        self._held: set[Segment] = set()
+        self._size = 0
+        self._complaints = pace.Pace(60.0)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            os.close(descriptor)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise PermissionError(0, "it may not be written to")
+        except OSError as err:
+            raise exception.ConfigError(
+                f"option notification_spool_dir: {directory} cannot be used: {err.strerror}"
+            ) from err
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def store(self, messages: Sequence[message.Message]) -> list[message.Message]:
+        """Write messages that are to leave memory; return those that could not be kept.
+
+        That is so because the limit is reached or the disk fails, which is logged.
+        """
+        left = list(messages)
+        with self._lock:
+            try:
+                while left:
+                    if not self._stored or self._stored[-1].full:
+                        self._stored.append(self._new())
+                    part = self._fitting(left, self._stored[-1])
+                    if not part:
+                        break
+                    self._write(self._stored[-1], part)
+                    del left[: len(part)]
+            except OSError as err:
+                self._complain(err)
+        return left
+
+    def note(self, one: message.Message) -> bool:
+        """Write down a message that memory keeps, too, in case that this process dies.
+
+        False if that was not possible; see `store`.
+        """
+        with self._lock:
+            if one.settled:
+                return True
+            try:
+                if self._ahead is None or self._ahead.full:
+                    self._ahead = self._new()
+                if not self._fitting([one], self._ahead):
+                    return False
+                self._write(self._ahead, [one])
+            except OSError as err:
+                self._complain(err)
+                return False
+            self._ahead.unsettled += 1
+            one.segment = self._ahead
+            return True
+
+    def _complain(self, err: OSError) -> None:
+        if self._complaints.due():
+            LOG.error("Notifications cannot be written to the spool: %s", err.strerror)
+
+    def _fitting(
+        self, messages: Sequence[message.Message], segment: Segment
+    ) -> Sequence[message.Message]:
+        """Return the messages from the first on that have room, in the segment and altogether."""
+        room = self.limit - self._size
+        size = segment.size
+        for number, one in enumerate(messages):
+            room -= len(one.data) + 1
+            size += len(one.data) + 1
+            if room < 0 or segment.count + number >= spool_segment.SEGMENT_MESSAGES:
+                return messages[:number]
+            if size >= spool_segment.SEGMENT_BYTES:
+                return messages[: number + 1]
+        return messages
+
+    def _write(self, segment: Segment, messages: Sequence[message.Message]) -> None:
+        data = memoryview(b"".join(one.data + b"\n" for one in messages))
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(segment.fd, data[written:], segment.size + written)
+            if self._sync:
+                os.fdatasync(segment.fd)
+        except OSError:
+            # What the caller is told not to be here must not be sent by the next process.
+            os.ftruncate(segment.fd, segment.size)
+            raise
+        segment.size += len(data)
+        segment.count += len(messages)
+        self._size += len(data)
+
+    def _new(self) -> Segment:
+        while True:
+            # The names sort by age; hosts that share a directory leave each other's files alone.
+            name = f"{self._host}-{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}"
+            path = os.path.join(self.directory, _PREFIX + name + _SUFFIX)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            segment = _locked(path, offload.open_fd(path, flags, 0o600))
+            if segment is not None:
+                break
+        self._held.add(segment)
+        if self._sync:
+            directory = offload.open_fd(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        return segment
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def claim(self) -> list[Segment]:
+        """Return what processes of this host left that run no more, oldest first, now ours."""
+        found = []
+        for name in sorted(os.listdir(self.directory)):
+            if not name.startswith(f"{_PREFIX}{self._host}-") or not name.endswith(_SUFFIX):
+                continue
+            path = os.path.join(self.directory, name)
+            try:
+                fd = offload.open_fd(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as err:
+                LOG.error("Notifications in %s cannot be read: %s", path, err.strerror)
+                continue
+            segment = _locked(path, fd)
+            if segment is not None:
+                segment.own = False
+                found.append(segment)
+        with self._lock:
+            self._held.update(found)
+        return found
+
+    def next_stored(self) -> Segment | None:
+        """Return the oldest segment of messages that are not in memory, which grows no more."""
+        with self._lock:
+            return self._stored.pop(0) if self._stored else None
+
+    @property
+    def has_stored(self) -> bool:
+        return bool(self._stored)
+
+    def read(self, segment: Segment) -> list[message.Message]:
+        """Return the messages of a segment; if there are none it is removed.
+
+        Lines that hold no message (the last one before a crash, say) are skipped and counted.
+        """
+        messages = []
+        corrupt = 0
+        with open(segment.fd, "rb", closefd=False) as file:
+            file.seek(0)
+            for line in file:
+                try:
+                    one = message.parse(line)
+                except (ValueError, RecursionError):
+                    corrupt += 1
+                    continue
+                one.segment = segment
+                messages.append(one)
+        if corrupt:
+            self.corrupt += corrupt
+            LOG.warning("Skipped %s damaged lines of %s", corrupt, segment.path)
+        with self._lock:
+            segment.unsettled = len(messages)
+            if not messages:
+                self._remove(segment)
+        return messages
+
+    def settle(self, messages: Iterable[message.Message]) -> None:
+        """Take note that messages need no further care; remove files with no others."""
+        with self._lock:
+            for one in messages:
+                segment, one.segment = one.segment, None
+                if segment not in self._held:
+                    continue
+                segment.unsettled -= 1
+                if segment.unsettled:
+                    continue
+                if segment is self._ahead:
+                    self._size -= segment.size
+                    os.ftruncate(segment.fd, 0)
+                    segment.size = segment.count = 0
+                else:
+                    self._remove(segment)
+
+    def _remove(self, segment: Segment) -> None:
+        self._held.discard(segment)
+        if segment.own:
+            self._size -= segment.size
+        try:
+            os.unlink(segment.path)
+        finally:
+            os.close(segment.fd)
+
+    def close(self) -> None:
+        """Let go of all files: those with messages wait for the next process."""
+        with self._lock:
+            for segment in list(self._held):
+                if segment is self._ahead and not segment.size:
+                    self._remove(segment)
+                else:
+                    os.close(segment.fd)
+            self._held.clear()
+            self._stored.clear()
+            self._ahead = None
+
+
+def _locked(path: str, fd: int) -> Segment | None:
+    """Return the segment if nobody has it and it is still there; close `fd` otherwise."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return Segment(path, fd)
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return None

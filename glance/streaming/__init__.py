@@ -1,0 +1,1 @@
+"""Bytes in motion: bodies, digests, disks, and work beside the event loop."""

@@ -1,0 +1,237 @@
+"""The daemons' command line, up to the point where they would serve."""
+
+import argparse
+import logging
+
+import pytest
+
+from glance import version
+from glance.cli.daemon import services
+from glance.common import config
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(services.deploy, "SEARCH_PATH", (".",))
+    return tmp_path
+
+
+@pytest.mark.parametrize("main", [services.api_main, services.registry_main])
+def test_version(main, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.split()[1] == version.version_string()
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["a", "b"], ["--config"]])
+def test_a_wrong_command_line_exits_2(arguments):
+    with pytest.raises(SystemExit) as caught:
+        services.api_main(arguments)
+    assert caught.value.code == 2
+
+
+def test_no_configuration_file_gives_the_manuals_line(nowhere, capsys):
+    assert services.api_main([]) == 1
+    assert capsys.readouterr().err == (
+        "ERROR: Unable to locate any configuration file. Cannot load application glance-api\n"
+    )
+
+
+def test_a_named_and_missing_file_is_named_on_a_second_line(nowhere, capsys):
+    assert services.registry_main(["typo.conf"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("ERROR: Unable to locate any configuration file.")
+    assert "typo.conf" in second
+
+
+def test_the_command_line_wins_over_the_file():
+    conf = config.Conf({"verbose": "False", "debug": "True", "log_file": "a", "log_dir": "/x"})
+    args = argparse.Namespace(
+        verbose=True, debug=False, use_syslog=False, log_file="b", log_dir=None
+    )
+    merged = services.override(conf, args)
+    assert (merged.verbose, merged.debug, merged.log_file, merged.log_dir) == (
+        True, True, "b", "/x",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("x", False)],
+)
+def test_loopback(host, expected):
+    assert services._is_loopback(host) is expected
+
+
+# -- what a file may hold -------------------------------------------------------------------------
+
+FILE = """
+[DEFAULT]
+bind_host = 127.0.0.1
+{default}
+
+[pipeline:{program}]
+pipeline = context app
+
+[filter:context]
+paste.filter_factory = glance.common.context:filter_factory
+{context}
+
+[app:app]
+paste.app_factory = {factory}
+{app}
+"""
+FACTORIES = {
+    "glance-api": "glance.api.v1:app_factory",
+    "glance-registry": "glance.registry.server:app_factory",
+}
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start a daemon up to the point where it would serve; returns its exit code."""
+    served = []
+    monkeypatch.setattr(services, "patch", lambda: None)
+    monkeypatch.setattr("glance.http.server.serve", lambda *args: served.append(args) or 0)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def start(program, *arguments, mode=0o600, default="", context="", app=""):
+        path = tmp_path / f"{program}.conf"
+        text = FILE.format(
+            program=program, factory=FACTORIES[program], default=default, context=context, app=app
+        )
+        path.write_text(text)
+        path.chmod(mode)
+        main = services.api_main if program == "glance-api" else services.registry_main
+        return main([str(path), f"--log-file={tmp_path}/log", *arguments])
+
+    start.served = served
+    start.log = tmp_path / "log"
+    yield start
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.setLogRecordFactory(logging.LogRecord)
+
+
+def test_all_problems_of_a_file_are_told_at_once(start, capsys):
+    code = start(
+        "glance-api",
+        default="bind_port = abc\ndelayed_delete = maybe\nfilesystem_store_file_mode = rw\n"
+        "cert_file = /dev/null",
+        context="owner_is_tenant = perhaps",
+        app="image_size_cap = -1",
+    )
+    assert code == 1
+    problems = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("ERROR: ") for line in problems)
+    for told in (
+        "glance-api.conf: option bind_port has the unusable value 'abc'",
+        "glance-api.conf: option delayed_delete has the unusable value 'maybe'",
+        "glance-api.conf: option filesystem_store_file_mode",
+        "glance-api.conf [filter:context]: option owner_is_tenant",
+        "glance-api.conf [app:app]: option image_size_cap",
+        "Set both cert_file and key_file, or neither",
+    ):
+        assert sum(told in line for line in problems) == 1, told
+    assert len(problems) == 6
+    assert not start.served
+
+
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        ("notifier_strategy = pigeon", "'pigeon' is not an available notifier strategy."),
+        ("notifier_strategy = rabbit\nrabbit_port = many", "option rabbit_port"),
+        ("notification_redact_properties = (", "use a regular expression"),
+    ],
+)
+def test_notifications_that_cannot_work_stop_the_api(start, capsys, default, message):
+    assert start("glance-api", default=default) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ERROR: glance-api.conf: option") and message in line
+    assert not start.served
+
+
+def test_authorities_that_cannot_be_read_stop_the_api(start, capsys, tmp_path):
+    where = tmp_path / "none.pem"
+    default = f"registry_client_protocol = https\nregistry_client_ca_file = {where}"
+    assert start("glance-api", default=default) == 1
+    assert "registry_client_protocol: The TLS files cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("default", ["", "sql_connection =", "sql_connection = nonsense"])
+def test_a_registry_without_a_database_does_not_start(start, capsys, default):
+    assert start("glance-registry", default=f"{default}\nsql_idle_timeout = x") == 1
+    problems = capsys.readouterr().err
+    assert "option sql_connection" in problems
+    assert "option sql_idle_timeout" in problems
+
+
+def test_the_database_may_stand_in_the_section_of_the_application(start, tmp_path):
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    assert start("glance-registry", app=f"sql_connection = {url}") == 0
+    assert start.served
+
+
+def test_unknown_options_never_stop_a_daemon_and_slips_are_warned_of_once(start):
+    code = start(
+        "glance-api", default="bind_prot = 1\nfoo = 1", context="admin_roel = x\nforeign = 2"
+    )
+    assert code == 0
+    text = start.log.read_text()
+    assert text.count("option bind_prot is unknown; is bind_port meant?") == 1
+    assert "glance-api.conf [filter:context]: option admin_roel is unknown; is admin_role" in text
+    assert "foreign" not in text
+
+
+@pytest.mark.parametrize("mode, warned", [(0o644, True), (0o600, False)])
+def test_a_file_with_secrets_that_everybody_may_read_is_warned_of(start, mode, warned):
+    url = "mysql://glance:canary@db/glance"
+    start("glance-registry", mode=mode, default=f"sql_connection = {url}")
+    text = start.log.read_text()
+    assert ("holds secrets (sql_connection)" in text) == warned
+    assert "canary" not in text
+
+
+def test_no_secret_is_in_the_dump(start):
+    start("glance-api", "--debug", default="swift_store_key = canary\nadmin_token = canary")
+    text = start.log.read_text()
+    assert "swift_store_key                ***" in text
+    assert "canary" not in text
+
+
+def test_the_chosen_file_and_what_both_daemons_must_agree_on_are_logged(start, tmp_path):
+    start("glance-api", "--verbose")
+    text = start.log.read_text()
+    assert f"Using the configuration file {tmp_path}/glance-api.conf" in text
+    assert "auth_mode is noauth, owner_is_tenant is True" in text
+
+
+@pytest.mark.parametrize(
+    "host, mode, warned",
+    [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "trusted-headers", False)],
+)
+def test_a_registry_that_everybody_may_administer_is_warned_of(
+    start, tmp_path, host, mode, warned
+):
+    default = f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\nauth_mode = {mode}"
+    assert start("glance-registry", default=default) == 0
+    assert ("everybody who can reach it is an administrator" in start.log.read_text()) == warned
+
+
+@pytest.mark.parametrize(
+    "host, secret, warned",
+    [("0.0.0.0", "", True), ("0.0.0.0", "known", False), ("127.0.0.1", "", False)],
+)
+def test_a_registry_that_believes_everybody_is_warned_of(start, tmp_path, host, secret, warned):
+    default = (
+        f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\n"
+        f"auth_mode = trusted-headers\nregistry_shared_secret = {secret}"
+    )
+    assert start("glance-registry", default=default) == 0
+    assert ("believes what anybody who can reach it says" in start.log.read_text()) == warned

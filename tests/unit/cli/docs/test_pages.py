@@ -1,0 +1,325 @@
+"""What is made from the declarations: fresh in the checkout, complete, and of use to readers."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from glance.cli.docs import pages
+from glance.cli.user import command, completion, declare
+
+from support import images
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+MADE = pages.pages()
+MAN = [name for name in MADE if name.startswith("doc/man/")]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_generated_files_are_fresh(name):
+    fresh = (ROOT / name).read_text(encoding="utf-8") == MADE[name]
+    assert fresh, "run: python3 tests/run.py run -e docs"
+
+
+def test_files_are_written_below_the_given_directory(tmp_path, capsys):
+    assert pages.main([str(tmp_path)]) == 0
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == set(MADE)
+    assert len(capsys.readouterr().out.splitlines()) == len(MADE)
+
+
+GLANCE = ["doc/source/cli.rst", "doc/man/glance.1"]
+
+
+def text_of(name):
+    return MADE[name].replace("\\-", "-")
+
+
+@pytest.mark.parametrize("name", GLANCE)
+@pytest.mark.parametrize("entry", declare.COMMANDS.values(), ids=lambda entry: entry.name)
+def test_every_command_is_described(name, entry):
+    assert command.synopsis(entry) in text_of(name)
+    # Markup may lie between the lines, so one of them stands for all.
+    assert entry.text.splitlines()[0].replace("*", "\\*")[:40] in text_of(name)
+
+
+@pytest.mark.parametrize("name", [*GLANCE, "etc/completion/glance.bash", "etc/completion/_glance"])
+def test_every_option_is_named(name):
+    names = {each for option in declare.OPTIONS for each in option.names}
+    assert not {each for each in names if each not in text_of(name)}
+
+
+@pytest.mark.parametrize("name", GLANCE)
+def test_exit_codes_and_variables_are_named(name):
+    assert all(text in text_of(name) for _, text in command.EXIT_CODES)
+    assert all(each in text_of(name) for option in declare.OPTIONS for each in option.env)
+
+
+@pytest.mark.parametrize("program", pages.PROGRAMS, ids=lambda program: program.name)
+@pytest.mark.parametrize(
+    "name", ["doc/man/{}.1", "etc/completion/{}.bash", "etc/completion/_{}", "page"]
+)
+def test_everything_about_the_other_programs_is_named(program, name):
+    page = "programs" if program in pages.SERVICE else "cli"
+    text = text_of(f"doc/source/{page}.rst" if name == "page" else name.format(program.name))
+    assert all(each in text for option in program.options for each in option.names)
+    assert all(choice in text for word in program.words for choice in word.choices)
+    if "completion" not in name:
+        assert program.usage.removeprefix(f"{program.name} ") in text
+        assert all(word.help in text for word in program.words)
+        assert all(meaning in text for _, meaning in program.exit_codes)
+
+
+@pytest.mark.parametrize("program", pages.PROGRAMS, ids=lambda program: program.name)
+def test_help_of_a_program_says_everything(program):
+    text = " ".join(program.parser().format_help().split())
+    assert text.startswith(f"usage: {program.usage} {program.summary}.")
+    assert all(each in text for option in program.options for each in option.names)
+    assert all(f"{word.label}: {word.help}" in text for word in program.words)
+    assert all(f"{code} {meaning}" in text for code, meaning in program.exit_codes)
+
+
+def test_every_program_is_described():
+    assert {"glance", *(program.name for program in pages.PROGRAMS)} == {
+        path.name for path in (ROOT / "bin").iterdir() if path.name != "glance-quickstart"
+    }
+
+
+def test_options_that_commands_heed_exist():
+    known = {option.dest for option in declare.OPTIONS}
+    heeded = {dest for entry in declare.COMMANDS.values() for dest in entry.options}
+    assert heeded <= known
+    assert set(declare.CONNECTION) <= known
+    # Whatever is not for all commands is for one.
+    assert known == heeded | set(declare.CONNECTION) | {"verbose", "debug"}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", MAN)
+def test_manual_pages_are_sound(name):
+    images.need("groff")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-z"], input=MADE[name], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- completion ----------------------------------------------------------------------------------
+
+SHELLS = {"bash": "etc/completion/{}.bash", "zsh": "etc/completion/_{}"}
+
+COMPLETE = """
+source /dev/stdin <<< "$SCRIPT"
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_${1//-/_}
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def complete(*words, program="glance"):
+    """Return what bash offers for the last of `words`, split as bash splits them."""
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", program, *words],
+        env={"SCRIPT": MADE[SHELLS["bash"].format(program)], "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not done.stderr
+    return set(done.stdout.split())
+
+
+FORMATS = {"ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso"}
+bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+
+
+@bash
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["cache-re"], {"cache-reap-invalid", "cache-reap-stalled"}),
+        (["-v", "cle"], {"clear"}),
+        (["--limit", "3", "cle"], {"clear"}),
+        (["--limit", "=", "3", "cle"], {"clear"}),
+        (["help", "mem"], {"member-images", "member-add", "member-delete", "members-replace"}),
+        (["completion", ""], {"bash", "zsh"}),
+        (["update", "5", "disk"], {"disk_format="}),
+        (["update", "5", "disk_format", "="], FORMATS),
+        (["add", "disk_format", "=", "v"], {"vhd", "vmdk", "vdi"}),
+        (["index", "--sort_dir", ""], {"asc", "desc"}),
+        (["index", "--sort_dir", "=", "d"], {"desc"}),
+        (["index", "--format", "=", ""], {"text", "json"}),
+        (["index", "--lim"], {"--limit"}),
+        (["index", "--limit", ""], set()),
+        (["show", ""], set()),
+        (["delete", "--for"], {"--force"}),
+    ],
+    # NOTE: a set has another order in each process that collects the tests.
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bash_completes(words, offered):
+    assert complete(*words) == offered
+
+
+@bash
+def test_bash_offers_all_commands_first():
+    assert complete("") == set(declare.COMMANDS)
+
+
+@bash
+def test_bash_completes_files_where_one_is_wanted(tmp_path):
+    (tmp_path / "disk.raw").touch()
+    assert complete("download", "--file", "=", f"{tmp_path}/d") == {f"{tmp_path}/disk.raw"}
+
+
+SERVERS = {"all", "api", "registry", "scrubber"}
+
+
+@bash
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["glance-control", ""], SERVERS),
+        (["glance-control", "-v", "--config-file", "=", "/x", "re"], {"registry"}),
+        (["glance-control", "all", "st"], {"start", "stop", "status"}),
+        (["glance-control", "--pid-file", "/x", "api", "rel"], {"reload"}),
+        (["glance-control", "api", "start", "--pid"], {"--pid-file"}),
+        (["glance-control", "api", "start", "etc", ""], set()),
+        (["glance-manage", "db_v"], {"db_version"}),
+        (["glance-manage", "--sql-connection", ""], set()),
+        (["glance-scrubber", "--dae"], {"--daemon"}),
+        (["glance-upload", "--disk-format", "=", "v"], {"vhd", "vmdk", "vdi"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bash_completes_the_other_programs(words, offered):
+    assert complete(*words[1:], program=words[0]) == offered
+
+
+@bash
+@pytest.mark.parametrize("before", [["api", "start"], ["--config-file"], ["--pid-file", "="]])
+def test_bash_completes_files_of_other_programs(tmp_path, before):
+    (tmp_path / "glance-api.conf").touch()
+    offered = complete(*before, f"{tmp_path}/g", program="glance-control")
+    assert offered == {f"{tmp_path}/glance-api.conf"}
+
+
+@pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
+@pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.peers)])
+def test_scripts_are_valid(shell, program):
+    images.need(shell)
+    script = MADE[SHELLS[shell].format(program)]
+    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+LOADER = pathlib.Path("/usr/share/bash-completion/bash_completion")
+LOAD = 'source "$LOADER"; _completion_loader "$1"; complete -p "$1"'
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
+def test_bash_finds_the_script_of_a_program_by_its_name(program, tmp_path):
+    images.need(LOADER)
+    installed = tmp_path / "bash-completion" / "completions"
+    installed.mkdir(parents=True)
+    name = SHELLS["bash"].format(program)
+    (installed / pathlib.Path(name).name).write_text(MADE[name])
+    done = subprocess.run(
+        ["bash", "-c", LOAD, "bash", program],
+        env={"LOADER": str(LOADER), "XDG_DATA_DIRS": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"complete -F _{program.replace('-', '_')} {program}\n"
+
+
+# The prompt tells that the line editor listens; quotes keep the echo of a line from matching.
+ZSH = r"""
+zmodload zsh/zpty || exit 77
+zpty shell zsh -f -i
+zpty -w shell "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; PS1='G''O> '"
+zpty -r shell seen '*GO> *'
+zpty -w -n shell "$2"$'\t\t\C-u'"print E''ND"$'\n'
+zpty -r shell seen '*END*'
+print -r -- $seen
+"""
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("glance cache-r", ["cache-reap-invalid", "cache-reap-stalled"]),
+        ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
+        ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
+        ("glance completion ", ["bash", "zsh"]),
+        ("glance-control all st", ["start", "stop", "status", "tell whether the server runs"]),
+        ("glance-control --pid", ["--pid-file"]),
+        ("glance-manage db_", ["db_version", "db_sync", "db_purge"]),
+        ("glance-upload --disk-format=v", ["vdi", "vhd", "vmdk"]),
+    ],
+)
+def test_zsh_completes(line, offered, tmp_path):
+    images.need("zsh")
+    program = line.partition(" ")[0]
+    (tmp_path / f"_{program}").write_text(MADE[SHELLS["zsh"].format(program)])
+    done = subprocess.run(
+        ["zsh", "-f", "-c", ZSH, "zsh", str(tmp_path), line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "200"},
+    )
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)
+    assert all(word in shown for word in offered), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shell", completion.SCRIPTS)
+def test_completion_prints_the_script(glance, shell):
+    done = glance("completion", shell)
+    assert (done.code, done.out, done.err) == (0, completion.SCRIPTS[shell](), "")
+
+
+@pytest.mark.parametrize("args", [(), ("fish",), ("bash", "zsh")])
+def test_completion_is_for_one_known_shell(glance, args):
+    done = glance("completion", *args)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "glance: Please specify one shell: bash or zsh\n"
+
+
+# -- the helper for the credentials of Nova ------------------------------------------------------
+
+
+def sourced(**environ):
+    line = ". etc/nova-to-os-env.sh; env"
+    done = subprocess.run(
+        ["sh", "-euc", line], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if line[:3] == "OS_")
+
+
+def test_credentials_of_nova_become_those_of_glance():
+    assert sourced(
+        NOVA_USERNAME="joe",
+        NOVA_API_KEY='it\'s $HOME `x` \\ "q"',
+        NOVA_PROJECT_ID="acme",
+        NOVA_URL="http://h:5000/v2.0/",
+        NOVA_AUTH_STRATEGY="keystone",
+    ) == {
+        "OS_AUTH_USER": "joe",
+        "OS_AUTH_KEY": 'it\'s $HOME `x` \\ "q"',
+        "OS_AUTH_TENANT": "acme",
+        "OS_AUTH_URL": "http://h:5000/v2.0/",
+        "OS_AUTH_STRATEGY": "keystone",
+    }
+
+
+def test_credentials_that_nova_lacks_are_left_alone():
+    assert sourced(NOVA_USERNAME="joe", OS_AUTH_KEY="kept") == {
+        "OS_AUTH_USER": "joe",
+        "OS_AUTH_KEY": "kept",
+    }

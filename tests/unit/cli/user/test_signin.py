@@ -1,0 +1,147 @@
+"""What options and variables of all generations say about server and sign-in."""
+
+import pytest
+
+from glance.cli.user import command, signin
+
+URL = "http://127.0.0.1:5000/v3"
+DIABLO = {"OS_AUTH_USER": "joe", "OS_AUTH_KEY": "s3cret", "OS_AUTH_TENANT": "acme"}
+LATER = {"OS_USERNAME": "joe", "OS_PASSWORD": "s3cret", "OS_TENANT_NAME": "acme"}
+
+
+def client(*args, **env):
+    options, _ = command.make_parser(env).parse_args(["index", *args])
+    return signin.make_client(options, env)
+
+
+def creds(*args, **env):
+    return {name: value for name, value in client(*args, **env).creds.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("env", "strategy"),
+    [
+        ({}, "noauth"),
+        # Diablo's variables did nothing without the last one.
+        ({**DIABLO, "OS_AUTH_URL": URL}, "noauth"),
+        ({**DIABLO, "OS_AUTH_URL": URL, "OS_AUTH_STRATEGY": "keystone"}, "keystone"),
+        ({**LATER, "OS_AUTH_URL": URL}, "keystone"),
+        ({**LATER, "OS_AUTH_URL": URL, "OS_AUTH_STRATEGY": "noauth"}, "noauth"),
+        (LATER, "noauth"),
+        ({"OS_USERNAME": "joe", "OS_AUTH_URL": URL}, "noauth"),
+        ({"OS_USER_ID": "u", "OS_PASSWORD": "p", "OS_AUTH_URL": URL}, "keystone"),
+        ({"OS_TOKEN": "t", "OS_AUTH_URL": URL}, "keystone"),
+        ({"OS_TOKEN": "t"}, "noauth"),
+        (
+            {
+                "OS_APPLICATION_CREDENTIAL_ID": "a",
+                "OS_APPLICATION_CREDENTIAL_SECRET": "b",
+                "OS_AUTH_URL": URL,
+            },
+            "keystone",
+        ),
+        ({"OS_CLOUD": "acme"}, "keystone"),
+    ],
+)
+def test_whether_to_sign_in(env, strategy):
+    assert client(**env).creds["strategy"] == strategy
+
+
+def test_options_say_it_as_variables_do():
+    args = ("--os-username=joe", "--os-password=p", f"--os-auth-url={URL}", "--os-project-name=a")
+    assert creds(*args) == {
+        "strategy": "keystone",
+        "username": "joe",
+        "password": "p",
+        "auth_url": URL,
+        "tenant": "a",
+    }
+    assert creds("--os-auth-user=joe", "--os-auth-key=p", f"--os-auth-url={URL}") == {
+        "strategy": "keystone",
+        "username": "joe",
+        "password": "p",
+        "auth_url": URL,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("OS_PROJECT_NAME", "tenant"),
+        ("OS_TENANT_NAME", "tenant"),
+        ("OS_PROJECT_ID", "project_id"),
+        ("OS_TENANT_ID", "project_id"),
+        ("OS_USER_DOMAIN_NAME", "user_domain_name"),
+        ("OS_USER_DOMAIN_ID", "user_domain_id"),
+        ("OS_PROJECT_DOMAIN_NAME", "project_domain_name"),
+        ("OS_PROJECT_DOMAIN_ID", "project_domain_id"),
+        ("OS_DEFAULT_DOMAIN", "default_domain_id"),
+        ("OS_DEFAULT_DOMAIN_NAME", "default_domain_name"),
+        ("OS_SYSTEM_SCOPE", "system_scope"),
+        ("OS_DOMAIN_ID", "domain_id"),
+        ("OS_DOMAIN_NAME", "domain_name"),
+        ("OS_TRUST_ID", "trust_id"),
+        ("OS_REGION_NAME", "region"),
+        ("OS_INTERFACE", "interface"),
+        ("OS_ENDPOINT_TYPE", "interface"),
+        ("OS_AUTH_TYPE", "auth_type"),
+        ("OS_IDENTITY_API_VERSION", "identity_api_version"),
+    ],
+)
+def test_every_variable_has_its_place(variable, name):
+    assert creds(**{variable: "value"}) == {"strategy": "noauth", name: "value"}
+
+
+def test_diablos_variables_win_over_later_ones():
+    assert creds(**{**LATER, **DIABLO, "OS_USERNAME": "other"})["username"] == "joe"
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "token"),
+    [
+        ((), {"OS_TOKEN": "t"}, "t"),
+        (("-A", "a"), {"OS_TOKEN": "t"}, "a"),
+        ((), {"OS_TOKEN": "t", "OS_AUTH_TOKEN": "a"}, "a"),
+        # One that is to be exchanged is not sent.
+        ((), {"OS_TOKEN": "t", "OS_AUTH_URL": URL}, None),
+    ],
+)
+def test_a_token_without_an_identity_service_is_sent_as_it_is(args, env, token):
+    assert client(*args, **env).auth_tok == token
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "follows"),
+    [
+        ((), {}, True),
+        (("-H", "10.0.0.1"), {}, False),
+        (("-p", "19292"), {}, False),
+        ((), {"OS_IMAGE_URL": "http://g"}, False),
+    ],
+)
+def test_an_address_that_is_given_wins_over_the_catalogue(args, env, follows):
+    assert client(*args, **env).configure_via_auth == follows
+
+
+@pytest.mark.parametrize("variable", ["OS_IMAGE_URL", "OS_IMAGE_ENDPOINT_OVERRIDE"])
+@pytest.mark.parametrize("url", ["https://g/image", "https://g/image/v2/", "https://g/image/v1"])
+def test_the_service_can_be_named_by_its_url(variable, url):
+    made = client(**{variable: url})
+    assert (made.host, made.port, made.use_ssl, made.doc_root) == ("g", 443, True, "/image/v1")
+
+
+def test_certificates_have_variables_too():
+    made = client(OS_CACERT="/ca", OS_CERT="/cert", OS_KEY="/key")._tls
+    assert (made.ca_file, made.cert_file, made.key_file) == ("/ca", "/cert", "/key")
+
+
+def test_a_cloud_wins_over_variables_but_not_over_options():
+    env = {**LATER, "OS_CLOUD": "acme", "OS_REGION_NAME": "here"}
+    assert creds(**env) == {"strategy": "keystone", "cloud": "acme"}
+    said = creds("--os-username=ann", "--os-region-name=there", **env)
+    assert said == {
+        "strategy": "keystone",
+        "cloud": "acme",
+        "username": "ann",
+        "region": "there",
+    }

@@ -1,0 +1,109 @@
+import errno
+import os
+import socket
+import threading
+
+import pytest
+
+from glance.http.server import sendfile, stream
+from glance.streaming import body
+
+
+@pytest.fixture
+def big_file(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(bytes(range(256)) * 4096 * 9)
+    return path
+
+
+def opened(path):
+    return body.FileBody(os.open(path, os.O_RDONLY), size=path.stat().st_size)
+
+
+@pytest.fixture
+def pair():
+    """A stream, and a list that takes what was sent over it when the stream is closed."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    received = []
+
+    def receive():
+        while data := theirs.recv(1 << 20):
+            received.append(data)
+        theirs.close()
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+
+    def finish():
+        ours.close()
+        thread.join()
+        return b"".join(received)
+
+    yield stream.Stream(ours, 5), finish
+    finish()
+
+
+def test_all_bytes_of_a_part_are_sent(big_file, pair):
+    to, finish = pair
+    with opened(big_file).slice(1000, 9_000_000) as part:
+        moved = []
+        sendfile.send(to, part, moved.append)
+        assert sum(moved) == 8_999_000
+    assert finish() == big_file.read_bytes()[1000:9_000_000]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EOPNOTSUPP])
+def test_parts_that_are_not_in_memory_are_read_first(big_file, pair, monkeypatch, number):
+    read = []
+
+    def probe(*args):
+        raise OSError(number, os.strerror(number))
+
+    def read_in(fd, start, stop):
+        read.append((start, stop))
+        return original(fd, start, stop)
+
+    original = sendfile._read_in
+    monkeypatch.setattr(sendfile, "_in_memory", lambda *args: _in_memory(probe, *args))
+    monkeypatch.setattr(sendfile, "_read_in", read_in)
+    to, finish = pair
+    with opened(big_file) as whole:
+        sendfile.send(to, whole, lambda count: None)
+    assert finish() == big_file.read_bytes()
+    assert read == [(0, 4 << 20), (4 << 20, 8 << 20), (8 << 20, 9 << 20)]
+
+
+def _in_memory(probe, fd, start, stop, real=sendfile._in_memory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "preadv", probe)
+        return real(fd, start, stop)
+
+
+def test_pages_in_memory_are_found_there(big_file):
+    with opened(big_file) as whole:
+        sendfile._read_in(whole.fileno(), 0, whole.length)
+        assert sendfile._in_memory(whole.fileno(), 0, whole.length)
+
+
+def test_a_client_that_has_gone_is_told_apart(big_file):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.close()
+    with opened(big_file) as whole, pytest.raises(stream.ClientGone):
+        sendfile.send(stream.Stream(ours, 5), whole, lambda count: None)
+    ours.close()
+
+
+def test_a_client_that_takes_nothing_is_given_up(big_file):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    moved = []
+    with opened(big_file) as whole, pytest.raises(stream.ClientGone):
+        sendfile.send(stream.Stream(ours, 0.05), whole, moved.append)
+    ours.close()
+    taken = 0
+    while data := theirs.recv(1 << 20):
+        taken += len(data)
+    theirs.close()
+    assert sum(moved) == taken

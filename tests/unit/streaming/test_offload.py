@@ -1,0 +1,390 @@
+"""Blocking work in native threads: in this plain process, and in one that eventlet runs."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from glance.streaming import offload
+from glance.streaming.offload import Fanout
+
+
+class Boom(Exception):
+    pass
+
+
+def boom(*args):
+    raise Boom(*args)
+
+
+@pytest.fixture
+def fds():
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# -- a plain process --
+
+
+def test_nothing_of_eventlet_is_loaded():
+    script = """
+        import sys
+        from glance.streaming import offload
+        offload.run(int)
+        offload.spawn(int).join()
+        offload.sleep(0)
+        with offload.lock(), offload.deadline(1):
+            pass
+        with offload.Fanout([len]) as fanout:
+            fanout.put(b"x")
+            fanout.join()
+        print("eventlet" in sys.modules, offload.is_green())
+    """
+    assert plain(script) == "False False\n"
+
+
+def test_work_runs_inline():
+    assert offload.run(threading.get_ident) == threading.get_ident()
+    assert offload.run(max, [1, 3, 2], key=lambda value: -value) == 1
+    with pytest.raises(Boom):
+        offload.run(boom)
+
+
+def test_background_work_runs_in_a_thread_and_logs_its_error(caplog):
+    seen = []
+    offload.spawn(lambda value: seen.append((value, threading.get_ident())), 5).join()
+    assert seen[0][0] == 5
+    assert seen[0][1] != threading.get_ident()
+    offload.spawn(boom, "mine").join()
+    assert "Boom: mine" in caplog.text
+
+
+# -- fan-out --
+
+
+def test_every_consumer_sees_every_item_in_order(fds):
+    one, other = [], []
+    items = [bytes([number % 256]) * 10 for number in range(500)]
+    with Fanout([one.append, other.append], depth=3) as fanout:
+        for item in items:
+            fanout.put(item)
+        fanout.join()
+        assert (one, other) == (items, items)
+
+
+def test_joining_with_nothing_to_do_returns(fds):
+    with Fanout([len]) as fanout:
+        fanout.join()
+
+
+def test_consumers_work_at_the_same_time(fds):
+    barrier = threading.Barrier(2)
+    with Fanout([lambda item: barrier.wait(10), lambda item: barrier.wait(10)]) as fanout:
+        fanout.put(b"x")
+        fanout.join()
+
+
+def test_the_feeder_waits_for_the_slowest_consumer(fds):
+    go, done, fed = threading.Event(), [], []
+
+    def slow(item):
+        go.wait(10)
+        done.append(item)
+
+    def feed():
+        with Fanout([slow, len], depth=3) as fanout:
+            for number in range(10):
+                fanout.put(bytes([number]))
+                fed.append(number)
+            fanout.join()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    while len(fed) < 3:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert (len(fed), len(done)) == (3, 0)
+    go.set()
+    thread.join(10)
+    assert (len(fed), len(done)) == (10, 10)
+
+
+def test_the_first_error_reaches_the_feeder_and_stops_the_others(fds):
+    seen = []
+    with pytest.raises(Boom):
+        with Fanout([boom, seen.append], depth=2) as fanout:
+            for number in range(1000):
+                fanout.put(bytes([number % 256]))
+    assert len(seen) < 1000
+
+
+def test_an_error_on_the_last_item_is_raised_by_join(fds):
+    with Fanout([boom]) as fanout:
+        fanout.put(b"x")
+        with pytest.raises(Boom):
+            fanout.join()
+
+
+def test_after_closing_no_consumer_runs_any_more(fds):
+    running, seen = threading.Event(), []
+
+    def slow(item):
+        running.set()
+        time.sleep(0.05)
+        seen.append(item)
+
+    with pytest.raises(Boom):
+        with Fanout([slow], depth=10) as fanout:
+            for _ in range(10):
+                fanout.put(b"x")
+            running.wait(10)
+            raise Boom
+    count = len(seen)
+    assert 1 <= count < 10
+    time.sleep(0.1)
+    assert len(seen) == count
+
+
+def test_closing_twice_does_nothing(fds):
+    fanout = Fanout([len])
+    fanout.close()
+    fanout.close()
+
+
+def test_many_at_once_share_the_threads(fds):
+    results = []
+
+    def feed(number):
+        seen = []
+        with Fanout([seen.append, len], depth=2) as fanout:
+            for _ in range(50):
+                fanout.put(bytes([number]))
+            fanout.join()
+        results.append(seen == [bytes([number])] * 50)
+
+    threads = [threading.Thread(target=feed, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert results == [True] * 50
+    native = [thread for thread in threading.enumerate() if thread.name == "offload"]
+    assert len(native) <= offload.MAX_THREADS
+
+
+def test_a_child_process_makes_threads_of_its_own(fds):
+    with Fanout([len]) as fanout:
+        fanout.put(b"x")
+        fanout.join()
+    pid = os.fork()
+    if not pid:
+        seen = []
+        with Fanout([seen.append]) as fanout:
+            fanout.put(b"x")
+            fanout.join()
+        os._exit(0 if seen == [b"x"] else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+# -- under eventlet --
+
+
+def plain(script, prelude=""):
+    """Run a script in a process of its own and return what it printed."""
+    return subprocess.check_output(
+        [sys.executable, "-W", "ignore", "-c", prelude + textwrap.dedent(script)],
+        text=True,
+        timeout=60,
+    )
+
+
+def green(script):
+    prelude = """
+import os, sys, time
+import eventlet
+eventlet.monkey_patch()
+from eventlet import patcher
+from glance.streaming import offload
+native_time = patcher.original("time")
+get_ident = patcher.original("threading").get_ident
+fds = lambda: len(os.listdir("/proc/self/fd"))
+"""
+    return plain(script, prelude)
+
+
+def test_work_runs_in_a_native_thread_while_the_hub_goes_on():
+    script = """
+        ticks = []
+
+        def tick():
+            while True:
+                ticks.append(1)
+                eventlet.sleep(0)
+
+        def work(count):
+            while len(ticks) < count:
+                native_time.sleep(0.001)
+            return get_ident()
+
+        eventlet.spawn(tick)
+        print(offload.run(work, 50) != get_ident(), offload.is_green())
+    """
+    assert green(script) == "True True\n"
+
+
+def test_results_and_errors_come_back_and_leak_nothing():
+    script = """
+        offload.run(int)
+        before = fds()
+        assert [offload.run(pow, number, 2) for number in range(200)][-1] == 199 ** 2
+        for error in (KeyError("k"), SystemExit(3), KeyboardInterrupt()):
+            def fail():
+                raise error
+            try:
+                offload.run(fail)
+            except BaseException as err:
+                assert err is error
+            else:
+                assert False
+        print(fds() - before)
+    """
+    assert green(script) == "0\n"
+
+
+def test_work_inside_of_work_runs_inline():
+    script = """
+        print(offload.run(lambda: offload.run(get_ident) == get_ident()))
+    """
+    assert green(script) == "True\n"
+
+
+def test_a_kill_waits_for_the_work_to_end():
+    script = """
+        log = []
+
+        def work():
+            native_time.sleep(0.1)
+            log.append("work ended")
+
+        def caller():
+            try:
+                offload.run(work)
+            finally:
+                log.append("caller goes on")
+
+        thread = eventlet.spawn(caller)
+        eventlet.sleep(0.02)
+        thread.kill()
+        thread.kill()
+        try:
+            thread.wait()
+        except BaseException as err:
+            log.append(type(err).__name__)
+        print(log)
+    """
+    assert green(script) == "['work ended', 'caller goes on', 'GreenletExit']\n"
+
+
+def test_a_deadline_ends_a_wait_and_spares_the_quick():
+    script = """
+        with offload.deadline(5), offload.deadline(None):
+            offload.sleep(0)
+        try:
+            with offload.deadline(0.02, "too slow"):
+                offload.sleep(10)
+        except TimeoutError as err:
+            print(err)
+    """
+    assert green(script) == "too slow\n"
+
+
+def test_a_lock_excludes_other_greenthreads():
+    script = """
+        lock = offload.lock()
+        inside = []
+
+        def enter(name):
+            with lock:
+                inside.append(name)
+                offload.sleep(0.01)
+                inside.append(name)
+
+        tasks = [offload.spawn(enter, name) for name in "abc"]
+        for task in tasks:
+            task.join()
+        print("".join(inside))
+    """
+    assert green(script) == "aabbcc\n"
+
+
+def test_background_work_runs_in_a_greenthread_and_logs_its_error():
+    script = """
+        import logging
+        logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        seen = []
+        offload.spawn(seen.append, 5).join()
+        offload.spawn(lambda: 1 / 0).join()
+        print(seen)
+    """
+    out = green(script)
+    assert "ZeroDivisionError" in out
+    assert out.endswith("[5]\n")
+
+
+def test_a_killed_feeder_leaves_no_consumer_running():
+    script = """
+        seen = []
+
+        def slow(item):
+            native_time.sleep(0.03)
+            seen.append(item)
+
+        def feed():
+            with offload.Fanout([slow, len], depth=2) as fanout:
+                while True:
+                    fanout.put(b"x")
+
+        offload.run(int)
+        before = fds()
+        for _ in range(5):
+            thread = eventlet.spawn(feed)
+            eventlet.sleep(0.05)
+            thread.kill()
+            try:
+                thread.wait()
+            except BaseException as err:
+                assert type(err).__name__ == "GreenletExit"
+            count = len(seen)
+            native_time.sleep(0.05)
+            assert len(seen) == count
+        print(fds() - before)
+    """
+    assert green(script) == "0\n"
+
+
+def test_finalizers_inside_of_the_hub_do_not_wait():
+    script = """
+        from eventlet import hubs
+        result = []
+
+        def finalizer():
+            result.append(offload.run(get_ident) == get_ident())
+
+        hubs.get_hub().schedule_call_global(0, finalizer)
+        eventlet.sleep(0.01)
+        print(result)
+    """
+    assert green(script) == "[True]\n"
+
+
+def test_names_are_resolved_by_the_system():
+    script = """
+        print(offload.getaddrinfo("127.0.0.1", 80)[0][4])
+    """
+    assert green(script) == "('127.0.0.1', 80)\n"
+    assert offload.getaddrinfo("127.0.0.1", 80)[0][4] == ("127.0.0.1", 80)
