@@ -129,12 +129,12 @@ def fill(site: daemons.Site) -> int:
 def small_requests(
     args: argparse.Namespace, home: pathlib.Path, site: daemons.Site, name: str, message: bytes
 ) -> list[Row]:
-    """Return the answers per second, and the time of processors that each takes.
+    """Return the responses per second, and the CPU time of each.
 
     The time is that of both daemons together. It says most on a machine with other work.
     """
     answers = Row(name, "/s", "bare eventlet")
-    effort = Row("... time of processors", "us", "bare eventlet")
+    effort = Row("... CPU time", "us", "bare eventlet")
     status, headers, body = load.answer(site.port, message)
     kept = [(k, v) for k, v in headers if k.lower() not in ("date", "connection")]
     workers = [*daemons.children(site.api.pid), *daemons.children(site.registry.pid)]

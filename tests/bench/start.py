@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def effort(rounds: int, words: str, line: Sequence[str]) -> Row:
-    """Return the time of processors that a program takes from start to end."""
+    """Return the CPU time that a program takes from start to end."""
     row = Row(words, "ms", "python3 -c pass")
     ours = [sys.executable, str(daemons.BIN / line[0]), *line[1:]]
     turns(

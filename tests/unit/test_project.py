@@ -94,6 +94,7 @@ def test_links_between_pages_lead_somewhere(page):
         "installing",
         "running-as-a-service",
         "notifications",
+        "glossary",
     ],
 )
 def test_the_index_names_the_pages(name):
