@@ -1,5 +1,5 @@
-"""Old place of the header helpers, kept importable; new code uses `glance.image.imagemeta`."""
+"""Old place of the header helpers, kept importable; new code uses `glance.image.fields`."""
 
-from glance.image.imagemeta import client_headers, client_meta, image_headers
+from glance.image.fields import client_headers, client_meta, image_headers
 
 __all__ = ["client_headers", "client_meta", "image_headers"]

@@ -16,7 +16,7 @@ from glance.common import config
 from glance.identity import context as request_context
 from glance.identity import policy
 from glance.notifier import events
-from glance.registry import service as registry_service
+from glance.registry import service_account as registry_service
 from glance.store import location as store_location
 
 config.options(

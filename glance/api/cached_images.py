@@ -16,7 +16,7 @@ from glance import image_cache, registry
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import imagemeta
+from glance.image import fields
 from glance.image_cache import COMPLETE, INCOMPLETE, Entry, QueueItem
 
 #: What ?status= may say for the queue, beside the states of entries.
@@ -122,7 +122,7 @@ class Controller:
         self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
     ) -> wsgi.Response:
         """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
-        record = registry.get_image_metadata(self.conf, request.context, imagemeta.path_id(id))
+        record = registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
         if record["status"] != "active":
             raise exception.NotFound(f"Image {id} has no data that could be cached")
         try:
@@ -192,7 +192,7 @@ def queue_json(item: QueueItem) -> dict[str, Any]:
 
 def _named(image_id: str, name: str | None) -> dict[str, Any]:
     # WIRE: Diablo called it id and had numbers only, Essex calls it image_id.
-    shown = int(image_id) if imagemeta.parse_id(image_id) is not None else image_id
+    shown = int(image_id) if fields.parse_id(image_id) is not None else image_id
     return {"id": shown, "image_id": shown, "name": name}
 
 

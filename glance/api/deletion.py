@@ -16,7 +16,7 @@ from typing import Any
 from glance import api, registry
 from glance.common import config, exception
 from glance.identity.context import RequestContext
-from glance.store import freeing
+from glance.store import removal
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _is_ours(service: api.Service, location: str, image_id: int) -> bool:
 
 def _free(service: api.Service, context: RequestContext, image_id: int, location: str) -> None:
     """Remove the data and settle the record, or leave both to the scrubber."""
-    freed = freeing.free(service.stores, service.conf, image_id, location, ours=False)
+    freed = removal.free(service.stores, service.conf, image_id, location, ours=False)
     try:
         if freed.outcome.is_final:
             # NOTE: a scrubber may have settled it, if this took long.
@@ -106,7 +106,7 @@ def _free(service: api.Service, context: RequestContext, image_id: int, location
                 context,
                 image_id,
                 freed.error,
-                dead=freed.outcome is freeing.Outcome.DEAD,
+                dead=freed.outcome is removal.Outcome.DEAD,
             )
     except exception.Error as err:
         # Its lease runs out, and the scrubber finds out what is left to do.

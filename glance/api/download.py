@@ -9,7 +9,7 @@ from typing import Any
 
 from glance import api, image_cache
 from glance.common import exception
-from glance.http import byterange
+from glance.http import ranges
 from glance.store import base
 from glance.streaming import body, digest, offload
 
@@ -26,7 +26,7 @@ class Download:
 
     body: body.Body
     total: int | None
-    part: byterange.Range | None = None
+    part: ranges.Range | None = None
     source: str | None = None
 
     @property
@@ -63,7 +63,7 @@ def open_image(
     part = None
     if range_header and serves_ranges(service, image):
         known = known or service.stores.get_size(location)
-        part = byterange.asked(range_header, known) if known else None
+        part = ranges.asked(range_header, known) if known else None
     if cache is None:
         return _from_store(service, image, part, known)
     opened = _by_cache(service, image, part, known, cache, fill=not range_header)
@@ -85,7 +85,7 @@ def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:
 def _by_cache(
     service: api.Service,
     image: Mapping[str, Any],
-    part: byterange.Range | None,
+    part: ranges.Range | None,
     known: int | None,
     cache: image_cache.ImageCache,
     *,
@@ -103,7 +103,7 @@ def _by_cache(
         if not position:
             return _from_store(service, image, None, size).body
         if serves_ranges(service, image):
-            rest = byterange.Range(position, size - position)
+            rest = ranges.Range(position, size - position)
             return _from_store(service, image, rest, size).body
         return _from_store(service, image, None, size).body.slice(position, size)
 
@@ -119,7 +119,7 @@ def _by_cache(
 
 
 def _from_store(
-    service: api.Service, image: Mapping[str, Any], part: byterange.Range | None, known: int | None
+    service: api.Service, image: Mapping[str, Any], part: ranges.Range | None, known: int | None
 ) -> Download:
     location = image["location"]
     _require_store(service, location, image["id"])
@@ -192,7 +192,7 @@ def _require_store(service: api.Service, location: str, image_id: object) -> Non
 
 
 def _checked(
-    data: body.Body, part: byterange.Range | None, known: int | None, image_id: object
+    data: body.Body, part: ranges.Range | None, known: int | None, image_id: object
 ) -> Download:
     """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
     if data.size is not None and known is not None and data.size != known:

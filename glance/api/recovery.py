@@ -16,7 +16,7 @@ from typing import Any
 from glance import api, registry
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import imagemeta
+from glance.image import fields
 from glance.store import base
 from glance.streaming import offload
 
@@ -130,6 +130,6 @@ def _kill(
     LOG.warning("Image %s is killed: its upload was abandoned", image_id)
     if tells:
         service.events.failed(
-            "image.upload", context, imagemeta.parse_id(image_id), exception.ServerError()
+            "image.upload", context, fields.parse_id(image_id), exception.ServerError()
         )
     return None

@@ -1,9 +1,9 @@
 """One option of a program's command line, from which its parser, help, pages and completion come.
 
-`glance.cli.user.declare` has those of `glance`, `glance.cli.program` what the other programs are
+`glance.cli.user.commands` has those of `glance`, `glance.cli.program` what the other programs are
 made of. What an option does is in the module that declares it.
 
-PERF: a named tuple, because the dataclasses module brings inspect along; see `declare`.
+PERF: a named tuple, because the dataclasses module brings inspect along; see `commands`.
 """
 
 from __future__ import annotations

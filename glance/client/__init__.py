@@ -2,7 +2,7 @@
 
 A `Client` speaks Images API v1 with one glance-api. Importing it loads the standard library and
 `glance.common` only, and patches nothing; it works in threads and in green threads alike. Image
-attributes are described in `glance.image.imagemeta`, errors in `glance.common.exception`.
+attributes are described in `glance.image.fields`, errors in `glance.common.exception`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from glance.client import base as base_client
 from glance.common import exception
-from glance.http import byterange
+from glance.http import ranges
 from glance.http.client import payload as payload_module
-from glance.image import imagemeta
+from glance.image import fields as image_fields
 
 ImageBodyIterator = base_client.ImageBodyIterator
 Progress = base_client.Progress
@@ -73,23 +73,23 @@ class V1Client(base_client.BaseClient):
         """
         if verify and start:
             raise ValueError("only the data from its first byte on can be verified")
-        wanted = byterange.ask(start)
+        wanted = ranges.ask(start)
         headers = {"range": wanted} if wanted else None
         response = self.do_request("GET", _image(image_id), headers=headers)
-        told = byterange.told(response.getheader("content-range"))
+        told = ranges.told(response.getheader("content-range"))
         if response.status == 206 and (told is None or told[0].offset != start):
             response.close()
             raise exception.ClientConnectionError(
                 "The server sent another part of the image than it was asked for"
             )
-        meta = imagemeta.client_meta(response.getheaders())
+        meta = image_fields.client_meta(response.getheaders())
         checksum = meta.get("checksum") if verify else None
         return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
     def get_image_meta(self, image_id: object) -> dict[str, Any]:
         """Return an image's attributes, `properties` and `uri`; NotFound if there is none."""
         with self.do_request("HEAD", _image(image_id)) as response:
-            return self._with_uri(imagemeta.client_meta(response.getheaders()))
+            return self._with_uri(image_fields.client_meta(response.getheaders()))
 
     def add_image(
         self,
@@ -262,7 +262,7 @@ class V1Client(base_client.BaseClient):
         headers: Mapping[str, str],
         progress: Progress | None,
     ) -> dict[str, Any]:
-        fields = {**imagemeta.client_headers(image_meta or {}), **headers}
+        fields = {**image_fields.client_headers(image_meta or {}), **headers}
         body = None
         if image_data is not None and image_data != b"" and image_data != "":
             body = payload_module.Payload(image_data)

@@ -1,10 +1,10 @@
 """HTTP plumbing of every client in glance: base client, image iterator, answers to errors.
 
 `glance.client` and `glance.registry.client` build on `BaseClient`; a person's program rarely needs
-more than those. Below it: kept connections in `glance.http.client.httppool`, sockets and framing
-in `glance.http.client.httpwire` and `glance.http.client.httpreply`, request bodies in
-`glance.http.client.payload`, sign-in in `glance.identity.auth`, which loads keystoneauth for it.
-Otherwise standard library only; nothing is patched.
+more than those. Below it: kept connections in `glance.http.client.pool`, sockets and framing in
+`glance.http.client.connection` and `glance.http.client.response`, request bodies in
+`glance.http.client.payload`, sign-in in `glance.identity.strategies`, which loads keystoneauth for
+it. Otherwise standard library only; nothing is patched.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from glance.common import exception, httperror
-from glance.http.client import httppool, httpproxy, httpreply, httpwire
+from glance.http.client import connection, proxy
 from glance.http.client import payload as payload_module
-from glance.identity import auth
-from glance.image import imagemeta
+from glance.http.client import pool as http_pool
+from glance.http.client import response as http_response
+from glance.identity import strategies
+from glance.image import fields as image_fields
 
 Body = bytes | bytearray | memoryview | str | payload_module.Readable
-ConnectionPool = httppool.ConnectionPool
-Progress = httpwire.Progress
-Response = httpreply.Response
+ConnectionPool = http_pool.ConnectionPool
+Progress = connection.Progress
+Response = http_response.Response
 
 
 CHUNKSIZE = 65536
@@ -193,7 +195,7 @@ class BaseClient:
         self.timeout = timeout
         self.configure_via_auth = configure_via_auth
         self._proxies = {} if proxies is None and not self.HEEDS_ENVIRONMENT else proxies
-        self._tls = httpwire.TLS(key_file, cert_file, ca_file, insecure)
+        self._tls = connection.TLS(key_file, cert_file, ca_file, insecure)
         self.creds: Mapping[str, Any] = {} if creds is None else creds
         self.auth_plugin = self.make_auth_plugin(self.creds)
         self._pool = pool
@@ -205,9 +207,9 @@ class BaseClient:
         """Use another token from now on."""
         self.auth_tok = auth_tok
 
-    def make_auth_plugin(self, creds: Mapping[str, Any]) -> auth.BaseStrategy:
+    def make_auth_plugin(self, creds: Mapping[str, Any]) -> strategies.BaseStrategy:
         """Return the sign-in strategy that `creds` names; raise Error for an unknown one."""
-        strategy = auth.get_plugin_from_strategy(creds.get("strategy") or "noauth")
+        strategy = strategies.get_plugin_from_strategy(creds.get("strategy") or "noauth")
         return strategy(creds, timeout=self.timeout, tls=self._tls, proxies=self._proxies)
 
     def configure_from_url(self, url: str) -> None:
@@ -220,9 +222,9 @@ class BaseClient:
         self.port = parts.port or (443 if self.use_ssl else 80)
         self.doc_root = parts.path
 
-    def get_connection_type(self) -> type[httpwire.Connection]:
+    def get_connection_type(self) -> type[connection.Connection]:
         """Return the class of this client's connections."""
-        return httpwire.TLSConnection if self.use_ssl else httpwire.Connection
+        return connection.TLSConnection if self.use_ssl else connection.Connection
 
     @staticmethod
     def get_status_code(response: Any) -> int:
@@ -236,9 +238,9 @@ class BaseClient:
                 self.host,
                 self.port,
                 context=self._tls.context() if self.use_ssl else None,
-                connect_timeout=self.timeout or httppool.CONNECT_TIMEOUT,
-                read_timeout=self.timeout or httppool.READ_TIMEOUT,
-                proxy=httpproxy.choose(self.use_ssl, self.host, self.port, self._proxies),
+                connect_timeout=self.timeout or http_pool.CONNECT_TIMEOUT,
+                read_timeout=self.timeout or http_pool.READ_TIMEOUT,
+                proxy=proxy.choose(self.use_ssl, self.host, self.port, self._proxies),
             )
             self._pool_of = place
         return self._pool
@@ -273,7 +275,9 @@ class BaseClient:
             payload = body
         else:
             payload = payload_module.Payload(body)
-        fields = {imagemeta.fold(str(name)): str(value) for name, value in (headers or {}).items()}
+        fields = {
+            image_fields.fold(str(name)): str(value) for name, value in (headers or {}).items()
+        }
         if self.USER_AGENT is not None:
             fields.setdefault("user-agent", self.USER_AGENT)
         if method in ("POST", "PUT") or payload is not None:

@@ -1,6 +1,6 @@
-"""The old name of `glance.identity.auth`, for programs that import it."""
+"""The old name of `glance.identity.strategies`, for programs that import it."""
 
-from glance.identity.auth import (
+from glance.identity.strategies import (
     STRATEGIES,
     BaseStrategy,
     KeystoneStrategy,

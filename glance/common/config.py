@@ -3,7 +3,7 @@
 A module declares its options with `options(...)`; a program builds one `Conf` from the strings of
 its paste configuration and hands it down. `Conf` converts by the table, answers attribute and
 mapping access, and never changes. Finding and loading a configuration file is the work of
-`glance.cli.daemon.deploy`.
+`glance.cli.daemon.paste`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The context is made once per request, travels in `environ["glance.context"]` and is the first
 argument of every function that needs it. There are two modes, decided once for a process by
-option `auth_mode` (`glance.cli.daemon.deploy` infers it from the pipeline when it is not set):
+option `auth_mode` (`glance.cli.daemon.paste` infers it from the pipeline when it is not set):
 
 * `noauth`: every request is an administrator without an owner; identity headers are ignored.
 * `keystone` / `trusted-headers`: a stage in front has set the identity headers. It is a token
@@ -69,8 +69,9 @@ class RequestContext:
     is for maintenance programs only: no HTTP request sets it.
 
     The three predicates judge a loaded image mapping. They exist once more as SQL
-    (`glance.registry.db.rules`); one test runs a table of cases through both. `membership` is the
-    caller's own membership of the image, or None; one that was removed (`deleted`) grants nothing.
+    (`glance.registry.db.visibility`); one test runs a table of cases through both. `membership` is
+    the caller's own membership of the image, or None; one that was removed (`deleted`) grants
+    nothing.
     """
 
     def __init__(

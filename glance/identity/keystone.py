@@ -1,7 +1,7 @@
-"""Signing in at Keystone by keystoneauth; called by `glance.identity.auth` alone.
+"""Signing in at Keystone by keystoneauth; called by `glance.identity.strategies` alone.
 
 Importing this module loads keystoneauth and requests. Keystones from before v2.0 settled are
-spoken to by `glance.identity.oldkeystone`, through the same session.
+spoken to by `glance.identity.keystone_diablo`, through the same session.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import urllib3
 from keystoneauth1 import exceptions, loading, session
 
 from glance.common import exception
-from glance.http.client import httpproxy, httpwire
-from glance.identity import catalog, oldkeystone
+from glance.http.client import connection
+from glance.http.client import proxy as http_proxy
+from glance.identity import catalog, keystone_diablo
 
 # NOTE: it warns of what is an error here; a person's terminal must not show both.
 logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
@@ -37,24 +38,24 @@ class Grant:
     token: str = dataclasses.field(repr=False)
     image_url: str | None
     auth_url: str | None
-    tls: httpwire.TLS | None
+    tls: connection.TLS | None
 
 
 def sign_in(
     creds: Mapping[str, Any],
     *,
     timeout: float | None = None,
-    tls: httpwire.TLS | None = None,
+    tls: connection.TLS | None = None,
     proxies: Mapping[str, str] | None = None,
 ) -> Grant:
-    """Return what Keystone grants; arguments and errors as in `glance.identity.auth`."""
+    """Return what Keystone grants; arguments and errors as in `glance.identity.strategies`."""
     given = {_RENAMED.get(name, name): value for name, value in creds.items() if value}
     if given.get("cloud"):
         given, tls = _of_cloud(given, tls)
     else:
         _check(given)
     url, version = _place(str(given["auth_url"]), given.get("identity_api_version"))
-    http = _session(url, timeout, tls or httpwire.TLS(), proxies)
+    http = _session(url, timeout, tls or connection.TLS(), proxies)
     with _translated():
         if version != 1:
             try:
@@ -66,9 +67,9 @@ def sign_in(
                 # Even the versions that there are were not told without a token.
                 exceptions.MissingAuthPlugin,
             ):
-                if not oldkeystone.may_know(version, given):
+                if not keystone_diablo.may_know(version, given):
                     raise
-        token, image_url, auth_url = oldkeystone.sign_in(http, url, given)
+        token, image_url, auth_url = keystone_diablo.sign_in(http, url, given)
         return Grant(token, image_url, auth_url, tls)
 
 
@@ -118,7 +119,7 @@ def _by_plugin(
     url: str,
     version: int | None,
     given: Mapping[str, Any],
-    tls: httpwire.TLS | None,
+    tls: connection.TLS | None,
 ) -> Grant:
     kind = _kind(given)
     if kind in ("password", "token") and version in (2, 3):
@@ -164,8 +165,8 @@ def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:
 
 
 def _of_cloud(
-    given: Mapping[str, Any], tls: httpwire.TLS | None
-) -> tuple[dict[str, Any], httpwire.TLS | None]:
+    given: Mapping[str, Any], tls: connection.TLS | None
+) -> tuple[dict[str, Any], connection.TLS | None]:
     """Return the credentials of an entry of clouds.yaml, and what it says of certificates."""
     try:
         from openstack import config
@@ -190,12 +191,12 @@ def _of_cloud(
     found = {**entry, **given}
     _check(found)
     verify, certificate = region.get_requests_verify_args()
-    if tls is None or tls == httpwire.TLS():
+    if tls is None or tls == connection.TLS():
         cert_file, key_file = (
             certificate if isinstance(certificate, tuple) else (certificate, None)
         )
         ca_file = verify if isinstance(verify, str) else None
-        tls = httpwire.TLS(key_file, cert_file, ca_file, insecure=verify is False)
+        tls = connection.TLS(key_file, cert_file, ca_file, insecure=verify is False)
     return found, tls
 
 
@@ -205,7 +206,7 @@ def _of_cloud(
 def _session(
     url: str,
     timeout: float | None,
-    tls: httpwire.TLS,
+    tls: connection.TLS,
     proxies: Mapping[str, str] | None,
 ) -> session.Session:
     """Return a session that goes the ways which this client's other requests go."""
@@ -218,7 +219,7 @@ def _session(
         # SECURITY: after a redirect to http the password would travel in clear text.
         del http.adapters["http://"]
     port = parts.port or (443 if use_ssl else 80)
-    proxy = httpproxy.find(use_ssl, parts.hostname or "", port, proxies)
+    proxy = http_proxy.find(use_ssl, parts.hostname or "", port, proxies)
     if proxy:
         http.proxies = {"http": proxy, "https": proxy}
     system = ssl.get_default_verify_paths()
@@ -231,8 +232,8 @@ def _session(
         verify=False if tls.insecure else ca_file,
         cert=(tls.cert_file, tls.key_file) if tls.cert_file and tls.key_file else tls.cert_file,
         timeout=timeout or TIMEOUT,
-        user_agent=oldkeystone.USER_AGENT,
-        redirect=oldkeystone.MAX_ROUNDS - 1,
+        user_agent=keystone_diablo.USER_AGENT,
+        redirect=keystone_diablo.MAX_ROUNDS - 1,
     )
 
 
@@ -242,9 +243,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except exceptions.Unauthorized:
-        raise oldkeystone.refused() from None
+        raise keystone_diablo.refused() from None
     except exceptions.HttpError as err:
-        raise oldkeystone.unexpected(err.http_status) from None
+        raise keystone_diablo.unexpected(err.http_status) from None
     except exceptions.MissingRequiredOptions as err:
         names = ", ".join(f"'{option.dest}'" for option in err.options)
         raise exception.MissingArgumentError(f"{names} must be included in creds") from None
@@ -253,7 +254,7 @@ def _translated() -> Iterator[None]:
     except exceptions.InvalidResponse as err:
         if err.response.is_redirect or err.response.status_code == 305:
             raise exception.AuthorizationFailure(
-                f"Exceeded max redirects {oldkeystone.MAX_ROUNDS}"
+                f"Exceeded max redirects {keystone_diablo.MAX_ROUNDS}"
             ) from None
         raise exception.AuthorizationFailure("The identity service gave no token") from None
     except (exceptions.ConnectionError, requests.RequestException) as err:

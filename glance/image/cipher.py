@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from glance.common import config, exception
-from glance.image import imagemeta
+from glance.image import fields
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Cipher:
         )
         text = base64.urlsafe_b64encode(nonce + sealed).decode("ascii")
         stored = f"{PREFIX}{self._present}:{text}"
-        if len(stored) > imagemeta.MAX_LOCATION:
+        if len(stored) > fields.MAX_LOCATION:
             raise exception.Invalid("The location is too long to be encrypted")
         return stored
 

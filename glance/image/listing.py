@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import exception
-from glance.image import imagemeta
+from glance.image import fields
 
 SORT_KEYS = (
     "name",
@@ -93,8 +93,8 @@ def parse(
     """
     params = forwardable(params)
     for name, value in params.items():
-        imagemeta.check_text("filter name", name, imagemeta.MAX_PROPERTY_VALUE)
-        imagemeta.check_text(f"filter {name}"[:80], value, imagemeta.MAX_PROPERTY_VALUE)
+        fields.check_text("filter name", name, fields.MAX_PROPERTY_VALUE)
+        fields.check_text(f"filter {name}"[:80], value, fields.MAX_PROPERTY_VALUE)
     filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
     for name in NUMBER_FILTERS:
         if name in params:
@@ -143,7 +143,7 @@ def _integer(name: str, value: str) -> int:
 
 def _count(name: str, value: str) -> int:
     number = _integer(name, value)
-    if not 0 <= number <= imagemeta.MAX_BIGINT:
+    if not 0 <= number <= fields.MAX_BIGINT:
         raise exception.Invalid(f"{name} must be a whole number that is not negative")
     return number
 
@@ -161,7 +161,7 @@ def _marker(value: str | None) -> int | None:
     if value is None:
         return None
     number = _integer("marker", value)
-    if not 0 <= number <= imagemeta.MAX_BIGINT:
+    if not 0 <= number <= fields.MAX_BIGINT:
         raise exception.Invalid("The marker image was not found")
     return number
 
@@ -190,7 +190,7 @@ def _is_public(value: str | None, is_admin: bool) -> bool | None:
 def _deleted(value: str | None, sees_deleted: bool) -> bool | None:
     if value is None or not sees_deleted:
         return None
-    return value.strip().lower() in imagemeta.TRUE_HEADER_WORDS
+    return value.strip().lower() in fields.TRUE_HEADER_WORDS
 
 
 def _instant(value: str | None) -> datetime.datetime | None:

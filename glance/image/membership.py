@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance.common import exception
-from glance.image import imagemeta
+from glance.image import fields
 
 Membership = tuple[str, bool | None]
 
@@ -50,7 +50,7 @@ def to_json(memberships: Iterable[Membership]) -> dict[str, Any]:
 
 def member_id(value: Any) -> str:
     """Return a member's id; Invalid for what can be none."""
-    name = imagemeta.check_text("member_id", value)
+    name = fields.check_text("member_id", value)
     if not name:
         raise exception.Invalid("A member_id must not be empty")
     return name

@@ -30,9 +30,9 @@ from glance.common import config, exception, plugin
 from glance.image_cache import (
     layout,
     options,  # noqa: F401  declares the options
-    waiting,
+    prefetch_queue,
 )
-from glance.image_cache.index.base import (
+from glance.image_cache.index.driver import (
     COMPLETE,
     IN_PROGRESS,
     INCOMPLETE,
@@ -47,7 +47,7 @@ from glance.image_cache.index.base import (
 )
 from glance.image_cache.traffic import reader, writer
 from glance.image_cache.traffic.serving import FOLLOW, HIT, MISS, Serving
-from glance.image_cache.upkeep import legacy, room, upkeep
+from glance.image_cache.upkeep import cleaning, legacy, limits
 from glance.streaming import body, offload
 
 __all__ = [
@@ -110,8 +110,8 @@ class ImageCache(Serving):
         self.conf = conf
         self.directory = layout.Directory(conf.image_cache_dir)
         driver = _load_driver(conf)(conf, self.directory)
-        self.room = room.Room(conf, self.directory, driver)
-        super().__init__(conf, driver, upkeep.Upkeep(conf, self.directory, driver, self.room))
+        self.room = limits.Room(conf, self.directory, driver)
+        super().__init__(conf, driver, cleaning.Upkeep(conf, self.directory, driver, self.room))
         self.debug_header: bool = conf.image_cache_debug_header
 
     def configure(self) -> None:
@@ -256,7 +256,7 @@ class ImageCache(Serving):
 
     def queue_add(self, image: Image) -> None:
         """Queue an image; Refused with the reason COMPLETE, INCOMPLETE, QUEUED or IN_PROGRESS."""
-        offload.run(waiting.add, self.driver, image.image_id, image.name)
+        offload.run(prefetch_queue.add, self.driver, image.image_id, image.name)
 
     def queue_list(self) -> list[QueueItem]:
         """Return the queue, oldest first, with those in progress."""
@@ -281,7 +281,7 @@ class ImageCache(Serving):
         False if it had its last attempt and was dropped instead.
         """
         text = None if error is None else writer.described(error)
-        return offload.run(waiting.give_back, self.driver, item, text)
+        return offload.run(prefetch_queue.give_back, self.driver, item, text)
 
     def queue_delete(self, image_id: object) -> bool:
         """Take a queued image off the queue, unless it is in progress; False if nothing was."""
@@ -293,11 +293,11 @@ class ImageCache(Serving):
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    def prune(self) -> room.Pruned:
+    def prune(self) -> limits.Pruned:
         """Remove the least recently used entries if a limit is passed."""
         return offload.run(self._prune)
 
-    def _prune(self) -> room.Pruned:
+    def _prune(self) -> limits.Pruned:
         self._flush_quietly()
         done = self.room.prune()
         self.usage.count("evicted", done.files)
@@ -305,7 +305,7 @@ class ImageCache(Serving):
 
     def clean(
         self, active: Callable[[Sequence[str]], Collection[str]] | None = None
-    ) -> upkeep.Cleaned:
+    ) -> cleaning.Cleaned:
         """Remove what nobody needs: old invalid entries, what dead writers left, strays.
 
         `active` is asked with batches of cached ids and returns those whose images are active
@@ -339,11 +339,11 @@ class ImageCache(Serving):
                 f"The old image cache cannot be taken over: {err.strerror}"
             ) from err
 
-    def recover(self) -> upkeep.Cleaned:
+    def recover(self) -> cleaning.Cleaned:
         """Remove what a crash left; the API does it in the background when it starts."""
         return offload.run(self.upkeep.recover)
 
-    def verify(self) -> upkeep.Verified:
+    def verify(self) -> cleaning.Verified:
         """Read all complete entries again; those that have changed become invalid."""
         return offload.run(self.upkeep.verify)
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from glance import image_cache, registry, store
 from glance.common import config, exception
-from glance.image import imagemeta
+from glance.image import fields
 from glance.image_cache import QueueItem, passes
-from glance.registry import service
+from glance.registry import service_account
 from glance.streaming import body
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Prefetcher(passes.Passes):
     def __init__(self, conf: config.Conf):
         super().__init__(conf)
         self.stores = store.create_stores(conf)
-        self.account = service.ServiceAccount(conf)
+        self.account = service_account.ServiceAccount(conf)
 
     def make_pass(self) -> Outcome:
         # What a dead prefetcher had in hand is queued again.
@@ -113,7 +113,7 @@ class _Pass:
     def _fetch(self, item: QueueItem) -> None:
         """Bring one image into the cache. Runs in a thread."""
         try:
-            number = imagemeta.path_id(item.image_id)
+            number = fields.path_id(item.image_id)
             record = self.owner.account.call(registry.get_image_metadata, number)
         except exception.NotFound as err:
             raise NotActive from err

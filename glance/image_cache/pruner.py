@@ -1,6 +1,6 @@
 """glance-cache-pruner: make room in the image cache when it has passed a limit.
 
-What goes, and how much, is decided by `glance.image_cache.upkeep.room`.
+What goes, and how much, is decided by `glance.image_cache.upkeep.limits`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """glance-cache-cleaner, once called glance-cache-reaper: remove what nobody needs from the cache.
 
 That is what failed writes, dead processes and deleted images left.
-`glance.image_cache.upkeep.upkeep` finds it; here the registry is asked which images are active
+`glance.image_cache.upkeep.cleaning` finds it; here the registry is asked which images are active
 still.
 """
 
@@ -14,21 +14,21 @@ from collections.abc import Collection, Sequence
 
 from glance.common import config, exception
 from glance.image_cache import passes
-from glance.image_cache.upkeep import upkeep
-from glance.registry import service
+from glance.image_cache.upkeep import cleaning
+from glance.registry import service_account
 
 LOG = logging.getLogger(__name__)
 
 #: How many images the registry is asked for at the same time.
 _AT_ONCE = 8
-_COUNTED = [field.name for field in dataclasses.fields(upkeep.Cleaned) if field.name != "busy"]
+_COUNTED = [field.name for field in dataclasses.fields(cleaning.Cleaned) if field.name != "busy"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """What a pass removed; `is_complete` unless the registry was to be asked and could not be."""
 
-    cleaned: upkeep.Cleaned
+    cleaned: cleaning.Cleaned
     is_complete: bool = True
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Reaper(passes.Passes):
     def __init__(self, conf: config.Conf):
         super().__init__(conf)
         named = conf.is_set("registry_host") or conf.is_set("registry_port")
-        self.account = service.ServiceAccount(conf) if named else None
+        self.account = service_account.ServiceAccount(conf) if named else None
 
     def make_pass(self) -> Outcome:
         if self.account is None:

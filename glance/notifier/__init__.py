@@ -27,8 +27,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import config, exception, lifecycle, plugin
-from glance.notifier import backlog, base, message, publisher
+from glance.common import config, exception, hooks, plugin
+from glance.notifier import backlog, message, publisher
+from glance.notifier import strategy as notifier_strategy
 from glance.notifier.simple import LoggingStrategy, MemoryStrategy, NoopStrategy
 
 __all__ = [
@@ -69,7 +70,7 @@ OPTIONS = config.options(
 )
 
 
-def load(name: str) -> type[base.Strategy]:
+def load(name: str) -> type[notifier_strategy.Strategy]:
     """Return the class of a strategy; its module declares its options.
 
     Raises InvalidNotifierStrategy for a name that nobody knows, and ConfigError for a strategy
@@ -83,7 +84,7 @@ def load(name: str) -> type[base.Strategy]:
         raise exception.ConfigError(f"notifier_strategy {name} cannot be loaded: {err}") from err
     except LookupError as err:
         raise exception.InvalidNotifierStrategy(strategy=name) from err
-    if not (isinstance(found, type) and issubclass(found, base.Strategy)):
+    if not (isinstance(found, type) and issubclass(found, notifier_strategy.Strategy)):
         raise exception.InvalidNotifierStrategy(strategy=name)
     return found
 
@@ -104,7 +105,9 @@ class Notifier:
     together.
     """
 
-    def __init__(self, conf: Mapping[str, Any], strategy: base.Strategy | None = None):
+    def __init__(
+        self, conf: Mapping[str, Any], strategy: notifier_strategy.Strategy | None = None
+    ):
         if not isinstance(conf, config.Conf):
             conf = config.Conf(conf)
         self.conf = conf
@@ -195,7 +198,7 @@ def create(conf: config.Conf) -> Notifier:
     """Return this process's notifier for these settings, made and started when first asked for.
 
     All applications and filters of a process share it, so that there is one queue, one sender and
-    one connection. It stops with the process (`glance.common.lifecycle`).
+    one connection. It stops with the process (`glance.common.hooks`).
     """
     kind = load(conf.notifier_strategy)
     names = sorted(option.name for option in (*OPTIONS, *kind.OPTIONS))
@@ -203,7 +206,7 @@ def create(conf: config.Conf) -> Notifier:
     if key not in _made:
         made = Notifier(conf, kind(conf))
         made.start()
-        lifecycle.at_stop(lambda: _stop(key), patience=made.patience)
+        hooks.at_stop(lambda: _stop(key), patience=made.patience)
         _made[key] = made
     return _made[key]
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 
 from glance.common import config, exception
-from glance.notifier import buffer, message, pace, spool
+from glance.notifier import buffer, message, spool, throttle
 from glance.notifier.segment import Segment
 from glance.streaming import offload
 
@@ -115,7 +115,7 @@ class Backlog:
         self._earlier: list[Segment] = []
         self._replay: list[message.Message] = []
         self._lost: collections.Counter[str] = collections.Counter()
-        self._loss_pace = pace.Pace(LOG_PAUSE)
+        self._loss_pace = throttle.Pace(LOG_PAUSE)
 
     def __len__(self) -> int:
         """Return how many messages wait in the buffer."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from glance import notifier
-from glance.common import config, exception, httperror, lifecycle
+from glance.common import config, exception, hooks, httperror
 from glance.identity import context
 
 #: Which option switches an event on; those without one are always told.
@@ -266,7 +266,7 @@ class Events:
             told = {**payload, "bytes_sent": sent}
             self.tell("image.send", who, told, priority="INFO" if complete else "ERROR")
 
-        lifecycle.after_answer(environ, ended)
+        hooks.after_answer(environ, ended)
 
     # -- members ---------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 
 from glance.common import config
-from glance.notifier import backlog, base, message, pace
+from glance.notifier import backlog, message, throttle
+from glance.notifier import strategy as notifier_strategy
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Publisher:
     Raises ConfigError for a spool that is asked for and cannot be used.
     """
 
-    def __init__(self, strategy: base.Strategy, conf: config.Conf):
+    def __init__(self, strategy: notifier_strategy.Strategy, conf: config.Conf):
         self.counters = backlog.Counters()
         self.connected = False
         self._strategy = strategy
@@ -61,8 +62,8 @@ class Publisher:
         self._started = False
         self._deadline = float("inf")
         self._failures = 0
-        self._outage_pace, self._refusal_pace = (pace.Pace(_LOG_PAUSE) for _ in range(2))
-        self._statistics_pace = pace.Pace(_STATISTICS_PAUSE)
+        self._outage_pace, self._refusal_pace = (throttle.Pace(_LOG_PAUSE) for _ in range(2))
+        self._statistics_pace = throttle.Pace(_STATISTICS_PAUSE)
         self._shown = backlog.Counters()
 
     def start(self) -> None:

@@ -23,8 +23,8 @@ from kombu import connection as amqp_connection
 from kombu import entity, messaging
 
 from glance.common import config, exception
-from glance.http.client import httpwire
-from glance.notifier import base, message, rabbit_options
+from glance.http.client import connection as http_connection
+from glance.notifier import message, rabbit_options, strategy
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class ConfirmTimeout(Exception):
     """The broker has not confirmed messages in time."""
 
 
-class RabbitStrategy(base.Strategy):
+class RabbitStrategy(strategy.Strategy):
     """One connection with one channel to one of the brokers."""
 
     OPTIONS: ClassVar[tuple[config.Option, ...]] = rabbit_options.OPTIONS
@@ -77,7 +77,7 @@ class RabbitStrategy(base.Strategy):
         self._unconfirmed: dict[int, message.Message] = {}
         self._returned: set[str] = set()
         self._tag = 0
-        self._confirm: base.Confirm = _nobody
+        self._confirm: strategy.Confirm = _nobody
 
     # -- connecting ------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class RabbitStrategy(base.Strategy):
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def send(self, messages: Sequence[message.Message], confirm: base.Confirm) -> None:
+    def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
         self._confirm = confirm
         if not self._declared:
             # Something came back: the queues may have been deleted meanwhile.
@@ -300,7 +300,7 @@ def _tls(conf: config.Conf) -> dict[str, Any] | None:
         return None
     cert, key, ca = conf.rabbit_ssl_cert, conf.rabbit_ssl_key, conf.rabbit_ssl_ca
     try:
-        httpwire.TLS(key, cert, ca, not conf.rabbit_ssl_verify).context()
+        http_connection.TLS(key, cert, ca, not conf.rabbit_ssl_verify).context()
     except exception.BadInputError as err:
         raise exception.ConfigError(f"{conf.source}: rabbit_use_ssl: {err}") from err
     return {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from glance.common import config
-from glance.notifier import base, message
+from glance.notifier import message, strategy
 
 #: WIRE: the name that logging configurations written for Diablo name.
 LOG = logging.getLogger("glance.notifier.logging_notifier")
@@ -16,18 +16,18 @@ LOG = logging.getLogger("glance.notifier.logging_notifier")
 _LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
 
-class NoopStrategy(base.Strategy):
+class NoopStrategy(strategy.Strategy):
     """Tells nobody."""
 
     IMMEDIATE = True
     ENABLED = False
 
-    def send(self, messages: Sequence[message.Message], confirm: base.Confirm) -> None:
+    def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
         for one in messages:
             confirm(one)
 
 
-class LoggingStrategy(base.Strategy):
+class LoggingStrategy(strategy.Strategy):
     """Writes each message as one line of JSON to the log, at the level of its priority."""
 
     IMMEDIATE = True
@@ -36,13 +36,13 @@ class LoggingStrategy(base.Strategy):
         # NOTE: who asks for events in the log means all of them, with or without `verbose`.
         LOG.setLevel(logging.INFO)
 
-    def send(self, messages: Sequence[message.Message], confirm: base.Confirm) -> None:
+    def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
         for one in messages:
             LOG.log(_LEVELS[one.priority], "%s", one.data.decode("ascii"))
             confirm(one)
 
 
-class MemoryStrategy(base.Strategy):
+class MemoryStrategy(strategy.Strategy):
     """Keeps messages for tests: `messages` are the newest envelopes as a consumer sees them."""
 
     IMMEDIATE = True
@@ -52,7 +52,7 @@ class MemoryStrategy(base.Strategy):
     def __init__(self, conf: config.Conf):
         self.messages: list[dict[str, Any]] = []
 
-    def send(self, messages: Sequence[message.Message], confirm: base.Confirm) -> None:
+    def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
         for one in messages:
             self.messages.append(json.loads(one.data))
             confirm(one)

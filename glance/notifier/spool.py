@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from glance.common import exception
-from glance.notifier import message, pace
+from glance.notifier import message, throttle
 from glance.notifier import segment as spool_segment
 from glance.notifier.segment import Segment
 from glance.streaming import offload
@@ -54,7 +54,7 @@ class Spool:
         #: All segments that this process has locked.
         self._held: set[Segment] = set()
         self._size = 0
-        self._complaints = pace.Pace(60.0)
+        self._complaints = throttle.Pace(60.0)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

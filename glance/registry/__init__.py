@@ -20,7 +20,7 @@ from typing import Any
 from glance.client import base as base_client
 from glance.common import config, exception
 from glance.http import latin1
-from glance.http.client import httpwire
+from glance.http.client import connection
 from glance.registry import client
 
 LOG = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _link(conf: Mapping[str, Any]) -> _Link:
     timeout = settings["registry_client_timeout"] or None
     context = None
     if use_ssl:
-        context = httpwire.TLS(
+        context = connection.TLS(
             settings["registry_client_key_file"],
             settings["registry_client_cert_file"],
             settings["registry_client_ca_file"],

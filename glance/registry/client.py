@@ -1,7 +1,7 @@
 """The registry's HTTP API as Python calls; what `glance.registry` makes for each request.
 
 Values are those of the registry's JSON: a record has the keys of
-`glance.image.imagemeta.DETAIL_KEYS`, `location` included, with times as ISO 8601 text. Which
+`glance.image.fields.DETAIL_KEYS`, `location` included, with times as ISO 8601 text. Which
 error a broken registry becomes is decided in `glance.registry`, not here.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from glance.common import config, exception
 from glance.http import wsgi
-from glance.image import imagemeta, membership
+from glance.image import fields, membership
 from glance.registry.db import api, engine
 
 config.options(
@@ -32,7 +32,7 @@ class MembersController:
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members."""
-        found = api.member_list(self.db, request.context, imagemeta.path_id(id))
+        found = api.member_list(self.db, request.context, fields.path_id(id))
         return wsgi.json_response(
             {
                 "members": [
@@ -92,6 +92,6 @@ class MembersController:
     def _may_share(self, request: wsgi.Request, id: str) -> int:
         """Return the image's number after all checks that come before the body."""
         request.context.require_write()
-        number = imagemeta.path_id(id)
+        number = fields.path_id(id)
         api.member_check(self.db, request.context, number)
         return number

@@ -16,7 +16,7 @@ from typing import Any
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import imagemeta, listing
+from glance.image import fields, listing
 from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
@@ -74,13 +74,13 @@ config.options(
     config.Option(
         "disk_formats",
         config.words,
-        imagemeta.DISK_FORMATS,
+        fields.DISK_FORMATS,
         help="Disk formats that images may have.",
     ),
     config.Option(
         "container_formats",
         config.words,
-        imagemeta.CONTAINER_FORMATS,
+        fields.CONTAINER_FORMATS,
         help="Container formats that images may have.",
     ),
 )
@@ -99,7 +99,7 @@ class ImagesController:
         self.limits: dict[str, Any] = {
             "property_quota": conf.image_property_quota,
             "storage_quota": conf.user_storage_quota,
-            "formats": imagemeta.Formats(conf.disk_formats, conf.container_formats),
+            "formats": fields.Formats(conf.disk_formats, conf.container_formats),
         }
 
     def index(self, request: wsgi.Request) -> wsgi.Response:
@@ -111,7 +111,7 @@ class ImagesController:
         """GET /images/detail: a page of full records."""
         public = _wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
-        shown = [imagemeta.to_json(image) for image in images]
+        shown = [fields.to_json(image) for image in images]
         if public:
             for image in shown:
                 del image["location"]
@@ -120,7 +120,7 @@ class ImagesController:
     def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
         try:
-            image = api.image_get(self.db, request.context, imagemeta.path_id(id))
+            image = api.image_get(self.db, request.context, fields.path_id(id))
         except exception.ImageNotFound:
             LOG.info("Image %s is not there for user %s", id, request.context.user)
             raise
@@ -142,7 +142,7 @@ class ImagesController:
         """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
         context = request.context
         context.require_write()
-        number = imagemeta.path_id(id)
+        number = fields.path_id(id)
         values, from_state = self._body(request)
         if not context.is_admin:
             values.pop("owner", None)
@@ -170,7 +170,7 @@ class ImagesController:
         context = request.context
         context.require_write()
         any_owner = self.policy.allows("delete_any_image", context)
-        number = imagemeta.path_id(id)
+        number = fields.path_id(id)
         query = request.query()
         status = query.get("status")
         if status is not None and status not in _STATUSES_OF_DELETE:
@@ -202,7 +202,7 @@ class ImagesController:
         context = request.context
         context.require_write()
         any_owner = self.policy.allows("delete_any_image", context)
-        number = imagemeta.path_id(id)
+        number = fields.path_id(id)
         left = _leftover(request.read_json())
         api.image_postpone(self.db, context, number, any_owner=any_owner, **left)
         return wsgi.Response(204)
@@ -223,14 +223,14 @@ class ImagesController:
         if not isinstance(image, dict):
             raise exception.Invalid('The body must be an object such as {"image": {"name": "x"}}')
         from_state = body.get("from_state")
-        if from_state is not None and from_state not in imagemeta.STATUSES:
-            raise exception.Invalid(f"from_state must be one of {', '.join(imagemeta.STATUSES)}")
-        return imagemeta.coerce(image), from_state
+        if from_state is not None and from_state not in fields.STATUSES:
+            raise exception.Invalid(f"from_state must be one of {', '.join(fields.STATUSES)}")
+        return fields.coerce(image), from_state
 
 
 def _seconds(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "0")
-    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > imagemeta.MAX_INT:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > fields.MAX_INT:
         raise exception.Invalid(f"{name} must be a number of seconds")
     return int(text)
 
@@ -248,8 +248,8 @@ def _leftover(body: Any) -> dict[str, Any]:
         raise exception.Invalid("dead must be true or false")
     if location is not None and not isinstance(location, str):
         raise exception.Invalid("location must be text")
-    if location and len(location.encode()) > imagemeta.MAX_LOCATION:
-        raise exception.Invalid(f"A location has at most {imagemeta.MAX_LOCATION} bytes")
+    if location and len(location.encode()) > fields.MAX_LOCATION:
+        raise exception.Invalid(f"A location has at most {fields.MAX_LOCATION} bytes")
     return {"error": error, "dead": dead, "location": location}
 
 
@@ -263,7 +263,7 @@ def _page(images: list[dict[str, Any]], public: bool) -> wsgi.Response:
 
 
 def _record(image: Mapping[str, Any]) -> wsgi.Response:
-    return wsgi.json_response({"image": imagemeta.to_json(image)})
+    return wsgi.json_response({"image": fields.to_json(image)})
 
 
 class API:

@@ -3,7 +3,7 @@
 A pass works off the scrub queue in the registry's database: it leases what is due, oldest first,
 removes the data and settles the records; what could not be removed waits longer from try to try.
 Any number of scrubbers may run, on any hosts. A pass looks at the uploads that died, too
-(`glance.scrubber.uploads`). Those who remove are the `crew`; the program around it all is
+(`glance.scrubber.uploads`). Those who remove are the `workers`; the program around it all is
 `glance.cli.maintenance.scrub`.
 """
 
@@ -25,7 +25,7 @@ from glance.common import config, exception
 from glance.notifier import events
 from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
-from glance.scrubber.crew import STOP_SECONDS, TICK, Crew, Summary
+from glance.scrubber.workers import STOP_SECONDS, TICK, Crew, Summary
 
 LOG = logging.getLogger(__name__)
 

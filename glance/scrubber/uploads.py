@@ -14,8 +14,8 @@ import threading
 from glance import store
 from glance.common import config, exception
 from glance.identity.context import RequestContext
-from glance.registry.db import api, engine, maintenance, rows
-from glance.store import base, freeing
+from glance.registry.db import api, engine, maintenance, records
+from glance.store import base, removal
 
 LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
         _end(left, needed=needed)
     if conf.upload_stall_timeout:
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
-        for image in maintenance.images_stalled(db, rows.utcnow() - age):
+        for image in maintenance.images_stalled(db, records.utcnow() - age):
             killed += [image["id"]] * _kill(db, image["id"])
     # What a vanished host left in a remote backend, of which no trace is here.
     stores.drop_stale_uploads()
@@ -90,7 +90,7 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
 
 def hold_back(
     db: engine.Database, stores: store.Stores, image_id: int, location: str
-) -> freeing.Freed | None:
+) -> removal.Freed | None:
     """Say why what a failed upload of an image left must not be removed; None if it may be.
 
     A later upload of the same image may be writing there now, or may have brought the image to
@@ -101,13 +101,13 @@ def hold_back(
     except exception.NotFound:
         return None
     except exception.Error as err:
-        return freeing.Freed(freeing.Outcome.POSTPONED, type(err).__name__)
+        return removal.Freed(removal.Outcome.POSTPONED, type(err).__name__)
     if image["status"] in ("queued", "saving") and not image["deleted"]:
-        return freeing.Freed(freeing.Outcome.POSTPONED, "UploadInProgress")
+        return removal.Freed(removal.Outcome.POSTPONED, "UploadInProgress")
     wanted = image["status"] in ("active", "pending_delete") and image["location"]
     if wanted and stores.name_of(image["location"]) == stores.name_of(location):
         LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
-        return freeing.Freed(freeing.Outcome.NOT_OURS)
+        return removal.Freed(removal.Outcome.NOT_OURS)
     return None
 
 

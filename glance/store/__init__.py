@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from glance.common import config, exception, lifecycle, plugin
+from glance.common import config, exception, hooks, plugin
 from glance.common.exception import BackendException, UnsupportedBackend
 from glance.store import base
 from glance.store.location import Location, StoreLocation, get_location_from_uri, scheme_of
@@ -96,7 +96,7 @@ class Stores:
         except LookupError as err:
             raise exception.ConfigError(f"store driver {name} cannot be used: {err}") from err
         except ImportError as err:
-            level = lifecycle.level_at_start(logging.ERROR)
+            level = hooks.level_at_start(logging.ERROR)
             LOG.log(level, "Store %s is left out, a library of it is missing: %s", name, err)
             return
         store = driver(self.conf)
@@ -157,7 +157,7 @@ class Stores:
             problem = f"default_store {self.default} takes no images: {reason}"
             if not self.conf.allow_readonly_default_store:
                 raise exception.ConfigError(problem) from err
-            LOG.log(lifecycle.level_at_start(logging.WARNING), "%s", problem)
+            LOG.log(hooks.level_at_start(logging.WARNING), "%s", problem)
 
     def warn_of_credentials(self) -> None:
         """Log a WARNING for each store that takes images and may have credentials in locations.
@@ -168,7 +168,7 @@ class Stores:
             holds = base.Capability.CREDENTIALS_IN_URI in store.capabilities
             if holds and store.add_disabled is None:
                 LOG.log(
-                    lifecycle.level_at_start(logging.WARNING),
+                    hooks.level_at_start(logging.WARNING),
                     "The locations of images in store %s may hold credentials. The registry keeps "
                     "them in clear unless it has a metadata_encryption_key: set it in the files "
                     "of glance-registry and glance-scrubber, and here to end this warning.",

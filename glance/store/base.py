@@ -16,9 +16,9 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple, Self
 
-from glance.common import exception, lifecycle
+from glance.common import exception, hooks
 from glance.common.config import Conf
-from glance.store import addresses, location
+from glance.store import host_rules, location
 from glance.streaming import body, digest, offload
 
 LOG = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Store:
                 self.add_disabled = "the store is read-only"
         except exception.BadStoreConfiguration as err:
             self.add_disabled = getattr(err, "reason", None) or str(err)
-            level = lifecycle.level_at_start(logging.ERROR)
+            level = hooks.level_at_start(logging.ERROR)
             if self.is_configured():
                 LOG.log(level, "Store %s takes no images: %s", self.name, self.add_disabled)
             else:
@@ -257,7 +257,7 @@ class Store:
             raise exception.BadStoreUri(
                 reason="it is not at this server's own service, and has no credentials"
             )
-        addresses.Rules.from_conf(self.conf).check(host, port)
+        host_rules.Rules.from_conf(self.conf).check(host, port)
 
     def wrote(self, location: location.Location, image_id: str) -> bool:
         """Tell whether this store would have put the data of `image_id` at `location`.

@@ -1,7 +1,7 @@
 """The http store: images that lie on a web server (`http:`, `https:`). It reads only.
 
 Connections are made per operation, by the standard library's HTTP client, to an address that
-`glance.store.addresses` has judged. Every answer is checked: status, range, length.
+`glance.store.host_rules` has judged. Every answer is checked: status, range, length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NoReturn
 
 from glance.common import config, exception
-from glance.http import byterange
-from glance.store import addresses, base
+from glance.http import ranges
+from glance.store import base, host_rules
 from glance.store.base import Capability
 from glance.store.location import HttpLocation, Location
 from glance.streaming import body
@@ -83,7 +83,7 @@ class Store(base.Store):
     )
 
     def configure(self) -> None:
-        self._rules = addresses.Rules.from_conf(self.conf)
+        self._rules = host_rules.Rules.from_conf(self.conf)
         self._connect_timeout = self.conf.http_store_connect_timeout
         self._read_timeout = self.conf.http_store_read_timeout
 
@@ -97,7 +97,7 @@ class Store(base.Store):
             raise ValueError("offset and length must not be negative")
         if length == 0:
             return body.IterBody((), 0, size=self.get_size(location))
-        wanted = byterange.ask(offset, length)
+        wanted = ranges.ask(offset, length)
         try:
             answer = self._request("GET", _parts(location), wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
@@ -272,9 +272,9 @@ class _Answer:
         text = headers.get("Content-Length", "").strip()
         return int(text) if _is_number(text) and "Transfer-Encoding" not in headers else None
 
-    def content_range(self) -> tuple[byterange.Range, int | None]:
+    def content_range(self) -> tuple[ranges.Range, int | None]:
         """Return the part that a 206 answer has, and the size of all (None if unknown)."""
-        told = byterange.told(self.response.headers.get("Content-Range"))
+        told = ranges.told(self.response.headers.get("Content-Range"))
         if told is None:
             self._useless("no usable Content-Range")
         return told

@@ -3,7 +3,7 @@
 Drivers of remote stores write a part (segment, multipart piece) into a `Spool`, send it from
 `reader`, as often as it takes, and `clear` it for the next one: an upload never has more than one
 part on the disk. The file has no name, so that nothing of it outlives the process; what has to be
-known after a crash is the business of `glance.store.trace`.
+known after a crash is the business of `glance.store.upload_journal`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 
 from glance.common import config, exception
-from glance.notifier import base, message
+from glance.notifier import message
+from glance.notifier import strategy as notifier_strategy
 
 #: Payloads whose form must survive the way.
 PAYLOADS = [
@@ -41,11 +42,11 @@ class NotifierSuite:
     """The cases; see the module."""
 
     @pytest.fixture
-    def strategy(self) -> base.Strategy:
+    def strategy(self) -> notifier_strategy.Strategy:
         """Return the strategy to judge; nothing has been sent by it yet."""
         raise NotImplementedError
 
-    def received(self, strategy: base.Strategy) -> list[dict[str, Any]]:
+    def received(self, strategy: notifier_strategy.Strategy) -> list[dict[str, Any]]:
         """Return the envelopes that have arrived, in the order of their arrival.
 
         Each case asks once.
@@ -128,11 +129,11 @@ class RemoteNotifierSuite(NotifierSuite):
     #: A text that the strategy's test put into every secret it configured; none may show it.
     canary: str | None = None
 
-    def interrupt(self, strategy: base.Strategy) -> None:
+    def interrupt(self, strategy: notifier_strategy.Strategy) -> None:
         """Make the other side go away."""
         raise NotImplementedError
 
-    def restore(self, strategy: base.Strategy) -> None:
+    def restore(self, strategy: notifier_strategy.Strategy) -> None:
         """Bring the other side back."""
         raise NotImplementedError
 
@@ -166,7 +167,7 @@ class RemoteNotifierSuite(NotifierSuite):
         assert confirmed == {one.id for one in sent}
         assert {one["message_id"] for one in self.received(ready)} == confirmed
 
-    def judge(self, strategy: base.Strategy, error: BaseException) -> None:
+    def judge(self, strategy: notifier_strategy.Strategy, error: BaseException) -> None:
         """Look at what an operator is told of an error."""
         said = strategy.explain(error)
         assert said and "\n" not in said

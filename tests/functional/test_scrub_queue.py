@@ -16,7 +16,7 @@ import pytest
 
 from glance.identity.context import RequestContext
 from glance.image import cipher
-from glance.registry.db import api, engine, migration, rows, scrub_queue
+from glance.registry.db import api, engine, migration, records, scrub_queue
 
 from support import daemons, faults, stores
 
@@ -270,7 +270,7 @@ def test_a_deletion_is_taken_back(place):
 
 def test_what_cannot_be_restored_is_told_apart(place):
     leased, gone = place.delete("slow", "slow")
-    until = rows.utcnow().replace(year=2100)
+    until = records.utcnow().replace(year=2100)
     place.change(
         f"UPDATE scrub_queue SET lease_owner = 'x', lease_until = '{until}' "
         f"WHERE image_id = {leased}"

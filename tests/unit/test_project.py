@@ -24,7 +24,7 @@ def generated(tmp_path_factory):
     """
     directory = tmp_path_factory.mktemp("pages")
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "glance.cli.docs.sampleconf", str(directory)],
+        [sys.executable, "-W", "ignore", "-m", "glance.cli.docs.options", str(directory)],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
@@ -116,12 +116,12 @@ def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
 @pytest.mark.parametrize(
     ("definition", "home"),
     [
-        (r"^FIELDS\b.*=", "glance/image/imagemeta.py"),
-        (r"^TRANSITIONS\b.*=", "glance/image/imagemeta.py"),
-        (r"^DISK_FORMATS\b.*=", "glance/image/imagemeta.py"),
-        (r"^CONTAINER_FORMATS\b.*=", "glance/image/imagemeta.py"),
-        (r"[\"']qcow2[\"']", "glance/image/imagemeta.py"),
-        (r"[\"']pending_delete[\"']:", "glance/image/imagemeta.py"),
+        (r"^FIELDS\b.*=", "glance/image/fields.py"),
+        (r"^TRANSITIONS\b.*=", "glance/image/fields.py"),
+        (r"^DISK_FORMATS\b.*=", "glance/image/fields.py"),
+        (r"^CONTAINER_FORMATS\b.*=", "glance/image/fields.py"),
+        (r"[\"']qcow2[\"']", "glance/image/fields.py"),
+        (r"[\"']pending_delete[\"']:", "glance/image/fields.py"),
         (r"^SORT_KEYS\b.*=", "glance/image/listing.py"),
         (r"\bRow\(", "glance/common/httperror.py"),
         (r"^TABLE: dict\[str, Option\]", "glance/common/config.py"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance import image_cache
-from glance.api import cache_duties
+from glance.api import cache_maintenance
 from glance.common import config
 from glance.http import wsgi
 
@@ -48,5 +48,5 @@ def filtered(app: wsgi.WSGIApp, conf: config.Conf) -> wsgi.WSGIApp:
     cache = image_cache.open_cache(conf)
     if cache is None:
         return app
-    cache_duties.start(cache, conf)
+    cache_maintenance.start(cache, conf)
     return CacheFilter(app, cache)

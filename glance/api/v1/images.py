@@ -14,10 +14,10 @@ from typing import Any
 
 from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
-from glance.common import config, exception, lifecycle
+from glance.common import config, exception, hooks
 from glance.http import latin1, wsgi
 from glance.identity.context import RequestContext
-from glance.image import imagemeta, listing
+from glance.image import fields, listing
 from glance.store import base
 from glance.streaming import offload
 
@@ -53,7 +53,7 @@ class Order:
     def of(cls, request: wsgi.Request) -> Order:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
-        meta = imagemeta.parse_headers(request.raw_headers, decode)
+        meta = fields.parse_headers(request.raw_headers, decode)
         copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
@@ -64,7 +64,7 @@ class Order:
             location=meta.pop("location", None),
             copy_from=(decode(copy_from) if decode else copy_from).strip() or None,
             store=meta.pop("store", None),
-            purge=purge not in imagemeta.FALSE_WORDS,
+            purge=purge not in fields.FALSE_WORDS,
         )
         order._check_sources(request)
         return order
@@ -157,7 +157,7 @@ class Controller:
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
-            lifecycle.after_answer(request.environ, opened.body.answered)
+            hooks.after_answer(request.environ, opened.body.answered)
         headers.append(("Content-Type", OCTETS))
         if cache is not None and cache.debug_header:
             headers.append(("Cache-Status", _cache_status(opened.source)))
@@ -179,12 +179,12 @@ class Controller:
         return wsgi.Response(200, headers, opened.body)
 
     def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
-        return registry.get_image_metadata(self.conf, request.context, imagemeta.path_id(id))
+        return registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
 
     def _metadata(
         self, context: RequestContext, image: Mapping[str, Any]
     ) -> list[tuple[str, str]]:
-        headers = imagemeta.image_headers(image, self.service.shown_location(context, image))
+        headers = fields.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_etag(image))
         return headers
 
@@ -343,7 +343,7 @@ class Controller:
         events = self.service.events
         # A body that is refused is a matter of the upload's own.
         refused = events.telling(
-            "image.update", context, imagemeta.parse_id(id), only=exception.Invalid
+            "image.update", context, fields.parse_id(id), only=exception.Invalid
         )
         with refused:
             order = Order.of(request)

@@ -10,7 +10,7 @@ from glance import api, registry
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import RequestContext
-from glance.image import imagemeta, membership
+from glance.image import fields, membership
 
 
 class Controller:
@@ -22,7 +22,7 @@ class Controller:
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
-        members = registry.get_image_members(self.conf, request.context, imagemeta.path_id(id))
+        members = registry.get_image_members(self.conf, request.context, fields.path_id(id))
         return wsgi.json_response({"members": members})
 
     def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
@@ -34,7 +34,7 @@ class Controller:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
-        number, name = imagemeta.path_id(id), wsgi.segment(member)
+        number, name = fields.path_id(id), wsgi.segment(member)
         with _HidingRefusal(), self._telling(request.context, number, name):
             registry.add_member(self.conf, request.context, number, name, can_share)
         return wsgi.Response(204)
@@ -42,7 +42,7 @@ class Controller:
     def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
         request.context.require_write()
-        number = imagemeta.path_id(id)
+        number = fields.path_id(id)
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._telling(request.context, number):
             registry.replace_members(
@@ -53,7 +53,7 @@ class Controller:
     def delete(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: also when there is no such membership."""
         request.context.require_write()
-        number, name = imagemeta.path_id(id), wsgi.segment(member)
+        number, name = fields.path_id(id), wsgi.segment(member)
         with _HidingRefusal(), self._telling(request.context, number, name):
             registry.delete_member(self.conf, request.context, number, name)
         return wsgi.Response(204)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from glance.cli.daemon import deploy, launch, pidfile, services
+from glance.cli.daemon import launch, paste, pidfile, services
 from glance.common import config, exception
 
 #: How long a daemon may take to come up before it is said to be late, in seconds.
@@ -166,7 +166,7 @@ class Control:
 
     def _is_configured(self, server: Server) -> bool:
         try:
-            deploy.find_config_file(server.program, self.config)
+            paste.find_config_file(server.program, self.config)
         except exception.ConfigError:
             return False
         return True
@@ -174,15 +174,15 @@ class Control:
     def _site(self, server: Server, program: str) -> Site | None:
         """Return what a server is started with; None, and a message, if that cannot be used."""
         try:
-            path = deploy.find_config_file(server.program, self.config)
+            path = paste.find_config_file(server.program, self.config)
         except exception.ConfigError as err:
             where = str(err).splitlines()[1:] or [
-                f"Looked for {server.program}.conf in {', '.join(deploy.SEARCH_PATH)}"
+                f"Looked for {server.program}.conf in {', '.join(paste.SEARCH_PATH)}"
             ]
             fail(NO_CONFIG, *where)
             return None
         try:
-            conf = deploy.load_conf(server.program, path)
+            conf = paste.load_conf(server.program, path)
             address = _address(conf, server)
         except exception.ConfigError as err:
             fail(

@@ -17,11 +17,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glance.cli.daemon import deploy
+from glance.cli.daemon import paste
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
 from glance.common import config, exception, log, plugin
-from glance.http.client import httpwire
+from glance.http.client import connection
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _prepare_api(conf: config.Conf) -> None:
     if conf.registry_client_protocol == "https":
         names = ("key_file", "cert_file", "ca_file", "insecure")
         try:
-            httpwire.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
+            connection.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
         except exception.BadInputError as err:
             raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
 
@@ -195,7 +195,7 @@ def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Name
 
 
 def _serve(service: Service, args: argparse.Namespace) -> int:
-    path = deploy.find_config_file(service.program, args.config_file, args.confpath)
+    path = paste.find_config_file(service.program, args.config_file, args.confpath)
     patch()
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
@@ -207,7 +207,7 @@ def _serve(service: Service, args: argparse.Namespace) -> int:
 
     def make_app() -> Any:
         request_id = importlib.import_module("glance.http.request_id")
-        return request_id.RequestId(deploy.load_paste_app(service.program, path)[1])
+        return request_id.RequestId(paste.load_paste_app(service.program, path)[1])
 
     code: int = server.serve(conf, make_app, service.program)
     return code
@@ -226,12 +226,12 @@ def configure(
     With `prints`, standard output is for the program's results, and no log line goes there.
     `checks` get the settings that hold for the application, before options are checked: they load
     what declares more of them, and raise ConfigError for what is wrong beyond single options.
-    The file of a program that is no server may be another program's (`deploy.load_shared_conf`).
+    The file of a program that is no server may be another program's (`paste.load_shared_conf`).
     Raises ConfigError with all problems at once.
     """
-    found = deploy.load_conf(program, path) if is_server else deploy.load_shared_conf(path)
+    found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
     conf = override(found, args)
-    stages = deploy.load_stages(program, path)
+    stages = paste.load_stages(program, path)
     parts = [conf, *_parts(stages)]
     merged = conf.over(stages[-1].own, conf.source) if stages else conf
     _require(
@@ -244,7 +244,7 @@ def configure(
     log.dump(conf, program, path)
     for part in parts:
         part.report()
-    exposed = deploy.exposed_secrets(path)
+    exposed = paste.exposed_secrets(path)
     if exposed:
         logger.warning(
             "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
@@ -262,7 +262,7 @@ def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
             handler.setStream(sys.stderr)
 
 
-def _parts(stages: Sequence[deploy.Stage]) -> list[config.Conf]:
+def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
     """Return what sections of glance's own set; their modules are loaded and so declare it."""
     parts = []
     for stage in stages:

@@ -8,7 +8,7 @@ from glance import version
 from glance.cli.docs import texts
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
-from glance.cli.user import command, declare
+from glance.cli.user import command, commands
 
 
 def _roff(text: str) -> str:
@@ -77,9 +77,9 @@ def glance(others: Sequence[str]) -> str:
                 options = ", ".join(command.shown_options(entry))
                 parts.append(f".PP\nOptions: {_roff(options)}\n")
             parts.append(".RE\n")
-    parts.append(f".SH OPTIONS\n{_roff_options(declare.OPTIONS)}")
+    parts.append(f".SH OPTIONS\n{_roff_options(commands.OPTIONS)}")
     parts.append(f".SH OUTPUT\n{_roff_text(texts.MESSAGES)}{_roff_text(texts.PROGRESS)}")
-    parts.append(_roff_codes(command.EXIT_CODES) + _roff_environment(declare.OPTIONS))
+    parts.append(_roff_codes(command.EXIT_CODES) + _roff_environment(commands.OPTIONS))
     parts.append(_roff_see_also(others))
     return "".join(parts)
 

@@ -18,7 +18,7 @@ from glance.cli.docs import manpages, reference
 from glance.cli.docs import program_completion as others
 from glance.cli.maintenance import cache_manage, cache_programs, manage, scrub
 from glance.cli.program import Program
-from glance.cli.user import completion, upload
+from glance.cli.user import completion, glance_upload
 
 #: All programs but `glance` that operators call.
 SERVICE: tuple[Program, ...] = (
@@ -34,14 +34,14 @@ SERVICE: tuple[Program, ...] = (
     cache_manage.PROGRAM,
 )
 #: All programs but `glance`.
-PROGRAMS = (*SERVICE, upload.PROGRAM)
+PROGRAMS = (*SERVICE, glance_upload.PROGRAM)
 
 
 def pages() -> dict[str, str]:
     """Return every generated file as path below the checkout -> text."""
     names = ["glance", *(program.name for program in PROGRAMS)]
     made = {
-        "doc/source/cli.rst": reference.cli(upload.PROGRAM),
+        "doc/source/cli.rst": reference.cli(glance_upload.PROGRAM),
         "doc/source/programs.rst": reference.programs(SERVICE),
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),

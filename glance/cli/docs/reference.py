@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from glance.cli.docs import texts
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
-from glance.cli.user import command, declare
+from glance.cli.user import command, commands
 
 CLI_INTRO = """\
 For users of the service. What ``glance help`` prints, and what holds for all commands. The same
@@ -73,12 +73,12 @@ def cli(further: Program) -> str:
             if entry.options:
                 options = ", ".join(f"``{name}``" for name in command.shown_options(entry))
                 parts.append(f"Options: {options}\n\n")
-    parts.append(_heading("Options", "-") + _rst_options(declare.OPTIONS))
+    parts.append(_heading("Options", "-") + _rst_options(commands.OPTIONS))
     parts.append(_heading("Output", "-"))
     parts.append(_rst_text(texts.MESSAGES) + _rst_text(texts.PROGRESS))
     parts.append(_heading("Exit codes", "-") + _rst_rows(texts.codes(command.EXIT_CODES)))
     parts.append(_heading("Environment", "-") + HELPER)
-    parts.append(_rst_rows(texts.environment(declare.OPTIONS)))
+    parts.append(_rst_rows(texts.environment(commands.OPTIONS)))
     parts.append(_heading(f"The {further.name} command", "=") + _program(further, "-"))
     return "".join(parts).rstrip("\n") + "\n"
 

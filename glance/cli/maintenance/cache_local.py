@@ -12,11 +12,11 @@ import logging
 from collections.abc import Iterator
 
 from glance import image_cache
-from glance.cli.daemon import deploy
+from glance.cli.daemon import paste
 from glance.common import config
 from glance.image_cache import Image
-from glance.image_cache.upkeep import rebuild, upkeep
-from glance.registry import service
+from glance.image_cache.upkeep import cleaning, rebuild
+from glance.registry import service_account
 
 #: Whose files have the options of the cache.
 PROGRAMS = ("glance-cache", "glance-api")
@@ -27,7 +27,7 @@ def load(args: argparse.Namespace) -> config.Conf:
     # What goes wrong is said in one line, and nothing else.
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.CRITICAL)
     first, *others = PROGRAMS
-    conf = deploy.load_shared_conf(deploy.find_config_file(first, args.config_file, others=others))
+    conf = paste.load_shared_conf(paste.find_config_file(first, args.config_file, others=others))
     conf.check()
     return conf
 
@@ -43,7 +43,7 @@ def opened(conf: config.Conf) -> Iterator[image_cache.ImageCache]:
         cache.close()
 
 
-def verify(args: argparse.Namespace) -> upkeep.Verified:
+def verify(args: argparse.Namespace) -> cleaning.Verified:
     """Read all complete entries again."""
     with opened(load(args)) as cache:
         return cache.verify()
@@ -52,7 +52,7 @@ def verify(args: argparse.Namespace) -> upkeep.Verified:
 def rebuild_index(args: argparse.Namespace) -> rebuild.Rebuilt:
     """Enter what files there are into the index, as far as the registry knows them."""
     conf = load(args)
-    account = service.ServiceAccount(conf)
+    account = service_account.ServiceAccount(conf)
 
     def image_of(image_id: str) -> Image | None:
         record = account.active_image(image_id)

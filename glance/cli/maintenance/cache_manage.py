@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from glance.cli.daemon import services
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
-from glance.cli.user import cache, console, layout, signin
-from glance.cli.user.layout import Column
+from glance.cli.user import cache, console, signin, tables
+from glance.cli.user.tables import Column
 from glance.common import exception
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FAILED, WRONG = 1, 2
 
-_ID = Column("ID", "id", layout.WIDE_ID)
+_ID = Column("ID", "id", tables.WIDE_ID)
 _NAME = Column("Name", "name", 30)
 _ACCESSED = Column("Last Accessed (UTC)", "last_accessed", 19)
 _MODIFIED = Column("Last Modified (UTC)", "last_modified", 19)
@@ -94,7 +94,7 @@ class Call:
             print(f"No {what}.")
         else:
             print(f"Found {len(rows)} {what}...")
-            layout.print_table(columns, [cache.row(row, columns) for row in rows], header=True)
+            tables.print_table(columns, [cache.row(row, columns) for row in rows], header=True)
 
     def show_count(self, count: int, told: str) -> None:
         """Print how many entries a command has removed; people are told with --verbose only."""

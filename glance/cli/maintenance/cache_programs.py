@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glance.cli.daemon import deploy, services
+from glance.cli.daemon import paste, services
 from glance.cli.option import Option
 from glance.cli.program import Program
 from glance.common import config, exception, log
@@ -162,10 +162,10 @@ def run(program: CacheProgram, argv: Sequence[str] | None = None) -> int:
 
 def load(program: CacheProgram, args: argparse.Namespace) -> Any:
     """Return the application of a program, with its log set up. Raises ConfigError."""
-    path = deploy.find_config_file(program.name, args.config_file, args.confpath, others=SHARED)
+    path = paste.find_config_file(program.name, args.config_file, args.confpath, others=SHARED)
     module = importlib.import_module(program.module)
     services.configure(program.name, path, args, *program.checks, is_server=False)
-    return deploy.load_shared_app(program.name, path, module.app_factory)
+    return paste.load_shared_app(program.name, path, module.app_factory)
 
 
 def prefetcher_main(argv: Sequence[str] | None = None) -> int:

@@ -13,12 +13,12 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-from glance.cli.daemon import deploy, services
+from glance.cli.daemon import paste, services
 from glance.cli.maintenance import manage_data
 from glance.cli.option import Option
 from glance.cli.program import Program, Word
 from glance.common import config, exception
-from glance.registry.db import engine, maintenance, migration, models, rows
+from glance.registry.db import engine, maintenance, migration, models, records
 
 #: Whose configuration file names the database.
 REGISTRY = "glance-registry"
@@ -64,7 +64,7 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
             f"the database has schema version {version}, db_purge works with version "
             f"{models.SCHEMA_VERSION}"
         )
-    deleted_before = rows.utcnow() - datetime.timedelta(days=days)
+    deleted_before = records.utcnow() - datetime.timedelta(days=days)
     db = engine.Database(url)
     purged, batch = 0, -1
     try:
@@ -207,9 +207,9 @@ def _connection(args: argparse.Namespace) -> str:
 def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
     """Return the registry's settings and their file; none are needed if the database is named."""
     try:
-        path = deploy.find_config_file(REGISTRY, args.config_file)
+        path = paste.find_config_file(REGISTRY, args.config_file)
     except exception.ConfigError:
         if args.config_file or not args.sql_connection:
             raise
         return None, config.Conf()
-    return path, deploy.load_conf(REGISTRY, path)
+    return path, paste.load_conf(REGISTRY, path)

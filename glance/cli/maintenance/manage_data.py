@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from glance import store
-from glance.cli.daemon import deploy, services
+from glance.cli.daemon import paste, services
 from glance.cli.option import Option
 from glance.common import config, exception
-from glance.image import cipher, imagemeta
+from glance.image import cipher, fields
 from glance.registry.db import engine, maintenance, migration, models
 from glance.scrubber import essex, orphans, recovery
 from glance.store import location
@@ -93,7 +93,7 @@ def restore(url: str, args: argparse.Namespace) -> int:
         raise exception.BadInputError("restore requires an image id")
     with _Database(url, args.conf) as db:
         try:
-            image = recovery.restore(db, _stores(args), imagemeta.path_id(args.argument))
+            image = recovery.restore(db, _stores(args), fields.path_id(args.argument))
         except (exception.NotFound, exception.Conflict, exception.StoreError) as err:
             services.report(err)
             return FOUND
@@ -180,8 +180,8 @@ def _stores(args: argparse.Namespace) -> store.Stores:
     """Return the stores that the configuration of the scrubber or the API enables."""
     program, path = _store_file(args.store_config_file)
     LOG.info("The stores are those of %s", path)
-    conf = deploy.load_conf(program, path)
-    stages = deploy.load_stages(program, path)
+    conf = paste.load_conf(program, path)
+    stages = paste.load_stages(program, path)
     merged = conf.over(stages[-1].own, conf.source) if stages else conf
     services.load_drivers(merged)
     merged.check()
@@ -193,8 +193,8 @@ def _store_file(named: str | None) -> tuple[str, str]:
     problem: exception.ConfigError | None = None
     for program in STORE_PROGRAMS:
         try:
-            path = deploy.find_config_file(program, named)
-            deploy.load_conf(program, path)
+            path = paste.find_config_file(program, named)
+            paste.load_conf(program, path)
             return program, path
         except exception.ConfigError as err:
             problem = problem or err

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from glance import notifier, scrubber
-from glance.cli.daemon import deploy, services
+from glance.cli.daemon import paste, services
 from glance.cli.option import Option
 from glance.cli.program import Program
-from glance.common import exception, lifecycle, log
-from glance.image import imagemeta
+from glance.common import exception, hooks, log
+from glance.image import fields
 from glance.registry.db import scrub_queue
 from glance.scrubber import recovery
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except exception.Error as err:
         return services.report(err)
     finally:
-        lifecycle.stop()
+        hooks.stop()
     return 0 if summary.is_complete or app.was_stopped else FAILED
 
 
@@ -122,7 +122,7 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
 
 def restore(app: scrubber.Scrubber, image_id: str) -> None:
     """Take back the deletion of an image; raises what `recovery.restore` does."""
-    image = recovery.restore(app.db, app.stores, imagemeta.path_id(image_id))
+    image = recovery.restore(app.db, app.stores, fields.path_id(image_id))
     print(f"Image {image['id']} is active again")
 
 
@@ -141,7 +141,7 @@ def print_queue(entries: Sequence[scrub_queue.Entry]) -> None:
 
 def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
     """Return the scrubber, and whether it is to go on for ever. Raises ConfigError."""
-    path = deploy.find_config_file(PROGRAM.name, args.config_file, args.confpath)
+    path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
     conf = services.configure(
         PROGRAM.name,
         path,
@@ -151,5 +151,5 @@ def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
         notifier.check,
         prints=args.list or args.restore is not None,
     )
-    app: Any = deploy.load_paste_app(PROGRAM.name, path)[1]
+    app: Any = paste.load_paste_app(PROGRAM.name, path)[1]
     return app, bool(args.daemon or conf.daemon)

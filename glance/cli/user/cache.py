@@ -2,7 +2,7 @@
 
 The server answers them where its pipeline has the cache-management filter, and with 404 elsewhere.
 The shared error handler is in `glance.cli.user.command`, tables are printed by
-`glance.cli.user.layout`.
+`glance.cli.user.tables`.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import console, declare, layout
+from glance.cli.user import commands, console, tables
 from glance.common import exception
 
 GROUP = "Cache Commands"
 UNKNOWN = "UNKNOWN"
 
-_ID = layout.Column("ID", "id", 16)
-_NAME = layout.Column("Name", "name", 30)
-_ACCESSED = layout.Column("Last Accessed (UTC)", "last_accessed", 19)
-_MODIFIED = layout.Column("Last Modified (UTC)", "last_modified", 19)
-_SIZE = layout.Column("Size", "size", 14, ">")
-_EXPECTED = layout.Column("Expected Size", "expected_size", 14, ">")
-_DONE = layout.Column("% Done", "done", 7, ">")
+_ID = tables.Column("ID", "id", 16)
+_NAME = tables.Column("Name", "name", 30)
+_ACCESSED = tables.Column("Last Accessed (UTC)", "last_accessed", 19)
+_MODIFIED = tables.Column("Last Modified (UTC)", "last_modified", 19)
+_SIZE = tables.Column("Size", "size", 14, ">")
+_EXPECTED = tables.Column("Expected Size", "expected_size", 14, ">")
+_DONE = tables.Column("% Done", "done", 7, ">")
 
-CACHED = (_ID, _NAME, _ACCESSED, _SIZE, layout.Column("Hits", "hits", 10, ">"))
+CACHED = (_ID, _NAME, _ACCESSED, _SIZE, tables.Column("Hits", "hits", 10, ">"))
 INVALID = (
     _ID,
     _NAME,
-    layout.Column("Error", "error", 30),
+    tables.Column("Error", "error", 30),
     _MODIFIED,
     _SIZE,
     _EXPECTED,
     _DONE,
 )
 INCOMPLETE = (_ID, _NAME, _MODIFIED, _SIZE, _EXPECTED, _DONE)
-PREFETCHING = (_ID, _NAME, _ACCESSED, layout.Column("Status", "status", 10, ">"))
+PREFETCHING = (_ID, _NAME, _ACCESSED, tables.Column("Status", "status", 10, ">"))
 
 
-@declare.command(
+@commands.command(
     "cache-index",
     "",
     "Lists the images in the cache",
@@ -46,7 +46,7 @@ PREFETCHING = (_ID, _NAME, _ACCESSED, layout.Column("Status", "status", 10, ">")
     failure="show cached images",
     options=("format",),
 )
-def cache_index(call: declare.Call) -> int:
+def cache_index(call: commands.Call) -> int:
     """
     Lists the images that the server's cache holds whole.
     """
@@ -55,7 +55,7 @@ def cache_index(call: declare.Call) -> int:
     return print_entries(call, entries, CACHED, "No cached images.", "cached images")
 
 
-@declare.command(
+@commands.command(
     "cache-invalid",
     "",
     "Lists cache entries that went wrong",
@@ -63,7 +63,7 @@ def cache_index(call: declare.Call) -> int:
     failure="show invalid cache images",
     options=("format",),
 )
-def cache_invalid(call: declare.Call) -> int:
+def cache_invalid(call: commands.Call) -> int:
     """
     Lists the cache entries that went wrong while they were written, and how.
     """
@@ -74,7 +74,7 @@ def cache_invalid(call: declare.Call) -> int:
     )
 
 
-@declare.command(
+@commands.command(
     "cache-incomplete",
     "",
     "Lists cache entries that are being written",
@@ -82,7 +82,7 @@ def cache_invalid(call: declare.Call) -> int:
     failure="show incomplete cache images",
     options=("format",),
 )
-def cache_incomplete(call: declare.Call) -> int:
+def cache_incomplete(call: commands.Call) -> int:
     """
     Lists the cache entries that are not whole yet.
     """
@@ -93,7 +93,7 @@ def cache_incomplete(call: declare.Call) -> int:
     )
 
 
-@declare.command(
+@commands.command(
     "cache-prefetching",
     "",
     "Lists images that are fetched ahead of use",
@@ -101,7 +101,7 @@ def cache_incomplete(call: declare.Call) -> int:
     failure="show prefetching images",
     options=("format",),
 )
-def cache_prefetching(call: declare.Call) -> int:
+def cache_prefetching(call: commands.Call) -> int:
     """
     Lists the images that the cache is fetching ahead of use, or is going to.
     """
@@ -112,7 +112,7 @@ def cache_prefetching(call: declare.Call) -> int:
     )
 
 
-@declare.command(
+@commands.command(
     "cache-prefetch",
     "<ID> ...",
     "Fetches images into the cache ahead of use",
@@ -120,7 +120,7 @@ def cache_prefetching(call: declare.Call) -> int:
     failure="prefetch the specified cached image",
     options=("dry_run",),
 )
-def cache_prefetch(call: declare.Call) -> int:
+def cache_prefetch(call: commands.Call) -> int:
     """
     Has the server fetch images into its cache before somebody asks for them. The exit code is 1
     if one of them does not exist.
@@ -148,7 +148,7 @@ def cache_prefetch(call: declare.Call) -> int:
     return code
 
 
-@declare.command(
+@commands.command(
     "cache-purge",
     "<ID>",
     "Drops an image from the cache",
@@ -156,7 +156,7 @@ def cache_prefetch(call: declare.Call) -> int:
     failure="purge the specified cached image",
     options=("force", "dry_run"),
 )
-def cache_purge(call: declare.Call) -> int:
+def cache_purge(call: commands.Call) -> int:
     """
     Drops an image from the server's cache; the image itself stays. Asks first, unless --force is
     given.
@@ -178,7 +178,7 @@ def cache_purge(call: declare.Call) -> int:
     return 0
 
 
-@declare.command(
+@commands.command(
     "cache-clear",
     "",
     "Drops all images from the cache",
@@ -186,7 +186,7 @@ def cache_purge(call: declare.Call) -> int:
     failure="clear all cached images",
     options=("force", "dry_run"),
 )
-def cache_clear(call: declare.Call) -> int:
+def cache_clear(call: commands.Call) -> int:
     """
     Empties the server's cache; the images themselves stay. Asks first, unless --force is given.
     """
@@ -199,7 +199,7 @@ def cache_clear(call: declare.Call) -> int:
     )
 
 
-@declare.command(
+@commands.command(
     "cache-reap-invalid",
     "",
     "Drops the cache entries that went wrong",
@@ -207,7 +207,7 @@ def cache_clear(call: declare.Call) -> int:
     failure="reap invalid images",
     options=("force", "dry_run"),
 )
-def cache_reap_invalid(call: declare.Call) -> int:
+def cache_reap_invalid(call: commands.Call) -> int:
     """
     Drops the cache entries that went wrong. Asks first, unless --force is given.
     """
@@ -220,7 +220,7 @@ def cache_reap_invalid(call: declare.Call) -> int:
     )
 
 
-@declare.command(
+@commands.command(
     "cache-reap-stalled",
     "",
     "Drops the cache entries whose writing has stalled",
@@ -228,7 +228,7 @@ def cache_reap_invalid(call: declare.Call) -> int:
     failure="reap stalled images",
     options=("force", "dry_run"),
 )
-def cache_reap_stalled(call: declare.Call) -> int:
+def cache_reap_stalled(call: commands.Call) -> int:
     """
     Drops the cache entries whose writing has stalled. Asks first, unless --force is given.
     """
@@ -241,7 +241,7 @@ def cache_reap_stalled(call: declare.Call) -> int:
     )
 
 
-def exists(call: declare.Call, image_id: str) -> bool:
+def exists(call: commands.Call, image_id: str) -> bool:
     try:
         call.client.get_image_meta(image_id)
     except exception.NotFound:
@@ -249,7 +249,7 @@ def exists(call: declare.Call, image_id: str) -> bool:
     return True
 
 
-def drop_all(call: declare.Call, action: str, declined: str, method: str, told: str) -> int:
+def drop_all(call: commands.Call, action: str, declined: str, method: str, told: str) -> int:
     """Ask, then drop entries by a method of the client and tell how many there were."""
     call.at_most(0)
     if not call.confirm(f"{action}?"):
@@ -263,9 +263,9 @@ def drop_all(call: declare.Call, action: str, declined: str, method: str, told: 
 
 
 def print_entries(
-    call: declare.Call,
+    call: commands.Call,
     entries: Sequence[Mapping[str, Any]],
-    columns: Sequence[layout.Column],
+    columns: Sequence[tables.Column],
     nothing: str,
     something: str,
 ) -> int:
@@ -276,11 +276,11 @@ def print_entries(
         print(nothing)
         return 0
     print(f"Found {len(entries)} {something}...")
-    layout.print_table(columns, [row(entry, columns) for entry in entries], header=True)
+    tables.print_table(columns, [row(entry, columns) for entry in entries], header=True)
     return 0
 
 
-def row(entry: Mapping[str, Any], columns: Sequence[layout.Column]) -> dict[str, Any]:
+def row(entry: Mapping[str, Any], columns: Sequence[tables.Column]) -> dict[str, Any]:
     """Return the cells of an entry as people see them."""
     cells = {column.key: _shown(entry.get(column.key)) for column in columns}
     cells["id"] = entry.get("id", entry.get("image_id"))

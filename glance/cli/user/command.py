@@ -16,10 +16,13 @@ from collections.abc import Mapping, Sequence
 
 # NOTE: the command modules are imported because they declare their commands, in this order.
 from glance import version
-from glance.cli.user import cache, completion, console, declare, images, members, transfer
+from glance.cli.user import cache, commands, completion, console, images, members
 from glance.common import exception
 
-__all__ = ["cache", "completion", "images", "main", "members", "transfer"]
+# isort: split
+from glance.cli.user import download
+
+__all__ = ["cache", "completion", "download", "images", "main", "members"]
 
 GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
 
@@ -34,17 +37,17 @@ NOT_AUTHORIZED = (
 )
 
 
-@declare.command(
+@commands.command(
     "help", "<command>", "Output help for one of the commands below", values="command"
 )
-def show_help(call: declare.Call) -> int:
+def show_help(call: commands.Call) -> int:
     """
     Prints the arguments of a command and what it does.
     """
     if len(call.args) != 1:
         print("Please specify a command", file=sys.stderr)
         return 1
-    found = declare.COMMANDS.get(call.args[0])
+    found = commands.COMMANDS.get(call.args[0])
     if found is None:
         return unknown(call.args[0])
     print(f"\n{synopsis(found)}\n\n{found.text}")
@@ -53,23 +56,23 @@ def show_help(call: declare.Call) -> int:
     return 0
 
 
-def synopsis(entry: declare.Command) -> str:
+def synopsis(entry: commands.Command) -> str:
     """Return the line that says how a command is called."""
     options = "" if entry.name == "help" else "[options] "
     return f"glance {entry.name} {options}{entry.arguments}".rstrip()
 
 
-def shown_options(entry: declare.Command) -> list[str]:
+def shown_options(entry: commands.Command) -> list[str]:
     """Return the options of a command as its help names them."""
-    by_dest = {option.dest: option for option in declare.OPTIONS}
+    by_dest = {option.dest: option for option in commands.OPTIONS}
     return [by_dest[dest].names[-1 if dest == "force" else 0] for dest in entry.options]
 
 
-def in_groups() -> list[tuple[str, list[declare.Command]]]:
+def in_groups() -> list[tuple[str, list[commands.Command]]]:
     """Return all commands by block, in the order of the usage text."""
     groups = []
     for group in GROUPS:
-        entries = [entry for entry in declare.COMMANDS.values() if entry.group == group]
+        entries = [entry for entry in commands.COMMANDS.values() if entry.group == group]
         groups.append((group, sorted(entries, key=lambda entry: entry.name != "help")))
     return groups
 
@@ -101,12 +104,12 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
         version=f"%prog {version.version_string()}",
         epilog="Exit codes: " + " ".join(f"{code}: {text}" for code, text in EXIT_CODES),
     )
-    for option in declare.OPTIONS:
+    for option in commands.OPTIONS:
         option.add_to(parser, environ)
     return parser
 
 
-def run(entry: declare.Command, call: declare.Call) -> int:
+def run(entry: commands.Command, call: commands.Call) -> int:
     """Run a command and return its exit code; errors are shown as the command declares.
 
     Where standard output is for data alone, all messages go to standard error.
@@ -117,14 +120,14 @@ def run(entry: declare.Command, call: declare.Call) -> int:
     return _run(entry, call)
 
 
-def gives_data(entry: declare.Command, options: optparse.Values) -> bool:
+def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
     """Tell whether standard output will hold JSON, or the data of an image, and nothing else."""
     if "file" in entry.options:
         return not options.file
     return "format" in entry.options and bool(options.format == "json")
 
 
-def _run(entry: declare.Command, call: declare.Call) -> int:
+def _run(entry: commands.Command, call: commands.Call) -> int:
     try:
         return entry.run(call)
     except console.Failed as err:
@@ -178,11 +181,11 @@ def _main(arguments: list[str]) -> int:
     if not args:
         parser.print_usage()
         return 0
-    entry = declare.COMMANDS.get(args[0])
+    entry = commands.COMMANDS.get(args[0])
     if entry is None:
         return unknown(args[0])
     started = time.monotonic()
-    code = run(entry, declare.Call(options, args[1:]))
+    code = run(entry, commands.Call(options, args[1:]))
     if options.verbose:
         timing = sys.stderr if gives_data(entry, options) else sys.stdout
         print(f"Completed in {time.monotonic() - started:.4f} sec.", file=timing)

@@ -10,32 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from glance.cli.option import Option
-from glance.cli.user import console, declare
+from glance.cli.user import commands as user_commands
+from glance.cli.user import console
 
 
 def values(kind: str | None) -> tuple[str, ...]:
     """Return the words that the declarations call by this name; none for `file` and unknown."""
     # PERF: these modules are of no use to any other start of the program.
-    from glance.identity import auth
-    from glance.image import imagemeta, listing
+    from glance.identity import strategies
+    from glance.image import fields as image_fields
+    from glance.image import listing
 
     table: dict[str, Iterable[str]] = {
-        "command": sorted(declare.COMMANDS),
+        "command": sorted(user_commands.COMMANDS),
         "shell": SCRIPTS,
-        "strategy": auth.STRATEGIES,
+        "strategy": strategies.STRATEGIES,
         "sort_key": sorted(listing.SORT_KEYS),
         "sort_dir": ("asc", "desc"),
-        "disk_format": imagemeta.DISK_FORMATS,
-        "container_format": imagemeta.CONTAINER_FORMATS,
-        "status": imagemeta.STATUSES,
+        "disk_format": image_fields.DISK_FORMATS,
+        "container_format": image_fields.CONTAINER_FORMATS,
+        "status": image_fields.STATUSES,
         "is_public": ("true", "false"),
     }
     return tuple(table.get(kind or "", ()))
 
 
-def commands() -> list[declare.Command]:
+def commands() -> list[user_commands.Command]:
     """Return all commands in an order that does not depend on which module was loaded first."""
-    return [declare.COMMANDS[name] for name in sorted(declare.COMMANDS)]
+    return [user_commands.COMMANDS[name] for name in sorted(user_commands.COMMANDS)]
 
 
 def offered(option: Option) -> tuple[str, ...]:
@@ -43,11 +45,11 @@ def offered(option: Option) -> tuple[str, ...]:
     return option.choices or values(option.values)
 
 
-def options_of(entry: declare.Command | None) -> list[Option]:
+def options_of(entry: user_commands.Command | None) -> list[Option]:
     """Return the options to offer for a command; those of every command without one."""
-    everywhere = {*declare.CONNECTION, "verbose", "debug"}
+    everywhere = {*user_commands.CONNECTION, "verbose", "debug"}
     heeded = everywhere if entry is None else everywhere | set(entry.options)
-    return [option for option in declare.OPTIONS if option.dest in heeded]
+    return [option for option in user_commands.OPTIONS if option.dest in heeded]
 
 
 # -- bash ----------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ complete -F _glance glance
 
 def bash() -> str:
     """Return the script for bash."""
-    valued = [option for option in declare.OPTIONS if option.kind is not None]
+    valued = [option for option in user_commands.OPTIONS if option.kind is not None]
     files = [name for option in valued if option.values == "file" for name in option.names]
     option_values = ""
     for option in valued:
@@ -143,7 +145,7 @@ def bash() -> str:
         field_values=field_values,
         common=" ".join(common),
         command_options=command_options,
-        commands=" ".join(sorted(declare.COMMANDS)),
+        commands=" ".join(sorted(user_commands.COMMANDS)),
         command_words=command_words,
     )
 
@@ -220,7 +222,7 @@ def zsh() -> str:
     options = "        '(-h --help)'{-h,--help}'[Show the usage and exit.]'\n"
     options += "        '--version[Show the version and exit.]'\n"
     options += "".join(
-        f"        {spec}\n" for option in declare.OPTIONS for spec in zsh_option(option)
+        f"        {spec}\n" for option in user_commands.OPTIONS for spec in zsh_option(option)
     )
     verbs = "".join(
         f"        '{entry.name}:{zsh_quoted(entry.summary)}'\n" for entry in commands()
@@ -247,7 +249,7 @@ def zsh() -> str:
 SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
 
 
-@declare.command(
+@user_commands.command(
     "completion",
     "<SHELL>",
     "Prints the completion script of a shell",
@@ -255,7 +257,7 @@ SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
     values="shell",
     modern=True,
 )
-def completion(call: declare.Call) -> int:
+def completion(call: user_commands.Call) -> int:
     """
     Prints the script that lets a shell complete commands, options, fields and values of glance:
 

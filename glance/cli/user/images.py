@@ -1,7 +1,7 @@
 """The commands of `glance` about images: add, update, delete, index, details, show, clear.
 
-How images are printed is in `glance.cli.user.layout`. The shared error handler is in
-`glance.cli.user.command`, options are in `glance.cli.user.declare`.
+How images are printed is in `glance.cli.user.tables`. The shared error handler is in
+`glance.cli.user.command`, options are in `glance.cli.user.commands`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from glance.cli.user import console, declare, layout, progress
+from glance.cli.user import commands, console, progress, tables
 from glance.common import exception
 
 ADD_DEFAULTS = {
@@ -72,14 +72,14 @@ NO_DATA_NOTE = (
 )
 
 
-@declare.command(
+@commands.command(
     "add",
     "<field1=value1 field2=value2 ...> [ < /path/to/image ]",
     "Adds a new image",
     options=("dry_run", "format"),
     fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
 )
-def add(call: declare.Call) -> int:
+def add(call: commands.Call) -> int:
     """
     Adds a new image to Glance. The fields may be given in any order:
 
@@ -123,7 +123,7 @@ def add(call: declare.Call) -> int:
     if located and console.stdin_holds_data():
         raise console.Refused(LOCATION_CLASH)
     if call.dry_run("Add new image with metadata:"):
-        layout.print_rows(meta)
+        tables.print_rows(meta)
         return 0
     data = None if located else stdin_data()
     try:
@@ -147,20 +147,20 @@ def add(call: declare.Call) -> int:
     print(f"Added new image with ID: {image['id']}")
     if call.options.verbose:
         print("Returned the following metadata for the new image:")
-        layout.print_rows(image)
+        tables.print_rows(image)
     if data is None and not located:
         print(NO_DATA_NOTE, file=sys.stderr)
     return 0
 
 
-@declare.command(
+@commands.command(
     "update",
     "<ID> <field1=value1 field2=value2 ...>",
     "Updates an image's metadata",
     options=("keep_properties", "dry_run", "format"),
     fields=(*UPDATE_ATTRIBUTES, "is_public"),
 )
-def update(call: declare.Call) -> int:
+def update(call: commands.Call) -> int:
     """
     Updates an image's metadata. The first argument is the id of the image, the others are fields:
 
@@ -183,7 +183,7 @@ def update(call: declare.Call) -> int:
         meta["is_public"] = console.is_true(found.pop("is_public"))
     meta["properties"] = found
     if call.dry_run("Update existing image with metadata:"):
-        layout.print_rows(meta)
+        tables.print_rows(meta)
         return 0
     keep = call.options.keep_properties
     try:
@@ -199,14 +199,14 @@ def update(call: declare.Call) -> int:
     print(f"Updated image {image_id}")
     if call.options.verbose:
         print(f"Updated image metadata for image {image_id}:")
-        layout.print_image(call.client, image)
+        tables.print_image(call.client, image)
     return 0
 
 
-@declare.command(
+@commands.command(
     "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
 )
-def delete(call: declare.Call) -> int:
+def delete(call: commands.Call) -> int:
     """
     Deletes an image: its metadata and its data. Asks first, unless --force is given.
     """
@@ -232,7 +232,7 @@ LISTING = "<field1=value1 field2=value2 ...>"
 LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
 
 
-@declare.command(
+@commands.command(
     "index",
     LISTING,
     "Lists images in a table",
@@ -240,7 +240,7 @@ LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
     options=LISTING_OPTIONS,
     fields=FILTERS,
 )
-def index(call: declare.Call) -> int:
+def index(call: commands.Call) -> int:
     """
     Lists the images that you may see: id, name, formats and size, newest first.
 
@@ -256,11 +256,11 @@ def index(call: declare.Call) -> int:
         call.print_json_list(found)
         return 0
     for number, page in enumerate(found):
-        layout.print_table(layout.INDEX, page, header=not number)
+        tables.print_table(tables.INDEX, page, header=not number)
     return 0
 
 
-@declare.command(
+@commands.command(
     "details",
     LISTING,
     "Lists images with all they have",
@@ -268,7 +268,7 @@ def index(call: declare.Call) -> int:
     options=LISTING_OPTIONS,
     fields=FILTERS,
 )
-def details(call: declare.Call) -> int:
+def details(call: commands.Call) -> int:
     """
     Lists the images that you may see with all their metadata.
 
@@ -283,13 +283,13 @@ def details(call: declare.Call) -> int:
         if not number:
             print(rule)
         for image in page:
-            layout.print_image(call.client, image)
+            tables.print_image(call.client, image)
             print(rule)
     return 0
 
 
-@declare.command("show", "<ID>", "Shows everything known about an image", options=("format",))
-def show(call: declare.Call) -> int:
+@commands.command("show", "<ID>", "Shows everything known about an image", options=("format",))
+def show(call: commands.Call) -> int:
     """
     Shows the metadata of an image.
     """
@@ -311,18 +311,18 @@ def show(call: declare.Call) -> int:
     if call.for_programs:
         call.print_json(image)
     else:
-        layout.print_image(call.client, image)
+        tables.print_image(call.client, image)
     return 0
 
 
-@declare.command(
+@commands.command(
     "clear",
     "",
     "Deletes all images",
     failure="delete all images",
     options=("force", "dry_run"),
 )
-def clear(call: declare.Call) -> int:
+def clear(call: commands.Call) -> int:
     """
     Deletes all images that you may see. Asks first, unless --force is given.
 
@@ -345,7 +345,7 @@ def clear(call: declare.Call) -> int:
                 failed.add(image["id"])
 
 
-def delete_one(call: declare.Call, image: Mapping[str, Any]) -> bool:
+def delete_one(call: commands.Call, image: Mapping[str, Any]) -> bool:
     """Delete one image of many, telling of it; False if that failed."""
     if call.options.verbose:
         print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
@@ -362,7 +362,7 @@ def delete_one(call: declare.Call, image: Mapping[str, Any]) -> bool:
     return True
 
 
-def all_images(call: declare.Call) -> list[dict[str, Any]]:
+def all_images(call: commands.Call) -> list[dict[str, Any]]:
     """Return the short form of all images that the caller may see, by id."""
     images: list[dict[str, Any]] = []
     marker = None
@@ -383,7 +383,7 @@ def all_images(call: declare.Call) -> list[dict[str, Any]]:
 # -- arguments and standard input ----------------------------------------------------------------
 
 
-def first(call: declare.Call, *complaint: str) -> str:
+def first(call: commands.Call, *complaint: str) -> str:
     """Return the first positional argument; without one, refuse with these lines."""
     if not call.args:
         raise console.Refused("\n".join(complaint))
@@ -416,7 +416,7 @@ def stdin_data() -> BinaryIO | None:
 # -- listings ------------------------------------------------------------------------------------
 
 
-def pages(call: declare.Call, method: str) -> Iterator[list[dict[str, Any]]]:
+def pages(call: commands.Call, method: str) -> Iterator[list[dict[str, Any]]]:
     """Hand out the pages of a listing, made by a method of the client.
 
     Between full pages a person is asked, unless --force is given or nobody reads along.

@@ -1,6 +1,7 @@
 """The commands of `glance` about members, that is, about who shares an image.
 
-The shared error handler is in `glance.cli.user.command`, options are in `glance.cli.user.declare`.
+The shared error handler is in `glance.cli.user.command`, options are in
+`glance.cli.user.commands`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import console, declare
+from glance.cli.user import commands, console
 from glance.common import exception
 
 GROUP = "Member Commands"
 SHARER = "New member would have been able to further share image."
 
 
-@declare.command(
+@commands.command(
     "image-members",
     "<ID>",
     "Lists the members an image is shared with",
@@ -23,7 +24,7 @@ SHARER = "New member would have been able to further share image."
     failure="show image members",
     options=("format",),
 )
-def image_members(call: declare.Call) -> int:
+def image_members(call: commands.Call) -> int:
     """
     Lists the members that an image is shared with. A star marks those who may share it further.
     """
@@ -34,7 +35,7 @@ def image_members(call: declare.Call) -> int:
     return 0
 
 
-@declare.command(
+@commands.command(
     "member-images",
     "<MEMBER>",
     "Lists the images shared with a member",
@@ -42,7 +43,7 @@ def image_members(call: declare.Call) -> int:
     failure="show member images",
     options=("format",),
 )
-def member_images(call: declare.Call) -> int:
+def member_images(call: commands.Call) -> int:
     """
     Lists the ids of the images that are shared with a member. A star marks those that the member
     may share further.
@@ -59,7 +60,7 @@ def member_images(call: declare.Call) -> int:
     return 0
 
 
-@declare.command(
+@commands.command(
     "member-add",
     "<ID> <MEMBER>",
     "Shares an image with a member",
@@ -67,7 +68,7 @@ def member_images(call: declare.Call) -> int:
     failure="add image member",
     options=("can_share", "dry_run"),
 )
-def member_add(call: declare.Call) -> int:
+def member_add(call: commands.Call) -> int:
     """
     Shares an image with a member. With --can-share the member may share it further; without it, a
     member keeps the right that it has, and a new one has none.
@@ -80,7 +81,7 @@ def member_add(call: declare.Call) -> int:
     return 0
 
 
-@declare.command(
+@commands.command(
     "member-delete",
     "<ID> <MEMBER>",
     "Stops sharing an image with a member",
@@ -88,7 +89,7 @@ def member_add(call: declare.Call) -> int:
     failure="delete image member",
     options=("dry_run",),
 )
-def member_delete(call: declare.Call) -> int:
+def member_delete(call: commands.Call) -> int:
     """
     Stops sharing an image with a member.
     """
@@ -99,7 +100,7 @@ def member_delete(call: declare.Call) -> int:
     return 0
 
 
-@declare.command(
+@commands.command(
     "members-replace",
     "<ID> <MEMBER>",
     "Shares an image with one member only",
@@ -107,7 +108,7 @@ def member_delete(call: declare.Call) -> int:
     failure="update image members",
     options=("can_share", "dry_run"),
 )
-def members_replace(call: declare.Call) -> int:
+def members_replace(call: commands.Call) -> int:
     """
     Shares an image with this member and nobody else. With --can-share the member may share it
     further.
@@ -121,7 +122,7 @@ def members_replace(call: declare.Call) -> int:
     return 0
 
 
-def image_and_member(call: declare.Call) -> Sequence[str]:
+def image_and_member(call: commands.Call) -> Sequence[str]:
     if len(call.args) < 2:
         raise console.Refused("Please specify the image ID and the member name")
     call.at_most(2)
@@ -129,7 +130,7 @@ def image_and_member(call: declare.Call) -> Sequence[str]:
 
 
 def print_memberships(
-    call: declare.Call, memberships: Sequence[Mapping[str, Any]], key: str
+    call: commands.Call, memberships: Sequence[Mapping[str, Any]], key: str
 ) -> None:
     """Print one id a line, with a star and a legend for those who may share."""
     if call.for_programs:

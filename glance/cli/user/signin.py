@@ -1,8 +1,8 @@
 """Which server the `glance` programs speak to, and how they sign in there.
 
-The options are part of `glance.cli.user.declare.OPTIONS`. Each of Diablo's variables, of those of
+The options are part of `glance.cli.user.commands.OPTIONS`. Each of Diablo's variables, of those of
 Keystone v2.0 and of v3 stands in for an option; what the credentials mean is the business of
-`glance.identity.auth`.
+`glance.identity.strategies`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a client sends as the body of a request, with its length.
 
-`glance.http.client.httpwire` sends a payload, `glance.client.base` makes one from whatever the
+`glance.http.client.connection` sends a payload, `glance.client.base` makes one from whatever the
 caller handed in: bytes, text, or an object with `read`. Measuring and rewinding live here, so that
 the length in the headers and the bytes behind them cannot disagree.
 """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from glance.http.server import access, exchange, incoming, wire
+from glance.http.server import access, exchange, parser, request_body
 from glance.http.server import stream as streams
 
 LOG = logging.getLogger(__name__)
@@ -78,17 +78,19 @@ class Connection:
             data = self._read_head()
             if data is None:
                 return False
-            head = wire.parse_head(data, service.max_line)
-            chunked, length, must_close = wire.framing(head)
+            head = parser.parse_head(data, service.max_line)
+            chunked, length, must_close = parser.framing(head)
             expects = self._expects_continue(head)
-        except wire.Refused as refusal:
+        except parser.Refused as refusal:
             self._refuse(refusal)
             return False
-        source: incoming.Input
+        source: request_body.Input
         if chunked:
-            source = incoming.ChunkedInput(self.stream, expects_continue=expects)
+            source = request_body.ChunkedInput(self.stream, expects_continue=expects)
         else:
-            source = incoming.Input(self.stream, length, expects_continue=expects and length > 0)
+            source = request_body.Input(
+                self.stream, length, expects_continue=expects and length > 0
+            )
         keep = not must_close and service.keepalive_timeout > 0 and head.wants_keep_alive()
         work = exchange.Exchange(
             self.stream, head, source, keep=keep, is_draining=service.is_draining
@@ -112,38 +114,38 @@ class Connection:
                     self.idle = False
                     self.requests += 1
                     deadline = time.monotonic() + HEAD_TIME
-                end = wire.find_end(stream.pending)
+                end = parser.find_end(stream.pending)
                 if end > 0:
                     data, stream.pending = stream.pending[:end], stream.pending[end:]
                     return data
-                wire.check_partial_line(stream.pending, self.service.max_line)
+                parser.check_partial_line(stream.pending, self.service.max_line)
                 timeout = max(deadline - time.monotonic(), 0.0)
             try:
                 data = stream.recv(_RECV, timeout)
             except TimeoutError:
                 if self.idle:
                     return None
-                raise wire.Refused(
+                raise parser.Refused(
                     "408 Request Timeout", "The request did not arrive in time"
                 ) from None
             if not data:
                 return None
             stream.pending += data
 
-    def _expects_continue(self, head: wire.Head) -> bool:
+    def _expects_continue(self, head: parser.Head) -> bool:
         expected = head.cgi.get("HTTP_EXPECT")
         if expected is None or not head.minor:
             return False
         if expected.lower() != "100-continue":
-            raise wire.Refused("417 Expectation Failed", "Use Expect: 100-continue or no Expect")
+            raise parser.Refused("417 Expectation Failed", "Use Expect: 100-continue or no Expect")
         return True
 
-    def _refuse(self, refusal: wire.Refused) -> None:
+    def _refuse(self, refusal: parser.Refused) -> None:
         """Answer a request that the application does not see, and close."""
         LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
         headers, data = refusal.render()
-        extra = f"Date: {wire.http_date()}\r\nConnection: close\r\n"
-        self.stream.send(wire.render_head(refusal.status, headers, extra) + data)
+        extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"
+        self.stream.send(parser.render_head(refusal.status, headers, extra) + data)
         if access.is_on():
             known = {**self._base, "glance.request_id": refusal.request_id}
             access.record(known, "-", refusal.status, len(data), 0.0)
@@ -176,7 +178,7 @@ class Connection:
             base["HTTPS"] = "on"
         return base
 
-    def _environ(self, head: wire.Head, source: incoming.Input) -> dict[str, Any]:
+    def _environ(self, head: parser.Head, source: request_body.Input) -> dict[str, Any]:
         """Return the environ of one request.
 
         Beside the standard entries: `headers_raw`, the header pairs in order with names as sent,

@@ -9,8 +9,8 @@ from typing import Any
 
 import eventlet
 
-from glance.common import lifecycle
-from glance.http.server import access, incoming, sendfile, wire
+from glance.common import hooks
+from glance.http.server import access, parser, request_body, sendfile
 from glance.http.server import stream as streams
 from glance.streaming import body
 
@@ -36,8 +36,8 @@ class Exchange:
     def __init__(
         self,
         stream: streams.Stream,
-        head: wire.Head,
-        source: incoming.Input,
+        head: parser.Head,
+        source: request_body.Input,
         *,
         keep: bool,
         is_draining: Callable[[], bool],
@@ -73,7 +73,7 @@ class Exchange:
         """Answer the request. Never raises an Exception: what goes wrong is logged here."""
         started = time.monotonic() if access.is_on() else 0.0
         waiting: list[Callable[[int, bool], None]] = []
-        environ[lifecycle.AFTER_ANSWER] = waiting
+        environ[hooks.AFTER_ANSWER] = waiting
         whole = False
         try:
             result = app(environ, self.start_response)
@@ -107,7 +107,7 @@ class Exchange:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        refusal = wire.Refused("500 Internal Server Error", "The server failed.")
+        refusal = parser.Refused("500 Internal Server Error", "The server failed.")
         self.headers, data = refusal.render()
         self.status = refusal.status
         try:
@@ -207,7 +207,7 @@ class Exchange:
                 self._promised = int(value)
             elif lowered == "date":
                 has_date = True
-        extra = "" if has_date else f"Date: {wire.http_date()}\r\n"
+        extra = "" if has_date else f"Date: {parser.http_date()}\r\n"
         if self._promised is None and not self._is_bodiless():
             if length is not None:
                 self._promised = length
@@ -224,7 +224,7 @@ class Exchange:
             extra += "Connection: close\r\n"
         elif not self.head.minor:
             extra += "Connection: keep-alive\r\n"
-        head = wire.render_head(self.status, self.headers, extra)
+        head = parser.render_head(self.status, self.headers, extra)
         self.head_sent = True
         return head
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from eventlet import hubs, patcher
 
-from glance.common import config, exception, lifecycle, log
+from glance.common import config, exception, hooks, log
 from glance.http.server import (
     balance,
     connection,
@@ -225,7 +225,7 @@ class Parent:
         if not self._announced:
             ready = sum(child.ready for child in self.children.values())
             if ready == 1 and len(self.children) == 1:
-                lifecycle.first_has_started()
+                hooks.first_has_started()
                 for slot in range(1, self.count):
                     self._spawn(slot)
             if ready == self.count:
@@ -272,7 +272,7 @@ class Parent:
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode())
                 worker.leave(1)
-            _write(writing, b"ready %.1f\n" % lifecycle.patience())
+            _write(writing, b"ready %.1f\n" % hooks.patience())
             os.close(writing)
             server.run(pipe, self._lifeline)
             code = 0

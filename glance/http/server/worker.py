@@ -12,7 +12,7 @@ from typing import Any
 import eventlet
 from eventlet import event, hubs
 
-from glance.common import config, lifecycle, log
+from glance.common import config, hooks, log
 from glance.http.server import access, balance, connection, signals
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Worker:
         self._accept_the_rest()
         self._listener.close()
         self._finish()
-        lifecycle.stop()
+        hooks.stop()
 
     def stop(self, signum: int) -> None:
         """Begin to stop, or shorten the time of a stop that is under way."""

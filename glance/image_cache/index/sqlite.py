@@ -19,8 +19,8 @@ from typing import Any
 
 from glance.common import config, exception
 from glance.image_cache import layout
-from glance.image_cache.index import base
-from glance.image_cache.index.base import IN_PROGRESS, INVALID, Access, Entry, QueueItem
+from glance.image_cache.index import driver
+from glance.image_cache.index.driver import IN_PROGRESS, INVALID, Access, Entry, QueueItem
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ _QUEUE_INSERT = (
 _ROOM = "CASE state WHEN 'incomplete' THEN max(size, coalesce(expected_size, 0)) ELSE size END"
 
 
-class SqliteDriver(base.Driver):
+class SqliteDriver(driver.Driver):
     """See the module. Connections are few, kept between uses, and each used by one thread."""
 
     def __init__(self, conf: config.Conf, directory: layout.Directory):
@@ -449,7 +449,7 @@ class SqliteDriver(base.Driver):
     def counters(self) -> dict[str, int]:
         with self._connection() as connection:
             found = dict(connection.execute("SELECT name, value FROM counters"))
-        return {name: found.get(name, 0) for name in base.COUNTERS}
+        return {name: found.get(name, 0) for name in driver.COUNTERS}
 
 
 def _is_damage(err: BaseException) -> bool:

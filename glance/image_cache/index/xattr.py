@@ -24,8 +24,8 @@ from typing import Any
 
 from glance.common import exception
 from glance.image_cache import layout
-from glance.image_cache.index import base
-from glance.image_cache.index.base import (
+from glance.image_cache.index import driver
+from glance.image_cache.index.driver import (
     COMPLETE,
     IN_PROGRESS,
     INCOMPLETE,
@@ -63,7 +63,7 @@ _NUMBERS = {
 }
 
 
-class XattrDriver(base.Driver):
+class XattrDriver(driver.Driver):
     """See the module."""
 
     def __init__(self, *arguments: Any):
@@ -273,7 +273,7 @@ class XattrDriver(base.Driver):
         return sorted(entries, key=lambda entry: (entry.accessed_at, entry.image_id, entry.file))
 
     def total_size(self) -> int:
-        return sum(entry.room for state in base.STATES for entry in self.entries(state))
+        return sum(entry.room for state in driver.STATES for entry in self.entries(state))
 
     def victims(self, needed: int, young_since: float) -> list[Entry]:
         candidates = [
@@ -349,7 +349,7 @@ class XattrDriver(base.Driver):
     def counters(self) -> dict[str, int]:
         with self._errors():
             found = self._load_state()["counters"]
-        return {name: found.get(name, 0) for name in base.COUNTERS}
+        return {name: found.get(name, 0) for name in driver.COUNTERS}
 
 
 @contextlib.contextmanager

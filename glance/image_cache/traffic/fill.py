@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from glance.common import exception
-from glance.image_cache.index import base
-from glance.image_cache.index.base import Image, Refused
+from glance.image_cache.index import driver
+from glance.image_cache.index.driver import Image, Refused
 from glance.image_cache.traffic.writer import Writer, described
 from glance.streaming import body, offload
 
@@ -129,7 +129,7 @@ class Fill:
         """Return in a word why nobody can follow."""
         if self.refusal is not None:
             return self.refusal.reason
-        return base.COMPLETE if self.state == COMPLETE else "not to be followed"
+        return driver.COMPLETE if self.state == COMPLETE else "not to be followed"
 
     def _acquire(self) -> bool:
         return bool(self._lock.acquire(timeout=PATIENCE))

@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from glance.image_cache.index import base
-from glance.image_cache.index.base import Entry
+from glance.image_cache.index import driver as index_driver
+from glance.image_cache.index.driver import Entry
 from glance.streaming import body
 
 
@@ -41,7 +41,7 @@ class CachedBody(body.FileBody):
         self._used, self._broke, self._opener = used, broke, opener
 
     def answered(self, sent: int, whole: bool) -> None:
-        """Count a hit if at least one byte was sent; `lifecycle.after_answer` calls it."""
+        """Count a hit if at least one byte was sent; `hooks.after_answer` calls it."""
         if sent:
             self._used(self.entry, self.opened_at)
 
@@ -55,7 +55,7 @@ class CachedBody(body.FileBody):
             yield from rest if rest.length == left else rest.slice(0, left)
 
 
-def open_entry(driver: base.Driver, entry: Entry) -> tuple[int, bool]:
+def open_entry(driver: index_driver.Driver, entry: Entry) -> tuple[int, bool]:
     """Open the file of a complete entry; tell whether it looks as it did when it was verified.
 
     Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when

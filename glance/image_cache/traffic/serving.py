@@ -10,11 +10,11 @@ import os
 import time
 
 from glance.common import config, exception
-from glance.image_cache.index import base
-from glance.image_cache.index.base import COMPLETE, Entry, Image, Refused
+from glance.image_cache.index import driver as index_driver
+from glance.image_cache.index.driver import COMPLETE, Entry, Image, Refused
 from glance.image_cache.traffic import fill, reader, usage
 from glance.image_cache.traffic.writer import Writer
-from glance.image_cache.upkeep import upkeep
+from glance.image_cache.upkeep import cleaning
 from glance.streaming import body, offload
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ class Serving:
     `troubled` is set when the cache could not be used.
     """
 
-    def __init__(self, conf: config.Conf, driver: base.Driver, maintenance: upkeep.Upkeep):
+    def __init__(
+        self, conf: config.Conf, driver: index_driver.Driver, maintenance: cleaning.Upkeep
+    ):
         self.driver = driver
         self.upkeep = maintenance
         self.usage = usage.Usage(driver)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 
 from glance.common import exception
-from glance.image_cache.index import base
-from glance.image_cache.index.base import Access, Entry
+from glance.image_cache.index import driver as index_driver
+from glance.image_cache.index.driver import Access, Entry
 from glance.streaming import offload
 
 
 class Usage:
     """What one process has counted and not written yet. Counting never waits and never fails."""
 
-    def __init__(self, driver: base.Driver):
+    def __init__(self, driver: index_driver.Driver):
         self._driver = driver
         self._lock = offload.native_lock()
         self._accesses: dict[str, Access] = {}

@@ -1,6 +1,6 @@
 """An image on its way into the cache: the incomplete file, its digest, and how it ends.
 
-What does not belong here: where the bytes come from (`fill`), and who may write (`room`).
+What does not belong here: where the bytes come from (`fill`), and who may write (`limits`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Self
 
 from glance.common import exception
 from glance.image_cache import layout
-from glance.image_cache.index import base
-from glance.image_cache.index.base import COMPLETE, Entry, Refused
+from glance.image_cache.index import driver as index_driver
+from glance.image_cache.index.driver import COMPLETE, Entry, Refused
 from glance.streaming import digest, disk, offload
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Writer:
     out to be wrong is kept among the invalid entries. The methods wait cooperatively.
     """
 
-    def __init__(self, driver: base.Driver, entry: Entry, verify: tuple[str, ...]):
+    def __init__(self, driver: index_driver.Driver, entry: Entry, verify: tuple[str, ...]):
         self.driver = driver
         self.entry = entry
         self.count = 0

@@ -16,10 +16,11 @@ import shutil
 import time
 from collections.abc import Callable
 
-from glance.image_cache import layout, waiting
-from glance.image_cache.index import base
-from glance.image_cache.index.base import COMPLETE, Entry, Image, Refused
-from glance.image_cache.upkeep import room, upkeep
+from glance.image_cache import layout, prefetch_queue
+from glance.image_cache.index import driver as index_driver
+from glance.image_cache.index.driver import COMPLETE, Entry, Image, Refused
+from glance.image_cache.upkeep import cleaning
+from glance.image_cache.upkeep import limits as cache_limits
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ def prepare(directory: layout.Directory) -> None:
 
 def adopt(
     directory: layout.Directory,
-    driver: base.Driver,
-    limits: room.Room,
+    driver: index_driver.Driver,
+    limits: cache_limits.Room,
     image_of: Callable[[str], Image | None],
 ) -> Adopted | None:
     """Take over an old directory and mark it as one of ours; None if another process is at it.
@@ -103,7 +104,10 @@ def adopt(
 
 
 def _take(
-    directory: layout.Directory, driver: base.Driver, limits: room.Room, image: Image
+    directory: layout.Directory,
+    driver: index_driver.Driver,
+    limits: cache_limits.Room,
+    image: Image,
 ) -> bool:
     """Make an entry of an old file if it is the image and there is room. Blocks."""
     try:
@@ -113,7 +117,7 @@ def _take(
     with open(fd, "rb", buffering=0) as stream:
         os.fchmod(fd, layout.FILE_MODE)
         last_use = max(os.fstat(fd).st_atime, os.fstat(fd).st_mtime)
-        count, checksum = upkeep.read_all(stream)
+        count, checksum = cleaning.read_all(stream)
     if not count or count != image.size or (image.checksum and checksum != image.checksum):
         return False
     file = directory.entry_file(image.image_id)
@@ -139,7 +143,7 @@ def _take(
 
 def _take_queue(
     directory: layout.Directory,
-    driver: base.Driver,
+    driver: index_driver.Driver,
     name: str,
     image_of: Callable[[str], Image | None],
 ) -> int:
@@ -154,7 +158,7 @@ def _take_queue(
         # Cached, queued twice, or of an odd name: nothing to fetch.
         with contextlib.suppress(Refused):
             if image is not None:
-                offload.run(waiting.add, driver, image.image_id, image.name)
+                offload.run(prefetch_queue.add, driver, image.image_id, image.name)
                 count += 1
     shutil.rmtree(directory.full(name), ignore_errors=True)
     return count

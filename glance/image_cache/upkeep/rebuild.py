@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from glance.common import exception
 from glance.image_cache import COMPLETE, Entry, Image, ImageCache, layout
-from glance.image_cache.upkeep import upkeep
+from glance.image_cache.upkeep import cleaning
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _read(cache: ImageCache, file: str, image: Image) -> Entry | None:
         LOG.warning("Image %s: its file cannot be opened: %s", image.image_id, err.strerror)
         return None
     with open(fd, "rb", buffering=0) as stream:
-        count, checksum = upkeep.read_all(stream)
+        count, checksum = cleaning.read_all(stream)
         status = os.fstat(fd)
     if count != image.size or (image.checksum and checksum != image.checksum):
         return None

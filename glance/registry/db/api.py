@@ -2,7 +2,7 @@
 
 Called by the registry application and by maintenance programs. The first arguments are always the
 `Database` and the caller's context, which decides what the caller may see and change. Lists live
-in `pages`, deletions in `deletion`, members in `sharing`; their functions are here too, as
+in `image_list`, deletions in `deletion`, members in `sharing`; their functions are here too, as
 `db.api` is what others import.
 """
 
@@ -16,17 +16,16 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
-from glance.identity import context as common_context
-from glance.image import imagemeta
-from glance.registry.db import engine, models, rows, rules
+from glance.identity import context as identity_context
+from glance.image import fields
+from glance.registry.db import engine, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
     image_restore,
     image_settle,
 )
-from glance.registry.db.pages import image_list
-from glance.registry.db.rules import visible_to
+from glance.registry.db.image_list import image_list
 from glance.registry.db.sharing import (
     member_add,
     member_check,
@@ -35,6 +34,7 @@ from glance.registry.db.sharing import (
     member_list,
     member_replace,
 )
+from glance.registry.db.visibility import visible_to
 
 __all__ = [
     "image_create",
@@ -55,18 +55,18 @@ __all__ = [
 ]
 
 images, properties = models.images, models.image_properties
-Context = common_context.RequestContext
+Context = identity_context.RequestContext
 
 #: What a new record holds where the caller gives nothing.
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(rows.COLUMNS),
+    **dict.fromkeys(records.COLUMNS),
     "is_public": False,
     "protected": False,
     "min_disk": 0,
     "min_ram": 0,
     "deleted": False,
 }
-_CHANGEABLE = sorted(imagemeta.WRITABLE_KEYS - {"id"})
+_CHANGEABLE = sorted(fields.WRITABLE_KEYS - {"id"})
 _ID_ATTEMPTS = 5
 
 # PERF: a statement that is made anew is looked at anew before it runs.
@@ -78,7 +78,7 @@ _UPDATE = (
     .where(images.c.status == sa.bindparam("row_status"))
     .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
 )
-_UPDATE_LIVE = _UPDATE.where(rules.live(images))
+_UPDATE_LIVE = _UPDATE.where(visibility.live(images))
 _SET_LOCATION = (
     images.update()
     .where(images.c.id == sa.bindparam("row_id"))
@@ -108,14 +108,14 @@ _USED_STORAGE = (
     .where(images.c.owner == sa.bindparam("owner"))
     .where(images.c.status == "active")
     .where(images.c.id != sa.bindparam("row_id"))
-    .where(rules.live(images))
+    .where(visibility.live(images))
 )
 
 
 def image_get(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
     """Return the image record; ImageNotFound if there is none that the caller can see."""
     with db.read() as conn:
-        return rows.reveal(db, rows.load(conn, context, image_id))
+        return records.reveal(db, records.load(conn, context, image_id))
 
 
 def image_create(
@@ -125,18 +125,18 @@ def image_create(
     *,
     property_quota: int = 0,
     storage_quota: int = 0,
-    formats: imagemeta.Formats = imagemeta.FORMATS,
+    formats: fields.Formats = fields.FORMATS,
 ) -> dict[str, Any]:
     """Insert an image with its properties and return the record.
 
-    `values` are typed (`imagemeta.coerce`). Raises Invalid for a record that breaks the rules,
+    `values` are typed (`fields.coerce`). Raises Invalid for a record that breaks the rules,
     Duplicate for an id that is or was in use, QuotaExceeded for more properties than
     `property_quota`, or more bytes of the owner than `storage_quota` (no limit if not positive).
     """
-    record = imagemeta.validate({**_DEFAULTS, **values}, formats)
-    record["created_at"] = record["updated_at"] = rows.utcnow()
+    record = fields.validate({**_DEFAULTS, **values}, formats)
+    record["created_at"] = record["updated_at"] = records.utcnow()
     wanted = dict(record.pop("properties", None) or {})
-    rows.check_quota(len(wanted), 0, property_quota, "properties")
+    records.check_quota(len(wanted), 0, property_quota, "properties")
     asked_id = record.pop("id")
     if asked_id is not None:
         record["id"] = asked_id
@@ -194,7 +194,7 @@ def image_update(
     from_state: str | None = None,
     property_quota: int = 0,
     storage_quota: int = 0,
-    formats: imagemeta.Formats = imagemeta.FORMATS,
+    formats: fields.Formats = fields.FORMATS,
 ) -> dict[str, Any]:
     """Change an image and its properties at once and return the new record.
 
@@ -208,24 +208,24 @@ def image_update(
     """
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = rows.lock_mutable(conn, context, image_id)
+        image = records.lock_mutable(conn, context, image_id)
         old_status = image["status"]
         if from_state is not None and old_status != from_state:
             raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
             raise exception.Invalid("The id of an image cannot be changed")
-        record = imagemeta.validate({**image, **changes}, formats)
-        imagemeta.check_transition(old_status, record["status"])
+        record = fields.validate({**image, **changes}, formats)
+        fields.check_transition(old_status, record["status"])
         if record["status"] != old_status:
             _check_storage(conn, record, storage_quota)
-        now = record["updated_at"] = rows.utcnow()
+        now = record["updated_at"] = records.utcnow()
         params = {f"new_{name}": record[name] for name in (*_CHANGEABLE, "updated_at")}
         params.update(row_id=image_id, row_status=old_status)
         if "location" in changes:
             params["new_location"] = db.cipher.seal(image_id, record["location"])
         else:
-            rows.reveal(db, record)
+            records.reveal(db, record)
         statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
         if conn.execute(statement, params).rowcount != 1:
             raise exception.Conflict(f"Image {image_id} was changed by another request")
@@ -286,7 +286,7 @@ def _change_properties(
             if not row.deleted and row.name.lower() not in wanted
         ]
     result.update(wanted)
-    rows.check_quota(len(result), before, quota, "properties")
+    records.check_quota(len(result), before, quota, "properties")
     _insert_properties(conn, image_id, new, now)
     if changed:
         conn.execute(_SET_PROPERTY, changed)

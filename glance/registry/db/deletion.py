@@ -13,16 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
-from glance.identity import context as common_context
-from glance.registry.db import engine, models, rows, rules, scrub_queue
+from glance.identity import context as identity_context
+from glance.registry.db import engine, models, records, scrub_queue, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
-Context = common_context.RequestContext
+Context = identity_context.RequestContext
 
 _DELETE = (
     images.update()
     .where(images.c.id == sa.bindparam("row_id"))
-    .where(rules.live(images))
+    .where(visibility.live(images))
     .values(
         status=sa.bindparam("new_status"),
         deleted=True,
@@ -33,7 +33,7 @@ _DELETE = (
 _DELETE_CHILDREN = [
     table.update()
     .where(table.c.image_id == sa.bindparam("row_id"))
-    .where(rules.live(table))
+    .where(visibility.live(table))
     .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
     for table in (properties, members)
 ]
@@ -74,14 +74,14 @@ def image_delete(
         any_owner = context.is_admin
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = rows.lock(conn, context, image_id)
+        image = records.lock(conn, context, image_id)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image_id)
         if image["protected"]:
             raise exception.ImageProtected(
                 f"Image {image_id} is protected: set protected to false before deleting it"
             )
-        rows.add_properties(conn, image)
+        records.add_properties(conn, image)
         new_status = status
         if new_status is None:
             kept = image["status"] in ("deleted", "pending_delete")
@@ -89,7 +89,7 @@ def image_delete(
         if not image["location"]:
             new_status = "deleted"
         waits = new_status == "pending_delete"
-        now = rows.utcnow()
+        now = records.utcnow()
         params = {"row_id": image_id, "now": now}
         if conn.execute(_DELETE, {**params, "new_status": new_status}).rowcount != 1:
             raise exception.ImageNotFound(image_id)
@@ -100,7 +100,7 @@ def image_delete(
                 conn, image_id, image["location"], now=now, due_in=due_in, lease=lease
             )
         image.update(status=new_status, deleted=True, deleted_at=now, updated_at=now)
-        return rows.reveal(db, image)
+        return records.reveal(db, image)
 
     return db.transaction(work)
 
@@ -116,14 +116,14 @@ def image_settle(
     seeing = _seeing_deleted(context, any_owner)
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = rows.lock_mutable(conn, seeing, image_id)
-        now = rows.utcnow()
+        image = records.lock_mutable(conn, seeing, image_id)
+        now = records.utcnow()
         if conn.execute(_SETTLE, {"row_id": image_id, "now": now}).rowcount != 1:
             raise exception.ImageNotFound(image_id)
         scrub_queue.remove(conn, image_id)
-        rows.add_properties(conn, image)
+        records.add_properties(conn, image)
         image.update(status="deleted", updated_at=now)
-        return rows.reveal(db, image)
+        return records.reveal(db, image)
 
     return db.transaction(work)
 
@@ -146,7 +146,7 @@ def image_postpone(
     own.
     """
     seeing = _seeing_deleted(context, any_owner)
-    db.transaction(lambda conn: rows.lock_mutable(conn, seeing, image_id))
+    db.transaction(lambda conn: records.lock_mutable(conn, seeing, image_id))
     if location is None:
         scrub_queue.postpone(
             db, image_id, scrub_queue.DATA, error, owner=scrub_queue.API, dead=dead
@@ -173,7 +173,7 @@ def settle(db: engine.Database, image_id: int, item: str) -> bool:
     def work(conn: Connection) -> bool:
         if item == scrub_queue.DATA:
             # NOTE: the image first, as everybody locks in this order.
-            conn.execute(_SETTLE, {"row_id": image_id, "now": rows.utcnow()})
+            conn.execute(_SETTLE, {"row_id": image_id, "now": records.utcnow()})
         return scrub_queue.remove(conn, image_id, item)
 
     return db.transaction(work)
@@ -189,10 +189,10 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
     admin = Context(is_admin=True, show_deleted=True)
 
     def work(conn: Connection) -> dict[str, Any]:
-        image = rows.lock(conn, admin, image_id)
+        image = records.lock(conn, admin, image_id)
         if image["status"] != "pending_delete" or not image["deleted"]:
             raise exception.Conflict(f"Image {image_id} is {image['status']}, not pending_delete")
-        now = rows.utcnow()
+        now = records.utcnow()
         if scrub_queue.is_leased(conn, image_id, now):
             raise exception.Conflict(f"The data of image {image_id} is being removed now")
         scrub_queue.remove(conn, image_id)
@@ -210,8 +210,8 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
                 .where(same_moment)
                 .values(deleted=False, deleted_at=None, updated_at=now)
             )
-        rows.add_properties(conn, image)
+        records.add_properties(conn, image)
         image.update(status="active", deleted=False, deleted_at=None, updated_at=now)
-        return rows.reveal(db, image)
+        return records.reveal(db, image)
 
     return db.transaction(work)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher
-from glance.registry.db import engine, models, rows, rules
+from glance.registry.db import engine, models, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
@@ -28,7 +28,7 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
     statement = (
         _records()
         .where(images.c.status == "saving")
-        .where(rules.live(images))
+        .where(visibility.live(images))
         .where(images.c.updated_at < changed_before)
         .order_by(images.c.updated_at, images.c.id)
     )
@@ -160,10 +160,10 @@ def _sealed_anew(
 
 
 def _records() -> Any:
-    return sa.select(*(images.c[name] for name in rows.COLUMNS))
+    return sa.select(*(images.c[name] for name in records.COLUMNS))
 
 
 def _fetch(db: engine.Database, statement: Any) -> list[dict[str, Any]]:
     with db.read() as conn:
-        found = [dict(zip(rows.COLUMNS, row, strict=True)) for row in conn.execute(statement)]
-    return [rows.reveal(db, record) for record in found]
+        found = [dict(zip(records.COLUMNS, row, strict=True)) for row in conn.execute(statement)]
+    return [records.reveal(db, record) for record in found]

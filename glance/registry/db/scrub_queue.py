@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import config
-from glance.registry.db import engine, models, rows
+from glance.registry.db import engine, models, records
 
 images, queue = models.images, models.scrub_queue
 
@@ -102,7 +102,7 @@ def enter_leftover(db: engine.Database, image_id: int, location: str, error: str
     # SECURITY: a digest of text without the password: nobody can try passwords against it.
     shown = config.mask_url(location)
     item = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
-    now = rows.utcnow()
+    now = records.utcnow()
 
     row = queue.insert().values(
         image_id=image_id,
@@ -147,7 +147,7 @@ def enter_again(
 
     A row that a scrubber is at work on stays as it is.
     """
-    now = rows.utcnow()
+    now = records.utcnow()
     sealed = db.cipher.seal(image_id, location)
     row = {"location": sealed, "created_at": now, "due_at": due_at}
 
@@ -176,7 +176,7 @@ def lease(
 
     Data that nobody tried to remove yet is left alone until `kept_for` after its deletion.
     """
-    now = rows.utcnow()
+    now = records.utcnow()
     free = sa.and_(
         queue.c.dead == sa.false(),
         queue.c.due_at <= now,
@@ -214,7 +214,7 @@ def lease(
 
 def renew(db: engine.Database, owner: str) -> None:
     """Make all leases of `owner` last for `LEASE` from now."""
-    _set_leases(db, queue.c.lease_owner == owner, owner, rows.utcnow() + LEASE)
+    _set_leases(db, queue.c.lease_owner == owner, owner, records.utcnow() + LEASE)
 
 
 def release(db: engine.Database, owner: str) -> None:
@@ -252,7 +252,7 @@ def postpone(
     It is given up if `dead`, or at its failure number `max_attempts` (0: never). Returns the row
     as it is now; None if it is gone or somebody else's by now.
     """
-    now = rows.utcnow()
+    now = records.utcnow()
 
     def work(conn: Connection) -> Entry | None:
         attempts = conn.execute(
@@ -283,7 +283,7 @@ def postpone(
 
 def entries(db: engine.Database) -> list[Entry]:
     """Return all rows, the next one due first."""
-    now = rows.utcnow()
+    now = records.utcnow()
     with db.read() as conn:
         ordered = _ENTRIES.order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
         return [_entry(row, now) for row in conn.execute(ordered)]
@@ -304,7 +304,7 @@ def retry(db: engine.Database) -> int:
 
     What was given up counts its failures anew.
     """
-    now = rows.utcnow()
+    now = records.utcnow()
     statement = (
         queue.update()
         .where(queue.c.attempts > 0)

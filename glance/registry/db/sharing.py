@@ -13,16 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
-from glance.identity import context as common_context
-from glance.registry.db import engine, models, rows, rules
+from glance.identity import context as identity_context
+from glance.registry.db import engine, models, records, visibility
 
 images, members = models.images, models.image_members
-Context = common_context.RequestContext
+Context = identity_context.RequestContext
 
 _OF_IMAGE = (
     sa.select(members.c.member, members.c.can_share)
     .where(members.c.image_id == sa.bindparam("image"))
-    .where(rules.live(members))
+    .where(visibility.live(members))
     .order_by(members.c.id)
 )
 _OF_IMAGE_ALL = sa.select(
@@ -33,8 +33,8 @@ _SHARED_WITH = (
     sa.select(members.c.image_id, members.c.can_share)
     .join(images, images.c.id == members.c.image_id)
     .where(members.c.member == sa.bindparam("name"))
-    .where(rules.live(members))
-    .where(rules.live(images))
+    .where(visibility.live(members))
+    .where(visibility.live(images))
     .order_by(members.c.created_at.desc(), members.c.id.desc())
 )
 _SET = (
@@ -61,7 +61,7 @@ def member_list(db: engine.Database, context: Context, image_id: int) -> list[di
     `member` and `can_share`. ImageNotFound if the caller cannot see the image.
     """
     with db.snapshot() as conn:
-        image = rows.load(conn, context, image_id)
+        image = records.load(conn, context, image_id)
         if context.is_image_mutable(image):
             found = conn.execute(_OF_IMAGE, {"image": image_id})
         elif context.owner is None:
@@ -95,7 +95,7 @@ def member_check(db: engine.Database, context: Context, image_id: int) -> None:
     caller may not share it.
     """
     with db.snapshot() as conn:
-        _check(conn, context, image_id, rows.load)
+        _check(conn, context, image_id, records.load)
 
 
 def member_add(
@@ -114,14 +114,14 @@ def member_add(
     """
 
     def work(conn: Connection) -> None:
-        _check(conn, context, image_id, rows.lock)
+        _check(conn, context, image_id, records.lock)
         stored = _stored(conn, image_id)
         row = stored.get(member)
         if row is not None and not row.deleted and can_share is None:
             return
         live = sum(not other.deleted for other in stored.values())
         if row is None or row.deleted:
-            rows.check_quota(live + 1, live, member_quota, "members")
+            records.check_quota(live + 1, live, member_quota, "members")
         _apply(conn, image_id, stored, {member: can_share})
 
     db.transaction(work)
@@ -145,10 +145,10 @@ def member_replace(
         raise exception.Invalid("A member is named more than once")
 
     def work(conn: Connection) -> None:
-        _check(conn, context, image_id, rows.lock)
+        _check(conn, context, image_id, records.lock)
         stored = _stored(conn, image_id)
         live = sum(not row.deleted for row in stored.values())
-        rows.check_quota(len(wanted), live, member_quota, "members")
+        records.check_quota(len(wanted), live, member_quota, "members")
         removed = [row for name, row in stored.items() if name not in wanted and not row.deleted]
         _remove(conn, removed)
         _apply(conn, image_id, stored, wanted)
@@ -160,7 +160,7 @@ def member_delete(db: engine.Database, context: Context, image_id: int, member: 
     """Stop sharing an image with `member`; no error if it was not. Raises as `member_check`."""
 
     def work(conn: Connection) -> None:
-        _check(conn, context, image_id, rows.lock)
+        _check(conn, context, image_id, records.lock)
         row = _stored(conn, image_id).get(member)
         if row is not None and not row.deleted:
             _remove(conn, [row])
@@ -188,7 +188,7 @@ def _apply(
     conn: Connection, image_id: int, stored: dict[str, Any], wanted: dict[str, bool | None]
 ) -> None:
     """Add, change and revive the memberships in `wanted`."""
-    now = rows.utcnow()
+    now = records.utcnow()
     new, changed = [], []
     for name, can_share in wanted.items():
         row = stored.get(name)
@@ -213,5 +213,5 @@ def _apply(
 
 def _remove(conn: Connection, found: list[Any]) -> None:
     if found:
-        now = rows.utcnow()
+        now = records.utcnow()
         conn.execute(_REMOVE, [{"row_id": row.id, "now": now} for row in found])

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from glance.common import config, exception
-from glance.store import base, spool, trace
+from glance.store import base, spool, upload_journal
 from glance.store.base import Capability
 from glance.store.location import Location, S3Location
 from glance.store.s3 import download, upload
@@ -388,7 +388,7 @@ class Store(base.Store):
 
     def sweep(self) -> list[base.AbandonedWrite]:
         """Return the uploads of this host whose writers are gone. Asks the disk only."""
-        left = trace.find(self.directory, self.name, self.conf.incoming_max_age)
+        left = upload_journal.find(self.directory, self.name, self.conf.incoming_max_age)
         return [upload.AbandonedObject(self, found) for found in left]
 
     def drop_stale_uploads(self) -> int:

@@ -17,8 +17,8 @@ from typing import Any, NoReturn, TypeVar
 from xml.sax import saxutils
 
 from glance.common import exception
-from glance.http import byterange
-from glance.http.client import httpreply
+from glance.http import ranges
+from glance.http.client import response as http_response
 from glance.store.s3.connection import (
     BotoServerError,
     Connection,
@@ -110,16 +110,16 @@ class Client:
 
     def get(
         self, key: str, offset: int, length: int | None, etag: str | None = None
-    ) -> httpreply.Response:
+    ) -> http_response.Response:
         """Return the answer with the bytes from `offset`, `length` (not 0) or all that follow.
 
         With `etag` only from that version of the object. The caller closes the answer.
         """
-        wanted = byterange.ask(offset, length)
+        wanted = ranges.ask(offset, length)
         headers = {"Range": wanted} if wanted else {}
         if etag:
             headers["If-Match"] = f'"{etag}"'
-        response: httpreply.Response = self._request(
+        response: http_response.Response = self._request(
             "GET", key, headers=headers, sending=Sending(streaming=True)
         )
         return response

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from glance.common import exception
-from glance.http import byterange
-from glance.http.client import httpreply
+from glance.http import ranges
+from glance.http.client import response as http_response
 from glance.store.s3.errors import Failed, Refused, Unreachable
 from glance.streaming import body
 
@@ -54,7 +54,7 @@ def _nothing(client: Client, key: str, offset: int) -> body.Body:
 
 
 def _checked(
-    client: Client, key: str, response: httpreply.Response, offset: int, length: int | None
+    client: Client, key: str, response: http_response.Response, offset: int, length: int | None
 ) -> body.Body:
     if response.status == 206:
         size = _check_range(response, offset, length)
@@ -75,14 +75,14 @@ def _checked(
     return body_ if (offset, stop) == (0, size) else body_.slice(offset, stop)
 
 
-def _check_range(response: httpreply.Response, offset: int, length: int | None) -> int:
+def _check_range(response: http_response.Response, offset: int, length: int | None) -> int:
     """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
-    told = byterange.told(response.getheader("content-range"))
+    told = ranges.told(response.getheader("content-range"))
     if told is None or told[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
     part, size = told[0], told[1]
     end = size if length is None else min(size, offset + length)
-    wanted = byterange.Range(offset, end - offset)
+    wanted = ranges.Range(offset, end - offset)
     if part != wanted or response.length not in (None, wanted.length):
         raise Unreachable("the answer has another range than asked for")
     return size
@@ -91,7 +91,7 @@ def _check_range(response: httpreply.Response, offset: int, length: int | None) 
 class _Object:
     """An object that is being read; its answer is replaced by another one after a break."""
 
-    def __init__(self, client: Client, key: str, response: httpreply.Response, size: int):
+    def __init__(self, client: Client, key: str, response: http_response.Response, size: int):
         self._client, self._key, self._size = client, key, size
         self._response = response
         self._etag = (response.getheader("etag") or "").strip('"')
@@ -107,7 +107,7 @@ class _Object:
         while position < end:
             try:
                 chunk = self._response.read(min(READ, end - position))
-            except (httpreply.Broken, OSError) as err:
+            except (http_response.Broken, OSError) as err:
                 LOG.warning(
                     "Reading the object %s of S3 broke off after %d of %d bytes (%s)",
                     self._key,

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from glance.common import exception
-from glance.http.client import httppool, httpreply, httpwire
+from glance.http.client import connection as http_connection
+from glance.http.client import pool
+from glance.http.client import response as http_response
 from glance.http.client.payload import Payload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import Failed, Refused, Unreachable
@@ -116,7 +118,7 @@ class Exchange:
 
     def __init__(self, endpoint: Endpoint, host: str, settings: Settings, *, keep: bool):
         self.endpoint, self.settings = endpoint, settings
-        self._pool = httppool.ConnectionPool(
+        self._pool = pool.ConnectionPool(
             host.strip("[]"),
             endpoint.effective_port,
             context=settings.tls if endpoint.secure else None,
@@ -163,7 +165,7 @@ class Exchange:
             request.authorize(connection=connection)
             fields = request.headers.items()
             headers = {name: value for name, value in fields if name.lower() != "host"}
-            head = httpwire.request_head(
+            head = http_connection.request_head(
                 request.method, request.path, self._pool.host_header, headers
             )
         except (UnicodeError, exception.Invalid) as err:
@@ -184,7 +186,7 @@ class Exchange:
                 if sending.streaming and response.status < 300:
                     return response
                 return _digested(response)
-        except (httpreply.Broken, OSError) as err:
+        except (http_response.Broken, OSError) as err:
             raise self._unreachable(err, wire.reused) from err
 
     def _unreachable(self, err: Exception, reused: bool) -> Unreachable:
@@ -194,7 +196,9 @@ class Exchange:
                 "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
             )
             return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
-        broken = isinstance(err, httpreply.Broken) and not isinstance(err, httpreply.TimedOut)
+        broken = isinstance(err, http_response.Broken) and not isinstance(
+            err, http_response.TimedOut
+        )
         # NOTE: it is `TimedOut` only once the connection has been made.
         unmade = isinstance(cause, ConnectionRefusedError | socket.gaierror) or (
             broken and isinstance(cause, TimeoutError)
@@ -213,7 +217,7 @@ def _may_help(err: Failed) -> bool:
     return not (isinstance(err, Unreachable) and err.hopeless)
 
 
-def _digested(response: httpreply.Response) -> Answer:
+def _digested(response: http_response.Response) -> Answer:
     """Return an answer with its body read; Refused if it is an error."""
     with response:
         if response.status >= 300:
@@ -221,6 +225,6 @@ def _digested(response: httpreply.Response) -> Answer:
             raise Refused(response.status, found[1].decode("ascii") if found else "")
         data = response.read(MAX_ANSWER + 1)
         if len(data) > MAX_ANSWER:
-            raise httpreply.BadAnswer("the answer is too long", True)
+            raise http_response.BadAnswer("the answer is too long", True)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, response.reason, headers, data)

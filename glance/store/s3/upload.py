@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from glance.common import exception
 from glance.http.client.payload import Payload
-from glance.store import base, spool, trace
+from glance.store import base, spool, upload_journal
 from glance.store.location import S3Location
 from glance.store.s3.errors import Failed, Refused, writing
 from glance.streaming import digest, offload
@@ -119,7 +119,7 @@ class StagedObject(base.StagedWrite):
         self._committed = False
         self._left: list[str] = []
         self._part: _Part | None = None
-        self._trace: trace.Trace | None = trace.begin(
+        self._trace: upload_journal.Trace | None = upload_journal.begin(
             store.directory,
             NAME,
             image_id=location.key,
@@ -303,7 +303,7 @@ class StagedObject(base.StagedWrite):
         if part is not None:
             part.close()
 
-    def _require_open(self) -> tuple[_Part, trace.Trace]:
+    def _require_open(self) -> tuple[_Part, upload_journal.Trace]:
         if self._trace is None or self._part is None:
             raise ValueError("the staged write has ended")
         return self._part, self._trace
@@ -325,13 +325,13 @@ class StagedObject(base.StagedWrite):
 class AbandonedObject(base.AbandonedWrite):
     """What the trace of a writer says; the backend is asked when it has to be known."""
 
-    def __init__(self, store: Backend, left: trace.Trace):
+    def __init__(self, store: Backend, left: upload_journal.Trace):
         self.image_id = str(left.values["image_id"])
         self._store, self._trace = store, left
         self._is_there: bool | None = None
 
     @staticmethod
-    def may_hold(left: trace.Trace) -> bool:
+    def may_hold(left: upload_journal.Trace) -> bool:
         """Tell whether the backend may hold anything of an upload."""
         return bool(left.values.get("multipart") or left.values.get("publishing"))
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glance.common import exception
-from glance.store import base, spool, trace
+from glance.store import base, spool, upload_journal
 from glance.store.base import Capability
 from glance.store.location import Location, SwiftLocation
 from glance.store.swift import download, objects, upload
@@ -302,7 +302,7 @@ class Store(base.Store):
         if self.add_disabled is not None:
             return []
         found: list[base.AbandonedWrite] = []
-        for left in trace.find(self.spool_dir, self.name, self.conf.incoming_max_age):
+        for left in upload_journal.find(self.spool_dir, self.name, self.conf.incoming_max_age):
             if left.values.get("owner") == self.identity():
                 found.append(upload.AbandonedUpload(self, left))
                 LOG.info("Found the broken upload of image %s", left.values["image_id"])

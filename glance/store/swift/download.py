@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from glance.common import exception
-from glance.http import byterange
+from glance.http import ranges
 from glance.store.location import SwiftLocation
 from glance.streaming import body
 
@@ -30,7 +30,7 @@ def open_object(
     """
     if length == 0:
         return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
-    wanted = byterange.ask(offset, length)
+    wanted = ranges.ask(offset, length)
     headers = {"Range": wanted} if wanted else {}
     try:
         answer = client.get(where.container, where.obj, headers)
@@ -62,7 +62,7 @@ def _opened(
     if answer.status == 206:
         part, size = _part(answer.headers)
         end = size if length is None else min(size, offset + length)
-        if part != byterange.Range(offset, end - offset):
+        if part != ranges.Range(offset, end - offset):
             # SECURITY: other bytes than those asked for must never look like them.
             raise exception.BackendCorrupt()
         return Download(client, where, answer, retries, part.offset, part.length, size)
@@ -121,7 +121,7 @@ class Download(body.Body):
     def _resume(self, done: int) -> None:
         assert self.length is not None
         self._answer.close()
-        rest = byterange.Range(self._first + done, self.length - done)
+        rest = ranges.Range(self._first + done, self.length - done)
         headers = {"Range": rest.request}
         if self._etag:
             # SECURITY: never the rest of another object.
@@ -141,9 +141,9 @@ def length_of(headers: Mapping[str, str]) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
 
 
-def _part(headers: Mapping[str, str]) -> tuple[byterange.Range, int]:
+def _part(headers: Mapping[str, str]) -> tuple[ranges.Range, int]:
     """Return the part that a partial answer has, and the size of the whole object."""
-    told = byterange.told(headers.get("content-range"))
+    told = ranges.told(headers.get("content-range"))
     if told is None or told[1] is None:
         raise exception.BackendCorrupt()
     return told[0], told[1]

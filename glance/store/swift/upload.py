@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from glance.common import exception
-from glance.store import base, spool, trace
+from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
 from glance.store.swift.stream import Stream
 from glance.streaming import offload
@@ -89,14 +89,14 @@ class Upload(base.StagedWrite):
         self._client: Client | None = None
         self._spool: spool.Spool | None = None
         self._stream: Stream | None = None
-        self._trace: trace.Trace | None = None
+        self._trace: upload_journal.Trace | None = None
         self._left: list[str] = []
 
     def begin(self, size: int | None) -> None:
         """Make spool and trace; `size` decides whether the image streams."""
         self._open = True
         self._client = self._store.connect()
-        self._trace = trace.begin(
+        self._trace = upload_journal.begin(
             self._store.spool_dir,
             "swift",
             image_id=self._image_id,
@@ -344,7 +344,7 @@ class Upload(base.StagedWrite):
 class AbandonedUpload(base.AbandonedWrite):
     """An upload of a dead writer, known by its trace."""
 
-    def __init__(self, store: Backend, found: trace.Trace):
+    def __init__(self, store: Backend, found: upload_journal.Trace):
         self.image_id = found.values["image_id"]
         self._store, self._trace = store, found
 
@@ -362,7 +362,7 @@ class AbandonedUpload(base.AbandonedWrite):
         self._trace.leave()
 
 
-def _remove(store: Backend, found: trace.Trace) -> bool:
+def _remove(store: Backend, found: upload_journal.Trace) -> bool:
     """Remove what a trace tells of, and the trace; tell whether it is all gone.
 
     What cannot be removed now keeps its trace, and waits for the next sweep. Never raises.

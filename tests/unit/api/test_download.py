@@ -8,7 +8,7 @@ import pytest
 from glance import api
 from glance.api import download
 from glance.common import config, exception
-from glance.http import byterange
+from glance.http import ranges
 from glance.store import base
 from glance.streaming import body
 
@@ -38,7 +38,7 @@ def open_part(stores):
 
 def test_a_part_is_called_a_part_even_if_the_answer_does_not_tell_the_whole_size():
     opened = open_part(Stores(3))
-    assert (opened.part, opened.total, opened.length) == (byterange.Range(2, 3), 10, 3)
+    assert (opened.part, opened.total, opened.length) == (ranges.Range(2, 3), 10, 3)
 
 
 def test_another_part_than_was_asked_for_is_never_sent():

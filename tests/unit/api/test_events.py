@@ -10,7 +10,7 @@ import webob
 
 from glance import notifier
 from glance.api import recovery, upload
-from glance.common import config, exception, lifecycle
+from glance.common import config, exception, hooks
 from glance.store import filesystem
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
@@ -28,7 +28,7 @@ def _ends(monkeypatch):
     monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
     monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
     yield
-    lifecycle.stop()
+    hooks.stop()
 
 
 @dataclasses.dataclass
@@ -91,7 +91,7 @@ def everything(tell):
 def download(api, path, **headers):
     """Fetch as a client of the real server does; return the response once it has ended."""
     request = webob.Request.blank(path, headers=headers, remote_addr="192.0.2.7")
-    waiting = request.environ[lifecycle.AFTER_ANSWER] = []
+    waiting = request.environ[hooks.AFTER_ANSWER] = []
     response = request.get_response(api.app)
     return response, waiting
 
@@ -342,7 +342,7 @@ def test_a_download_cut_short_is_told_as_an_error(told, sent, whole):
 def test_nothing_is_sent_by_head_or_to_a_cache_that_is_up_to_date(told):
     image = told.add(PAYLOAD)
     request = webob.Request.blank(f"{URL}/{image['id']}", method="HEAD")
-    waiting = request.environ[lifecycle.AFTER_ANSWER] = []
+    waiting = request.environ[hooks.AFTER_ANSWER] = []
     assert request.get_response(told.api.app).status_int == 200
     assert waiting == []
     response, waiting = download(told.api, f"{URL}/{image['id']}", If_None_Match=CHECKSUM)
@@ -527,10 +527,10 @@ def test_a_pattern_that_is_none_is_a_config_error():
 
 
 def test_the_fields_that_are_told_are_fields_of_an_image_and_not_its_location():
-    from glance.image import imagemeta
+    from glance.image import fields
     from glance.notifier import events
 
-    assert set(events.IMAGE_FIELDS) < set(imagemeta.DETAIL_KEYS)
+    assert set(events.IMAGE_FIELDS) < set(fields.DETAIL_KEYS)
     assert "location" not in events.IMAGE_FIELDS
 
 

@@ -413,7 +413,7 @@ def test_missing_tls_file_is_named_by_its_option():
 
 
 def test_https_client_has_tls_connections():
-    assert base_client.BaseClient("h").get_connection_type() is base_client.httpwire.Connection
+    assert base_client.BaseClient("h").get_connection_type() is base_client.connection.Connection
     assert base_client.BaseClient("h", use_ssl=True).get_connection_type() is (
-        base_client.httpwire.TLSConnection
+        base_client.connection.TLSConnection
     )

@@ -4,7 +4,7 @@ import pytest
 
 from glance.common import config, exception
 from glance.image_cache import passes, prefetcher, pruner, reaper
-from glance.image_cache.upkeep import upkeep
+from glance.image_cache.upkeep import cleaning
 
 
 class Counting(passes.Passes):
@@ -65,11 +65,11 @@ def test_a_program_that_was_stopped_makes_no_pass(program):
         (pruner.Outcome(2, 10, True), True, "2 files of 10 bytes removed"),
         (pruner.Outcome(0, 0, False), False, "0 files of 0 bytes removed, which is not enough"),
         (
-            reaper.Outcome(upkeep.Cleaned(strays=1)),
+            reaper.Outcome(cleaning.Cleaned(strays=1)),
             True,
             "0 invalid, 0 incomplete, 1 strays, 0 vanished, 0 inactive, 0 requeued",
         ),
-        (reaper.Outcome(upkeep.Cleaned(busy=True)), True, "another process is cleaning"),
+        (reaper.Outcome(cleaning.Cleaned(busy=True)), True, "another process is cleaning"),
         (prefetcher.Outcome(fetched=1, left=2), True, "1 fetched, 0 dropped from the queue"),
         (prefetcher.Outcome(failed=1), False, "1 failed"),
     ],

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from glance.common import config, lifecycle
-from glance.notifier import base, message, publisher
+from glance.common import config, hooks
+from glance.notifier import message, publisher
+from glance.notifier import strategy as notifier_strategy
 
 PATIENCE = 20
 
@@ -24,7 +25,7 @@ class Broken(Exception):
     """The other side is away."""
 
 
-class Scripted(base.Strategy):
+class Scripted(notifier_strategy.Strategy):
     """Delivers into `got`, in whatever way the test has set.
 
     `away` makes everything fail, `hanging` (an event) lets `send` wait, `refused` are event types
@@ -123,7 +124,7 @@ def launch(strategy):
 @pytest.fixture(autouse=True)
 def _stop():
     yield
-    lifecycle.stop()
+    hooks.stop()
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import kombu
 import pytest
 
 from glance import notifier
-from glance.common import config, exception, lifecycle
-from glance.notifier import base, message, rabbit, simple
+from glance.common import config, exception, hooks
+from glance.notifier import message, rabbit, simple
+from glance.notifier import strategy as notifier_strategy
 from glance.testing import notifier_suite
 from tests.unit.notifier.conftest import until
 
@@ -132,7 +133,7 @@ def test_an_unknown_strategy_is_named_in_the_error(name):
         notifier.check(config.Conf({"notifier_strategy": name}))
 
 
-class Own(base.Strategy):
+class Own(notifier_strategy.Strategy):
     """A strategy of somebody else."""
 
     IMMEDIATE = True
@@ -162,7 +163,7 @@ def test_a_missing_library_is_told(monkeypatch):
 # -- telling -------------------------------------------------------------------------------------
 
 
-class Failing(base.Strategy):
+class Failing(notifier_strategy.Strategy):
     IMMEDIATE = True
 
     def send(self, messages, confirm):
@@ -185,7 +186,7 @@ def test_a_process_has_one_notifier_for_the_same_settings():
     assert notifier.create(conf.with_(image_size_cap=5)) is one
     other = notifier.create(conf.with_(notification_publisher_id="x"))
     assert other is not one
-    lifecycle.stop()
+    hooks.stop()
     assert notifier.create(conf) is not one
 
 
@@ -198,13 +199,13 @@ def test_a_process_that_stops_waits_for_its_notifier(monkeypatch):
             "rabbit_notification_topic": "stop",
         }
     )
-    before = lifecycle.patience()
+    before = hooks.patience()
     teller = notifier.create(conf)
-    assert lifecycle.patience() - before > 7
+    assert hooks.patience() - before > 7
     until(lambda: teller.statistics()["connected"])
     for number in range(200):
         teller.info("image.update", {"n": number})
-    lifecycle.stop()
+    hooks.stop()
     assert teller.statistics()["confirmed"] == 200
 
 

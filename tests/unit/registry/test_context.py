@@ -10,7 +10,7 @@ import pytest
 from glance.common import exception
 from glance.image import listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, models, rows
+from glance.registry.db import api, engine, models, records
 
 CALLERS = {
     "admin": RequestContext(is_admin=True),
@@ -61,7 +61,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, migrated: Any) -> Any:
                     status="active",
                     owner=OWNERS[owner],
                     is_public=public,
-                    created_at=rows.utcnow(),
+                    created_at=records.utcnow(),
                 )
             )
             # A membership of somebody else must never count.
@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, migrated: Any) -> Any:
                         models.image_members.insert().values(
                             image_id=number,
                             member=name,
-                            created_at=rows.utcnow(),
+                            created_at=records.utcnow(),
                             **membership,
                         )
                     )
@@ -112,7 +112,7 @@ def test_sql_follows_the_same_rules(
     assert allowed(api.member_check) == rules["sharable"]
     with database.write() as conn:
         try:
-            rows.lock_mutable(conn, context, image_id)
+            records.lock_mutable(conn, context, image_id)
             mutable = True
         except exception.ImageNotFound:
             mutable = False

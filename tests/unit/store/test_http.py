@@ -15,7 +15,7 @@ import pytest
 
 from glance.common import exception
 from glance.common.config import Conf
-from glance.store import addresses, http
+from glance.store import host_rules, http
 from glance.store.location import get_location_from_uri
 from glance.streaming import offload
 from glance.testing.store_suite import ReadOnlyStoreSuite, make_data
@@ -456,9 +456,9 @@ def test_every_hop_is_judged_anew(loopback, monkeypatch, target, how):
     listed = f"127.0.0.1:{server.port}"
     store = make_store(http_store_allowed_hosts=listed if how == "a list of hosts" else "")
     if how == "the address rules":
-        real, first = addresses.Rules.permits, iter([True])
+        real, first = host_rules.Rules.permits, iter([True])
         monkeypatch.setattr(
-            addresses.Rules,
+            host_rules.Rules,
             "permits",
             lambda self, text, port: next(first, False) or real(self, text, port),
         )
@@ -518,18 +518,18 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"]
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_addresses_that_are_never_read_from(address):
-    assert not addresses.Rules().permits(address, 80)
+    assert not host_rules.Rules().permits(address, 80)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_depend_on_the_option(address):
-    assert addresses.Rules(allow_private=True).permits(address, 80)
-    assert not addresses.Rules(allow_private=False).permits(address, 80)
+    assert host_rules.Rules(allow_private=True).permits(address, 80)
+    assert not host_rules.Rules(allow_private=False).permits(address, 80)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_read_from(address):
-    assert addresses.Rules(allow_private=False).permits(address, 80)
+    assert host_rules.Rules(allow_private=False).permits(address, 80)
 
 
 @pytest.mark.parametrize(
@@ -540,8 +540,8 @@ def test_public_addresses_are_read_from(address):
 def test_the_services_own_ports_are_refused_on_addresses_of_this_host(
     monkeypatch, options, refused
 ):
-    monkeypatch.setattr(addresses, "_is_local", lambda text: text == "192.0.2.1")
-    rules = addresses.Rules.from_conf(Conf(options))
+    monkeypatch.setattr(host_rules, "_is_local", lambda text: text == "192.0.2.1")
+    rules = host_rules.Rules.from_conf(Conf(options))
     for port in refused:
         assert not rules.permits("192.0.2.1", port)
         assert rules.permits("192.0.2.2", port)
@@ -549,8 +549,8 @@ def test_the_services_own_ports_are_refused_on_addresses_of_this_host(
 
 
 def test_an_address_of_this_host_is_known_as_such():
-    assert addresses._is_local("127.0.0.1")
-    assert not addresses._is_local("192.0.2.1")
+    assert host_rules._is_local("127.0.0.1")
+    assert not host_rules._is_local("192.0.2.1")
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,9 @@ def test_the_connection_goes_to_the_address_that_was_judged(loopback, monkeypatc
 def test_a_forbidden_address_among_others_is_left_out(monkeypatch):
     monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1", "8.8.8.8", "8.8.8.8"))
     location = locate("http://mirror.test/x").store_location
-    assert addresses.Rules().addresses(location.host, location.effective_port) == [("8.8.8.8", 80)]
+    assert host_rules.Rules().addresses(location.host, location.effective_port) == [
+        ("8.8.8.8", 80)
+    ]
 
 
 def test_the_next_address_is_tried_when_one_refuses(loopback, monkeypatch):

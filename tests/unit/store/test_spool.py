@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from glance.common import exception
-from glance.store import spool, trace
+from glance.store import spool, upload_journal
 
 
 @pytest.fixture
@@ -105,13 +105,13 @@ def test_a_full_or_read_only_disk_is_told_as_such(part, monkeypatch, number, err
 
 
 def test_the_trace_of_a_living_writer_is_not_found(tmp_path):
-    living = trace.begin(str(tmp_path), "x", image_id="1", parts=0)
+    living = upload_journal.begin(str(tmp_path), "x", image_id="1", parts=0)
     living.update(parts=2)
-    assert trace.find(str(tmp_path), "x", 0) == []
+    assert upload_journal.find(str(tmp_path), "x", 0) == []
     living.leave()
-    (found,) = trace.find(str(tmp_path), "x", 0)
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
     assert found.values == {"image_id": "1", "parts": 2}
-    assert trace.find(str(tmp_path), "x", 0) == []
+    assert upload_journal.find(str(tmp_path), "x", 0) == []
     found.remove()
     assert os.listdir(tmp_path) == []
 
@@ -123,43 +123,43 @@ def test_the_trace_of_a_killed_process_is_found(tmp_path):
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    (found,) = trace.find(str(tmp_path), "x", 0)
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
     assert found.values == {"image_id": "7", "parts": 1}
     found.leave()
-    (again,) = trace.find(str(tmp_path), "x", 0)
+    (again,) = upload_journal.find(str(tmp_path), "x", 0)
     again.remove()
 
 
 def test_traces_of_other_stores_and_other_files_are_left_alone(tmp_path):
     (tmp_path / "glance-x-upload").write_text("not ours")
-    trace.begin(str(tmp_path), "y", image_id="1").leave()
-    assert trace.find(str(tmp_path), "x", 0) == []
+    upload_journal.begin(str(tmp_path), "y", image_id="1").leave()
+    assert upload_journal.find(str(tmp_path), "x", 0) == []
     assert len(os.listdir(tmp_path)) == 2
 
 
 def test_a_half_written_line_does_not_count(tmp_path):
-    trace.begin(str(tmp_path), "x", image_id="1", parts=1).leave()
+    upload_journal.begin(str(tmp_path), "x", image_id="1", parts=1).leave()
     (path,) = tmp_path.iterdir()
     with path.open("ab") as file:
         file.write(b'{"image_id": "1", "par')
-    (found,) = trace.find(str(tmp_path), "x", 0)
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
     assert found.values["parts"] == 1
     found.remove()
 
 
 def test_a_trace_without_a_line_is_removed(tmp_path):
     (tmp_path / "glance-x-upload.0123").touch()
-    assert trace.find(str(tmp_path), "x", 0) == []
+    assert upload_journal.find(str(tmp_path), "x", 0) == []
     assert os.listdir(tmp_path) == []
 
 
 def test_a_trace_is_for_its_owner_only(tmp_path):
-    begun = trace.begin(str(tmp_path), "x", image_id="1")
+    begun = upload_journal.begin(str(tmp_path), "x", image_id="1")
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     begun.remove()
     begun.remove()
-    assert trace.find(str(tmp_path / "missing"), "x", 0) == []
+    assert upload_journal.find(str(tmp_path / "missing"), "x", 0) == []
 
 
 def test_without_locks_the_age_decides(tmp_path, monkeypatch):
@@ -167,8 +167,8 @@ def test_without_locks_the_age_decides(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "no locks")
 
     monkeypatch.setattr("glance.store.staging.fcntl.flock", refuse)
-    living = trace.begin(str(tmp_path), "x", image_id="1")
-    assert trace.find(str(tmp_path), "x", 1000) == []
-    (found,) = trace.find(str(tmp_path), "x", 0)
+    living = upload_journal.begin(str(tmp_path), "x", image_id="1")
+    assert upload_journal.find(str(tmp_path), "x", 1000) == []
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
     found.remove()
     living.leave()

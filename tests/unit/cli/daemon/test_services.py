@@ -13,7 +13,7 @@ from glance.common import config
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(services.deploy, "SEARCH_PATH", (".",))
+    monkeypatch.setattr(services.paste, "SEARCH_PATH", (".",))
     return tmp_path
 
 

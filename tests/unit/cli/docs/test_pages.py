@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from glance.cli.docs import pages
-from glance.cli.user import command, completion, declare
+from glance.cli.user import command, commands, completion
 
 from support import images
 
@@ -38,7 +38,7 @@ def text_of(name):
 
 
 @pytest.mark.parametrize("name", GLANCE)
-@pytest.mark.parametrize("entry", declare.COMMANDS.values(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", commands.COMMANDS.values(), ids=lambda entry: entry.name)
 def test_every_command_is_described(name, entry):
     assert command.synopsis(entry) in text_of(name)
     # Markup may lie between the lines, so one of them stands for all.
@@ -47,14 +47,14 @@ def test_every_command_is_described(name, entry):
 
 @pytest.mark.parametrize("name", [*GLANCE, "etc/completion/glance.bash", "etc/completion/_glance"])
 def test_every_option_is_named(name):
-    names = {each for option in declare.OPTIONS for each in option.names}
+    names = {each for option in commands.OPTIONS for each in option.names}
     assert not {each for each in names if each not in text_of(name)}
 
 
 @pytest.mark.parametrize("name", GLANCE)
 def test_exit_codes_and_variables_are_named(name):
     assert all(text in text_of(name) for _, text in command.EXIT_CODES)
-    assert all(each in text_of(name) for option in declare.OPTIONS for each in option.env)
+    assert all(each in text_of(name) for option in commands.OPTIONS for each in option.env)
 
 
 @pytest.mark.parametrize("program", pages.PROGRAMS, ids=lambda program: program.name)
@@ -88,12 +88,12 @@ def test_every_program_is_described():
 
 
 def test_options_that_commands_heed_exist():
-    known = {option.dest for option in declare.OPTIONS}
-    heeded = {dest for entry in declare.COMMANDS.values() for dest in entry.options}
+    known = {option.dest for option in commands.OPTIONS}
+    heeded = {dest for entry in commands.COMMANDS.values() for dest in entry.options}
     assert heeded <= known
-    assert set(declare.CONNECTION) <= known
+    assert set(commands.CONNECTION) <= known
     # Whatever is not for all commands is for one.
-    assert known == heeded | set(declare.CONNECTION) | {"verbose", "debug"}
+    assert known == heeded | set(commands.CONNECTION) | {"verbose", "debug"}
 
 
 @pytest.mark.peers
@@ -166,7 +166,7 @@ def test_bash_completes(words, offered):
 
 @bash
 def test_bash_offers_all_commands_first():
-    assert complete("") == set(declare.COMMANDS)
+    assert complete("") == set(commands.COMMANDS)
 
 
 @bash

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from glance import version
-from glance.cli.user import command, console, declare
+from glance.cli.user import command, commands, console
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def test_option_that_cannot_be_understood(bare, args, message):
     assert err.endswith(f"\n\n{message}")
 
 
-@pytest.mark.parametrize("name", declare.COMMANDS)
+@pytest.mark.parametrize("name", commands.COMMANDS)
 def test_every_command_has_help(bare, name):
     code, out, _ = bare("help", name)
-    entry = declare.COMMANDS[name]
+    entry = commands.COMMANDS[name]
     options = "" if name == "help" else "[options] "
     synopsis = f"glance {name} {options}{entry.arguments}".rstrip()
     assert code == 0
@@ -224,8 +224,8 @@ def test_escaped_error_has_the_exit_code_of_a_failure(glance, monkeypatch):
     def broken(call):
         raise NotImplementedError("not yet")
 
-    entry = declare.COMMANDS["show"]
-    monkeypatch.setitem(declare.COMMANDS, "show", entry._replace(run=broken, failure=None))
+    entry = commands.COMMANDS["show"]
+    monkeypatch.setitem(commands.COMMANDS, "show", entry._replace(run=broken, failure=None))
     done = glance("show", "1")
     assert (done.code, done.out) == (1, "ERROR:  not yet\n")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from glance.cli.user import layout
+from glance.cli.user import tables
 from glance.client import Client
 
 DATA = b"image data" * 1000
@@ -424,7 +424,7 @@ def test_show_prints_the_lines_in_order(glance, api):
 
 
 def test_uri_of_an_ipv6_host_has_brackets(capsys):
-    layout.print_image(Client("::1", use_ssl=True), {"id": 1})
+    tables.print_image(Client("::1", use_ssl=True), {"id": 1})
     assert capsys.readouterr().out.startswith("URI: https://[::1]/images/1\n")
 
 

@@ -21,7 +21,12 @@ import eventlet
 
 eventlet.monkey_patch()
 
-from glance.common import config, exception, lifecycle, log  # noqa: E402
+from glance.common import (  # noqa: E402
+    config,
+    exception,
+    hooks,
+    log,
+)
 from glance.http import server  # noqa: E402
 from glance.streaming import body  # noqa: E402
 
@@ -88,7 +93,7 @@ def application(environ, start_response):
     name = environ["PATH_INFO"].lstrip("/")
     headers = [("Content-Type", "text/plain")]
     if "note" in query:
-        lifecycle.after_answer(environ, lambda *end: ended.append([query["note"], *end]))
+        hooks.after_answer(environ, lambda *end: ended.append([query["note"], *end]))
 
     def answer(data, status="200 OK"):
         start_response(status, [*headers, ("Content-Length", str(len(data)))])
@@ -169,7 +174,7 @@ def run(options):
             raise exception.ConfigError(failure)
         if farewell:
             for word in ("last", "first"):
-                lifecycle.at_stop(functools.partial(say, word, farewell), patience=farewell + 1)
+                hooks.at_stop(functools.partial(say, word, farewell), patience=farewell + 1)
         return application
 
     log.setup(conf, "testing")

@@ -15,11 +15,11 @@ import pytest
 import sqlalchemy as sa
 
 from glance.common import config, exception
-from glance.registry.db import engine, models, rows
+from glance.registry.db import engine, models, records
 
 
 def insert(conn: sa.engine.Connection, **values: Any) -> None:
-    row = {"status": "queued", "created_at": rows.utcnow(), **values}
+    row = {"status": "queued", "created_at": records.utcnow(), **values}
     conn.execute(models.images.insert().values(row))
 
 
@@ -53,7 +53,7 @@ def test_a_snapshot_sees_one_state(database: engine.Database) -> None:
 
 
 def test_times_keep_their_microseconds(database: engine.Database) -> None:
-    now = rows.utcnow().replace(microsecond=123456)
+    now = records.utcnow().replace(microsecond=123456)
     with database.write() as conn:
         insert(conn, created_at=now)
     with database.read() as conn:

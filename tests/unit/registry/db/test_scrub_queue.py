@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from glance.common import exception
 from glance.registry.context import RequestContext
-from glance.registry.db import api, deletion, engine, models, rows, scrub_queue
+from glance.registry.db import api, deletion, engine, models, records, scrub_queue
 
 ADMIN = RequestContext(is_admin=True)
 SEEING = RequestContext(is_admin=True, show_deleted=True)
@@ -46,14 +46,14 @@ def change(database: engine.Database, image_id: int, **values: Any) -> None:
 
 
 def fail(database: engine.Database, image_id: int, **options: Any) -> scrub_queue.Entry | None:
-    change(database, image_id, due_at=rows.utcnow(), lease_until=None)
+    change(database, image_id, due_at=records.utcnow(), lease_until=None)
     assert lease(database) == [image_id]
     return scrub_queue.postpone(database, image_id, "data", "Boom", owner="me", **options)
 
 
 def test_what_waited_longest_is_leased_first_and_once(any_database: engine.Database) -> None:
     ids = [delete(any_database) for _ in range(5)]
-    change(any_database, ids[3], due_at=rows.utcnow() - HOUR)
+    change(any_database, ids[3], due_at=records.utcnow() - HOUR)
     assert lease(any_database, "one", 2) == [ids[3], ids[0]]
     assert lease(any_database, "two", 100) == [ids[1], ids[2], ids[4]]
     assert lease(any_database, "three") == []
@@ -61,7 +61,7 @@ def test_what_waited_longest_is_leased_first_and_once(any_database: engine.Datab
 
 def test_what_is_not_due_or_given_up_is_not_leased(any_database: engine.Database) -> None:
     later, dead, due = (delete(any_database) for _ in range(3))
-    change(any_database, later, due_at=rows.utcnow() + HOUR)
+    change(any_database, later, due_at=records.utcnow() + HOUR)
     change(any_database, dead, dead=True)
     assert lease(any_database) == [due]
 
@@ -82,7 +82,7 @@ def test_a_lease_that_runs_out_or_is_given_back_is_free(any_database: engine.Dat
     one, two = delete(any_database), delete(any_database)
     assert lease(any_database, "dead") == [one, two]
     assert lease(any_database) == []
-    change(any_database, one, lease_until=rows.utcnow() - HOUR)
+    change(any_database, one, lease_until=records.utcnow() - HOUR)
     assert lease(any_database) == [one]
     scrub_queue.release(any_database, "dead")
     assert lease(any_database) == [two]
@@ -93,7 +93,7 @@ def test_a_lease_that_is_renewed_lasts(any_database: engine.Database) -> None:
     assert lease(any_database, "me", 1) == [one]
     assert lease(any_database, "you") == [other]
     with any_database.write() as conn:
-        conn.execute(queue.update().values(lease_until=rows.utcnow() - HOUR))
+        conn.execute(queue.update().values(lease_until=records.utcnow() - HOUR))
     scrub_queue.renew(any_database, "me")
     assert lease(any_database, "third") == [other]
 
@@ -124,7 +124,7 @@ def test_failures_wait_longer_each_time_up_to_six_hours() -> None:
 def test_a_failure_is_counted_and_named(any_database: engine.Database) -> None:
     image_id = delete(any_database)
     for count in (1, 2, 3):
-        before = rows.utcnow()
+        before = records.utcnow()
         entry = fail(any_database, image_id)
         assert entry is not None
         assert (entry.attempts, entry.last_error, entry.leased) == (count, "Boom", False)
@@ -213,7 +213,7 @@ def test_a_diablo_deletion_is_restored_with_its_properties_but_no_members(
     any_database: engine.Database,
 ) -> None:
     image_id = delete(any_database)
-    now = rows.utcnow()
+    now = records.utcnow()
     with any_database.write() as conn:
         for table, name in ((models.image_properties, "name"), (models.image_members, "member")):
             child = {"image_id": image_id, name: "x", "created_at": now, "deleted": True}

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
-from glance.registry.db import rows
+from glance.registry.db import records
 from glance.registry.db.migrate_repo import operations, schema
 
 MAX_TYPE = 30
@@ -47,7 +47,7 @@ def _types_to_properties(conn: Connection) -> None:
             )
         )
     }
-    now = rows.utcnow()
+    now = records.utcnow()
     for image in conn.execute(typed).all():
         row = existing.get(image.id)
         values = {

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
-from glance.image import imagemeta
+from glance.image import fields
 from glance.registry.db.migrate_repo import operations
 
 
@@ -34,7 +34,7 @@ def _set_type(conn: Connection, kind: str) -> None:
 
 def _check_sizes(conn: Connection) -> None:
     statement = sa.text("SELECT count(*) FROM images WHERE size > :limit")
-    count = conn.execute(statement, {"limit": imagemeta.MAX_INT}).scalar()
+    count = conn.execute(statement, {"limit": fields.MAX_INT}).scalar()
     if count:
         raise exception.DatabaseMigrationError(
             f"{count} images are larger than the 2 GiB that version 4 can hold; their sizes "

@@ -1,0 +1,347 @@
+"""Find a program's configuration file and load from it: settings, and the paste application.
+
+Called by the programs of `glance.cli`. What an option means is declared with
+`glance.common.config`; here is only how a file becomes a `Conf` and an application.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from paste.deploy import loadwsgi
+
+from glance.common import config, exception
+from glance.http import wsgi
+from glance.identity import authtoken
+from glance.identity import context as identity_context
+
+LOG = logging.getLogger(__name__)
+
+App = TypeVar("App")
+
+#: Where a program looks for `<program>.conf` when none is named, first hit wins.
+SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
+
+#: Factories of stages that make the request context: ours, Diablo's, and that from its Keystone.
+CONTEXT_FACTORIES = {
+    "glance.identity.context:filter_factory",
+    "glance.common.context:filter_factory",
+    "keystone.middleware.glance_auth_token:filter_factory",
+}
+#: Factories that others are put in the place of: named in a file -> called.
+_REPLACED = {
+    **dict.fromkeys(authtoken.FACTORIES, "glance.identity.authtoken:filter_factory"),
+    "glance.common.context:filter_factory": "glance.identity.context:filter_factory",
+    "keystone.middleware.glance_auth_token:filter_factory": "glance.identity.context:shim_factory",
+}
+#: Packages whose filters authenticate nobody, unless their names say so.
+_HARMLESS = frozenset({"glance", "paste", "oslo_middleware", "oslo.middleware"})
+#: Keys of a section that speak to paste.
+_PASTE_KEYS = frozenset({"use", "pipeline", "filter-with", "next"})
+_AUTH_WORDS = re.compile("auth|token|keystone|identity|sso", re.IGNORECASE)
+
+
+def find_config_file(
+    program: str,
+    option: str | None = None,
+    argument: str | None = None,
+    *,
+    others: Sequence[str] = (),
+) -> str:
+    """Return the absolute path of the configuration file of `program`.
+
+    `option` is what `--config-file` says, `argument` the first positional argument; a directory
+    stands for its `<program>.conf`. A file that is named and missing is an error: never is
+    another one taken instead. Without either, SEARCH_PATH is searched. `others` are programs whose
+    files do as well where there is none of `program`. Raises ConfigError.
+    """
+    names = [f"{each}.conf" for each in (program, *others)]
+    missing = f"Unable to locate any configuration file. Cannot load application {program}"
+    named = option or argument
+    if named:
+        path = os.path.abspath(os.path.expanduser(named))
+        if os.path.isdir(path):
+            inside = [os.path.join(path, name) for name in names]
+            path = next(filter(os.path.isfile, inside), inside[0])
+        if not os.path.isfile(path):
+            raise exception.ConfigError(f"{missing}\nThere is no file {path}")
+        return path
+    for name in names:
+        for directory in SEARCH_PATH:
+            path = os.path.abspath(os.path.join(os.path.expanduser(directory), name))
+            if os.path.isfile(path):
+                return path
+    raise exception.ConfigError(missing)
+
+
+class _Interpolation(configparser.BasicInterpolation):
+    """Fill in `%(here)s` and the like, and leave every other `%` as it stands.
+
+    NOTE: a log format is full of `%(asctime)s`, which must not make the file unreadable.
+    """
+
+    def before_get(
+        self, parser: Any, section: str, option: str, value: str, defaults: Mapping[str, str]
+    ) -> str:
+        try:
+            return super().before_get(parser, section, option, value, defaults)
+        except configparser.InterpolationError:
+            return value
+
+    def before_set(self, parser: Any, section: str, option: str, value: str) -> str:
+        return value
+
+
+class _Loader(loadwsgi.ConfigLoader):
+    """Paste's loader with a forgiving interpolation, where a section's own key really wins."""
+
+    def __init__(self, filename: str):
+        self.filename = filename
+        defaults = {"here": os.path.dirname(filename), "__file__": filename}
+        self.parser = loadwsgi.NicerConfigParser(
+            filename, defaults=defaults, interpolation=_Interpolation(), strict=False
+        )
+        self.parser.optionxform = str
+        with open(filename, encoding="utf-8") as stream:
+            self.parser.read_file(stream)
+
+    def get_context(self, object_type: Any, name: Any = None, global_conf: Any = None) -> Any:
+        context = super().get_context(object_type, name, global_conf)
+        if not self.absolute_name(name):
+            # NOTE: paste leaves out a key that [DEFAULT] has too, so that it could not override.
+            section = self.find_config_section(object_type, name=name)
+            own = set(self.parser._sections[section]) & set(self.parser._defaults)
+            for key in own - {"here", "__file__"}:
+                context.local_conf.setdefault(key, self.parser.get(section, key))
+        return context
+
+    def _context_from_explicit(
+        self, object_type: Any, local_conf: Any, global_conf: Any, *rest: Any
+    ) -> Any:
+        replaced = {
+            name: _REPLACED.get(value, value) if name.startswith("paste.") else value
+            for name, value in local_conf.items()
+        }
+        return super()._context_from_explicit(object_type, replaced, global_conf, *rest)
+
+
+def _read(path: str) -> _Loader:
+    try:
+        return _Loader(path)
+    except (OSError, UnicodeDecodeError, configparser.Error) as err:
+        reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
+        raise exception.ConfigError(f"Error trying to load config {path}: {reason}") from err
+
+
+def load_shared_conf(path: str) -> config.Conf:
+    """Return the settings of `[DEFAULT]` for a program that serves nobody.
+
+    The file may be another program's: no application is looked for, and how callers are known does
+    not matter. Raises ConfigError if the file cannot be read.
+    """
+    return config.from_file(dict(_read(path).parser.defaults()), os.path.basename(path))
+
+
+def load_conf(program: str, path: str) -> config.Conf:
+    """Return the settings of `[DEFAULT]`, with `auth_mode` as decided by `decide_auth_mode`.
+
+    Raises ConfigError if the file cannot be read or has no application for `program`.
+    """
+    loader = _read(path)
+    _require_application(loader, program, path)
+    values = dict(loader.parser.defaults())
+    values["auth_mode"] = decide_auth_mode(loader.parser, program)
+    return config.from_file(values, os.path.basename(path))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """A section that makes up an application: its factory, and the settings it has of its own.
+
+    `source` is what to call it in messages.
+    """
+
+    factory: str
+    own: Mapping[str, str]
+    source: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether glance wrote it, so that its settings are options."""
+        return self.factory.startswith("glance.")
+
+
+def load_stages(program: str, path: str) -> list[Stage]:
+    """Return the filters of the pipeline of `program` and its application, in their order.
+
+    Sections that paste finds in other files or makes by itself are left out; so are those that do
+    not exist, which `load_paste_app` complains of. Raises ConfigError if the file cannot be read.
+    """
+    parser = _read(path).parser
+    names = [f"app:{program}"]
+    if parser.has_option(f"pipeline:{program}", "pipeline"):
+        words = parser.get(f"pipeline:{program}", "pipeline").split()
+        names = [f"filter:{name}" for name in words[:-1]] + [f"app:{name}" for name in words[-1:]]
+    stages = []
+    for name in filter(parser.has_section, names):
+        own = {
+            key: parser.get(name, key)
+            for key in parser._sections[name]
+            if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get "))
+        }
+        source = f"{os.path.basename(path)} [{name}]"
+        stages.append(Stage(_factory(parser, name), own, source))
+    return stages
+
+
+def exposed_secrets(path: str) -> list[str]:
+    """Return the names of the secrets in a file that everybody on this host may read."""
+    if not os.stat(path).st_mode & stat.S_IROTH:
+        return []
+    parser = _read(path).parser
+    found = {*config.Conf(parser.defaults()).secrets()}
+    for name in parser.sections():
+        found |= {*config.Conf(parser._sections[name]).secrets()}
+    return sorted(found)
+
+
+def load_shared_app(program: str, path: str, factory: Callable[[Mapping[str, Any]], App]) -> App:
+    """Return what the factory in the section of `program` makes, or `factory` without a section.
+
+    For programs that serve nobody, whose file may be another program's. Raises ConfigError like
+    `load_paste_app`.
+    """
+    loader = _read(path)
+    try:
+        if loader.parser.has_section(f"app:{program}"):
+            app: App = loader.get_app(program, {})
+        else:
+            app = factory(loader.parser.defaults())
+    except exception.ConfigError:
+        raise
+    except Exception as err:  # a factory may raise anything; the operator gets one message
+        raise _unloadable(program, path, err) from err
+    return app
+
+
+def _unloadable(program: str, path: str, err: Exception) -> exception.ConfigError:
+    LOG.debug("Loading %s failed", program, exc_info=True)
+    shown = str(err) if isinstance(err, exception.Error) else repr(err)
+    return exception.ConfigError(
+        f"Unable to load {program} from configuration file {path}.\nGot: {shown}"
+    )
+
+
+def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
+    """Return the settings and the application of `program`; the factories run now.
+
+    Where a token filter tells who callers are, what a request itself says of them is taken out
+    before any stage sees it.
+
+    Raises ConfigError, with all problems of the settings at once, or with what the factory of an
+    application or filter said.
+    """
+    conf = load_conf(program, path)
+    loader = _read(path)
+    loader.update_defaults({"auth_mode": str(conf.auth_mode)})
+    try:
+        app = loader.get_app(program, {})
+    except exception.ConfigError:
+        raise
+    except Exception as err:  # a factory may raise anything; the operator gets one message
+        raise _unloadable(program, path, err) from err
+    conf.check()
+    stages = load_stages(program, path)
+    if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in stages):
+        app = identity_context.IdentityGuard(app)
+    return conf, app
+
+
+def _require_application(loader: _Loader, program: str, path: str) -> None:
+    try:
+        loader.find_config_section(loadwsgi.APP, name=program)
+    except LookupError:
+        raise exception.ConfigError(
+            f"Error trying to load config {path}: "
+            f"there is no section [pipeline:{program}] or [app:{program}]"
+        ) from None
+
+
+def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
+    """Return how callers are known: what the file says in `auth_mode`, else by the pipeline.
+
+    Raises ConfigError for a mode that contradicts the pipeline, and as `infer_auth_mode`.
+    """
+    # SECURITY: an empty one is none; it must not turn into "everybody is an administrator".
+    said = parser.defaults().get("auth_mode", "").strip()
+    plain = parser.has_option(f"pipeline:{program}", "pipeline")
+    for stage in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
+        own = parser._sections.get(f"filter:{stage}", {})  # type: ignore[attr-defined]
+        if _factory(parser, f"filter:{stage}") in CONTEXT_FACTORIES:
+            said = own.get("auth_mode", "").strip() or said
+    if not said:
+        return infer_auth_mode(parser, program)
+    implied = infer_auth_mode(parser, program) if plain else said
+    if said == "noauth" and implied == "keystone":
+        # SECURITY: whoever has any token would be an administrator.
+        raise exception.ConfigError(
+            f"auth_mode is noauth, but the pipeline of {program} has a token filter: "
+            "take one of them out"
+        )
+    if said == "keystone" and implied == "noauth":
+        raise exception.ConfigError(
+            f"auth_mode is keystone, but no token filter stands before the context filter of "
+            f"{program}; with a proxy that tells who is asking, it is trusted-headers"
+        )
+    return said
+
+
+def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
+    """Return how callers are known, going by the pipeline of `program`.
+
+    `keystone` if something that may be a token filter stands before the stage that makes the
+    context, else `noauth`. Raises ConfigError for an application that is no plain pipeline: its
+    file has to set auth_mode.
+
+    SECURITY: a filter of unknown origin counts as a token filter. If it is none, every request is
+    refused until the operator sets auth_mode; the other way round, everybody would be an
+    administrator.
+    """
+    section = f"pipeline:{program}"
+    if not parser.has_option(section, "pipeline"):
+        if parser.has_section(f"app:{program}") and not parser.has_option(
+            f"app:{program}", "filter-with"
+        ):
+            return "noauth"
+        raise exception.ConfigError(
+            f"Set auth_mode: how callers are known cannot be told, as {program} is no plain "
+            "pipeline"
+        )
+    for stage in parser.get(section, "pipeline").split()[:-1]:
+        factory = _factory(parser, f"filter:{stage}")
+        if factory in CONTEXT_FACTORIES:
+            return "noauth"
+        if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
+            LOG.info("Stage %s counts as a token filter: auth_mode is keystone", stage)
+            return "keystone"
+    return "noauth"
+
+
+def _factory(parser: configparser.ConfigParser, section: str) -> str:
+    for key in ("paste.filter_factory", "paste.filter_app_factory", "paste.app_factory", "use"):
+        if parser.has_option(section, key):
+            return parser.get(section, key).removeprefix("call:").strip()
+    return ""
+
+
+def _is_harmless(factory: str) -> bool:
+    """Tell whether a filter comes from a package whose filters know no callers."""
+    package = factory.removeprefix("egg:").partition(".")[0].partition("#")[0].lower()
+    return package in _HARMLESS and not _AUTH_WORDS.search(factory)

@@ -1,0 +1,358 @@
+"""Pages made from the tables: the sample files in etc, doc/source/options.rst and errors.rst.
+
+`python -m glance.cli.docs.options` (that is `tox -e docs`) writes them anew from the option and
+the error table and from the pipelines in etc/pipelines; a test fails when they are stale. Nothing
+of the running service calls this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import glance
+from glance.common import config, httperror
+
+GENERATED = ".. Made by `tox -e docs`; change the table in the code instead.\n\n"
+
+TYPES = {
+    config.boolean: "boolean",
+    config.integer: "whole number",
+    config.path: "path",
+    config.port: "port number",
+    config.real: "number",
+    config.text: "text",
+    config.words: "list of words",
+}
+#: Types of single options, by the names of their functions.
+OWN_TYPES = {
+    "octal": "octal number",
+    "pattern": "regular expression",
+    "addresses": "list of host:port",
+    "convert": "whole number",
+    "header_text": "text",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """A program with a configuration file: which groups of options it reads, in which order.
+
+    `settings` are what its sample sets instead of showing the default. `stem` is the name of its
+    file without an ending, if that is not the program's.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    settings: Mapping[str, str]
+    stem: str = ""
+
+    @property
+    def file(self) -> str:
+        return self.stem or self.name
+
+    @property
+    def sample(self) -> str:
+        return f"etc/{self.file}.conf"
+
+
+_SERVER = ("logging", "server")
+_STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
+_CACHE = ("logging", "cache programs", "image cache")
+_CACHE_DIR = {"image_cache_dir": "/var/lib/glance/image-cache/"}
+PROGRAMS = (
+    Program(
+        "glance-api",
+        (
+            *_SERVER,
+            "registry client",
+            "registry access",
+            "service account",
+            "identity",
+            "policy",
+            "version negotiation",
+            "images API",
+            "image cache",
+            "deletion",
+            "encryption",
+            *_STORES,
+            "notifications",
+            "rabbit",
+        ),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/api.log",
+            "bind_host": "0.0.0.0",
+            "bind_port": "9292",
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+            "default_store": "file",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+    ),
+    Program(
+        "glance-registry",
+        (
+            *_SERVER,
+            "registry database",
+            "encryption",
+            "registry",
+            "registry access",
+            "identity",
+            "policy",
+        ),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/registry.log",
+            "bind_host": "127.0.0.1",
+            "bind_port": "9191",
+            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+        },
+    ),
+    Program(
+        "glance-scrubber",
+        (
+            "logging",
+            "scrubber",
+            "deletion",
+            "encryption",
+            "registry database",
+            *_STORES,
+            "notifications",
+            "rabbit",
+        ),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/scrubber.log",
+            "scrub_time": "43200",
+            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+    ),
+    Program(
+        "glance-cache-prefetcher",
+        (*_CACHE, "registry client", "registry access", "service account", *_STORES),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/prefetcher.log",
+            **_CACHE_DIR,
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+        "glance-prefetcher",
+    ),
+    Program(
+        "glance-cache-pruner",
+        _CACHE,
+        {"verbose": "True", "log_file": "/var/log/glance/pruner.log", **_CACHE_DIR},
+        "glance-pruner",
+    ),
+    Program(
+        "glance-cache-cleaner",
+        (*_CACHE, "registry client", "registry access", "service account"),
+        {
+            "verbose": "True",
+            "log_file": "/var/log/glance/reaper.log",
+            **_CACHE_DIR,
+            "registry_host": "127.0.0.1",
+            "registry_port": "9191",
+        },
+        "glance-reaper",
+    ),
+)
+
+SAMPLE_INTRO = """\
+Settings of {name}. What is commented out is the default; no value means unset.
+Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
+"""
+
+OPTIONS_INTRO = """\
+For operators. Options stand in the ``[DEFAULT]`` section of a configuration file; one in the
+section of an application or a filter holds for that part only. Booleans are written true, yes, on,
+1 or false, no, off, 0; lists are separated by commas or blanks. Unknown names are never fatal: one
+that is a slip away from an option is warned of in the log. A group of options is read by the
+programs that its first line names, whose samples in ``etc`` hold all of them.
+"""
+
+ERRORS_INTRO = """\
+For users of the API. An error is answered with its status and a plain text: the status line, an
+empty line, and one line that says what is wrong and what to do. The Python client raises the class
+marked *client* for a status. Classes without an entry of their own are answered like their base
+class. A sentence in italics is all that the answer to such an error ever says.
+"""
+
+
+def load_options() -> None:
+    """Import every module of the package that may declare options, so that the table is whole.
+
+    Programs and the test suites for drivers declare none, and schema versions are not modules.
+    """
+    for package in pkgutil.iter_modules(glance.__path__):
+        if package.name not in ("cli", "testing"):
+            for name in _modules(f"glance.{package.name}"):
+                importlib.import_module(name)
+
+
+def _modules(name: str) -> Iterator[str]:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as err:
+        if err.name != name:
+            raise
+        return
+    yield name
+    for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        if info.name != "migrate_repo" and f"{name}.{info.name}" != __name__:
+            yield from _modules(f"{name}.{info.name}")
+
+
+def heading(text: str, mark: str) -> str:
+    return f"{text}\n{mark * len(text)}\n\n"
+
+
+def options_page(groups: Mapping[str, Sequence[config.Option]]) -> str:
+    """Return the reference of all options, in the order of their groups' names."""
+    parts = [GENERATED, heading("Options", "="), OPTIONS_INTRO]
+    for group in sorted(groups):
+        readers = ", ".join(program.name for program in PROGRAMS if group in program.groups)
+        parts.append("\n" + heading(group[:1].upper() + group[1:], "-"))
+        parts.append(f"Read by {readers}.\n\n")
+        parts.append("\n".join(_entry(option) for option in groups[group]))
+    return "".join(parts)
+
+
+def _entry(option: config.Option) -> str:
+    facts = [*_facts(option)]
+    facts.insert(1, "unset" if _is_unset(option) else f"default ``{_shown(option)}``")
+    if option.choices:
+        facts.append("one of " + ", ".join(f"``{choice}``" for choice in option.choices))
+    if not option.in_files:
+        facts.append("on the command line only")
+    if option.aliases:
+        facts.append("also read as " + ", ".join(f"``{alias}``" for alias in option.aliases))
+    facts.append(f"since {option.since}")
+    return f"``{option.name}``\n    ({'; '.join(facts)})\n    {_literals(option.help)}\n"
+
+
+def _facts(option: config.Option) -> Iterator[str]:
+    """Yield what text an option takes, type first."""
+    name = option.type.__name__.strip("_")
+    kind = TYPES.get(option.type) or OWN_TYPES.get(name, name)
+    yield f"{kind}, in {option.unit}" if option.unit else kind
+    if option.minimum is not None:
+        yield f"at least {option.minimum:g}"
+    if option.secret:
+        yield "never logged"
+
+
+def _is_unset(option: config.Option) -> bool:
+    return option.default in (None, "", ())
+
+
+def sample(program: Program, groups: Mapping[str, Sequence[config.Option]], pipelines: str) -> str:
+    """Return the sample file of a program; `pipelines` is the text of its paste sections."""
+    parts = [textwrap.indent(SAMPLE_INTRO.format(name=program.name), "# "), "\n[DEFAULT]\n"]
+    for group in program.groups:
+        parts.append(f"\n# {'-' * 97}\n# {group[:1].upper()}{group[1:]}\n\n")
+        shown = [option for option in groups[group] if option.in_files]
+        parts.append("\n".join(_setting(program, option) for option in shown))
+    parts.append(f"\n# {'-' * 97}\n# The application\n\n{pipelines}")
+    return "".join(parts)
+
+
+def _setting(program: Program, option: config.Option) -> str:
+    facts = [*_facts(option)]
+    if option.choices:
+        facts.append("one of " + ", ".join(map(str, option.choices)))
+    text = f"{option.help.replace('`', '')} ({'; '.join(facts)})"
+    lines = textwrap.wrap(
+        text, 97, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
+    value = "" if _is_unset(option) or option.secret else _shown(option)
+    if option.name in program.settings:
+        lines.append(f"{option.name} = {program.settings[option.name]}")
+    else:
+        lines.append(f"# {option.name} = {value}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _shown(option: config.Option) -> str:
+    if isinstance(option.default, tuple):
+        return " ".join(map(str, option.default))
+    if option.type.__name__.strip("_") == "octal":
+        return f"{option.default:04o}"
+    if isinstance(option.default, re.Pattern):
+        return option.default.pattern
+    return str(option.default)
+
+
+def _literals(text: str) -> str:
+    """Return a sentence of a docstring with its single back quotes made literals of the page."""
+    return text.replace("`", "``")
+
+
+def errors_page(rows: Iterable[httperror.Row]) -> str:
+    """Return the page of statuses and errors, ordered by status."""
+    parts = [GENERATED, heading("Errors", "="), ERRORS_INTRO]
+    by_status: dict[int, list[httperror.Row]] = {}
+    for row in rows:
+        by_status.setdefault(row.status, []).append(row)
+    for status in sorted(by_status):
+        parts.append("\n" + heading(f"{status} {httperror.REASONS[status]}", "-"))
+        for row in by_status[status]:
+            mark = " (*client*)" if row.client else ""
+            parts.append(f"``{row.error.__name__}``{mark}\n    {_promise(row)}\n\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _promise(row: httperror.Row) -> str:
+    # NOTE: the own docstring only; one of a base class would speak of something else.
+    text = row.error.__doc__ or getattr(row.error, "message", None) or row.text
+    fixed = "" if row.own_text else f" *{row.text}*"
+    return _literals(text.splitlines()[0]) + fixed
+
+
+def checkout() -> pathlib.Path:
+    """Return the directory that the package was imported from."""
+    return pathlib.Path(inspect.getfile(glance)).resolve().parent.parent
+
+
+def pages() -> dict[str, str]:
+    """Return every generated page as path below the checkout -> text."""
+    load_options()
+    pipelines = checkout() / "etc" / "pipelines"
+    samples = {
+        program.sample: sample(
+            program, config.GROUPS, (pipelines / f"{program.file}.ini").read_text("utf-8")
+        )
+        for program in PROGRAMS
+    }
+    return {
+        **samples,
+        "doc/source/options.rst": options_page(config.GROUPS),
+        "doc/source/errors.rst": errors_page(httperror.TABLE),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pages into the checkout that the package was imported from; return 0."""
+    arguments = sys.argv[1:] if argv is None else argv
+    root = pathlib.Path(arguments[0]) if arguments else checkout()
+    for name, text in pages().items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The `glance-upload` program: one file becomes one public image.
+
+Kept for scripts written for it; `glance add` does more. Its options are declared here, those of
+connection and sign-in are the rows of `glance.cli.user.signin`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pprint
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from glance.cli.option import Option
+from glance.cli.program import Program, Word
+from glance.cli.user import console, progress, signin
+from glance.image import fields
+
+HOST = "127.0.0.1"
+
+_OWN = (
+    Option(
+        ("--host",),
+        "host",
+        "Address of the Glance API server. Default: %default",
+        "HOST",
+        "string",
+        HOST,
+    ),
+    Option(
+        ("--port",),
+        "port",
+        "Port of the Glance API server. Default: %default",
+        "PORT",
+        "int",
+        9292,
+    ),
+    Option(
+        ("--type",),
+        "type",
+        "Kept as the property type: kernel, ramdisk, machine or raw. Default: %default",
+        "TYPE",
+        "string",
+        "raw",
+    ),
+    Option(
+        ("--disk-format",),
+        "disk_format",
+        "Disk format of the image.",
+        "FORMAT",
+        "string",
+        choices=fields.DISK_FORMATS,
+    ),
+    Option(
+        ("--container-format",),
+        "container_format",
+        "Container format of the image.",
+        "FORMAT",
+        "string",
+        choices=fields.CONTAINER_FORMATS,
+    ),
+    Option(
+        ("--kernel",), "kernel", "Image that the image boots, kept as kernel_id.", "ID", "string"
+    ),
+    Option(
+        ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
+    ),
+)
+_SHARED = (
+    option for option in (*signin.SERVER, *signin.IDENTITY) if option.dest not in ("host", "port")
+)
+OPTIONS = (*_OWN, *_SHARED)
+
+PROGRAM = Program(
+    "glance-upload",
+    "Store a file as a public image",
+    """
+The glance-upload program stores a file as a public image and prints the image's metadata. It is
+kept for scripts written for it; glance add does more.
+""",
+    (
+        Word("<filename>", "File that holds the image data.", values="file"),
+        Word("<name>", "Name of the image; names need not be unique."),
+    ),
+    (("Options", OPTIONS),),
+    (
+        (0, "The image is stored."),
+        (1, "It is not; why is said on standard output."),
+        (2, "The arguments could not be understood; why is said on standard error."),
+    ),
+)
+
+
+def make_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the program's parser; `environ` supplies defaults."""
+    # WIRE: it always took abbreviations, and scripts may use them.
+    parser = PROGRAM.parser(environ, abbreviated=True)
+    for word in ("filename", "name"):
+        parser.add_argument(word, help=argparse.SUPPRESS)
+    return parser
+
+
+def metadata(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the image's attributes as the options say them."""
+    properties = {"type": options.type}
+    if options.kernel:
+        properties["kernel_id"] = options.kernel
+    if options.ramdisk:
+        properties["ramdisk_id"] = options.ramdisk
+    meta = {"name": options.name, "is_public": True, "properties": properties}
+    for name in ("disk_format", "container_format"):
+        if getattr(options, name):
+            meta[name] = getattr(options, name)
+    return meta
+
+
+def upload(options: argparse.Namespace) -> dict[str, Any]:
+    """Store the file as an image and return its attributes."""
+    client = signin.make_client(options, default_host=HOST)
+    with open(options.filename, "rb") as data, progress.shown(options.filename) as tell:
+        return client.add_image(metadata(options), data, progress=tell)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with `argv` (without its name) and return the exit code."""
+    arguments: Iterable[str] = sys.argv[1:] if argv is None else argv
+    options = make_parser(os.environ).parse_args(list(arguments))
+    try:
+        image = upload(options)
+    except KeyboardInterrupt:
+        return 1
+    except Exception as err:  # the border to the person: every failure is said in a line
+        # WIRE: failures are told on standard output, where scripts look for them.
+        text = " ".join(str(err).split())
+        print(f"Failed to add new image. Got error: {console.printable(text)}")
+        return 1
+    print(f"Stored image. Got identifier: {pprint.pformat(image)}")
+    return 0

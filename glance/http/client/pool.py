@@ -1,0 +1,139 @@
+"""Kept connections to one server, shared by all clients of it in a process.
+
+`glance.client.base.BaseClient` makes a pool, or is given one; `glance.registry` keeps one for
+the registry. The rule about sending a request twice lives here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import ssl
+import time
+from collections.abc import Mapping
+
+from glance.http.client import connection as http_connection
+from glance.http.client import payload as payload_module
+from glance.http.client import proxy as http_proxy
+from glance.http.client import response
+
+CONNECT_TIMEOUT = 20.0
+#: Long, because an upload is answered only when the store has made the image durable.
+READ_TIMEOUT = 600.0
+#: Seconds; servers of glance keep an idle connection longer than this.
+IDLE_TIMEOUT = 30.0
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+
+class ConnectionPool:
+    """Kept connections to one server; safe to share between threads, and between users.
+
+    The connection used last is taken first. A process that was forked starts with an empty pool.
+    `request` is all that most callers need; one with rules of its own about sending again takes
+    connections out and puts them back. Timeouts are in seconds; None waits for ever. A `proxy` is
+    given requests for http, and asked for a tunnel for https.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        context: ssl.SSLContext | None = None,
+        max_idle: int = 64,
+        idle_timeout: float = IDLE_TIMEOUT,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+        read_timeout: float | None = READ_TIMEOUT,
+        proxy: http_proxy.Proxy | None = None,
+    ):
+        self.host, self.port, self.context = host, port, context
+        self.max_idle, self.idle_timeout = max_idle, idle_timeout
+        self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
+        shown = f"[{host}]" if ":" in host else host
+        self.host_header = shown if port == (443 if context else 80) else f"{shown}:{port}"
+        self.proxy = proxy
+        # What a proxy has to be told in each request; one in a tunnel does not concern it.
+        told = proxy if proxy is not None and context is None else None
+        self._prefix = f"http://{self.host_header}" if told else ""
+        self._fields = told.fields if told else {}
+        # NOTE: append and pop of a deque are atomic, in threads and in green threads.
+        self._idle: collections.deque[http_connection.Connection] = collections.deque()
+        self._pid = os.getpid()
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: payload_module.Payload | None = None,
+        progress: http_connection.Progress | None = None,
+    ) -> response.Response:
+        """Send a request and return the answer, its body unread; the caller reads or closes it.
+
+        Raises ClientConnectionError. A request that fails on a kept connection before a byte of
+        the answer came is sent once more, on a new one, if repeating it is harmless and its body
+        is at hand; a POST never is.
+        """
+        if self._prefix:
+            target, headers = self._prefix + target, {**headers, **self._fields}
+        head = http_connection.request_head(method, target, self.host_header, headers)
+        stream = body is not None and body.source is not None
+        # NOTE: a stream cannot be sent again, so it does not risk a connection about to close.
+        connection = self.new() if stream else self.take()
+        try:
+            return connection.exchange(method, head, body, progress, self.put)
+        except response.TimedOut:
+            raise
+        except response.Broken as err:
+            if err.answered or not connection.reused or stream or method not in _IDEMPOTENT:
+                raise
+            first = err
+        try:
+            return self.new().exchange(method, head, body, progress, self.put)
+        except response.Broken as err:
+            # NOTE: the first one may have been carried out; who asks for the cause must see it.
+            raise err from first
+
+    def new(self) -> http_connection.Connection:
+        """Return a connection that is not open yet and belongs to nobody."""
+        place = (self.host, self.port, self.connect_timeout, self.read_timeout)
+        if self.context is not None:
+            return http_connection.TLSConnection(*place, self.context, self.proxy)
+        return http_connection.Connection(*place, self.proxy)
+
+    def take(self) -> http_connection.Connection:
+        """Return a kept connection (its `reused` is set), or a new one."""
+        if self._pid != os.getpid():
+            # NOTE: the sockets are shared with the parent; dropping our copies leaves its open.
+            self._idle, self._pid = collections.deque(), os.getpid()
+        idle = self._idle
+        while idle:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                break
+            fresh = time.monotonic() - connection.idle_since < self.idle_timeout
+            if fresh and connection.is_alive():
+                connection.reused = True
+                return connection
+            connection.close()
+        return self.new()
+
+    def put(self, connection: http_connection.Connection) -> None:
+        """Keep a connection whose last answer was read; close it if there are enough."""
+        idle = self._idle
+        if len(idle) >= self.max_idle or self._pid != os.getpid():
+            connection.close()
+            return
+        idle.append(connection)
+        try:
+            if connection.idle_since - idle[0].idle_since > self.idle_timeout:
+                idle.popleft().close()
+        except IndexError:
+            return
+
+    def close(self) -> None:
+        """Close the idle connections; the pool stays usable."""
+        while self._idle:
+            self._idle.pop().close()

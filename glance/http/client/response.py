@@ -1,0 +1,233 @@
+"""The answer of an HTTP/1.1 server, as a client reads it, and the ways in which it can fail.
+
+`glance.http.client.connection` makes a `Response` when the head of an answer has come; the body is
+then read through it. Framing only: nothing here knows JSON, metadata or which status is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+from glance.common import exception
+
+RECEIVE = 65536
+MAX_LINE = 8192
+
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?", re.ASCII)
+_FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+
+
+class Broken(exception.ClientConnectionError):
+    """The connection failed; `answered` tells whether a byte of the answer had come."""
+
+    def __init__(self, cause: object, answered: bool = False):
+        super().__init__(f"Unable to connect to server. Got error: {cause}")
+        self.answered = answered
+
+
+class TimedOut(Broken):
+    """The server was silent for longer than the timeout."""
+
+
+class BadAnswer(Broken):
+    """What came back is not HTTP/1.1."""
+
+
+class BodyTruncated(Broken):
+    """The answer's body ended before the length that its headers promise."""
+
+
+class Stream(Protocol):
+    """What a `Response` needs of its connection."""
+
+    idle_since: float
+
+    @property
+    def reusable(self) -> bool: ...
+
+    def take(self, limit: int) -> bytes: ...
+
+    def take_line(self) -> bytes: ...
+
+    def desync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Response:
+    """An answer: `status`, `reason`, headers, and a body that is read once.
+
+    The connection is given back as soon as the last byte was read; an answer that is not read to
+    its end has to be closed. Works as a context manager.
+    """
+
+    def __init__(
+        self,
+        connection: Stream,
+        method: str,
+        head: str,
+        on_end: Callable[[Any], None] | None = None,
+    ):
+        self._connection: Stream | None = connection
+        self._on_end = on_end
+        first, *lines = head.split("\r\n")
+        match = _STATUS_LINE.fullmatch(first)
+        if match is None:
+            raise BadAnswer("the answer has no HTTP status line", True)
+        self.status = int(match[2])
+        self.reason = match[3] or ""
+        self._headers: list[tuple[str, str]] = []
+        self._fields: dict[str, str] = {}
+        fields = self._fields
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon or _FIELD_NAME.fullmatch(name) is None:
+                raise BadAnswer("the answer has a malformed header", True)
+            value = value.strip(" \t")
+            self._headers.append((name, value))
+            key = name.lower()
+            fields[key] = f"{fields[key]}, {value}" if key in fields else value
+        if match[1] == "0" or "close" in fields.get("connection", "").lower():
+            connection.desync()
+        self._left: int | None = None
+        self._chunk: int | None = None
+        self._failure: Broken | None = None
+        self._frame(method)
+
+    def _frame(self, method: str) -> None:
+        """Find out how the body ends (RFC 9112 §6.3)."""
+        assert self._connection is not None
+        status, fields = self.status, self._fields
+        if method == "HEAD" or status in (204, 304) or status < 200:
+            self._left = 0
+        elif "transfer-encoding" in fields:
+            if fields["transfer-encoding"].rpartition(",")[2].strip().lower() != "chunked":
+                raise BadAnswer("the answer has an unknown transfer encoding", True)
+            if "content-length" in fields:
+                self._connection.desync()
+            self._chunk = 0
+        elif "content-length" in fields:
+            lengths = {part.strip() for part in fields["content-length"].split(",")}
+            length = lengths.pop()
+            if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
+                raise BadAnswer("the answer has a malformed length", True)
+            self._left = int(length)
+        else:
+            self._connection.desync()
+        if self._left == 0:
+            self._end()
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body that are still to come; None if the answer does not say."""
+        return self._left
+
+    @property
+    def closed(self) -> bool:
+        """Whether the body was read to its end, or given up."""
+        return self._connection is None
+
+    def getheader(self, name: str, default: str | None = None) -> str | None:
+        """Return a header by name in any case; several of one name are joined by commas."""
+        return self._fields.get(name.lower(), default)
+
+    def getheaders(self) -> list[tuple[str, str]]:
+        """Return all headers as sent, values as latin-1 text."""
+        return self._headers
+
+    def read(self, size: int | None = None) -> bytes:
+        """Return `size` bytes of the body, fewer only at its end; the whole rest without `size`.
+
+        Raises `BodyTruncated` if the connection ends before the body does. What had come by then
+        is returned first, if a size was asked for: the error follows with the next call.
+        """
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if self._connection is None:
+            return b""
+        parts: list[bytes] = []
+        missing = size
+        while missing is None or missing > 0:
+            try:
+                piece = self._some(RECEIVE if missing is None else missing)
+            except Broken as err:
+                if missing is None or not parts:
+                    raise
+                self._failure = err
+                break
+            if not piece:
+                break
+            parts.append(piece)
+            if missing is not None:
+                missing -= len(piece)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _some(self, limit: int) -> bytes:
+        connection = self._connection
+        if connection is None:
+            return b""
+        try:
+            if self._chunk is not None:
+                return self._some_chunked(connection, limit)
+            if self._left is None:
+                piece = connection.take(limit)
+                if not piece:
+                    self._end()
+                return piece
+            piece = connection.take(min(limit, self._left))
+            if not piece:
+                raise BodyTruncated(f"the answer ended {self._left} bytes early", True)
+        except BaseException:
+            self.close()
+            raise
+        self._left -= len(piece)
+        if self._left == 0:
+            self._end()
+        return piece
+
+    def _some_chunked(self, connection: Stream, limit: int) -> bytes:
+        if self._chunk == 0:
+            size = connection.take_line().partition(b";")[0].strip()
+            if _CHUNK_SIZE.fullmatch(size) is None:
+                raise BadAnswer("the chunked answer is malformed", True)
+            self._chunk = int(size, 16)
+            if self._chunk == 0:
+                while connection.take_line():
+                    pass
+                self._end()
+                return b""
+        assert self._chunk is not None
+        piece = connection.take(min(limit, self._chunk))
+        if not piece:
+            raise BodyTruncated("the chunked answer ended early", True)
+        self._chunk -= len(piece)
+        if self._chunk == 0 and connection.take_line():
+            raise BadAnswer("the chunked answer is malformed", True)
+        return piece
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.reusable and self._on_end is not None:
+            connection.idle_since = time.monotonic()
+            self._on_end(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Give up the rest of the body; the connection is closed if there is any."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,215 @@
+"""Lists of images: filters, order and paging as one statement.
+
+The page's place is given by a row, not by a count (keyset paging): rows that appear or vanish
+before it shift nothing. Null sort values are smaller than any other, on every database.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.common import exception
+from glance.identity import context as identity_context
+from glance.image import fields, listing
+from glance.registry.db import engine, models, records, visibility
+
+images, properties = models.images, models.image_properties
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shape:
+    """All of a query that changes the text of its statement; values are bound later."""
+
+    columns: tuple[str, ...]
+    has_owner: bool
+    is_public: bool | None
+    deleted: bool | None
+    include_killed: bool
+    filters: tuple[str, ...]
+    properties: int
+    size_min: bool
+    size_max: bool
+    changes_since: bool
+    sort_key: str
+    descending: bool
+    part: str | None  # of the order, with respect to the marker; see `_parts`
+    explicit_nulls: bool
+
+
+def image_list(
+    db: engine.Database,
+    context: identity_context.RequestContext,
+    query: listing.ListQuery,
+    *,
+    detail: bool = True,
+) -> list[dict[str, Any]]:
+    """Return one page of the images that the caller may list.
+
+    Records are full with `detail`, else they have the six keys of a short list. Invalid when the
+    marker is not an image that the caller can see.
+    """
+    deleted = True if context.show_deleted else query.deleted
+    columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
+    with db.read() as conn:
+        parts: list[str | None] = [None]
+        params = _values(context, query)
+        if query.marker is not None:
+            marker = conn.execute(
+                _marker_statement(visibility.kind(context), query.sort_key, deleted is False),
+                {**params, "marker_id": query.marker},
+            ).first()
+            if marker is None:
+                raise exception.Invalid("The marker image was not found")
+            parts = _parts(query, marker[0])
+            params.update(marker_id=query.marker, marker_value=marker[0])
+        if query.limit == 0:
+            return []
+        shape = _Shape(
+            columns=columns,
+            has_owner=context.owner is not None,
+            is_public=query.is_public,
+            deleted=deleted,
+            include_killed=query.include_killed,
+            filters=tuple(query.filters),
+            properties=len(query.properties),
+            size_min=query.size_min is not None,
+            size_max=query.size_max is not None,
+            changes_since=query.changes_since is not None,
+            sort_key=query.sort_key,
+            descending=query.sort_dir == "desc",
+            part=None,
+            explicit_nulls=db.dialect == "postgresql",
+        )
+        page: list[dict[str, Any]] = []
+        for part in parts:
+            statement = _page_statement(dataclasses.replace(shape, part=part))
+            params["page_limit"] = query.limit - len(page)
+            # PERF: all rows at once: handing out one at a time costs 2 us each.
+            found = conn.execute(statement, params).all()
+            page += [dict(zip(columns, row, strict=True)) for row in found]
+            if len(page) == query.limit:
+                break
+    if detail:
+        for record in page:
+            record["properties"] = record["properties"] or {}
+            records.reveal(db, record)
+    return page
+
+
+def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:
+    params = {
+        **visibility.viewer(context),
+        "page_limit": query.limit,
+        "size_min": query.size_min,
+        "size_max": query.size_max,
+        "changes_since": query.changes_since,
+    }
+    params.update((f"filter_{name}", value) for name, value in query.filters.items())
+    for number, (name, value) in enumerate(query.properties.items()):
+        params[f"property_name_{number}"] = name
+        params[f"property_value_{number}"] = value
+    return params
+
+
+@functools.cache
+def _marker_statement(caller: str, sort_key: str, live_only: bool) -> Select:
+    statement = (
+        sa.select(images.c[sort_key])
+        .where(images.c.id == sa.bindparam("marker_id"))
+        .where(visibility.visible_by_kind(caller))
+    )
+    return statement.where(visibility.live(images)) if live_only else statement
+
+
+@functools.lru_cache(maxsize=512)
+def _page_statement(shape: _Shape) -> Select:
+    """PERF: building the statement costs more than running it, so each shape is built once."""
+    columns = [images.c[name] for name in shape.columns if name != "properties"]
+    statement = sa.select(*columns).where(visibility.listed_for(shape.is_public, shape.has_owner))
+    if shape.deleted is False:
+        statement = statement.where(visibility.live(images))
+    elif shape.deleted:
+        statement = statement.where(images.c.deleted == sa.true())
+    if not shape.include_killed:
+        statement = statement.where(images.c.status != "killed")
+    for name in shape.filters:
+        statement = statement.where(images.c[name] == sa.bindparam(f"filter_{name}"))
+    for number in range(shape.properties):
+        statement = statement.where(_has_property(number))
+    if shape.size_min:
+        statement = statement.where(images.c.size >= sa.bindparam("size_min"))
+    if shape.size_max:
+        statement = statement.where(images.c.size <= sa.bindparam("size_max"))
+    if shape.changes_since:
+        statement = statement.where(images.c.updated_at > sa.bindparam("changes_since"))
+    if shape.part:
+        statement = statement.where(_is_in_part(shape))
+    limit = sa.bindparam("page_limit", type_=sa.Integer)
+    statement = statement.order_by(*_order(shape, images.c)).limit(limit)
+    if "properties" not in shape.columns:
+        return statement
+    # NOTE: SQLite would look for the properties of every image that it has to sort.
+    page = statement.subquery("page")
+    order = _order(shape, page.c)
+    return sa.select(*page.c, records.properties_of(page.c.id)).order_by(*order)
+
+
+def _has_property(number: int) -> ColumnElement[bool]:
+    return (
+        sa.exists()
+        .where(properties.c.image_id == images.c.id)
+        .where(properties.c.name == sa.bindparam(f"property_name_{number}"))
+        .where(properties.c.value == sa.bindparam(f"property_value_{number}"))
+        .where(visibility.live(properties))
+    )
+
+
+def _parts(query: listing.ListQuery, marker_value: Any) -> list[str | None]:
+    """Return the parts of what follows the marker, in order: `values` and `nulls` are whole ones.
+
+    PERF: each is a range of an index. Together in one statement they are none, and each page but
+    the first took as long as all the pages behind it: 10 to 60 ms among 100 000 images.
+    """
+    descending = query.sort_dir == "desc"
+    if marker_value is None:
+        return ["rest of nulls"] if descending else ["rest of nulls", "values"]
+    if descending and images.c[query.sort_key].nullable:
+        return ["rest of values", "nulls"]
+    return ["rest of values"]
+
+
+def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
+    """Return the clause for rows in a part of the order, behind the marker in its own part."""
+    key, marker_id = images.c[shape.sort_key], sa.bindparam("marker_id")
+    if shape.part == "nulls":
+        return key.is_(None)
+    if shape.part == "values":
+        return key.is_not(None)
+    further = images.c.id < marker_id if shape.descending else images.c.id > marker_id
+    if shape.sort_key == "id":
+        return further
+    if shape.part == "rest of nulls":
+        return sa.and_(key.is_(None), further)
+    value = sa.bindparam("marker_value", type_=key.type)
+    place, marker = sa.tuple_(key, images.c.id), sa.tuple_(value, marker_id)
+    # PERF: `<=` too, for MySQL, which finds no range of an index in the comparison of pairs.
+    if shape.descending:
+        return sa.and_(key <= value, place < marker)
+    return sa.and_(key >= value, place > marker)
+
+
+def _order(shape: _Shape, columns: Any) -> list[ColumnElement[Any]]:
+    names = [shape.sort_key] if shape.sort_key == "id" else [shape.sort_key, "id"]
+    order: list[ColumnElement[Any]] = []
+    for name in names:
+        term = columns[name].desc() if shape.descending else columns[name].asc()
+        if shape.explicit_nulls and images.c[name].nullable:
+            term = term.nulls_last() if shape.descending else term.nulls_first()
+        order.append(term)
+    return order

@@ -1,0 +1,166 @@
+"""Loading image records: what `api`, `image_list`, `deletion` and `sharing` have in common.
+
+A record is an image mapping of `glance.image.fields` with Python datetimes. Its location is as
+it is stored (see `glance.image.cipher`) until `reveal` has put it in clear, which all that leaves
+this package has been through.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext import compiler
+from sqlalchemy.sql import Select, functions
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.common import exception
+from glance.identity import context as identity_context
+from glance.image import fields
+from glance.registry.db import engine, models, visibility
+
+images, properties = models.images, models.image_properties
+
+#: Columns of a record, in the order in which statements select them.
+COLUMNS = tuple(key for key in fields.DETAIL_KEYS if key != "properties")
+
+_PROPERTIES_OF = (
+    sa.select(properties.c.name, properties.c.value)
+    .where(properties.c.image_id == sa.bindparam("image_id"))
+    .where(visibility.live(properties))
+    .order_by(properties.c.name)
+)
+
+
+class json_object_agg(functions.GenericFunction):
+    """Names and values of many rows as one JSON object; of no rows, null or an empty one."""
+
+    type = sa.JSON()
+    inherit_cache = True
+
+
+@compiler.compiles(json_object_agg, "sqlite")
+def _of_sqlite(element: Any, compiling: Any, **kw: Any) -> str:
+    return f"json_group_object({compiling.process(element.clauses, **kw)})"
+
+
+@compiler.compiles(json_object_agg, "mysql")
+def _of_mysql(element: Any, compiling: Any, **kw: Any) -> str:
+    return f"json_objectagg({compiling.process(element.clauses, **kw)})"
+
+
+def utcnow() -> datetime.datetime:
+    """Return the current UTC time as the database keeps it: naive, with microseconds."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
+@functools.cache
+def _with_properties(caller: str, show_deleted: bool) -> Select:
+    """PERF: one statement for an image and its properties; the image repeats in each row."""
+    statement = (
+        sa.select(*(images.c[name] for name in COLUMNS), properties.c.name, properties.c.value)
+        .select_from(
+            images.outerjoin(
+                properties,
+                sa.and_(properties.c.image_id == images.c.id, visibility.live(properties)),
+            )
+        )
+        .where(images.c.id == sa.bindparam("image_id"))
+        .where(visibility.visible_by_kind(caller))
+    )
+    return statement if show_deleted else statement.where(visibility.live(images))
+
+
+@functools.cache
+def _for_update(caller: str, show_deleted: bool) -> Select:
+    statement = (
+        sa.select(*(images.c[name] for name in COLUMNS))
+        .where(images.c.id == sa.bindparam("image_id"))
+        .where(visibility.visible_by_kind(caller))
+        .with_for_update()
+    )
+    return statement if show_deleted else statement.where(visibility.live(images))
+
+
+def load(
+    conn: Connection, context: identity_context.RequestContext, image_id: int
+) -> dict[str, Any]:
+    """Return the image with its live properties; ImageNotFound if the caller may not see it."""
+    statement = _with_properties(visibility.kind(context), context.show_deleted)
+    found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).all()
+    if not found:
+        raise exception.ImageNotFound(image_id)
+    record: dict[str, Any] = dict(zip(COLUMNS, found[0], strict=False))
+    record["properties"] = {row[-2]: row[-1] for row in found if row[-2] is not None}
+    return record
+
+
+def lock(
+    conn: Connection, context: identity_context.RequestContext, image_id: int
+) -> dict[str, Any]:
+    """Return the image without properties, its row locked to the end of the transaction.
+
+    ImageNotFound if the caller may not see it.
+    """
+    statement = _for_update(visibility.kind(context), context.show_deleted)
+    found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).first()
+    if found is None:
+        raise exception.ImageNotFound(image_id)
+    return dict(zip(COLUMNS, found, strict=True))
+
+
+def lock_mutable(
+    conn: Connection, context: identity_context.RequestContext, image_id: int
+) -> dict[str, Any]:
+    """Return what `lock` does; ImageNotFound also if the caller may not change the image."""
+    image = lock(conn, context, image_id)
+    if not context.is_image_mutable(image):
+        # SECURITY: what the caller may not change looks absent, even when it can be read.
+        raise exception.ImageNotFound(image_id)
+    return image
+
+
+def reveal(db: engine.Database, record: dict[str, Any]) -> dict[str, Any]:
+    """Put the location of a record, as it is stored, in clear; return the record."""
+    record["location"] = db.cipher.open(record["id"], record["location"])
+    return record
+
+
+def properties_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str | None]]:
+    """Return the live properties of the image `image_id`, a column, as a column `properties`.
+
+    PERF: so a page is one statement and not a transaction of two: with PostgreSQL that spares
+    three round trips, and a fifth of the processor's time for a list of 25.
+    """
+    return (
+        sa.select(json_object_agg(properties.c.name, properties.c.value))
+        .where(properties.c.image_id == image_id)
+        .where(visibility.live(properties))
+        .scalar_subquery()
+        .label("properties")
+    )
+
+
+def add_properties(conn: Connection, record: dict[str, Any]) -> None:
+    """Give a record its live properties."""
+    found = conn.execute(_PROPERTIES_OF, {"image_id": record["id"]}).all()
+    record["properties"] = {row.name: row.value for row in found}
+
+
+def check_quota(count: int, before: int, quota: int, what: str) -> None:
+    """Raise QuotaExceeded for growth beyond a quota; what an image already has may stay.
+
+    A quota that is not positive is none.
+    """
+    if 0 < quota < count and count > before:
+        raise exception.QuotaExceeded(
+            f"The image would have {count} {what}; at most {quota} are allowed"
+        )
+
+
+def _viewer(context: identity_context.RequestContext) -> dict[str, Any]:
+    # An administrator's statements ask nothing about the caller.
+    return {} if context.is_admin else visibility.viewer(context)

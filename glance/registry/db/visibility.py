@@ -1,0 +1,93 @@
+"""Who may see which image, as SQL.
+
+`visible_to` is the twin of `glance.identity.context.RequestContext.is_image_visible`, for one
+image asked for by id; `listed_for` is the narrower rule of lists. Both refer to the caller through
+the bound parameter `viewer`, so that a statement is built once for each kind of caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.identity import context as identity_context
+from glance.registry.db import models
+
+images, members = models.images, models.image_members
+
+#: Kinds of caller.
+ADMIN, OWNER, ANONYMOUS = "admin", "owner", "anonymous"
+
+
+def live(table: sa.Table) -> ColumnElement[bool]:
+    """Return the clause that leaves out soft-deleted rows.
+
+    PERF: `IS NOT true` cannot use an index. With `= false` SQLite, which has no statistics, takes
+    the index on `deleted` for selective and reads every live row of the table.
+    """
+    return table.c.deleted.is_not(sa.true())
+
+
+_PUBLIC = images.c.is_public.is_not(sa.false())
+_OWNED = images.c.owner == sa.bindparam("viewer")
+_SHARED = (
+    sa.exists()
+    .where(members.c.image_id == images.c.id)
+    .where(members.c.member == sa.bindparam("viewer"))
+    .where(live(members))
+)
+# PERF: a list looks at many images, so what is shared with the caller is found once. Asked anew
+# for each image, PostgreSQL takes the question for so dear that it compiles it: 440 ms, not 2, for
+# the first of 100 000 images by name.
+_AMONG_SHARED = images.c.id.in_(
+    sa.select(members.c.image_id)
+    .where(members.c.member == sa.bindparam("viewer"))
+    .where(live(members))
+)
+_OWNERLESS = images.c.owner.is_(None)
+
+_VISIBLE: dict[str, ColumnElement[bool]] = {
+    ADMIN: sa.true(),
+    OWNER: sa.or_(_OWNERLESS, _PUBLIC, _OWNED, _SHARED),
+    ANONYMOUS: sa.or_(_OWNERLESS, _PUBLIC),
+}
+_LISTED: dict[tuple[bool | None, bool], ColumnElement[bool]] = {
+    (True, True): sa.or_(_PUBLIC, _OWNED, _AMONG_SHARED),
+    (True, False): _PUBLIC,
+    (False, True): images.c.is_public.is_not(sa.true()),
+    (False, False): images.c.is_public.is_not(sa.true()),
+    (None, True): sa.true(),
+    (None, False): sa.true(),
+}
+
+
+def kind(context: identity_context.RequestContext) -> str:
+    """Return which of the three kinds of caller this is, for `visible_to`."""
+    if context.is_admin:
+        return ADMIN
+    return ANONYMOUS if context.owner is None else OWNER
+
+
+def visible_to(context: identity_context.RequestContext) -> ColumnElement[bool]:
+    """Return the clause over `images` that is true for what the caller may read by id."""
+    return visible_by_kind(kind(context))
+
+
+def visible_by_kind(caller: str) -> ColumnElement[bool]:
+    return _VISIBLE[caller]
+
+
+def listed_for(is_public: bool | None, has_owner: bool) -> ColumnElement[bool]:
+    """Return the clause over `images` that is true for what belongs into a list.
+
+    `is_public` as in `glance.image.listing.ListQuery`: True is what an ordinary user sees, who
+    finds an ownerless private image by its id only.
+    """
+    return _LISTED[is_public, has_owner]
+
+
+def viewer(context: identity_context.RequestContext) -> dict[str, Any]:
+    """Return the bound parameters of the clauses."""
+    return {} if context.owner is None else {"viewer": context.owner}

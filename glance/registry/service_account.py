@@ -1,0 +1,118 @@
+"""The registry as programs see it that act for the service itself, and not for a caller.
+
+The prefetcher and the cleaner of the image cache ask it for images whose owners they do not know.
+A registry without authentication answers them as it does everybody. Another one wants to see an
+administrator: a token, or a user that signs in to the identity service.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from glance import registry
+from glance.common import config, exception
+from glance.identity import strategies
+from glance.identity.context import RequestContext
+from glance.image import fields
+
+LOG = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+config.options(
+    "service account",
+    config.Option(
+        "admin_user",
+        help="User with the role in admin_role, as whom the program signs in to the identity "
+        "service before it asks the registry; unset, the registry has to do without a token.",
+    ),
+    config.Option("admin_password", secret=True, help="Password of admin_user."),
+    config.Option("admin_tenant_name", help="Tenant that admin_user signs in for."),
+    config.Option("auth_url", help="URL of the identity service that admin_user signs in to."),
+    config.Option(
+        "admin_token", secret=True, help="Token to send to the registry instead of signing in."
+    ),
+)
+
+
+class ServiceAccount:
+    """Calls functions of `glance.registry` for the service. Safe to use from several threads."""
+
+    def __init__(self, conf: config.Conf):
+        """Take the account from `conf`; ConfigError if half of it is missing."""
+        self.conf = conf
+        self._lock = threading.Lock()
+        self._strategy: strategies.BaseStrategy | None = None
+        self._token: str | None = conf.admin_token
+        if conf.admin_user and not self._token:
+            missing = [name for name in ("admin_password", "auth_url") if not conf[name]]
+            if missing:
+                raise exception.ConfigError(
+                    f"{conf.source}: admin_user needs {' and '.join(missing)}, too"
+                )
+            self._strategy = self._made_strategy()
+
+    def _made_strategy(self) -> strategies.BaseStrategy:
+        creds = {
+            "strategy": "keystone",
+            "username": self.conf.admin_user,
+            "password": self.conf.admin_password,
+            "tenant": self.conf.admin_tenant_name,
+            "auth_url": self.conf.auth_url,
+        }
+        return strategies.get_plugin_from_strategy("keystone")(
+            creds, timeout=self.conf.registry_client_timeout or None
+        )
+
+    def call(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        """Return what a function of `glance.registry` does, given these arguments behind its two.
+
+        A token that is refused is replaced by a fresh one, once. Raises what the function raises,
+        NotAuthorized for an account that is not let in, and RegistryUnavailable when the identity
+        service does not answer.
+        """
+        context = self._context()
+        try:
+            return function(self.conf, context, *args, **kwargs)
+        except exception.NotAuthorized as err:
+            if self._strategy is None or isinstance(err, exception.Forbidden):
+                raise
+            LOG.info("The registry refuses the token; signing in anew")
+        return function(self.conf, self._context(instead_of=context.auth_tok), *args, **kwargs)
+
+    def active_image(self, image_id: str) -> dict[str, Any] | None:
+        """Return the record of an image, None if there is none of this id that is active."""
+        try:
+            record = self.call(registry.get_image_metadata, fields.path_id(image_id))
+        except exception.NotFound:
+            return None
+        return record if record["status"] == "active" else None
+
+    def _sign_in(self, strategy: strategies.BaseStrategy) -> None:
+        try:
+            strategy.authenticate()
+        except exception.NotAuthorized:
+            raise
+        except exception.Error as err:
+            LOG.error("Signing in as %s failed: %s", self.conf.admin_user, err)
+            raise exception.RegistryUnavailable(
+                "The registry cannot be asked, as nobody can sign in at the moment"
+            ) from err
+        self._token = strategy.auth_token
+
+    def _context(self, instead_of: str | None = None) -> RequestContext:
+        """Return the context of an administrator, with another token than `instead_of`."""
+        with self._lock:
+            if self._strategy is not None and self._token == instead_of:
+                self._sign_in(self._strategy)
+            return RequestContext(
+                auth_tok=self._token,
+                user=self.conf.admin_user,
+                tenant=self.conf.admin_tenant_name,
+                roles=(self.conf.admin_role,),
+                is_admin=True,
+                owner_is_tenant=self.conf.owner_is_tenant,
+            )

@@ -1,0 +1,167 @@
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from glance.http.server import request_body, stream
+
+
+class Script(stream.Stream):
+    """A stream that receives the given pieces, one with each call, and then its end."""
+
+    __slots__ = ("pieces", "sent")
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+        self.pending = b""
+        self.sent = b""
+
+    def recv(self, size, timeout=-1):
+        if not self.pieces:
+            return b""
+        piece = self.pieces.pop(0)
+        if len(piece) > size:
+            self.pieces.insert(0, piece[size:])
+        return piece[:size]
+
+    def _recv_into(self, view):
+        data = self.recv(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def send(self, data, *, more=False):
+        self.sent += data
+
+
+def cut(data, size):
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("step", [97, 1024, 100_000, 1_000_000])
+def test_read_gives_as_much_as_was_asked_for(step):
+    data = bytes(range(256)) * 1000
+    source = request_body.Input(Script(*cut(data + b"next", step)), len(data))
+    assert source.read(200_000) == data[:200_000]
+    assert not source.finished
+    assert source.read(200_000) == data[200_000:]
+    assert source.finished
+    assert source.read(1) == b""
+
+
+def test_read_takes_what_came_with_the_head_first():
+    script = Script(b"cdef", b"next")
+    script.pending = b"ab"
+    source = request_body.Input(script, 6)
+    assert source.read() == b"abcdef"
+
+
+def test_what_follows_the_body_stays():
+    script = Script()
+    script.pending = b"bodynext"
+    assert request_body.Input(script, 4).read(100) == b"body"
+    assert script.pending == b"next"
+
+
+@pytest.mark.parametrize("size", [10, 100_000, None])
+def test_a_body_cut_short_just_ends(size):
+    source = request_body.Input(Script(b"only"), 100_000)
+    assert source.read(size) == b"only"
+    assert source.read(size) == b""
+    assert source.broken and not source.finished
+
+
+def test_a_huge_announced_length_takes_no_room():
+    source = request_body.Input(Script(b"only"), 10**17)
+    assert source.read(10**17) == b"only"
+
+
+def test_lines():
+    source = request_body.Input(Script(b"one\ntw", b"o\nthree"), 13)
+    assert source.readline(2) == b"on"
+    assert source.readlines() == [b"e\n", b"two\n", b"three"]
+
+
+def test_the_client_is_told_to_continue_at_the_first_read_only():
+    script = Script(b"body")
+    source = request_body.Input(script, 4, expects_continue=True)
+    assert script.sent == b""
+    source.read(2)
+    source.read(2)
+    assert script.sent == request_body.CONTINUE
+
+
+def test_a_client_that_did_not_wait_is_not_told_to_continue():
+    script = Script()
+    script.pending = b"body"
+    assert request_body.Input(script, 4, expects_continue=True).read() == b"body"
+    assert script.sent == b""
+
+
+GOOD = b"4\r\nWiki\r\n0005;ext=1\r\npedia\r\n0\r\nTrailer: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize("size", [1, 3, 9, 100, None])
+def test_chunks_are_joined(step, size):
+    script = Script(*cut(GOOD + b"next", step))
+    source = request_body.ChunkedInput(script)
+    read = b""
+    while data := source.read(size):
+        read += data
+        if size is None:
+            break
+    assert read == b"Wikipedia"
+    source.read(1)
+    assert source.finished
+    assert b"next".startswith(script.pending)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"4\nWiki\r\n0\r\n\r\n",
+        b"4\r\nWikipedia\r\n0\r\n\r\n",
+        b"4\r\nWiki\n0\r\n\r\n",
+        b"-4\r\nWiki\r\n0\r\n\r\n",
+        b"+4\r\nWiki\r\n0\r\n\r\n",
+        b"0x4\r\nWiki\r\n0\r\n\r\n",
+        b"1_0\r\n0123456789abcdef\r\n0\r\n\r\n",
+        b"\r\nWiki\r\n0\r\n\r\n",
+        b"x\r\nWiki\r\n0\r\n\r\n",
+        b"f" * 17 + b"\r\nWiki",
+        b"4;" + b"x" * 10_000 + b"\r\nWiki\r\n0\r\n\r\n",
+        b"0\r\n" + b"a: b\r\n" * 20_000 + b"\r\n",
+        b"0\r\na: b\n\r\n",
+    ],
+)
+def test_a_malformed_chunk_is_an_error(data):
+    source = request_body.ChunkedInput(Script(*cut(data, 65536)))
+    with pytest.raises(request_body.MalformedChunk):
+        source.read()
+    assert source.broken and not source.finished
+    with pytest.raises(OSError):
+        source.read()
+
+
+@pytest.mark.parametrize("length", range(len(GOOD)))
+def test_chunks_cut_short_are_an_error(length):
+    source = request_body.ChunkedInput(Script(GOOD[:length]))
+    with pytest.raises(ConnectionError):
+        source.read()
+    assert source.broken
+
+
+@hypothesis.given(st.binary(max_size=200), st.integers(1, 50))
+def test_any_bytes_are_chunks_or_an_error(data, step):
+    source = request_body.ChunkedInput(Script(*cut(data, step)))
+    try:
+        source.read()
+    except (ValueError, ConnectionError):
+        assert not source.finished
+
+
+@hypothesis.given(st.lists(st.binary(min_size=1, max_size=50)), st.integers(1, 60))
+def test_what_was_chunked_comes_out(parts, step):
+    data = b"".join(b"%X\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    source = request_body.ChunkedInput(Script(*cut(data, step)))
+    assert source.read() == b"".join(parts)
+    assert source.finished
