@@ -70,7 +70,7 @@ config.options(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Service:
+class ImageService:
     """What every resource of one API process works with."""
 
     conf: config.Conf

@@ -26,12 +26,12 @@ _RETRY = 30.0
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     """Begin the duties of this process; they end with it."""
-    duties = Duties(cache, conf)
+    duties = CacheMaintenance(cache, conf)
     hooks.at_stop(cache.close, patience=_PATIENCE)
     offload.spawn(duties.run)
 
 
-class Duties:
+class CacheMaintenance:
     """The duties of one process."""
 
     def __init__(self, cache: image_cache.ImageCache, conf: config.Conf):

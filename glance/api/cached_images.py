@@ -17,7 +17,7 @@ from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
 from glance.image import fields
-from glance.image_cache import COMPLETE, INCOMPLETE, Entry, QueueItem
+from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
 
 #: What ?status= may say for the queue, beside the states of entries.
 PREFETCHING = "prefetching"
@@ -31,7 +31,7 @@ _REASONS = {
 }
 
 
-class Controller:
+class CachedImagesController:
     """Handlers of `/cached_images…`, `/queued_images…` and `/cache_stats`."""
 
     def __init__(self, conf: config.Conf):
@@ -127,7 +127,7 @@ class Controller:
             raise exception.NotFound(f"Image {id} has no data that could be cached")
         try:
             cache.queue_add(image_cache.Image.of(record))
-        except image_cache.Refused as err:
+        except image_cache.CacheRefused as err:
             reason = _REASONS.get(err.reason, f"cannot be cached: {err.reason}")
             raise exception.Invalid(f"Image {id} {reason}") from err
         return wsgi.json_response({"queued": True})
@@ -159,7 +159,7 @@ class Controller:
         return wsgi.json_response(cache.stats())
 
 
-def entry_json(entry: Entry) -> dict[str, Any]:
+def entry_json(entry: CacheEntry) -> dict[str, Any]:
     """Return an entry as clients see it."""
     return {
         **_named(entry.image_id, entry.name),

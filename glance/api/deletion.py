@@ -40,7 +40,7 @@ SLACK = 60
 PAUSES = (0.5, 2, 8, 30, *[60] * 30)
 
 
-def delete(service: api.Service, context: RequestContext, image: Mapping[str, Any]) -> None:
+def delete(service: api.ImageService, context: RequestContext, image: Mapping[str, Any]) -> None:
     """Delete an image that the caller may change.
 
     Its data goes at once, or with `delayed_delete` when the scrubber finds it due; whether it goes
@@ -49,7 +49,7 @@ def delete(service: api.Service, context: RequestContext, image: Mapping[str, An
     events = service.events
     # Who may not, or comes too late, has not made anything fail.
     refusals = (exception.NotAuthorized, exception.NotFound)
-    with events.telling("image.delete", context, image["id"], but=refusals):
+    with events.reporting_failure("image.delete", context, image["id"], but=refusals):
         deleted = _delete_record(service, context, image)
     events.deleted(context, image, deleted)
     # NOTE: what the registry answers counts, because an upload may have ended since `image` was
@@ -65,7 +65,7 @@ def delete(service: api.Service, context: RequestContext, image: Mapping[str, An
 
 
 def _delete_record(
-    service: api.Service, context: RequestContext, image: Mapping[str, Any]
+    service: api.ImageService, context: RequestContext, image: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     if image.get("protected"):
         raise exception.ImageProtected(
@@ -81,18 +81,20 @@ def _delete_record(
     )
 
 
-def _is_ours(service: api.Service, location: str, image_id: int) -> bool:
+def _is_ours(service: api.ImageService, location: str, image_id: int) -> bool:
     """Tell whether the scrubber will have something to remove."""
     if service.conf.delete_registered_images:
         return True
     try:
-        return service.stores.wrote(location, str(image_id))
+        return service.stores.owns(location, str(image_id))
     except exception.StoreError:
         # The store is not enabled now: the scrubber decides when it is.
         return True
 
 
-def _free(service: api.Service, context: RequestContext, image_id: int, location: str) -> None:
+def _free(
+    service: api.ImageService, context: RequestContext, image_id: int, location: str
+) -> None:
     """Remove the data and settle the record, or leave both to the scrubber."""
     freed = removal.free(service.stores, service.conf, image_id, location, ours=False)
     try:
@@ -106,7 +108,7 @@ def _free(service: api.Service, context: RequestContext, image_id: int, location
                 context,
                 image_id,
                 freed.error,
-                dead=freed.outcome is removal.Outcome.DEAD,
+                dead=freed.outcome is removal.RemovalOutcome.DEAD,
             )
     except exception.Error as err:
         # Its lease runs out, and the scrubber finds out what is left to do.
@@ -114,7 +116,7 @@ def _free(service: api.Service, context: RequestContext, image_id: int, location
 
 
 def free_later(
-    service: api.Service, context: RequestContext, image_id: int, locations: Iterable[str]
+    service: api.ImageService, context: RequestContext, image_id: int, locations: Iterable[str]
 ) -> None:
     """Hand what a failed upload left in a store to the scrubber; returns at once.
 
@@ -127,7 +129,7 @@ def free_later(
 
 
 def _hand_over(
-    service: api.Service, context: RequestContext, image_id: int, locations: list[str]
+    service: api.ImageService, context: RequestContext, image_id: int, locations: list[str]
 ) -> None:
     LOG.warning(
         "Image %s: %d objects of its failed upload are left to the scrubber",
@@ -147,7 +149,7 @@ def _hand_over(
 
 
 def _patiently(
-    service: api.Service, context: RequestContext, image_id: int, location: str
+    service: api.ImageService, context: RequestContext, image_id: int, location: str
 ) -> None:
     for pause in (*PAUSES, None):
         try:

@@ -43,7 +43,7 @@ class Download:
 
 
 def open_image(
-    service: api.Service,
+    service: api.ImageService,
     image: Mapping[str, Any],
     range_header: str | None = None,
     cache: image_cache.ImageCache | None = None,
@@ -63,7 +63,7 @@ def open_image(
     part = None
     if range_header and serves_ranges(service, image):
         known = known or service.stores.get_size(location)
-        part = ranges.asked(range_header, known) if known else None
+        part = ranges.parse_range(range_header, known) if known else None
     if cache is None:
         return _from_store(service, image, part, known)
     opened = _by_cache(service, image, part, known, cache, fill=not range_header)
@@ -71,7 +71,7 @@ def open_image(
     return opened
 
 
-def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:
+def serves_ranges(service: api.ImageService, image: Mapping[str, Any]) -> bool:
     """Tell whether parts of an image can be had. The cache makes no difference to that."""
     if image["status"] != "active" or not image.get("location"):
         return False
@@ -83,7 +83,7 @@ def serves_ranges(service: api.Service, image: Mapping[str, Any]) -> bool:
 
 
 def _by_cache(
-    service: api.Service,
+    service: api.ImageService,
     image: Mapping[str, Any],
     part: ranges.Range | None,
     known: int | None,
@@ -119,7 +119,10 @@ def _by_cache(
 
 
 def _from_store(
-    service: api.Service, image: Mapping[str, Any], part: ranges.Range | None, known: int | None
+    service: api.ImageService,
+    image: Mapping[str, Any],
+    part: ranges.Range | None,
+    known: int | None,
 ) -> Download:
     location = image["location"]
     _require_store(service, location, image["id"])
@@ -135,7 +138,7 @@ def _from_store(
         raise
 
 
-def _verified(service: api.Service, found: Download, image: Mapping[str, Any]) -> Download:
+def _verified(service: api.ImageService, found: Download, image: Mapping[str, Any]) -> Download:
     """Let the data of a whole image be compared with its checksum on the way.
 
     For data that came here through `glance.api.upload`. Not for files, which the server sends
@@ -144,7 +147,7 @@ def _verified(service: api.Service, found: Download, image: Mapping[str, Any]) -
     checksum = image.get("checksum")
     if not checksum or isinstance(found.body, body.FileBody):
         return found
-    if not service.stores.wrote(image["location"], str(image["id"])):
+    if not service.stores.owns(image["location"], str(image["id"])):
         return found
     return dataclasses.replace(found, body=_Verified(found.body, checksum, image["id"]))
 
@@ -179,7 +182,7 @@ class _Verified(body.Body):
         self._data.close()
 
 
-def _require_store(service: api.Service, location: str, image_id: object) -> None:
+def _require_store(service: api.ImageService, location: str, image_id: object) -> None:
     try:
         service.stores.for_uri(location)
     except exception.UnknownScheme as err:

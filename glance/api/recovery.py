@@ -29,7 +29,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
 
 
-def start(service: api.Service) -> None:
+def start(service: api.ImageService) -> None:
     """Look for abandoned uploads and settle them in the background."""
     found = service.stores.sweep()
     if found:
@@ -37,7 +37,7 @@ def start(service: api.Service) -> None:
 
 
 def settle(
-    service: api.Service,
+    service: api.ImageService,
     found: Iterable[base.AbandonedWrite],
     context: RequestContext | None = None,
     tell: Tell | None = None,
@@ -65,18 +65,18 @@ def settle(
 
 
 def settle_later(
-    service: api.Service, left: base.AbandonedWrite, context: RequestContext, tell: Tell
+    service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
     offload.spawn(settle, service, [left], context, tell)
 
 
-def kill_later(service: api.Service, context: RequestContext, image_id: int) -> None:
+def kill_later(service: api.ImageService, context: RequestContext, image_id: int) -> None:
     """Set the record of a failed upload killed once the registry is back; returns at once."""
     offload.spawn(_kill_quietly, service, context, str(image_id))
 
 
-def _kill_quietly(service: api.Service, context: RequestContext, image_id: str) -> None:
+def _kill_quietly(service: api.ImageService, context: RequestContext, image_id: str) -> None:
     try:
         _patiently(service, context, image_id)
     except exception.Error as err:
@@ -84,7 +84,11 @@ def _kill_quietly(service: api.Service, context: RequestContext, image_id: str) 
 
 
 def _patiently(
-    service: api.Service, context: RequestContext | None, image_id: str, *, tells: bool = False
+    service: api.ImageService,
+    context: RequestContext | None,
+    image_id: str,
+    *,
+    tells: bool = False,
 ) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
     for pause in PAUSES:
@@ -96,7 +100,7 @@ def _patiently(
 
 
 def _authorized(
-    service: api.Service, context: RequestContext | None, image_id: str, tells: bool
+    service: api.ImageService, context: RequestContext | None, image_id: str, tells: bool
 ) -> dict[str, Any] | None:
     """Return `_kill` for the caller, or for the service once the caller's token is worth nothing.
 
@@ -112,7 +116,7 @@ def _authorized(
 
 
 def _kill(
-    service: api.Service, context: RequestContext, image_id: str, tells: bool
+    service: api.ImageService, context: RequestContext, image_id: str, tells: bool
 ) -> dict[str, Any] | None:
     """Set the record killed if it is saving, and tell of it; return it if it is active.
 

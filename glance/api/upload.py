@@ -46,7 +46,7 @@ class Upload:
     the caller sends.
     """
 
-    service: api.Service
+    service: api.ImageService
     context: RequestContext
     image_id: int
     target: base.Store
@@ -72,10 +72,10 @@ class Upload:
             if not self.undecided:
                 self.service.events.failed("image.upload", self.context, self.image_id, err)
             raise
-        self.tell(record)
+        self.emit_completed(record)
         return record
 
-    def tell(self, record: Mapping[str, Any]) -> None:
+    def emit_completed(self, record: Mapping[str, Any]) -> None:
         """Tell that the image is active now."""
         events = self.service.events
         (events.activated if self.is_copy else events.uploaded)(self.context, record)
@@ -175,7 +175,7 @@ class Upload:
         except Exception:
             if self.undecided:
                 left = staged.abandon()
-                recovery.settle_later(self.service, left, self.context, self.tell)
+                recovery.settle_later(self.service, left, self.context, self.emit_completed)
             else:
                 self._remove(location)
             raise

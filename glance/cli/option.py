@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TYPES = {"int": int, "float": float, "string": str}
 
 
-class Option(NamedTuple):
+class ProgramOption(NamedTuple):
     """One option; `env` are the variables that stand in for it, first one first.
 
     `kind` is a type that optparse knows by name (None: a flag), `choices` are the only values if

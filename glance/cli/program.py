@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from glance import version
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 
 
 class Word(NamedTuple):
@@ -48,11 +48,11 @@ class Program(NamedTuple):
     summary: str
     text: str
     words: tuple[Word, ...]
-    groups: tuple[tuple[str, tuple[Option, ...]], ...]
+    groups: tuple[tuple[str, tuple[ProgramOption, ...]], ...]
     exit_codes: tuple[tuple[int, str], ...]
 
     @property
-    def options(self) -> list[Option]:
+    def options(self) -> list[ProgramOption]:
         return [option for _, options in self.groups for option in options]
 
     @property

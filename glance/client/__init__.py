@@ -73,10 +73,10 @@ class V1Client(base_client.BaseClient):
         """
         if verify and start:
             raise ValueError("only the data from its first byte on can be verified")
-        wanted = ranges.ask(start)
+        wanted = ranges.format_range(start)
         headers = {"range": wanted} if wanted else None
         response = self.do_request("GET", _image(image_id), headers=headers)
-        told = ranges.told(response.getheader("content-range"))
+        told = ranges.parse_content_range(response.getheader("content-range"))
         if response.status == 206 and (told is None or told[0].offset != start):
             response.close()
             raise exception.ClientConnectionError(

@@ -24,10 +24,10 @@ from glance.http.client import response as http_response
 from glance.identity import strategies
 from glance.image import fields as image_fields
 
-Body = bytes | bytearray | memoryview | str | payload_module.Readable
+Body = bytes | bytearray | memoryview | str | payload_module.ReadableFile
 ConnectionPool = http_pool.ConnectionPool
 Progress = connection.Progress
-Response = http_response.Response
+Response = http_response.ClientResponse
 
 
 CHUNKSIZE = 65536
@@ -222,9 +222,9 @@ class BaseClient:
         self.port = parts.port or (443 if self.use_ssl else 80)
         self.doc_root = parts.path
 
-    def get_connection_type(self) -> type[connection.Connection]:
+    def get_connection_type(self) -> type[connection.ClientConnection]:
         """Return the class of this client's connections."""
-        return connection.TLSConnection if self.use_ssl else connection.Connection
+        return connection.TLSConnection if self.use_ssl else connection.ClientConnection
 
     @staticmethod
     def get_status_code(response: Any) -> int:

@@ -183,11 +183,11 @@ class Conf(Mapping[str, Any]):
         """Tell whether the file (not the default) gives `name` a value."""
         return self._raw.get(name) not in (None, "")
 
-    def with_(self, **values: Any) -> Conf:
+    def replace(self, **values: Any) -> Conf:
         """Return a copy with some settings replaced (typed values or text)."""
-        return self.over(values, self.source)
+        return self.merged(values, self.source)
 
-    def over(self, values: Mapping[str, Any], source: str) -> Conf:
+    def merged(self, values: Mapping[str, Any], source: str) -> Conf:
         """Return a copy for a part with settings of its own, under whatever name, which win.
 
         An empty one leaves what stood there.
@@ -319,4 +319,4 @@ def from_file(values: Mapping[str, Any], source: str) -> Conf:
 def from_paste(global_conf: Mapping[str, Any], local_conf: Mapping[str, Any]) -> Conf:
     """Return the `Conf` of a paste factory: its own section wins over `[DEFAULT]`."""
     source = os.path.basename(str(global_conf.get("__file__", "configuration")))
-    return Conf(global_conf, source=source).over(local_conf, source)
+    return Conf(global_conf, source=source).merged(local_conf, source)

@@ -33,7 +33,7 @@ class Range:
         return f"bytes {self.offset}-{self.offset + self.length - 1}/{total}"
 
 
-def ask(offset: int, length: int | None = None) -> str | None:
+def format_range(offset: int, length: int | None = None) -> str | None:
     """Return the Range header for `length` bytes (not 0; None: all) from `offset`.
 
     None if that is everything.
@@ -43,7 +43,7 @@ def ask(offset: int, length: int | None = None) -> str | None:
     return f"bytes={offset}-" if offset else None
 
 
-def asked(header: str | None, total: int) -> Range | None:
+def parse_range(header: str | None, total: int) -> Range | None:
     """Return the part of `total` bytes that a Range header asks for, None for the whole.
 
     One range of bytes is honoured; several, other units and malformed ones are ignored. Raises
@@ -67,7 +67,7 @@ def asked(header: str | None, total: int) -> Range | None:
     return Range(start, stop - start)
 
 
-def told(header: str | None) -> tuple[Range, int | None] | None:
+def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:
     """Return what a Content-Range says: the part, and the size of the whole (None if unknown).
 
     None for a header that is missing or makes no sense.

@@ -39,11 +39,11 @@ from glance.image_cache.index.driver import (
     INVALID,
     QUEUED,
     STATES,
+    CacheEntry,
+    CacheRefused,
     Driver,
-    Entry,
     Image,
     QueueItem,
-    Refused,
 )
 from glance.image_cache.traffic import reader, writer
 from glance.image_cache.traffic.serving import FOLLOW, HIT, MISS, Serving
@@ -57,7 +57,7 @@ __all__ = [
     "IN_PROGRESS",
     "QUEUED",
     "STATES",
-    "Entry",
+    "CacheEntry",
     "Image",
     "ImageCache",
     "ENVIRON",
@@ -66,7 +66,7 @@ __all__ = [
     "HIT",
     "MISS",
     "QueueItem",
-    "Refused",
+    "CacheRefused",
     "SERVED",
     "of",
     "open_cache",
@@ -108,7 +108,7 @@ class ImageCache(Serving):
         Raises ConfigError for an unknown driver, CacheUnavailable for one that lacks something.
         """
         self.conf = conf
-        self.directory = layout.Directory(conf.image_cache_dir)
+        self.directory = layout.CacheDirectory(conf.image_cache_dir)
         driver = _load_driver(conf)(conf, self.directory)
         self.room = limits.Room(conf, self.directory, driver)
         super().__init__(conf, driver, cleaning.Upkeep(conf, self.directory, driver, self.room))
@@ -159,7 +159,7 @@ class ImageCache(Serving):
 
     def _begin(self, image: Image) -> writer.Writer:
         now = time.time()
-        entry = Entry(
+        entry = CacheEntry(
             image.image_id,
             INCOMPLETE,
             self.directory.incomplete_file(image.image_id),
@@ -169,7 +169,7 @@ class ImageCache(Serving):
             created_at=now,
             modified_at=now,
             accessed_at=now,
-            writer=layout.owner(),
+            writer=layout.claim_token(),
         )
         self._flush_quietly()
         made = writer.Writer(self.driver, entry, self.verify_how)
@@ -189,7 +189,7 @@ class ImageCache(Serving):
         except exception.CacheUnavailable as err:
             LOG.debug("Hits are not written yet: %s", err)
 
-    def store(self, image: Image, source: body.Body) -> Entry:
+    def store(self, image: Image, source: body.Body) -> CacheEntry:
         """Read `source` into the cache and close it; what a prefetch does.
 
         Raises what `begin` raises, ImageSizeMismatch and ChecksumMismatch when the data is not
@@ -209,22 +209,22 @@ class ImageCache(Serving):
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def entry(self, image_id: object) -> Entry | None:
+    def entry(self, image_id: object) -> CacheEntry | None:
         """Return the complete entry of an image, with the hits that this process has counted."""
         return offload.run(self._entry, str(image_id))
 
-    def _entry(self, image_id: str) -> Entry | None:
+    def _entry(self, image_id: str) -> CacheEntry | None:
         self._flush_quietly()
         return self.driver.lookup(image_id)
 
-    def entries(self, state: str = COMPLETE) -> list[Entry]:
+    def entries(self, state: str = COMPLETE) -> list[CacheEntry]:
         """Return all entries in a state (STATES), least recently used first.
 
         Hits of this process are in; those of others are written every few seconds.
         """
         return offload.run(self._entries, state)
 
-    def _entries(self, state: str) -> list[Entry]:
+    def _entries(self, state: str) -> list[CacheEntry]:
         self._flush_quietly()
         return self.driver.entries(state)
 
@@ -264,15 +264,15 @@ class ImageCache(Serving):
 
     def queue_take(self) -> QueueItem | None:
         """Take the oldest image whose time has come, for this process; None if there is none."""
-        me = layout.owner()
+        me = layout.claim_token()
         taken = offload.run(self.driver.queue_take, me, time.time())
         if taken is None:
-            layout.ended(me)
+            layout.release_token(me)
         return taken
 
     def queue_done(self, item: QueueItem) -> None:
         """Take an image off the queue for good: it is cached, or it will never be."""
-        layout.ended(item.owner)
+        layout.release_token(item.owner)
         offload.run(self.driver.queue_remove, item.image_id)
 
     def queue_return(self, item: QueueItem, error: BaseException | None = None) -> bool:

@@ -44,7 +44,7 @@ def is_key(image_id: str) -> bool:
     return _KEY.fullmatch(image_id) is not None
 
 
-class Directory:
+class CacheDirectory:
     """The cache directory at `path`. Files are named relative to it, with `/`."""
 
     def __init__(self, path: str):
@@ -220,7 +220,7 @@ _names: set[str] = set()
 os.register_at_fork(after_in_child=_names.clear)
 
 
-def owner() -> str:
+def claim_token() -> str:
     """Return a name for work of this process that nobody else ever has; `ended` gives it back."""
     pid = os.getpid()
     name = f"{_boot_id()}:{pid}:{_started(pid)}:{uuid.uuid4().hex}"
@@ -228,7 +228,7 @@ def owner() -> str:
     return name
 
 
-def ended(name: str | None) -> None:
+def release_token(name: str | None) -> None:
     """Note that the work of a name of this process is done, however it ended."""
     _names.discard(name or "")
 

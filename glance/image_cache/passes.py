@@ -29,7 +29,7 @@ config.options(
 )
 
 
-class Outcome(Protocol):
+class PassOutcome(Protocol):
     """What a pass did; its text is for the log."""
 
     @property
@@ -71,7 +71,7 @@ class Passes:
                 LOG.error("The pass was given up: %s", err)
             self.stopped.wait(self.conf.image_cache_wakeup_time)
 
-    def run_once(self) -> Outcome:
+    def run_once(self) -> PassOutcome:
         """Make one pass and return what it did. Raises Error when it had to be given up."""
         self.cache.configure()
         try:
@@ -81,6 +81,6 @@ class Passes:
         LOG.info("Pass done: %s", outcome)
         return outcome
 
-    def make_pass(self) -> Outcome:
+    def make_pass(self) -> PassOutcome:
         """Do the work of one pass, with the cache open."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ import time
 
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import IN_PROGRESS, QUEUED, QueueItem, Refused
+from glance.image_cache.index.driver import IN_PROGRESS, QUEUED, CacheRefused, QueueItem
 
 LOG = logging.getLogger(__name__)
 
@@ -20,14 +20,14 @@ MAX_ATTEMPTS = 5
 def add(driver: index_driver.Driver, image_id: str, name: str | None) -> None:
     """Queue an image. Refused if it is in the cache, on its way in, or queued; blocks."""
     if not layout.is_key(image_id):
-        raise Refused("unusable id")
+        raise CacheRefused("unusable id")
     with driver.transaction():
         found = driver.find(image_id)
         if found is not None:
-            raise Refused(found.state)
+            raise CacheRefused(found.state)
         for item in driver.queue_list():
             if item.image_id == image_id:
-                raise Refused(item.state)
+                raise CacheRefused(item.state)
         driver.queue_add(QueueItem(image_id, name, time.time()))
 
 
@@ -38,7 +38,7 @@ def give_back(
 
     False if it was its last attempt and the image is dropped. Blocks.
     """
-    layout.ended(item.owner)
+    layout.release_token(item.owner)
     free = dataclasses.replace(item, state=QUEUED, owner=None)
     if error is None:
         driver.queue_return(free)

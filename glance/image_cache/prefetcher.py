@@ -35,7 +35,7 @@ class NotActive(Exception):
 
 
 @dataclasses.dataclass(slots=True)
-class Outcome:
+class PrefetchOutcome:
     """What became of queued images in a pass."""
 
     fetched: int = 0
@@ -67,7 +67,7 @@ class Prefetcher(passes.Passes):
         self.stores = store.create_stores(conf)
         self.account = service_account.ServiceAccount(conf)
 
-    def make_pass(self) -> Outcome:
+    def make_pass(self) -> PrefetchOutcome:
         # What a dead prefetcher had in hand is queued again.
         self.cache.clean()
         return _Pass(self).run()
@@ -80,12 +80,12 @@ class _Pass:
         self.owner = prefetcher
         self.cache = prefetcher.cache
         self.workers = 1 if prefetcher.once else prefetcher.conf.image_cache_prefetch_workers
-        self.outcome = Outcome()
+        self.outcome = PrefetchOutcome()
         self.trouble: BaseException | None = None
         # NOTE: given back at the end, as they would be taken again at once.
         self.held: list[QueueItem] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> PrefetchOutcome:
         """Work off the queue; raises what concerns all images."""
         running: dict[concurrent.futures.Future[None], QueueItem] = {}
         try:
@@ -120,7 +120,7 @@ class _Pass:
         if record["status"] != "active" or not record.get("location"):
             raise NotActive
         if self.cache.entry(item.image_id) is not None:
-            raise image_cache.Refused(image_cache.COMPLETE)
+            raise image_cache.CacheRefused(image_cache.COMPLETE)
         source = self.owner.stores.get(record["location"])
         self.cache.store(image_cache.Image.of(record), _Stoppable(source, self.owner.stopped))
 
@@ -131,7 +131,7 @@ class _Pass:
             setattr(self.outcome, name, getattr(self.outcome, name) + 1)
 
     def _settle(self, item: QueueItem, err: BaseException | None) -> str:
-        """Put the queue right after an image; return the counter of `Outcome` to raise.
+        """Put the queue right after an image; return the counter of `PrefetchOutcome` to raise.
 
         SECURITY: what stores raise may hold locations, so that the log names classes.
         """
@@ -143,12 +143,12 @@ class _Pass:
             LOG.warning("Image %s is not active; it leaves the queue", item.image_id)
             self.cache.queue_done(item)
             return "dropped"
-        if isinstance(err, image_cache.Refused) and err.reason != image_cache.INCOMPLETE:
+        if isinstance(err, image_cache.CacheRefused) and err.reason != image_cache.INCOMPLETE:
             level = logging.INFO if err.reason == image_cache.COMPLETE else logging.WARNING
             LOG.log(level, "Image %s leaves the queue: %s", item.image_id, err.reason)
             self.cache.queue_done(item)
             return "dropped"
-        if isinstance(err, (image_cache.Refused, Stopped, *_COMMON)):
+        if isinstance(err, (image_cache.CacheRefused, Stopped, *_COMMON)):
             self.held.append(item)
             if isinstance(err, _COMMON):
                 self.trouble = err

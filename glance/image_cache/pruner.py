@@ -11,7 +11,7 @@ from glance.image_cache import passes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class PruneOutcome:
     """What a pass removed, in files and bytes, and whether all limits hold now."""
 
     files: int
@@ -26,9 +26,9 @@ class Outcome:
 class Pruner(passes.Passes):
     """Each pass removes the least recently used entries if a limit is passed."""
 
-    def make_pass(self) -> Outcome:
+    def make_pass(self) -> PruneOutcome:
         done = self.cache.prune()
-        return Outcome(done.files, done.bytes, done.enough)
+        return PruneOutcome(done.files, done.bytes, done.enough)
 
 
 app_factory = Pruner.app_factory

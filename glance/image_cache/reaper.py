@@ -25,7 +25,7 @@ _COUNTED = [field.name for field in dataclasses.fields(cleaning.Cleaned) if fiel
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class CleanOutcome:
     """What a pass removed; `is_complete` unless the registry was to be asked and could not be."""
 
     cleaned: cleaning.Cleaned
@@ -50,14 +50,14 @@ class Reaper(passes.Passes):
         named = conf.is_set("registry_host") or conf.is_set("registry_port")
         self.account = service_account.ServiceAccount(conf) if named else None
 
-    def make_pass(self) -> Outcome:
+    def make_pass(self) -> CleanOutcome:
         if self.account is None:
-            return Outcome(self.cache.clean())
+            return CleanOutcome(self.cache.clean())
         try:
-            return Outcome(self.cache.clean(self._active))
+            return CleanOutcome(self.cache.clean(self._active))
         except (exception.RegistryUnavailable, exception.NotAuthorized) as err:
             LOG.error("Nobody can say which images are active still: %s", err)
-            return Outcome(self.cache.clean(), is_complete=False)
+            return CleanOutcome(self.cache.clean(), is_complete=False)
 
     def _active(self, image_ids: Sequence[str]) -> Collection[str]:
         """Return those of the ids whose images are active."""

@@ -115,7 +115,7 @@ class Backlog:
         self._earlier: list[Segment] = []
         self._replay: list[message.Message] = []
         self._lost: collections.Counter[str] = collections.Counter()
-        self._loss_pace = throttle.Pace(LOG_PAUSE)
+        self._loss_pace = throttle.RateLimiter(LOG_PAUSE)
 
     def __len__(self) -> int:
         """Return how many messages wait in the buffer."""
@@ -204,18 +204,18 @@ class Backlog:
         one.settled = True
         self.counters.dropped += 1
         self._lost[one.event_type] += 1
-        self._tell_losses()
+        self._report_losses()
 
-    def _tell_losses(self) -> None:
+    def _report_losses(self) -> None:
         if self._lost and self._loss_pace.due():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._lost.items()))
             LOG.warning("Notifications were dropped for lack of room: %s", kinds)
             self._lost.clear()
 
-    def tell_losses(self) -> None:
+    def report_losses(self) -> None:
         """Log what was dropped since the last line about that, if it is time for the next."""
         with self._lock:
-            self._tell_losses()
+            self._report_losses()
 
     # -- taking out ------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class Backlog:
         self._let_go()
         with self._lock:
             self._loss_pace.reset()
-            self._tell_losses()
+            self._report_losses()
 
     def put_away(self) -> None:
         """Empty the buffer: into the spool, the fallback file or the log."""
@@ -314,9 +314,9 @@ class Backlog:
             offload.run(self._spool.close)
 
 
-def _spool_of(conf: config.Conf) -> spool.Spool | None:
+def _spool_of(conf: config.Conf) -> spool.NotificationSpool | None:
     if conf.notification_spool_dir:
-        return spool.Spool(
+        return spool.NotificationSpool(
             conf.notification_spool_dir,
             conf.notification_spool_max_bytes,
             sync=conf.notification_spool_fsync,

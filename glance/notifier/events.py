@@ -100,17 +100,17 @@ class Events:
     def __init__(self, conf: config.Conf, sender: notifier.Notifier):
         self.sender = sender
         self._redact: re.Pattern[str] = conf.notification_redact_properties
-        self._told = frozenset(
+        self._enabled = frozenset(
             name
             for name, switch in SWITCHES.items()
             if sender.enabled and (switch is None or conf[switch])
         )
 
-    def tells(self, event: str) -> bool:
+    def is_enabled(self, event: str) -> bool:
         """Tell whether anybody is told of an event, so that a payload is worth its costs."""
-        return event in self._told
+        return event in self._enabled
 
-    def tell(
+    def emit(
         self,
         event: str,
         who: context.RequestContext | None,
@@ -119,22 +119,22 @@ class Events:
         priority: str = "INFO",
     ) -> None:
         """Tell of an event of SWITCHES, if its switch is on."""
-        if event in self._told:
+        if event in self._enabled:
             self.sender.notify(event, priority, payload, who)
 
     # -- an image's life -------------------------------------------------------------------------
 
     def created(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
         """A record was made: reserved for data, or registered with data that lies elsewhere."""
-        self._tell_image("image.create", who, image)
+        self._emit_image("image.create", who, image)
 
     def uploaded(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
         """An upload has ended well and `image` is active."""
-        self._tell_image("image.upload", who, image)
+        self._emit_image("image.upload", who, image)
 
     def activated(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
         """`image` has become active otherwise: by registration, copy or conversion."""
-        self._tell_image("image.activate", who, image)
+        self._emit_image("image.activate", who, image)
 
     def updated(
         self,
@@ -143,7 +143,7 @@ class Events:
         after: Mapping[str, Any],
     ) -> None:
         """A client has changed an image. `changed` names what is different now."""
-        if self.tells("image.update"):
+        if self.is_enabled("image.update"):
             names = (*IMAGE_FIELDS, "properties")
             changed = [
                 name
@@ -151,7 +151,7 @@ class Events:
                 if name not in _UNTOLD and before.get(name) != after.get(name)
             ]
             payload = {**self.image_payload(after), "changed": changed}
-            self.tell("image.update", who, payload)
+            self.emit("image.update", who, payload)
 
     def deleted(
         self,
@@ -160,11 +160,11 @@ class Events:
         after: Mapping[str, Any],
     ) -> None:
         """An image is gone for all callers; its data may wait for the scrubber."""
-        if self.tells("image.delete"):
+        if self.is_enabled("image.delete"):
             payload: Any = {**self.image_payload(before), "deleted_at": after.get("deleted_at")}
             if self.sender.diablo:
                 payload = str(before["id"])
-            self.tell("image.delete", who, payload)
+            self.emit("image.delete", who, payload)
 
     def failed(
         self,
@@ -174,7 +174,7 @@ class Events:
         error: BaseException,
     ) -> None:
         """What `event` stands for did not work out for an image, because of `error`."""
-        if not self.tells(event):
+        if not self.is_enabled(event):
             return
         payload = {
             "image_id": image_id,
@@ -183,23 +183,23 @@ class Events:
             "http_status": httperror.status_of(error),
             "request_id": getattr(who, "request_id", None),
         }
-        self._tell_failure(event, who, payload)
+        self._emit_failure(event, who, payload)
 
-    def _tell_failure(
+    def _emit_failure(
         self, event: str, who: context.RequestContext | None, payload: Mapping[str, Any]
     ) -> None:
         told: Any = payload
         if self.sender.diablo:
             told = "Image {image_id}: {error_class}: {message}".format_map(payload)
-        self.tell(event, who, told, priority="ERROR")
+        self.emit(event, who, told, priority="ERROR")
 
     def scrubbed(self, image_id: int, attempts: int) -> None:
         """The data of a deleted image was removed, by this attempt, the first or a later one."""
-        self.tell("image.scrub", None, {"image_id": image_id, "attempts": attempts})
+        self.emit("image.scrub", None, {"image_id": image_id, "attempts": attempts})
 
     def scrub_given_up(self, image_id: int, attempts: int, error_class: str | None) -> None:
         """The data of a deleted image could not be removed and will not be tried again."""
-        if self.tells("image.scrub"):
+        if self.is_enabled("image.scrub"):
             payload = {
                 "image_id": image_id,
                 "error_class": error_class,
@@ -208,10 +208,10 @@ class Events:
                 "request_id": None,
                 "attempts": attempts,
             }
-            self._tell_failure("image.scrub", None, payload)
+            self._emit_failure("image.scrub", None, payload)
 
     @contextlib.contextmanager
-    def telling(
+    def reporting_failure(
         self,
         event: str,
         who: context.RequestContext,
@@ -248,7 +248,7 @@ class Events:
         `expected` is how many bytes that is, None if unknown; `content_range` the header of a
         partial answer; `from_cache` whether the data comes from a copy of this server's own.
         """
-        if not self.tells("image.send"):
+        if not self.is_enabled("image.send"):
             return
         payload = {
             "image_id": image["id"],
@@ -264,7 +264,7 @@ class Events:
         def ended(sent: int, whole: bool) -> None:
             complete = whole and expected in (None, sent)
             told = {**payload, "bytes_sent": sent}
-            self.tell("image.send", who, told, priority="INFO" if complete else "ERROR")
+            self.emit("image.send", who, told, priority="INFO" if complete else "ERROR")
 
         hooks.after_answer(environ, ended)
 
@@ -286,7 +286,7 @@ class Events:
             kind = "create" if name not in old else "delete" if name not in new else "update"
             can_share = new.get(name, old.get(name))
             payload = {"image_id": image_id, "member_id": name, "can_share": can_share}
-            self.tell(f"image.member.{kind}", who, payload)
+            self.emit(f"image.member.{kind}", who, payload)
 
     # -- payloads --------------------------------------------------------------------------------
 
@@ -304,11 +304,11 @@ class Events:
             return config.mask_url(value)
         return value
 
-    def _tell_image(
+    def _emit_image(
         self, event: str, who: context.RequestContext, image: Mapping[str, Any]
     ) -> None:
-        if self.tells(event):
-            self.tell(event, who, self.image_payload(image))
+        if self.is_enabled(event):
+            self.emit(event, who, self.image_payload(image))
 
 
 def _fixed_text(error: BaseException) -> str:

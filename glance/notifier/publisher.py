@@ -62,8 +62,10 @@ class Publisher:
         self._started = False
         self._deadline = float("inf")
         self._failures = 0
-        self._outage_pace, self._refusal_pace = (throttle.Pace(_LOG_PAUSE) for _ in range(2))
-        self._statistics_pace = throttle.Pace(_STATISTICS_PAUSE)
+        self._outage_pace, self._refusal_pace = (
+            throttle.RateLimiter(_LOG_PAUSE) for _ in range(2)
+        )
+        self._statistics_pace = throttle.RateLimiter(_STATISTICS_PAUSE)
         self._shown = backlog.Counters()
 
     def start(self) -> None:
@@ -107,7 +109,7 @@ class Publisher:
         """Send a batch, or wait for something to send."""
         if not self.connected:
             self._strategy.open()
-            self._tell_recovery()
+            self._report_recovery()
             self.connected = True
         # At the end, what is on the disk is safe there; the next process sends it.
         batch = self._backlog.take(BATCH, from_disk=not self._halt.is_set())
@@ -185,7 +187,7 @@ class Publisher:
         self._halt.wait(pause)
         return True
 
-    def _tell_recovery(self) -> None:
+    def _report_recovery(self) -> None:
         if self._failures:
             LOG.info("Notifications can be sent again, %s wait", len(self._backlog))
 
@@ -198,7 +200,7 @@ class Publisher:
     # -- what is known of it ---------------------------------------------------------------------
 
     def _keep_books(self) -> None:
-        self._backlog.tell_losses()
+        self._backlog.report_losses()
         if self.counters != self._shown and self._statistics_pace.due():
             self._shown = dataclasses.replace(self.counters)
             shown = ", ".join(f"{name} {count}" for name, count in self.statistics().items())

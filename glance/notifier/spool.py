@@ -33,7 +33,7 @@ _SUFFIX = ".jsonl"
 _numbers = itertools.count(1)
 
 
-class Spool:
+class NotificationSpool:
     """The files of this process in one directory, and those that earlier ones left.
 
     `limit` bounds the bytes of this process's own files. With `sync` every write is on the disk
@@ -54,7 +54,7 @@ class Spool:
         #: All segments that this process has locked.
         self._held: set[Segment] = set()
         self._size = 0
-        self._complaints = throttle.Pace(60.0)
+        self._complaints = throttle.RateLimiter(60.0)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

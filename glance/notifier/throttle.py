@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Pace:
+class RateLimiter:
     """Lets something through at most once in `seconds`; the first time at once."""
 
     def __init__(self, seconds: float):

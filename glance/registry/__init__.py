@@ -100,7 +100,7 @@ config.options(
 
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
-_OWN_WORDS = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except exception.Error as err:
-        if err.status in _OWN_WORDS:
+        if err.status in PASS_THROUGH_STATUSES:
             raise
         if err.status is None and not isinstance(err, exception.ClientConnectionError):
             raise

@@ -23,7 +23,7 @@ config.options(
 )
 
 
-class MembersController:
+class MembershipsController:
     """The resources `/images/{id}/members` and `/shared-images/{member}`."""
 
     def __init__(self, conf: config.Conf, db: engine.Database):

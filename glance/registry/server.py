@@ -88,7 +88,7 @@ config.options(
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
 
 
-class ImagesController:
+class RecordsController:
     """The resource `/images` and its items."""
 
     def __init__(self, conf: config.Conf, db: engine.Database):
@@ -266,7 +266,7 @@ def _record(image: Mapping[str, Any]) -> wsgi.Response:
     return wsgi.json_response({"image": fields.to_json(image)})
 
 
-class API:
+class RegistryAPI:
     """The registry as a WSGI application; paths may begin with `/v1`.
 
     With `registry_shared_secret` set, a request without it is answered with 401.
@@ -275,8 +275,8 @@ class API:
     def __init__(self, conf: config.Conf, db: engine.Database):
         self.secret: bytes = (conf.registry_shared_secret or "").encode("ascii")
         self.router = wsgi.Router()
-        images = ImagesController(conf, db)
-        sharing = members.MembersController(conf, db)
+        images = RecordsController(conf, db)
+        sharing = members.MembershipsController(conf, db)
         self.router.add("/", GET=images.index)
         self.router.add("/images", GET=images.index, POST=images.create)
         self.router.add("/images/detail", GET=images.detail)
@@ -304,7 +304,7 @@ class API:
         return hmac.compare_digest(environ.get(_SECRET_KEY, "").encode("latin-1"), self.secret)
 
 
-def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:
     """Paste factory of `[app:registryapp]`.
 
     Raises DatabaseMigrationError, with advice, when the database's schema is not the one this
@@ -313,4 +313,4 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
     conf = config.from_paste(global_conf, local_conf)
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
-    return API(conf, db)
+    return RegistryAPI(conf, db)

@@ -25,7 +25,7 @@ from glance.common import config, exception
 from glance.notifier import events
 from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
-from glance.scrubber.workers import STOP_SECONDS, TICK, Crew, Summary
+from glance.scrubber.workers import STOP_SECONDS, TICK, Summary, Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class Scrubber:
         return events.create(self.conf)
 
     @functools.cached_property
-    def crew(self) -> Crew:
-        return Crew(self.conf, self.db, self.stores, self.owner, self._stopped, self.events)
+    def crew(self) -> Workers:
+        return Workers(self.conf, self.db, self.stores, self.owner, self._stopped, self.events)
 
     def stop(self) -> None:
         self._stopped.set()

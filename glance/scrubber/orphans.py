@@ -31,7 +31,7 @@ _ARRIVING = ("queued", "saving")
 
 
 @dataclasses.dataclass(slots=True)
-class Stray:
+class OrphanObject:
     """An object that no record points to. `removed` tells what `remove` did, None nothing yet."""
 
     store: str
@@ -43,7 +43,7 @@ class Stray:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Bereft:
+class MissingData:
     """An active image whose data is not as its record says; `problem` says how, in a few words."""
 
     image_id: int
@@ -53,15 +53,15 @@ class Bereft:
 
 
 @dataclasses.dataclass(slots=True)
-class Survey:
+class OrphanReport:
     """What was found. `young` counts stray objects that are too young to tell.
 
     `unlisted` names the stores that cannot list, whose records were looked at one by one, and
     `failed` those that could not be listed now: nothing is known of them.
     """
 
-    strays: list[Stray] = dataclasses.field(default_factory=list)
-    bereft: list[Bereft] = dataclasses.field(default_factory=list)
+    strays: list[OrphanObject] = dataclasses.field(default_factory=list)
+    bereft: list[MissingData] = dataclasses.field(default_factory=list)
     young: int = 0
     unlisted: list[str] = dataclasses.field(default_factory=list)
     failed: list[str] = dataclasses.field(default_factory=list)
@@ -72,14 +72,14 @@ class Survey:
         return sum(stray.size or 0 for stray in self.strays if not stray.removed)
 
 
-class Surveyor:
+class OrphanScan:
     """Compares the stores with the database of a registry."""
 
     def __init__(self, db: engine.Database, stores: store.Stores, min_age: float):
         """`min_age`: how old an object must be, in seconds, to be called stray."""
         self.db, self.stores, self.min_age = db, stores, min_age
 
-    def survey(self) -> Survey:
+    def survey(self) -> OrphanReport:
         """Look at everything.
 
         Raises ServiceUnavailable when the database is away, and ConfigError when locations cannot
@@ -88,7 +88,7 @@ class Surveyor:
         PERF: keeps a few words for each image in memory, and asks the stores for single objects
         only where the list does not show what the record says.
         """
-        found = Survey()
+        found = OrphanReport()
         # NOTE: the records first: an image that is deleted meanwhile is looked at again.
         wanted = {hash(name) for name in self._wanted()}
         present: dict[int, int | None] = {}
@@ -112,7 +112,7 @@ class Surveyor:
         found.bereft.extend(self._bereft(present, found.failed))
         return found
 
-    def remove(self, stray: Stray) -> bool:
+    def remove(self, stray: OrphanObject) -> bool:
         """Remove a stray object, if no record has come to point to it; tell whether it is gone."""
         if not self._is_stray(stray.image_id, stray.location):
             LOG.warning("Image %s: its data is wanted by now", stray.image_id)
@@ -139,12 +139,14 @@ class Surveyor:
         for location in scrub_queue.locations(self.db):
             yield self.stores.name_of(_readable(location))
 
-    def _judge(self, driver: base.Store, entry: base.StoredObject, found: Survey) -> None:
+    def _judge(self, driver: base.Store, entry: base.StoredObject, found: OrphanReport) -> None:
         if entry.modified is not None and time.time() - entry.modified < self.min_age:
             found.young += 1
         elif self._is_stray(entry.image_id, entry.location):
             found.strays.append(
-                Stray(driver.name, entry.image_id, entry.size, entry.modified, entry.location)
+                OrphanObject(
+                    driver.name, entry.image_id, entry.size, entry.modified, entry.location
+                )
             )
 
     def _is_stray(self, image_id: str, location: str) -> bool:
@@ -163,15 +165,15 @@ class Surveyor:
 
     # -- records without data --------------------------------------------------------------------
 
-    def _bereft(self, present: dict[int, int | None], failed: list[str]) -> Iterator[Bereft]:
+    def _bereft(self, present: dict[int, int | None], failed: list[str]) -> Iterator[MissingData]:
         for image in maintenance.images_with_data(self.db):
             if image["status"] != "active" or image["deleted"]:
                 continue
             try:
                 driver = self.stores.for_uri(image["location"])
-                ours = self.stores.wrote(image["location"], str(image["id"]))
+                ours = self.stores.owns(image["location"], str(image["id"]))
             except (exception.UnknownScheme, exception.BadStoreUri) as err:
-                yield Bereft(image["id"], "-", image["size"] or 0, type(err).__name__)
+                yield MissingData(image["id"], "-", image["size"] or 0, type(err).__name__)
                 continue
             if not ours or driver.name in failed:
                 continue
@@ -180,7 +182,7 @@ class Surveyor:
                 continue
             problem = self._look_at(image["id"])
             if problem is not None:
-                yield Bereft(image["id"], driver.name, image["size"] or 0, problem)
+                yield MissingData(image["id"], driver.name, image["size"] or 0, problem)
 
     def _look_at(self, image_id: int) -> str | None:
         """Return what is wrong with the data of an image now; None if nothing is."""

@@ -90,7 +90,7 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
 
 def hold_back(
     db: engine.Database, stores: store.Stores, image_id: int, location: str
-) -> removal.Freed | None:
+) -> removal.Removal | None:
     """Say why what a failed upload of an image left must not be removed; None if it may be.
 
     A later upload of the same image may be writing there now, or may have brought the image to
@@ -101,13 +101,13 @@ def hold_back(
     except exception.NotFound:
         return None
     except exception.Error as err:
-        return removal.Freed(removal.Outcome.POSTPONED, type(err).__name__)
+        return removal.Removal(removal.RemovalOutcome.POSTPONED, type(err).__name__)
     if image["status"] in ("queued", "saving") and not image["deleted"]:
-        return removal.Freed(removal.Outcome.POSTPONED, "UploadInProgress")
+        return removal.Removal(removal.RemovalOutcome.POSTPONED, "UploadInProgress")
     wanted = image["status"] in ("active", "pending_delete") and image["location"]
     if wanted and stores.name_of(image["location"]) == stores.name_of(location):
         LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
-        return removal.Freed(removal.Outcome.NOT_OURS)
+        return removal.Removal(removal.RemovalOutcome.NOT_OURS)
     return None
 
 

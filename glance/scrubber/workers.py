@@ -21,7 +21,7 @@ from glance.notifier import events
 from glance.registry.db import deletion, engine, scrub_queue
 from glance.scrubber import uploads
 from glance.store import removal
-from glance.store.removal import Freed, Outcome
+from glance.store.removal import Removal, RemovalOutcome
 
 LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Summary:
     dead: int = 0
     killed: int = 0
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: RemovalOutcome) -> None:
         name = outcome.name.lower()
         setattr(self, name, getattr(self, name) + 1)
 
@@ -89,7 +89,7 @@ class Summary:
         )
 
 
-class Crew:
+class Workers:
     """The workers of one scrubber, whose leases have the owner `owner`.
 
     When `stopped` is set, what is under way is finished, for `STOP_SECONDS` at most, and nothing
@@ -108,7 +108,7 @@ class Crew:
         self.conf, self.db, self.stores, self.owner = conf, db, stores, owner
         self.events = teller
         self._stopped = stopped
-        self._ended: queue.SimpleQueue[tuple[scrub_queue.Claim, Freed]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[scrub_queue.Claim, Removal]] = queue.SimpleQueue()
         self._hung: set[scrub_queue.Claim] = set()
 
     def work_off(self, claims: Sequence[scrub_queue.Claim], summary: Summary) -> bool:
@@ -132,7 +132,7 @@ class Crew:
                 threading.Thread(target=self._free, args=(claim,), daemon=True).start()
             if not running or now >= give_up:
                 break
-            self._hear(running, summary)
+            self._collect_results(running, summary)
             self._leave_behind(running, summary)
             if now - renewed >= _RENEW_SECONDS:
                 self._renew()
@@ -153,7 +153,7 @@ class Crew:
             freed = removal.free(self.stores, self.conf, image_id, location, ours=leftover)
         self._ended.put((claim, freed))
 
-    def _hear(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
+    def _collect_results(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
         """Settle the next removal that ends, if one does within a moment."""
         try:
             claim, freed = self._ended.get(timeout=TICK)
@@ -173,7 +173,7 @@ class Crew:
                 LOG.warning("Image %s: the store does not come to an end", claim.image_id)
                 del running[claim]
                 self._hung.add(claim)
-                self._settle(claim, Freed(Outcome.POSTPONED, "ScrubTimeout"), summary)
+                self._settle(claim, Removal(RemovalOutcome.POSTPONED, "ScrubTimeout"), summary)
 
     def _renew(self) -> None:
         try:
@@ -181,34 +181,34 @@ class Crew:
         except exception.ServiceUnavailable as err:
             LOG.warning("The leases could not be renewed: %s", err)
 
-    def _settle(self, claim: scrub_queue.Claim, freed: Freed, summary: Summary) -> None:
+    def _settle(self, claim: scrub_queue.Claim, freed: Removal, summary: Summary) -> None:
         """Enter the end of an attempt into the registry's database, and count it."""
         outcome = freed.outcome
         try:
             if outcome.is_final:
                 deletion.settle(self.db, claim.image_id, claim.item)
-                if outcome is Outcome.DELETED and claim.item == scrub_queue.DATA:
+                if outcome is RemovalOutcome.DELETED and claim.item == scrub_queue.DATA:
                     self.events.scrubbed(claim.image_id, claim.attempts + 1)
             else:
                 outcome = self._postpone(claim, freed)
         except exception.Error as err:
             # The lease runs out, and then the data is found gone.
             LOG.error("Image %s stays pending_delete: %s", claim.image_id, err)
-            outcome = Outcome.POSTPONED
+            outcome = RemovalOutcome.POSTPONED
         summary.count(outcome)
 
-    def _postpone(self, claim: scrub_queue.Claim, freed: Freed) -> Outcome:
+    def _postpone(self, claim: scrub_queue.Claim, freed: Removal) -> RemovalOutcome:
         entry = scrub_queue.postpone(
             self.db,
             claim.image_id,
             claim.item,
             freed.error,
             owner=self.owner,
-            dead=freed.outcome is Outcome.DEAD,
+            dead=freed.outcome is RemovalOutcome.DEAD,
             max_attempts=self.conf.scrub_max_attempts,
         )
         if entry is None or not entry.dead:
-            return Outcome.POSTPONED
+            return RemovalOutcome.POSTPONED
         LOG.error(
             "Image %s: its data is given up after %d attempts (%s); glance-scrubber --retry takes "
             "it up again",
@@ -218,4 +218,4 @@ class Crew:
         )
         if claim.item == scrub_queue.DATA:
             self.events.scrub_given_up(claim.image_id, entry.attempts, freed.error)
-        return Outcome.DEAD
+        return RemovalOutcome.DEAD

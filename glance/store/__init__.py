@@ -29,10 +29,10 @@ LOG = logging.getLogger(__name__)
 
 GROUP = "glance.stores"
 BUILTIN: Mapping[str, str] = {
-    "file": "glance.store.filesystem:Store",
-    "http": "glance.store.http:Store",
-    "s3": "glance.store.s3:Store",
-    "swift": "glance.store.swift:Store",
+    "file": "glance.store.filesystem:FilesystemStore",
+    "http": "glance.store.http:HttpStore",
+    "s3": "glance.store.s3:S3Store",
+    "swift": "glance.store.swift:SwiftStore",
 }
 
 OPTIONS = config.options(
@@ -212,14 +212,14 @@ class Stores:
         location = self.location(uri)
         self.for_scheme(location.scheme).check_registerable(location, is_admin=is_admin)
 
-    def wrote(self, uri: str, image_id: str) -> bool:
+    def owns(self, uri: str, image_id: str) -> bool:
         """Tell whether the data at `uri` was stored by this service for the image `image_id`.
 
         False for a registered location, whose data must not be deleted. UnknownScheme, or
         BadStoreUri with the reason.
         """
         location = self.location(uri)
-        return self.for_scheme(location.scheme).wrote(location, image_id)
+        return self.for_scheme(location.scheme).owns(location, image_id)
 
     def name_of(self, uri: str) -> str:
         """Return what tells an object from all others of all stores, for comparing only.

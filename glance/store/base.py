@@ -257,9 +257,9 @@ class Store:
             raise exception.BadStoreUri(
                 reason="it is not at this server's own service, and has no credentials"
             )
-        host_rules.Rules.from_conf(self.conf).check(host, port)
+        host_rules.HostRules.from_conf(self.conf).check(host, port)
 
-    def wrote(self, location: location.Location, image_id: str) -> bool:
+    def owns(self, location: location.Location, image_id: str) -> bool:
         """Tell whether this store would have put the data of `image_id` at `location`.
 
         False means that somebody registered the location: its data is not ours to delete.

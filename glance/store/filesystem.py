@@ -81,7 +81,7 @@ OPTIONS = config.options(
 )
 
 
-class Store(base.Store):
+class FilesystemStore(base.Store):
     name: ClassVar[str] = "file"
     schemes: ClassVar[tuple[str, ...]] = FileLocation.schemes
     location_class = FileLocation
@@ -206,7 +206,7 @@ class Store(base.Store):
                 raise exception.StoreForbidden()
             os.unlink(path)
 
-    def wrote(self, location: Location, image_id: str) -> bool:
+    def owns(self, location: Location, image_id: str) -> bool:
         try:
             path = self._contained(location, self.datadir)
         except exception.StoreForbidden:

@@ -48,7 +48,7 @@ config.options(
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class HostRules:
     """The rules of one configuration.
 
     `allowed_hosts` are lower-case `host` or `host:port` texts; if there are any, they alone may be
@@ -61,7 +61,7 @@ class Rules:
     own_ports: frozenset[int] = frozenset()
 
     @classmethod
-    def from_conf(cls, conf: config.Conf) -> Rules:
+    def from_conf(cls, conf: config.Conf) -> HostRules:
         ports = [str(conf.get(name) or port) for name, port in _OWN_PORTS.items()]
         return cls(
             frozenset(name.lower() for name in conf.http_store_allowed_hosts),

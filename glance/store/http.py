@@ -74,7 +74,7 @@ OPTIONS = config.options(
 )
 
 
-class Store(base.Store):
+class HttpStore(base.Store):
     name: ClassVar[str] = "http"
     schemes: ClassVar[tuple[str, ...]] = HttpLocation.schemes
     location_class = HttpLocation
@@ -83,7 +83,7 @@ class Store(base.Store):
     )
 
     def configure(self) -> None:
-        self._rules = host_rules.Rules.from_conf(self.conf)
+        self._rules = host_rules.HostRules.from_conf(self.conf)
         self._connect_timeout = self.conf.http_store_connect_timeout
         self._read_timeout = self.conf.http_store_read_timeout
 
@@ -97,7 +97,7 @@ class Store(base.Store):
             raise ValueError("offset and length must not be negative")
         if length == 0:
             return body.IterBody((), 0, size=self.get_size(location))
-        wanted = ranges.ask(offset, length)
+        wanted = ranges.format_range(offset, length)
         try:
             answer = self._request("GET", _parts(location), wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
@@ -274,7 +274,7 @@ class _Answer:
 
     def content_range(self) -> tuple[ranges.Range, int | None]:
         """Return the part that a 206 answer has, and the size of all (None if unknown)."""
-        told = ranges.told(self.response.headers.get("Content-Range"))
+        told = ranges.parse_content_range(self.response.headers.get("Content-Range"))
         if told is None:
             self._useless("no usable Content-Range")
         return told

@@ -39,7 +39,7 @@ config.options(
 )
 
 
-class Outcome(enum.Enum):
+class RemovalOutcome(enum.Enum):
     """How an attempt ended."""
 
     DELETED = "deleted"
@@ -51,52 +51,52 @@ class Outcome(enum.Enum):
     @property
     def is_final(self) -> bool:
         """Tell whether the record can be settled: nothing remains that could be removed."""
-        return self in (Outcome.DELETED, Outcome.GONE, Outcome.NOT_OURS)
+        return self in (RemovalOutcome.DELETED, RemovalOutcome.GONE, RemovalOutcome.NOT_OURS)
 
 
-class Freed(NamedTuple):
+class Removal(NamedTuple):
     """The outcome of one attempt, with the class of the error that stood in the way."""
 
-    outcome: Outcome
+    outcome: RemovalOutcome
     error: str = ""
 
 
 def free(
     stores: store.Stores, conf: config.Conf, image_id: int, location: str | None, *, ours: bool
-) -> Freed:
+) -> Removal:
     """Try to remove what lies at `location` for an image. Raises nothing.
 
     With `ours` the location is known to be written by this service (a part that a failed upload
     left); else the store is asked whether it is.
     """
     if not location:
-        return Freed(Outcome.GONE)
+        return Removal(RemovalOutcome.GONE)
     if not cipher.is_clear(location):
         # NOTE: not dead, as it would be for a bad URI: the operator has forgotten the key here.
-        return Freed(Outcome.POSTPONED, "LocationEncrypted")
+        return Removal(RemovalOutcome.POSTPONED, "LocationEncrypted")
     # SECURITY: locations hold credentials, so the log names errors by their class.
     try:
-        ours = ours or conf.delete_registered_images or stores.wrote(location, str(image_id))
+        ours = ours or conf.delete_registered_images or stores.owns(location, str(image_id))
         if not ours:
             LOG.debug("Image %s: its data is not ours to remove", image_id)
-            return Freed(Outcome.NOT_OURS)
+            return Removal(RemovalOutcome.NOT_OURS)
         stores.delete(location)
     except exception.StoreDeleteNotSupported:
         LOG.debug("Image %s: its store removes nothing", image_id)
-        return Freed(Outcome.NOT_OURS)
+        return Removal(RemovalOutcome.NOT_OURS)
     except exception.StoreObjectNotFound:
         LOG.warning("Image %s: its data is gone already", image_id)
-        return Freed(Outcome.GONE)
+        return Removal(RemovalOutcome.GONE)
     except (exception.UnknownScheme, exception.BadStoreUri) as err:
         name = type(err).__name__
         LOG.error("Image %s: its data cannot be found with these settings: %s", image_id, name)
-        return Freed(Outcome.DEAD, name)
+        return Removal(RemovalOutcome.DEAD, name)
     except exception.StoreForbidden as err:
         LOG.error("Image %s: the store refuses to remove its data", image_id)
-        return Freed(Outcome.POSTPONED, type(err).__name__)
+        return Removal(RemovalOutcome.POSTPONED, type(err).__name__)
     except Exception as err:
         # Whatever a driver raises concerns this image alone.
         LOG.warning("Image %s: its data was not removed: %s", image_id, type(err).__name__)
         LOG.debug("Image %s: where that comes from", image_id, exc_info=True)
-        return Freed(Outcome.POSTPONED, type(err).__name__)
-    return Freed(Outcome.DELETED)
+        return Removal(RemovalOutcome.POSTPONED, type(err).__name__)
+    return Removal(RemovalOutcome.DELETED)

@@ -1,6 +1,6 @@
 """One part of an upload in a local file, so that sending it can be tried again.
 
-Drivers of remote stores write a part (segment, multipart piece) into a `Spool`, send it from
+Drivers of remote stores write a part (segment, multipart piece) into a `UploadSpool`, send it from
 `reader`, as often as it takes, and `clear` it for the next one: an upload never has more than one
 part on the disk. The file has no name, so that nothing of it outlives the process; what has to be
 known after a crash is the business of `glance.store.upload_journal`.
@@ -19,7 +19,7 @@ _BLOCK = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 
-class Spool:
+class UploadSpool:
     """An unnamed file in `directory`. Used by one writer; close it in the end.
 
     Raises StorageFull and StorageWriteDenied, like all that write.
@@ -84,7 +84,7 @@ class SpoolReader:
     Reads come from the disk in large blocks, off the event loop.
     """
 
-    def __init__(self, spool: Spool):
+    def __init__(self, spool: UploadSpool):
         self._spool = spool
         self._position = 0
         self._block = b""

@@ -30,7 +30,7 @@ DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 NO_SUPPORT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
-class Directory(Protocol):
+class StagingDirectory(Protocol):
     """What a staged file needs of its store."""
 
     conf: config.Conf
@@ -45,7 +45,7 @@ class Directory(Protocol):
 class StagedFile(base.StagedWrite):
     """A staged file of a living writer."""
 
-    def __init__(self, store: Directory, image_id: str):
+    def __init__(self, store: StagingDirectory, image_id: str):
         self.count = 0
         self._published = False
         self._store = store

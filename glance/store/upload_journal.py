@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Trace:
+class UploadJournal:
     """The record of one upload, locked. End it with `remove` or `leave`."""
 
     def __init__(self, path: str, fd: int, values: dict[str, Any]):
@@ -74,7 +74,7 @@ class Trace:
         self.leave()
 
 
-def begin(directory: str, store: str, **values: Any) -> Trace:
+def begin(directory: str, store: str, **values: Any) -> UploadJournal:
     """Make the trace of an upload, durable on return.
 
     `values` must contain `image_id`. Raises StorageFull, StorageWriteDenied, BackendUnavailable.
@@ -82,7 +82,7 @@ def begin(directory: str, store: str, **values: Any) -> Trace:
     return offload.run(_begin, directory, store, values)
 
 
-def _begin(directory: str, store: str, values: dict[str, Any]) -> Trace:
+def _begin(directory: str, store: str, values: dict[str, Any]) -> UploadJournal:
     with staging.writing():
         while True:
             path = os.path.join(directory, f"{_prefix(store)}{secrets.token_hex(8)}")
@@ -90,7 +90,7 @@ def _begin(directory: str, store: str, values: dict[str, Any]) -> Trace:
             if staging.take_lock(fd):
                 break
             os.close(fd)
-    trace = Trace(path, fd, values)
+    trace = UploadJournal(path, fd, values)
     try:
         trace._update({})
     except BaseException:
@@ -99,7 +99,7 @@ def _begin(directory: str, store: str, values: dict[str, Any]) -> Trace:
     return trace
 
 
-def find(directory: str, store: str, max_age: float) -> list[Trace]:
+def find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
     """Return the traces whose writers are gone, locked; the caller ends each.
 
     Traces of another configuration of the store may be among them, which shares the directory:
@@ -109,7 +109,7 @@ def find(directory: str, store: str, max_age: float) -> list[Trace]:
     return offload.run(_find, directory, store, max_age)
 
 
-def _find(directory: str, store: str, max_age: float) -> list[Trace]:
+def _find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
     try:
         names = os.listdir(directory)
     except OSError as err:
@@ -131,9 +131,9 @@ def _find(directory: str, store: str, max_age: float) -> list[Trace]:
     return found
 
 
-def _take(path: str, max_age: float) -> Trace | None:
+def _take(path: str, max_age: float) -> UploadJournal | None:
     fd = offload.open_fd(path, _FLAGS | os.O_NONBLOCK)
-    trace = Trace(path, fd, {})
+    trace = UploadJournal(path, fd, {})
     # SECURITY: the directory may be one that everybody can write to.
     if os.fstat(fd).st_uid != os.geteuid() or not staging.is_left(fd, max_age):
         trace.leave()

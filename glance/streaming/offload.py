@@ -305,7 +305,7 @@ class _Bell:
         os.close(self._fd)
 
 
-def _insist(step: Callable[[], bool], bell: _Bell) -> BaseException | None:
+def wait_uninterruptibly(step: Callable[[], bool], bell: _Bell) -> BaseException | None:
     """Wait until `step` is true whatever is thrown in; return the first thing thrown.
 
     SECURITY: a killed greenthread must not go on to close descriptors that a native thread uses.
@@ -350,7 +350,7 @@ def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         _get_pool().submit(call)
         # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.
-        thrown = _insist(call.bell.heard, call.bell)
+        thrown = wait_uninterruptibly(call.bell.heard, call.bell)
     finally:
         call.bell.close()
     try:
@@ -455,7 +455,7 @@ class Fanout:
         if self.closed:
             return
         self.closed = True
-        thrown = _insist(self._at_rest, self.bell)
+        thrown = wait_uninterruptibly(self._at_rest, self.bell)
         self.bell.close()
         if thrown is not None:
             raise thrown

@@ -26,7 +26,7 @@ import pytest
 from glance import image_cache
 from glance.common import exception
 from glance.common.config import Conf
-from glance.image_cache import COMPLETE, INCOMPLETE, INVALID, Image, Refused, layout
+from glance.image_cache import COMPLETE, INCOMPLETE, INVALID, CacheRefused, Image, layout
 from glance.streaming import body
 
 NAMES = [None, "", "web node", "Bücher \N{SNOWMAN}", "a" * 255]
@@ -149,7 +149,7 @@ class CacheDriverSuite:
     )
     def test_an_id_that_makes_no_file_name_is_not_cached(self, cache, image_id):
         data = make_data(10)
-        with pytest.raises(Refused):
+        with pytest.raises(CacheRefused):
             store(cache, data, image_id)
         assert fetched(cache, image_of(data, image_id)) is None
 
@@ -269,7 +269,7 @@ class CacheDriverSuite:
     def test_only_one_may_write_an_image(self, cache, make):
         with cache.begin(image_of(make_data(10))):
             for other in (cache, make()):
-                with pytest.raises(Refused) as caught:
+                with pytest.raises(CacheRefused) as caught:
                     other.begin(image_of(make_data(10)))
                 assert caught.value.reason == INCOMPLETE
 
@@ -277,7 +277,7 @@ class CacheDriverSuite:
         caches = [make() for _ in range(4)]
 
         def attempt(number: int) -> Any:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(CacheRefused):
                 return caches[number % 4].begin(image_of(make_data(10)))
 
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
@@ -287,7 +287,7 @@ class CacheDriverSuite:
 
     def test_a_cached_image_is_not_written_again(self, cache):
         store(cache, make_data(10))
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(CacheRefused) as caught:
             cache.begin(image_of(make_data(10)))
         assert caught.value.reason == COMPLETE
 
@@ -319,7 +319,7 @@ class CacheDriverSuite:
         with cache.begin(image_of(make_data(10))) as writer:
             writer.write(make_data(10))
             make().invalidate(1)
-            with pytest.raises(Refused):
+            with pytest.raises(CacheRefused):
                 writer.commit()
         assert used(cache) == 0
 
@@ -345,7 +345,7 @@ class CacheDriverSuite:
             store(cache, make_data(250, image_id), image_id)
         with cache.begin(image_of(make_data(600), 9)):
             assert used(cache) == 250
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(CacheRefused) as caught:
                 cache.begin(image_of(make_data(800), 10))
             assert caught.value.reason == "no room"
             assert ids(cache) == ["3"]
@@ -354,20 +354,20 @@ class CacheDriverSuite:
         cache = make(image_cache_max_entry_size=100)
         store(cache, make_data(100))
         for size in (101, 2000):
-            with pytest.raises(Refused):
+            with pytest.raises(CacheRefused):
                 cache.begin(image_of(make_data(size), 2))
         assert ids(cache) == ["1"]
-        with pytest.raises(Refused):
+        with pytest.raises(CacheRefused):
             make(image_cache_max_size=50).begin(image_of(make_data(60), 3))
 
     def test_an_image_without_a_known_size_is_refused(self, cache):
-        with pytest.raises(Refused):
+        with pytest.raises(CacheRefused):
             cache.begin(Image("1", 0))
 
     def test_a_full_disk_is_left_to_others(self, make):
         free = os.statvfs("/").f_blocks * os.statvfs("/").f_frsize
         cache = make(image_cache_min_free_disk=free * 2)
-        with pytest.raises(Refused):
+        with pytest.raises(CacheRefused):
             store(cache, make_data(10))
 
     def test_more_than_needed_goes_by_the_fraction(self, make):
@@ -442,7 +442,7 @@ class CacheDriverSuite:
             assert cache.delete_all(INCOMPLETE) == 0
             assert make(image_cache_stall_time=0).clean().incomplete == 1
             writer.write(make_data(10)[5:])
-            with pytest.raises(Refused):
+            with pytest.raises(CacheRefused):
                 writer.commit()
         assert used(cache) == 0
 
@@ -500,17 +500,17 @@ class CacheDriverSuite:
         image = image_of(make_data(10))
         cache.queue_add(image)
         for reason in ("queued", "in-progress"):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(CacheRefused) as caught:
                 cache.queue_add(image)
             assert caught.value.reason == reason
             cache.queue_take()
         store(cache, make_data(10), 2)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(CacheRefused) as caught:
             cache.queue_add(image_of(make_data(10), 2))
         assert caught.value.reason == COMPLETE
         with (
             cache.begin(image_of(make_data(10), 3)),
-            pytest.raises(Refused) as caught,
+            pytest.raises(CacheRefused) as caught,
         ):
             cache.queue_add(image_of(make_data(10), 3))
         assert caught.value.reason == INCOMPLETE

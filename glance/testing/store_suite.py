@@ -75,7 +75,7 @@ def make_data(size: int, seed: int = 0) -> bytes:
     return random.Random(f"{size}/{seed}").randbytes(size)
 
 
-class Source:
+class ScriptedSource:
     """What an upload is read from: `data`, in reads no longer than asked for.
 
     `fault` is called with the number of bytes handed out so far before each read: it may raise.
@@ -342,7 +342,7 @@ class StoreSuite:
             location = self.locate(store, uri)
             with store.get(location) as body:
                 assert b"".join(body) == b"data"
-            assert store.wrote(location, "1")
+            assert store.owns(location, "1")
             assert self.canary is None or self.canary not in f"{location!r} {location}"
 
     def test_a_location_that_may_not_be_registered_is_refused(self, store):
@@ -362,7 +362,7 @@ class ReadOnlyStoreSuite(StoreSuite):
         assert not store.capabilities & (Capability.WRITE | Capability.DELETE)
 
     def test_adding_is_refused_before_a_byte_is_read(self, store):
-        source = Source(b"data")
+        source = ScriptedSource(b"data")
         with pytest.raises(exception.StoreAddDisabled):
             store.add("1", source, 4)
         with pytest.raises(exception.StoreAddDisabled):
@@ -376,7 +376,7 @@ class ReadOnlyStoreSuite(StoreSuite):
         assert store.get_size(location) == 1
 
     def test_nothing_there_was_written_by_it(self, store):
-        assert not store.wrote(self.keep(store, "1", b"x"), "1")
+        assert not store.owns(self.keep(store, "1", b"x"), "1")
 
     def test_sweeping_does_nothing(self, store):
         assert store.sweep() == []
@@ -386,7 +386,7 @@ class WritableStoreSuite(StoreSuite):
     """For stores that write and delete."""
 
     def put(self, store: base.Store, image_id: str, data: bytes) -> str:
-        return store.add(image_id, Source(data), len(data)).location
+        return store.add(image_id, ScriptedSource(data), len(data)).location
 
     def remove(self, store: base.Store, uri: str) -> None:
         with contextlib.suppress(exception.NotFound):
@@ -410,7 +410,7 @@ class WritableStoreSuite(StoreSuite):
         for number, border in enumerate(self.borders):
             data = make_data(border + beside)
             size = len(data) if known else None
-            location, written, checksum = self.add(store, f"b{number}", Source(data), size)
+            location, written, checksum = self.add(store, f"b{number}", ScriptedSource(data), size)
             assert (written, checksum) == (len(data), hashlib.md5(data).hexdigest())
             with store.get(self.locate(store, location)) as body:
                 assert b"".join(body) == data
@@ -426,7 +426,7 @@ class WritableStoreSuite(StoreSuite):
             lame = self.store_without(option)
             assert lame is not None
             assert option in (lame.add_disabled or "")
-            source = Source(b"data")
+            source = ScriptedSource(b"data")
             with pytest.raises(exception.StoreAddDisabled):
                 lame.add("2", source, 4)
             assert source.count == 0
@@ -447,7 +447,9 @@ class WritableStoreSuite(StoreSuite):
     @pytest.mark.parametrize("size", SIZES)
     def test_add_stores_every_byte_and_tells_size_and_md5(self, store, size, known):
         data = make_data(size)
-        location, written, checksum = self.add(store, "1", Source(data), size if known else None)
+        location, written, checksum = self.add(
+            store, "1", ScriptedSource(data), size if known else None
+        )
         assert written == size
         assert checksum == hashlib.md5(data).hexdigest()
         with store.get(self.locate(store, location)) as body:
@@ -456,13 +458,13 @@ class WritableStoreSuite(StoreSuite):
     @pytest.mark.parametrize("declared", [1, 999, 1001, 5 * CHUNK])
     def test_a_wrong_declared_size_is_not_believed(self, store, declared):
         data = make_data(1000)
-        location, written, _ = self.add(store, "1", Source(data), declared)
+        location, written, _ = self.add(store, "1", ScriptedSource(data), declared)
         assert written == 1000
         assert store.get_size(self.locate(store, location)) == 1000
 
     def test_reads_may_be_short(self, store):
         data = make_data(CHUNK + 5000)
-        source = Source(data)
+        source = ScriptedSource(data)
         read = source.read
         source.read = lambda size: read(min(size, 70001))
         location, _, checksum = self.add(store, "1", source)
@@ -472,18 +474,18 @@ class WritableStoreSuite(StoreSuite):
     def test_every_plain_name_is_a_good_id(self, store, image_id):
         location = self.keep(store, image_id, b"data")
         assert store.get_size(location) == 4
-        assert store.wrote(location, image_id)
-        assert not store.wrote(location, "other")
+        assert store.owns(location, image_id)
+        assert not store.owns(location, "other")
 
     @pytest.mark.parametrize("image_id", BAD_IDS)
     def test_an_id_that_could_be_a_path_is_an_error_of_the_program(self, store, image_id):
         with pytest.raises(ValueError):
-            store.add(image_id, Source(b"data"), 4)
+            store.add(image_id, ScriptedSource(b"data"), 4)
 
     def test_a_second_add_is_refused_and_leaves_the_first_intact(self, store):
         data = make_data(CHUNK + 1)
         location = self.keep(store, "1", data)
-        source = Source(b"other")
+        source = ScriptedSource(b"other")
         with pytest.raises(exception.StoreObjectExists):
             store.add("1", source, 5)
         with store.get(location) as body:
@@ -498,7 +500,7 @@ class WritableStoreSuite(StoreSuite):
             data = make_data(CHUNK + number, seed=number)
             try:
                 with store.stage("1", None) as staged:
-                    received = base.transfer(Source(data), staged)
+                    received = base.transfer(ScriptedSource(data), staged)
                     with contextlib.suppress(threading.BrokenBarrierError):
                         barrier.wait(10)
                     results.append((staged.commit(), received.checksum))
@@ -550,7 +552,7 @@ class WritableStoreSuite(StoreSuite):
     @pytest.mark.parametrize("error", [Boom(), Killed()], ids=["error", "kill"])
     @pytest.mark.parametrize("after", [0, 1, CHUNK, 3 * CHUNK])
     def test_a_reader_that_raises_leaves_nothing(self, store, after, error):
-        source = Source(make_data(4 * CHUNK), failing_after(after, error))
+        source = ScriptedSource(make_data(4 * CHUNK), failing_after(after, error))
         with pytest.raises(type(error)):
             store.add("1", source, 4 * CHUNK)
         assert self.contents(store) == []
@@ -584,7 +586,7 @@ class WritableStoreSuite(StoreSuite):
 
     def test_a_failed_add_can_be_repeated(self, store):
         with pytest.raises(Boom):
-            store.add("1", Source(make_data(CHUNK), failing_after(1, Boom())), CHUNK)
+            store.add("1", ScriptedSource(make_data(CHUNK), failing_after(1, Boom())), CHUNK)
         assert self.keep(store, "1", b"data")
 
     def test_adds_that_fail_and_succeed_leak_no_descriptor(self, store):
@@ -593,9 +595,11 @@ class WritableStoreSuite(StoreSuite):
         for number in range(3):
             self.keep(store, f"good-{number}", make_data(2 * CHUNK))
             with pytest.raises(Boom):
-                store.add("bad", Source(make_data(3 * CHUNK), failing_after(CHUNK, Boom())), 0)
+                store.add(
+                    "bad", ScriptedSource(make_data(3 * CHUNK), failing_after(CHUNK, Boom())), 0
+                )
             with pytest.raises(exception.StoreObjectExists):
-                store.add("good-0", Source(b"x"), 1)
+                store.add("good-0", ScriptedSource(b"x"), 1)
         assert descriptors() <= before
 
     # -- deleting --
@@ -646,7 +650,7 @@ class WritableStoreSuite(StoreSuite):
             assert located.store_location.name_in_store() == (
                 kept[name].store_location.name_in_store()
             )
-            assert store.wrote(located, name)
+            assert store.owns(located, name)
             # The backend may tell whole seconds, and have a clock of its own.
             assert entry.modified is None or abs(entry.modified - started) < 300
         store.delete(self.locate(store, found["big"].location))

@@ -8,7 +8,7 @@ from test_s3_store import make_store
 
 from glance.common import exception
 from glance.store.location import get_location_from_uri
-from glance.testing.store_suite import Source, make_data
+from glance.testing.store_suite import ScriptedSource, make_data
 
 from support.certificates import Authority
 from support.swift_node import SwiftNode
@@ -55,7 +55,7 @@ def resolver(monkeypatch):
 def check(store, swift):
     """Store, read, list and delete, in one piece and in parts."""
     for size in (len(DATA), None):
-        uri = store.add("1", Source(DATA), size).location
+        uri = store.add("1", ScriptedSource(DATA), size).location
         located = get_location_from_uri(uri)
         with store.get(located, 1, 2 * MIB) as body:
             assert b"".join(body) == DATA[1 : 2 * MIB + 1]
@@ -84,7 +84,7 @@ def test_a_service_inside_tls_is_verified_and_used(
 
 def refused(store, caplog):
     with pytest.raises(exception.BackendUnavailable):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
     said = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(said) == 1, "trying again cannot help"
     assert "is not who it should be" in said[0].getMessage()
@@ -119,7 +119,7 @@ def test_an_expired_certificate_is_refused(swift, authority, tmp_path, caplog):
 
 def test_plain_http_to_a_tls_port_is_unavailable(front, tmp_path):
     with pytest.raises(exception.BackendUnavailable):
-        make_store(f"http://127.0.0.1:{front.port}", tmp_path).add("1", Source(b"data"), 4)
+        make_store(f"http://127.0.0.1:{front.port}", tmp_path).add("1", ScriptedSource(b"data"), 4)
 
 
 @pytest.mark.parametrize("version", ["2", "4"])
@@ -167,7 +167,7 @@ def test_a_missing_bucket_is_made_only_if_that_is_wanted(swift, tmp_path, caplog
     options = {"s3_store_bucket": bucket, "s3_store_signature_version": version}
     store = make_store(swift.address, tmp_path, s3_store_create_bucket_on_put="False", **options)
     with pytest.raises(exception.StorageWriteDenied):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
     assert "s3_store_create_bucket_on_put" in caplog.text
     location = get_location_from_uri(store.location_of("1").uri())
     for ask in (store.get, store.get_size, store.delete):
@@ -177,7 +177,7 @@ def test_a_missing_bucket_is_made_only_if_that_is_wanted(swift, tmp_path, caplog
         list(store.list_objects())
     making = make_store(swift.address, tmp_path, **options)
     assert list(making.list_objects()) == []
-    assert making.add("1", Source(b"data"), 4).size == 4
+    assert making.add("1", ScriptedSource(b"data"), 4).size == 4
     making.delete(location)
 
 
@@ -190,23 +190,23 @@ def german_swift(tmp_path_factory):
 
 def test_a_bucket_is_made_in_the_configured_region(german_swift, tmp_path):
     store = make_store(german_swift.address, tmp_path, s3_store_region="eu-central-1")
-    assert store.add("1", Source(b"data"), 4).size == 4
+    assert store.add("1", ScriptedSource(b"data"), 4).size == 4
 
 
 def test_the_wrong_region_is_the_operators_error_and_named(german_swift, tmp_path, caplog):
     store = make_store(german_swift.address, tmp_path)
     with pytest.raises(exception.BackendUnavailable):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
     assert "s3_store_region" in caplog.text
 
 
 def test_wrong_keys_are_the_services_trouble_and_not_the_callers(swift, tmp_path, caplog):
-    make_store(swift.address, tmp_path).add("1", Source(b"data"), 4)
+    make_store(swift.address, tmp_path).add("1", ScriptedSource(b"data"), 4)
     store = make_store(swift.address, tmp_path, s3_store_secret_key="stale-canary")
     location = get_location_from_uri(store.location_of("1").uri())
     with pytest.raises(exception.BackendUnavailable):
         store.get(location)
     with pytest.raises(exception.StorageWriteDenied):
-        store.add("2", Source(b"data"), 4)
+        store.add("2", ScriptedSource(b"data"), 4)
     assert "canary" not in caplog.text
     make_store(swift.address, tmp_path).delete(location)

@@ -13,7 +13,7 @@ from test_s3_store import make_store
 from glance.common import exception
 from glance.store.location import get_location_from_uri
 from glance.testing.faults import Fault, FaultProxy
-from glance.testing.store_suite import Boom, Killed, Source, failing_after, make_data
+from glance.testing.store_suite import Boom, Killed, ScriptedSource, failing_after, make_data
 
 from support.faults import until
 from support.swift_node import SwiftNode
@@ -245,7 +245,7 @@ def test_an_upload_is_there_and_whole_or_gone(proxy, make, contents, faults, dat
     store = make(retries, timeout_for(faults))
     proxy.order(*faults)
     if error is None:
-        result = store.add("1", Source(data), None)
+        result = store.add("1", ScriptedSource(data), None)
         assert result.checksum == hashlib.md5(data).hexdigest()
         proxy.clear()
         with store.get(locate(store)) as body:
@@ -253,7 +253,7 @@ def test_an_upload_is_there_and_whole_or_gone(proxy, make, contents, faults, dat
         store.delete(locate(store))
     else:
         with pytest.raises(exception.StoreError) as caught:
-            store.add("1", Source(data), None)
+            store.add("1", ScriptedSource(data), None)
         assert type(caught.value) is error
         proxy.clear()
     # After a doubtful request the store looks again a moment later.
@@ -267,7 +267,7 @@ def test_parts_that_cannot_be_removed_at_once_are_removed_by_the_next_sweep(
     store = make()
     proxy.order(Fault("DELETE", times=None, answer=403))
     with pytest.raises(type(error)):
-        store.add("1", Source(LARGE, failing_after(11 * MIB, error)), None)
+        store.add("1", ScriptedSource(LARGE, failing_after(11 * MIB, error)), None)
     # It is tried again once, in vain; then the trace is there for the next start.
     left = until(store.sweep, "the store gives up")
     left[0].discard()
@@ -280,7 +280,7 @@ def test_parts_that_cannot_be_removed_at_once_are_removed_by_the_next_sweep(
 def test_parts_that_cannot_be_removed_at_once_are_removed_a_moment_later(proxy, make, contents):
     proxy.order(Fault("DELETE", times=1, answer=503))
     with pytest.raises(Boom):
-        make().add("1", Source(LARGE, failing_after(11 * MIB, Boom())), None)
+        make().add("1", ScriptedSource(LARGE, failing_after(11 * MIB, Boom())), None)
     until(lambda: contents() == [], "nothing is left")
 
 
@@ -303,7 +303,7 @@ def test_an_object_of_somebody_else_survives_a_failed_upload(proxy, make, conten
     store = make()
     with store.stage("1", 5) as staged:
         staged.write(b"bytes")
-        store.add("1", Source(b"other"), 5)
+        store.add("1", ScriptedSource(b"other"), 5)
         with pytest.raises(exception.StoreObjectExists):
             staged.commit()
     with store.get(locate(store)) as body:
@@ -318,7 +318,7 @@ def test_a_service_that_looks_for_the_object_itself_is_believed(proxy, make, con
     store = make()
     with store.stage("1") as staged:
         staged.write(data)
-        store.add("1", Source(b"other"), 5)
+        store.add("1", ScriptedSource(b"other"), 5)
         proxy.order(Fault("HEAD", KEY, answer=404))
         with pytest.raises(exception.StoreObjectExists):
             staged.commit()
@@ -333,7 +333,7 @@ def test_a_service_that_looks_for_the_object_itself_is_believed(proxy, make, con
 @pytest.fixture
 def stored(make):
     store = make()
-    store.add("1", Source(LARGE), len(LARGE))
+    store.add("1", ScriptedSource(LARGE), len(LARGE))
     return locate(store)
 
 
@@ -362,7 +362,7 @@ def test_a_download_survives_what_passes(proxy, make, stored, contents, faults, 
 
 def test_a_trickle_is_no_failure_as_long_as_it_goes_on(proxy, make, contents):
     """It takes longer than the service may be silent."""
-    make().add("1", Source(SMALL), len(SMALL))
+    make().add("1", ScriptedSource(SMALL), len(SMALL))
     store = make(timeout=1)
     proxy.order(Fault("GET", KEY, trickle=40_000))
     with store.get(locate(store)) as body:

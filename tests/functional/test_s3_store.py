@@ -30,7 +30,7 @@ def make_store(address, directory, **options):
         "s3_store_timeout": "20",
         **options,
     }
-    return s3.Store(Conf(settings))
+    return s3.S3Store(Conf(settings))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ class S3Suite(WritableStoreSuite):
         return self.server.names() + os.listdir(self.directory)
 
     def uri_at(self, address):
-        store = s3.Store(Conf({"s3_store_host": address, "s3_store_bucket": "pail"}))
+        store = s3.S3Store(Conf({"s3_store_host": address, "s3_store_bucket": "pail"}))
         return store.location_of("17").uri(secret=True)
 
     def store_without(self, option):

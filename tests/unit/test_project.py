@@ -194,3 +194,12 @@ def test_installed_commands_and_scripts_are_the_same_functions():
         if found := re.search(r"^ *from (glance\.cli[.\w]+) import (\w+)$", text, re.MULTILINE):
             scripts[path.name] = f"{found[1]}:{found[2]}"
     assert installed == scripts
+
+
+def test_no_two_public_classes_share_a_name():
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not {name: found for name, found in homes.items() if len(found) > 1}

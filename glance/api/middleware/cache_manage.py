@@ -21,7 +21,7 @@ class CacheManage:
 
     def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
         self.app = app
-        self.router = cached_images.Controller(conf).router()
+        self.router = cached_images.CachedImagesController(conf).router()
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse

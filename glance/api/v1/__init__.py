@@ -13,13 +13,13 @@ from glance.http import wsgi
 from glance.image import cipher
 
 
-class API(wsgi.Router):
+class ImagesAPI(wsgi.Router):
     """The routes, relative to the version prefix."""
 
-    def __init__(self, service: api.Service):
+    def __init__(self, service: api.ImageService):
         super().__init__()
-        image = images.Controller(service)
-        member = members.Controller(service)
+        image = images.ImagesController(service)
+        member = members.MembersController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)
@@ -35,13 +35,13 @@ class API(wsgi.Router):
         self.add("/shared-images/{member}", GET=member.shared_images)
 
 
-def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> API:
+def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPI:
     """Paste app factory of `[app:apiv1app]`; runs once in each worker process."""
     conf = config.from_paste(global_conf, local_conf)
     stores = store.create_stores(conf)
     stores.check_default()
     if not cipher.is_configured(conf):
         stores.warn_of_credentials()
-    service = api.Service(conf, stores)
+    service = api.ImageService(conf, stores)
     recovery.start(service)
-    return API(service)
+    return ImagesAPI(service)

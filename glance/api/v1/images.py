@@ -35,7 +35,7 @@ PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
 
 @dataclasses.dataclass(slots=True)
-class Order:
+class ImageRequest:
     """What a POST or PUT asks for, taken from its headers.
 
     `meta` holds the attributes to store. At most one source of data is set: `has_data`,
@@ -50,7 +50,7 @@ class Order:
     purge: bool
 
     @classmethod
-    def of(cls, request: wsgi.Request) -> Order:
+    def of(cls, request: wsgi.Request) -> ImageRequest:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = fields.parse_headers(request.raw_headers, decode)
@@ -58,7 +58,7 @@ class Order:
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
             raise exception.Invalid("Name a store in x-image-meta-store, or leave the header out")
-        order = cls(
+        wanted = cls(
             meta=meta,
             has_data=request.has_body(),
             location=meta.pop("location", None),
@@ -66,8 +66,8 @@ class Order:
             store=meta.pop("store", None),
             purge=purge not in fields.FALSE_WORDS,
         )
-        order._check_sources(request)
-        return order
+        wanted._check_sources(request)
+        return wanted
 
     def _check_sources(self, request: wsgi.Request) -> None:
         if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
@@ -84,7 +84,7 @@ class Order:
             )
 
     def fills(self) -> bool:
-        """Tell whether the order brings data to the image."""
+        """Tell whether this request brings data to the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
@@ -102,10 +102,10 @@ def _decoder(user_agent: str) -> Any:
     return decode
 
 
-class Controller:
+class ImagesController:
     """Handlers of `/images` and `/images/{id}`."""
 
-    def __init__(self, service: api.Service):
+    def __init__(self, service: api.ImageService):
         self.service = service
         self.conf: config.Conf = service.conf
 
@@ -194,22 +194,22 @@ class Controller:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
         context.require_write()
-        order = Order.of(request)
-        target = self._target(order)
-        values = {**order.meta, "status": "queued", "size": order.meta.get("size") or 0}
-        self._check_policy(context, order)
-        self._check_fill(order, values)
-        self._check_size(request, order)
-        if order.location:
-            values.update(self._registration(context, order.location, order.meta.get("size")))
-        if order.copy_from:
-            self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
+        wanted = ImageRequest.of(request)
+        target = self._target(wanted)
+        values = {**wanted.meta, "status": "queued", "size": wanted.meta.get("size") or 0}
+        self._check_policy(context, wanted)
+        self._check_fill(wanted, values)
+        self._check_size(request, wanted)
+        if wanted.location:
+            values.update(self._registration(context, wanted.location, wanted.meta.get("size")))
+        if wanted.copy_from:
+            self.service.stores.check_registerable(wanted.copy_from, is_admin=context.is_admin)
         image = registry.add_image_metadata(self.conf, context, values)
         self.service.events.created(context, image)
-        if order.location:
+        if wanted.location:
             self.service.events.activated(context, image)
         if target is not None:
-            image = self._fill(request, order, image, target)
+            image = self._fill(request, wanted, image, target)
         url = self.service.image_url(request.host_url, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -217,46 +217,46 @@ class Controller:
             headers=[("Location", url), *_etag(image)],
         )
 
-    def _target(self, order: Order) -> base.Store | None:
-        """Return the store that the order's data goes to; refuse a store that takes none."""
+    def _target(self, wanted: ImageRequest) -> base.Store | None:
+        """Return the store that the data goes to; refuse a store that takes none."""
         stores = self.service.stores
-        if not order.has_data and not order.copy_from:
-            if order.store:
-                _known_store(stores.for_scheme, order.store)
+        if not wanted.has_data and not wanted.copy_from:
+            if wanted.store:
+                _known_store(stores.for_scheme, wanted.store)
             return None
-        if order.store:
-            return _known_store(stores.writable, order.store)
+        if wanted.store:
+            return _known_store(stores.writable, wanted.store)
         return stores.writable()
 
     def _check_policy(
-        self, context: RequestContext, order: Order, image: Mapping[str, Any] | None = None
+        self, context: RequestContext, wanted: ImageRequest, image: Mapping[str, Any] | None = None
     ) -> None:
         """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
         rules = self.service.policy
-        if order.meta.get("is_public") and not (image and image["is_public"]):
+        if wanted.meta.get("is_public") and not (image and image["is_public"]):
             rules.require("publicize_image", context)
-        if image is None and order.meta.get("id") is not None:
+        if image is None and wanted.meta.get("id") is not None:
             rules.require("choose_id", context)
-        if order.location:
+        if wanted.location:
             rules.require("set_location", context)
-        if order.copy_from:
+        if wanted.copy_from:
             rules.require("copy_from", context)
 
-    def _check_fill(self, order: Order, merged: Mapping[str, Any]) -> None:
-        if not (order.fills() and self.conf.require_formats):
+    def _check_fill(self, wanted: ImageRequest, merged: Mapping[str, Any]) -> None:
+        if not (wanted.fills() and self.conf.require_formats):
             return
         if not merged.get("disk_format") or not merged.get("container_format"):
             raise exception.Invalid(
                 "This server needs a disk format and a container format with the data"
             )
 
-    def _check_size(self, request: wsgi.Request, order: Order) -> None:
+    def _check_size(self, request: wsgi.Request, wanted: ImageRequest) -> None:
         """Refuse data whose announced size is above the cap, before a byte of it is read."""
         cap = self.conf.image_size_cap
-        announced = [order.meta.get("size") or 0]
-        if order.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
+        announced = [wanted.meta.get("size") or 0]
+        if wanted.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
-        if cap and order.fills() and max(announced) > cap:
+        if cap and wanted.fills() and max(announced) > cap:
             raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
 
     def _registration(
@@ -312,7 +312,7 @@ class Controller:
     def _fill(
         self,
         request: wsgi.Request,
-        order: Order,
+        wanted: ImageRequest,
         image: Mapping[str, Any],
         target: base.Store,
         values: Mapping[str, Any] | None = None,
@@ -323,12 +323,12 @@ class Controller:
             request.context,
             image["id"],
             target,
-            size=order.meta.get("size") or image.get("size") or None,
-            checksum=order.meta.get("checksum") or image.get("checksum"),
+            size=wanted.meta.get("size") or image.get("size") or None,
+            checksum=wanted.meta.get("checksum") or image.get("checksum"),
             values=values or {},
         )
-        if order.copy_from:
-            upload.copy_in_background(run, order.copy_from)
+        if wanted.copy_from:
+            upload.copy_in_background(run, wanted.copy_from)
             return dict(image)
         chunked = "HTTP_TRANSFER_ENCODING" in request.environ
         length = None if chunked else request.content_length
@@ -342,34 +342,34 @@ class Controller:
         context.require_write()
         events = self.service.events
         # A body that is refused is a matter of the upload's own.
-        refused = events.telling(
+        refused = events.reporting_failure(
             "image.update", context, fields.parse_id(id), only=exception.Invalid
         )
         with refused:
-            order = Order.of(request)
-            target = self._target(order)
+            wanted = ImageRequest.of(request)
+            target = self._target(wanted)
             before = image = self._image(request, id)
             # SECURITY: who may not change an image learns nothing of its state.
             if not context.is_image_mutable(image):
                 raise exception.ImageNotFound(image["id"])
-            self._check_policy(context, order, image)
-            values = self._changes(context, order, image)
-            self._check_fill(order, {**image, **values})
-            self._check_size(request, order)
-            if order.location:
-                declared = order.meta.get("size") or image["size"] or None
-                values.update(self._registration(context, order.location, declared))
-                image = self._update(context, image, values, order.purge, from_state="queued")
+            self._check_policy(context, wanted, image)
+            values = self._changes(context, wanted, image)
+            self._check_fill(wanted, {**image, **values})
+            self._check_size(request, wanted)
+            if wanted.location:
+                declared = wanted.meta.get("size") or image["size"] or None
+                values.update(self._registration(context, wanted.location, declared))
+                image = self._update(context, image, values, wanted.purge, from_state="queued")
                 events.activated(context, image)
-            elif order.copy_from:
-                self.service.stores.check_registerable(order.copy_from, is_admin=context.is_admin)
+            elif wanted.copy_from:
+                self.service.stores.check_registerable(wanted.copy_from, is_admin=context.is_admin)
                 image = self._update(context, image, values, purge=False, from_state="queued")
-            elif not order.has_data:
-                image = self._update(context, image, values, order.purge)
+            elif not wanted.has_data:
+                image = self._update(context, image, values, wanted.purge)
                 self._forget_copy(request, before, image)
         if target is not None:
-            stored_with_it = values if order.has_data else None
-            image = self._fill(request, order, image, target, stored_with_it)
+            stored_with_it = values if wanted.has_data else None
+            image = self._fill(request, wanted, image, target, stored_with_it)
         events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)
@@ -404,10 +404,10 @@ class Controller:
             cache.invalidate(before["id"])
 
     def _changes(
-        self, context: RequestContext, order: Order, image: Mapping[str, Any]
+        self, context: RequestContext, wanted: ImageRequest, image: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the attributes to change; refuse those that only the service may set."""
-        values = dict(order.meta)
+        values = dict(wanted.meta)
         for name in ("id", "status"):
             wanted = values.pop(name, None)
             if wanted is not None and wanted != image[name]:
@@ -420,8 +420,8 @@ class Controller:
                 del values[name]
             elif not context.is_admin:
                 raise exception.Forbidden(f"The {name} of an image with data cannot be changed")
-        if order.fills() and not queued:
-            if order.location:
+        if wanted.fills() and not queued:
+            if wanted.location:
                 raise exception.Invalid(
                     "The location can only be set while an image is queued; "
                     f"image {image['id']} is {image['status']}"

@@ -13,10 +13,10 @@ from glance.identity.context import RequestContext
 from glance.image import fields, membership
 
 
-class Controller:
+class MembersController:
     """Handlers of `/images/{id}/members…` and `/shared-images/{member}`."""
 
-    def __init__(self, service: api.Service):
+    def __init__(self, service: api.ImageService):
         self.conf = service.conf
         self.events = service.events
 
@@ -66,7 +66,7 @@ class Controller:
 
         The registry is asked for them around the change, and only if somebody wants to know.
         """
-        if not self.events.tells("image.member.update"):
+        if not self.events.is_enabled("image.member.update"):
             yield
             return
         before = self._members(context, image_id, only)

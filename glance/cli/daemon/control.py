@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from glance.cli.daemon import pidfile, servers, services
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 
 #: What each command word does.
@@ -57,7 +57,7 @@ is said, a server that is not installed, or a scrubber that has no configuration
         (
             "Options of glance-control",
             (
-                Option(
+                ProgramOption(
                     ("--pid-file",),
                     "pid_file",
                     "File of the server's process id. Without it, it is "

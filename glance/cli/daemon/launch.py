@@ -116,7 +116,7 @@ class Launch:
         while not self.ended:
             self._listen()
             age = time.monotonic() - self._started
-            up = self._said_ready and (address is None or answers(address))
+            up = self._said_ready and (address is None or accepts_connections(address))
             if not self.ended and (up or settles and age >= _SETTLED):
                 return True
             if age >= seconds:
@@ -147,7 +147,7 @@ class Launch:
         self._notices.close()
 
 
-def answers(address: Address) -> bool:
+def accepts_connections(address: Address) -> bool:
     """Tell whether something accepts connections at an address to listen on."""
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glance.cli.daemon import paste
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.common import config, exception, log, plugin
 from glance.http.client import connection
@@ -53,13 +53,13 @@ def check_database(conf: config.Conf) -> None:
     """Find out whether `sql_connection` names a database; connects to none."""
     engine = importlib.import_module("glance.registry.db.engine")
     # NOTE: an idle time that is no number is told when all options are checked.
-    engine.from_conf(conf.with_(sql_idle_timeout=0))
+    engine.from_conf(conf.replace(sql_idle_timeout=0))
 
 
 COMMON_OPTIONS = (
-    Option(("-v", "--verbose"), "verbose", "Log what is done."),
-    Option(("-d", "--debug"), "debug", "Log much detail."),
-    Option(
+    ProgramOption(("-v", "--verbose"), "verbose", "Log what is done."),
+    ProgramOption(("-d", "--debug"), "debug", "Log much detail."),
+    ProgramOption(
         ("--config-file",),
         "config_file",
         "Configuration file to use.",
@@ -70,7 +70,7 @@ COMMON_OPTIONS = (
 )
 #: Each overrides the same option of the file; a flag is on when either says so.
 LOGGING_OPTIONS = (
-    Option(
+    ProgramOption(
         ("--log-config",),
         "log_config",
         "Python logging config file, which overrides everything else about the log.",
@@ -78,13 +78,15 @@ LOGGING_OPTIONS = (
         "string",
         values="file",
     ),
-    Option(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
-    Option(("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"),
-    Option(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
-    Option(
+    ProgramOption(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
+    ProgramOption(
+        ("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"
+    ),
+    ProgramOption(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
+    ProgramOption(
         ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
     ),
-    Option(("--use-syslog",), "use_syslog", "Log to the system's logger."),
+    ProgramOption(("--use-syslog",), "use_syslog", "Log to the system's logger."),
 )
 COMMON = ("Common Options", COMMON_OPTIONS)
 LOGGING = ("Logging Options", LOGGING_OPTIONS)
@@ -97,7 +99,7 @@ CONFPATH = Word(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Service:
+class DaemonProgram:
     """A daemon: its command line, default port, and the module whose application it serves.
 
     `prepare` is the check of `configure`.
@@ -124,7 +126,7 @@ SIGTERM lets requests finish for stop_timeout seconds, SIGHUP for graceful_timeo
 daemon at once, and SIGUSR1 opens its log files anew.
 """
 
-API = Service(
+API = DaemonProgram(
     Program(
         "glance-api",
         "Serve the Images API",
@@ -141,7 +143,7 @@ stores. What it knows about images it asks a glance-registry.
     "glance.api.v1",
     _prepare_api,
 )
-REGISTRY = Service(
+REGISTRY = DaemonProgram(
     Program(
         "glance-registry",
         "Serve image records to glance-api",
@@ -167,7 +169,7 @@ def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
         said = getattr(args, option.dest, None)
         if option.dest in config.TABLE and said is not None and said is not False:
             values[option.dest] = said
-    return conf.with_(**values) if values else conf
+    return conf.replace(**values) if values else conf
 
 
 def report(err: exception.Error) -> int:
@@ -178,7 +180,7 @@ def report(err: exception.Error) -> int:
     return 1
 
 
-def run(service: Service, argv: Sequence[str] | None = None) -> int:
+def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
     """Run a daemon until it is told to end; return its exit code."""
     args = parse(service.declared, argv)
     try:
@@ -194,7 +196,7 @@ def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Name
     return parser.parse_args(argv)
 
 
-def _serve(service: Service, args: argparse.Namespace) -> int:
+def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
     path = paste.find_config_file(service.program, args.config_file, args.confpath)
     patch()
     # The modules declare their options, so that all problems are found before a worker starts.
@@ -202,7 +204,7 @@ def _serve(service: Service, args: argparse.Namespace) -> int:
     server = importlib.import_module("glance.http.server")
     conf = configure(service.program, path, args, service.prepare, server.check)
     if not conf.is_set("bind_port"):
-        conf = conf.with_(bind_port=service.port)
+        conf = conf.replace(bind_port=service.port)
     _warn(conf, service)
 
     def make_app() -> Any:
@@ -233,7 +235,7 @@ def configure(
     conf = override(found, args)
     stages = paste.load_stages(program, path)
     parts = [conf, *_parts(stages)]
-    merged = conf.over(stages[-1].own, conf.source) if stages else conf
+    merged = conf.merged(stages[-1].own, conf.source) if stages else conf
     _require(
         lambda: set_up_log(conf, program, prints=prints),
         *[functools.partial(check, merged) for check in checks],
@@ -289,7 +291,7 @@ def _require(*checks: Callable[[], None]) -> None:
         raise exception.ConfigError(list(dict.fromkeys(problems)))
 
 
-def _warn(conf: config.Conf, service: Service) -> None:
+def _warn(conf: config.Conf, service: DaemonProgram) -> None:
     """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
     logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)

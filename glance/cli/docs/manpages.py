@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from glance import version
 from glance.cli.docs import texts
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import command, commands
 
@@ -30,7 +30,7 @@ def _roff_rows(rows: Iterable[tuple[str, str]]) -> str:
     return "".join(f".TP\n\\fB{_roff(name)}\\fR\n{_roff(text)}\n" for name, text in rows)
 
 
-def _roff_options(options: Iterable[Option]) -> str:
+def _roff_options(options: Iterable[ProgramOption]) -> str:
     return _roff_rows(
         (", ".join(texts.spelled(option)), texts.option_help(option)) for option in options
     )
@@ -40,7 +40,7 @@ def _roff_codes(exit_codes: Iterable[tuple[int, str]]) -> str:
     return f".SH EXIT STATUS\n{_roff_rows(texts.codes(exit_codes))}"
 
 
-def _roff_environment(options: Iterable[Option]) -> str:
+def _roff_environment(options: Iterable[ProgramOption]) -> str:
     rows = texts.environment(options)
     return f".SH ENVIRONMENT\n{_roff_rows(rows)}" if rows else ""
 

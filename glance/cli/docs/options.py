@@ -42,7 +42,7 @@ OWN_TYPES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Program:
+class SampleFile:
     """A program with a configuration file: which groups of options it reads, in which order.
 
     `settings` are what its sample sets instead of showing the default. `stem` is the name of its
@@ -68,7 +68,7 @@ _STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store"
 _CACHE = ("logging", "cache programs", "image cache")
 _CACHE_DIR = {"image_cache_dir": "/var/lib/glance/image-cache/"}
 PROGRAMS = (
-    Program(
+    SampleFile(
         "glance-api",
         (
             *_SERVER,
@@ -97,7 +97,7 @@ PROGRAMS = (
             "filesystem_store_datadir": "/var/lib/glance/images/",
         },
     ),
-    Program(
+    SampleFile(
         "glance-registry",
         (
             *_SERVER,
@@ -116,7 +116,7 @@ PROGRAMS = (
             "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
         },
     ),
-    Program(
+    SampleFile(
         "glance-scrubber",
         (
             "logging",
@@ -136,7 +136,7 @@ PROGRAMS = (
             "filesystem_store_datadir": "/var/lib/glance/images/",
         },
     ),
-    Program(
+    SampleFile(
         "glance-cache-prefetcher",
         (*_CACHE, "registry client", "registry access", "service account", *_STORES),
         {
@@ -149,13 +149,13 @@ PROGRAMS = (
         },
         "glance-prefetcher",
     ),
-    Program(
+    SampleFile(
         "glance-cache-pruner",
         _CACHE,
         {"verbose": "True", "log_file": "/var/log/glance/pruner.log", **_CACHE_DIR},
         "glance-pruner",
     ),
-    Program(
+    SampleFile(
         "glance-cache-cleaner",
         (*_CACHE, "registry client", "registry access", "service account"),
         {
@@ -257,7 +257,9 @@ def _is_unset(option: config.Option) -> bool:
     return option.default in (None, "", ())
 
 
-def sample(program: Program, groups: Mapping[str, Sequence[config.Option]], pipelines: str) -> str:
+def sample(
+    program: SampleFile, groups: Mapping[str, Sequence[config.Option]], pipelines: str
+) -> str:
     """Return the sample file of a program; `pipelines` is the text of its paste sections."""
     parts = [textwrap.indent(SAMPLE_INTRO.format(name=program.name), "# "), "\n[DEFAULT]\n"]
     for group in program.groups:
@@ -268,7 +270,7 @@ def sample(program: Program, groups: Mapping[str, Sequence[config.Option]], pipe
     return "".join(parts)
 
 
-def _setting(program: Program, option: config.Option) -> str:
+def _setting(program: SampleFile, option: config.Option) -> str:
     facts = [*_facts(option)]
     if option.choices:
         facts.append("one of " + ", ".join(map(str, option.choices)))

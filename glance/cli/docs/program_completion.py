@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import completion
 
@@ -103,7 +103,7 @@ def _offered(word: Word) -> tuple[str, ...]:
     return tuple(word.choices) or completion.values(word.values)
 
 
-def _is_known(argument: Option | Word) -> bool:
+def _is_known(argument: ProgramOption | Word) -> bool:
     """Tell whether there is anything to offer: words, or files."""
     return bool(argument.choices or argument.values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from glance.cli.docs import texts
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import command, commands
 
@@ -52,7 +52,7 @@ def _rst_rows(rows: Iterable[tuple[str, str]]) -> str:
     return "".join(f"``{name}``\n    {_rst(text)}\n\n" for name, text in rows)
 
 
-def _rst_options(options: Iterable[Option]) -> str:
+def _rst_options(options: Iterable[ProgramOption]) -> str:
     return "".join(
         f"{', '.join(f'``{name}``' for name in texts.spelled(option))}\n    "
         f"{_rst(texts.option_help(option))}\n\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Word
 
 GENERATED = "Made by `tox -e docs`; change the declarations in glance/cli instead."
@@ -38,7 +38,7 @@ PROXIES = (
 )
 
 
-def environment(options: Iterable[Option]) -> list[tuple[str, str]]:
+def environment(options: Iterable[ProgramOption]) -> list[tuple[str, str]]:
     """Return the variables that a program heeds, with what they stand in for; none without any."""
     rows = []
     for option in options:
@@ -58,14 +58,14 @@ def choices(word: Word) -> list[tuple[str, str]]:
     return [(name, f"{text[:1].upper()}{text[1:]}.") for name, text in word.choices.items()]
 
 
-def option_help(option: Option) -> str:
+def option_help(option: ProgramOption) -> str:
     """Return the text about an option with its default in place."""
     text = option.help.replace("%default", str(option.default))
     text = text if text.endswith(".") else f"{text}."
     return f"{text} One of {', '.join(option.choices)}." if option.choices else text
 
 
-def spelled(option: Option) -> list[str]:
+def spelled(option: ProgramOption) -> list[str]:
     """Return an option's names, each with the value that it takes."""
     if option.kind is None:
         return list(option.names)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glance.cli.daemon import services
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import cache, console, signin, tables
 from glance.cli.user.tables import Column
@@ -56,7 +56,7 @@ class Declined(Exception):
     """The answer to the question was no; nothing was done."""
 
 
-class Call:
+class CacheCommandCall:
     """One run of a command: its options, the arguments behind it, and the client."""
 
     def __init__(self, args: argparse.Namespace, ids: Sequence[str]):
@@ -101,28 +101,28 @@ class Call:
         self.show({"num_deleted": count}, told.format(count) if self.args.verbose else "")
 
 
-def list_cached(call: Call) -> None:
+def list_cached(call: CacheCommandCall) -> None:
     """List the images that the cache holds whole."""
     call.show_table(call.client.get_cached_images(), CACHED, "cached images")
 
 
-def list_invalid(call: Call) -> None:
+def list_invalid(call: CacheCommandCall) -> None:
     """List the entries that went wrong, and how."""
     call.show_table(call.client.get_invalid_cached_images(), INVALID, "invalid cached images")
 
 
-def list_incomplete(call: Call) -> None:
+def list_incomplete(call: CacheCommandCall) -> None:
     """List the entries that are being written."""
     rows = call.client.get_incomplete_cached_images()
     call.show_table(rows, INCOMPLETE, "incomplete cached images")
 
 
-def list_queued(call: Call) -> None:
+def list_queued(call: CacheCommandCall) -> None:
     """List the images that the prefetcher is to fetch, or is fetching."""
     call.show_table(call.client.get_queued_images(), QUEUED, "queued images")
 
 
-def queue_image(call: Call) -> None:
+def queue_image(call: CacheCommandCall) -> None:
     """Queue images (ID ...) for the prefetcher."""
     if not call.ids:
         raise WrongUsage("name at least one image by its ID")
@@ -139,45 +139,45 @@ def queue_image(call: Call) -> None:
         raise exception.Error(f"Not queued: {', '.join(refused)}")
 
 
-def delete_cached_image(call: Call) -> None:
+def delete_cached_image(call: CacheCommandCall) -> None:
     """Drop one image (ID) from the cache."""
     image_id = call.one_id()
     call.confirm(f"Delete cached image {image_id}?")
     call.show_count(call.client.delete_cached_image(image_id), "Deleted {} cached images")
 
 
-def delete_all_cached_images(call: Call) -> None:
+def delete_all_cached_images(call: CacheCommandCall) -> None:
     """Drop all images from the cache."""
     call.confirm("Delete all cached images?")
     call.show_count(call.client.clear_cached_images(), "Deleted {} cached images")
 
 
-def delete_queued_image(call: Call) -> None:
+def delete_queued_image(call: CacheCommandCall) -> None:
     """Take one image (ID) off the queue, unless it is being fetched."""
     image_id = call.one_id()
     call.confirm(f"Delete queued image {image_id}?")
     call.show_count(call.client.delete_queued_image(image_id), "Deleted {} queued images")
 
 
-def delete_all_queued_images(call: Call) -> None:
+def delete_all_queued_images(call: CacheCommandCall) -> None:
     """Take all images off the queue that are not being fetched."""
     call.confirm("Delete all queued images?")
     call.show_count(call.client.delete_all_queued_images(), "Deleted {} queued images")
 
 
-def reap_invalid(call: Call) -> None:
+def reap_invalid(call: CacheCommandCall) -> None:
     """Drop the entries that went wrong, at once."""
     call.confirm("Reap all invalid cached images?")
     call.show_count(call.client.reap_invalid_cached_images(), "Reaped {} invalid cached images")
 
 
-def reap_stalled(call: Call) -> None:
+def reap_stalled(call: CacheCommandCall) -> None:
     """Drop the entries whose writing has stalled."""
     call.confirm("Reap all stalled cached images?")
     call.show_count(call.client.reap_stalled_cached_images(), "Reaped {} stalled cached images")
 
 
-def stats(call: Call) -> None:
+def stats(call: CacheCommandCall) -> None:
     """Print sizes in bytes, numbers of entries, and what was counted."""
     figures = call.client.get_cache_stats()
     if call.args.json:
@@ -187,7 +187,7 @@ def stats(call: Call) -> None:
         print(f"{name:<20} {figures[name]:>20}")
 
 
-def verify(call: Call) -> None:
+def verify(call: CacheCommandCall) -> None:
     """Read all entries again, here; those that have changed become invalid."""
     from glance.cli.maintenance import cache_local
 
@@ -203,7 +203,7 @@ def verify(call: Call) -> None:
         raise exception.Error(f"{len(bad)} entries were not what they had been")
 
 
-def rebuild_index(call: Call) -> None:
+def rebuild_index(call: CacheCommandCall) -> None:
     """Make the index anew, here, from the files that are what the registry says."""
     from glance.cli.maintenance import cache_local
 
@@ -216,7 +216,7 @@ def rebuild_index(call: Call) -> None:
 
 
 #: Command -> what it does; its docstring says so to users.
-COMMANDS: dict[str, Callable[[Call], None]] = {
+COMMANDS: dict[str, Callable[[CacheCommandCall], None]] = {
     run.__name__.replace("_", "-"): run
     for run in (
         list_cached,
@@ -239,17 +239,17 @@ COMMANDS: dict[str, Callable[[Call], None]] = {
 _WITH_IDS = {queue_image, delete_cached_image, delete_queued_image}
 
 _OWN = (
-    Option(("-v", "--verbose"), "verbose", "Tell what was done."),
-    Option(("-d", "--debug"), "debug", "Let errors through with a traceback."),
-    Option(("-f", "--force"), "force", "Ask no questions."),
-    Option(("--json",), "json", "Print JSON for programs."),
+    ProgramOption(("-v", "--verbose"), "verbose", "Tell what was done."),
+    ProgramOption(("-d", "--debug"), "debug", "Let errors through with a traceback."),
+    ProgramOption(("-f", "--force"), "force", "Ask no questions."),
+    ProgramOption(("--json",), "json", "Print JSON for programs."),
 )
 _CONNECTION = tuple(
     option._replace(names=("-k", *option.names)) if option.dest == "insecure" else option
     for option in (*signin.SERVER, *signin.IDENTITY)
 )
 _LOCAL = (
-    Option(
+    ProgramOption(
         ("--config-file",),
         "config_file",
         "Configuration file with the options of the image cache and of the registry. Without it, "
@@ -314,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ids and run not in _WITH_IDS:
         parser.error(f"{word} takes no ID")
     try:
-        run(Call(args, ids))
+        run(CacheCommandCall(args, ids))
     except WrongUsage as err:
         parser.error(f"{word}: {err}")
     except Declined:

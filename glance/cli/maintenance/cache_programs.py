@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glance.cli.daemon import paste, services
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program
 from glance.common import config, exception, log
 
@@ -24,12 +24,12 @@ FAILED, WRONG = 1, 2
 #: Configuration files that serve as well, if the program has none of its own.
 SHARED = ("glance-cache", "glance-api")
 
-_DAEMON = Option(
+_DAEMON = ProgramOption(
     ("-D", "--daemon"),
     "daemon",
     "Make a pass now and one after every image_cache_wakeup_time seconds, until told to end.",
 )
-_ONCE = Option(("--once",), "once", "Fetch one image only, the oldest in the queue.")
+_ONCE = ProgramOption(("--once",), "once", "Fetch one image only, the oldest in the queue.")
 
 _TEXT = """
 It makes one pass and ends, as suits cron; --daemon makes it go on until SIGTERM or SIGINT. A pass
@@ -54,7 +54,7 @@ class CacheProgram:
 
 
 def _declare(
-    program: str, name: str, summary: str, text: str, done: str, failed: str, *own: Option
+    program: str, name: str, summary: str, text: str, done: str, failed: str, *own: ProgramOption
 ) -> Program:
     return Program(
         program,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from glance.cli.daemon import paste, services
 from glance.cli.maintenance import manage_data
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.common import config, exception
 from glance.registry.db import engine, maintenance, migration, models, records
@@ -126,7 +126,7 @@ Results go to standard output, log lines to standard error or where the configur
         (
             "Registry Database Options",
             (
-                Option(
+                ProgramOption(
                     ("--sql-connection", "--sql_connection"),
                     "sql_connection",
                     "Database to work on, as a SQLAlchemy URL. Without it, it is the registry's "
@@ -139,7 +139,7 @@ Results go to standard output, log lines to standard error or where the configur
         (
             "Options of db_purge",
             (
-                Option(
+                ProgramOption(
                     ("--age-in-days",),
                     "age_in_days",
                     "How many days ago an image must have been deleted. Default: %default",
@@ -147,7 +147,7 @@ Results go to standard output, log lines to standard error or where the configur
                     "string",
                     "30",
                 ),
-                Option(
+                ProgramOption(
                     ("--max-rows",),
                     "max_rows",
                     "How many images to remove at most, with their properties and members. "

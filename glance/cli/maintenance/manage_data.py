@@ -16,7 +16,7 @@ from typing import Any
 
 from glance import store
 from glance.cli.daemon import paste, services
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.common import config, exception
 from glance.image import cipher, fields
 from glance.registry.db import engine, maintenance, migration, models
@@ -32,7 +32,7 @@ STORE_PROGRAMS = ("glance-scrubber", "glance-api")
 OPTIONS = (
     "Options of orphans and restore",
     (
-        Option(
+        ProgramOption(
             ("--store-config-file",),
             "store_config_file",
             "Configuration file that says what the stores are, of glance-scrubber or glance-api. "
@@ -41,7 +41,7 @@ OPTIONS = (
             "string",
             values="file",
         ),
-        Option(
+        ProgramOption(
             ("--older-than",),
             "older_than",
             "How old data without a record must be to count, in seconds; uploads in progress have "
@@ -50,12 +50,12 @@ OPTIONS = (
             "string",
             "86400",
         ),
-        Option(
+        ProgramOption(
             ("--delete",),
             "delete",
             "Remove the data without a record that was found. Without it nothing is changed.",
         ),
-        Option(
+        ProgramOption(
             ("--format",),
             "format",
             "How orphans are printed.",
@@ -72,7 +72,7 @@ def orphans_command(url: str, args: argparse.Namespace) -> int:
     """List data without a record, and records without their data."""
     min_age = _seconds("--older-than", args.older_than)
     with _Database(url, args.conf) as db:
-        surveyor = orphans.Surveyor(db, _stores(args), min_age)
+        surveyor = orphans.OrphanScan(db, _stores(args), min_age)
         found = surveyor.survey()
         if args.delete:
             for stray in found.strays:
@@ -182,7 +182,7 @@ def _stores(args: argparse.Namespace) -> store.Stores:
     LOG.info("The stores are those of %s", path)
     conf = paste.load_conf(program, path)
     stages = paste.load_stages(program, path)
-    merged = conf.over(stages[-1].own, conf.source) if stages else conf
+    merged = conf.merged(stages[-1].own, conf.source) if stages else conf
     services.load_drivers(merged)
     merged.check()
     return store.create_stores(merged)
@@ -214,7 +214,7 @@ def _time(seconds: float | None) -> str | None:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
-def _document(found: orphans.Survey) -> dict[str, Any]:
+def _document(found: orphans.OrphanReport) -> dict[str, Any]:
     return {
         "data_without_record": [
             {
@@ -234,7 +234,7 @@ def _document(found: orphans.Survey) -> dict[str, Any]:
     }
 
 
-def _print_survey(found: orphans.Survey) -> None:
+def _print_survey(found: orphans.OrphanReport) -> None:
     print("Data without a record:")
     for stray in found.strays:
         size = "?" if stray.size is None else stray.size

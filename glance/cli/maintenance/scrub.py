@@ -13,7 +13,7 @@ from typing import Any
 
 from glance import notifier, scrubber
 from glance.cli.daemon import paste, services
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program
 from glance.common import exception, hooks, log
 from glance.image import fields
@@ -42,14 +42,14 @@ six hours.
         (
             "Options of glance-scrubber",
             (
-                Option(("-D", "--daemon"), "daemon", "Go on until told to end."),
-                Option(
+                ProgramOption(("-D", "--daemon"), "daemon", "Go on until told to end."),
+                ProgramOption(
                     ("--list",),
                     "list",
                     "Make no pass; print what waits in the queue: image, when it is due, how "
                     "often it failed and why.",
                 ),
-                Option(
+                ProgramOption(
                     ("--restore",),
                     "restore",
                     "Make no pass; take back the deletion of the image with this ID, which is "
@@ -57,7 +57,7 @@ six hours.
                     "ID",
                     "string",
                 ),
-                Option(
+                ProgramOption(
                     ("--retry",),
                     "retry",
                     "Before the pass, make everything due that failed before or was given up.",
@@ -126,7 +126,7 @@ def restore(app: scrubber.Scrubber, image_id: str) -> None:
     print(f"Image {image['id']} is active again")
 
 
-def print_queue(entries: Sequence[scrub_queue.Entry]) -> None:
+def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
     """Print the queue as a table, never a location."""
     print(f"{'ID':<10} {'WHAT':<8} {'DUE':<19} {'ATTEMPTS':>8} {'STATE':<7} LAST ERROR")
     for entry in entries:

@@ -46,7 +46,7 @@ PREFETCHING = (_ID, _NAME, _ACCESSED, tables.Column("Status", "status", 10, ">")
     failure="show cached images",
     options=("format",),
 )
-def cache_index(call: commands.Call) -> int:
+def cache_index(call: commands.CommandCall) -> int:
     """
     Lists the images that the server's cache holds whole.
     """
@@ -63,7 +63,7 @@ def cache_index(call: commands.Call) -> int:
     failure="show invalid cache images",
     options=("format",),
 )
-def cache_invalid(call: commands.Call) -> int:
+def cache_invalid(call: commands.CommandCall) -> int:
     """
     Lists the cache entries that went wrong while they were written, and how.
     """
@@ -82,7 +82,7 @@ def cache_invalid(call: commands.Call) -> int:
     failure="show incomplete cache images",
     options=("format",),
 )
-def cache_incomplete(call: commands.Call) -> int:
+def cache_incomplete(call: commands.CommandCall) -> int:
     """
     Lists the cache entries that are not whole yet.
     """
@@ -101,7 +101,7 @@ def cache_incomplete(call: commands.Call) -> int:
     failure="show prefetching images",
     options=("format",),
 )
-def cache_prefetching(call: commands.Call) -> int:
+def cache_prefetching(call: commands.CommandCall) -> int:
     """
     Lists the images that the cache is fetching ahead of use, or is going to.
     """
@@ -120,13 +120,13 @@ def cache_prefetching(call: commands.Call) -> int:
     failure="prefetch the specified cached image",
     options=("dry_run",),
 )
-def cache_prefetch(call: commands.Call) -> int:
+def cache_prefetch(call: commands.CommandCall) -> int:
     """
     Has the server fetch images into its cache before somebody asks for them. The exit code is 1
     if one of them does not exist.
     """
     if not call.args:
-        raise console.Refused(
+        raise console.CommandRefused(
             "Please specify the ID or a list of image IDs of the images you wish to \n"
             "prefetch from the cache as the first argument"
         )
@@ -156,20 +156,20 @@ def cache_prefetch(call: commands.Call) -> int:
     failure="purge the specified cached image",
     options=("force", "dry_run"),
 )
-def cache_purge(call: commands.Call) -> int:
+def cache_purge(call: commands.CommandCall) -> int:
     """
     Drops an image from the server's cache; the image itself stays. Asks first, unless --force is
     given.
     """
     if not call.args:
-        raise console.Refused(
+        raise console.CommandRefused(
             "Please specify the ID of the image you wish to purge \n"
             "from the cache as the first argument"
         )
     call.at_most(1)
     image_id = call.args[0]
     if not call.confirm(f"Purge cached image {image_id}?"):
-        raise console.Refused(f"Not purging cached image {image_id}")
+        raise console.CommandRefused(f"Not purging cached image {image_id}")
     if call.dry_run(f"Purge cached image {image_id}"):
         return 0
     call.client.purge_cached_image(image_id)
@@ -186,7 +186,7 @@ def cache_purge(call: commands.Call) -> int:
     failure="clear all cached images",
     options=("force", "dry_run"),
 )
-def cache_clear(call: commands.Call) -> int:
+def cache_clear(call: commands.CommandCall) -> int:
     """
     Empties the server's cache; the images themselves stay. Asks first, unless --force is given.
     """
@@ -207,7 +207,7 @@ def cache_clear(call: commands.Call) -> int:
     failure="reap invalid images",
     options=("force", "dry_run"),
 )
-def cache_reap_invalid(call: commands.Call) -> int:
+def cache_reap_invalid(call: commands.CommandCall) -> int:
     """
     Drops the cache entries that went wrong. Asks first, unless --force is given.
     """
@@ -228,7 +228,7 @@ def cache_reap_invalid(call: commands.Call) -> int:
     failure="reap stalled images",
     options=("force", "dry_run"),
 )
-def cache_reap_stalled(call: commands.Call) -> int:
+def cache_reap_stalled(call: commands.CommandCall) -> int:
     """
     Drops the cache entries whose writing has stalled. Asks first, unless --force is given.
     """
@@ -241,7 +241,7 @@ def cache_reap_stalled(call: commands.Call) -> int:
     )
 
 
-def exists(call: commands.Call, image_id: str) -> bool:
+def exists(call: commands.CommandCall, image_id: str) -> bool:
     try:
         call.client.get_image_meta(image_id)
     except exception.NotFound:
@@ -249,11 +249,13 @@ def exists(call: commands.Call, image_id: str) -> bool:
     return True
 
 
-def drop_all(call: commands.Call, action: str, declined: str, method: str, told: str) -> int:
+def drop_all(
+    call: commands.CommandCall, action: str, declined: str, method: str, told: str
+) -> int:
     """Ask, then drop entries by a method of the client and tell how many there were."""
     call.at_most(0)
     if not call.confirm(f"{action}?"):
-        raise console.Refused(declined)
+        raise console.CommandRefused(declined)
     if call.dry_run(action):
         return 0
     count = getattr(call.client, method)()
@@ -263,7 +265,7 @@ def drop_all(call: commands.Call, action: str, declined: str, method: str, told:
 
 
 def print_entries(
-    call: commands.Call,
+    call: commands.CommandCall,
     entries: Sequence[Mapping[str, Any]],
     columns: Sequence[tables.Column],
     nothing: str,

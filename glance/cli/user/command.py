@@ -40,7 +40,7 @@ NOT_AUTHORIZED = (
 @commands.command(
     "help", "<command>", "Output help for one of the commands below", values="command"
 )
-def show_help(call: commands.Call) -> int:
+def show_help(call: commands.CommandCall) -> int:
     """
     Prints the arguments of a command and what it does.
     """
@@ -109,7 +109,7 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
     return parser
 
 
-def run(entry: commands.Command, call: commands.Call) -> int:
+def run(entry: commands.Command, call: commands.CommandCall) -> int:
     """Run a command and return its exit code; errors are shown as the command declares.
 
     Where standard output is for data alone, all messages go to standard error.
@@ -127,13 +127,13 @@ def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
     return "format" in entry.options and bool(options.format == "json")
 
 
-def _run(entry: commands.Command, call: commands.Call) -> int:
+def _run(entry: commands.Command, call: commands.CommandCall) -> int:
     try:
         return entry.run(call)
-    except console.Failed as err:
+    except console.CommandFailed as err:
         console.complain(str(err))
         return 1
-    except console.Refused as err:
+    except console.CommandRefused as err:
         if str(err):
             print(err)
         return 1
@@ -185,7 +185,7 @@ def _main(arguments: list[str]) -> int:
     if entry is None:
         return unknown(args[0])
     started = time.monotonic()
-    code = run(entry, commands.Call(options, args[1:]))
+    code = run(entry, commands.CommandCall(options, args[1:]))
     if options.verbose:
         timing = sys.stderr if gives_data(entry, options) else sys.stdout
         print(f"Completed in {time.monotonic() - started:.4f} sec.", file=timing)

@@ -20,7 +20,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ DRY_RUN = "Dry run. We would have done the following:"
 
 # -- options: all are global, a command ignores those it has no use for ---------------------------
 
-OPTIONS: tuple[Option, ...] = (
-    Option(("-v", "--verbose"), "verbose", "Print more, and how long it took."),
-    Option(("-d", "--debug"), "debug", "Let errors through with a traceback."),
+OPTIONS: tuple[ProgramOption, ...] = (
+    ProgramOption(("-v", "--verbose"), "verbose", "Print more, and how long it took."),
+    ProgramOption(("-d", "--debug"), "debug", "Let errors through with a traceback."),
     *signin.SERVER,
     *signin.IDENTITY,
-    Option(
+    ProgramOption(
         ("--limit",),
         "limit",
         "Page size of index and details. Default: %default",
@@ -44,8 +44,10 @@ OPTIONS: tuple[Option, ...] = (
         "int",
         10,
     ),
-    Option(("--marker",), "marker", "Image id after which a listing begins.", "MARKER", "string"),
-    Option(
+    ProgramOption(
+        ("--marker",), "marker", "Image id after which a listing begins.", "MARKER", "string"
+    ),
+    ProgramOption(
         ("--sort_key", "--sort-key"),
         "sort_key",
         "Attribute to sort by.",
@@ -53,7 +55,7 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         values="sort_key",
     ),
-    Option(
+    ProgramOption(
         ("--sort_dir", "--sort-dir"),
         "sort_dir",
         "Sort direction.",
@@ -61,7 +63,7 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         values="sort_dir",
     ),
-    Option(
+    ProgramOption(
         ("--format",),
         "format",
         "Print text for people or json for programs. Default: %default",
@@ -70,7 +72,7 @@ OPTIONS: tuple[Option, ...] = (
         "text",
         choices=("text", "json"),
     ),
-    Option(
+    ProgramOption(
         ("--file",),
         "file",
         "File that download writes. Default: standard output",
@@ -78,10 +80,12 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         values="file",
     ),
-    Option(("-f", "--force"), "force", "Ask no questions and make no pause between pages."),
-    Option(("--dry-run",), "dry_run", "Print what would be done, and do nothing."),
-    Option(("--can-share",), "can_share", "Let the member share the image with further members."),
-    Option(
+    ProgramOption(("-f", "--force"), "force", "Ask no questions and make no pause between pages."),
+    ProgramOption(("--dry-run",), "dry_run", "Print what would be done, and do nothing."),
+    ProgramOption(
+        ("--can-share",), "can_share", "Let the member share the image with further members."
+    ),
+    ProgramOption(
         ("--keep-properties",),
         "keep_properties",
         "Let update keep the custom properties that it does not name.",
@@ -96,7 +100,7 @@ CONNECTION = tuple(option.dest for option in (*signin.SERVER, *signin.IDENTITY))
 # -- commands ------------------------------------------------------------------------------------
 
 
-class Call:
+class CommandCall:
     """One run of a command: its `options`, its positional `args`, and the client, made at need.
 
     `output` is where data for programs goes, standard output unless a test says otherwise.
@@ -146,7 +150,7 @@ class Call:
         """Refuse more positional arguments than the command takes."""
         if len(self.args) > count:
             surplus = " ".join(self.args[count:])
-            raise console.Failed(
+            raise console.CommandFailed(
                 f"This command does not take the argument {console.printable(surplus)}"
             )
 
@@ -180,7 +184,7 @@ class Command(NamedTuple):
     group: str
     failure: str | None
     text: str
-    run: Callable[[Call], int]
+    run: Callable[[CommandCall], int]
     options: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     values: str | None = None
@@ -189,7 +193,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {}
 
-Function = Callable[[Call], int]
+Function = Callable[[CommandCall], int]
 
 
 def command(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.user import commands as user_commands
 from glance.cli.user import console
 
@@ -40,12 +40,12 @@ def commands() -> list[user_commands.Command]:
     return [user_commands.COMMANDS[name] for name in sorted(user_commands.COMMANDS)]
 
 
-def offered(option: Option) -> tuple[str, ...]:
+def offered(option: ProgramOption) -> tuple[str, ...]:
     """Return the words that may follow an option."""
     return option.choices or values(option.values)
 
 
-def options_of(entry: user_commands.Command | None) -> list[Option]:
+def options_of(entry: user_commands.Command | None) -> list[ProgramOption]:
     """Return the options to offer for a command; those of every command without one."""
     everywhere = {*user_commands.CONNECTION, "verbose", "debug"}
     heeded = everywhere if entry is None else everywhere | set(entry.options)
@@ -197,7 +197,7 @@ def zsh_quoted(text: str) -> str:
     return text.replace("'", "'\\''")
 
 
-def zsh_option(option: Option) -> list[str]:
+def zsh_option(option: ProgramOption) -> list[str]:
     """Return the words that describe one option, one for each of its names, to _arguments."""
     help_text = option.help.replace("%default", str(option.default))
     for mark in "\\[]:":
@@ -257,7 +257,7 @@ SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
     values="shell",
     modern=True,
 )
-def completion(call: user_commands.Call) -> int:
+def completion(call: user_commands.CommandCall) -> int:
     """
     Prints the script that lets a shell complete commands, options, fields and values of glance:
 
@@ -265,6 +265,6 @@ def completion(call: user_commands.Call) -> int:
       zsh:   glance completion zsh > "${fpath[1]}/_glance"
     """
     if len(call.args) != 1 or call.args[0] not in SCRIPTS:
-        raise console.Failed(f"Please specify one shell: {' or '.join(SCRIPTS)}")
+        raise console.CommandFailed(f"Please specify one shell: {' or '.join(SCRIPTS)}")
     print(SCRIPTS[call.args[0]](), end="")
     return 0

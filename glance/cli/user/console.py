@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """The command cannot go on; its text is for the user and the exit code is 1.
 
     WIRE: the text goes to standard output, where scripts look for the messages of old.
     """
 
 
-class Failed(Refused):
+class CommandFailed(CommandRefused):
     """The same for messages that are new: one line on standard error."""
 
 
@@ -94,10 +94,10 @@ def fields(args: Sequence[str]) -> dict[str, str]:
     for argument in args:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             # What the shell handed over was not text; sent on, it would be another name.
-            raise Failed(f"This argument is not UTF-8 text: {printable(argument)}")
+            raise CommandFailed(f"This argument is not UTF-8 text: {printable(argument)}")
         name, equals, value = argument.strip(",").partition("=")
         if not equals or not name:
-            raise Refused(
+            raise CommandRefused(
                 "Arguments should be in the form of field=value. "
                 f"You specified {printable(argument)}."
             )

@@ -38,7 +38,7 @@ sleep = time.sleep
     options=("file", "dry_run"),
     modern=True,
 )
-def download(call: commands.Call) -> int:
+def download(call: commands.CommandCall) -> int:
     """
     Fetches the data of an image and verifies its checksum:
 
@@ -50,21 +50,23 @@ def download(call: commands.Call) -> int:
     command goes on with after it was interrupted.
     """
     if not call.args:
-        raise console.Failed("Please specify the ID of the image you wish to download")
+        raise console.CommandFailed("Please specify the ID of the image you wish to download")
     call.at_most(1)
     image_id, path = call.args[0], call.options.file
     if call.dry_run(f"Download image {image_id} to {path or 'standard output'}"):
         return 0
     if not path and call.output.isatty():
-        raise console.Failed(
+        raise console.CommandFailed(
             "Standard output is a terminal: give --file=FILE, or redirect standard output"
         )
     try:
         meta = call.client.get_image_meta(image_id)
     except exception.NotFound:
-        raise console.Failed(f"No image with ID {image_id} was found") from None
+        raise console.CommandFailed(f"No image with ID {image_id} was found") from None
     if meta.get("status") != "active":
-        raise console.Failed(f"Image {image_id} has no data: its status is {meta.get('status')}")
+        raise console.CommandFailed(
+            f"Image {image_id} has no data: its status is {meta.get('status')}"
+        )
     try:
         with opened(call, meta) as target:
             with progress.shown(path or meta.get("name")) as tell:
@@ -72,7 +74,7 @@ def download(call: commands.Call) -> int:
     except BrokenPipeError:
         raise
     except OSError as err:
-        raise console.Failed(f"{err.strerror or err}: {path or 'standard output'}") from err
+        raise console.CommandFailed(f"{err.strerror or err}: {path or 'standard output'}") from err
     if path:
         print(f"Downloaded image {image_id} to {console.printable(path)}")
     return 0
@@ -143,7 +145,7 @@ class PartFile(Target):
                     return file
             except BlockingIOError:
                 file.close()
-                raise console.Failed(
+                raise console.CommandFailed(
                     f"Another program is downloading to {self.part}: wait for it"
                 ) from None
             except FileNotFoundError:
@@ -175,7 +177,7 @@ class PartFile(Target):
 
 
 @contextlib.contextmanager
-def opened(call: commands.Call, meta: Mapping[str, Any]) -> Iterator[Target]:
+def opened(call: commands.CommandCall, meta: Mapping[str, Any]) -> Iterator[Target]:
     """Hand out the target of a download; a `.part` file that holds nothing is removed again."""
     path = call.options.file
     if not path:
@@ -184,7 +186,7 @@ def opened(call: commands.Call, meta: Mapping[str, Any]) -> Iterator[Target]:
     with contextlib.suppress(FileNotFoundError):
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
-            raise console.Failed(f"{path} is a directory: name a file in it")
+            raise console.CommandFailed(f"{path} is a directory: name a file in it")
         if not stat.S_ISREG(kind):
             with open(path, "wb") as file:
                 yield Target(file)
@@ -202,7 +204,7 @@ def opened(call: commands.Call, meta: Mapping[str, Any]) -> Iterator[Target]:
 
 
 def fetch(
-    call: commands.Call,
+    call: commands.CommandCall,
     image_id: str,
     meta: Mapping[str, Any],
     target: Target,
@@ -218,7 +220,7 @@ def fetch(
         again = target.inherited
         target.discard()
         if not again:
-            raise console.Failed(
+            raise console.CommandFailed(
                 f"The data of image {image_id} does not have its checksum {checksum}: it was "
                 "damaged on the way or in the store"
             )
@@ -226,7 +228,11 @@ def fetch(
 
 
 def gather(
-    call: commands.Call, image_id: str, size: int, target: Target, tell: progress.Tell | None
+    call: commands.CommandCall,
+    image_id: str,
+    size: int,
+    target: Target,
+    tell: progress.Tell | None,
 ) -> None:
     """Write the rest of the data, over as many connections as it takes.
 
@@ -243,7 +249,7 @@ def gather(
                 for chunk in chunks:
                     target.write(chunk)
             if size and target.count != size:
-                raise console.Failed(
+                raise console.CommandFailed(
                     f"The server sent {target.count} bytes instead of {size} of image {image_id}"
                 )
             return
@@ -252,5 +258,5 @@ def gather(
             refused = isinstance(err, exception.ServiceUnavailable) and target.count == begun
             if refused or failures >= ATTEMPTS:
                 kept = f"; {target.kept} is kept for the next try" if target.kept else ""
-                raise console.Failed(f"{err}{kept}") from err
+                raise console.CommandFailed(f"{err}{kept}") from err
         sleep(PAUSE * 2 ** (failures - 1))

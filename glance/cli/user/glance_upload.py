@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console, progress, signin
 from glance.image import fields
@@ -21,7 +21,7 @@ from glance.image import fields
 HOST = "127.0.0.1"
 
 _OWN = (
-    Option(
+    ProgramOption(
         ("--host",),
         "host",
         "Address of the Glance API server. Default: %default",
@@ -29,7 +29,7 @@ _OWN = (
         "string",
         HOST,
     ),
-    Option(
+    ProgramOption(
         ("--port",),
         "port",
         "Port of the Glance API server. Default: %default",
@@ -37,7 +37,7 @@ _OWN = (
         "int",
         9292,
     ),
-    Option(
+    ProgramOption(
         ("--type",),
         "type",
         "Kept as the property type: kernel, ramdisk, machine or raw. Default: %default",
@@ -45,7 +45,7 @@ _OWN = (
         "string",
         "raw",
     ),
-    Option(
+    ProgramOption(
         ("--disk-format",),
         "disk_format",
         "Disk format of the image.",
@@ -53,7 +53,7 @@ _OWN = (
         "string",
         choices=fields.DISK_FORMATS,
     ),
-    Option(
+    ProgramOption(
         ("--container-format",),
         "container_format",
         "Container format of the image.",
@@ -61,10 +61,10 @@ _OWN = (
         "string",
         choices=fields.CONTAINER_FORMATS,
     ),
-    Option(
+    ProgramOption(
         ("--kernel",), "kernel", "Image that the image boots, kept as kernel_id.", "ID", "string"
     ),
-    Option(
+    ProgramOption(
         ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
     ),
 )

@@ -79,7 +79,7 @@ NO_DATA_NOTE = (
     options=("dry_run", "format"),
     fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
 )
-def add(call: commands.Call) -> int:
+def add(call: commands.CommandCall) -> int:
     """
     Adds a new image to Glance. The fields may be given in any order:
 
@@ -108,7 +108,7 @@ def add(call: commands.Call) -> int:
     """
     found = console.fields(call.args)
     if not found.get("name"):
-        raise console.Refused("Please specify a name for the image using name=VALUE")
+        raise console.CommandRefused("Please specify a name for the image using name=VALUE")
     meta: dict[str, Any] = {"name": found.pop("name")}
     meta["is_public"] = console.is_true(found.pop("is_public", ""))
     for name, default in ADD_DEFAULTS.items():
@@ -121,7 +121,7 @@ def add(call: commands.Call) -> int:
 
     located = bool(meta.get("location"))
     if located and console.stdin_holds_data():
-        raise console.Refused(LOCATION_CLASH)
+        raise console.CommandRefused(LOCATION_CLASH)
     if call.dry_run("Add new image with metadata:"):
         tables.print_rows(meta)
         return 0
@@ -160,7 +160,7 @@ def add(call: commands.Call) -> int:
     options=("keep_properties", "dry_run", "format"),
     fields=(*UPDATE_ATTRIBUTES, "is_public"),
 )
-def update(call: commands.Call) -> int:
+def update(call: commands.CommandCall) -> int:
     """
     Updates an image's metadata. The first argument is the id of the image, the others are fields:
 
@@ -206,7 +206,7 @@ def update(call: commands.Call) -> int:
 @commands.command(
     "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
 )
-def delete(call: commands.Call) -> int:
+def delete(call: commands.CommandCall) -> int:
     """
     Deletes an image: its metadata and its data. Asks first, unless --force is given.
     """
@@ -217,7 +217,7 @@ def delete(call: commands.Call) -> int:
     )
     call.at_most(1)
     if not call.confirm(f"Delete image {image_id}?"):
-        raise console.Refused(f"Not deleting image {image_id}")
+        raise console.CommandRefused(f"Not deleting image {image_id}")
     if call.dry_run(f"Delete image {image_id}"):
         return 0
     try:
@@ -240,7 +240,7 @@ LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
     options=LISTING_OPTIONS,
     fields=FILTERS,
 )
-def index(call: commands.Call) -> int:
+def index(call: commands.CommandCall) -> int:
     """
     Lists the images that you may see: id, name, formats and size, newest first.
 
@@ -268,7 +268,7 @@ def index(call: commands.Call) -> int:
     options=LISTING_OPTIONS,
     fields=FILTERS,
 )
-def details(call: commands.Call) -> int:
+def details(call: commands.CommandCall) -> int:
     """
     Lists the images that you may see with all their metadata.
 
@@ -289,7 +289,7 @@ def details(call: commands.Call) -> int:
 
 
 @commands.command("show", "<ID>", "Shows everything known about an image", options=("format",))
-def show(call: commands.Call) -> int:
+def show(call: commands.CommandCall) -> int:
     """
     Shows the metadata of an image.
     """
@@ -322,7 +322,7 @@ def show(call: commands.Call) -> int:
     failure="delete all images",
     options=("force", "dry_run"),
 )
-def clear(call: commands.Call) -> int:
+def clear(call: commands.CommandCall) -> int:
     """
     Deletes all images that you may see. Asks first, unless --force is given.
 
@@ -330,7 +330,7 @@ def clear(call: commands.Call) -> int:
     """
     call.at_most(0)
     if not call.confirm("Delete all images?"):
-        raise console.Refused("Not deleting any images")
+        raise console.CommandRefused("Not deleting any images")
     if call.options.dry_run:
         call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
         return 0
@@ -345,7 +345,7 @@ def clear(call: commands.Call) -> int:
                 failed.add(image["id"])
 
 
-def delete_one(call: commands.Call, image: Mapping[str, Any]) -> bool:
+def delete_one(call: commands.CommandCall, image: Mapping[str, Any]) -> bool:
     """Delete one image of many, telling of it; False if that failed."""
     if call.options.verbose:
         print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
@@ -362,7 +362,7 @@ def delete_one(call: commands.Call, image: Mapping[str, Any]) -> bool:
     return True
 
 
-def all_images(call: commands.Call) -> list[dict[str, Any]]:
+def all_images(call: commands.CommandCall) -> list[dict[str, Any]]:
     """Return the short form of all images that the caller may see, by id."""
     images: list[dict[str, Any]] = []
     marker = None
@@ -383,10 +383,10 @@ def all_images(call: commands.Call) -> list[dict[str, Any]]:
 # -- arguments and standard input ----------------------------------------------------------------
 
 
-def first(call: commands.Call, *complaint: str) -> str:
+def first(call: commands.CommandCall, *complaint: str) -> str:
     """Return the first positional argument; without one, refuse with these lines."""
     if not call.args:
-        raise console.Refused("\n".join(complaint))
+        raise console.CommandRefused("\n".join(complaint))
     return call.args[0]
 
 
@@ -416,7 +416,7 @@ def stdin_data() -> BinaryIO | None:
 # -- listings ------------------------------------------------------------------------------------
 
 
-def pages(call: commands.Call, method: str) -> Iterator[list[dict[str, Any]]]:
+def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, Any]]]:
     """Hand out the pages of a listing, made by a method of the client.
 
     Between full pages a person is asked, unless --force is given or nobody reads along.

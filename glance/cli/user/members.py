@@ -24,12 +24,12 @@ SHARER = "New member would have been able to further share image."
     failure="show image members",
     options=("format",),
 )
-def image_members(call: commands.Call) -> int:
+def image_members(call: commands.CommandCall) -> int:
     """
     Lists the members that an image is shared with. A star marks those who may share it further.
     """
     if not call.args:
-        raise console.Refused("Please specify the ID of the image as the first argument")
+        raise console.CommandRefused("Please specify the ID of the image as the first argument")
     call.at_most(1)
     print_memberships(call, call.client.get_image_members(call.args[0]), "member_id")
     return 0
@@ -43,13 +43,13 @@ def image_members(call: commands.Call) -> int:
     failure="show member images",
     options=("format",),
 )
-def member_images(call: commands.Call) -> int:
+def member_images(call: commands.CommandCall) -> int:
     """
     Lists the ids of the images that are shared with a member. A star marks those that the member
     may share further.
     """
     if not call.args:
-        raise console.Refused("Please specify the ID of the member as the first argument")
+        raise console.CommandRefused("Please specify the ID of the member as the first argument")
     call.at_most(1)
     try:
         shared = call.client.get_member_images(call.args[0])
@@ -68,7 +68,7 @@ def member_images(call: commands.Call) -> int:
     failure="add image member",
     options=("can_share", "dry_run"),
 )
-def member_add(call: commands.Call) -> int:
+def member_add(call: commands.CommandCall) -> int:
     """
     Shares an image with a member. With --can-share the member may share it further; without it, a
     member keeps the right that it has, and a new one has none.
@@ -89,7 +89,7 @@ def member_add(call: commands.Call) -> int:
     failure="delete image member",
     options=("dry_run",),
 )
-def member_delete(call: commands.Call) -> int:
+def member_delete(call: commands.CommandCall) -> int:
     """
     Stops sharing an image with a member.
     """
@@ -108,7 +108,7 @@ def member_delete(call: commands.Call) -> int:
     failure="update image members",
     options=("can_share", "dry_run"),
 )
-def members_replace(call: commands.Call) -> int:
+def members_replace(call: commands.CommandCall) -> int:
     """
     Shares an image with this member and nobody else. With --can-share the member may share it
     further.
@@ -122,15 +122,15 @@ def members_replace(call: commands.Call) -> int:
     return 0
 
 
-def image_and_member(call: commands.Call) -> Sequence[str]:
+def image_and_member(call: commands.CommandCall) -> Sequence[str]:
     if len(call.args) < 2:
-        raise console.Refused("Please specify the image ID and the member name")
+        raise console.CommandRefused("Please specify the image ID and the member name")
     call.at_most(2)
     return call.args
 
 
 def print_memberships(
-    call: commands.Call, memberships: Sequence[Mapping[str, Any]], key: str
+    call: commands.CommandCall, memberships: Sequence[Mapping[str, Any]], key: str
 ) -> None:
     """Print one id a line, with a star and a legend for those who may share."""
     if call.for_programs:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from glance.cli.option import Option
+from glance.cli.option import ProgramOption
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 HOST, PORT = "0.0.0.0", 9292
 
 
-def _text(dest: str, metavar: str, text: str, *env: str, values: str | None = None) -> Option:
+def _text(
+    dest: str, metavar: str, text: str, *env: str, values: str | None = None
+) -> ProgramOption:
     """Return an option that is named as the variables `env` are, the first one being the chief."""
     names = tuple("--" + name.lower().replace("_", "-") for name in env)
     text = f"{text} Also {', '.join(env)}."
-    return Option(names, dest, text, metavar, "string", None, env, (), values)
+    return ProgramOption(names, dest, text, metavar, "string", None, env, (), values)
 
 
-SERVER: tuple[Option, ...] = (
-    Option(
+SERVER: tuple[ProgramOption, ...] = (
+    ProgramOption(
         ("-H", "--host"),
         "host",
         "Address of the Glance API server. Default: %default",
@@ -35,7 +37,7 @@ SERVER: tuple[Option, ...] = (
         "string",
         HOST,
     ),
-    Option(
+    ProgramOption(
         ("-p", "--port"),
         "port",
         "Port of the Glance API server. Default: %default",
@@ -50,8 +52,10 @@ SERVER: tuple[Option, ...] = (
         "OS_IMAGE_URL",
         "OS_IMAGE_ENDPOINT_OVERRIDE",
     ),
-    Option(("--use-ssl",), "use_ssl", "Speak https with the server and verify its certificate."),
-    Option(
+    ProgramOption(
+        ("--use-ssl",), "use_ssl", "Speak https with the server and verify its certificate."
+    ),
+    ProgramOption(
         ("--ca-file", "--os-cacert"),
         "ca_file",
         "File of the authorities that certificates are verified against. Also OS_CACERT.",
@@ -62,8 +66,8 @@ SERVER: tuple[Option, ...] = (
     ),
     _text("cert_file", "FILE", "Certificate of this client.", "OS_CERT", values="file"),
     _text("key_file", "FILE", "Private key of that certificate.", "OS_KEY", values="file"),
-    Option(("--insecure",), "insecure", "Accept any certificate of the server."),
-    Option(
+    ProgramOption(("--insecure",), "insecure", "Accept any certificate of the server."),
+    ProgramOption(
         ("--timeout",),
         "timeout",
         "Seconds to wait for the server before giving up.",
@@ -72,8 +76,8 @@ SERVER: tuple[Option, ...] = (
     ),
 )
 
-IDENTITY: tuple[Option, ...] = (
-    Option(
+IDENTITY: tuple[ProgramOption, ...] = (
+    ProgramOption(
         ("-A", "--auth_token", "--auth-token"),
         "auth_token",
         "Token to send; no sign-in is attempted then. Also OS_AUTH_TOKEN.",

@@ -1,9 +1,9 @@
 """One HTTP/1.1 connection of a client: opening it, sending a request, hearing the answer.
 
 `glance.http.client.pool` keeps these connections; `glance.identity.strategies` uses one for a
-sign-in. The answer itself is a `glance.http.client.response.Response`. Nothing here knows tokens,
-images or which status is an error. Only ordinary sockets are used, so the module works in plain
-threads and, unchanged, in a process whose sockets were made green.
+sign-in. The answer itself is a `glance.http.client.response.ClientResponse`. Nothing here knows
+tokens, images or which status is an error. Only ordinary sockets are used, so the module works in
+plain threads and, unchanged, in a process whose sockets were made green.
 
 PERF: written by hand because glance-api asks the registry in every request, and `http.client`
 parses the headers of an answer with the e-mail package. CPU for one kept-alive request, Python
@@ -39,7 +39,7 @@ _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EO
 _SOCKET_ERRORS = frozenset({errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 
-class _Answered(Exception):
+class _ResponseReady(Exception):
     """The server answered while the body was still being sent."""
 
 
@@ -90,7 +90,7 @@ class TLS:
         return context
 
 
-class Connection:
+class ClientConnection:
     """A connection to one server, perhaps by way of a proxy; used by one request at a time.
 
     Timeouts are in seconds, None waits for ever. `reused` is set by the pool. A request that a
@@ -116,7 +116,7 @@ class Connection:
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the socket; raise `Broken` if that fails."""
+        """Open the socket; raise `ConnectionBroken` if that fails."""
         sock = None
         try:
             place = self.proxy or self
@@ -127,7 +127,7 @@ class Connection:
         except (OSError, EOFError, UnicodeError) as err:
             if sock is not None:
                 sock.close()
-            raise response.Broken(err or type(err).__name__) from err
+            raise response.ConnectionBroken(err or type(err).__name__) from err
         self._sock = sock
 
     def _secure(self, sock: socket.socket) -> socket.socket:
@@ -172,16 +172,16 @@ class Connection:
         head: bytes,
         payload: Payload | None = None,
         progress: Progress | None = None,
-        on_end: Callable[[Connection], None] | None = None,
-    ) -> response.Response:
+        on_end: Callable[[ClientConnection], None] | None = None,
+    ) -> response.ClientResponse:
         """Send a request and return its answer, body unread.
 
-        `on_end` gets the connection when the answer was read to its end. Raises `Broken` or a
+        `on_end` gets the connection when the answer was read to its end. Raises `ConnectionBroken` or a
         subclass; the connection is closed then.
         """
         if self._sock is None:
             self.connect()
-        trouble: response.Broken | None = None
+        trouble: response.ConnectionBroken | None = None
         try:
             try:
                 if payload is None:
@@ -193,18 +193,18 @@ class Connection:
                         progress(len(payload.data), payload.length)
                 else:
                     self._upload(head, payload, progress)
-            except _Answered:
+            except _ResponseReady:
                 self._broken = True
-            except response.TimedOut:
+            except response.ConnectionTimedOut:
                 raise
-            except response.Broken as err:
+            except response.ConnectionBroken as err:
                 # NOTE: a server that refuses an upload may answer and close without reading the
                 # body; its answer is worth more to the caller than the broken pipe.
                 self._broken, trouble = True, err
             try:
-                return response.Response(self, method, self._read_head(), on_end)
-            except response.Broken as err:
-                if trouble is None or isinstance(err, response.BadAnswer):
+                return response.ClientResponse(self, method, self._read_head(), on_end)
+            except response.ConnectionBroken as err:
+                if trouble is None or isinstance(err, response.BadResponse):
                     raise
                 trouble.answered = err.answered
                 raise trouble from err
@@ -216,9 +216,9 @@ class Connection:
         try:
             self._sock.sendall(data)
         except TimeoutError as err:
-            raise response.TimedOut("timed out") from err
+            raise response.ConnectionTimedOut("timed out") from err
         except (OSError, EOFError) as err:
-            raise response.Broken(err or type(err).__name__) from err
+            raise response.ConnectionBroken(err or type(err).__name__) from err
 
     def _upload(self, head: bytes, payload: Payload, progress: Progress | None) -> None:
         """Send a large or endless body, watching for an early answer all the while."""
@@ -267,7 +267,7 @@ class Connection:
             except ssl.SSLWantReadError:
                 self._wait(selectors.EVENT_READ)
             except (OSError, EOFError) as err:
-                raise response.Broken(err or type(err).__name__) from err
+                raise response.ConnectionBroken(err or type(err).__name__) from err
 
     def _push_file(
         self, descriptor: int, start: int, length: int, progress: Progress | None
@@ -285,7 +285,7 @@ class Connection:
                 continue
             except OSError as err:
                 if isinstance(err, ConnectionError) or err.errno in _SOCKET_ERRORS:
-                    raise response.Broken(err) from err
+                    raise response.ConnectionBroken(err) from err
                 if err.errno in _NO_SENDFILE and not sent:
                     return 0
                 raise
@@ -302,7 +302,7 @@ class Connection:
             selector.register(self._sock, events)
             ready = selector.select(self.read_timeout)
         if not ready:
-            raise response.TimedOut("timed out")
+            raise response.ConnectionTimedOut("timed out")
         if any(mask & selectors.EVENT_READ for _, mask in ready):
             self._poll()
 
@@ -313,13 +313,13 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except (OSError, EOFError) as err:
-            raise response.Broken(err or type(err).__name__) from err
+            raise response.ConnectionBroken(err or type(err).__name__) from err
         if not data:
-            raise response.Broken("the server closed the connection")
+            raise response.ConnectionBroken("the server closed the connection")
         self._buffer += data
         self._drop_interim()
         if b"\r\n\r\n" in self._buffer or not self._looks_like_http():
-            raise _Answered
+            raise _ResponseReady
 
     def _looks_like_http(self) -> bool:
         return self._buffer[:7] == b"HTTP/1."[: len(self._buffer)]
@@ -342,12 +342,14 @@ class Connection:
             if end >= 0:
                 break
             if len(self._buffer) > MAX_HEAD:
-                raise response.BadAnswer("the answer's headers are too long", True)
+                raise response.BadResponse("the answer's headers are too long", True)
             if not self._looks_like_http():
-                raise response.BadAnswer("the answer is not HTTP", True)
+                raise response.BadResponse("the answer is not HTTP", True)
             data = self._receive(response.RECEIVE)
             if not data:
-                raise response.Broken("the server closed the connection", bool(self._buffer))
+                raise response.ConnectionBroken(
+                    "the server closed the connection", bool(self._buffer)
+                )
             self._buffer += data
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head.decode("latin-1")
@@ -364,16 +366,16 @@ class Connection:
         try:
             data: bytes = self._sock.recv(limit)
         except TimeoutError as err:
-            raise response.TimedOut("timed out", True) from err
+            raise response.ConnectionTimedOut("timed out", True) from err
         except (OSError, EOFError) as err:
-            raise response.Broken(err or type(err).__name__, bool(self._buffer)) from err
+            raise response.ConnectionBroken(err or type(err).__name__, bool(self._buffer)) from err
         return data
 
     def take_line(self) -> bytes:
         """Return the next line of a chunked body's framing, without its end."""
         while b"\r\n" not in self._buffer:
             if len(self._buffer) > response.MAX_LINE:
-                raise response.BadAnswer("a line of the chunked answer is too long", True)
+                raise response.BadResponse("a line of the chunked answer is too long", True)
             held, self._buffer = self._buffer, b""
             data = self.take(response.RECEIVE)
             if not data:
@@ -387,7 +389,7 @@ class Connection:
         self._broken = True
 
 
-class TLSConnection(Connection):
+class TLSConnection(ClientConnection):
     """A connection inside TLS; `context` says what is verified."""
 
     def __init__(

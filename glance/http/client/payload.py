@@ -20,7 +20,7 @@ SMALL = 65536
 
 
 @runtime_checkable
-class Readable(Protocol):
+class ReadableFile(Protocol):
     """An image source: anything that hands out bytes with `read(size)`."""
 
     def read(self, size: int = -1, /) -> Any: ...
@@ -36,9 +36,9 @@ class Payload:
 
     __slots__ = ("consumed", "data", "length", "source", "start")
 
-    def __init__(self, body: bytes | bytearray | memoryview | str | Readable):
+    def __init__(self, body: bytes | bytearray | memoryview | str | ReadableFile):
         self.data: memoryview | None = None
-        self.source: Readable | None = None
+        self.source: ReadableFile | None = None
         self.start: int | None = None
         self.length: int | None = None
         self.consumed = False

@@ -58,7 +58,7 @@ class ConnectionPool:
         self._prefix = f"http://{self.host_header}" if told else ""
         self._fields = told.fields if told else {}
         # NOTE: append and pop of a deque are atomic, in threads and in green threads.
-        self._idle: collections.deque[http_connection.Connection] = collections.deque()
+        self._idle: collections.deque[http_connection.ClientConnection] = collections.deque()
         self._pid = os.getpid()
 
     def request(
@@ -68,7 +68,7 @@ class ConnectionPool:
         headers: Mapping[str, str],
         body: payload_module.Payload | None = None,
         progress: http_connection.Progress | None = None,
-    ) -> response.Response:
+    ) -> response.ClientResponse:
         """Send a request and return the answer, its body unread; the caller reads or closes it.
 
         Raises ClientConnectionError. A request that fails on a kept connection before a byte of
@@ -83,26 +83,26 @@ class ConnectionPool:
         connection = self.new() if stream else self.take()
         try:
             return connection.exchange(method, head, body, progress, self.put)
-        except response.TimedOut:
+        except response.ConnectionTimedOut:
             raise
-        except response.Broken as err:
+        except response.ConnectionBroken as err:
             if err.answered or not connection.reused or stream or method not in _IDEMPOTENT:
                 raise
             first = err
         try:
             return self.new().exchange(method, head, body, progress, self.put)
-        except response.Broken as err:
+        except response.ConnectionBroken as err:
             # NOTE: the first one may have been carried out; who asks for the cause must see it.
             raise err from first
 
-    def new(self) -> http_connection.Connection:
+    def new(self) -> http_connection.ClientConnection:
         """Return a connection that is not open yet and belongs to nobody."""
         place = (self.host, self.port, self.connect_timeout, self.read_timeout)
         if self.context is not None:
             return http_connection.TLSConnection(*place, self.context, self.proxy)
-        return http_connection.Connection(*place, self.proxy)
+        return http_connection.ClientConnection(*place, self.proxy)
 
-    def take(self) -> http_connection.Connection:
+    def take(self) -> http_connection.ClientConnection:
         """Return a kept connection (its `reused` is set), or a new one."""
         if self._pid != os.getpid():
             # NOTE: the sockets are shared with the parent; dropping our copies leaves its open.
@@ -120,7 +120,7 @@ class ConnectionPool:
             connection.close()
         return self.new()
 
-    def put(self, connection: http_connection.Connection) -> None:
+    def put(self, connection: http_connection.ClientConnection) -> None:
         """Keep a connection whose last answer was read; close it if there are enough."""
         idle = self._idle
         if len(idle) >= self.max_idle or self._pid != os.getpid():

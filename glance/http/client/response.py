@@ -21,7 +21,7 @@ _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-class Broken(exception.ClientConnectionError):
+class ConnectionBroken(exception.ClientConnectionError):
     """The connection failed; `answered` tells whether a byte of the answer had come."""
 
     def __init__(self, cause: object, answered: bool = False):
@@ -29,19 +29,19 @@ class Broken(exception.ClientConnectionError):
         self.answered = answered
 
 
-class TimedOut(Broken):
+class ConnectionTimedOut(ConnectionBroken):
     """The server was silent for longer than the timeout."""
 
 
-class BadAnswer(Broken):
+class BadResponse(ConnectionBroken):
     """What came back is not HTTP/1.1."""
 
 
-class BodyTruncated(Broken):
+class BodyTruncated(ConnectionBroken):
     """The answer's body ended before the length that its headers promise."""
 
 
-class Stream(Protocol):
+class ResponseStream(Protocol):
     """What a `Response` needs of its connection."""
 
     idle_since: float
@@ -58,7 +58,7 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-class Response:
+class ClientResponse:
     """An answer: `status`, `reason`, headers, and a body that is read once.
 
     The connection is given back as soon as the last byte was read; an answer that is not read to
@@ -67,17 +67,17 @@ class Response:
 
     def __init__(
         self,
-        connection: Stream,
+        connection: ResponseStream,
         method: str,
         head: str,
         on_end: Callable[[Any], None] | None = None,
     ):
-        self._connection: Stream | None = connection
+        self._connection: ResponseStream | None = connection
         self._on_end = on_end
         first, *lines = head.split("\r\n")
         match = _STATUS_LINE.fullmatch(first)
         if match is None:
-            raise BadAnswer("the answer has no HTTP status line", True)
+            raise BadResponse("the answer has no HTTP status line", True)
         self.status = int(match[2])
         self.reason = match[3] or ""
         self._headers: list[tuple[str, str]] = []
@@ -86,7 +86,7 @@ class Response:
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon or _FIELD_NAME.fullmatch(name) is None:
-                raise BadAnswer("the answer has a malformed header", True)
+                raise BadResponse("the answer has a malformed header", True)
             value = value.strip(" \t")
             self._headers.append((name, value))
             key = name.lower()
@@ -95,7 +95,7 @@ class Response:
             connection.desync()
         self._left: int | None = None
         self._chunk: int | None = None
-        self._failure: Broken | None = None
+        self._failure: ConnectionBroken | None = None
         self._frame(method)
 
     def _frame(self, method: str) -> None:
@@ -106,7 +106,7 @@ class Response:
             self._left = 0
         elif "transfer-encoding" in fields:
             if fields["transfer-encoding"].rpartition(",")[2].strip().lower() != "chunked":
-                raise BadAnswer("the answer has an unknown transfer encoding", True)
+                raise BadResponse("the answer has an unknown transfer encoding", True)
             if "content-length" in fields:
                 self._connection.desync()
             self._chunk = 0
@@ -114,7 +114,7 @@ class Response:
             lengths = {part.strip() for part in fields["content-length"].split(",")}
             length = lengths.pop()
             if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
-                raise BadAnswer("the answer has a malformed length", True)
+                raise BadResponse("the answer has a malformed length", True)
             self._left = int(length)
         else:
             self._connection.desync()
@@ -155,7 +155,7 @@ class Response:
         while missing is None or missing > 0:
             try:
                 piece = self._some(RECEIVE if missing is None else missing)
-            except Broken as err:
+            except ConnectionBroken as err:
                 if missing is None or not parts:
                     raise
                 self._failure = err
@@ -190,11 +190,11 @@ class Response:
             self._end()
         return piece
 
-    def _some_chunked(self, connection: Stream, limit: int) -> bytes:
+    def _some_chunked(self, connection: ResponseStream, limit: int) -> bytes:
         if self._chunk == 0:
             size = connection.take_line().partition(b";")[0].strip()
             if _CHUNK_SIZE.fullmatch(size) is None:
-                raise BadAnswer("the chunked answer is malformed", True)
+                raise BadResponse("the chunked answer is malformed", True)
             self._chunk = int(size, 16)
             if self._chunk == 0:
                 while connection.take_line():
@@ -207,7 +207,7 @@ class Response:
             raise BodyTruncated("the chunked answer ended early", True)
         self._chunk -= len(piece)
         if self._chunk == 0 and connection.take_line():
-            raise BadAnswer("the chunked answer is malformed", True)
+            raise BadResponse("the chunked answer is malformed", True)
         return piece
 
     def _end(self) -> None:

@@ -1,7 +1,7 @@
 """How connections spread over workers: each tells the others how many it has.
 
 All workers wait on one socket, and the one that wakes first takes what is there. Made by the
-parent before the workers; each worker has a `Seat`. Nothing waits, and nothing locks: a number
+parent before the workers; each worker has a `WorkerLoad`. Nothing waits, and nothing locks: a number
 that is a moment old is good enough.
 """
 
@@ -13,7 +13,7 @@ import mmap
 _ABSENT = 2**32 - 1
 
 
-class Balance:
+class WorkerLoads:
     """The numbers of all workers, in memory that they share."""
 
     def __init__(self, count: int):
@@ -21,9 +21,9 @@ class Balance:
         for slot in range(count):
             self.leave(slot)
 
-    def seat(self, slot: int) -> Seat:
+    def seat(self, slot: int) -> WorkerLoad:
         """Return the place of the worker in `slot`, which begins without connections."""
-        seat = Seat(self._counts, slot)
+        seat = WorkerLoad(self._counts, slot)
         seat.note(0)
         return seat
 
@@ -32,7 +32,7 @@ class Balance:
         self._counts[slot] = _ABSENT
 
 
-class Seat:
+class WorkerLoad:
     """One worker's number, and its look at those of the others."""
 
     def __init__(self, counts: memoryview[int], slot: int):

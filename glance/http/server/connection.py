@@ -24,7 +24,7 @@ _LINGER = (5.0, 30.0, 256 * 1024 * 1024)
 
 
 @dataclasses.dataclass(slots=True)
-class Service:
+class ServerSettings:
     """What all connections of a process share. Times are in seconds, None means no limit."""
 
     app: WSGIApp
@@ -39,12 +39,12 @@ class Service:
         return self.draining
 
 
-class Connection:
+class ServerConnection:
     """One accepted socket; `serve` runs in a greenthread of its own."""
 
-    def __init__(self, service: Service, sock: Any, peer: Any):
+    def __init__(self, service: ServerSettings, sock: Any, peer: Any):
         self.service = service
-        self.stream = streams.Stream(sock, service.socket_timeout)
+        self.stream = streams.SocketStream(sock, service.socket_timeout)
         #: No request has begun to arrive since the last one was answered.
         self.idle = True
         #: When the connection became idle, by the monotonic clock.
@@ -81,7 +81,7 @@ class Connection:
             head = parser.parse_head(data, service.max_line)
             chunked, length, must_close = parser.framing(head)
             expects = self._expects_continue(head)
-        except parser.Refused as refusal:
+        except parser.RequestRefused as refusal:
             self._refuse(refusal)
             return False
         source: request_body.Input
@@ -125,7 +125,7 @@ class Connection:
             except TimeoutError:
                 if self.idle:
                     return None
-                raise parser.Refused(
+                raise parser.RequestRefused(
                     "408 Request Timeout", "The request did not arrive in time"
                 ) from None
             if not data:
@@ -137,10 +137,12 @@ class Connection:
         if expected is None or not head.minor:
             return False
         if expected.lower() != "100-continue":
-            raise parser.Refused("417 Expectation Failed", "Use Expect: 100-continue or no Expect")
+            raise parser.RequestRefused(
+                "417 Expectation Failed", "Use Expect: 100-continue or no Expect"
+            )
         return True
 
-    def _refuse(self, refusal: parser.Refused) -> None:
+    def _refuse(self, refusal: parser.RequestRefused) -> None:
         """Answer a request that the application does not see, and close."""
         LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
         headers, data = refusal.render()

@@ -35,7 +35,7 @@ class Exchange:
 
     def __init__(
         self,
-        stream: streams.Stream,
+        stream: streams.SocketStream,
         head: parser.Head,
         source: request_body.Input,
         *,
@@ -107,7 +107,7 @@ class Exchange:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        refusal = parser.Refused("500 Internal Server Error", "The server failed.")
+        refusal = parser.RequestRefused("500 Internal Server Error", "The server failed.")
         self.headers, data = refusal.render()
         self.status = refusal.status
         try:

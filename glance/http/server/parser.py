@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that no application gets to see; the answer is `status` and one sentence.
 
     Every answer has an id; this one is made here.
@@ -50,8 +50,8 @@ class Refused(Exception):
         return headers, body
 
 
-def bad_request(text: str) -> Refused:
-    return Refused("400 Bad Request", text)
+def bad_request(text: str) -> RequestRefused:
+    return RequestRefused("400 Bad Request", text)
 
 
 class Head:
@@ -117,7 +117,7 @@ def find_end(data: bytes | bytearray) -> int:
     if end >= 0 and end + 4 <= MAX_HEAD:
         return end + 4
     if end >= 0 or len(data) > MAX_HEAD:
-        raise Refused(
+        raise RequestRefused(
             "431 Request Header Fields Too Large",
             f"The headers of a request may have {MAX_HEAD} bytes together",
         )
@@ -138,8 +138,10 @@ def _check_line_length(length: int, index: int, max_line: int) -> None:
     if length <= max_line:
         return
     if index == 0:
-        raise Refused("414 Request-URI Too Long", f"A request line may have {max_line} bytes")
-    raise Refused(
+        raise RequestRefused(
+            "414 Request-URI Too Long", f"A request line may have {max_line} bytes"
+        )
+    raise RequestRefused(
         "431 Request Header Fields Too Large", f"A header line may have {max_line} bytes"
     )
 
@@ -156,7 +158,7 @@ def parse_head(data: bytes, max_line: int = 16384) -> Head:
         raise bad_request("The request line is not METHOD TARGET HTTP/1.1")
     method, target, major, minor = match.groups()
     if major != "1":
-        raise Refused("505 HTTP Version Not Supported", "This service speaks HTTP/1.1")
+        raise RequestRefused("505 HTTP Version Not Supported", "This service speaks HTTP/1.1")
     head = Head(method, target, int(minor))
     headers, cgi = head.headers, head.cgi
     del lines[0]
@@ -231,7 +233,7 @@ def framing(head: Head) -> tuple[bool, int, bool]:
     if coding.lower() != "chunked":
         if coding.lower().replace(" ", "").startswith("chunked,"):
             raise bad_request("Transfer-Encoding names chunked once and last")
-        raise Refused("501 Not Implemented", "Use chunked or no Transfer-Encoding")
+        raise RequestRefused("501 Not Implemented", "Use chunked or no Transfer-Encoding")
     if length is not None:
         del cgi["CONTENT_LENGTH"]
     return True, 0, length is not None

@@ -162,7 +162,7 @@ class Parent:
         self.count = count
         self.url = url
         self.children: dict[int, _Child] = {}
-        self._balance = balance.Balance(count)
+        self._balance = balance.WorkerLoads(count)
         #: When a slot without a worker gets its next one, by the monotonic clock.
         self.due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}

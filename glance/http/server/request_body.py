@@ -29,7 +29,9 @@ class Input:
     TimeoutError after the stream's time-out.
     """
 
-    def __init__(self, stream: streams.Stream, length: int, *, expects_continue: bool = False):
+    def __init__(
+        self, stream: streams.SocketStream, length: int, *, expects_continue: bool = False
+    ):
         self._stream = stream
         self._left = length
         #: The client waits for `100 Continue` before it sends the body.
@@ -106,7 +108,7 @@ class Input:
 class ChunkedInput(Input):
     """A body in chunked coding. `read` raises MalformedChunk, and ConnectionError if cut short."""
 
-    def __init__(self, stream: streams.Stream, *, expects_continue: bool = False):
+    def __init__(self, stream: streams.SocketStream, *, expects_continue: bool = False):
         super().__init__(stream, 0, expects_continue=expects_continue)
         # Bytes left of the present chunk in `_left`; `_ended` after the last chunk's trailers.
         self._ended = False

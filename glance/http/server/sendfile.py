@@ -19,7 +19,9 @@ _PROBE_STEP = 256 * 1024
 _READ_STEP = 1024 * 1024
 
 
-def send(stream: streams.Stream, source: body.FileBody, moved: Callable[[int], None]) -> None:
+def send(
+    stream: streams.SocketStream, source: body.FileBody, moved: Callable[[int], None]
+) -> None:
     """Send the bytes of `source`; `moved` is told of each part, in bytes.
 
     Fewer than its length only if the file has become shorter. Raises ClientGone, and OSError when

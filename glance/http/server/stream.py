@@ -27,7 +27,7 @@ class ClientGone(Exception):
     unsent = 0
 
 
-class Stream:
+class SocketStream:
     """A non-blocking socket with a buffer for bytes that were received too early.
 
     `timeout` (seconds, None: for ever) limits each wait for the client. Reading raises

@@ -47,10 +47,10 @@ class Worker:
         *,
         tls: Any = None,
         multiprocess: bool = False,
-        seat: balance.Seat | None = None,
+        seat: balance.WorkerLoad | None = None,
     ):
         access.switch(conf.access_log)
-        self.service = connection.Service(
+        self.service = connection.ServerSettings(
             app,
             scheme="https" if tls else "http",
             multiprocess=multiprocess,
@@ -63,7 +63,7 @@ class Worker:
             signal.SIGHUP: conf.graceful_timeout,
             signal.SIGQUIT: 0.0,
         }
-        self.connections: set[connection.Connection] = set()
+        self.connections: set[connection.ServerConnection] = set()
         self._listener = listener
         self._seat = seat
         self._tls = tls
@@ -149,7 +149,7 @@ class Worker:
         hubs.notify_opened(sock.fileno())
         if self._tls is not None:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        eventlet.spawn_n(self._serve, connection.Connection(self.service, sock, peer))
+        eventlet.spawn_n(self._serve, connection.ServerConnection(self.service, sock, peer))
         return True
 
     def _accept_the_rest(self) -> None:
@@ -160,7 +160,7 @@ class Worker:
         except OSError as err:
             LOG.warning("Waiting connections were dropped: %s", err.strerror)
 
-    def _serve(self, client: connection.Connection) -> None:
+    def _serve(self, client: connection.ServerConnection) -> None:
         self.connections.add(client)
         self._tell()
         try:

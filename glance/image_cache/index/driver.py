@@ -29,7 +29,7 @@ IN_PROGRESS = "in-progress"
 COUNTERS = ("hits", "misses", "follows", "bypasses", "aborted", "invalidated", "evicted")
 
 
-class Refused(exception.Error):
+class CacheRefused(exception.Error):
     """An image does not get into the cache now; `reason` is a word or two for logs.
 
     `COMPLETE` and `INCOMPLETE` as the reason: the cache has the image, or somebody writes it.
@@ -65,7 +65,7 @@ class Image:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """One file of the cache.
 
     `file` is relative to the cache directory. `expected_size` is the registry's, `size` what is on
@@ -131,7 +131,7 @@ class Driver:
     #: How often this object had to start an empty index because the old one was lost.
     losses = 0
 
-    def __init__(self, conf: config.Conf, directory: layout.Directory):
+    def __init__(self, conf: config.Conf, directory: layout.CacheDirectory):
         self.conf = conf
         self.directory = directory
 
@@ -159,48 +159,48 @@ class Driver:
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def lookup(self, image_id: str) -> Entry | None:
+    def lookup(self, image_id: str) -> CacheEntry | None:
         """Return the complete entry of an image."""
         raise NotImplementedError
 
-    def find(self, image_id: str) -> Entry | None:
+    def find(self, image_id: str) -> CacheEntry | None:
         """Return the complete or else the incomplete entry of an image."""
         raise NotImplementedError
 
-    def insert(self, entry: Entry) -> bool:
+    def insert(self, entry: CacheEntry) -> bool:
         """Enter a file. False if its image has a complete or incomplete entry already.
 
         Several invalid entries of one image may exist.
         """
         raise NotImplementedError
 
-    def create(self, entry: Entry) -> int:
+    def create(self, entry: CacheEntry) -> int:
         """Make the file of an incomplete entry that was inserted; return its descriptor. OSError.
 
         A driver whose `insert` makes the file opens it here.
         """
         return self.directory.create(entry.file)
 
-    def progress(self, entry: Entry, size: int) -> bool:
+    def progress(self, entry: CacheEntry, size: int) -> bool:
         """Note how much of an incomplete entry is written; False if it is an entry no more."""
         raise NotImplementedError
 
-    def commit(self, entry: Entry, done: Entry) -> bool:
+    def commit(self, entry: CacheEntry, done: CacheEntry) -> bool:
         """Turn the incomplete `entry` into the complete `done`, whose file is moved into place.
 
         False, with the file untouched, if it is an entry no more.
         """
         raise NotImplementedError
 
-    def condemn(self, entry: Entry, error: str) -> Entry | None:
+    def condemn(self, entry: CacheEntry, error: str) -> CacheEntry | None:
         """Move an entry of any state among the invalid ones and return it; None if it was gone."""
         raise NotImplementedError
 
-    def restamp(self, entry: Entry, stamp: str, checksum: str | None) -> None:
+    def restamp(self, entry: CacheEntry, stamp: str, checksum: str | None) -> None:
         """Note that a complete entry was verified again."""
         raise NotImplementedError
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: CacheEntry) -> bool:
         """Remove exactly this entry, then its file. False if it is an entry no more."""
         raise NotImplementedError
 
@@ -208,15 +208,15 @@ class Driver:
         """Add reads to complete entries; the times never go back."""
         raise NotImplementedError
 
-    def entries(self, state: str) -> list[Entry]:
+    def entries(self, state: str) -> list[CacheEntry]:
         """Return all entries in a state; complete ones least recently used first, then by id."""
         raise NotImplementedError
 
     def total_size(self) -> int:
-        """Return the bytes that all entries count for (`Entry.room`)."""
+        """Return the bytes that all entries count for (`CacheEntry.room`)."""
         raise NotImplementedError
 
-    def victims(self, needed: int, young_since: float) -> list[Entry]:
+    def victims(self, needed: int, young_since: float) -> list[CacheEntry]:
         """Return entries that free `needed` bytes together, or all there are.
 
         Invalid ones first, the oldest first; then complete ones in the order of their last use

@@ -20,7 +20,7 @@ from typing import Any
 from glance.common import config, exception
 from glance.image_cache import layout
 from glance.image_cache.index import driver
-from glance.image_cache.index.driver import IN_PROGRESS, INVALID, Access, Entry, QueueItem
+from glance.image_cache.index.driver import IN_PROGRESS, INVALID, Access, CacheEntry, QueueItem
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 
-_COLUMNS = [field.name for field in dataclasses.fields(Entry)]
+_COLUMNS = [field.name for field in dataclasses.fields(CacheEntry)]
 _ENTRY = f"SELECT {', '.join(_COLUMNS)} FROM entries"
 _INSERT = (
     f"INSERT OR IGNORE INTO entries ({', '.join(_COLUMNS)}) "
@@ -83,7 +83,7 @@ _ROOM = "CASE state WHEN 'incomplete' THEN max(size, coalesce(expected_size, 0))
 class SqliteDriver(driver.Driver):
     """See the module. Connections are few, kept between uses, and each used by one thread."""
 
-    def __init__(self, conf: config.Conf, directory: layout.Directory):
+    def __init__(self, conf: config.Conf, directory: layout.CacheDirectory):
         super().__init__(conf, directory)
         self.path = os.path.join(directory.path, conf.image_cache_sqlite_db)
         self._last: tuple[int, int] | None = None
@@ -286,25 +286,25 @@ class SqliteDriver(driver.Driver):
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def _select(self, condition: str, *values: Any) -> list[Entry]:
+    def _select(self, condition: str, *values: Any) -> list[CacheEntry]:
         with self._connection() as connection:
             rows = connection.execute(f"{_ENTRY} WHERE {condition}", values).fetchall()
-        return [Entry(*row) for row in rows]
+        return [CacheEntry(*row) for row in rows]
 
-    def lookup(self, image_id: str) -> Entry | None:
+    def lookup(self, image_id: str) -> CacheEntry | None:
         found = self._select("image_id = ? AND state = 'complete'", image_id)
         return found[0] if found else None
 
-    def find(self, image_id: str) -> Entry | None:
+    def find(self, image_id: str) -> CacheEntry | None:
         found = self._select("image_id = ? AND state != 'invalid'", image_id)
         return found[0] if found else None
 
-    def insert(self, entry: Entry) -> bool:
+    def insert(self, entry: CacheEntry) -> bool:
         with self._connection() as connection:
             done = connection.execute(_INSERT, dataclasses.asdict(entry))
             return done.rowcount == 1
 
-    def progress(self, entry: Entry, size: int) -> bool:
+    def progress(self, entry: CacheEntry, size: int) -> bool:
         with self._connection() as connection:
             done = connection.execute(
                 "UPDATE entries SET size = ?, modified_at = ? "
@@ -313,7 +313,7 @@ class SqliteDriver(driver.Driver):
             )
             return done.rowcount == 1
 
-    def commit(self, entry: Entry, done: Entry) -> bool:
+    def commit(self, entry: CacheEntry, done: CacheEntry) -> bool:
         with self._atomic() as connection:
             if not self._drop(connection, entry):
                 return False
@@ -323,7 +323,7 @@ class SqliteDriver(driver.Driver):
             connection.execute("DELETE FROM queue WHERE image_id = ?", (done.image_id,))
         return True
 
-    def condemn(self, entry: Entry, error: str) -> Entry | None:
+    def condemn(self, entry: CacheEntry, error: str) -> CacheEntry | None:
         file = self.directory.invalid_file(entry.image_id)
         now = time.time()
         wrong = dataclasses.replace(
@@ -340,14 +340,14 @@ class SqliteDriver(driver.Driver):
             self.insert(dataclasses.replace(wrong, size=size))
         return wrong
 
-    def restamp(self, entry: Entry, stamp: str, checksum: str | None) -> None:
+    def restamp(self, entry: CacheEntry, stamp: str, checksum: str | None) -> None:
         with self._connection() as connection:
             connection.execute(
                 "UPDATE entries SET stamp = ?, checksum = ? WHERE file = ? AND state = 'complete'",
                 (stamp, checksum, entry.file),
             )
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: CacheEntry) -> bool:
         with self._atomic() as connection:
             if not self._drop(connection, entry):
                 return False
@@ -357,7 +357,7 @@ class SqliteDriver(driver.Driver):
         return True
 
     @staticmethod
-    def _drop(connection: sqlite3.Connection, entry: Entry) -> bool:
+    def _drop(connection: sqlite3.Connection, entry: CacheEntry) -> bool:
         done = connection.execute(
             "DELETE FROM entries WHERE file = ? AND state = ? AND created_at = ?",
             (entry.file, entry.state, entry.created_at),
@@ -372,7 +372,7 @@ class SqliteDriver(driver.Driver):
                 [(access.reads, access.when, access.image_id) for access in accesses],
             )
 
-    def entries(self, state: str) -> list[Entry]:
+    def entries(self, state: str) -> list[CacheEntry]:
         return self._select("state = ? ORDER BY accessed_at, image_id, file", state)
 
     def total_size(self) -> int:
@@ -380,8 +380,8 @@ class SqliteDriver(driver.Driver):
             (total,) = connection.execute(f"SELECT sum({_ROOM}) FROM entries").fetchone()
         return total or 0
 
-    def victims(self, needed: int, young_since: float) -> list[Entry]:
-        found: list[Entry] = []
+    def victims(self, needed: int, young_since: float) -> list[CacheEntry]:
+        found: list[CacheEntry] = []
         with self._connection() as connection:
             rows = connection.execute(
                 f"{_ENTRY} WHERE state != 'incomplete' "
@@ -392,7 +392,7 @@ class SqliteDriver(driver.Driver):
             for row in rows:
                 if needed <= 0:
                     break
-                found.append(Entry(*row))
+                found.append(CacheEntry(*row))
                 needed -= found[-1].size
         return found
 

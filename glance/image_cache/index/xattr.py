@@ -32,7 +32,7 @@ from glance.image_cache.index.driver import (
     INVALID,
     QUEUED,
     Access,
-    Entry,
+    CacheEntry,
     QueueItem,
 )
 
@@ -141,7 +141,7 @@ class XattrDriver(driver.Driver):
 
     # -- attributes ------------------------------------------------------------------------------
 
-    def _read(self, state: str, file: str) -> Entry | None:
+    def _read(self, state: str, file: str) -> CacheEntry | None:
         """Return the entry that a file is, None for what is none."""
         path = self.directory.full(file)
         values: dict[str, Any] = {}
@@ -162,9 +162,9 @@ class XattrDriver(driver.Driver):
         if state != COMPLETE:
             image_id = image_id.rpartition(".")[0]
         values.setdefault("expected_size", None)
-        return Entry(image_id, state, file, size=size, **values)
+        return CacheEntry(image_id, state, file, size=size, **values)
 
-    def _write(self, file: str, entry: Entry) -> None:
+    def _write(self, file: str, entry: CacheEntry) -> None:
         path = self.directory.full(file)
         for field, attribute in _ATTRIBUTES.items():
             value = getattr(entry, field)
@@ -175,27 +175,27 @@ class XattrDriver(driver.Driver):
                 raw = str(value).encode("utf-8", "surrogateescape")
                 os.setxattr(path, attribute, raw, follow_symlinks=False)
 
-    def _same(self, entry: Entry) -> bool:
+    def _same(self, entry: CacheEntry) -> bool:
         """Tell whether an entry is still what it was."""
         found = self._read(entry.state, entry.file)
         return found is not None and found.created_at == entry.created_at
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def lookup(self, image_id: str) -> Entry | None:
+    def lookup(self, image_id: str) -> CacheEntry | None:
         if not layout.is_key(image_id):
             return None
         with self._errors():
             return self._read(COMPLETE, self.directory.entry_file(image_id))
 
-    def find(self, image_id: str) -> Entry | None:
+    def find(self, image_id: str) -> CacheEntry | None:
         found = self.lookup(image_id)
         if found is not None:
             return found
         incomplete = (entry for entry in self.entries(INCOMPLETE) if entry.image_id == image_id)
         return next(incomplete, None)
 
-    def insert(self, entry: Entry) -> bool:
+    def insert(self, entry: CacheEntry) -> bool:
         with self._atomic():
             if entry.state != INVALID and self.find(entry.image_id) is not None:
                 return False
@@ -204,14 +204,14 @@ class XattrDriver(driver.Driver):
             self._write(entry.file, entry)
         return True
 
-    def create(self, entry: Entry) -> int:
+    def create(self, entry: CacheEntry) -> int:
         return self.directory.open(entry.file, write=True)
 
-    def progress(self, entry: Entry, size: int) -> bool:
+    def progress(self, entry: CacheEntry, size: int) -> bool:
         with self._errors():
             return self._same(entry)
 
-    def commit(self, entry: Entry, done: Entry) -> bool:
+    def commit(self, entry: CacheEntry, done: CacheEntry) -> bool:
         with self._atomic() as state:
             if not self._same(entry):
                 return False
@@ -221,7 +221,7 @@ class XattrDriver(driver.Driver):
             state["queue"] = [item for item in state["queue"] if item["image_id"] != done.image_id]
         return True
 
-    def condemn(self, entry: Entry, error: str) -> Entry | None:
+    def condemn(self, entry: CacheEntry, error: str) -> CacheEntry | None:
         file = self.directory.invalid_file(entry.image_id)
         with self._atomic():
             if not self._same(entry):
@@ -240,13 +240,13 @@ class XattrDriver(driver.Driver):
             self.directory.move(entry.file, file)
         return wrong
 
-    def restamp(self, entry: Entry, stamp: str, checksum: str | None) -> None:
+    def restamp(self, entry: CacheEntry, stamp: str, checksum: str | None) -> None:
         with self._atomic():
             if self._same(entry):
                 known = dataclasses.replace(entry, stamp=stamp, checksum=checksum)
                 self._write(entry.file, known)
 
-    def remove(self, entry: Entry) -> bool:
+    def remove(self, entry: CacheEntry) -> bool:
         with self._atomic():
             return self._same(entry) and self.directory.unlink(entry.file)
 
@@ -263,7 +263,7 @@ class XattrDriver(driver.Driver):
                 )
                 self._write(entry.file, used)
 
-    def entries(self, state: str) -> list[Entry]:
+    def entries(self, state: str) -> list[CacheEntry]:
         with self._errors():
             found = (
                 self._read(state, self.directory.relative(item.path))
@@ -275,7 +275,7 @@ class XattrDriver(driver.Driver):
     def total_size(self) -> int:
         return sum(entry.room for state in driver.STATES for entry in self.entries(state))
 
-    def victims(self, needed: int, young_since: float) -> list[Entry]:
+    def victims(self, needed: int, young_since: float) -> list[CacheEntry]:
         candidates = [
             *sorted(self.entries(INVALID), key=lambda entry: (entry.modified_at, -entry.size)),
             *sorted(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from glance.common import exception
 from glance.image_cache.index import driver
-from glance.image_cache.index.driver import Image, Refused
+from glance.image_cache.index.driver import CacheRefused, Image
 from glance.image_cache.traffic.writer import Writer, described
 from glance.streaming import body, offload
 
@@ -61,7 +61,7 @@ class Fill:
         self.state = STARTING
         self.count = 0
         self.begun = self.detached = False
-        self.refusal: Refused | None = None
+        self.refusal: CacheRefused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
         # Held by whoever pulls the next chunk; by the leader from the first moment on.
         self._lock = offload.lock()
@@ -100,11 +100,11 @@ class Fill:
         try:
             self._writer = self._begin(self.image)
             self._file = offload.run(self._open_file, self._writer)
-        except Refused as err:
+        except CacheRefused as err:
             self.refusal = err
             raise
         except (OSError, exception.CacheUnavailable) as err:
-            self.refusal = Refused("trouble")
+            self.refusal = CacheRefused("trouble")
             raise self.refusal from err
 
     def _open_file(self, writer: Writer) -> body.FileBody:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import Entry
+from glance.image_cache.index.driver import CacheEntry
 from glance.streaming import body
 
 
@@ -27,10 +27,10 @@ class CachedBody(body.FileBody):
     def __init__(
         self,
         fd: int,
-        entry: Entry,
+        entry: CacheEntry,
         *,
-        used: Callable[[Entry, float], None],
-        broke: Callable[[Entry, str], None],
+        used: Callable[[CacheEntry, float], None],
+        broke: Callable[[CacheEntry, str], None],
         opener: Callable[[int], body.Body] | None = None,
         offset: int = 0,
         length: int | None = None,
@@ -55,7 +55,7 @@ class CachedBody(body.FileBody):
             yield from rest if rest.length == left else rest.slice(0, left)
 
 
-def open_entry(driver: index_driver.Driver, entry: Entry) -> tuple[int, bool]:
+def open_entry(driver: index_driver.Driver, entry: CacheEntry) -> tuple[int, bool]:
     """Open the file of a complete entry; tell whether it looks as it did when it was verified.
 
     Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when

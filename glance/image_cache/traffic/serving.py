@@ -11,7 +11,7 @@ import time
 
 from glance.common import config, exception
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, Entry, Image, Refused
+from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.traffic import fill, reader, usage
 from glance.image_cache.traffic.writer import Writer
 from glance.image_cache.upkeep import cleaning
@@ -83,7 +83,7 @@ class Serving:
         except (exception.CacheUnavailable, OSError) as err:
             self.complain(err)
             return None
-        if isinstance(found, Entry):
+        if isinstance(found, CacheEntry):
             # NOTE: not from the native thread, where a greenthread would never get its turn.
             self._check_later(found)
             return None
@@ -91,7 +91,7 @@ class Serving:
 
     def _open(
         self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
-    ) -> reader.CachedBody | Entry | None:
+    ) -> reader.CachedBody | CacheEntry | None:
         """Open an entry; return it as it is if its file has to be verified first."""
         entry = self.driver.lookup(image.image_id)
         if entry is None:
@@ -121,29 +121,29 @@ class Serving:
             length=length,
         )
 
-    def _used(self, entry: Entry, when: float) -> None:
+    def _used(self, entry: CacheEntry, when: float) -> None:
         self.usage.hit(entry, when)
         if "read" in self.verify_how and self.usage.hits % _VERIFY_EVERY == 0:
             self._check_later(entry)
 
-    def _broke(self, entry: Entry, reason: str) -> None:
+    def _broke(self, entry: CacheEntry, reason: str) -> None:
         try:
             offload.run(self._condemn, entry, reason)
         except exception.CacheUnavailable as err:
             self.complain(err)
 
-    def _condemn(self, entry: Entry, reason: str) -> None:
+    def _condemn(self, entry: CacheEntry, reason: str) -> None:
         LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, reason)
         self.driver.condemn(entry, reason)
         self.usage.count("invalidated")
 
-    def _check_later(self, entry: Entry) -> None:
+    def _check_later(self, entry: CacheEntry) -> None:
         """Verify an entry in the background, unless that is under way."""
         if entry.file not in self._checking:
             self._checking.add(entry.file)
             offload.spawn(self._check, entry)
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: CacheEntry) -> None:
         try:
             wrong = offload.run(self.upkeep.check, entry)
             self.usage.count("invalidated", wrong is not None)
@@ -171,7 +171,7 @@ class Serving:
                 led = running.lead()
                 self.usage.count("misses")
                 return led, MISS
-            except Refused as err:
+            except CacheRefused as err:
                 reason = err.reason
                 if isinstance(err.__cause__, exception.CacheUnavailable | OSError):
                     self.complain(err.__cause__)
@@ -231,7 +231,7 @@ class Serving:
         return int(gone)
 
 
-def _is_of(entry: Entry, image: Image) -> bool:
+def _is_of(entry: CacheEntry, image: Image) -> bool:
     """Tell whether an entry is the image that the registry means."""
     same = not image.checksum or not entry.checksum or image.checksum == entry.checksum
     return entry.size == image.size and same

@@ -6,7 +6,7 @@ import collections
 
 from glance.common import exception
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import Access, Entry
+from glance.image_cache.index.driver import Access, CacheEntry
 from glance.streaming import offload
 
 
@@ -20,7 +20,7 @@ class Usage:
         self._counters: collections.Counter[str] = collections.Counter()
         self.hits = 0
 
-    def hit(self, entry: Entry, when: float) -> None:
+    def hit(self, entry: CacheEntry, when: float) -> None:
         """Count a read of an entry that began at `when` (seconds since the epoch)."""
         with self._lock:
             self.hits += 1

@@ -18,7 +18,7 @@ from typing import Self
 from glance.common import exception
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, Entry, Refused
+from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused
 from glance.streaming import digest, disk, offload
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Writer:
     out to be wrong is kept among the invalid entries. The methods wait cooperatively.
     """
 
-    def __init__(self, driver: index_driver.Driver, entry: Entry, verify: tuple[str, ...]):
+    def __init__(self, driver: index_driver.Driver, entry: CacheEntry, verify: tuple[str, ...]):
         self.driver = driver
         self.entry = entry
         self.count = 0
@@ -50,7 +50,7 @@ class Writer:
 
     def forget(self) -> None:
         """Give up what was not opened."""
-        layout.ended(self.entry.writer)
+        layout.release_token(self.entry.writer)
 
     def open(self) -> None:
         """Make and lock the file of the entry, which the index knows already.
@@ -97,7 +97,7 @@ class Writer:
                 self._noted = time.monotonic()
                 self.lost = not self.driver.progress(self.entry, self.count)
 
-    def commit(self) -> Entry:
+    def commit(self) -> CacheEntry:
         """Verify what was written and make it an entry, durably.
 
         Raises ImageSizeMismatch and ChecksumMismatch, with the file kept as an invalid entry;
@@ -113,7 +113,7 @@ class Writer:
             self.abort()
             raise
 
-    def _commit(self) -> Entry:
+    def _commit(self) -> CacheEntry:
         with self._lock:
             self._require_open()
             if self.count != self.entry.expected_size:
@@ -139,7 +139,7 @@ class Writer:
                 writer=None,
             )
             if not self.driver.commit(self.entry, done):
-                raise Refused("removed meanwhile")
+                raise CacheRefused("removed meanwhile")
             self._close()
         return done
 
@@ -169,7 +169,7 @@ class Writer:
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
-        layout.ended(self.entry.writer)
+        layout.release_token(self.entry.writer)
 
     def is_untouched(self, fd: int) -> bool:
         """Tell whether nobody else has written to the file, which is open as `fd`. Blocks.

@@ -17,7 +17,7 @@ from io import FileIO
 from glance.common import config, exception
 from glance.image_cache import layout, prefetch_queue
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, INVALID, STATES, Entry
+from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, INVALID, STATES, CacheEntry
 from glance.image_cache.traffic import reader
 from glance.image_cache.upkeep.limits import Room
 from glance.streaming import digest
@@ -51,7 +51,7 @@ class Verified:
 
     entries: int = 0
     bytes: int = 0
-    bad: list[Entry] = dataclasses.field(default_factory=list)
+    bad: list[CacheEntry] = dataclasses.field(default_factory=list)
 
 
 class Upkeep:
@@ -60,7 +60,7 @@ class Upkeep:
     def __init__(
         self,
         conf: config.Conf,
-        directory: layout.Directory,
+        directory: layout.CacheDirectory,
         driver: index_driver.Driver,
         room: Room,
     ):
@@ -180,7 +180,7 @@ class Upkeep:
                 done.bad.append(wrong)
         return done
 
-    def check(self, entry: Entry) -> Entry | None:
+    def check(self, entry: CacheEntry) -> CacheEntry | None:
         """Read one complete entry. Return it as an invalid one if it is not what it was."""
         try:
             stamp, checksum = self._read(entry)
@@ -196,7 +196,7 @@ class Upkeep:
         self.driver.restamp(entry, stamp, checksum)
         return None
 
-    def _read(self, entry: Entry) -> tuple[str, str]:
+    def _read(self, entry: CacheEntry) -> tuple[str, str]:
         """Return stamp and MD5 of an entry's file. OSError, Altered if it has another size."""
         fd, _ = reader.open_entry(self.driver, entry)
         with open(fd, "rb", buffering=0) as stream:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from glance.image_cache import layout, prefetch_queue
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, Entry, Image, Refused
+from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.upkeep import cleaning
 from glance.image_cache.upkeep import limits as cache_limits
 from glance.streaming import offload
@@ -39,7 +39,7 @@ class Adopted:
     queued: int = 0
 
 
-def is_legacy(directory: layout.Directory) -> bool:
+def is_legacy(directory: layout.CacheDirectory) -> bool:
     """Tell whether a directory is of an older version. Blocks."""
     if directory.layout_version() is not None:
         return False
@@ -50,7 +50,7 @@ def is_legacy(directory: layout.Directory) -> bool:
     return any(name in _QUEUES for name in names) or bool(_images(directory))
 
 
-def _images(directory: layout.Directory) -> list[os.DirEntry[str]]:
+def _images(directory: layout.CacheDirectory) -> list[os.DirEntry[str]]:
     """Return what may be complete images, the most recently used first."""
     with os.scandir(directory.path) as found:
         items = [
@@ -68,14 +68,14 @@ def _last_use(item: os.DirEntry[str]) -> float:
     return max(status.st_atime, status.st_mtime)
 
 
-def prepare(directory: layout.Directory) -> None:
+def prepare(directory: layout.CacheDirectory) -> None:
     """Put the index of Essex out of the way of ours. Blocks."""
     with contextlib.suppress(OSError):
         os.rename(directory.full(_INDEX), directory.full(f"{_INDEX}.old-{int(time.time())}"))
 
 
 def adopt(
-    directory: layout.Directory,
+    directory: layout.CacheDirectory,
     driver: index_driver.Driver,
     limits: cache_limits.Room,
     image_of: Callable[[str], Image | None],
@@ -104,7 +104,7 @@ def adopt(
 
 
 def _take(
-    directory: layout.Directory,
+    directory: layout.CacheDirectory,
     driver: index_driver.Driver,
     limits: cache_limits.Room,
     image: Image,
@@ -121,7 +121,7 @@ def _take(
     if not count or count != image.size or (image.checksum and checksum != image.checksum):
         return False
     file = directory.entry_file(image.image_id)
-    entry = Entry(
+    entry = CacheEntry(
         image.image_id,
         COMPLETE,
         file,
@@ -142,7 +142,7 @@ def _take(
 
 
 def _take_queue(
-    directory: layout.Directory,
+    directory: layout.CacheDirectory,
     driver: index_driver.Driver,
     name: str,
     image_of: Callable[[str], Image | None],
@@ -156,7 +156,7 @@ def _take_queue(
     for item in found:
         image = image_of(item.name)
         # Cached, queued twice, or of an odd name: nothing to fetch.
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(CacheRefused):
             if image is not None:
                 offload.run(prefetch_queue.add, driver, image.image_id, image.name)
                 count += 1

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from glance.common import config
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, Entry, Refused
+from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, CacheEntry, CacheRefused
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Room:
     """The limits of one cache."""
 
     def __init__(
-        self, conf: config.Conf, directory: layout.Directory, driver: index_driver.Driver
+        self, conf: config.Conf, directory: layout.CacheDirectory, driver: index_driver.Driver
     ):
         self.directory = directory
         self.driver = driver
@@ -49,34 +49,34 @@ class Room:
         self.min_free: int = conf.image_cache_min_free_disk
         self.extra: int = int(self.max_size * conf.image_cache_percent_extra_to_free)
 
-    def admit(self, entry: Entry) -> list[Entry]:
+    def admit(self, entry: CacheEntry) -> list[CacheEntry]:
         """Enter an incomplete entry, making room for all of it; return the entries that went.
 
         Raises Refused, with nothing changed.
         """
         size = entry.expected_size or 0
         if not layout.is_key(entry.image_id):
-            raise Refused("unusable id")
+            raise CacheRefused("unusable id")
         if not size:
-            raise Refused("size unknown or zero")
+            raise CacheRefused("size unknown or zero")
         if size > self.max_entry:
-            raise Refused("too large")
+            raise CacheRefused("too large")
         with self.driver.transaction():
             found = self.driver.find(entry.image_id)
             if found is not None:
                 if found.state == COMPLETE or not self.is_abandoned(found):
-                    raise Refused(found.state)
+                    raise CacheRefused(found.state)
                 self.driver.remove(found)
             gone = self._make_room(size)
             if not self.driver.insert(entry):
-                raise Refused(INCOMPLETE)
+                raise CacheRefused(INCOMPLETE)
         return gone
 
     def has_room(self, size: int) -> bool:
         """Tell whether so many bytes fit in without anything having to go."""
         return size <= self.max_entry and max(self._excess(size)) <= 0
 
-    def _make_room(self, size: int) -> list[Entry]:
+    def _make_room(self, size: int) -> list[CacheEntry]:
         over, lacking = self._excess(size)
         needed = max(over, lacking)
         if needed <= 0:
@@ -84,7 +84,7 @@ class Room:
         wanted = max(over + self.extra if over > 0 else 0, lacking)
         victims = self.driver.victims(wanted, time.time() - YOUNG)
         if sum(victim.size for victim in victims) < needed:
-            raise Refused("no room")
+            raise CacheRefused("no room")
         return self._evict(victims)
 
     def _excess(self, size: int) -> tuple[int, int]:
@@ -94,7 +94,7 @@ class Room:
         lacking = self.min_free + promised + size - self.directory.free()
         return over, lacking
 
-    def _evict(self, victims: Iterable[Entry]) -> list[Entry]:
+    def _evict(self, victims: Iterable[CacheEntry]) -> list[CacheEntry]:
         gone = [victim for victim in victims if self.driver.remove(victim)]
         for victim in gone:
             LOG.info(
@@ -121,7 +121,7 @@ class Room:
             freed += sum(victim.size for victim in gone)
         return Pruned(files, freed, freed >= needed)
 
-    def is_abandoned(self, entry: Entry, stall_time: float | None = None) -> bool:
+    def is_abandoned(self, entry: CacheEntry, stall_time: float | None = None) -> bool:
         """Tell whether nobody writes an incomplete entry any more.
 
         With `stall_time` (seconds) a living writer counts as none if it has stood still so long.

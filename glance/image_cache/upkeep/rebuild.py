@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from glance.common import exception
-from glance.image_cache import COMPLETE, Entry, Image, ImageCache, layout
+from glance.image_cache import COMPLETE, CacheEntry, Image, ImageCache, layout
 from glance.image_cache.upkeep import cleaning
 from glance.streaming import offload
 
@@ -57,10 +57,10 @@ def rebuild(cache: ImageCache, image_of: Callable[[str], Image | None]) -> Rebui
 
 
 def _expected(name: str) -> str | None:
-    return layout.Directory.entry_file(name) if layout.is_key(name) else None
+    return layout.CacheDirectory.entry_file(name) if layout.is_key(name) else None
 
 
-def _read(cache: ImageCache, file: str, image: Image) -> Entry | None:
+def _read(cache: ImageCache, file: str, image: Image) -> CacheEntry | None:
     """Return the entry that a file is, None if it is not what the registry says. Blocks."""
     try:
         fd = cache.directory.open(file)
@@ -72,7 +72,7 @@ def _read(cache: ImageCache, file: str, image: Image) -> Entry | None:
         status = os.fstat(fd)
     if count != image.size or (image.checksum and checksum != image.checksum):
         return None
-    return Entry(
+    return CacheEntry(
         image.image_id,
         COMPLETE,
         file,

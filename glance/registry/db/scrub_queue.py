@@ -47,7 +47,7 @@ class Claim(NamedTuple):
     attempts: int
 
 
-class Entry(NamedTuple):
+class ScrubEntry(NamedTuple):
     """A row as an operator may see it, without its location."""
 
     image_id: int
@@ -246,7 +246,7 @@ def postpone(
     owner: str,
     dead: bool = False,
     max_attempts: int = 0,
-) -> Entry | None:
+) -> ScrubEntry | None:
     """Note a failure of class `error`, give the lease of `owner` back and let the row wait.
 
     It is given up if `dead`, or at its failure number `max_attempts` (0: never). Returns the row
@@ -254,7 +254,7 @@ def postpone(
     """
     now = records.utcnow()
 
-    def work(conn: Connection) -> Entry | None:
+    def work(conn: Connection) -> ScrubEntry | None:
         attempts = conn.execute(
             sa.select(queue.c.attempts)
             .where(_is(image_id, item))
@@ -281,7 +281,7 @@ def postpone(
     return db.transaction(work)
 
 
-def entries(db: engine.Database) -> list[Entry]:
+def entries(db: engine.Database) -> list[ScrubEntry]:
     """Return all rows, the next one due first."""
     now = records.utcnow()
     with db.read() as conn:
@@ -336,8 +336,8 @@ _ENTRIES = sa.select(
 )
 
 
-def _entry(row: Any, now: datetime.datetime) -> Entry:
-    return Entry(
+def _entry(row: Any, now: datetime.datetime) -> ScrubEntry:
+    return ScrubEntry(
         row.image_id,
         row.item,
         row.created_at,

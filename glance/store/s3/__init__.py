@@ -23,7 +23,7 @@ from glance.store.base import Capability
 from glance.store.location import Location, S3Location
 from glance.store.s3 import download, upload
 from glance.store.s3.endpoint import Endpoint
-from glance.store.s3.errors import Failed, Refused, reading, writing
+from glance.store.s3.errors import S3Error, S3Refused, reading, writing
 from glance.store.s3.exchange import Keys, Settings
 from glance.streaming import body, offload
 
@@ -135,7 +135,7 @@ OPTIONS = config.options(
 )
 
 
-class Store(base.Store):
+class S3Store(base.Store):
     name: ClassVar[str] = "s3"
     schemes: ClassVar[tuple[str, ...]] = S3Location.schemes
     location_class = S3Location
@@ -164,7 +164,7 @@ class Store(base.Store):
         self.part_size = conf.s3_store_large_object_chunk_size * MIB
         self.directory = spool.directory_of(conf.s3_store_object_buffer_dir)
         self._bucket_seen = -float(BUCKET_MEMORY)
-        self._kept: dict[tuple[bool, bool], s3_client.Client] = {}
+        self._kept: dict[tuple[bool, bool], s3_client.S3Client] = {}
         self.publishing = offload.NamedLocks()
         self.patience = conf.s3_store_timeout
         try:
@@ -207,7 +207,7 @@ class Store(base.Store):
 
     # -- clients ---------------------------------------------------------------------------------
 
-    def client_for(self, location: S3Location, *, hurried: bool = False) -> s3_client.Client:
+    def client_for(self, location: S3Location, *, hurried: bool = False) -> s3_client.S3Client:
         """Return a client for the bucket of a location, with the keys that open it.
 
         Raises BackendUnavailable where boto is missing. A `hurried` one gives up soon.
@@ -242,7 +242,7 @@ class Store(base.Store):
         configured: bool,
         hurried: bool,
         keep: bool = False,
-    ) -> s3_client.Client:
+    ) -> s3_client.S3Client:
         try:
             from glance.store.s3 import client as s3_client
         except ImportError as err:
@@ -260,7 +260,7 @@ class Store(base.Store):
             tls=self._tls,
         )
         same = self.endpoint is not None and endpoint.is_same_service(self.endpoint)
-        return s3_client.Client(
+        return s3_client.S3Client(
             endpoint,
             location.bucket,
             Keys(access, secret) if access and secret else None,
@@ -307,7 +307,7 @@ class Store(base.Store):
             client.head(parts.key)
             client.delete(parts.key)
 
-    def wrote(self, location: Location, image_id: str) -> bool:
+    def owns(self, location: Location, image_id: str) -> bool:
         parts = _parts(location)
         return parts.key == image_id and self._is_ours(Endpoint.of(parts), parts.bucket)
 
@@ -349,20 +349,20 @@ class Store(base.Store):
             self._check_bucket(client)
             try:
                 client.head(image_id)
-            except Refused as err:
+            except S3Refused as err:
                 if err.status != 404:
                     raise
             else:
                 raise exception.StoreObjectExists()
         return upload.StagedObject(self, location, size)
 
-    def _check_bucket(self, client: s3_client.Client) -> None:
+    def _check_bucket(self, client: s3_client.S3Client) -> None:
         """Make sure that the bucket is there, making it if that is wanted."""
         if time.monotonic() - self._bucket_seen < BUCKET_MEMORY:
             return
         try:
             client.head_bucket()
-        except Refused as err:
+        except S3Refused as err:
             if err.status in (301, 307, 400):
                 LOG.error(
                     "The S3 bucket %s is in another region than %s, or the service wants another "
@@ -407,13 +407,13 @@ class Store(base.Store):
                     LOG.warning("Aborting an abandoned upload of image %s in S3", found.key)
                     client.abort(found.key, found.upload_id)
                     count += 1
-        except (Failed, exception.Error) as err:
-            if not (isinstance(err, Refused) and err.status == 404):
+        except (S3Error, exception.Error) as err:
+            if not (isinstance(err, S3Refused) and err.status == 404):
                 LOG.warning("Cannot look for abandoned uploads in S3: %s", err)
         return count
 
 
-def _is_stale(client: s3_client.Client, found: s3_client.OpenUpload) -> bool:
+def _is_stale(client: s3_client.S3Client, found: s3_client.OpenUpload) -> bool:
     limit = datetime.datetime.now(datetime.UTC) - ABANDONED_AFTER
     if found.initiated is None or found.initiated >= limit:
         return False

@@ -21,14 +21,14 @@ from glance.http import ranges
 from glance.http.client import response as http_response
 from glance.store.s3.connection import (
     BotoServerError,
-    Connection,
     MultiPartUpload,
     OrdinaryCallingFormat,
+    SigningConnection,
     SubdomainCallingFormat,
 )
 from glance.store.s3.endpoint import DEFAULT_REGION, Endpoint
-from glance.store.s3.errors import Refused, Unreachable
-from glance.store.s3.exchange import Answer, Exchange, Keys, Sending, Settings, Source
+from glance.store.s3.errors import S3Refused, Unreachable
+from glance.store.s3.exchange import Keys, PayloadSource, S3Exchange, S3Response, Sending, Settings
 
 LOG = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class OpenUpload:
     initiated: datetime.datetime | None
 
 
-class Client:
+class S3Client:
     """Requests to one bucket of one service. Safe to use from many greenthreads at once.
 
     Every method raises `Refused` or `Unreachable`. `keep` tells whether connections are kept for
@@ -91,8 +91,8 @@ class Client:
         if by_host:
             style = SubdomainCallingFormat()
             host = f"{bucket}.{host}"
-        exchange = Exchange(endpoint, host, settings, keep=keep)
-        self._connection = Connection(endpoint, self.region, keys, exchange, style)
+        exchange = S3Exchange(endpoint, host, settings, keep=keep)
+        self._connection = SigningConnection(endpoint, self.region, keys, exchange, style)
         self._bucket = self._connection.get_bucket(bucket, validate=False)
 
     def __repr__(self) -> str:
@@ -110,21 +110,21 @@ class Client:
 
     def get(
         self, key: str, offset: int, length: int | None, etag: str | None = None
-    ) -> http_response.Response:
+    ) -> http_response.ClientResponse:
         """Return the answer with the bytes from `offset`, `length` (not 0) or all that follow.
 
         With `etag` only from that version of the object. The caller closes the answer.
         """
-        wanted = ranges.ask(offset, length)
+        wanted = ranges.format_range(offset, length)
         headers = {"Range": wanted} if wanted else {}
         if etag:
             headers["If-Match"] = f'"{etag}"'
-        response: http_response.Response = self._request(
+        response: http_response.ClientResponse = self._request(
             "GET", key, headers=headers, sending=Sending(streaming=True)
         )
         return response
 
-    def put(self, key: str, source: Source, token: str) -> None:
+    def put(self, key: str, source: PayloadSource, token: str) -> None:
         """Store an object that must not be there yet; 412 if it is and the service looks.
 
         Raises BackendCorrupt if the service holds something else than was sent.
@@ -140,7 +140,9 @@ class Client:
         """Remove an object; it is no error if there is none."""
         self._request("DELETE", key)
 
-    def _put(self, key: str, source: Source, headers: dict[str, str], query: str | None) -> Answer:
+    def _put(
+        self, key: str, source: PayloadSource, headers: dict[str, str], query: str | None
+    ) -> S3Response:
         """Send `source` and return the answer; compare what the service received by its ETag."""
         headers |= {
             "Content-Type": "application/octet-stream",
@@ -149,7 +151,7 @@ class Client:
         }
         if self.settings.signature == 4:
             headers["x-amz-content-sha256"] = source.sha256
-        answer: Answer = self._request(
+        answer: S3Response = self._request(
             "PUT", key, headers=headers, query=query, sending=Sending(source=source)
         )
         if not _is_encrypted(answer) and answer.etag.strip('"').lower() != source.md5:
@@ -188,7 +190,7 @@ class Client:
             raise Unreachable("the answer names no upload")
         return upload.id
 
-    def put_part(self, key: str, upload_id: str, number: int, source: Source) -> str:
+    def put_part(self, key: str, upload_id: str, number: int, source: PayloadSource) -> str:
         """Send a part, numbered from 1; return its ETag. Raises BackendCorrupt like `put`."""
         query = f"partNumber={number}&uploadId={_quote(upload_id)}"
         return self._put(key, source, {}, query).etag
@@ -244,7 +246,7 @@ class Client:
         if self._conditional:
             try:
                 return request({"If-None-Match": "*"})
-            except Refused as err:
+            except S3Refused as err:
                 if err.status != 501 and err.code != "NotImplemented":
                     raise
             LOG.warning("S3 at %s does not know conditional writes", self.endpoint.address)
@@ -263,7 +265,7 @@ class Client:
         try:
             with _parsed():
                 self._connection.create_bucket(self.bucket, location=location)
-        except Refused as err:
+        except S3Refused as err:
             if err.code != "BucketAlreadyOwnedByYou":
                 raise
 
@@ -289,7 +291,7 @@ class Client:
             )
         except UnicodeEncodeError as err:
             # Names in S3 are UTF-8, so that nothing has this one.
-            raise Refused(404, "NoSuchKey") from err
+            raise S3Refused(404, "NoSuchKey") from err
 
 
 @contextlib.contextmanager
@@ -302,12 +304,12 @@ def _parsed() -> Iterator[None]:
         yield
     except BotoServerError as err:
         code = err.error_code if isinstance(err.error_code, str) else ""
-        raise Refused(err.status, code) from None
+        raise S3Refused(err.status, code) from None
     except (xml.sax.SAXException, UnicodeError, ValueError, AttributeError) as err:
         raise Unreachable(f"the answer is no XML of S3 ({type(err).__name__})") from None
 
 
-def _is_encrypted(answer: Answer) -> bool:
+def _is_encrypted(answer: S3Response) -> bool:
     """Tell whether the ETag of an object is no MD5, because a managed key encrypts it."""
     kind = answer.getheader("x-amz-server-side-encryption", "") or ""
     customer = answer.getheader("x-amz-server-side-encryption-customer-algorithm")

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from glance.store.s3.endpoint import Endpoint
-from glance.store.s3.exchange import Exchange, Keys, Sending
+from glance.store.s3.exchange import Keys, S3Exchange, Sending
 
 __all__ = [
     "BotoServerError",
-    "Connection",
+    "SigningConnection",
     "MultiPartUpload",
     "OrdinaryCallingFormat",
     "SubdomainCallingFormat",
@@ -72,14 +72,14 @@ class _Provider(boto.provider.Provider):
         self.configure_errors()
 
 
-class Connection(S3Connection):
-    """boto's connection, whose requests are carried out by an `Exchange`.
+class SigningConnection(S3Connection):
+    """boto's connection, whose requests are carried out by an `S3Exchange`.
 
     It keeps nothing between requests, so that many greenthreads may use it at once.
     """
 
     def __init__(
-        self, endpoint: Endpoint, region: str, keys: Keys | None, exchange: Exchange, style: Any
+        self, endpoint: Endpoint, region: str, keys: Keys | None, exchange: S3Exchange, style: Any
     ):
         self._exchange = exchange
         self._signature = exchange.settings.signature

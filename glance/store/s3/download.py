@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from glance.common import exception
 from glance.http import ranges
 from glance.http.client import response as http_response
-from glance.store.s3.errors import Failed, Refused, Unreachable
+from glance.store.s3.errors import S3Error, S3Refused, Unreachable
 from glance.streaming import body
 
 if TYPE_CHECKING:
-    from glance.store.s3.client import Client
+    from glance.store.s3.client import S3Client
 
 LOG = logging.getLogger(__name__)
 
 READ = 256 * 1024
 
 
-def open_object(client: Client, key: str, offset: int, length: int | None) -> body.Body:
+def open_object(client: S3Client, key: str, offset: int, length: int | None) -> body.Body:
     """Return the bytes of an object from `offset`, `length` of them or all that follow.
 
     The caller closes the body. Raises `Failed`, and RangeNotSatisfiable if `offset` lies behind
@@ -34,7 +34,7 @@ def open_object(client: Client, key: str, offset: int, length: int | None) -> bo
         return _nothing(client, key, offset)
     try:
         response = client.get(key, offset, length)
-    except Refused as err:
+    except S3Refused as err:
         if err.status != 416:
             raise
         return _nothing(client, key, offset)
@@ -45,7 +45,7 @@ def open_object(client: Client, key: str, offset: int, length: int | None) -> bo
         raise
 
 
-def _nothing(client: Client, key: str, offset: int) -> body.Body:
+def _nothing(client: S3Client, key: str, offset: int) -> body.Body:
     """Return the empty part behind the end of an object, or of length 0."""
     size = client.head(key).size
     if offset > size:
@@ -54,7 +54,11 @@ def _nothing(client: Client, key: str, offset: int) -> body.Body:
 
 
 def _checked(
-    client: Client, key: str, response: http_response.Response, offset: int, length: int | None
+    client: S3Client,
+    key: str,
+    response: http_response.ClientResponse,
+    offset: int,
+    length: int | None,
 ) -> body.Body:
     if response.status == 206:
         size = _check_range(response, offset, length)
@@ -75,9 +79,9 @@ def _checked(
     return body_ if (offset, stop) == (0, size) else body_.slice(offset, stop)
 
 
-def _check_range(response: http_response.Response, offset: int, length: int | None) -> int:
+def _check_range(response: http_response.ClientResponse, offset: int, length: int | None) -> int:
     """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
-    told = ranges.told(response.getheader("content-range"))
+    told = ranges.parse_content_range(response.getheader("content-range"))
     if told is None or told[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
     part, size = told[0], told[1]
@@ -91,7 +95,9 @@ def _check_range(response: http_response.Response, offset: int, length: int | No
 class _Object:
     """An object that is being read; its answer is replaced by another one after a break."""
 
-    def __init__(self, client: Client, key: str, response: http_response.Response, size: int):
+    def __init__(
+        self, client: S3Client, key: str, response: http_response.ClientResponse, size: int
+    ):
         self._client, self._key, self._size = client, key, size
         self._response = response
         self._etag = (response.getheader("etag") or "").strip('"')
@@ -107,7 +113,7 @@ class _Object:
         while position < end:
             try:
                 chunk = self._response.read(min(READ, end - position))
-            except (http_response.Broken, OSError) as err:
+            except (http_response.ConnectionBroken, OSError) as err:
                 LOG.warning(
                     "Reading the object %s of S3 broke off after %d of %d bytes (%s)",
                     self._key,
@@ -133,7 +139,7 @@ class _Object:
                 raise Unreachable("the answer to a range is no range")
             if _check_range(self._response, position, end - position) != self._size:
                 raise Unreachable("the object has another size now")
-        except Failed as err:
+        except S3Error as err:
             raise exception.BackendUnavailable() from err
 
     def _close(self) -> None:

@@ -31,7 +31,7 @@ _BAD_KEYS = frozenset(
 _FULL_CODES = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull", "StorageFull"})
 
 
-class Failed(Exception):
+class S3Error(Exception):
     """A request did not succeed.
 
     `doubtful` tells that the service may have carried it out, or may do so yet.
@@ -40,7 +40,7 @@ class Failed(Exception):
     doubtful = False
 
 
-class Refused(Failed):
+class S3Refused(S3Error):
     """The service answered, but not with success: its status and S3 error code ("" if unknown)."""
 
     def __init__(self, status: int, code: str = ""):
@@ -49,7 +49,7 @@ class Refused(Failed):
         self.doubtful = status in (500, 502, 504)
 
 
-class Unreachable(Failed):
+class Unreachable(S3Error):
     """No usable answer came.
 
     `hopeless` means that trying again cannot help, `stale` that a kept connection was closed
@@ -68,7 +68,7 @@ def writing() -> Iterator[None]:
     """Translate what a service answers to a writer."""
     try:
         yield
-    except Refused as err:
+    except S3Refused as err:
         LOG.warning("S3 refuses to write: %s", err)
         if err.status in (409, 412):
             raise exception.StoreObjectExists() from err
@@ -77,7 +77,7 @@ def writing() -> Iterator[None]:
         if err.status == 404 or (err.status == 403 and err.code not in _BAD_KEYS):
             raise exception.StorageWriteDenied() from err
         raise exception.BackendUnavailable() from err
-    except Failed as err:
+    except S3Error as err:
         raise exception.BackendUnavailable() from err
 
 
@@ -86,12 +86,12 @@ def reading() -> Iterator[None]:
     """Translate what a service answers to somebody who reads or deletes."""
     try:
         yield
-    except Refused as err:
+    except S3Refused as err:
         if err.status == 404:
             raise exception.StoreObjectNotFound() from err
         LOG.warning("S3 refuses access: %s", err)
         if err.status == 403 and err.code not in _BAD_KEYS:
             raise exception.StoreForbidden() from err
         raise exception.BackendUnavailable() from err
-    except Failed as err:
+    except S3Error as err:
         raise exception.BackendUnavailable() from err

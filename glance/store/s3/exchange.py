@@ -21,7 +21,7 @@ from glance.http.client import pool
 from glance.http.client import response as http_response
 from glance.http.client.payload import Payload
 from glance.store.s3.endpoint import Endpoint
-from glance.store.s3.errors import Failed, Refused, Unreachable
+from glance.store.s3.errors import S3Error, S3Refused, Unreachable
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
 
 
-class Source(Protocol):
+class PayloadSource(Protocol):
     """Bytes to send, as often as it takes: their number, digests in hex, and a fresh payload."""
 
     @property
@@ -78,7 +78,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class S3Response:
     """A complete answer, in the shape that boto's own parsers ask for."""
 
     status: int
@@ -105,11 +105,11 @@ class Answer:
 class Sending:
     """What goes along with a request: its body, and whether its answer is an object to stream."""
 
-    source: Source | None = None
+    source: PayloadSource | None = None
     streaming: bool = False
 
 
-class Exchange:
+class S3Exchange:
     """Sends the requests to one host of a service. Safe to use from many greenthreads at once.
 
     `host` is the endpoint's, or that of a bucket. `keep` tells whether connections are kept for
@@ -130,7 +130,7 @@ class Exchange:
     def carry_out(self, connection: Any, request: Any, sending: Sending) -> Any:
         """Sign and send a request of boto's until it is answered; return a good answer.
 
-        That is an `Answer`, or the `Response` itself if it is `streaming`. Raises `Failed`.
+        That is an `S3Response`, or the `ClientResponse` itself if it is `streaming`. Raises `S3Error`.
         Redirects are not followed: a signature is meant for one host.
         """
         # NOTE: sent twice it would make two uploads, one of which nobody knew.
@@ -140,7 +140,7 @@ class Exchange:
         while True:
             try:
                 return self._try(connection, request, sending)
-            except Failed as err:
+            except S3Error as err:
                 doubtful = err.doubtful = doubtful or err.doubtful
                 if once and doubtful:
                     raise
@@ -169,7 +169,7 @@ class Exchange:
                 request.method, request.path, self._pool.host_header, headers
             )
         except (UnicodeError, exception.Invalid) as err:
-            raise Refused(400, "InvalidURI") from err
+            raise S3Refused(400, "InvalidURI") from err
         source = sending.source
         payload = source.payload() if source is not None and source.count else None
         if payload is None and request.body:
@@ -186,7 +186,7 @@ class Exchange:
                 if sending.streaming and response.status < 300:
                     return response
                 return _digested(response)
-        except (http_response.Broken, OSError) as err:
+        except (http_response.ConnectionBroken, OSError) as err:
             raise self._unreachable(err, wire.reused) from err
 
     def _unreachable(self, err: Exception, reused: bool) -> Unreachable:
@@ -196,10 +196,10 @@ class Exchange:
                 "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
             )
             return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
-        broken = isinstance(err, http_response.Broken) and not isinstance(
-            err, http_response.TimedOut
+        broken = isinstance(err, http_response.ConnectionBroken) and not isinstance(
+            err, http_response.ConnectionTimedOut
         )
-        # NOTE: it is `TimedOut` only once the connection has been made.
+        # NOTE: it is `ConnectionTimedOut` only once the connection has been made.
         unmade = isinstance(cause, ConnectionRefusedError | socket.gaierror) or (
             broken and isinstance(cause, TimeoutError)
         )
@@ -210,21 +210,21 @@ class Exchange:
         )
 
 
-def _may_help(err: Failed) -> bool:
+def _may_help(err: S3Error) -> bool:
     """Tell whether to send a request again after this."""
-    if isinstance(err, Refused):
+    if isinstance(err, S3Refused):
         return err.status in _AGAIN or err.code in _AGAIN_CODES
     return not (isinstance(err, Unreachable) and err.hopeless)
 
 
-def _digested(response: http_response.Response) -> Answer:
+def _digested(response: http_response.ClientResponse) -> S3Response:
     """Return an answer with its body read; Refused if it is an error."""
     with response:
         if response.status >= 300:
             found = _CODE.search(response.read(MAX_ERROR))
-            raise Refused(response.status, found[1].decode("ascii") if found else "")
+            raise S3Refused(response.status, found[1].decode("ascii") if found else "")
         data = response.read(MAX_ANSWER + 1)
         if len(data) > MAX_ANSWER:
-            raise http_response.BadAnswer("the answer is too long", True)
+            raise http_response.BadResponse("the answer is too long", True)
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, response.reason, headers, data)
+        return S3Response(response.status, response.reason, headers, data)

@@ -19,11 +19,11 @@ from glance.common import exception
 from glance.http.client.payload import Payload
 from glance.store import base, spool, upload_journal
 from glance.store.location import S3Location
-from glance.store.s3.errors import Failed, Refused, writing
+from glance.store.s3.errors import S3Error, S3Refused, writing
 from glance.streaming import digest, offload
 
 if TYPE_CHECKING:
-    from glance.store.s3.client import Client, Info
+    from glance.store.s3.client import Info, S3Client
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _TAKEN = frozenset({404, 409, 412})
 _TAKEN = frozenset({404, 409, 412})
 
 
-class Backend(Protocol):
+class S3Backend(Protocol):
     """What a staged write needs of its store."""
 
     large_size: int
@@ -54,7 +54,7 @@ class Backend(Protocol):
     #: How many seconds a service may go on with a request that nobody waits for.
     patience: float
 
-    def client_for(self, location: S3Location, *, hurried: bool = False) -> Client: ...
+    def client_for(self, location: S3Location, *, hurried: bool = False) -> S3Client: ...
 
 
 def part_size(configured: int, size: int | None, number: int) -> int:
@@ -66,10 +66,10 @@ def part_size(configured: int, size: int | None, number: int) -> int:
 
 
 class _Part:
-    """The part at hand, as a source for `Client`: spooled and digested."""
+    """The part at hand, as a source for `S3Client`: spooled and digested."""
 
     def __init__(self, directory: str):
-        self._spool = spool.Spool(directory)
+        self._spool = spool.UploadSpool(directory)
         self._digester = digest.Digester("md5", "sha256")
 
     def add(self, data: memoryview) -> None:
@@ -105,7 +105,7 @@ class _Part:
 class StagedObject(base.StagedWrite):
     """The write of a living writer."""
 
-    def __init__(self, store: Backend, location: S3Location, size: int | None):
+    def __init__(self, store: S3Backend, location: S3Location, size: int | None):
         """Begin; `location` (without credentials) is where the object will be."""
         self._store = store
         self._client = store.client_for(location)
@@ -119,7 +119,7 @@ class StagedObject(base.StagedWrite):
         self._committed = False
         self._left: list[str] = []
         self._part: _Part | None = None
-        self._trace: upload_journal.Trace | None = upload_journal.begin(
+        self._trace: upload_journal.UploadJournal | None = upload_journal.begin(
             store.directory,
             NAME,
             image_id=location.key,
@@ -167,7 +167,7 @@ class StagedObject(base.StagedWrite):
         key = self._location.key
         try:
             return self._client.initiate(key, self._token)
-        except Failed as err:
+        except S3Error as err:
             if not err.doubtful:
                 raise
         drop_uploads(self._client, key)
@@ -228,10 +228,10 @@ class StagedObject(base.StagedWrite):
             try:
                 with self._noting_doubt():
                     request()
-            except Failed as err:
+            except S3Error as err:
                 # NOTE: an earlier try may have been carried out although its answer was lost: the
                 # next one finds the object there, or its upload gone.
-                taken = isinstance(err, Refused) and err.status in _TAKEN
+                taken = isinstance(err, S3Refused) and err.status in _TAKEN
                 if not ((err.doubtful or taken) and self._was_carried_out()):
                     raise
 
@@ -248,7 +248,7 @@ class StagedObject(base.StagedWrite):
         """Enter into the trace that the service may still be at work on a failed request."""
         try:
             yield
-        except Failed as err:
+        except S3Error as err:
             if err.doubtful:
                 self._require_open()[1].update(doubtful=True)
             raise
@@ -263,7 +263,7 @@ class StagedObject(base.StagedWrite):
         """Return what lies under the image's name, None if there is nothing."""
         try:
             return self._client.head(self._location.key)
-        except Refused as err:
+        except S3Refused as err:
             if err.status == 404:
                 return None
             raise
@@ -303,7 +303,7 @@ class StagedObject(base.StagedWrite):
         if part is not None:
             part.close()
 
-    def _require_open(self) -> tuple[_Part, upload_journal.Trace]:
+    def _require_open(self) -> tuple[_Part, upload_journal.UploadJournal]:
         if self._trace is None or self._part is None:
             raise ValueError("the staged write has ended")
         return self._part, self._trace
@@ -325,13 +325,13 @@ class StagedObject(base.StagedWrite):
 class AbandonedObject(base.AbandonedWrite):
     """What the trace of a writer says; the backend is asked when it has to be known."""
 
-    def __init__(self, store: Backend, left: upload_journal.Trace):
+    def __init__(self, store: S3Backend, left: upload_journal.UploadJournal):
         self.image_id = str(left.values["image_id"])
         self._store, self._trace = store, left
         self._is_there: bool | None = None
 
     @staticmethod
-    def may_hold(left: upload_journal.Trace) -> bool:
+    def may_hold(left: upload_journal.UploadJournal) -> bool:
         """Tell whether the backend may hold anything of an upload."""
         return bool(left.values.get("multipart") or left.values.get("publishing"))
 
@@ -342,7 +342,7 @@ class AbandonedObject(base.AbandonedWrite):
         if self._is_there is None:
             try:
                 self._is_there = self._is_ours()
-            except (Failed, exception.Error) as err:
+            except (S3Error, exception.Error) as err:
                 LOG.warning("Image %s: it is not known what S3 holds: %s", self.image_id, err)
                 return True
         return self._is_there
@@ -368,7 +368,7 @@ class AbandonedObject(base.AbandonedWrite):
             # NOTE: in this order. Once its upload is gone, nothing can become visible any more.
             if values.get("publishing") and self._is_ours():
                 self._client.delete(self.image_id)
-        except (Failed, exception.Error) as err:
+        except (S3Error, exception.Error) as err:
             LOG.warning(
                 "Image %s: what its upload left in S3 stays for now: %s", self.image_id, err
             )
@@ -378,13 +378,13 @@ class AbandonedObject(base.AbandonedWrite):
     def _is_ours(self) -> bool:
         try:
             return self._client.head(self.image_id).token == self._trace.values["token"]
-        except Refused as err:
+        except S3Refused as err:
             if err.status != 404:
                 raise
             return False
 
     @property
-    def _client(self) -> Client:
+    def _client(self) -> S3Client:
         location = S3Location.parse(self._trace.values["location"])
         return self._store.client_for(location, hurried=True)
 
@@ -394,17 +394,17 @@ def _look_again(remains: AbandonedObject, pause: float) -> None:
     remains.discard()
 
 
-def drop_uploads(client: Client, key: str) -> None:
+def drop_uploads(client: S3Client, key: str) -> None:
     """Abort all multipart uploads of an image, which nobody else writes. Raises `Failed`."""
     for found in list(client.uploads(key)):
         if found.key == key:
             drop_upload(client, key, found.upload_id)
 
 
-def drop_upload(client: Client, key: str, upload_id: str) -> None:
+def drop_upload(client: S3Client, key: str, upload_id: str) -> None:
     """Abort a multipart upload, if there is one (still). Raises `Failed`."""
     try:
         client.abort(key, upload_id)
-    except Refused as err:
+    except S3Refused as err:
         if err.status != 404:
             raise

@@ -27,7 +27,7 @@ from glance.store.swift.options import OPTIONS as OPTIONS
 from glance.streaming import body
 
 if TYPE_CHECKING:
-    from glance.store.swift.client import Account, Client, Tokens
+    from glance.store.swift.client import Account, SwiftClient, Tokens
 
 if importlib.util.find_spec("swiftclient") is None:
     raise ImportError("No module named 'swiftclient'", name="swiftclient")
@@ -46,7 +46,7 @@ def _client() -> Any:
     return importlib.import_module("glance.store.swift.client")
 
 
-class Store(base.Store):
+class SwiftStore(base.Store):
     name: ClassVar[str] = "swift"
     schemes: ClassVar[tuple[str, ...]] = SwiftLocation.schemes
     location_class = SwiftLocation
@@ -102,17 +102,17 @@ class Store(base.Store):
 
     # -- accounts --------------------------------------------------------------------------------
 
-    def connect(self, retries: int | None = None) -> Client:
+    def connect(self, retries: int | None = None) -> SwiftClient:
         """Return a client of the configured account."""
         return self._connect(self._own_account(), retries)
 
-    def _connect(self, account: Account, retries: int | None = None) -> Client:
+    def _connect(self, account: Account, retries: int | None = None) -> SwiftClient:
         conf = self.conf
         if retries is None:
             retries = conf.swift_store_retries
         else:
             retries = min(retries, conf.swift_store_retries)
-        client: Client = _client().Client(account, conf, self._tokens, retries)
+        client: SwiftClient = _client().Client(account, conf, self._tokens, retries)
         return client
 
     def _own_account(self) -> Account:
@@ -165,7 +165,7 @@ class Store(base.Store):
         """Return what tells this store's uploads from those of another one on this host."""
         return f"{self.conf.swift_store_user}@{self.location_of('')}"
 
-    def wrote(self, location: Location, image_id: str) -> bool:
+    def owns(self, location: Location, image_id: str) -> bool:
         where = _parts(location)
         return (
             where.obj == image_id
@@ -202,14 +202,14 @@ class Store(base.Store):
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def stage(self, image_id: str, size: int | None = None) -> upload.Upload:
+    def stage(self, image_id: str, size: int | None = None) -> upload.SwiftUpload:
         base.check_image_id(image_id)
         self.require_add()
         with self.connect() as client:
             self._check_container(client, size or 0)
             plan = self._plan(client)
             self._check_free(client, image_id)
-        staged = upload.Upload(self, image_id, plan.for_size(size))
+        staged = upload.SwiftUpload(self, image_id, plan.for_size(size))
         try:
             staged.begin(size)
         except BaseException:
@@ -217,7 +217,7 @@ class Store(base.Store):
             raise
         return staged
 
-    def _check_free(self, client: Client, image_id: str) -> None:
+    def _check_free(self, client: SwiftClient, image_id: str) -> None:
         """Raise StoreObjectExists if the image has data, or its name is a segment of another's."""
         with contextlib.suppress(exception.StoreObjectNotFound):
             client.head(self.container, image_id)
@@ -232,7 +232,7 @@ class Store(base.Store):
         """Look at container and cluster anew before the next upload."""
         self._remembered.clear()
 
-    def _check_container(self, client: Client, size: int) -> None:
+    def _check_container(self, client: SwiftClient, size: int) -> None:
         """Raise unless the container is there, or was made, and its quota has room for `size`."""
         headers = self._recall("container")
         if headers is None:
@@ -249,7 +249,7 @@ class Store(base.Store):
         if 0 <= quota < max(used, 0) + size:
             raise exception.StorageFull()
 
-    def _make_container(self, client: Client) -> None:
+    def _make_container(self, client: SwiftClient) -> None:
         if not self.conf.swift_store_create_container_on_put:
             LOG.error(
                 "The container %s does not exist in Swift; make it, or set "
@@ -260,7 +260,7 @@ class Store(base.Store):
         client.put_container(self.container)
         LOG.info("Made the container %s in Swift", self.container)
 
-    def _plan(self, client: Client) -> upload.Plan:
+    def _plan(self, client: SwiftClient) -> upload.Plan:
         conf = self.conf
         info = self._recall("cluster")
         if info is None:
@@ -281,7 +281,7 @@ class Store(base.Store):
             dynamic=dynamic,
         )
 
-    def _ask(self, client: Client) -> dict[str, Any]:
+    def _ask(self, client: SwiftClient) -> dict[str, Any]:
         try:
             return client.capabilities()
         except exception.StoreError as err:
@@ -310,7 +310,7 @@ class Store(base.Store):
                 left.leave()
         return found
 
-    def _has_container(self, client: Client) -> bool:
+    def _has_container(self, client: SwiftClient) -> bool:
         """Tell whether the container is there; BackendUnavailable if it is missing by mistake."""
         try:
             client.head_container(self.container)

@@ -1,6 +1,6 @@
 """Requests to Swift, through python-swiftclient: logging in, trying again, translating errors.
 
-The driver makes one `Client` per operation. Everything that it raises is a store error of
+The driver makes one `SwiftClient` per operation. Everything that it raises is a store error of
 `glance.common.exception`, or what the reader of an upload raised. This is the only module that
 knows swiftclient; it is imported when the store is first used, because the library and what it
 brings along take 30 MB and a third of a second.
@@ -153,7 +153,7 @@ def _delete_manifest(
 
 
 @dataclasses.dataclass
-class Answer:
+class SwiftResponse:
     """An answer whose body is still to come. `read` raises BackendUnavailable."""
 
     status: int
@@ -169,7 +169,7 @@ class Answer:
         self._response.close()
 
 
-class Client:
+class SwiftClient:
     """An account in Swift, for one operation. Close it in the end.
 
     `retries` is how often a request that failed for a passing reason is sent again.
@@ -181,7 +181,7 @@ class Client:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> SwiftClient:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -231,7 +231,7 @@ class Client:
             headers: Mapping[str, str] = self._connection.head_object(container, name)
             return headers
 
-    def get(self, container: str, name: str, headers: Mapping[str, str]) -> Answer:
+    def get(self, container: str, name: str, headers: Mapping[str, str]) -> SwiftResponse:
         """Begin to read an object. RangeNotSatisfiable has the size 0 if Swift did not tell it."""
         answer: dict[str, Any] = {}
         with translated():
@@ -243,7 +243,7 @@ class Client:
                 response_dict=answer,
             )
         # NOTE: below the library's body, which resumes whole objects only and resumes by itself.
-        return Answer(answer["status"], found, data.resp)
+        return SwiftResponse(answer["status"], found, data.resp)
 
     def put(
         self,

@@ -12,7 +12,7 @@ from glance.store.location import SwiftLocation
 from glance.streaming import body
 
 if TYPE_CHECKING:
-    from glance.store.swift.client import Answer, Client
+    from glance.store.swift.client import SwiftClient, SwiftResponse
 
 LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ PROGRESS = 1024 * 1024
 
 
 def open_object(
-    client: Client, where: SwiftLocation, offset: int, length: int | None, retries: int
+    client: SwiftClient, where: SwiftLocation, offset: int, length: int | None, retries: int
 ) -> body.Body:
     """Return `length` bytes (None: all) of an object from `offset`; the body closes the client.
 
@@ -30,7 +30,7 @@ def open_object(
     """
     if length == 0:
         return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
-    wanted = ranges.ask(offset, length)
+    wanted = ranges.format_range(offset, length)
     headers = {"Range": wanted} if wanted else {}
     try:
         answer = client.get(where.container, where.obj, headers)
@@ -45,16 +45,18 @@ def open_object(
         raise
 
 
-def _nothing(client: Client, where: SwiftLocation, offset: int, size: int | None) -> body.Body:
+def _nothing(
+    client: SwiftClient, where: SwiftLocation, offset: int, size: int | None
+) -> body.Body:
     if size is not None and offset > size:
         raise exception.RangeNotSatisfiable(size)
     return body.IterBody((), 0, client.close, size=size)
 
 
 def _opened(
-    client: Client,
+    client: SwiftClient,
     where: SwiftLocation,
-    answer: Answer,
+    answer: SwiftResponse,
     offset: int,
     length: int | None,
     retries: int,
@@ -65,9 +67,9 @@ def _opened(
         if part != ranges.Range(offset, end - offset):
             # SECURITY: other bytes than those asked for must never look like them.
             raise exception.BackendCorrupt()
-        return Download(client, where, answer, retries, part.offset, part.length, size)
+        return SwiftDownload(client, where, answer, retries, part.offset, part.length, size)
     whole = length_of(answer.headers)
-    found = Download(client, where, answer, retries, 0, whole, whole)
+    found = SwiftDownload(client, where, answer, retries, 0, whole, whole)
     if not offset and length is None:
         return found
     # A server that knows no ranges sent everything.
@@ -78,14 +80,14 @@ def _opened(
     return found.slice(offset, whole if length is None else min(offset + length, whole))
 
 
-class Download(body.Body):
+class SwiftDownload(body.Body):
     """The bytes of an answer that begins at `first`; a broken connection is taken up again."""
 
     def __init__(
         self,
-        client: Client,
+        client: SwiftClient,
         where: SwiftLocation,
-        answer: Answer,
+        answer: SwiftResponse,
         retries: int,
         first: int,
         length: int | None,
@@ -143,7 +145,7 @@ def length_of(headers: Mapping[str, str]) -> int | None:
 
 def _part(headers: Mapping[str, str]) -> tuple[ranges.Range, int]:
     """Return the part that a partial answer has, and the size of the whole object."""
-    told = ranges.told(headers.get("content-range"))
+    told = ranges.parse_content_range(headers.get("content-range"))
     if told is None or told[1] is None:
         raise exception.BackendCorrupt()
     return told[0], told[1]

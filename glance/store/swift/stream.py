@@ -9,13 +9,13 @@ from glance.common import exception
 from glance.streaming import offload
 
 
-class Stream:
+class BackgroundRequest:
     """Hands what is written to one request that is under way in the background.
 
     `send` is called with a reader and returns the ETag of the object.
     """
 
-    def __init__(self, send: Callable[[Stream], str]):
+    def __init__(self, send: Callable[[BackgroundRequest], str]):
         self._changed = threading.Condition()
         self._chunk = memoryview(b"")
         self._ended = False
@@ -25,7 +25,7 @@ class Stream:
         self._error: BaseException | None = None
         self._task = offload.spawn(self._run, send)
 
-    def _run(self, send: Callable[[Stream], str]) -> None:
+    def _run(self, send: Callable[[BackgroundRequest], str]) -> None:
         try:
             self._etag = send(self)
         except BaseException as err:
@@ -77,12 +77,12 @@ class Stream:
             while not self._chunk and not self._ended and not self._aborted:
                 self._changed.wait()
             if self._aborted:
-                raise Aborted()
+                raise RequestAborted()
             data, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
             if not self._chunk:
                 self._changed.notify_all()
             return data
 
 
-class Aborted(Exception):
+class RequestAborted(Exception):
     """The writer has given up; the request must not be completed."""

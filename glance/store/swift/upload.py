@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from glance.common import exception
 from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
-from glance.store.swift.stream import Stream
+from glance.store.swift.stream import BackgroundRequest
 from glance.streaming import offload
 
 if TYPE_CHECKING:
-    from glance.store.swift.client import Client
+    from glance.store.swift.client import SwiftClient
 
 LOG = logging.getLogger(__name__)
 
@@ -59,13 +59,13 @@ class Plan:
         return dataclasses.replace(self, segment=max(self.segment, smallest))
 
 
-class Backend(Protocol):
+class SwiftBackend(Protocol):
     """What an upload needs of its store."""
 
     container: str
     spool_dir: str
 
-    def connect(self, retries: int | None = None) -> Client: ...
+    def connect(self, retries: int | None = None) -> SwiftClient: ...
 
     def location_of(self, image_id: str) -> str: ...
 
@@ -74,10 +74,10 @@ class Backend(Protocol):
     def forget(self) -> None: ...
 
 
-class Upload(base.StagedWrite):
+class SwiftUpload(base.StagedWrite):
     """One image on its way in. `begin` it, then use it as a staged write."""
 
-    def __init__(self, store: Backend, image_id: str, plan: Plan):
+    def __init__(self, store: SwiftBackend, image_id: str, plan: Plan):
         self._store, self._image_id, self._plan = store, image_id, plan
         self._upload = secrets.token_hex(16)
         self._open = False
@@ -86,10 +86,10 @@ class Upload(base.StagedWrite):
         self._count = 0
         self._parts: list[tuple[str, int]] = []
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._client: Client | None = None
-        self._spool: spool.Spool | None = None
-        self._stream: Stream | None = None
-        self._trace: upload_journal.Trace | None = None
+        self._client: SwiftClient | None = None
+        self._spool: spool.UploadSpool | None = None
+        self._stream: BackgroundRequest | None = None
+        self._trace: upload_journal.UploadJournal | None = None
         self._left: list[str] = []
 
     def begin(self, size: int | None) -> None:
@@ -112,11 +112,11 @@ class Upload(base.StagedWrite):
             connect = functools.partial(self._store.connect, retries=0)
             container, marks = self._store.container, self._marks()
             self._sent = True
-            self._stream = Stream(
+            self._stream = BackgroundRequest(
                 functools.partial(_send_stream, connect, container, self._image_id, marks)
             )
         else:
-            self._spool = spool.Spool(self._store.spool_dir)
+            self._spool = spool.UploadSpool(self._store.spool_dir)
 
     def _marks(self, **more: str) -> dict[str, str]:
         return {objects.UPLOAD: self._upload, **more}
@@ -140,7 +140,7 @@ class Upload(base.StagedWrite):
         self._count += len(data)
 
     @property
-    def _spooled(self) -> spool.Spool:
+    def _spooled(self) -> spool.UploadSpool:
         assert self._spool is not None
         return self._spool
 
@@ -344,7 +344,7 @@ class Upload(base.StagedWrite):
 class AbandonedUpload(base.AbandonedWrite):
     """An upload of a dead writer, known by its trace."""
 
-    def __init__(self, store: Backend, found: upload_journal.Trace):
+    def __init__(self, store: SwiftBackend, found: upload_journal.UploadJournal):
         self.image_id = found.values["image_id"]
         self._store, self._trace = store, found
 
@@ -362,7 +362,7 @@ class AbandonedUpload(base.AbandonedWrite):
         self._trace.leave()
 
 
-def _remove(store: Backend, found: upload_journal.Trace) -> bool:
+def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     """Remove what a trace tells of, and the trace; tell whether it is all gone.
 
     What cannot be removed now keeps its trace, and waits for the next sweep. Never raises.
@@ -391,11 +391,11 @@ def _remove(store: Backend, found: upload_journal.Trace) -> bool:
 
 
 def _send_stream(
-    connect: Callable[[], Client],
+    connect: Callable[[], SwiftClient],
     container: str,
     name: str,
     headers: Mapping[str, str],
-    reader: Stream,
+    reader: BackgroundRequest,
 ) -> str:
     with connect() as client:
         return client.put(container, name, reader, headers=headers)

@@ -32,7 +32,7 @@ def cache(conf):
 
 @pytest.fixture
 def duties(cache, conf):
-    return cache_maintenance.Duties(cache, conf)
+    return cache_maintenance.CacheMaintenance(cache, conf)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_one_process_of_a_host_does_the_maintenance_for_all(duties, cache, recor
     long_ago(cache)
     duties.maintain()
     store(cache, make_data(10))
-    other = cache_maintenance.Duties(cache, conf)
+    other = cache_maintenance.CacheMaintenance(cache, conf)
     other.maintain()
     assert ids(cache) == ["1"]
 
@@ -83,7 +83,7 @@ def test_a_registry_that_is_away_costs_no_image_and_ends_no_duty(duties, cache, 
 
 def test_half_an_account_stops_the_start(cache, conf):
     with pytest.raises(exception.ConfigError, match="admin_user"):
-        cache_maintenance.start(cache, conf.with_(admin_user="glance"))
+        cache_maintenance.start(cache, conf.replace(admin_user="glance"))
 
 
 def test_trouble_is_healed_when_it_is_over(duties, cache, tmp_path):

@@ -40,7 +40,7 @@ def refusing(monkeypatch, error):
     def fail(self, location):
         raise error
 
-    monkeypatch.setattr(filesystem.Store, "delete", fail)
+    monkeypatch.setattr(filesystem.FilesystemStore, "delete", fail)
 
 
 def test_nothing_waits_when_the_data_could_be_removed(api, queue):
@@ -52,13 +52,13 @@ def test_nothing_waits_when_the_data_could_be_removed(api, queue):
 def test_the_deletion_is_one_call_before_any_byte_is_touched(api, monkeypatch):
     api.add(PAYLOAD, id=5)
     seen = []
-    real = filesystem.Store.delete
+    real = filesystem.FilesystemStore.delete
 
     def delete(self, location):
         seen.append((status_of(api), api("HEAD", URL + "/5").status_int))
         real(self, location)
 
-    monkeypatch.setattr(filesystem.Store, "delete", delete)
+    monkeypatch.setattr(filesystem.FilesystemStore, "delete", delete)
     api("DELETE", URL + "/5")
     assert seen == [("pending_delete", 404)]
 
@@ -102,7 +102,7 @@ def test_a_store_that_takes_long_holds_nobody_up_and_is_settled_later(
         if error:
             raise error
 
-    monkeypatch.setattr(filesystem.Store, "delete", hang)
+    monkeypatch.setattr(filesystem.FilesystemStore, "delete", hang)
     assert api("DELETE", URL + "/5").status_int == 200
     (entry,) = queue()
     assert entry.leased and status_of(api) == "pending_delete"
@@ -147,7 +147,7 @@ def test_data_that_arrived_since_the_image_was_looked_at_goes_too(api, queue, mo
     stale = {**image, "location": None}
     api("PUT", URL + "/5", {"Content-Type": "application/octet-stream"}, PAYLOAD)
     assert api.files() == ["5"]
-    monkeypatch.setattr(images_resource.Controller, "_image", lambda *_: stale)
+    monkeypatch.setattr(images_resource.ImagesController, "_image", lambda *_: stale)
     assert api("DELETE", URL + "/5").status_int == 200
     assert (api.files(), queue()) == ([], [])
 

@@ -33,7 +33,7 @@ class Stores:
 
 def open_part(stores):
     image = {"id": 5, "status": "active", "location": "http://origin/x", "size": 0}
-    return download.open_image(api.Service(config.Conf(), stores), image, "bytes=2-4")
+    return download.open_image(api.ImageService(config.Conf(), stores), image, "bytes=2-4")
 
 
 def test_a_part_is_called_a_part_even_if_the_answer_does_not_tell_the_whole_size():
@@ -63,13 +63,13 @@ class Remote(Stores):
             chunks, sum(map(len, chunks)), lambda: self.closed.append(True), size=25
         )
 
-    def wrote(self, uri, image_id):
+    def owns(self, uri, image_id):
         return self.ours
 
 
 def open_whole(stores, checksum):
     image = {"id": 5, "status": "active", "location": "x://y/5", "size": 25, "checksum": checksum}
-    return download.open_image(api.Service(config.Conf(), stores), image)
+    return download.open_image(api.ImageService(config.Conf(), stores), image)
 
 
 def all_of(opened):

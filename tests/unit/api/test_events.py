@@ -154,7 +154,7 @@ def test_a_failing_backend_tells_no_secret(told, monkeypatch):
     def fail(*args, **kwargs):
         raise exception.BackendException(f"swift://user:{CANARY}@host/{CANARY}")
 
-    monkeypatch.setattr(filesystem.Store, "stage", fail)
+    monkeypatch.setattr(filesystem.FilesystemStore, "stage", fail)
     assert told.api("POST", URL, {}, PAYLOAD).status_int == 500
     assert told.messages[0]["payload"]["message"] == "The image store's backend failed."
     assert CANARY not in json.dumps(told.messages)
@@ -164,7 +164,7 @@ def test_an_unexpected_error_tells_only_its_class(told, monkeypatch):
     def fail(*args, **kwargs):
         raise ValueError(CANARY)
 
-    monkeypatch.setattr(filesystem.Store, "stage", fail)
+    monkeypatch.setattr(filesystem.FilesystemStore, "stage", fail)
     assert told.api("POST", URL, {}, PAYLOAD).status_int == 500
     _, _, payload = told.only()
     assert payload["error_class"] == "ValueError" and payload["http_status"] == 500

@@ -41,7 +41,7 @@ def service(api):
     conf = config.Conf(
         {"registry_port": str(api.registry.port), "filesystem_store_datadir": str(api.datadir)}
     )
-    return api_package.Service(conf, store.create_stores(conf))
+    return api_package.ImageService(conf, store.create_stores(conf))
 
 
 def settle(service, image_id, committed):

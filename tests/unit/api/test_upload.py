@@ -90,7 +90,9 @@ def test_a_store_that_fails_midway(api, monkeypatch, step, error, status, state)
 
 
 def test_a_store_that_permits_no_writing_leaves_the_image_queued(api, monkeypatch):
-    monkeypatch.setattr(filesystem.Store, "stage", fail_with(exception.StorageWriteDenied()))
+    monkeypatch.setattr(
+        filesystem.FilesystemStore, "stage", fail_with(exception.StorageWriteDenied())
+    )
     assert post(api, io.BytesIO(BIG)).status_int == 503
     assert status_of(api) == "queued"
     monkeypatch.undo()
@@ -98,7 +100,7 @@ def test_a_store_that_permits_no_writing_leaves_the_image_queued(api, monkeypatc
 
 
 def test_a_store_that_is_full_from_the_start_kills_the_image(api, monkeypatch):
-    monkeypatch.setattr(filesystem.Store, "stage", fail_with(exception.StorageFull()))
+    monkeypatch.setattr(filesystem.FilesystemStore, "stage", fail_with(exception.StorageFull()))
     assert post(api, io.BytesIO(BIG)).status_int == 413
     assert status_of(api) == "killed"
 

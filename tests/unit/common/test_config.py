@@ -96,7 +96,7 @@ class TestConf:
         assert caplog.messages == [
             "x.conf: option typed is ignored: it is for the command line only"
         ]
-        assert conf.with_(typed="y").typed == "y"
+        assert conf.replace(typed="y").typed == "y"
 
     def test_what_paste_adds_is_no_option(self, caplog):
         caplog.set_level(logging.DEBUG)
@@ -140,5 +140,5 @@ class TestConf:
 
     def test_a_copy_with_other_values(self):
         conf = config.Conf({"port": "1"})
-        assert conf.with_(port=2).port == 2
+        assert conf.replace(port=2).port == 2
         assert conf.port == 1

@@ -30,14 +30,14 @@ from glance.http import ranges
     ],
 )
 def test_one_byte_range_is_honoured_and_the_rest_ignored(header, part):
-    wanted = ranges.asked(header, 10)
+    wanted = ranges.parse_range(header, 10)
     assert (wanted and (wanted.offset, wanted.length)) == part
 
 
 @pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=99-"])
 def test_a_range_behind_the_end_is_refused(header):
     with pytest.raises(exception.RangeNotSatisfiable) as caught:
-        ranges.asked(header, 10)
+        ranges.parse_range(header, 10)
     assert caught.value.size == 10
 
 
@@ -55,8 +55,8 @@ def test_content_range():
     ],
 )
 def test_what_is_asked_for_is_understood(offset, length, header):
-    assert ranges.ask(offset, length) == header
-    part = ranges.asked(header, 100)
+    assert ranges.format_range(offset, length) == header
+    part = ranges.parse_range(header, 100)
     assert part is None or part == ranges.Range(offset, length or 100 - offset)
 
 
@@ -79,5 +79,5 @@ def test_what_is_asked_for_is_understood(offset, length, header):
     ],
 )
 def test_a_part_is_what_its_header_says_or_nothing(header, told):
-    found = ranges.told(header)
+    found = ranges.parse_content_range(header)
     assert (found and (found[0].offset, found[0].length, found[1])) == told

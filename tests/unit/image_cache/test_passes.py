@@ -62,16 +62,24 @@ def test_a_program_that_was_stopped_makes_no_pass(program):
 @pytest.mark.parametrize(
     ("outcome", "complete", "text"),
     [
-        (pruner.Outcome(2, 10, True), True, "2 files of 10 bytes removed"),
-        (pruner.Outcome(0, 0, False), False, "0 files of 0 bytes removed, which is not enough"),
+        (pruner.PruneOutcome(2, 10, True), True, "2 files of 10 bytes removed"),
         (
-            reaper.Outcome(cleaning.Cleaned(strays=1)),
+            pruner.PruneOutcome(0, 0, False),
+            False,
+            "0 files of 0 bytes removed, which is not enough",
+        ),
+        (
+            reaper.CleanOutcome(cleaning.Cleaned(strays=1)),
             True,
             "0 invalid, 0 incomplete, 1 strays, 0 vanished, 0 inactive, 0 requeued",
         ),
-        (reaper.Outcome(cleaning.Cleaned(busy=True)), True, "another process is cleaning"),
-        (prefetcher.Outcome(fetched=1, left=2), True, "1 fetched, 0 dropped from the queue"),
-        (prefetcher.Outcome(failed=1), False, "1 failed"),
+        (reaper.CleanOutcome(cleaning.Cleaned(busy=True)), True, "another process is cleaning"),
+        (
+            prefetcher.PrefetchOutcome(fetched=1, left=2),
+            True,
+            "1 fetched, 0 dropped from the queue",
+        ),
+        (prefetcher.PrefetchOutcome(failed=1), False, "1 failed"),
     ],
 )
 def test_an_outcome_says_what_was_done_and_whether_it_was_enough(outcome, complete, text):

@@ -234,9 +234,9 @@ def test_a_disk_slower_than_events_come_does_not_fill_the_memory(
         notification_overflow="spool",
         notification_spool_dir=tmp_path,
     )
-    real = spool.Spool.store
+    real = spool.NotificationSpool.store
     monkeypatch.setattr(
-        spool.Spool, "store", lambda self, what: (gate.wait(20), real(self, what))[1]
+        spool.NotificationSpool, "store", lambda self, what: (gate.wait(20), real(self, what))[1]
     )
     sent = make(30)
     put_all(sender, sent)

@@ -28,13 +28,13 @@ def lines(directory):
 def leave(directory, *batches):
     """Write batches as processes do that end afterwards: their locks go with their files."""
     for batch in batches:
-        box = spool.Spool(str(directory), LIMIT)
+        box = spool.NotificationSpool(str(directory), LIMIT)
         assert box.store(batch) == []
         box.close()
 
 
 def test_a_file_holds_a_message_a_line_for_the_owner_only(tmp_path, make):
-    box = spool.Spool(str(tmp_path / "spool"), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path / "spool"), LIMIT)
     sent = make(3)
     assert box.store(sent[:2]) == []
     assert box.store(sent[2:]) == []
@@ -45,7 +45,7 @@ def test_a_file_holds_a_message_a_line_for_the_owner_only(tmp_path, make):
 
 
 def test_what_was_stored_is_read_back_and_goes_with_its_last_message(tmp_path, make):
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     sent = make(3)
     box.store(sent)
     segment = box.next_stored()
@@ -61,9 +61,12 @@ def test_what_was_stored_is_read_back_and_goes_with_its_last_message(tmp_path, m
 def test_files_of_the_living_are_left_alone_and_those_of_the_dead_are_claimed(tmp_path, make):
     first, second, third = make(1), make(1), make(1)
     leave(tmp_path, first, second)
-    living = spool.Spool(str(tmp_path), LIMIT)
+    living = spool.NotificationSpool(str(tmp_path), LIMIT)
     living.store(third)
-    heir, late = spool.Spool(str(tmp_path), LIMIT), spool.Spool(str(tmp_path), LIMIT)
+    heir, late = (
+        spool.NotificationSpool(str(tmp_path), LIMIT),
+        spool.NotificationSpool(str(tmp_path), LIMIT),
+    )
     claimed = heir.claim()
     assert late.claim() == []
     # The oldest file comes first.
@@ -76,7 +79,7 @@ def test_files_of_other_hosts_and_other_things_are_left_alone(tmp_path, make, mo
     monkeypatch.setattr(spool.socket, "gethostname", lambda: "other")
     (tmp_path / "readme").write_text("not mine")
     before = files(tmp_path)
-    assert spool.Spool(str(tmp_path), LIMIT).claim() == []
+    assert spool.NotificationSpool(str(tmp_path), LIMIT).claim() == []
     assert files(tmp_path) == before
 
 
@@ -86,7 +89,7 @@ def test_damaged_lines_are_skipped_and_counted(tmp_path, make, caplog):
     (path,) = tmp_path.iterdir()
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"\x00garbage\n" + second + second[:20])
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     (segment,) = box.claim()
     assert [one.id for one in box.read(segment)] == [one.id for one in sent]
     assert box.corrupt == 2
@@ -94,7 +97,7 @@ def test_damaged_lines_are_skipped_and_counted(tmp_path, make, caplog):
 
 
 def test_a_file_without_any_message_goes_at_once(tmp_path):
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     path = tmp_path / f"notifications-{box._host}-1-1-1.jsonl"
     path.write_bytes(b"garbage\n")
     (segment,) = box.claim()
@@ -105,7 +108,7 @@ def test_a_file_without_any_message_goes_at_once(tmp_path):
 def test_the_limit_turns_new_messages_away(tmp_path, make):
     sent = make(10)
     room = sum(len(one.data) + 1 for one in sent[:4])
-    box = spool.Spool(str(tmp_path), room + 5)
+    box = spool.NotificationSpool(str(tmp_path), room + 5)
     assert box.store(sent[:3]) == []
     assert box.store(sent[3:]) == sent[4:]
     assert box.note(sent[9]) is False
@@ -118,7 +121,7 @@ def test_the_limit_turns_new_messages_away(tmp_path, make):
 def test_what_others_left_does_not_use_up_the_limit(tmp_path, make):
     leave(tmp_path, make(5))
     (one,) = make(1)
-    box = spool.Spool(str(tmp_path), len(one.data) + 1)
+    box = spool.NotificationSpool(str(tmp_path), len(one.data) + 1)
     (segment,) = box.claim()
     box.settle(box.read(segment))
     assert box.store([one]) == []
@@ -127,7 +130,7 @@ def test_what_others_left_does_not_use_up_the_limit(tmp_path, make):
 
 def test_files_stay_small(tmp_path, make, monkeypatch):
     monkeypatch.setattr(spool_segment, "SEGMENT_MESSAGES", 3)
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     sent = make(8)
     assert box.store(sent) == []
     assert len(files(tmp_path)) == 3
@@ -143,7 +146,7 @@ def test_files_stay_small(tmp_path, make, monkeypatch):
 
 
 def test_notes_of_messages_in_memory_go_when_all_are_settled(tmp_path, make):
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     first, second = make(2)
     assert box.note(first) and box.note(second)
     assert lines(tmp_path) == [first.data + b"\n", second.data + b"\n"]
@@ -162,7 +165,7 @@ def test_notes_of_messages_in_memory_go_when_all_are_settled(tmp_path, make):
 
 def test_full_notes_are_followed_by_new_ones(tmp_path, make, monkeypatch):
     monkeypatch.setattr(spool_segment, "SEGMENT_MESSAGES", 2)
-    box = spool.Spool(str(tmp_path), LIMIT)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
     sent = make(5)
     assert all(map(box.note, sent))
     assert len(files(tmp_path)) == 3
@@ -177,7 +180,7 @@ def test_full_notes_are_followed_by_new_ones(tmp_path, make, monkeypatch):
 def test_a_disk_that_fails_keeps_nothing_of_what_it_refused(
     tmp_path, make, monkeypatch, caplog, sync
 ):
-    box = spool.Spool(str(tmp_path), LIMIT, sync=sync)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT, sync=sync)
     kept, lost = make(1), make(3)
     box.store(kept)
     real = os.pwrite
@@ -201,12 +204,12 @@ def test_with_sync_nothing_is_acknowledged_before_it_is_on_the_disk(tmp_path, ma
     synced = []
     real = os.fdatasync
     monkeypatch.setattr(spool.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
-    box = spool.Spool(str(tmp_path), LIMIT, sync=True)
+    box = spool.NotificationSpool(str(tmp_path), LIMIT, sync=True)
     box.store(make(2))
     (one,) = make(1)
     box.note(one)
     assert len(synced) == 2
-    plain = spool.Spool(str(tmp_path), LIMIT)
+    plain = spool.NotificationSpool(str(tmp_path), LIMIT)
     plain.store(make(1))
     assert len(synced) == 2
 
@@ -216,11 +219,11 @@ def test_a_directory_that_cannot_be_used_is_a_config_error(tmp_path, kind):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" if kind == "file" else tmp_path / "file" / "spool"
     with pytest.raises(exception.ConfigError, match="notification_spool_dir: .* cannot be used"):
-        spool.Spool(str(path), LIMIT)
+        spool.NotificationSpool(str(path), LIMIT)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_to_is_a_config_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(exception.ConfigError, match="may not be written"):
-        spool.Spool(str(tmp_path), LIMIT)
+        spool.NotificationSpool(str(tmp_path), LIMIT)

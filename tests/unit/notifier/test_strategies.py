@@ -183,8 +183,8 @@ def test_telling_never_raises(payload, caplog):
 def test_a_process_has_one_notifier_for_the_same_settings():
     conf = config.Conf({"notifier_strategy": "memory"})
     one = notifier.create(conf)
-    assert notifier.create(conf.with_(image_size_cap=5)) is one
-    other = notifier.create(conf.with_(notification_publisher_id="x"))
+    assert notifier.create(conf.replace(image_size_cap=5)) is one
+    other = notifier.create(conf.replace(notification_publisher_id="x"))
     assert other is not one
     hooks.stop()
     assert notifier.create(conf) is not one

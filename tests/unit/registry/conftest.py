@@ -25,7 +25,7 @@ class Registry:
     def __init__(self, database: engine.Database, **settings: str):
         self.db = database
         conf = config.Conf({"sql_connection": database.url, **settings})
-        self.app = server.API(conf, database)
+        self.app = server.RegistryAPI(conf, database)
 
     def call(
         self,

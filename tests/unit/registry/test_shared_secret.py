@@ -116,7 +116,7 @@ def test_a_secret_that_no_header_can_hold_is_refused_without_being_shown(
     database: Any, value: str
 ) -> None:
     with pytest.raises(exception.ConfigError, match="registry_shared_secret") as caught:
-        server.API(config.Conf({"registry_shared_secret": value}), database)
+        server.RegistryAPI(config.Conf({"registry_shared_secret": value}), database)
     assert value not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from glance.common import exception
 from glance.common.config import Conf
 from glance.store import base
 from glance.store.base import CHUNK, Capability
-from glance.testing.store_suite import Boom, Source, failing_after, make_data
+from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make_data
 
 
 def unconfigured(self):
@@ -71,7 +71,7 @@ class Recorder(base.StagedWrite):
 def test_a_transfer_moves_and_digests_every_byte_in_order(size):
     data = make_data(size)
     staged = Recorder()
-    received = base.transfer(Source(data), staged)
+    received = base.transfer(ScriptedSource(data), staged)
     assert staged.data == data
     assert staged.ended is None
     assert received[:2] == (size, hashlib.md5(data).hexdigest())
@@ -80,7 +80,7 @@ def test_a_transfer_moves_and_digests_every_byte_in_order(size):
 @pytest.mark.parametrize("after", [0, CHUNK, 3 * CHUNK])
 def test_an_error_of_writing_ends_the_transfer(after):
     staged = Recorder(failing_after(after, Boom()))
-    source = Source(make_data(30 * CHUNK))
+    source = ScriptedSource(make_data(30 * CHUNK))
     with pytest.raises(Boom):
         base.transfer(source, staged)
     assert source.count <= after + (base.IN_FLIGHT + 2) * CHUNK
@@ -89,7 +89,9 @@ def test_an_error_of_writing_ends_the_transfer(after):
 def test_an_error_of_reading_ends_the_transfer_and_nobody_writes_any_more():
     staged = Recorder()
     with pytest.raises(Boom):
-        base.transfer(Source(make_data(9 * CHUNK), failing_after(5 * CHUNK, Boom())), staged)
+        base.transfer(
+            ScriptedSource(make_data(9 * CHUNK), failing_after(5 * CHUNK, Boom())), staged
+        )
     staged.abort()
     assert len(staged.data) <= 5 * CHUNK
 

@@ -20,7 +20,7 @@ from glance.streaming import offload
 from glance.testing.store_suite import (
     CHUNK,
     Boom,
-    Source,
+    ScriptedSource,
     WritableStoreSuite,
     failing_after,
     make_data,
@@ -30,7 +30,7 @@ AS_ROOT = os.geteuid() == 0
 
 
 def make_store(datadir, **options):
-    return filesystem.Store(Conf({"filesystem_store_datadir": str(datadir), **options}))
+    return filesystem.FilesystemStore(Conf({"filesystem_store_datadir": str(datadir), **options}))
 
 
 def names(store):
@@ -78,7 +78,7 @@ def test_a_directory_that_cannot_be_used_disables_adding_only(tmp_path, obstacle
     store = make_store(path)
     assert "filesystem_store_datadir" in store.add_disabled
     with pytest.raises(exception.StoreAddDisabled) as caught:
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
     assert str(path) not in str(caught.value)
     with pytest.raises(exception.StoreObjectNotFound):
         store.get(locate(path / "1"))
@@ -104,7 +104,7 @@ def test_files_get_the_configured_mode_whatever_the_umask(tmp_path):
     store = make_store(tmp_path, filesystem_store_file_mode="0664")
     old = os.umask(0o077)
     try:
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
     finally:
         os.umask(old)
     assert stat.S_IMODE(os.stat(tmp_path / "1").st_mode) == 0o664
@@ -115,7 +115,7 @@ def test_files_get_the_configured_mode_whatever_the_umask(tmp_path):
 
 def test_the_location_is_the_plain_path_of_the_image(tmp_path):
     store = make_store(f"{tmp_path}/")
-    assert store.add("17", Source(b"data"), 4).location == f"file://{tmp_path}/17"
+    assert store.add("17", ScriptedSource(b"data"), 4).location == f"file://{tmp_path}/17"
 
 
 def test_nothing_is_visible_under_the_id_before_the_commit(store):
@@ -153,7 +153,7 @@ def test_anything_under_the_final_name_counts_as_a_duplicate(store, kind):
     else:
         os.mkdir(store.path_of("1"))
     with pytest.raises(exception.StoreObjectExists):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
 
 
 # -- a full disk --
@@ -161,7 +161,7 @@ def test_anything_under_the_final_name_counts_as_a_duplicate(store, kind):
 
 def test_a_known_size_that_leaves_too_little_is_refused_before_reading(tmp_path):
     store = make_store(tmp_path, filesystem_store_min_free_bytes=str(1 << 62))
-    source = Source(b"data")
+    source = ScriptedSource(b"data")
     with pytest.raises(exception.StorageFull):
         store.add("1", source, 4)
     assert source.count == 0
@@ -177,7 +177,7 @@ def test_an_upload_of_unknown_size_ends_when_too_little_is_left(store, monkeypat
             raise exception.StorageFull
 
     monkeypatch.setattr(store, "check_room", check_room)
-    source = Source(make_data(16 * CHUNK))
+    source = ScriptedSource(make_data(16 * CHUNK))
     with pytest.raises(exception.StorageFull):
         store.add("1", source, None)
     assert source.count < 16 * CHUNK
@@ -190,7 +190,7 @@ def test_a_file_over_the_process_limit_counts_as_full(store, size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK + 5000, hard))
     try:
         with pytest.raises(exception.StorageFull) as caught:
-            store.add("1", Source(make_data(8 * CHUNK)), size)
+            store.add("1", ScriptedSource(make_data(8 * CHUNK)), size)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.__cause__.errno == errno.EFBIG
@@ -214,12 +214,12 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("size", [None, 8 * CHUNK], ids=["unknown size", "known size"])
 def test_a_full_disk_leaves_nothing_and_room_for_the_next(small_disk, size):
     store = make_store(small_disk)
-    source = Source(make_data(8 * CHUNK))
+    source = ScriptedSource(make_data(8 * CHUNK))
     with pytest.raises(exception.StorageFull):
         store.add("1", source, size)
     assert (source.count == 0) is (size is not None)
     assert names(store) == []
-    assert store.add("1", Source(make_data(CHUNK)), None).size == CHUNK
+    assert store.add("1", ScriptedSource(make_data(CHUNK)), None).size == CHUNK
 
 
 # -- errors of system calls --
@@ -271,7 +271,7 @@ def test_an_error_at_any_step_is_translated_and_leaves_nothing(
     with monkeypatch.context() as patch:
         inject(patch, step, code)
         with pytest.raises(expected) as caught:
-            store.add("1", Source(b"data"), 4)
+            store.add("1", ScriptedSource(b"data"), 4)
     assert caught.value.__cause__.errno == code
     assert store.datadir not in str(caught.value)
     assert names(store) == []
@@ -280,14 +280,14 @@ def test_an_error_at_any_step_is_translated_and_leaves_nothing(
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 def test_a_file_system_that_reserves_nothing_will_do(store, monkeypatch, code):
     inject(monkeypatch, "fallocate", code)
-    assert store.add("1", Source(b"data"), 4).size == 4
+    assert store.add("1", ScriptedSource(b"data"), 4).size == 4
 
 
 def test_a_short_write_is_continued(store, monkeypatch):
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at))
     data = make_data(10_500)
-    store.add("1", Source(data), None)
+    store.add("1", ScriptedSource(data), None)
     with open(store.path_of("1"), "rb") as stored:
         assert stored.read() == data
 
@@ -297,7 +297,7 @@ def test_a_directory_without_write_permission_is_denied(store):
     os.chmod(store.incoming, 0o500)
     try:
         with pytest.raises(exception.StorageWriteDenied):
-            store.add("1", Source(b"data"), 4)
+            store.add("1", ScriptedSource(b"data"), 4)
     finally:
         os.chmod(store.incoming, 0o700)
 
@@ -312,7 +312,7 @@ def test_a_directory_that_turned_read_only_is_denied(tmp_path):
     try:
         subprocess.check_call(["mount", "-o", "remount,ro,bind", path])
         with pytest.raises(exception.StorageWriteDenied):
-            store.add("1", Source(b"data"), 4)
+            store.add("1", ScriptedSource(b"data"), 4)
         assert make_store(path).add_disabled is not None
     finally:
         subprocess.check_call(["umount", path])
@@ -365,7 +365,7 @@ def assert_out_of_reach(store, location):
 
 def test_a_file_outside_of_the_data_directory_is_out_of_reach(store, secret):
     assert_out_of_reach(store, locate(secret))
-    assert not store.wrote(locate(secret), "secret")
+    assert not store.owns(locate(secret), "secret")
     assert secret.exists()
 
 
@@ -414,10 +414,10 @@ def test_a_data_directory_reached_by_a_symbolic_link_works(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     store = make_store(tmp_path / "link")
-    location = get_location_from_uri(store.add("1", Source(b"data"), 4).location)
+    location = get_location_from_uri(store.add("1", ScriptedSource(b"data"), 4).location)
     assert str(location) == f"file://{tmp_path}/link/1"
-    assert store.wrote(location, "1")
-    assert store.wrote(locate(tmp_path / "real" / "1"), "1")
+    assert store.owns(location, "1")
+    assert store.owns(locate(tmp_path / "real" / "1"), "1")
     store.delete(location)
     assert names(store) == []
 
@@ -426,7 +426,9 @@ def test_a_data_directory_reached_by_a_symbolic_link_works(tmp_path):
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_noticed(store):
-    location = get_location_from_uri(store.add("1", Source(make_data(5 * CHUNK)), None).location)
+    location = get_location_from_uri(
+        store.add("1", ScriptedSource(make_data(5 * CHUNK)), None).location
+    )
     with store.get(location) as body:
         chunks = iter(body)
         next(chunks)
@@ -437,7 +439,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(store):
 
 
 def test_a_body_offers_its_descriptor_and_position(store):
-    location = get_location_from_uri(store.add("1", Source(b"0123456789"), 10).location)
+    location = get_location_from_uri(store.add("1", ScriptedSource(b"0123456789"), 10).location)
     with store.get(location, 3, 4) as body:
         assert (body.offset, body.length, body.size) == (3, 4, 10)
         assert os.pread(body.fileno(), body.length, body.offset) == b"3456"
@@ -475,7 +477,7 @@ def test_an_error_of_opening_is_translated(store, monkeypatch, code, expected):
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
 )
 def test_a_deletion_that_is_refused_is_translated(store, monkeypatch, code, expected):
-    store.add("1", Source(b"data"), 4)
+    store.add("1", ScriptedSource(b"data"), 4)
 
     def fail(*args, **kwargs):
         raise OSError(code, os.strerror(code))
@@ -599,7 +601,7 @@ def test_a_writer_that_died_after_its_commit(store, settle, kept):
 
 
 def test_a_sweep_never_empties_a_file_that_has_a_second_name(store):
-    store.add("1", Source(b"data"), 4)
+    store.add("1", ScriptedSource(b"data"), 4)
     # The name of an image whose id is too long for the staged name to hold all of it.
     os.link(store.path_of("1"), os.path.join(store.incoming, "other.0123456789abcdef"))
     assert sweep_away(store) == ["other"]
@@ -620,7 +622,7 @@ def test_a_writer_whose_new_file_a_sweep_took_makes_another(store, monkeypatch):
         return real(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    assert store.add("1", Source(b"data"), 4).size == 4
+    assert store.add("1", ScriptedSource(b"data"), 4).size == 4
     assert names(store) == ["1"]
 
 
@@ -750,14 +752,14 @@ def test_an_upload_does_not_stop_the_hub(tmp_path):
 def test_the_error_of_a_reader_reaches_the_caller_unchanged(store):
     error = Boom("mine")
     with pytest.raises(Boom) as caught:
-        store.add("1", Source(make_data(3 * CHUNK), failing_after(CHUNK, error)), None)
+        store.add("1", ScriptedSource(make_data(3 * CHUNK), failing_after(CHUNK, error)), None)
     assert caught.value is error
 
 
 def test_all_digests_that_are_asked_for_are_computed(store):
     data = make_data(3 * CHUNK)
     with store.stage("1", None) as staged:
-        received = base.transfer(Source(data), staged, ("md5", "sha256"))
+        received = base.transfer(ScriptedSource(data), staged, ("md5", "sha256"))
     assert set(received.digests) == {"md5", "sha256"}
     assert received.digests["md5"] == received.checksum
 
@@ -766,7 +768,7 @@ def test_all_digests_that_are_asked_for_are_computed(store):
 
 
 def test_a_list_leaves_out_what_the_store_did_not_write(store, tmp_path):
-    store.add("1", Source(b"data"), 4)
+    store.add("1", ScriptedSource(b"data"), 4)
     os.mkdir(os.path.join(store.datadir, "2"))
     os.symlink(os.path.join(store.datadir, "1"), os.path.join(store.datadir, "3"))
     for name in (".hidden", "a b", "x~"):
@@ -780,7 +782,7 @@ def test_a_list_leaves_out_what_the_store_did_not_write(store, tmp_path):
 def test_a_long_list_comes_whole_and_survives_deletions_meanwhile(store, monkeypatch):
     monkeypatch.setattr(filesystem, "_LIST_STEP", 3)
     for number in range(10):
-        store.add(str(number), Source(b"x"), 1)
+        store.add(str(number), ScriptedSource(b"x"), 1)
     found = store.list_objects()
     first = next(found)
     os.unlink(os.path.join(store.datadir, first.image_id))

@@ -26,7 +26,7 @@ CANARY = "s3cr3t-canary"
 def make_store(**options):
     options.setdefault("http_store_allowed_hosts", "127.0.0.1")
     options.setdefault("http_store_read_timeout", "5")
-    return http.Store(Conf(options))
+    return http.HttpStore(Conf(options))
 
 
 def locate(uri):
@@ -456,9 +456,9 @@ def test_every_hop_is_judged_anew(loopback, monkeypatch, target, how):
     listed = f"127.0.0.1:{server.port}"
     store = make_store(http_store_allowed_hosts=listed if how == "a list of hosts" else "")
     if how == "the address rules":
-        real, first = host_rules.Rules.permits, iter([True])
+        real, first = host_rules.HostRules.permits, iter([True])
         monkeypatch.setattr(
-            host_rules.Rules,
+            host_rules.HostRules,
             "permits",
             lambda self, text, port: next(first, False) or real(self, text, port),
         )
@@ -518,18 +518,18 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"]
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_addresses_that_are_never_read_from(address):
-    assert not host_rules.Rules().permits(address, 80)
+    assert not host_rules.HostRules().permits(address, 80)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_depend_on_the_option(address):
-    assert host_rules.Rules(allow_private=True).permits(address, 80)
-    assert not host_rules.Rules(allow_private=False).permits(address, 80)
+    assert host_rules.HostRules(allow_private=True).permits(address, 80)
+    assert not host_rules.HostRules(allow_private=False).permits(address, 80)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_read_from(address):
-    assert host_rules.Rules(allow_private=False).permits(address, 80)
+    assert host_rules.HostRules(allow_private=False).permits(address, 80)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +541,7 @@ def test_the_services_own_ports_are_refused_on_addresses_of_this_host(
     monkeypatch, options, refused
 ):
     monkeypatch.setattr(host_rules, "_is_local", lambda text: text == "192.0.2.1")
-    rules = host_rules.Rules.from_conf(Conf(options))
+    rules = host_rules.HostRules.from_conf(Conf(options))
     for port in refused:
         assert not rules.permits("192.0.2.1", port)
         assert rules.permits("192.0.2.2", port)
@@ -609,7 +609,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(loopback, monkeypatc
 def test_a_forbidden_address_among_others_is_left_out(monkeypatch):
     monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1", "8.8.8.8", "8.8.8.8"))
     location = locate("http://mirror.test/x").store_location
-    assert host_rules.Rules().addresses(location.host, location.effective_port) == [
+    assert host_rules.HostRules().addresses(location.host, location.effective_port) == [
         ("8.8.8.8", 80)
     ]
 

@@ -17,8 +17,8 @@ from glance.store import s3
 from glance.store.location import get_location_from_uri
 from glance.store.s3 import upload
 from glance.store.s3.endpoint import Endpoint
-from glance.store.s3.errors import Failed
-from glance.testing.store_suite import Source
+from glance.store.s3.errors import S3Error
+from glance.testing.store_suite import ScriptedSource
 
 MIB = 1024 * 1024
 KEYS = {"s3_store_access_key": "AKEY", "s3_store_secret_key": "SKEY-canary"}
@@ -34,7 +34,7 @@ def make_store(tmp_path, **options):
         "s3_store_timeout": "5",
         **options,
     }
-    return s3.Store(Conf({name: value for name, value in settings.items() if value is not None}))
+    return s3.S3Store(Conf({name: value for name, value in settings.items() if value is not None}))
 
 
 class Listener:
@@ -313,7 +313,7 @@ def test_administrators_register_what_the_keys_open_or_what_brings_its_own(tmp_p
     ],
 )
 def test_it_wrote_what_lies_under_the_id_in_its_own_bucket(tmp_path, uri, ours):
-    assert make_store(tmp_path).wrote(get_location_from_uri(uri), "17") is ours
+    assert make_store(tmp_path).owns(get_location_from_uri(uri), "17") is ours
 
 
 # -- abandoned uploads --
@@ -342,7 +342,7 @@ def test_an_upload_is_abandoned_a_day_after_its_last_part(begun, newest, stale):
 
 
 def add(store):
-    return store.add("1", Source(b"data"), 4)
+    return store.add("1", ScriptedSource(b"data"), 4)
 
 
 def test_the_path_of_the_host_option_comes_before_the_bucket(tmp_path, listener):
@@ -385,7 +385,7 @@ def test_an_error_inside_of_a_good_answer_is_an_error(tmp_path, listener, text):
         lambda: client.initiate("1", "token"),
         lambda: client.abort("1", "id"),
     ):
-        with pytest.raises(Failed) as caught:
+        with pytest.raises(S3Error) as caught:
             ask()
         assert "canary" not in f"{caught.value!r} {caught.value.__cause__!r}"
 

@@ -13,7 +13,7 @@ from glance.store import spool, upload_journal
 
 @pytest.fixture
 def part(tmp_path):
-    part = spool.Spool(str(tmp_path))
+    part = spool.UploadSpool(str(tmp_path))
     yield part
     part.close()
 
@@ -74,7 +74,7 @@ def test_a_file_system_without_unnamed_files_will_do(tmp_path, monkeypatch):
         return real(path, flags, mode)
 
     monkeypatch.setattr(spool.offload, "open_fd", open_fd)
-    part = spool.Spool(str(tmp_path))
+    part = spool.UploadSpool(str(tmp_path))
     part.write(b"data")
     assert everything(part.reader()) == b"data"
     assert os.listdir(tmp_path) == []
@@ -85,7 +85,7 @@ def test_a_directory_that_is_not_there_is_named_early(tmp_path):
     with pytest.raises(OSError):
         spool.check_directory(str(tmp_path / "missing"))
     with pytest.raises(exception.BackendUnavailable):
-        spool.Spool(str(tmp_path / "missing"))
+        spool.UploadSpool(str(tmp_path / "missing"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from glance.common import exception
 from glance.common.config import Conf
 from glance.store import base, location
 from glance.store.base import Capability
-from glance.testing.store_suite import Source
+from glance.testing.store_suite import ScriptedSource
 
 
 def make(tmp_path, **options):
@@ -168,12 +168,12 @@ def test_a_default_store_that_works_passes(stores):
 
 
 def test_data_is_found_read_and_deleted_by_its_location(stores):
-    uri = stores.writable().add("1", Source(b"data"), 4).location
+    uri = stores.writable().add("1", ScriptedSource(b"data"), 4).location
     assert stores.get_size(uri) == 4
     with store.get_from_backend(stores, uri, 1, 2) as body:
         assert b"".join(body) == b"at"
-    assert stores.wrote(uri, "1")
-    assert not stores.wrote(uri, "2")
+    assert stores.owns(uri, "1")
+    assert not stores.owns(uri, "2")
     store.delete_from_backend(stores, uri)
     with pytest.raises(exception.StoreObjectNotFound):
         stores.get(uri)
@@ -202,10 +202,10 @@ def test_deleting_tells_why_it_can_never_succeed(stores, uri, expected):
 
 
 def test_registered_locations_were_not_written_by_us(stores):
-    assert not stores.wrote("http://host/x", "1")
-    assert not stores.wrote("file:///etc/passwd", "passwd")
+    assert not stores.owns("http://host/x", "1")
+    assert not stores.owns("file:///etc/passwd", "passwd")
     with pytest.raises(exception.UnknownScheme):
-        stores.wrote("nosuch://host/x", "1")
+        stores.owns("nosuch://host/x", "1")
 
 
 @pytest.mark.parametrize(

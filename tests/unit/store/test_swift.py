@@ -14,7 +14,7 @@ TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_si
 
 def make_store(node, spool_dir, **options):
     options = {"swift_store_retries": "0", **options}
-    return swift.Store(Conf(node.store_options(spool_dir, **options)))
+    return swift.SwiftStore(Conf(node.store_options(spool_dir, **options)))
 
 
 class SwiftSuite(WritableStoreSuite):
@@ -37,7 +37,7 @@ class SwiftSuite(WritableStoreSuite):
 
     def uri_at(self, address):
         values = {"swift_store_auth_address": address, "swift_store_container": "boxes"}
-        return swift.Store(Conf(values)).location_of("17")
+        return swift.SwiftStore(Conf(values)).location_of("17")
 
     def store_without(self, option):
         return make_store(self.node, self.spool_dir, **{**self.OPTIONS, option: ""})

@@ -17,7 +17,7 @@ from glance.store import swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import client
 from glance.testing.faults import FaultProxy
-from glance.testing.store_suite import Source
+from glance.testing.store_suite import ScriptedSource
 
 from support.swift_node import KEY, USER
 
@@ -33,7 +33,7 @@ def _no_pauses(monkeypatch):
 def make_store(swift_node, tmp_path):
     def make(**options):
         options = {"swift_store_retries": "1", **options}
-        return swift.Store(Conf(swift_node.store_options(tmp_path, **options)))
+        return swift.SwiftStore(Conf(swift_node.store_options(tmp_path, **options)))
 
     return make
 
@@ -41,7 +41,7 @@ def make_store(swift_node, tmp_path):
 @pytest.fixture
 def stored(make_store):
     """The location of an image with the bytes `data`."""
-    return make_store().add("1", Source(b"data"), 4).location
+    return make_store().add("1", ScriptedSource(b"data"), 4).location
 
 
 def read(store, uri):
@@ -102,7 +102,7 @@ def test_without_an_account_only_locations_with_one_can_be_read(make_store, stor
 
 def test_only_what_lies_where_it_would_write_was_written_by_it(make_store, stored):
     store = make_store()
-    assert store.wrote(get_location_from_uri(stored), "1")
+    assert store.owns(get_location_from_uri(stored), "1")
     for changed in (
         with_user(stored, OTHER, OTHER_KEY),
         stored.replace("/glance/", "/other/"),
@@ -110,8 +110,8 @@ def test_only_what_lies_where_it_would_write_was_written_by_it(make_store, store
         stored.replace("swift+http:", "swift:"),
         stored + "0",
     ):
-        assert not store.wrote(get_location_from_uri(changed), "1"), changed
-    assert store.wrote(get_location_from_uri(with_user(stored, USER, "x")), "1")
+        assert not store.owns(get_location_from_uri(changed), "1"), changed
+    assert store.owns(get_location_from_uri(with_user(stored, USER, "x")), "1")
 
 
 # -- logging in ----------------------------------------------------------------------------------
@@ -133,9 +133,9 @@ def test_administrators_register_what_the_account_opens_or_what_brings_its_own(m
 
 def test_one_token_serves_many_operations(swift_node, tmp_path):
     with FaultProxy(swift_node.port) as proxy:
-        store = swift.Store(Conf(swift_node.store_options(tmp_path, port=proxy.port)))
+        store = swift.SwiftStore(Conf(swift_node.store_options(tmp_path, port=proxy.port)))
         for number in range(3):
-            uri = store.add(str(number), Source(b"data"), 4).location
+            uri = store.add(str(number), ScriptedSource(b"data"), 4).location
             assert read(store, uri) == b"data"
             store.delete(get_location_from_uri(uri))
         assert proxy.count("GET", "/auth/") == 1
@@ -212,7 +212,7 @@ def test_version_2_logs_in_with_project_and_user(make_store, old_keystone, path)
         swift_store_user="warehouse:ann",
         swift_store_region="one",
     )
-    uri = store.add("1", Source(b"data"), 4).location
+    uri = store.add("1", ScriptedSource(b"data"), 4).location
     assert uri == f"swift+http://127.0.0.1:{old_keystone.server_port}{path.rstrip('/')}/glance/1"
     assert read(store, uri) == b"data"
     (asked,) = old_keystone.asked
@@ -238,7 +238,7 @@ def test_a_login_that_fails_is_told_without_secrets(make_store, old_keystone, ca
         **wrong,
     }
     with pytest.raises(exception.BackendUnavailable) as caught:
-        make_store(**options).add("1", Source(b"data"), 4)
+        make_store(**options).add("1", ScriptedSource(b"data"), 4)
     assert "log in" in caplog.text
     for secret in (KEY, "no-key"):
         assert secret not in caplog.text
@@ -266,7 +266,7 @@ def test_an_identity_service_that_is_away_makes_the_store_unavailable(
         swift_store_auth_version=version,
     )
     with pytest.raises(exception.BackendUnavailable):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
 
 
 # -- configuration -------------------------------------------------------------------------------
@@ -286,18 +286,18 @@ def test_a_setting_that_cannot_work_disables_adding_and_is_named(make_store, opt
     store = make_store(**options)
     assert reason in store.add_disabled
     with pytest.raises(exception.StoreAddDisabled):
-        store.add("1", Source(b"data"), 4)
+        store.add("1", ScriptedSource(b"data"), 4)
 
 
 def test_a_store_of_which_nothing_is_set_up_is_silent(caplog):
     caplog.set_level(logging.INFO)
-    store = swift.Store(Conf({}))
+    store = swift.SwiftStore(Conf({}))
     assert store.add_disabled
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
 def test_a_store_that_is_half_set_up_is_an_error_in_the_log(caplog):
-    swift.Store(Conf({"swift_store_user": USER}))
+    swift.SwiftStore(Conf({"swift_store_user": USER}))
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "swift_store_auth_address, swift_store_key" in record.getMessage()

@@ -15,7 +15,7 @@ from glance.store import swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import client, upload
 from glance.testing.faults import Fault, FaultProxy
-from glance.testing.store_suite import Boom, Source, failing_after, make_data
+from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make_data
 
 from support.swift_node import KEY
 
@@ -69,9 +69,11 @@ def make_store(swift_node, proxy, tmp_path):
             **WAYS[way][0],
             **options,
         }
-        store = swift.Store(Conf(swift_node.store_options(tmp_path, port=proxy.port, **options)))
+        store = swift.SwiftStore(
+            Conf(swift_node.store_options(tmp_path, port=proxy.port, **options))
+        )
         # So that faults strike what is under test: log in, find the container, ask for the limits.
-        store.add("first", Source(b""), None)
+        store.add("first", ScriptedSource(b""), None)
         proxy.clear()
         return store
 
@@ -79,7 +81,7 @@ def make_store(swift_node, proxy, tmp_path):
 
 
 def add(store, data=DATA):
-    return store.add("1", Source(data), len(data))
+    return store.add("1", ScriptedSource(data), len(data))
 
 
 def read(store, result):
@@ -201,7 +203,7 @@ def test_a_listing_that_lags_behind_is_waited_for(swift_node, make_store, proxy)
 def test_a_client_that_breaks_off_leaves_nothing(swift_node, make_store, way):
     store = make_store(way)
     with pytest.raises(Boom):
-        store.add("1", Source(DATA, failing_after(MIB + 1, Boom())), len(DATA))
+        store.add("1", ScriptedSource(DATA, failing_after(MIB + 1, Boom())), len(DATA))
     assert names(swift_node) == []
 
 
@@ -292,7 +294,7 @@ def test_no_traceback_shows_where_an_image_lies(make_store, proxy, caplog, fault
 def test_a_swift_that_is_away_is_told_before_a_byte_is_read(make_store, proxy):
     store = make_store()
     proxy.down()
-    source = Source(DATA)
+    source = ScriptedSource(DATA)
     with pytest.raises(exception.BackendUnavailable):
         store.add("1", source, len(DATA))
     assert source.count == 0
@@ -306,7 +308,7 @@ def test_a_cluster_that_does_not_tell_its_limits_is_used_as_any(
     options = swift_node.store_options(
         tmp_path, port=proxy.port, swift_store_retries="0", **WAYS["static"][0]
     )
-    store = swift.Store(Conf({**options, "swift_store_large_object_mode": "auto"}))
+    store = swift.SwiftStore(Conf({**options, "swift_store_large_object_mode": "auto"}))
     result = add(store)
     assert read(store, result) == DATA
     _, headers, _ = swift_node.request("HEAD", "/glance/1")

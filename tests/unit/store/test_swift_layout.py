@@ -14,7 +14,7 @@ from glance.common.config import Conf
 from glance.store import swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import objects, upload
-from glance.testing.store_suite import Killed, Source, make_data
+from glance.testing.store_suite import Killed, ScriptedSource, make_data
 
 from support.swift_node import SwiftNode
 
@@ -29,7 +29,7 @@ DYNAMIC = {**TINY, "swift_store_large_object_mode": "dlo"}
 def make_store(swift_node, tmp_path):
     def make(node=swift_node, **options):
         options = {"swift_store_retries": "0", **options}
-        return swift.Store(Conf(node.store_options(tmp_path, **options)))
+        return swift.SwiftStore(Conf(node.store_options(tmp_path, **options)))
 
     return make
 
@@ -44,7 +44,7 @@ def read(store, uri):
 
 
 def add(store, data=DATA, size=None, image_id="1"):
-    return store.add(image_id, Source(data), size).location
+    return store.add(image_id, ScriptedSource(data), size).location
 
 
 def put_all(node, objects_, headers=None):
@@ -173,7 +173,7 @@ def test_a_full_container_refuses_before_a_byte_is_read(make_store, swift_node):
     swift_node.request("PUT", "/glance", headers={"X-Container-Meta-Quota-Bytes": "1000"})
     store = make_store()
     add(store, bytes(600), 600)
-    source = Source(bytes(1001))
+    source = ScriptedSource(bytes(1001))
     with pytest.raises(exception.StorageFull):
         make_store().add("2", source, 1001)
     assert source.count == 0
@@ -181,7 +181,7 @@ def test_a_full_container_refuses_before_a_byte_is_read(make_store, swift_node):
 
 def test_a_missing_container_is_not_made_unasked(make_store, swift_node, caplog):
     store = make_store(swift_store_create_container_on_put="False")
-    source = Source(b"data")
+    source = ScriptedSource(b"data")
     with pytest.raises(exception.StorageWriteDenied):
         store.add("1", source, 4)
     assert source.count == 0
@@ -383,13 +383,13 @@ def test_a_kill_at_the_end_leaves_nothing(
     store = make_store(**options)
     staged = store.stage("1", None)
     staged.write(DATA)
-    done = getattr(upload.Upload, moment)
+    done = getattr(upload.SwiftUpload, moment)
 
     def act_and_die(self, *args, **kwargs):
         done(self, *args, **kwargs)
         raise Killed()
 
-    monkeypatch.setattr(upload.Upload, moment, act_and_die)
+    monkeypatch.setattr(upload.SwiftUpload, moment, act_and_die)
     if moment == "_check_whole" and not options:
         pytest.skip("one object has no manifest to check")
     with pytest.raises(Killed), staged:

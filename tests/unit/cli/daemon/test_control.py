@@ -769,9 +769,9 @@ def test_a_port_is_free_unless_somebody_listens(host):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = (host, listener.getsockname()[1])
         assert not launch.is_free(address)
-        assert launch.answers(address)
+        assert launch.accepts_connections(address)
     assert launch.is_free(address)
-    assert not launch.answers(address)
+    assert not launch.accepts_connections(address)
 
 
 def test_what_cannot_be_found_out_about_a_port_counts_as_free():

@@ -202,7 +202,7 @@ def test_an_empty_mode_is_no_mode(tmp_path, empty):
     )
     assert paste.load_conf("glance-registry", path).auth_mode == "keystone"
     own = paste.load_stages("glance-registry", path)[1].own
-    conf = paste.load_conf("glance-registry", path).over(own, "x")
+    conf = paste.load_conf("glance-registry", path).merged(own, "x")
     assert conf.auth_mode == "keystone"
 
 

@@ -97,5 +97,5 @@ def test_the_registry_of_the_sample_listens_on_loopback():
     ids=["number", "choice", "secret", "list"],
 )  # fmt: skip
 def test_how_an_option_is_shown(option, expected):
-    program = options_page.Program("x", (), {})
+    program = options_page.SampleFile("x", (), {})
     assert options_page._setting(program, option) == expected

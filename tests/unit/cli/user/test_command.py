@@ -250,7 +250,7 @@ def test_fields(args, found):
 
 @pytest.mark.parametrize("argument", ["name", "=x", ""])
 def test_argument_that_is_no_field(argument):
-    with pytest.raises(console.Refused) as caught:
+    with pytest.raises(console.CommandRefused) as caught:
         console.fields([argument])
     assert str(caught.value) == (
         f"Arguments should be in the form of field=value. You specified {argument}."

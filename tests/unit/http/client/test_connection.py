@@ -21,7 +21,7 @@ def exchange(server, method="GET", body=None, headers=None, progress=None, timeo
             fields["content-length"] = str(data.length)
         else:
             fields["transfer-encoding"] = "chunked"
-    connection = http_connection.Connection("127.0.0.1", server.port, timeout, timeout)
+    connection = http_connection.ClientConnection("127.0.0.1", server.port, timeout, timeout)
     head = http_connection.request_head(method, "/x", "localhost", fields)
     return connection.exchange(method, head, data, progress)
 
@@ -126,7 +126,7 @@ def test_headers_keep_their_order_and_bytes(loopback):
     ],
 )  # fmt: skip
 def test_malformed_head_is_a_connection_error(loopback, answer):
-    with pytest.raises(http_response.BadAnswer):
+    with pytest.raises(http_response.BadResponse):
         exchange(loopback(saying(answer)))
 
 
@@ -286,7 +286,7 @@ def test_upload_to_a_server_that_reads_nothing_times_out(loopback):
         peer.head()
         peer.server.stopped.wait(10)
 
-    with pytest.raises(http_response.TimedOut):
+    with pytest.raises(http_response.ConnectionTimedOut):
         exchange(loopback(script), "PUT", Pipe(BIG * 8), timeout=0.2)
 
 

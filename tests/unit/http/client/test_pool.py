@@ -184,7 +184,7 @@ def test_silent_server_is_a_timeout_and_not_repeated(loopback):
     server = loopback(script)
     connections = pool(server, read_timeout=0.1)
     get(connections).read()
-    with pytest.raises(http_response.TimedOut):
+    with pytest.raises(http_response.ConnectionTimedOut):
         get(connections)
     assert server.connections == 1
 
@@ -196,7 +196,7 @@ def test_stall_in_the_middle_of_a_body_is_a_timeout(loopback):
         peer.wait_closed()
 
     response = get(pool(loopback(script), read_timeout=0.1))
-    with pytest.raises(http_response.TimedOut):
+    with pytest.raises(http_response.ConnectionTimedOut):
         response.read()
     assert response.closed
 

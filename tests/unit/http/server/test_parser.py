@@ -14,7 +14,7 @@ def parse(*lines, first="GET /v1/images?limit=2 HTTP/1.1", **options):
 
 
 def refusal(*lines, **options):
-    with pytest.raises(parser.Refused) as caught:
+    with pytest.raises(parser.RequestRefused) as caught:
         parser.framing(parse(*lines, **options))
     return caught.value.status[:3]
 
@@ -105,7 +105,7 @@ def test_another_major_version_is_refused():
 
 def test_a_host_is_needed_since_http_1_1():
     assert parser.parse_head(head("GET / HTTP/1.0")).path == "/"
-    with pytest.raises(parser.Refused):
+    with pytest.raises(parser.RequestRefused):
         parser.parse_head(head("GET / HTTP/1.1"))
 
 
@@ -164,7 +164,7 @@ def test_lines_up_to_the_limit_are_taken():
 
 def test_an_overlong_line_is_refused_before_its_end():
     parser.check_partial_line(b"GET / HTTP/1.1\r\na: " + b"x" * 100, 200)
-    with pytest.raises(parser.Refused, match="header line"):
+    with pytest.raises(parser.RequestRefused, match="header line"):
         parser.check_partial_line(b"GET / HTTP/1.1\r\na: " + b"x" * 200, 200)
 
 
@@ -175,13 +175,13 @@ def test_the_end_of_a_head_is_found():
 
 
 def test_a_head_is_limited_as_a_whole():
-    with pytest.raises(parser.Refused) as caught:
+    with pytest.raises(parser.RequestRefused) as caught:
         parser.find_end(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000)
     assert caught.value.status.startswith("431")
 
 
 def test_bare_line_feeds_are_refused_at_once():
-    with pytest.raises(parser.Refused):
+    with pytest.raises(parser.RequestRefused):
         parser.find_end(b"GET / HTTP/1.1\nHost: x\n\n")
 
 
@@ -226,5 +226,5 @@ def test_any_head_is_parsed_or_refused(junk):
                 found = parser.parse_head(data[:end])
                 parser.framing(found)
                 assert not set("\r\n\0") & set("".join(map("".join, found.headers)))
-        except parser.Refused:
+        except parser.RequestRefused:
             pass

@@ -110,7 +110,7 @@ def test_clients_that_come_together_are_shared_among_the_workers(launch):
 
 
 def test_workers_that_are_gone_are_not_waited_for():
-    shared = balance.Balance(2)
+    shared = balance.WorkerLoads(2)
     first, second = shared.seat(0), shared.seat(1)
     first.note(3)
     assert first.is_ahead()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from glance.http.server import request_body, stream
 
 
-class Script(stream.Stream):
+class Script(stream.SocketStream):
     """A stream that receives the given pieces, one with each call, and then its end."""
 
     __slots__ = ("pieces", "sent")

@@ -40,7 +40,7 @@ def pair():
         thread.join()
         return b"".join(received)
 
-    yield stream.Stream(ours, 5), finish
+    yield stream.SocketStream(ours, 5), finish
     finish()
 
 
@@ -91,7 +91,7 @@ def test_a_client_that_has_gone_is_told_apart(big_file):
     ours.setblocking(False)
     theirs.close()
     with opened(big_file) as whole, pytest.raises(stream.ClientGone):
-        sendfile.send(stream.Stream(ours, 5), whole, lambda count: None)
+        sendfile.send(stream.SocketStream(ours, 5), whole, lambda count: None)
     ours.close()
 
 
@@ -100,7 +100,7 @@ def test_a_client_that_takes_nothing_is_given_up(big_file):
     ours.setblocking(False)
     moved = []
     with opened(big_file) as whole, pytest.raises(stream.ClientGone):
-        sendfile.send(stream.Stream(ours, 0.05), whole, moved.append)
+        sendfile.send(stream.SocketStream(ours, 0.05), whole, moved.append)
     ours.close()
     taken = 0
     while data := theirs.recv(1 << 20):

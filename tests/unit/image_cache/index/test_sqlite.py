@@ -113,7 +113,7 @@ def test_an_image_that_was_being_written_is_given_up_when_the_index_is_lost(cach
     with cache.begin(image_of(make_data(100))) as writer:
         writer.write(make_data(100))
         remove(cache.driver.path)
-        with pytest.raises(image_cache.Refused):
+        with pytest.raises(image_cache.CacheRefused):
             writer.commit()
     assert files(cache, "incomplete") == [] == files(cache, "entries")
 

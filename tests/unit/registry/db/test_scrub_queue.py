@@ -45,7 +45,9 @@ def change(database: engine.Database, image_id: int, **values: Any) -> None:
         conn.execute(queue.update().where(queue.c.image_id == image_id).values(**values))
 
 
-def fail(database: engine.Database, image_id: int, **options: Any) -> scrub_queue.Entry | None:
+def fail(
+    database: engine.Database, image_id: int, **options: Any
+) -> scrub_queue.ScrubEntry | None:
     change(database, image_id, due_at=records.utcnow(), lease_until=None)
     assert lease(database) == [image_id]
     return scrub_queue.postpone(database, image_id, "data", "Boom", owner="me", **options)
