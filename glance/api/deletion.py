@@ -82,7 +82,7 @@ def _delete_record(
 
 
 def _is_ours(service: api.ImageService, location: str, image_id: int) -> bool:
-    """Tell whether the scrubber will have something to remove."""
+    """Return whether the scrubber will have something to remove."""
     if service.conf.delete_registered_images:
         return True
     try:

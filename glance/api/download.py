@@ -72,7 +72,7 @@ def open_image(
 
 
 def serves_ranges(service: api.ImageService, image: Mapping[str, Any]) -> bool:
-    """Tell whether parts of an image can be had. The cache makes no difference to that."""
+    """Return whether parts of an image can be had. The cache makes no difference to that."""
     if image["status"] != "active" or not image.get("location"):
         return False
     try:

@@ -228,7 +228,7 @@ class Upload:
 
 
 def _was_refused(err: BaseException) -> bool:
-    """Tell whether a call to the registry failed before a byte of it was sent."""
+    """Return whether a call to the registry failed before a byte of it was sent."""
     cause: BaseException | None = err
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):

@@ -93,7 +93,7 @@ class Option:
 
     @property
     def empty_is_unset(self) -> bool:
-        """Tell whether a name without a value is as good as no such line."""
+        """Return whether a name without a value is as good as no such line."""
         return self.type is not text or bool(self.choices) or self.default is None
 
     def convert(self, raw: Any) -> Any:
@@ -180,7 +180,7 @@ class Conf(Mapping[str, Any]):
         return name in self._raw or name in TABLE
 
     def is_set(self, name: str) -> bool:
-        """Tell whether the file (not the default) gives `name` a value."""
+        """Return whether the file (not the default) gives `name` a value."""
         return self._raw.get(name) not in (None, "")
 
     def replace(self, **values: Any) -> Conf:
@@ -257,7 +257,7 @@ def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
 
 
 def _is_empty(name: str, raw: Any) -> bool:
-    """Tell whether a setting is a name without a value, which is as good as no such line."""
+    """Return whether a setting is a name without a value, which is as good as no such line."""
     option = TABLE.get(name)
     empty = isinstance(raw, str) and not raw.strip()
     return empty and option is not None and option.empty_is_unset

@@ -198,7 +198,7 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
 
 
 def _prefers_html(accept: str) -> bool:
-    """Tell whether an Accept header ranks text/html above text/plain and the wildcard."""
+    """Return whether an Accept header ranks text/html above text/plain and the wildcard."""
     best: dict[str, float] = {}
     for part in accept.split(","):
         kind, *params = (piece.strip().lower() for piece in part.split(";"))

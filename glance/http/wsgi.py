@@ -62,7 +62,7 @@ class Request(webob.Request):
             raise exception.Invalid("The query string is not valid UTF-8") from None
 
     def has_body(self) -> bool:
-        """Tell whether a body was announced: any Transfer-Encoding, or a length above zero."""
+        """Return whether a body was announced: any Transfer-Encoding, or a length above zero."""
         if "HTTP_TRANSFER_ENCODING" in self.environ:
             return True
         return (self.content_length or 0) > 0

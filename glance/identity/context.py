@@ -108,7 +108,7 @@ class RequestContext:
     def is_image_visible(
         self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
     ) -> bool:
-        """Tell whether the caller may read the image. First rule that fits decides."""
+        """Return whether the caller may read the image. First rule that fits decides."""
         if self.is_admin or image["owner"] is None or image["is_public"]:
             return True
         if self.owner is None:
@@ -116,19 +116,19 @@ class RequestContext:
         return bool(self.owner == image["owner"]) or _is_live(membership)
 
     def is_image_mutable(self, image: Mapping[str, Any]) -> bool:
-        """Tell whether the caller may change or delete the image; members may not."""
+        """Return whether the caller may change or delete the image; members may not."""
         if self.is_admin:
             return True
         return self.owner is not None and bool(self.owner == image["owner"])
 
     def is_image_deletable(self, image: Mapping[str, Any], any_owner: bool) -> bool:
-        """Tell whether the caller may delete the image, given whether it may those of others."""
+        """Return whether the caller may delete the image, given whether it may those of others."""
         return any_owner or (self.owner is not None and bool(self.owner == image["owner"]))
 
     def is_image_sharable(
         self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
     ) -> bool:
-        """Tell whether the caller may change who the image is shared with."""
+        """Return whether the caller may change who the image is shared with."""
         if self.is_image_mutable(image):
             return True
         if self.owner is None or membership is None or not _is_live(membership):

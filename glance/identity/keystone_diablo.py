@@ -16,7 +16,7 @@ MAX_ROUNDS = 10
 
 
 def may_know(version: int | None, given: Mapping[str, Any]) -> bool:
-    """Tell whether these are credentials that a Keystone of old could check."""
+    """Return whether these are credentials that a Keystone of old could check."""
     return version != 3 and bool(given.get("username") and given.get("password"))
 
 

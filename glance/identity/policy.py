@@ -56,7 +56,7 @@ class Policy:
         }
 
     def allows(self, rule: str, context: RequestContext) -> bool:
-        """Tell whether the caller passes the rule. One who may only read passes none."""
+        """Return whether the caller passes the rule. One who may only read passes none."""
         passing = self._passing[rule]
         if context.read_only or NOBODY in passing:
             return False

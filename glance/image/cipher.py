@@ -128,7 +128,7 @@ class Cipher:
             return stored
 
     def is_current(self, stored: str | None) -> bool:
-        """Tell whether a stored location is as `seal` would write it now."""
+        """Return whether a stored location is as `seal` would write it now."""
         if not stored:
             return True
         if self._present is None:
@@ -137,12 +137,12 @@ class Cipher:
 
 
 def is_clear(location: str) -> bool:
-    """Tell whether a location is not sealed."""
+    """Return whether a location is not sealed."""
     return not location.startswith(PREFIX)
 
 
 def is_configured(conf: config.Conf) -> bool:
-    """Tell whether there is a key for new locations."""
+    """Return whether there is a key for new locations."""
     return conf.metadata_encryption_key is not None
 
 

@@ -40,7 +40,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 def is_key(image_id: str) -> bool:
-    """Tell whether an image of this id can be cached."""
+    """Return whether an image of this id can be cached."""
     return _KEY.fullmatch(image_id) is not None
 
 
@@ -234,7 +234,7 @@ def release_token(name: str | None) -> None:
 
 
 def is_alive(name: str | None) -> bool:
-    """Tell whether the process that `owner` named still runs and has not ended that work."""
+    """Return whether the process that `owner` named still runs and has not ended that work."""
     parts = (name or "").split(":")
     if len(parts) != 4 or parts[0] != _boot_id() or not parts[1].isdigit():
         return False
@@ -245,7 +245,7 @@ def is_alive(name: str | None) -> bool:
 
 
 def is_locked(fd: int) -> bool:
-    """Tell whether another holds the lock of an open file."""
+    """Return whether another holds the lock of an open file."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

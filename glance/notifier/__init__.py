@@ -121,7 +121,7 @@ class Notifier:
 
     @property
     def diablo(self) -> bool:
-        """Tell whether payloads have to look as consumers written for Diablo expect."""
+        """Return whether payloads have to look as consumers written for Diablo expect."""
         return self._composer.diablo
 
     @property

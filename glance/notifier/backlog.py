@@ -123,12 +123,12 @@ class Backlog:
 
     @property
     def has_refuge(self) -> bool:
-        """Tell whether messages that cannot be sent are safe in a place of their own."""
+        """Return whether messages that cannot be sent are safe in a place of their own."""
         return self._spool is not None or self._fallback is not None
 
     @property
     def is_in_memory(self) -> bool:
-        """Tell whether anything waits that does not wait on the disk."""
+        """Return whether anything waits that does not wait on the disk."""
         with self._lock:
             return bool(self._buffer) or bool(self._replay)
 
@@ -155,7 +155,7 @@ class Backlog:
                 self._store([one])
 
     def _keep(self, one: message.Message) -> bool:
-        """Find a place in memory; tell whether there is one. Holds the lock."""
+        """Find a place in memory; return whether there is one. Holds the lock."""
         if self._overflows and self._spool is not None:
             if not (self._buffer.full or self._spilling or self._spool.has_stored):
                 self._buffer.append(one)

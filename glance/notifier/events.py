@@ -107,7 +107,7 @@ class Events:
         )
 
     def is_enabled(self, event: str) -> bool:
-        """Tell whether anybody is told of an event, so that a payload is worth its costs."""
+        """Return whether anybody is told of an event, so that a payload is worth its costs."""
         return event in self._enabled
 
     def emit(

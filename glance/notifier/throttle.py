@@ -13,7 +13,7 @@ class RateLimiter:
         self._next = float("-inf")
 
     def due(self) -> bool:
-        """Tell whether it is time again; a yes begins the next pause."""
+        """Return whether it is time again; a yes begins the next pause."""
         now = time.monotonic()
         if now < self._next:
             return False

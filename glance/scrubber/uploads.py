@@ -49,7 +49,7 @@ class Settling:
         threading.Thread(target=self._work, args=(conf, db, stores), daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, or for some seconds; tell whether it has ended."""
+        """Wait until it has ended, or for some seconds; return whether it has ended."""
         return self._ended.wait(seconds)
 
     def _work(self, conf: config.Conf, db: engine.Database, stores: store.Stores) -> None:
@@ -112,7 +112,7 @@ def hold_back(
 
 
 def _look_at(db: engine.Database, image_id: str) -> tuple[bool, bool]:
-    """Tell whether a record says that the data is there, and whether one had to be killed."""
+    """Return whether a record says that the data is there, and whether one had to be killed."""
     if not image_id.isdecimal():
         return False, False
     try:

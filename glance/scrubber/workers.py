@@ -78,7 +78,7 @@ class Summary:
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether everything that was due is done."""
+        """Return whether everything that was due is done."""
         return not self.postponed and not self.dead
 
     def __str__(self) -> str:

@@ -213,7 +213,7 @@ class Stores:
         self.for_scheme(location.scheme).check_registerable(location, is_admin=is_admin)
 
     def owns(self, uri: str, image_id: str) -> bool:
-        """Tell whether the data at `uri` was stored by this service for the image `image_id`.
+        """Return whether the data at `uri` was stored by this service for the image `image_id`.
 
         False for a registered location, whose data must not be deleted. UnknownScheme, or
         BadStoreUri with the reason.

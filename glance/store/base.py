@@ -197,7 +197,7 @@ class Store:
         """Read and check what adding needs. Raises BadStoreConfiguration."""
 
     def is_configured(self) -> bool:
-        """Tell whether the operator set any option of this store up."""
+        """Return whether the operator set any option of this store up."""
         return True
 
     def get(
@@ -260,7 +260,7 @@ class Store:
         host_rules.HostRules.from_conf(self.conf).check(host, port)
 
     def owns(self, location: location.Location, image_id: str) -> bool:
-        """Tell whether this store would have put the data of `image_id` at `location`.
+        """Return whether this store would have put the data of `image_id` at `location`.
 
         False means that somebody registered the location: its data is not ours to delete.
         """
@@ -316,7 +316,7 @@ class Store:
 
 
 def is_image_id(text: str) -> bool:
-    """Tell whether `text` may be an image id: a plain name of 1 to 255 characters."""
+    """Return whether `text` may be an image id: a plain name of 1 to 255 characters."""
     return bool(_IMAGE_ID.match(text))
 
 

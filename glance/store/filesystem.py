@@ -186,7 +186,7 @@ class FilesystemStore(base.Store):
         raise exception.StoreForbidden()
 
     def _is_inside(self, path: str, directory: str) -> bool:
-        """Tell whether a path without links lies in a directory where images may be."""
+        """Return whether a path without links lies in a directory where images may be."""
         root = os.path.realpath(directory).rstrip("/") + "/"
         hidden = directory == self.datadir and path[len(root) :].startswith(".")
         return path.startswith(root) and not hidden

@@ -100,7 +100,7 @@ class HostRules:
         return [(text, port) for text in permitted]
 
     def permits(self, text: str, port: int) -> bool:
-        """Tell whether the address `text` may be connected to, lists aside."""
+        """Return whether the address `text` may be connected to, lists aside."""
         return all(self._permits(each) for each in _meanings(text)) and not (
             port in self.own_ports and _is_local(text)
         )
@@ -155,7 +155,7 @@ def _meanings(text: str) -> Iterator[Address]:
 
 
 def _is_local(text: str) -> bool:
-    """Tell whether an address belongs to this host: only then can a socket be bound to it."""
+    """Return whether an address belongs to this host: only then can a socket be bound to it."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.bind((text.partition("%")[0], 0))

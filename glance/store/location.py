@@ -253,7 +253,7 @@ class S3Location(StoreLocation):
 
     @property
     def is_secure(self) -> bool:
-        """Tell whether HTTPS is used; plain `s3` means HTTP, unlike plain `swift`."""
+        """Return whether HTTPS is used; plain `s3` means HTTP, unlike plain `swift`."""
         return self.scheme == "s3+https"
 
     def name_in_store(self) -> str:

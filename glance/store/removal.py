@@ -50,7 +50,7 @@ class RemovalOutcome(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the record can be settled: nothing remains that could be removed."""
+        """Return whether the record can be settled: nothing remains that could be removed."""
         return self in (RemovalOutcome.DELETED, RemovalOutcome.GONE, RemovalOutcome.NOT_OURS)
 
 

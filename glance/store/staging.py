@@ -245,7 +245,7 @@ def take_lock(fd: int) -> bool:
 
 
 def is_left(fd: int, max_age: float) -> bool:
-    """Tell whether nobody writes to the file or settles it; it is locked then."""
+    """Return whether nobody writes to the file or settles it; it is locked then."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -41,7 +41,7 @@ _patched = False
 
 
 def is_green() -> bool:
-    """Tell whether this process runs on eventlet's hub (its sockets have been patched)."""
+    """Return whether this process runs on eventlet's hub (its sockets have been patched)."""
     global _patched
     if not _patched:
         patcher = sys.modules.get("eventlet.patcher")
@@ -123,7 +123,7 @@ class Task:
         self._join = join
 
     def join(self, seconds: float | None = None) -> bool:
-        """Wait until the work has ended, or for some seconds; tell whether it has ended.
+        """Wait until the work has ended, or for some seconds; return whether it has ended.
 
         Its errors were logged and are not raised.
         """
@@ -177,7 +177,7 @@ def open_fd(path: str, flags: int, mode: int = 0o777) -> int:
 
 
 def is_readable(fd: int) -> bool:
-    """Tell whether there is something to read from a descriptor, or its end, without waiting."""
+    """Return whether there is something to read from a descriptor, or its end, without waiting."""
     return bool(_poll(fd, 0))
 
 
@@ -254,12 +254,12 @@ os.register_at_fork(after_in_child=_forget_pool)
 
 
 def may_wait() -> bool:
-    """Tell whether the caller may wait for others: not so in a finalizer that the hub runs."""
+    """Return whether the caller may wait for others: not so in a finalizer that the hub runs."""
     return not is_green() or _may_switch()
 
 
 def _may_switch() -> bool:
-    """Tell whether the caller is a greenthread that may wait through the hub."""
+    """Return whether the caller is a greenthread that may wait through the hub."""
     if not is_green() or (_pool is not None and _pool.is_worker()):
         return False
     # NOTE: garbage collection can run a finalizer inside the hub itself, which must never wait.
@@ -283,7 +283,7 @@ class _Bell:
         os.eventfd_write(self._fd, 1)
 
     def heard(self) -> bool:
-        """Take all rings; tell whether there were any."""
+        """Take all rings; return whether there were any."""
         try:
             os.eventfd_read(self._fd)
         except BlockingIOError:

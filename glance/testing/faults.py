@@ -244,7 +244,7 @@ class FaultProxy:
         return wire
 
     def _exchange(self, client: _Wire, backend: _Wire) -> bool:
-        """Pass one request and its answer; tell whether the connections may serve another."""
+        """Pass one request and its answer; return whether the connections may serve another."""
         request = _read_head(client)
         if request is None:
             return False

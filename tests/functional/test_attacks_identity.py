@@ -208,7 +208,7 @@ def test_a_revoked_or_made_up_token_is_none(source, http, image):
 
 
 def same(reply, unknown, image_id):
-    """Tell whether an answer is that about an image which does not exist, to the last byte."""
+    """Return whether an answer is that about an image which does not exist, to the last byte."""
 
     def shown(answer, number):
         headers = [

@@ -31,7 +31,7 @@ def until(condition):
 
 
 def alive(pid):
-    """Tell whether a process is there and has not ended."""
+    """Return whether a process is there and has not ended."""
     try:
         status = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:

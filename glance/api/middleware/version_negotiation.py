@@ -60,7 +60,7 @@ class VersionNegotiation:
         return chosen(environ, start_response)
 
     def _is_v1(self, environ: dict[str, Any]) -> bool:
-        """Tell whether v1 serves the request; if its path names v1, take the segment off."""
+        """Return whether v1 serves the request; if its path names v1, take the segment off."""
         path = environ.get("PATH_INFO", "")
         first, slash, rest = path.lstrip("/").partition("/")
         if first == "versions":

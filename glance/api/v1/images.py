@@ -58,7 +58,7 @@ class ImageRequest:
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
             raise exception.Invalid("Name a store in x-image-meta-store, or leave the header out")
-        wanted = cls(
+        image_request = cls(
             meta=meta,
             has_data=request.has_body(),
             location=meta.pop("location", None),
@@ -66,8 +66,8 @@ class ImageRequest:
             store=meta.pop("store", None),
             purge=purge not in fields.FALSE_WORDS,
         )
-        wanted._check_sources(request)
-        return wanted
+        image_request._check_sources(request)
+        return image_request
 
     def _check_sources(self, request: wsgi.Request) -> None:
         if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
@@ -84,7 +84,7 @@ class ImageRequest:
             )
 
     def fills(self) -> bool:
-        """Tell whether this request brings data to the image."""
+        """Return whether this request brings data to the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
@@ -194,22 +194,30 @@ class ImagesController:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
         context.require_write()
-        wanted = ImageRequest.of(request)
-        target = self._target(wanted)
-        values = {**wanted.meta, "status": "queued", "size": wanted.meta.get("size") or 0}
-        self._check_policy(context, wanted)
-        self._check_fill(wanted, values)
-        self._check_size(request, wanted)
-        if wanted.location:
-            values.update(self._registration(context, wanted.location, wanted.meta.get("size")))
-        if wanted.copy_from:
-            self.service.stores.check_registerable(wanted.copy_from, is_admin=context.is_admin)
+        image_request = ImageRequest.of(request)
+        target = self._target(image_request)
+        values = {
+            **image_request.meta,
+            "status": "queued",
+            "size": image_request.meta.get("size") or 0,
+        }
+        self._check_policy(context, image_request)
+        self._check_fill(image_request, values)
+        self._check_size(request, image_request)
+        if image_request.location:
+            values.update(
+                self._registration(context, image_request.location, image_request.meta.get("size"))
+            )
+        if image_request.copy_from:
+            self.service.stores.check_registerable(
+                image_request.copy_from, is_admin=context.is_admin
+            )
         image = registry.add_image_metadata(self.conf, context, values)
         self.service.events.created(context, image)
-        if wanted.location:
+        if image_request.location:
             self.service.events.activated(context, image)
         if target is not None:
-            image = self._fill(request, wanted, image, target)
+            image = self._fill(request, image_request, image, target)
         url = self.service.image_url(request.host_url, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -217,46 +225,49 @@ class ImagesController:
             headers=[("Location", url), *_etag(image)],
         )
 
-    def _target(self, wanted: ImageRequest) -> base.Store | None:
+    def _target(self, image_request: ImageRequest) -> base.Store | None:
         """Return the store that the data goes to; refuse a store that takes none."""
         stores = self.service.stores
-        if not wanted.has_data and not wanted.copy_from:
-            if wanted.store:
-                _known_store(stores.for_scheme, wanted.store)
+        if not image_request.has_data and not image_request.copy_from:
+            if image_request.store:
+                _known_store(stores.for_scheme, image_request.store)
             return None
-        if wanted.store:
-            return _known_store(stores.writable, wanted.store)
+        if image_request.store:
+            return _known_store(stores.writable, image_request.store)
         return stores.writable()
 
     def _check_policy(
-        self, context: RequestContext, wanted: ImageRequest, image: Mapping[str, Any] | None = None
+        self,
+        context: RequestContext,
+        image_request: ImageRequest,
+        image: Mapping[str, Any] | None = None,
     ) -> None:
         """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
         rules = self.service.policy
-        if wanted.meta.get("is_public") and not (image and image["is_public"]):
+        if image_request.meta.get("is_public") and not (image and image["is_public"]):
             rules.require("publicize_image", context)
-        if image is None and wanted.meta.get("id") is not None:
+        if image is None and image_request.meta.get("id") is not None:
             rules.require("choose_id", context)
-        if wanted.location:
+        if image_request.location:
             rules.require("set_location", context)
-        if wanted.copy_from:
+        if image_request.copy_from:
             rules.require("copy_from", context)
 
-    def _check_fill(self, wanted: ImageRequest, merged: Mapping[str, Any]) -> None:
-        if not (wanted.fills() and self.conf.require_formats):
+    def _check_fill(self, image_request: ImageRequest, merged: Mapping[str, Any]) -> None:
+        if not (image_request.fills() and self.conf.require_formats):
             return
         if not merged.get("disk_format") or not merged.get("container_format"):
             raise exception.Invalid(
                 "This server needs a disk format and a container format with the data"
             )
 
-    def _check_size(self, request: wsgi.Request, wanted: ImageRequest) -> None:
+    def _check_size(self, request: wsgi.Request, image_request: ImageRequest) -> None:
         """Refuse data whose announced size is above the cap, before a byte of it is read."""
         cap = self.conf.image_size_cap
-        announced = [wanted.meta.get("size") or 0]
-        if wanted.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
+        announced = [image_request.meta.get("size") or 0]
+        if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
-        if cap and wanted.fills() and max(announced) > cap:
+        if cap and image_request.fills() and max(announced) > cap:
             raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
 
     def _registration(
@@ -312,7 +323,7 @@ class ImagesController:
     def _fill(
         self,
         request: wsgi.Request,
-        wanted: ImageRequest,
+        image_request: ImageRequest,
         image: Mapping[str, Any],
         target: base.Store,
         values: Mapping[str, Any] | None = None,
@@ -323,12 +334,12 @@ class ImagesController:
             request.context,
             image["id"],
             target,
-            size=wanted.meta.get("size") or image.get("size") or None,
-            checksum=wanted.meta.get("checksum") or image.get("checksum"),
+            size=image_request.meta.get("size") or image.get("size") or None,
+            checksum=image_request.meta.get("checksum") or image.get("checksum"),
             values=values or {},
         )
-        if wanted.copy_from:
-            upload.copy_in_background(run, wanted.copy_from)
+        if image_request.copy_from:
+            upload.copy_in_background(run, image_request.copy_from)
             return dict(image)
         chunked = "HTTP_TRANSFER_ENCODING" in request.environ
         length = None if chunked else request.content_length
@@ -346,30 +357,34 @@ class ImagesController:
             "image.update", context, fields.parse_id(id), only=exception.Invalid
         )
         with refused:
-            wanted = ImageRequest.of(request)
-            target = self._target(wanted)
+            image_request = ImageRequest.of(request)
+            target = self._target(image_request)
             before = image = self._image(request, id)
             # SECURITY: who may not change an image learns nothing of its state.
             if not context.is_image_mutable(image):
                 raise exception.ImageNotFound(image["id"])
-            self._check_policy(context, wanted, image)
-            values = self._changes(context, wanted, image)
-            self._check_fill(wanted, {**image, **values})
-            self._check_size(request, wanted)
-            if wanted.location:
-                declared = wanted.meta.get("size") or image["size"] or None
-                values.update(self._registration(context, wanted.location, declared))
-                image = self._update(context, image, values, wanted.purge, from_state="queued")
+            self._check_policy(context, image_request, image)
+            values = self._changes(context, image_request, image)
+            self._check_fill(image_request, {**image, **values})
+            self._check_size(request, image_request)
+            if image_request.location:
+                declared = image_request.meta.get("size") or image["size"] or None
+                values.update(self._registration(context, image_request.location, declared))
+                image = self._update(
+                    context, image, values, image_request.purge, from_state="queued"
+                )
                 events.activated(context, image)
-            elif wanted.copy_from:
-                self.service.stores.check_registerable(wanted.copy_from, is_admin=context.is_admin)
+            elif image_request.copy_from:
+                self.service.stores.check_registerable(
+                    image_request.copy_from, is_admin=context.is_admin
+                )
                 image = self._update(context, image, values, purge=False, from_state="queued")
-            elif not wanted.has_data:
-                image = self._update(context, image, values, wanted.purge)
+            elif not image_request.has_data:
+                image = self._update(context, image, values, image_request.purge)
                 self._forget_copy(request, before, image)
         if target is not None:
-            stored_with_it = values if wanted.has_data else None
-            image = self._fill(request, wanted, image, target, stored_with_it)
+            stored_with_it = values if image_request.has_data else None
+            image = self._fill(request, image_request, image, target, stored_with_it)
         events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)
@@ -404,10 +419,10 @@ class ImagesController:
             cache.invalidate(before["id"])
 
     def _changes(
-        self, context: RequestContext, wanted: ImageRequest, image: Mapping[str, Any]
+        self, context: RequestContext, image_request: ImageRequest, image: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the attributes to change; refuse those that only the service may set."""
-        values = dict(wanted.meta)
+        values = dict(image_request.meta)
         for name in ("id", "status"):
             wanted = values.pop(name, None)
             if wanted is not None and wanted != image[name]:
@@ -420,8 +435,8 @@ class ImagesController:
                 del values[name]
             elif not context.is_admin:
                 raise exception.Forbidden(f"The {name} of an image with data cannot be changed")
-        if wanted.fills() and not queued:
-            if wanted.location:
+        if image_request.fills() and not queued:
+            if image_request.location:
                 raise exception.Invalid(
                     "The location can only be set while an image is queued; "
                     f"image {image['id']} is {image['status']}"
@@ -483,7 +498,7 @@ def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _matches(condition: str | None, checksum: str | None) -> bool:
-    """Tell whether If-None-Match or If-Range names the checksum, quoted or not, weak or not."""
+    """Return whether If-None-Match or If-Range names the checksum, quoted or not, weak or not."""
     if condition is None or not checksum:
         return False
     tags = (tag.strip().removeprefix("W/").strip('"') for tag in condition.split(","))

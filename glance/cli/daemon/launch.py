@@ -148,7 +148,7 @@ class Launch:
 
 
 def accepts_connections(address: Address) -> bool:
-    """Tell whether something accepts connections at an address to listen on."""
+    """Return whether something accepts connections at an address to listen on."""
     host, port = address
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
     try:
@@ -159,7 +159,7 @@ def accepts_connections(address: Address) -> bool:
 
 
 def is_free(address: Address) -> bool:
-    """Tell whether nobody listens at an address. What cannot be found out counts as free."""
+    """Return whether nobody listens at an address. What cannot be found out counts as free."""
     host, port = address
     try:
         found = socket.getaddrinfo(

@@ -174,7 +174,7 @@ class Stage:
 
     @property
     def is_ours(self) -> bool:
-        """Tell whether glance wrote it, so that its settings are options."""
+        """Return whether glance wrote it, so that its settings are options."""
         return self.factory.startswith("glance.")
 
 
@@ -342,6 +342,6 @@ def _factory(parser: configparser.ConfigParser, section: str) -> str:
 
 
 def _is_harmless(factory: str) -> bool:
-    """Tell whether a filter comes from a package whose filters know no callers."""
+    """Return whether a filter comes from a package whose filters know no callers."""
     package = factory.removeprefix("egg:").partition(".")[0].partition("#")[0].lower()
     return package in _HARMLESS and not _AUTH_WORDS.search(factory)

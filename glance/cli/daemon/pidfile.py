@@ -107,14 +107,14 @@ def _in(directory: str, program: str) -> PidFile:
 
 
 def _can_write(directory: str) -> bool:
-    """Tell whether files can be made in a directory that may have to be made first."""
+    """Return whether files can be made in a directory that may have to be made first."""
     while not os.path.exists(directory):
         directory = os.path.dirname(directory)
     return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
 def is_program(pid: int, program: str) -> bool:
-    """Tell whether a process runs a program, by itself or as the script of a Python."""
+    """Return whether a process runs a program, by itself or as the script of a Python."""
     words = [os.path.basename(word) for word in command_line(pid)]
     name = os.fsencode(program)
     if not words or words[0] == name:

@@ -59,7 +59,7 @@ class Site:
     address: launch.Address | None
 
     def is_free(self) -> bool:
-        """Tell whether the port is known and nobody listens on it."""
+        """Return whether the port is known and nobody listens on it."""
         return self.address is not None and launch.is_free(self.address)
 
 
@@ -278,7 +278,7 @@ class Control:
         return self._end(server, signal.SIGHUP, replaceable) or self.start(server)
 
     def status(self, server: Server) -> int:
-        """Tell whether a server runs."""
+        """Return whether a server runs."""
         file = self._pid_file(server)
         if pid := file.running():
             _say(f"{server.program} (pid {pid}) is running")

@@ -104,7 +104,7 @@ def _offered(word: Word) -> tuple[str, ...]:
 
 
 def _is_known(argument: ProgramOption | Word) -> bool:
-    """Tell whether there is anything to offer: words, or files."""
+    """Return whether there is anything to offer: words, or files."""
     return bool(argument.choices or argument.values)
 
 

@@ -121,7 +121,7 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
-    """Tell whether standard output will hold JSON, or the data of an image, and nothing else."""
+    """Return whether standard output will hold JSON, or the data of an image, and nothing else."""
     if "file" in entry.options:
         return not options.file
     return "format" in entry.options and bool(options.format == "json")

@@ -210,9 +210,9 @@ def command(
 ) -> Callable[[Function], Function]:
     """Declare a command; the docstring of the function is its help text.
 
-    The function returns the exit code. It may raise `console.Refused` or `console.Failed`. With
-    `failure`, every other exception becomes "Failed to <failure>. Got error:", unless --debug is
-    given.
+    The function returns the exit code. It may raise `console.CommandRefused` or
+    `console.CommandFailed`. With `failure`, every other exception becomes "Failed to <failure>.
+    Got error:", unless --debug is given.
     """
 
     def declare(function: Function) -> Function:

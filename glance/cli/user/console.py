@@ -34,7 +34,7 @@ def ask(question: str, *, default: bool) -> bool:
 
 
 def pauses() -> bool:
-    """Tell whether somebody reads along and can be asked between two pages.
+    """Return whether somebody reads along and can be asked between two pages.
 
     That is, when standard output is a terminal, or when answers stand ready in standard input.
     """

@@ -146,7 +146,7 @@ class ClientConnection:
         return self._sock is not None and not self._broken and not self._buffer
 
     def is_alive(self) -> bool:
-        """Tell whether an idle connection can still be used.
+        """Return whether an idle connection can still be used.
 
         Whatever can be read from an idle connection (its end, or bytes nobody asked for) makes it
         useless. The probe reads instead of selecting: a TLS connection may have tickets to read.
@@ -176,8 +176,8 @@ class ClientConnection:
     ) -> response.ClientResponse:
         """Send a request and return its answer, body unread.
 
-        `on_end` gets the connection when the answer was read to its end. Raises `ConnectionBroken` or a
-        subclass; the connection is closed then.
+        `on_end` gets the connection when the answer was read to its end. Raises `ConnectionBroken`
+        or a subclass; the connection is closed then.
         """
         if self._sock is None:
             self.connect()

@@ -96,7 +96,7 @@ def parse(url: str) -> Proxy:
 
 
 def bypasses(host: str, port: int, exceptions: str) -> bool:
-    """Tell whether a list like that in no_proxy has a server: by host, domain, network, port."""
+    """Return whether a list like that in no_proxy has a server: by host, domain, network, port."""
     host = host.lower().rstrip(".")
     for entry in exceptions.lower().replace(",", " ").split():
         if entry == "*":

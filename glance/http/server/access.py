@@ -16,7 +16,7 @@ LOG = logging.getLogger("eventlet.wsgi.server")
 
 
 def is_on() -> bool:
-    """Tell whether lines are kept. Ask before making one.
+    """Return whether lines are kept. Ask before making one.
 
     PERF: a line costs 27 microseconds, 34 as JSON; asking costs 0.1.
     """

@@ -1,8 +1,8 @@
 """How connections spread over workers: each tells the others how many it has.
 
 All workers wait on one socket, and the one that wakes first takes what is there. Made by the
-parent before the workers; each worker has a `WorkerLoad`. Nothing waits, and nothing locks: a number
-that is a moment old is good enough.
+parent before the workers; each worker has a `WorkerLoad`. Nothing waits, and nothing locks: a
+number that is a moment old is good enough.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ class WorkerLoad:
         self._counts[self._slot] = count
 
     def is_ahead(self) -> bool:
-        """Tell whether another worker has fewer connections."""
+        """Return whether another worker has fewer connections."""
         return self._counts[self._slot] > min(self._counts)

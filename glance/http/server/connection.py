@@ -72,7 +72,7 @@ class ServerConnection:
             self.stream.close()
 
     def _serve_one(self) -> bool:
-        """Answer one request; tell whether another may follow."""
+        """Serve one request; return whether another may follow."""
         service = self.service
         try:
             data = self._read_head()

@@ -189,7 +189,7 @@ class Exchange:
         self._transmit(b"" if self._is_bodiless() else data, head)
 
     def _is_bodiless(self) -> bool:
-        """Tell whether the answer is a head only (RFC 9110 §6.4.1)."""
+        """Return whether the answer is a head only (RFC 9110 §6.4.1)."""
         status = self.status[:3]
         return self.head.method == "HEAD" or status in ("204", "304") or status[:1] == "1"
 
@@ -229,7 +229,7 @@ class Exchange:
         return head
 
     def _body_is_in_the_way(self) -> bool:
-        """Tell whether too much of the request body is unread to get to the next request.
+        """Return whether too much of the request body is unread to get to the next request.
 
         A client that waits for 100 Continue may send its body or not, now that it gets an answer:
         what follows could be either.

@@ -73,7 +73,7 @@ class Head:
         self.cgi: dict[str, str] = {}
 
     def wants_keep_alive(self) -> bool:
-        """Tell whether the client means to send another request on this connection."""
+        """Return whether the client means to send another request on this connection."""
         options = self.cgi.get("HTTP_CONNECTION")
         if options is None:
             return self.minor >= 1

@@ -41,7 +41,7 @@ class Input:
 
     @property
     def finished(self) -> bool:
-        """Tell whether the whole body was read, so that the next request comes next."""
+        """Return whether the whole body was read, so that the next request comes next."""
         return not self._left
 
     def unread(self) -> int:

@@ -52,7 +52,7 @@ def send(
 
 
 def _in_memory(fd: int, start: int, stop: int) -> bool:
-    """Tell whether a part of a file can be read without waiting for the disk, by samples."""
+    """Return whether a part of a file can be read without waiting for the disk, by samples."""
     byte = bytearray(1)
     try:
         for position in range(start, stop, _PROBE_STEP):

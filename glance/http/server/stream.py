@@ -48,7 +48,7 @@ class SocketStream:
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether bytes go out as they are (no TLS)."""
+        """Return whether bytes go out as they are (no TLS)."""
         return not self._tls
 
     # -- waiting ---------------------------------------------------------------------------------

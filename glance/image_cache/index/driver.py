@@ -72,7 +72,7 @@ class CacheEntry:
     disk (bytes; behind by some seconds while it is written). `checksum` is the MD5 that the bytes
     were verified to have, None as long as nobody knows. `stamp` is what the file looked like when
     it was verified. Times are seconds since the epoch. `writer` names who writes an incomplete
-    entry (`layout.owner`). `error` is a class name and a short text; never a location.
+    entry (`layout.claim_token`). `error` is a class name and a short text; never a location.
     """
 
     image_id: str

@@ -453,7 +453,7 @@ class SqliteDriver(driver.Driver):
 
 
 def _is_damage(err: BaseException) -> bool:
-    """Tell whether an error says that the database itself is broken."""
+    """Return whether an error says that the database itself is broken."""
     if not isinstance(err, sqlite3.DatabaseError):
         return False
     code = getattr(err, "sqlite_errorcode", 0) & 0xFF

@@ -176,7 +176,7 @@ class XattrDriver(driver.Driver):
                 os.setxattr(path, attribute, raw, follow_symlinks=False)
 
     def _same(self, entry: CacheEntry) -> bool:
-        """Tell whether an entry is still what it was."""
+        """Return whether an entry is still what it was."""
         found = self._read(entry.state, entry.file)
         return found is not None and found.created_at == entry.created_at
 

@@ -56,7 +56,7 @@ class CachedBody(body.FileBody):
 
 
 def open_entry(driver: index_driver.Driver, entry: CacheEntry) -> tuple[int, bool]:
-    """Open the file of a complete entry; tell whether it looks as it did when it was verified.
+    """Open the file of a complete entry; return whether it looks as it did when it was verified.
 
     Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when
     the file cannot be opened now.

@@ -182,7 +182,7 @@ class Serving:
         return opener(0), reason
 
     def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
-        """Return the fill of an image; tell whether it is a new one, to be led by the caller."""
+        """Return the fill of an image; return whether it is a new one, to be led by the caller."""
         with self._filling:
             running = self._fills.get(image.image_id)
             if running is not None:
@@ -206,7 +206,7 @@ class Serving:
             self.troubled = self.troubled or ended.state == fill.DROPPED
 
     def _may_finish(self, running: fill.Fill) -> bool:
-        """Tell whether an image that no client waits for any more is fetched to the end."""
+        """Return whether an image that no client waits for any more is fetched to the end."""
         if running.count * 2 < running.image.size or self._finishing >= self.finish_workers:
             return False
         self._finishing += 1
@@ -232,6 +232,6 @@ class Serving:
 
 
 def _is_of(entry: CacheEntry, image: Image) -> bool:
-    """Tell whether an entry is the image that the registry means."""
+    """Return whether an entry is the image that the registry means."""
     same = not image.checksum or not entry.checksum or image.checksum == entry.checksum
     return entry.size == image.size and same

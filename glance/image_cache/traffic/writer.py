@@ -172,7 +172,7 @@ class Writer:
         layout.release_token(self.entry.writer)
 
     def is_untouched(self, fd: int) -> bool:
-        """Tell whether nobody else has written to the file, which is open as `fd`. Blocks.
+        """Return whether nobody else has written to the file, which is open as `fd`. Blocks.
 
         The time of the last change tells it, so not what happened within a tick of the clock.
         """

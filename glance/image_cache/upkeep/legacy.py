@@ -40,7 +40,7 @@ class Adopted:
 
 
 def is_legacy(directory: layout.CacheDirectory) -> bool:
-    """Tell whether a directory is of an older version. Blocks."""
+    """Return whether a directory is of an older version. Blocks."""
     if directory.layout_version() is not None:
         return False
     try:

@@ -73,7 +73,7 @@ class Room:
         return gone
 
     def has_room(self, size: int) -> bool:
-        """Tell whether so many bytes fit in without anything having to go."""
+        """Return whether so many bytes fit in without anything having to go."""
         return size <= self.max_entry and max(self._excess(size)) <= 0
 
     def _make_room(self, size: int) -> list[CacheEntry]:
@@ -122,7 +122,7 @@ class Room:
         return Pruned(files, freed, freed >= needed)
 
     def is_abandoned(self, entry: CacheEntry, stall_time: float | None = None) -> bool:
-        """Tell whether nobody writes an incomplete entry any more.
+        """Return whether nobody writes an incomplete entry any more.
 
         With `stall_time` (seconds) a living writer counts as none if it has stood still so long.
         """

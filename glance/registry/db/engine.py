@@ -331,7 +331,7 @@ def exclude_writers(conn: sa.engine.Connection) -> None:
 
 
 def is_contention(err: exc.DBAPIError) -> bool:
-    """Tell whether an error means "another transaction was in the way, try again"."""
+    """Return whether an error means "another transaction was in the way, try again"."""
     cause = err.orig
     if isinstance(cause, sqlite3.OperationalError):
         return "locked" in str(cause) or "busy" in str(cause)

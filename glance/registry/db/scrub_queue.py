@@ -233,7 +233,7 @@ def _set_leases(
 
 
 def remove(conn: Connection, image_id: int, item: str = DATA) -> bool:
-    """Take a row out within a transaction; tell whether it was there."""
+    """Take a row out within a transaction; return whether it was there."""
     return bool(conn.execute(queue.delete().where(_is(image_id, item))).rowcount)
 
 
@@ -319,7 +319,7 @@ def retry(db: engine.Database) -> int:
 
 
 def is_leased(conn: Connection, image_id: int, now: datetime.datetime) -> bool:
-    """Tell whether somebody is at work on the data of an image."""
+    """Return whether somebody is at work on the data of an image."""
     statement = sa.select(queue.c.item).where(_is(image_id, DATA)).where(queue.c.lease_until > now)
     return conn.execute(statement).first() is not None
 

@@ -224,7 +224,7 @@ class S3Store(base.Store):
         return self._kept[slot]
 
     def _opened_by_our_keys(self, endpoint: Endpoint, location: S3Location) -> bool:
-        """Tell whether the configured keys are to be used for a location.
+        """Return whether the configured keys are to be used for a location.
 
         Where they open the bucket they win, because those of an old location may have been changed
         since. SECURITY: no other host is sent anything that was made with them.

@@ -310,7 +310,7 @@ def _parsed() -> Iterator[None]:
 
 
 def _is_encrypted(answer: S3Response) -> bool:
-    """Tell whether the ETag of an object is no MD5, because a managed key encrypts it."""
+    """Return whether the ETag of an object is no MD5, because a managed key encrypts it."""
     kind = answer.getheader("x-amz-server-side-encryption", "") or ""
     customer = answer.getheader("x-amz-server-side-encryption-customer-algorithm")
     return kind.startswith("aws:kms") or bool(customer)

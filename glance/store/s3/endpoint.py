@@ -77,7 +77,7 @@ class Endpoint:
         return f"{self.host}{port}{self.prefix}"
 
     def is_same_service(self, other: Endpoint) -> bool:
-        """Tell whether both lead to one service, by whatever transport."""
+        """Return whether both lead to one service, by whatever transport."""
         if (self.host, self.prefix) != (other.host, other.prefix):
             return False
         return self.port == other.port or self.effective_port == other.effective_port
@@ -97,7 +97,7 @@ class Endpoint:
         return DEFAULT_REGION
 
     def names_by_host(self, bucket: str, style: str) -> bool:
-        """Tell whether requests name the bucket in the host instead of the path.
+        """Return whether requests name the bucket in the host instead of the path.
 
         `style` is `path`, `subdomain` or `auto`: a bucket with dots does not fit the certificate
         of the service, and servers other than Amazon's need a wildcard in the DNS for this. One

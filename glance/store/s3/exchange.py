@@ -130,8 +130,8 @@ class S3Exchange:
     def carry_out(self, connection: Any, request: Any, sending: Sending) -> Any:
         """Sign and send a request of boto's until it is answered; return a good answer.
 
-        That is an `S3Response`, or the `ClientResponse` itself if it is `streaming`. Raises `S3Error`.
-        Redirects are not followed: a signature is meant for one host.
+        That is an `S3Response`, or the `ClientResponse` itself if it is `streaming`. Raises
+        `S3Error`. Redirects are not followed: a signature is meant for one host.
         """
         # NOTE: sent twice it would make two uploads, one of which nobody knew.
         once = request.method == "POST" and request.path.endswith("?uploads")
@@ -211,7 +211,7 @@ class S3Exchange:
 
 
 def _may_help(err: S3Error) -> bool:
-    """Tell whether to send a request again after this."""
+    """Return whether to send a request again after this."""
     if isinstance(err, S3Refused):
         return err.status in _AGAIN or err.code in _AGAIN_CODES
     return not (isinstance(err, Unreachable) and err.hopeless)

@@ -332,7 +332,7 @@ class AbandonedObject(base.AbandonedWrite):
 
     @staticmethod
     def may_hold(left: upload_journal.UploadJournal) -> bool:
-        """Tell whether the backend may hold anything of an upload."""
+        """Return whether the backend may hold anything of an upload."""
         return bool(left.values.get("multipart") or left.values.get("publishing"))
 
     @property
@@ -357,7 +357,7 @@ class AbandonedObject(base.AbandonedWrite):
         self._trace.leave()
 
     def clean_up(self) -> bool:
-        """Remove everything from the backend; tell whether that worked. The trace stays."""
+        """Remove everything from the backend; return whether that worked. The trace stays."""
         values = self._trace.values
         try:
             if values.get("upload_id"):

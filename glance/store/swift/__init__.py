@@ -147,7 +147,7 @@ class SwiftStore(base.Store):
         return self._account(location.auth_url, location.user, location.key, version)
 
     def _is_at_home(self, location: SwiftLocation) -> bool:
-        """Tell whether a location is at the configured address."""
+        """Return whether a location is at the configured address."""
         scheme, address = _split_address(location.auth_url)
         return (_transport(scheme), address) == (_transport(self._scheme), self._address)
 
@@ -311,7 +311,7 @@ class SwiftStore(base.Store):
         return found
 
     def _has_container(self, client: SwiftClient) -> bool:
-        """Tell whether the container is there; BackendUnavailable if it is missing by mistake."""
+        """Return whether the container is there; BackendUnavailable if it is missing by mistake."""
         try:
             client.head_container(self.container)
         except exception.StoreObjectNotFound as err:

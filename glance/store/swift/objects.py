@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"(.+)-([0-9]{5})", re.ASCII | re.DOTALL)
 
 
 class Requests(Protocol):
-    """What is needed of a `client.Client`."""
+    """What is needed of a `client.SwiftClient`."""
 
     def head(self, container: str, name: str) -> Mapping[str, str]: ...
 

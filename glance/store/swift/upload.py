@@ -363,7 +363,7 @@ class AbandonedUpload(base.AbandonedWrite):
 
 
 def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
-    """Remove what a trace tells of, and the trace; tell whether it is all gone.
+    """Remove what a trace tells of, and the trace; return whether it is all gone.
 
     What cannot be removed now keeps its trace, and waits for the next sweep. Never raises.
     """

@@ -287,7 +287,7 @@ class Site:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be collected has closed its files."""
+    """Return whether a process runs; one that only waits to be collected has closed its files."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:

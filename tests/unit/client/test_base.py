@@ -11,7 +11,7 @@ from glance.client import base as base_client
 from glance.common import exception
 
 
-class Renewing(base_client.auth.BaseStrategy):
+class Renewing(base_client.strategies.BaseStrategy):
     """Hands out t1, t2, ..., or what `creds` says."""
 
     renews = True
@@ -31,7 +31,7 @@ class Renewing(base_client.auth.BaseStrategy):
 
 @pytest.fixture(autouse=True)
 def strategy(monkeypatch):
-    monkeypatch.setitem(base_client.auth.STRATEGIES, "renewing", Renewing)
+    monkeypatch.setitem(base_client.strategies.STRATEGIES, "renewing", Renewing)
 
 
 def base(server, **kw):
@@ -413,7 +413,10 @@ def test_missing_tls_file_is_named_by_its_option():
 
 
 def test_https_client_has_tls_connections():
-    assert base_client.BaseClient("h").get_connection_type() is base_client.connection.Connection
+    assert (
+        base_client.BaseClient("h").get_connection_type()
+        is base_client.connection.ClientConnection
+    )
     assert base_client.BaseClient("h", use_ssl=True).get_connection_type() is (
         base_client.connection.TLSConnection
     )

@@ -524,7 +524,7 @@ WRITER = """
 import sys, time
 from glance.common.config import Conf
 from glance.store import filesystem
-store = filesystem.Store(Conf({"filesystem_store_datadir": sys.argv[1]}))
+store = filesystem.FilesystemStore(Conf({"filesystem_store_datadir": sys.argv[1]}))
 staged = store.stage("41", 1000)
 staged.write(b"half an image")
 print("ready", flush=True)
@@ -677,7 +677,7 @@ def test_a_killed_greenthread_leaves_nothing_at_any_moment(tmp_path):
         import os, random, sys, time
         from glance.common.config import Conf
         from glance.store import filesystem
-        store = filesystem.Store(Conf({"filesystem_store_datadir": sys.argv[1]}))
+        store = filesystem.FilesystemStore(Conf({"filesystem_store_datadir": sys.argv[1]}))
         block = os.urandom(1 << 20)
         dice = random.Random(5)
 
@@ -719,7 +719,7 @@ def test_an_upload_does_not_stop_the_hub(tmp_path):
         from glance.streaming import offload
         from glance.common.config import Conf
         from glance.store import filesystem
-        store = filesystem.Store(Conf({"filesystem_store_datadir": sys.argv[1]}))
+        store = filesystem.FilesystemStore(Conf({"filesystem_store_datadir": sys.argv[1]}))
         ticks = 0
 
         def tick():

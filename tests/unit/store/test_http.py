@@ -738,7 +738,7 @@ class TestTls:
             from glance.store.location import get_location_from_uri
             port, ca_file = sys.argv[1:]
             offload.getaddrinfo = lambda host, port, **kw: [(2, 1, 6, "", ("127.0.0.1", port))]
-            store = http.Store(Conf({
+            store = http.HttpStore(Conf({
                 "http_store_allowed_hosts": "mirror.test", "http_store_ca_file": ca_file,
             }))
             where = get_location_from_uri(f"https://mirror.test:{port}/disk")

@@ -118,8 +118,8 @@ def test_the_trace_of_a_living_writer_is_not_found(tmp_path):
 
 def test_the_trace_of_a_killed_process_is_found(tmp_path):
     code = (
-        "import os, sys; from glance.store import trace; "
-        "t = trace.begin(sys.argv[1], 'x', image_id='7'); t.update(parts=1); "
+        "import os, sys; from glance.store import upload_journal; "
+        "t = upload_journal.begin(sys.argv[1], 'x', image_id='7'); t.update(parts=1); "
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

@@ -298,7 +298,7 @@ def die(node, spool_dir, options, deed):
         from glance.common.config import Conf
         from glance.store import swift
         from glance.testing.store_suite import make_data
-        store = swift.Store(Conf({node.store_options(spool_dir, **options)!r}))
+        store = swift.SwiftStore(Conf({node.store_options(spool_dir, **options)!r}))
         staged = store.stage("1", None)
         staged.write(make_data({len(DATA)}))
         {deed}

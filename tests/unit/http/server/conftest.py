@@ -159,7 +159,7 @@ class Server:
         return client.get(target, "Connection: close")[2]
 
     def is_closed(self):
-        """Tell whether the port takes no connections any more."""
+        """Return whether the port takes no connections any more."""
         try:
             socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
         except OSError:

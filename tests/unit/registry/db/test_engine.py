@@ -82,7 +82,7 @@ import eventlet; eventlet.monkey_patch()
 import sqlite3, sys
 from eventlet import patcher
 import sqlalchemy as sa
-from glance.registry.db import engine, models, rows
+from glance.registry.db import engine, models, records
 
 sleep = patcher.original("time").sleep
 
@@ -101,7 +101,7 @@ database = engine.Database(sys.argv[1])
 
 def write():
     with database.write() as conn:
-        conn.execute(models.images.insert().values(status="queued", created_at=rows.utcnow()))
+        conn.execute(models.images.insert().values(status="queued", created_at=records.utcnow()))
 
 writers = [eventlet.spawn(write) for _ in range(3)]
 reads = 0
