@@ -113,7 +113,7 @@ class OrphanScan:
         return found
 
     def remove(self, stray: OrphanObject) -> bool:
-        """Remove a stray object, if no record has come to point to it; return whether it is gone."""
+        """Remove a stray object unless a record has come to point to it; return if it is gone."""
         if not self._is_stray(stray.image_id, stray.location):
             LOG.warning("Image %s: its data is wanted by now", stray.image_id)
             stray.removed = False

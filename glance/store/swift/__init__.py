@@ -311,7 +311,7 @@ class SwiftStore(base.Store):
         return found
 
     def _has_container(self, client: SwiftClient) -> bool:
-        """Return whether the container is there; BackendUnavailable if it is missing by mistake."""
+        """Return whether the container exists; BackendUnavailable if it should and does not."""
         try:
             client.head_container(self.container)
         except exception.StoreObjectNotFound as err:
