@@ -319,7 +319,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path, program, text):
 def test_an_application_that_cannot_be_loaded(tmp_path, program):
     conf = tmp_path / "bad.conf"
     right = configuration(program, tmp_path)
-    conf.write_text(right.replace("glance.identity.context:", "glance.common.typo:"))
+    conf.write_text(right.replace("glance.common.context:", "glance.common.typo:"))
     first, second = refusal(program, tmp_path, conf).splitlines()
     assert first == f"ERROR: Unable to load {program} from configuration file {conf}."
     assert second.startswith("Got: ") and "glance.common.typo" in second
