@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from support import places
+from support import places, warm
 from support.rawhttp import Http
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -73,16 +73,29 @@ def free_port() -> int:
 
 def environment() -> dict[str, str]:
     """Return the environment of a child: no settings of the tester's own, no warnings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "GLANCE_"))}
+    ours = ("OS_", "GLANCE_", "PYTEST_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 
 
 class Daemon:
-    """One server process with its workers; what it prints goes to a file."""
+    """One server process with its workers; what it prints goes to a file.
 
-    def __init__(self, program: str, conf: pathlib.Path, output: pathlib.Path, port: int):
+    It is forked from a process that has the modules (`support.warm`), unless it is to be `fresh`.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        conf: pathlib.Path,
+        output: pathlib.Path,
+        port: int,
+        *,
+        fresh: bool = False,
+    ):
         self.program, self.conf, self.output, self.port = program, conf, output, port
-        self.process: subprocess.Popen[bytes] | None = None
+        self.fresh = fresh
+        self.process: subprocess.Popen[bytes] | warm.Process | None = None
 
     @property
     def pid(self) -> int:
@@ -94,16 +107,22 @@ class Daemon:
         return Http(self.port)
 
     def start(self, *, wait: bool = True) -> None:
-        with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, str(BIN / self.program), f"--config-file={self.conf}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.conf.parent,
-                env=environment(),
-                start_new_session=True,
+        words, environ = [f"--config-file={self.conf}"], environment()
+        if not self.fresh and warm.is_for(environ):
+            self.process = warm.start(
+                self.program, words, output=self.output, cwd=self.conf.parent, environ=environ
             )
+        else:
+            with self.output.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(BIN / self.program), *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.conf.parent,
+                    env=environ,
+                    start_new_session=True,
+                )
         if wait:
             self.wait_until_ready()
 
@@ -171,7 +190,8 @@ class Site:
     `auth_mode` is noauth or trusted-headers (callers are named by `rawhttp.identity`). `api` and
     `registry` hold further options for the two files; their values may be anything with a text.
     `sections` is text that ends both files, for the filters that the pipelines name. `store` is
-    where images go, by default what the run was started for (`support.places`).
+    where images go, by default what the run was started for (`support.places`). The daemons of a
+    `fresh` site start as they do at an operator's, with an interpreter of their own.
     A context manager that stops what it started.
     """
 
@@ -187,8 +207,9 @@ class Site:
         registry_pipeline: str = "context registryapp",
         sections: str = "",
         store: places.Place | None = None,
+        fresh: bool = False,
     ):
-        self.directory = directory
+        self.directory, self.fresh = directory, fresh
         self.data_dir = directory / "images"
         self.store = store or places.place(directory)
         self.database = directory / "glance.sqlite"
@@ -219,7 +240,8 @@ class Site:
 
     def _daemon(self, program: str, port: int) -> Daemon:
         conf = self.directory / f"{program}.conf"
-        return Daemon(program, conf, self.directory / f"{program}.log", port)
+        output = self.directory / f"{program}.log"
+        return Daemon(program, conf, output, port, fresh=self.fresh)
 
     def write(self) -> None:
         """Write both configuration files from the options as they are now."""

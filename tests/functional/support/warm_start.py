@@ -1,0 +1,89 @@
+"""A process that has imported what a daemon imports, and becomes one daemon after the other.
+
+Run it as `python warm_start.py PROGRAM`. It reads a line of JSON for each wish and answers with
+one: `{"start": [argument, ...], "cwd": ..., "env": {...}, "output": ...}` forks a child that runs
+the script of bin in a session of its own, and is answered with its process id; `{"wait": pid}` is
+answered with the exit status, or null as long as the child runs. It ends with its standard input.
+
+Nothing is imported that every start of the program would not import, in the same order: eventlet
+patches the standard library before anything of the application is there.
+"""
+
+import gc
+import importlib
+import json
+import os
+import pathlib
+import runpy
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+#: What each program imports a moment later, when it serves and its workers load the application.
+LATER = {
+    "glance-api": ("glance.common.server", "glance.api.v1.images"),
+    "glance-registry": (
+        "glance.common.server",
+        "sqlalchemy.dialects.sqlite",
+        "migrate.changeset",
+        "migrate.versioning.api",
+    ),
+}
+
+
+def prepare(program):
+    """Import what the program imports before it looks at its configuration, and a little more."""
+    sys.path.insert(0, str(ROOT))
+    services = importlib.import_module("glance.cli.services")
+    services.patch()
+    service = {found.program: found for found in (services.API, services.REGISTRY)}[program]
+    for name in (service.module, *LATER[program]):
+        importlib.import_module(name)
+
+
+def start(wish):
+    """Fork; return the child's id, or None in the child, which is ready to be the program."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(wish["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for number, descriptor in ((0, null), (1, output), (2, output)):
+        os.dup2(descriptor, number)
+    os.close(null)
+    os.close(output)
+    os.chdir(wish["cwd"])
+    os.environ.clear()
+    os.environ.update(wish["env"])
+    return None
+
+
+def status_of(pid):
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def main():
+    program = sys.argv[1]
+    prepare(program)
+    gc.collect()
+    gc.freeze()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        wish = json.loads(line)
+        answer = status_of(wish["wait"]) if "wait" in wish else start(wish)
+        if answer is None and "start" in wish:
+            break
+        print(json.dumps(answer), flush=True)
+    else:
+        return
+    # In a child; its standard input has data of the parent's in its buffer.
+    sys.stdin = os.fdopen(0)
+    sys.argv = [str(ROOT / "bin" / program), *wish["start"]]
+    sys.path.pop(0)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
