@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import pathlib
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -78,6 +80,10 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 
 
+#: What the environment is as long as no test changes it.
+_USUAL = environment()
+
+
 class Daemon:
     """One server process with its workers; what it prints goes to a file.
 
@@ -108,7 +114,8 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> None:
         words, environ = [f"--config-file={self.conf}"], environment()
-        if not self.fresh and warm.is_for(environ):
+        # In another environment Python might find other modules.
+        if not self.fresh and environ == _USUAL:
             self.process = warm.start(
                 self.program, words, output=self.output, cwd=self.conf.parent, environ=environ
             )
@@ -184,6 +191,25 @@ class Daemon:
             return ""
 
 
+class EmptyDatabase:
+    """A database as a registry makes it at its first start, kept for other sites."""
+
+    def __init__(self) -> None:
+        self._pages: bytes | None = None
+
+    def keep(self, path: pathlib.Path) -> None:
+        if self._pages is None:
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                self._pages = database.serialize()
+
+    def copy_to(self, path: pathlib.Path) -> None:
+        if self._pages is not None:
+            path.write_bytes(self._pages)
+
+
+_empty_database = EmptyDatabase()
+
+
 class Site:
     """A registry and an API that belong together.
 
@@ -191,7 +217,8 @@ class Site:
     `registry` hold further options for the two files; their values may be anything with a text.
     `sections` is text that ends both files, for the filters that the pipelines name. `store` is
     where images go, by default what the run was started for (`support.places`). The daemons of a
-    `fresh` site start as they do at an operator's, with an interpreter of their own.
+    `fresh` site start as they do at an operator's, with an interpreter of their own. The first
+    site of a process lets the registry make the tables; others begin with a copy of its database.
     A context manager that stops what it started.
     """
 
@@ -233,6 +260,9 @@ class Site:
             "send_identity_headers": auth_mode != "noauth",
             **(api or {}),
         }
+        self._has_other_database = any(
+            name.startswith(("sql_", "metadata_")) for name in registry or {}
+        )
         self.pipelines = (api_pipeline, registry_pipeline)
         self.sections = sections
         self.registry = self._daemon("glance-registry", registry_port)
@@ -261,7 +291,12 @@ class Site:
 
     def start(self) -> Site:
         self.write()
+        is_new = not (self.fresh or self._has_other_database or self.database.exists())
+        if is_new:
+            _empty_database.copy_to(self.database)
         self.registry.start()
+        if is_new:
+            _empty_database.keep(self.database)
         self.api.start()
         return self
 

@@ -64,7 +64,7 @@ class Nursery:
     def __init__(self, program: str, environ: Mapping[str, str]):
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVER), program],
+            [sys.executable, "-P", str(SERVER), program],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -92,19 +92,7 @@ class Nursery:
 
 
 _nurseries: dict[str, Nursery] = {}
-_environ: dict[str, str] = {}
 _lock = threading.Lock()
-
-
-def is_for(environ: Mapping[str, str]) -> bool:
-    """Tell whether a start in this environment is the same as one from `start`.
-
-    Python reads some variables before anything else, so the environment must be the one that the
-    first start had.
-    """
-    if not _environ:
-        _environ.update(environ)
-    return environ == _environ
 
 
 def start(

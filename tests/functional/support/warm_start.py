@@ -1,6 +1,6 @@
 """A process that has imported what a daemon imports, and becomes one daemon after the other.
 
-Run it as `python warm_start.py PROGRAM`. It reads a line of JSON for each wish and answers with
+Run it as `python -P warm_start.py PROGRAM`. It reads a line of JSON for each wish and answers with
 one: `{"start": [argument, ...], "cwd": ..., "env": {...}, "output": ...}` forks a child that runs
 the script of bin in a session of its own, and is answered with its process id; `{"wait": pid}` is
 answered with the exit status, or null as long as the child runs. It ends with its standard input.
@@ -81,7 +81,8 @@ def main():
     # In a child; its standard input has data of the parent's in its buffer.
     sys.stdin = os.fdopen(0)
     sys.argv = [str(ROOT / "bin" / program), *wish["start"]]
-    sys.path.pop(0)
+    # The path is what it is when Python runs the script.
+    sys.path[0] = str(ROOT / "bin")
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
