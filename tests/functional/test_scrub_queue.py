@@ -64,7 +64,7 @@ class Place:
             CONF.format(database=self.database, directory=self.directory, options=lines)
         )
         environment = daemons.environment()
-        support = str(daemons.ROOT / "tests" / "functional")
+        support = str(daemons.ROOT / "tests")
         process = subprocess.Popen(
             [sys.executable, str(daemons.BIN / "glance-scrubber"), *arguments, str(conf)],
             stdout=subprocess.PIPE,

@@ -232,7 +232,7 @@ def test_the_daemon_makes_passes_until_told_to_end(site, signum):
 
 
 def test_a_store_that_hangs_holds_no_caller_up_and_the_scrubber_takes_over(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(daemons.ROOT / "tests" / "functional"))
+    monkeypatch.setenv("PYTHONPATH", str(daemons.ROOT / "tests"))
     monkeypatch.setenv(stores.JOURNAL, str(tmp_path / "journal"))
     options = {"known_stores": "support.stores.Scripted", "delete_timeout": 1}
     with daemons.Site(tmp_path, api=options) as site:

@@ -17,7 +17,7 @@ import pathlib
 import runpy
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 #: What each program imports a moment later, when it serves and its workers load the application.
 LATER = {

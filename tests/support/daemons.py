@@ -19,7 +19,7 @@ from typing import Any
 from support import places, warm
 from support.rawhttp import Http
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / "bin"
 READY_SECONDS = 30
 STOP_SECONDS = 30
