@@ -11,6 +11,8 @@ import pytest
 from support import daemons, faults
 from support.swift_node import KEY, SwiftNode
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def swift(tmp_path_factory):

@@ -14,6 +14,8 @@ from glance.testing.store_suite import WritableStoreSuite
 from support.s3_servers import Moto
 from support.swift_node import KEY, USER, SwiftNode
 
+pytestmark = pytest.mark.full
+
 BUCKET = "glance"
 MIB = 1024 * 1024
 

@@ -115,7 +115,7 @@ class Daemon:
     def start(self, *, wait: bool = True) -> None:
         words, environ = [f"--config-file={self.conf}"], environment()
         # In another environment Python might find other modules.
-        if not self.fresh and environ == _USUAL:
+        if not self.fresh and self.program in warm.PROGRAMS and environ == _USUAL:
             self.process = warm.start(
                 self.program, words, output=self.output, cwd=self.conf.parent, environ=environ
             )

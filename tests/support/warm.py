@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+PROGRAMS = ("glance-api", "glance-registry")
 SERVER = pathlib.Path(__file__).with_name("warm_start.py")
 
 

@@ -8,6 +8,8 @@ from glance.testing.store_suite import WritableStoreSuite
 
 from support.swift_node import KEY, USER
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
 
