@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from support import daemons, faults, stores
+from support import daemons, faults, operators, stores
 
 DIABLO = pathlib.Path(__file__).parent / "data" / "diablo" / "glance-scrubber.conf"
 CONF = """
@@ -50,14 +50,8 @@ def command(site, *arguments, **options):
 
 
 def scrub(site, *arguments, **options):
-    return subprocess.run(
-        command(site, *arguments, **options),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=daemons.environment(),
-        cwd=site.directory,
-    )
+    _, _, *words = command(site, *arguments, **options)
+    return operators.run("glance-scrubber", *words, cwd=site.directory)
 
 
 def change(site, statement):

@@ -80,8 +80,7 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 
 
-#: What the environment is as long as no test changes it.
-_USUAL = environment()
+warm.expect(environment())
 
 
 class Daemon:
@@ -114,8 +113,7 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> None:
         words, environ = [f"--config-file={self.conf}"], environment()
-        # In another environment Python might find other modules.
-        if not self.fresh and self.program in warm.PROGRAMS and environ == _USUAL:
+        if not self.fresh and warm.serves(self.program, environ):
             self.process = warm.start(
                 self.program, words, output=self.output, cwd=self.conf.parent, environ=environ
             )

@@ -1,8 +1,8 @@
-"""Daemons that start in a tenth of the time, because a process has imported everything already.
+"""Programs of bin that start in a tenth of the time, because a process has their modules already.
 
 `start` asks the process of `warm_start.py` that keeps a program ready, and returns what can be
-handled like a `subprocess.Popen`. Each process that runs tests has such processes of its own, from
-the first start to `stop`.
+handled like a `subprocess.Popen`; `run` waits for the end. Each process that runs tests has such
+processes of its own, from the first start to `stop`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PROGRAMS = ("glance-api", "glance-registry")
 SERVER = pathlib.Path(__file__).with_name("warm_start.py")
+BIN = pathlib.Path(__file__).resolve().parents[2] / "bin"
+#: Beginnings of the names of variables that an interpreter reads when it starts, and never again.
+AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")
 
 
 class Process:
@@ -94,6 +97,18 @@ class Nursery:
 
 _nurseries: dict[str, Nursery] = {}
 _lock = threading.Lock()
+_AT_START: dict[str, str] = {}
+
+
+def expect(environ: Mapping[str, str]) -> None:
+    """Say what the environment of programs is as long as no test changes it."""
+    _AT_START.update({name: text for name, text in environ.items() if name.startswith(AT_START)})
+
+
+def serves(program: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether a program may be forked: it is one of bin, and Python starts as it did here."""
+    at_start = {name: text for name, text in environ.items() if name.startswith(AT_START)}
+    return at_start == _AT_START and (BIN / program).parent == BIN
 
 
 def start(
@@ -101,16 +116,39 @@ def start(
     arguments: Sequence[str],
     *,
     output: pathlib.Path,
-    cwd: pathlib.Path,
+    errors: pathlib.Path | None = None,
+    cwd: str | pathlib.Path,
     environ: Mapping[str, str],
 ) -> Process:
-    """Start a program of bin in a session of its own; what it prints is added to `output`."""
+    """Start a program in a session of its own; what it prints is added to `output`."""
     with _lock:
         if program not in _nurseries:
             _nurseries[program] = Nursery(program, environ)
     nursery = _nurseries[program]
-    wish = {"start": list(arguments), "output": str(output), "cwd": str(cwd)}
-    return Process(nursery, nursery.ask(**wish, env=dict(environ)))
+    wish = {"start": list(arguments), "output": str(output), "errors": str(errors or output)}
+    return Process(nursery, nursery.ask(**wish, cwd=str(cwd), env=dict(environ)))
+
+
+def run(
+    program: str,
+    arguments: Sequence[str],
+    *,
+    cwd: str | pathlib.Path,
+    environ: Mapping[str, str],
+    timeout: float,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    with tempfile.TemporaryDirectory() as directory:
+        output, errors = (pathlib.Path(directory, name) for name in ("output", "errors"))
+        process = start(program, arguments, output=output, errors=errors, cwd=cwd, environ=environ)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        texts = [path.read_text(encoding="utf-8") for path in (output, errors)]
+    return subprocess.CompletedProcess([program, *arguments], process.wait(), *texts)
 
 
 def stop() -> None:

@@ -1,12 +1,13 @@
-"""A process that has imported what a daemon imports, and becomes one daemon after the other.
+"""A process that has imported what a program of bin imports, and becomes it, again and again.
 
 Run it as `python -P warm_start.py PROGRAM`. It reads a line of JSON for each wish and answers with
-one: `{"start": [argument, ...], "cwd": ..., "env": {...}, "output": ...}` forks a child that runs
-the script of bin in a session of its own, and is answered with its process id; `{"wait": pid}` is
-answered with the exit status, or null as long as the child runs. It ends with its standard input.
+one: `{"start": [argument, ...], "cwd": ..., "env": {...}, "output": ..., "errors": ...}` forks a
+child that runs the script in a session of its own, and is answered with its process id; `{"wait":
+pid}` is answered with the exit status, or null as long as the child runs. It ends with its
+standard input.
 
-Nothing is imported that every start of the program would not import, in the same order: eventlet
-patches the standard library before anything of the application is there.
+Nothing is imported that every start of the program would not import, in the same order: in a
+daemon, eventlet patches the standard library before anything of the application is there.
 """
 
 import gc
@@ -14,12 +15,13 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import runpy
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-#: What each program imports a moment later, when it serves and its workers load the application.
+#: What each daemon imports a moment later, when it serves and its workers load the application.
 LATER = {
     "glance-api": ("glance.common.server", "glance.api.v1.images"),
     "glance-registry": (
@@ -34,6 +36,11 @@ LATER = {
 def prepare(program):
     """Import what the program imports before it looks at its configuration, and a little more."""
     sys.path.insert(0, str(ROOT))
+    if program not in LATER:
+        script = (ROOT / "bin" / program).read_text(encoding="utf-8")
+        for name in re.findall(r"^from (glance\.\S+) import", script, re.MULTILINE):
+            importlib.import_module(name)
+        return
     services = importlib.import_module("glance.cli.services")
     services.patch()
     service = {found.program: found for found in (services.API, services.REGISTRY)}[program]
@@ -48,11 +55,12 @@ def start(wish):
         return pid
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(wish["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    for number, descriptor in ((0, null), (1, output), (2, output)):
-        os.dup2(descriptor, number)
+    os.dup2(null, 0)
     os.close(null)
-    os.close(output)
+    for number, path in ((1, wish["output"]), (2, wish["errors"])):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     os.chdir(wish["cwd"])
     os.environ.clear()
     os.environ.update(wish["env"])
