@@ -11,6 +11,8 @@ import pytest
 
 from support import identities
 
+pytestmark = pytest.mark.full
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 CALLERS = ("anon", "other", "member", "sharer", "owner", "admin")

@@ -12,6 +12,8 @@ from glance.client import Client
 
 from support import daemons, manual, operators
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):

@@ -17,6 +17,8 @@ import pytest
 from support import daemons, images, operators
 from support.operators import run
 
+pytestmark = pytest.mark.full
+
 SIZE = 64 << 20
 SECONDS = 30
 

@@ -20,6 +20,8 @@ from glance.registry.db import api, engine, migration, rows, scrub_queue
 
 from support import daemons, faults, stores
 
+pytestmark = pytest.mark.full
+
 ADMIN = RequestContext(is_admin=True)
 CONF = """
 [DEFAULT]

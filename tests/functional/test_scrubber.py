@@ -13,6 +13,8 @@ import pytest
 
 from support import daemons, faults, operators, stores
 
+pytestmark = pytest.mark.full
+
 DIABLO = pathlib.Path(__file__).parent / "data" / "diablo" / "glance-scrubber.conf"
 CONF = """
 [DEFAULT]

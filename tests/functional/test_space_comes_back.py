@@ -15,6 +15,8 @@ import pytest
 from support import daemons, faults
 from support.rawhttp import meta_headers
 
+pytestmark = pytest.mark.full
+
 SCRUBBER = """
 [DEFAULT]
 sql_connection = sqlite:///{site.database}
