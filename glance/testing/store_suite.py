@@ -157,8 +157,9 @@ class StoreSuite:
 
     def __init_subclass__(cls, *, differs_in: str | None = None) -> None:
         super().__init_subclass__()
-        for name in dir(cls) if differs_in else ():
-            if getattr(getattr(cls, name), "about", None) in SAME[differs_in]:
+        known = SAME[differs_in] if differs_in else ()
+        for name in dir(cls):
+            if getattr(getattr(cls, name), "about", None) in known:
                 setattr(cls, name, None)
 
     @pytest.fixture
