@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from glance import image_cache
 from glance.common import config, exception, hooks
 from glance.registry import service_account
-from glance.streaming import offload
+from glance.streaming import hub, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     """Begin the duties of this process; they end with it."""
     duties = CacheMaintenance(cache, conf)
     hooks.at_stop(cache.close, patience=_PATIENCE)
-    offload.spawn(duties.run)
+    tasks.spawn(duties.run)
 
 
 class CacheMaintenance:
@@ -48,7 +48,7 @@ class CacheMaintenance:
         due = time.monotonic() + interval
         retry = time.monotonic() + _RETRY
         while True:
-            offload.sleep(self.conf.image_cache_hit_flush_interval)
+            hub.sleep(self.conf.image_cache_hit_flush_interval)
             self.attempt(self.cache.flush)
             if self.cache.troubled:
                 self.attempt(self.cache.heal)

@@ -17,7 +17,7 @@ from glance import api, registry
 from glance.common import config, exception
 from glance.identity.context import RequestContext
 from glance.store import removal
-from glance.streaming import offload
+from glance.streaming import hub, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def delete(service: api.ImageService, context: RequestContext, image: Mapping[st
         return
     if service.conf.delayed_delete and _is_ours(service, location, image["id"]):
         return
-    attempt = offload.spawn(_free, service, context, image["id"], location)
+    attempt = tasks.spawn(_free, service, context, image["id"], location)
     if not attempt.join(service.conf.delete_timeout):
         LOG.warning("Image %s: the store takes long to remove its data", image["id"])
 
@@ -125,7 +125,7 @@ def free_later(
     """
     left = list(locations)
     if left:
-        offload.spawn(_hand_over, service, context, image_id, left)
+        tasks.spawn(_hand_over, service, context, image_id, left)
 
 
 def _hand_over(
@@ -160,4 +160,4 @@ def _patiently(
         except (exception.ServiceUnavailable, exception.ClientConnectionError):
             if pause is None:
                 raise
-            offload.sleep(pause)
+            hub.sleep(pause)

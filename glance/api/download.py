@@ -11,7 +11,8 @@ from glance import api, image_cache
 from glance.common import exception
 from glance.http import ranges
 from glance.store import base
-from glance.streaming import body, digest, offload
+from glance.streaming import body, digest
+from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class _Verified(body.Body):
 
     def _chunks(self) -> Iterator[bytes]:
         digester = digest.Digester()
-        with offload.Fanout([digester.update]) as fanout:
+        with Fanout([digester.update]) as fanout:
             held = b""
             for chunk in self._data:
                 fanout.put(chunk)

@@ -18,7 +18,7 @@ from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.store import base
-from glance.streaming import offload
+from glance.streaming import hub, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def start(service: api.ImageService) -> None:
     """Look for abandoned uploads and settle them in the background."""
     found = service.stores.sweep()
     if found:
-        offload.spawn(settle, service, found)
+        tasks.spawn(settle, service, found)
 
 
 def settle(
@@ -68,12 +68,12 @@ def settle_later(
     service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    offload.spawn(settle, service, [left], context, tell)
+    tasks.spawn(settle, service, [left], context, tell)
 
 
 def kill_later(service: api.ImageService, context: RequestContext, image_id: int) -> None:
     """Set the record of a failed upload killed once the registry is back; returns at once."""
-    offload.spawn(_kill_quietly, service, context, str(image_id))
+    tasks.spawn(_kill_quietly, service, context, str(image_id))
 
 
 def _kill_quietly(service: api.ImageService, context: RequestContext, image_id: str) -> None:
@@ -95,7 +95,7 @@ def _patiently(
         try:
             return _authorized(service, context, image_id, tells)
         except (exception.ServiceUnavailable, exception.ClientConnectionError):
-            offload.sleep(pause)
+            hub.sleep(pause)
     return _authorized(service, context, image_id, tells)
 
 

@@ -27,7 +27,7 @@ from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.store import base
-from glance.streaming import body, offload
+from glance.streaming import body, hub, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Upload:
                 if pause is None:
                     raise
                 LOG.warning("Image %s: the registry is away, trying again", self.image_id)
-                offload.sleep(pause)
+                hub.sleep(pause)
         self.status = "active"
         return record
 
@@ -239,7 +239,7 @@ def _was_refused(err: BaseException) -> bool:
 
 def copy_in_background(upload: Upload, source: str) -> None:
     """Copy the data behind the location `source` into the image of `upload`; returns at once."""
-    offload.spawn(_copy, upload, source)
+    tasks.spawn(_copy, upload, source)
 
 
 def _copy(upload: Upload, source: str) -> None:

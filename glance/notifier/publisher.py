@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from glance.common import config
 from glance.notifier import backlog, message, throttle
 from glance.notifier import strategy as notifier_strategy
-from glance.streaming import offload
+from glance.streaming import hub, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Publisher:
         self._started = True
         self._statistics_pace.due()
         self._backlog.claim()
-        offload.spawn(self._run)
+        tasks.spawn(self._run)
 
     def put(self, one: message.Message) -> None:
         """Take a message over. Never waits for the other side and never raises an Exception.
@@ -180,7 +180,7 @@ class Publisher:
         if self._halt.is_set():
             if self._backlog.has_refuge:
                 return False
-            offload.sleep(_LAST_PAUSE)
+            hub.sleep(_LAST_PAUSE)
             return True
         pause = strategy.retry_backoff * 2 ** min(self._failures - 1, 16)
         pause = min(pause, strategy.retry_max_backoff) * random.uniform(0.8, 1.2)

@@ -19,7 +19,8 @@ from typing import ClassVar, NamedTuple, Self
 from glance.common import exception, hooks
 from glance.common.config import Conf
 from glance.store import host_rules, location
-from glance.streaming import body, digest, offload
+from glance.streaming import body, digest, threads
+from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
@@ -346,10 +347,10 @@ def transfer(
     if not second:
         # PERF: most images of tests and many kernels fit in one chunk, which is not worth a lane.
         if first:
-            offload.run(digester.update, first)
+            threads.run(digester.update, first)
             staged.write(first)
         return _received(digester)
-    with offload.Fanout([digester.update], IN_FLIGHT) as fanout:
+    with Fanout([digester.update], IN_FLIGHT) as fanout:
         chunk = first
         while chunk:
             fanout.put(chunk)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from glance.common import exception
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 CHUNK = 1024 * 1024
 _FIRST_READ = 64 * 1024
@@ -168,7 +168,7 @@ class FileBody(Body):
             # stopped hub.
             trouble = None
             try:
-                chunk = offload.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
+                chunk = threads.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
             except OSError as err:
                 chunk, trouble = b"", err
             if not chunk:
@@ -280,7 +280,7 @@ class UploadReader:
             return b""
         started = time.monotonic()
         try:
-            with offload.deadline(self._idle_timeout, "no data from the client"):
+            with hub.deadline(self._idle_timeout, "no data from the client"):
                 data = self._stream.read(size)
         except (OSError, ValueError) as err:
             # ValueError is what eventlet's server raises for a malformed chunk.

@@ -19,7 +19,7 @@ from glance.http import latin1, wsgi
 from glance.identity.context import RequestContext
 from glance.image import fields, listing
 from glance.store import base
-from glance.streaming import offload
+from glance.streaming import tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ class ImagesController:
                 found.append(err)
 
         # NOTE: in the background, because a store that is away may be asked again and again.
-        offload.spawn(ask).join(PROBE_SECONDS)
+        tasks.spawn(ask).join(PROBE_SECONDS)
         size = found[0] if found else exception.BackendUnavailable()
         if isinstance(size, exception.StoreError):
             raise size

@@ -21,7 +21,7 @@ from glance.common import config, exception
 from glance.image_cache import layout
 from glance.image_cache.index import driver
 from glance.image_cache.index.driver import IN_PROGRESS, INVALID, Access, CacheEntry, QueueItem
-from glance.streaming import offload
+from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class SqliteDriver(driver.Driver):
         self._last: tuple[int, int] | None = None
         self._is_new = False
         self._idle: list[tuple[sqlite3.Connection, tuple[int, int]]] = []
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
         # The connections of running transactions, by thread.
         self._current: dict[int, sqlite3.Connection] = {}
 
@@ -167,7 +167,7 @@ class SqliteDriver(driver.Driver):
             except sqlite3.OperationalError:
                 if time.monotonic() > deadline:
                     raise
-                offload.sleep(0.01)
+                hub.sleep(0.01)
                 continue
             if mode != "wal":
                 raise exception.CacheUnavailable(

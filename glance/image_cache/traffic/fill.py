@@ -17,7 +17,7 @@ from glance.common import exception
 from glance.image_cache.index import driver
 from glance.image_cache.index.driver import CacheRefused, Image
 from glance.image_cache.traffic.writer import Writer, described
-from glance.streaming import body, offload
+from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -64,10 +64,10 @@ class Fill:
         self.refusal: CacheRefused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
         # Held by whoever pulls the next chunk; by the leader from the first moment on.
-        self._lock = offload.lock()
+        self._lock = hub.lock()
         self._lock.acquire()
         self._readers = 0
-        self._counting = offload.native_lock()
+        self._counting = hub.native_lock()
         self._writer: Writer | None = None
         self._source: body.Body | None = None
         self._chunks: Iterator[bytes] = iter(())
@@ -99,7 +99,7 @@ class Fill:
     def _announce(self) -> None:
         try:
             self._writer = self._begin(self.image)
-            self._file = offload.run(self._open_file, self._writer)
+            self._file = threads.run(self._open_file, self._writer)
         except CacheRefused as err:
             self.refusal = err
             raise
@@ -141,7 +141,7 @@ class Fill:
         if self._file is None or self._writer is None:
             return b""
         try:
-            return offload.run(self._read, self._file.fileno(), self._writer, position, size)
+            return threads.run(self._read, self._file.fileno(), self._writer, position, size)
         except OSError as err:
             LOG.warning("Image %s: its copy cannot be read: %s", self.image.image_id, err.strerror)
             return b""
@@ -248,7 +248,7 @@ class Fill:
                 self.finish()
             elif self._may_finish(self):
                 self._readers += 1
-                offload.spawn(self._finish_alone)
+                tasks.spawn(self._finish_alone)
                 return
             else:
                 self._end(FAILED)

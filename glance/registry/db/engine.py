@@ -23,7 +23,7 @@ from sqlalchemy import event, exc, pool
 
 from glance.common import config, exception
 from glance.image import cipher
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -209,7 +209,7 @@ class Database:
             if self.dialect == "sqlite":
                 # NOTE: the one writer waits for the disk beside the hub; who would wait for it
                 # inside SQLite would stop the hub after all.
-                self._turn = offload.lock()
+                self._turn = hub.lock()
             self._pid = os.getpid()
 
     @contextlib.contextmanager
@@ -307,7 +307,7 @@ def _commit(connection: Any) -> None:
 
     PERF: 2 to 15 ms, in which a worker answers dozens of other requests.
     """
-    offload.run(connection.commit)
+    threads.run(connection.commit)
 
 
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -316,7 +316,7 @@ def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
     PERF: a server that ends says so, or its socket does. To ask it each time, as pool_pre_ping
     does, costs a round trip, on one machine 150 of 620 us for a single image.
     """
-    if offload.is_readable(connection.fileno()):
+    if hub.is_readable(connection.fileno()):
         raise exc.DisconnectionError
 
 

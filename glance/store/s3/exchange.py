@@ -22,7 +22,7 @@ from glance.http.client import response as http_response
 from glance.http.client.payload import Payload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import S3Error, S3Refused, Unreachable
-from glance.streaming import offload
+from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class S3Exchange:
                     request.method,
                     err,
                 )
-            offload.sleep(min(MAX_PAUSE, 0.5 * 2**attempt) * random.uniform(0.5, 1))
+            hub.sleep(min(MAX_PAUSE, 0.5 * 2**attempt) * random.uniform(0.5, 1))
             attempt += 1
 
     def _try(self, connection: Any, request: Any, sending: Sending) -> Any:
@@ -181,7 +181,7 @@ class S3Exchange:
         # goes over a new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            with offload.deadline(patience, "the answer did not come in time"):
+            with hub.deadline(patience, "the answer did not come in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response

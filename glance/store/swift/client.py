@@ -26,7 +26,7 @@ import urllib3
 from swiftclient import client as swift
 
 from glance.common import config, exception
-from glance.streaming import offload
+from glance.streaming import hub
 
 try:
     from keystoneauth1.exceptions import ClientException as IdentityError
@@ -189,7 +189,7 @@ class SwiftClient:
 
     def pause(self, attempt: int) -> None:
         """Wait before the try number `attempt`, counted from 1."""
-        offload.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))
+        hub.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))
 
     def capabilities(self) -> dict[str, Any]:
         """Return what `/info` says of the cluster. Raises what `translated` makes of a failure."""

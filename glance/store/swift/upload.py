@@ -23,7 +23,7 @@ from glance.common import exception
 from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
 from glance.store.swift.stream import BackgroundRequest
-from glance.streaming import offload
+from glance.streaming import hub, tasks, threads
 
 if TYPE_CHECKING:
     from glance.store.swift.client import SwiftClient
@@ -128,14 +128,14 @@ class SwiftUpload(base.StagedWrite):
             raise ValueError("the staged write has ended")
         if self._stream is not None:
             self._stream.put(data)
-            offload.run(self._md5.update, data)
+            threads.run(self._md5.update, data)
         else:
             view = memoryview(data)
             while view:
                 if self._spooled.size >= self._plan.segment:
                     self._send_segment()
                 room = self._plan.segment - self._spooled.size
-                offload.run(self._take, view[:room])
+                threads.run(self._take, view[:room])
                 view = view[room:]
         self._count += len(data)
 
@@ -287,7 +287,7 @@ class SwiftUpload(base.StagedWrite):
                     return
                 break
             if pause is not None:
-                offload.sleep(pause)
+                hub.sleep(pause)
         raise exception.BackendCorrupt()
 
     def abort(self) -> None:
@@ -334,11 +334,11 @@ class SwiftUpload(base.StagedWrite):
     def __del__(self) -> None:
         if not self._open:
             return
-        if offload.may_wait():
+        if hub.may_wait():
             self.abort()
         else:
             # Garbage collection inside the event loop, where nobody may wait for Swift.
-            offload.spawn(self.abort)
+            tasks.spawn(self.abort)
 
 
 class AbandonedUpload(base.AbandonedWrite):
@@ -369,7 +369,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     """
     values = found.values
     try:
-        with offload.deadline(CLEANUP_SECONDS, "Swift does not answer"):
+        with hub.deadline(CLEANUP_SECONDS, "Swift does not answer"):
             objects.remove_upload(
                 functools.partial(store.connect, retries=1),
                 store.container,

@@ -254,9 +254,9 @@ def inline(monkeypatch):
 
     def at_once(function, *args):
         function(*args)
-        return upload.offload.Task(lambda seconds: True)
+        return upload.tasks.Task(lambda seconds: True)
 
-    monkeypatch.setattr(upload.offload, "spawn", at_once)
+    monkeypatch.setattr(upload.tasks, "spawn", at_once)
 
 
 @pytest.fixture
