@@ -17,7 +17,7 @@ from glance import api, registry
 from glance.common import config, exception
 from glance.identity.context import RequestContext
 from glance.store import removal
-from glance.streaming import hub, tasks
+from glance.streaming import retry, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ config.options(
 
 #: Seconds by which the API's claim on the data outlasts delete_timeout.
 SLACK = 60
-#: Seconds between tries to reach a registry that is away, for what nobody waits for.
-PAUSES = (0.5, 2, 8, 30, *[60] * 30)
+#: Between tries to reach a registry that is away, for what nobody waits for.
+BACKOFF = retry.Backoff(0.5, 60, seconds=1800, factor=4)
 
 
 def delete(service: api.ImageService, context: RequestContext, image: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ def _hand_over(
     )
     for location in locations:
         try:
-            _patiently(service, context, image_id, location)
+            _postpone(service, context, image_id, location)
         except exception.Error as err:
             LOG.error(
                 "Image %s: remains of its failed upload stay in the store: %s "
@@ -148,16 +148,13 @@ def _hand_over(
             )
 
 
-def _patiently(
+def _postpone(
     service: api.ImageService, context: RequestContext, image_id: int, location: str
 ) -> None:
-    for pause in (*PAUSES, None):
-        try:
-            registry.postpone_scrub(
-                service.conf, context, image_id, "FailedUpload", location=location
-            )
-            return
-        except (exception.ServiceUnavailable, exception.ClientConnectionError):
-            if pause is None:
-                raise
-            hub.sleep(pause)
+    retry.retry(
+        lambda: registry.postpone_scrub(
+            service.conf, context, image_id, "FailedUpload", location=location
+        ),
+        BACKOFF,
+        on=registry.AWAY,
+    )

@@ -18,15 +18,15 @@ from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.store import base
-from glance.streaming import hub, tasks
+from glance.streaming import retry, tasks
 
 LOG = logging.getLogger(__name__)
 
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[Mapping[str, Any]], None]
 
-#: Seconds between tries while the registry is not up yet; daemons start in any order.
-PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
+#: Between tries while the registry is not up yet; daemons start in any order.
+BACKOFF = retry.Backoff(0.5, 60, seconds=3600)
 
 
 def start(service: api.ImageService) -> None:
@@ -51,7 +51,7 @@ def settle(
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _patiently(service, context, left.image_id, tells=True)
+            needed = _settle_record(service, context, left.image_id, tells=True)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             # Half an image is of no use to anybody, whatever its record says.
@@ -78,12 +78,12 @@ def kill_later(service: api.ImageService, context: RequestContext, image_id: int
 
 def _kill_quietly(service: api.ImageService, context: RequestContext, image_id: str) -> None:
     try:
-        _patiently(service, context, image_id)
+        _settle_record(service, context, image_id)
     except exception.Error as err:
         LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
-def _patiently(
+def _settle_record(
     service: api.ImageService,
     context: RequestContext | None,
     image_id: str,
@@ -91,12 +91,9 @@ def _patiently(
     tells: bool = False,
 ) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
-    for pause in PAUSES:
-        try:
-            return _authorized(service, context, image_id, tells)
-        except (exception.ServiceUnavailable, exception.ClientConnectionError):
-            hub.sleep(pause)
-    return _authorized(service, context, image_id, tells)
+    return retry.retry(
+        lambda: _authorized(service, context, image_id, tells), BACKOFF, on=registry.AWAY
+    )
 
 
 def _authorized(

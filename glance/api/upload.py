@@ -27,12 +27,12 @@ from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.store import base
-from glance.streaming import body, hub, tasks
+from glance.streaming import body, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
-#: Pauses in seconds between tries of the activating call, which is safe to repeat.
-ACTIVATION_PAUSES = (0.2, 1.0, 3.0)
+#: Between tries of the activating call, which is safe to repeat; somebody waits for it.
+ACTIVATION_BACKOFF = retry.Backoff(0.2, 3.0, retries=3, factor=4, jitter=0.25)
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,10 +125,10 @@ class Upload:
             "checksum": received.checksum,
             "location": location,
         }
-        for pause in (*ACTIVATION_PAUSES, None):
+
+        def activate() -> dict[str, Any]:
             try:
-                record = self._update(values, "saving")
-                break
+                return self._update(values, "saving")
             except exception.NotFound as err:
                 raise exception.ImageDeleted("The image was deleted during the upload") from err
             except exception.NotAuthorized as err:
@@ -143,14 +143,20 @@ class Upload:
                     self.service.conf, self.context, self.image_id
                 )
                 if record["status"] == "active" and record["location"] == location:
-                    break
+                    return record
                 raise
-            except (exception.ServiceUnavailable, exception.ClientConnectionError) as err:
+            except registry.AWAY as err:
                 self.undecided = self.undecided or not _was_refused(err)
-                if pause is None:
-                    raise
-                LOG.warning("Image %s: the registry is away, trying again", self.image_id)
-                hub.sleep(pause)
+                raise
+
+        record = retry.retry(
+            activate,
+            ACTIVATION_BACKOFF,
+            on=registry.AWAY,
+            report=lambda err: LOG.warning(
+                "Image %s: the registry is away, trying again", self.image_id
+            ),
+        )
         self.status = "active"
         return record
 

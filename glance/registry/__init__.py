@@ -101,6 +101,8 @@ config.options(
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
 PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+#: Errors of a registry that is away for the moment.
+AWAY = (exception.ServiceUnavailable, exception.ClientConnectionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

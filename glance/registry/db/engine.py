@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -23,7 +21,7 @@ from sqlalchemy import event, exc, pool
 
 from glance.common import config, exception
 from glance.image import cipher
-from glance.streaming import hub, threads
+from glance.streaming import hub, retry, threads
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -151,19 +149,19 @@ class Database:
         `work` runs again from the start after a deadlock or a lock that was not released in time,
         so it must have no effect outside the database. ServiceUnavailable after `retry_for`.
         """
-        deadline = time.monotonic() + self.retry_for
-        pause = _FIRST_PAUSE
+
+        def attempt() -> T:
+            with self._begun() as conn:
+                return work(conn)
+
         with self._translated():
-            while True:
-                try:
-                    with self._begun() as conn:
-                        return work(conn)
-                except exc.DBAPIError as err:
-                    if not is_contention(err) or time.monotonic() >= deadline:
-                        raise
-                    LOG.info("The database is busy; trying the transaction again")
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            return retry.retry(
+                attempt,
+                retry.Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, seconds=self.retry_for),
+                on=exc.DBAPIError,
+                retryable=is_contention,
+                report=lambda _: LOG.info("The database is busy; trying the transaction again"),
+            )
 
     @contextlib.contextmanager
     def _begun(self) -> Iterator[sa.engine.Connection]:

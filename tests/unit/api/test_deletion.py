@@ -11,6 +11,7 @@ from glance.api.v1 import images as images_resource
 from glance.common import exception
 from glance.registry.db import engine, scrub_queue
 from glance.store import filesystem, staging
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
 
 URL = "/v1/images"
@@ -203,7 +204,7 @@ def test_committed_data_that_cannot_be_removed_again_is_queued(api, queue, monke
 
 
 def test_what_is_left_is_handed_over_when_the_registry_is_back(api, queue, monkeypatch):
-    monkeypatch.setattr(deletion, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(deletion, "BACKOFF", Backoff.steady(0.01, retries=500))
     monkeypatch.setattr(staging.StagedFile, "leftovers", lambda self: ["file:///parts/5"])
     real, away = registry_calls.postpone_scrub, threading.Event()
     away.set()

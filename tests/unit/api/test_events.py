@@ -12,6 +12,7 @@ from glance import notifier
 from glance.api import recovery, upload
 from glance.common import config, exception, hooks
 from glance.store import filesystem
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -25,8 +26,8 @@ IMAGE_KEYS = {
 
 @pytest.fixture(autouse=True)
 def _ends(monkeypatch):
-    monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
-    monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
     yield
     hooks.stop()
 

@@ -13,6 +13,7 @@ from glance.api import recovery, upload
 from glance.common import config, exception
 from glance.identity import context as identity_context
 from glance.store import filesystem, staging
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -22,8 +23,8 @@ BIG = PAYLOAD * 1024
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
-    monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
 
 
 def until(condition):
