@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from glance import image_cache
 from glance.common import config, exception, hooks
-from glance.registry import service_account
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
 from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class CacheMaintenance(PeriodicTask):
         super().__init__(conf.image_cache_hit_flush_interval)
         self.cache = cache
         self.conf = conf
-        self.account = service_account.ServiceAccount(conf)
+        self.account = ServiceAccount(conf, RegistryLink(conf))
         self._losses: int | None = None
         self._taken_over = False
         self._take_over_due = time.monotonic()

@@ -13,9 +13,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.common import config, exception
 from glance.identity.context import RequestContext
+from glance.registry.link import AWAY
 from glance.store import removal
 from glance.streaming import retry, tasks
 
@@ -76,8 +77,8 @@ def _delete_record(
         waiting = {"due_in": conf.scrub_time}
     else:
         waiting = {"lease": int(conf.delete_timeout) + SLACK}
-    return registry.delete_image_metadata(
-        conf, context, image["id"], status="pending_delete", **waiting
+    return service.registry.delete_image_metadata(
+        context, image["id"], status="pending_delete", **waiting
     )
 
 
@@ -101,10 +102,9 @@ def _free(
         if freed.outcome.is_final:
             # NOTE: a scrubber may have settled it, if this took long.
             with contextlib.suppress(exception.NotFound):
-                registry.delete_image_metadata(service.conf, context, image_id, status="deleted")
+                service.registry.delete_image_metadata(context, image_id, status="deleted")
         else:
-            registry.postpone_scrub(
-                service.conf,
+            service.registry.postpone_scrub(
                 context,
                 image_id,
                 freed.error,
@@ -152,9 +152,9 @@ def _postpone(
     service: api.ImageService, context: RequestContext, image_id: int, location: str
 ) -> None:
     retry.retry(
-        lambda: registry.postpone_scrub(
-            service.conf, context, image_id, "FailedUpload", location=location
+        lambda: service.registry.postpone_scrub(
+            context, image_id, "FailedUpload", location=location
         ),
         BACKOFF,
-        on=registry.AWAY,
+        on=AWAY,
     )

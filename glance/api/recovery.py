@@ -13,10 +13,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields
+from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import retry, tasks
 
@@ -91,9 +92,7 @@ def _settle_record(
     tells: bool = False,
 ) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
-    return retry.retry(
-        lambda: _authorized(service, context, image_id, tells), BACKOFF, on=registry.AWAY
-    )
+    return retry.retry(lambda: _authorized(service, context, image_id, tells), BACKOFF, on=AWAY)
 
 
 def _authorized(
@@ -109,7 +108,7 @@ def _authorized(
             return _kill(service, context, image_id, tells)
         except exception.NotAuthorized:
             LOG.info("Image %s: the caller's token has ended", image_id)
-    return service.account.call(lambda conf, account: _kill(service, account, image_id, tells))
+    return service.account.call(lambda account: _kill(service, account, image_id, tells))
 
 
 def _kill(
@@ -120,13 +119,13 @@ def _kill(
     An active record needs its data.
     """
     try:
-        registry.update_image_metadata(
-            service.conf, context, image_id, {"status": "killed"}, from_state="saving"
+        service.registry.update_image_metadata(
+            context, image_id, {"status": "killed"}, from_state="saving"
         )
     except exception.NotFound:
         return None
     except exception.Duplicate:
-        record = registry.get_image_metadata(service.conf, context, image_id)
+        record = service.registry.get_image_metadata(context, image_id)
         return record if record["status"] == "active" else None
     LOG.warning("Image %s is killed: its upload was abandoned", image_id)
     if tells:

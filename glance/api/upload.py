@@ -22,10 +22,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
+from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import body, retry, tasks
 
@@ -139,20 +140,18 @@ class Upload:
                 ) from err
             except exception.Duplicate:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
-                record = registry.get_image_metadata(
-                    self.service.conf, self.context, self.image_id
-                )
+                record = self.service.registry.get_image_metadata(self.context, self.image_id)
                 if record["status"] == "active" and record["location"] == location:
                     return record
                 raise
-            except registry.AWAY as err:
+            except AWAY as err:
                 self.undecided = self.undecided or not _was_refused(err)
                 raise
 
         record = retry.retry(
             activate,
             ACTIVATION_BACKOFF,
-            on=registry.AWAY,
+            on=AWAY,
             report=lambda err: LOG.warning(
                 "Image %s: the registry is away, trying again", self.image_id
             ),
@@ -161,8 +160,7 @@ class Upload:
         return record
 
     def _update(self, values: Mapping[str, Any], from_state: str) -> dict[str, Any]:
-        return registry.update_image_metadata(
-            self.service.conf,
+        return self.service.registry.update_image_metadata(
             self.context,
             self.image_id,
             values,

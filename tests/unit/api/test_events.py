@@ -459,8 +459,8 @@ def test_what_a_dead_process_left_is_told_by_the_next(told):
     image = told.add(name="a")
     service = make_service(told)
     context = recovery.RequestContext(is_admin=True)
-    recovery.registry.update_image_metadata(
-        service.conf, context, image["id"], {"status": "saving"}, from_state="queued"
+    service.registry.update_image_metadata(
+        context, image["id"], {"status": "saving"}, from_state="queued"
     )
     recovery.settle(service, [Abandoned(str(image["id"]), committed=False)])
     kind, priority, payload = told.only()
