@@ -162,6 +162,7 @@ class _Verified(body.Body):
     def __init__(self, data: body.Body, checksum: str, image_id: object):
         super().__init__(data.length, size=data.size)
         self._data, self._checksum, self._image_id = data, checksum, image_id
+        self.store_name = data.store_name
 
     def _chunks(self) -> Iterator[bytes]:
         digester = digest.Digester()
@@ -201,9 +202,9 @@ def _checked(
     """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
     if data.size is not None and known is not None and data.size != known:
         LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
-        raise exception.BackendCorrupt
+        raise exception.BackendCorrupt().of(data.store_name)
     if part is not None and data.length != part.length:
         # SECURITY: other bytes than those asked for must never look like them.
         LOG.error("Image %s: the store gave another part than was asked for", image_id)
-        raise exception.BackendCorrupt
+        raise exception.BackendCorrupt().of(data.store_name)
     return Download(data, data.size if known is None else known, part)

@@ -299,7 +299,8 @@ class ImagesController:
 
         # NOTE: in the background, because a store that is away may be asked again and again.
         tasks.spawn(ask).join(PROBE_SECONDS)
-        size = found[0] if found else exception.BackendUnavailable()
+        late = exception.BackendUnavailable().of(self.service.stores.for_uri(location).name)
+        size = found[0] if found else late
         if isinstance(size, exception.StoreError):
             raise size
         return size

@@ -70,6 +70,7 @@ class Fill:
         self._counting = hub.native_lock()
         self._writer: Writer | None = None
         self._source: body.Body | None = None
+        self._store_name: str | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._file: body.FileBody | None = None
 
@@ -84,6 +85,7 @@ class Fill:
         try:
             self._announce()
             self._source = self.opener(0)
+            self._store_name = self._source.store_name
             self._chunks = iter(self._source)
             self.state = FILLING
             self.begun = True
@@ -179,7 +181,7 @@ class Fill:
         try:
             chunk = next(self._chunks, b"")
             if not chunk:
-                raise exception.BackendCorrupt()
+                raise exception.BackendCorrupt().of(self._store_name)
         except BaseException as err:
             self._end(FAILED, err if isinstance(err, Exception) else None)
             raise
@@ -217,7 +219,7 @@ class Fill:
                 return
             try:
                 if next(self._chunks, b""):
-                    raise exception.BackendCorrupt()
+                    raise exception.BackendCorrupt().of(self._store_name)
             except BaseException as err:
                 self._end(FAILED, err if isinstance(err, Exception) else None)
                 raise

@@ -151,13 +151,20 @@ def test_a_failed_upload_is_told_as_an_error(told, headers, error, status):
     assert payload["request_id"].startswith("req-")
 
 
-def test_a_failing_backend_tells_no_secret(told, monkeypatch):
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        (None, "The image store's backend failed."),
+        ("file", "The backend of the file store failed."),
+    ],
+)
+def test_a_failing_backend_tells_no_secret(told, monkeypatch, store, text):
     def fail(*args, **kwargs):
-        raise exception.BackendException(f"swift://user:{CANARY}@host/{CANARY}")
+        raise exception.BackendException(f"swift://user:{CANARY}@host/{CANARY}").of(store)
 
     monkeypatch.setattr(filesystem.FilesystemStore, "stage", fail)
     assert told.api("POST", URL, {}, PAYLOAD).status_int == 500
-    assert told.messages[0]["payload"]["message"] == "The image store's backend failed."
+    assert told.messages[0]["payload"]["message"] == text
     assert CANARY not in json.dumps(told.messages)
 
 
