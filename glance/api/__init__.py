@@ -16,7 +16,8 @@ from glance.common import config
 from glance.identity import context as request_context
 from glance.identity import policy
 from glance.notifier import events
-from glance.registry import service_account as registry_service
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
 from glance.store import location as store_location
 
 config.options(
@@ -76,13 +77,15 @@ class ImageService:
     conf: config.Conf
     stores: store.Stores
     policy: policy.Policy = dataclasses.field(init=False)
-    account: registry_service.ServiceAccount = dataclasses.field(init=False)
+    registry: RegistryLink = dataclasses.field(init=False)
+    account: ServiceAccount = dataclasses.field(init=False)
     events: events.Events = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
         object.__setattr__(self, "policy", policy.from_conf(self.conf))
-        object.__setattr__(self, "account", registry_service.ServiceAccount(self.conf))
+        object.__setattr__(self, "registry", RegistryLink(self.conf))
+        object.__setattr__(self, "account", ServiceAccount(self.conf, self.registry))
         object.__setattr__(self, "events", events.create(self.conf))
 
     def shown_location(

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 from glance import image_cache
 from glance.common import config, exception, hooks
-from glance.registry import service_account
-from glance.streaming import offload
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
+from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
 
@@ -28,39 +29,40 @@ def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     """Begin the duties of this process; they end with it."""
     duties = CacheMaintenance(cache, conf)
     hooks.at_stop(cache.close, patience=_PATIENCE)
-    offload.spawn(duties.run)
+    hooks.at_stop(duties.stop)
+    duties.start()
 
 
-class CacheMaintenance:
-    """The duties of one process."""
+class CacheMaintenance(PeriodicTask):
+    """The duties of one process, a turn of them every `image_cache_hit_flush_interval` seconds."""
+
+    turn_name = "maintenance of the image cache"
 
     def __init__(self, cache: image_cache.ImageCache, conf: config.Conf):
+        super().__init__(conf.image_cache_hit_flush_interval)
         self.cache = cache
         self.conf = conf
-        self.account = service_account.ServiceAccount(conf)
-        self._losses = cache.driver.losses
+        self.account = ServiceAccount(conf, RegistryLink(conf))
+        self._losses: int | None = None
+        self._taken_over = False
+        self._take_over_due = time.monotonic()
+        self._maintenance_due = time.monotonic() + conf.image_cache_maintenance_interval
 
-    def run(self) -> None:
-        """Work until the process ends."""
-        self.attempt(self.cache.recover)
-        taken_over = self.attempt(self._take_over)
+    def turn(self) -> None:
+        """Recover if that is called for, at first above all; write hits down; do what is due."""
+        if self.cache.driver.losses != self._losses:
+            self._losses = self.cache.driver.losses
+            self.attempt(self.cache.recover)
+        if not self._taken_over and time.monotonic() >= self._take_over_due:
+            self._taken_over = self.attempt(self._take_over)
+            self._take_over_due = time.monotonic() + _RETRY
+        self.attempt(self.cache.flush)
+        if self.cache.troubled:
+            self.attempt(self.cache.heal)
         interval = self.conf.image_cache_maintenance_interval
-        due = time.monotonic() + interval
-        retry = time.monotonic() + _RETRY
-        while True:
-            offload.sleep(self.conf.image_cache_hit_flush_interval)
-            self.attempt(self.cache.flush)
-            if self.cache.troubled:
-                self.attempt(self.cache.heal)
-            if self.cache.driver.losses != self._losses:
-                self._losses = self.cache.driver.losses
-                self.attempt(self.cache.recover)
-            if not taken_over and time.monotonic() >= retry:
-                taken_over = self.attempt(self._take_over)
-                retry = time.monotonic() + _RETRY
-            if interval and time.monotonic() >= due:
-                self.attempt(self.maintain)
-                due = time.monotonic() + interval
+        if interval and time.monotonic() >= self._maintenance_due:
+            self.attempt(self.maintain)
+            self._maintenance_due = time.monotonic() + interval
 
     def attempt(self, duty: Callable[[], object]) -> bool:
         """Do a duty; False if it could not be done."""

@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from glance import image_cache, registry
+from glance import image_cache
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
 from glance.image import fields
 from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
+from glance.registry.link import RegistryLink
 
 #: What ?status= may say for the queue, beside the states of entries.
 PREFETCHING = "prefetching"
@@ -35,7 +36,7 @@ class CachedImagesController:
     """Handlers of `/cached_images…`, `/queued_images…` and `/cache_stats`."""
 
     def __init__(self, conf: config.Conf):
-        self.conf = conf
+        self.registry = RegistryLink(conf)
         self.policy = policy.from_conf(conf)
         self._own = image_cache.ImageCache(conf)
         self._ready = False
@@ -122,7 +123,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
     ) -> wsgi.Response:
         """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
-        record = registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
+        record = self.registry.get_image_metadata(request.context, fields.path_id(id))
         if record["status"] != "active":
             raise exception.NotFound(f"Image {id} has no data that could be cached")
         try:

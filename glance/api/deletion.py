@@ -13,11 +13,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.common import config, exception
 from glance.identity.context import RequestContext
+from glance.registry.link import AWAY
 from glance.store import removal
-from glance.streaming import offload
+from glance.streaming import retry, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ config.options(
 
 #: Seconds by which the API's claim on the data outlasts delete_timeout.
 SLACK = 60
-#: Seconds between tries to reach a registry that is away, for what nobody waits for.
-PAUSES = (0.5, 2, 8, 30, *[60] * 30)
+#: Between tries to reach a registry that is away, for what nobody waits for.
+BACKOFF = retry.Backoff(0.5, 60, seconds=1800, factor=4)
 
 
 def delete(service: api.ImageService, context: RequestContext, image: Mapping[str, Any]) -> None:
@@ -59,7 +60,7 @@ def delete(service: api.ImageService, context: RequestContext, image: Mapping[st
         return
     if service.conf.delayed_delete and _is_ours(service, location, image["id"]):
         return
-    attempt = offload.spawn(_free, service, context, image["id"], location)
+    attempt = tasks.spawn(_free, service, context, image["id"], location)
     if not attempt.join(service.conf.delete_timeout):
         LOG.warning("Image %s: the store takes long to remove its data", image["id"])
 
@@ -76,8 +77,8 @@ def _delete_record(
         waiting = {"due_in": conf.scrub_time}
     else:
         waiting = {"lease": int(conf.delete_timeout) + SLACK}
-    return registry.delete_image_metadata(
-        conf, context, image["id"], status="pending_delete", **waiting
+    return service.registry.delete_image_metadata(
+        context, image["id"], status="pending_delete", **waiting
     )
 
 
@@ -101,10 +102,9 @@ def _free(
         if freed.outcome.is_final:
             # NOTE: a scrubber may have settled it, if this took long.
             with contextlib.suppress(exception.NotFound):
-                registry.delete_image_metadata(service.conf, context, image_id, status="deleted")
+                service.registry.delete_image_metadata(context, image_id, status="deleted")
         else:
-            registry.postpone_scrub(
-                service.conf,
+            service.registry.postpone_scrub(
                 context,
                 image_id,
                 freed.error,
@@ -125,7 +125,7 @@ def free_later(
     """
     left = list(locations)
     if left:
-        offload.spawn(_hand_over, service, context, image_id, left)
+        tasks.spawn(_hand_over, service, context, image_id, left)
 
 
 def _hand_over(
@@ -138,7 +138,7 @@ def _hand_over(
     )
     for location in locations:
         try:
-            _patiently(service, context, image_id, location)
+            _postpone(service, context, image_id, location)
         except exception.Error as err:
             LOG.error(
                 "Image %s: remains of its failed upload stay in the store: %s "
@@ -148,16 +148,13 @@ def _hand_over(
             )
 
 
-def _patiently(
+def _postpone(
     service: api.ImageService, context: RequestContext, image_id: int, location: str
 ) -> None:
-    for pause in (*PAUSES, None):
-        try:
-            registry.postpone_scrub(
-                service.conf, context, image_id, "FailedUpload", location=location
-            )
-            return
-        except (exception.ServiceUnavailable, exception.ClientConnectionError):
-            if pause is None:
-                raise
-            offload.sleep(pause)
+    retry.retry(
+        lambda: service.registry.postpone_scrub(
+            context, image_id, "FailedUpload", location=location
+        ),
+        BACKOFF,
+        on=AWAY,
+    )

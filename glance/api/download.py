@@ -11,7 +11,8 @@ from glance import api, image_cache
 from glance.common import exception
 from glance.http import ranges
 from glance.store import base
-from glance.streaming import body, digest, offload
+from glance.streaming import body, digest
+from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
@@ -161,10 +162,11 @@ class _Verified(body.Body):
     def __init__(self, data: body.Body, checksum: str, image_id: object):
         super().__init__(data.length, size=data.size)
         self._data, self._checksum, self._image_id = data, checksum, image_id
+        self.store_name = data.store_name
 
     def _chunks(self) -> Iterator[bytes]:
         digester = digest.Digester()
-        with offload.Fanout([digester.update]) as fanout:
+        with Fanout([digester.update]) as fanout:
             held = b""
             for chunk in self._data:
                 fanout.put(chunk)
@@ -200,9 +202,9 @@ def _checked(
     """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
     if data.size is not None and known is not None and data.size != known:
         LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
-        raise exception.BackendCorrupt
+        raise exception.BackendCorrupt().of(data.store_name)
     if part is not None and data.length != part.length:
         # SECURITY: other bytes than those asked for must never look like them.
         LOG.error("Image %s: the store gave another part than was asked for", image_id)
-        raise exception.BackendCorrupt
+        raise exception.BackendCorrupt().of(data.store_name)
     return Download(data, data.size if known is None else known, part)

@@ -13,27 +13,28 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields
+from glance.registry.link import AWAY
 from glance.store import base
-from glance.streaming import offload
+from glance.streaming import retry, tasks
 
 LOG = logging.getLogger(__name__)
 
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[Mapping[str, Any]], None]
 
-#: Seconds between tries while the registry is not up yet; daemons start in any order.
-PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
+#: Between tries while the registry is not up yet; daemons start in any order.
+BACKOFF = retry.Backoff(0.5, 60, seconds=3600)
 
 
 def start(service: api.ImageService) -> None:
     """Look for abandoned uploads and settle them in the background."""
     found = service.stores.sweep()
     if found:
-        offload.spawn(settle, service, found)
+        tasks.spawn(settle, service, found)
 
 
 def settle(
@@ -51,7 +52,7 @@ def settle(
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _patiently(service, context, left.image_id, tells=True)
+            needed = _settle_record(service, context, left.image_id, tells=True)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             # Half an image is of no use to anybody, whatever its record says.
@@ -68,22 +69,22 @@ def settle_later(
     service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    offload.spawn(settle, service, [left], context, tell)
+    tasks.spawn(settle, service, [left], context, tell)
 
 
 def kill_later(service: api.ImageService, context: RequestContext, image_id: int) -> None:
     """Set the record of a failed upload killed once the registry is back; returns at once."""
-    offload.spawn(_kill_quietly, service, context, str(image_id))
+    tasks.spawn(_kill_quietly, service, context, str(image_id))
 
 
 def _kill_quietly(service: api.ImageService, context: RequestContext, image_id: str) -> None:
     try:
-        _patiently(service, context, image_id)
+        _settle_record(service, context, image_id)
     except exception.Error as err:
         LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
-def _patiently(
+def _settle_record(
     service: api.ImageService,
     context: RequestContext | None,
     image_id: str,
@@ -91,12 +92,7 @@ def _patiently(
     tells: bool = False,
 ) -> dict[str, Any] | None:
     """Return `_kill`, trying again while the registry is away."""
-    for pause in PAUSES:
-        try:
-            return _authorized(service, context, image_id, tells)
-        except (exception.ServiceUnavailable, exception.ClientConnectionError):
-            offload.sleep(pause)
-    return _authorized(service, context, image_id, tells)
+    return retry.retry(lambda: _authorized(service, context, image_id, tells), BACKOFF, on=AWAY)
 
 
 def _authorized(
@@ -112,7 +108,7 @@ def _authorized(
             return _kill(service, context, image_id, tells)
         except exception.NotAuthorized:
             LOG.info("Image %s: the caller's token has ended", image_id)
-    return service.account.call(lambda conf, account: _kill(service, account, image_id, tells))
+    return service.account.call(lambda account: _kill(service, account, image_id, tells))
 
 
 def _kill(
@@ -123,13 +119,13 @@ def _kill(
     An active record needs its data.
     """
     try:
-        registry.update_image_metadata(
-            service.conf, context, image_id, {"status": "killed"}, from_state="saving"
+        service.registry.update_image_metadata(
+            context, image_id, {"status": "killed"}, from_state="saving"
         )
     except exception.NotFound:
         return None
     except exception.Duplicate:
-        record = registry.get_image_metadata(service.conf, context, image_id)
+        record = service.registry.get_image_metadata(context, image_id)
         return record if record["status"] == "active" else None
     LOG.warning("Image %s is killed: its upload was abandoned", image_id)
     if tells:

@@ -22,17 +22,18 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
+from glance.registry.link import AWAY
 from glance.store import base
-from glance.streaming import body, offload
+from glance.streaming import body, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
-#: Pauses in seconds between tries of the activating call, which is safe to repeat.
-ACTIVATION_PAUSES = (0.2, 1.0, 3.0)
+#: Between tries of the activating call, which is safe to repeat; somebody waits for it.
+ACTIVATION_BACKOFF = retry.Backoff(0.2, 3.0, retries=3, factor=4, jitter=0.25)
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,10 +126,10 @@ class Upload:
             "checksum": received.checksum,
             "location": location,
         }
-        for pause in (*ACTIVATION_PAUSES, None):
+
+        def activate() -> dict[str, Any]:
             try:
-                record = self._update(values, "saving")
-                break
+                return self._update(values, "saving")
             except exception.NotFound as err:
                 raise exception.ImageDeleted("The image was deleted during the upload") from err
             except exception.NotAuthorized as err:
@@ -139,24 +140,27 @@ class Upload:
                 ) from err
             except exception.Duplicate:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
-                record = registry.get_image_metadata(
-                    self.service.conf, self.context, self.image_id
-                )
+                record = self.service.registry.get_image_metadata(self.context, self.image_id)
                 if record["status"] == "active" and record["location"] == location:
-                    break
+                    return record
                 raise
-            except (exception.ServiceUnavailable, exception.ClientConnectionError) as err:
+            except AWAY as err:
                 self.undecided = self.undecided or not _was_refused(err)
-                if pause is None:
-                    raise
-                LOG.warning("Image %s: the registry is away, trying again", self.image_id)
-                offload.sleep(pause)
+                raise
+
+        record = retry.retry(
+            activate,
+            ACTIVATION_BACKOFF,
+            on=AWAY,
+            report=lambda err: LOG.warning(
+                "Image %s: the registry is away, trying again", self.image_id
+            ),
+        )
         self.status = "active"
         return record
 
     def _update(self, values: Mapping[str, Any], from_state: str) -> dict[str, Any]:
-        return registry.update_image_metadata(
-            self.service.conf,
+        return self.service.registry.update_image_metadata(
             self.context,
             self.image_id,
             values,
@@ -239,7 +243,7 @@ def _was_refused(err: BaseException) -> bool:
 
 def copy_in_background(upload: Upload, source: str) -> None:
     """Copy the data behind the location `source` into the image of `upload`; returns at once."""
-    offload.spawn(_copy, upload, source)
+    tasks.spawn(_copy, upload, source)
 
 
 def _copy(upload: Upload, source: str) -> None:

@@ -39,7 +39,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -303,37 +303,67 @@ class InvalidNotifierStrategy(GlanceException):
 
 
 class StoreError(GlanceException):
-    """Base of all store errors. Their texts are fixed and free of secrets; causes are chained."""
+    """Base of all store errors. Their texts are fixed and free of secrets; causes are chained.
+
+    `store` is the name of the store that it is about, such as "swift"; None if it is about none.
+    """
 
     message = "The image store failed."
+    #: The text that takes the place of `message` once the store is known; None leaves that alone.
+    named: ClassVar[str | None] = "The %(store)s store failed."
+
+    store: str | None = None
+
+    def of(self, store: str | None) -> Self:
+        """Name the store in the text, unless that has been done, and return the error itself.
+
+        `glance.store.base` calls it for whatever a driver raises.
+        """
+        if store is None or self.store is not None:
+            return self
+        self.store = store
+        if self.named is None:
+            return self
+        if self.message == type(self).message:
+            self.message = self.named % {"store": store}
+        elif f"{store} store" not in str(self.message):
+            self.message = f"{self.message} ({store} store)"
+        self.args = (self.message,)
+        return self
 
 
 class BackendException(StoreError):
     """A backend answered in a way the driver cannot use."""
 
     message = "The image store's backend failed."
+    named: ClassVar[str | None] = "The backend of the %(store)s store failed."
 
 
 class UnsupportedBackend(BackendException):
     message = "No store of this server can handle this location."
+    named = None
 
 
 class StoreObjectNotFound(StoreError, NotFound):
     message = "The image's data is missing from the store."
+    named = "The image's data is missing from the %(store)s store."
 
 
 class StoreObjectExists(StoreError, Duplicate):
     message = "The store already holds data for this image."
+    named = "The %(store)s store already holds data for this image."
 
 
 class StoreForbidden(StoreError, Forbidden):
     message = "The store refused access to the image's data."
+    named = "The %(store)s store refused access to the image's data."
 
 
 class UnknownScheme(StoreError, Invalid):
     """The URI or store name has a scheme that no store of this server answers to."""
 
     message = "Unknown scheme '%(scheme)s' found in URI"
+    named = None
 
     def __init__(self, scheme: str | None = None):
         super().__init__(scheme=scheme)
@@ -343,6 +373,7 @@ class BadStoreUri(StoreError, Invalid):
     """A location URI cannot be used. The text gives the reason and never the URI."""
 
     message = "The Store URI was malformed. Reason: %(reason)s"
+    named = None
 
     def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
         # SECURITY: `uri` is accepted for old callers and dropped: it may carry credentials.
@@ -351,30 +382,37 @@ class BadStoreUri(StoreError, Invalid):
 
 class BadStoreConfiguration(StoreError):
     message = "Store %(store_name)s could not be configured correctly. Reason: %(reason)s"
+    named = None
 
 
 class StoreAddDisabled(StoreError):
     message = "Configuration for store failed. Adding images to this store is disabled."
+    named = "Images cannot be added to the %(store)s store of this server"
 
 
 class StoreDeleteNotSupported(StoreError):
     message = "Deleting images from this store is not supported."
+    named = "Deleting images from the %(store)s store is not supported."
 
 
 class StorageFull(StoreError, LimitExceeded):
     message = "There is not enough space left in the image store."
+    named = "There is not enough space left in the %(store)s store."
 
 
 class StorageWriteDenied(StoreError, ServiceUnavailable):
     message = "The image store does not permit writing at the moment."
+    named = "The %(store)s store does not permit writing at the moment."
 
 
 class BackendUnavailable(BackendException, ServiceUnavailable):
     message = "The image store cannot be reached at the moment."
+    named = "The %(store)s store cannot be reached at the moment."
 
 
 class BackendCorrupt(BackendException, ServerError):
     message = "The image store did not keep the data intact."
+    named = "The %(store)s store did not keep the data intact."
 
 
 def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:

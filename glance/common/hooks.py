@@ -38,7 +38,7 @@ def after_answer(environ: Mapping[str, Any], work: Callable[[int, bool], None]) 
 def at_stop(work: Callable[[], None], *, patience: float = 0.0) -> None:
     """Have `work` called once when this process stops in good order, after its last request.
 
-    The one asked for last comes first. It may wait (through `glance.streaming.offload`) for up to
+    The one asked for last comes first. It may wait (through `glance.streaming.hub`) for up to
     `patience` seconds, which the parent process allows on top of what requests get; with more than
     that it is killed. Ask while the application is made: the parent hears of the patience when the
     worker reports that it is ready.

@@ -48,7 +48,7 @@ from glance.image_cache.index.driver import (
 from glance.image_cache.traffic import reader, writer
 from glance.image_cache.traffic.serving import FOLLOW, HIT, MISS, Serving
 from glance.image_cache.upkeep import cleaning, legacy, limits
-from glance.streaming import body, offload
+from glance.streaming import body, threads
 
 __all__ = [
     "COMPLETE",
@@ -116,7 +116,7 @@ class ImageCache(Serving):
 
     def configure(self) -> None:
         """Make what is missing of the directory and open the index; CacheUnavailable."""
-        offload.run(self._configure)
+        threads.run(self._configure)
 
     def _configure(self) -> None:
         try:
@@ -211,7 +211,7 @@ class ImageCache(Serving):
 
     def entry(self, image_id: object) -> CacheEntry | None:
         """Return the complete entry of an image, with the hits that this process has counted."""
-        return offload.run(self._entry, str(image_id))
+        return threads.run(self._entry, str(image_id))
 
     def _entry(self, image_id: str) -> CacheEntry | None:
         self._flush_quietly()
@@ -222,7 +222,7 @@ class ImageCache(Serving):
 
         Hits of this process are in; those of others are written every few seconds.
         """
-        return offload.run(self._entries, state)
+        return threads.run(self._entries, state)
 
     def _entries(self, state: str) -> list[CacheEntry]:
         self._flush_quietly()
@@ -230,7 +230,7 @@ class ImageCache(Serving):
 
     def delete(self, image_id: object) -> bool:
         """Remove the complete entry of an image; False if there is none."""
-        return offload.run(self._delete, str(image_id))
+        return threads.run(self._delete, str(image_id))
 
     def _delete(self, image_id: str) -> bool:
         found = self.driver.lookup(image_id)
@@ -243,7 +243,7 @@ class ImageCache(Serving):
         means at once for invalid ones and image_cache_stall_time for incomplete ones. Incomplete
         ones of dead writers go in any case.
         """
-        return offload.run(self._delete_all, state, grace)
+        return threads.run(self._delete_all, state, grace)
 
     def _delete_all(self, state: str, grace: float | None) -> int:
         if state == INVALID:
@@ -256,16 +256,16 @@ class ImageCache(Serving):
 
     def queue_add(self, image: Image) -> None:
         """Queue an image; Refused with the reason COMPLETE, INCOMPLETE, QUEUED or IN_PROGRESS."""
-        offload.run(prefetch_queue.add, self.driver, image.image_id, image.name)
+        threads.run(prefetch_queue.add, self.driver, image.image_id, image.name)
 
     def queue_list(self) -> list[QueueItem]:
         """Return the queue, oldest first, with those in progress."""
-        return offload.run(self.driver.queue_list)
+        return threads.run(self.driver.queue_list)
 
     def queue_take(self) -> QueueItem | None:
         """Take the oldest image whose time has come, for this process; None if there is none."""
         me = layout.claim_token()
-        taken = offload.run(self.driver.queue_take, me, time.time())
+        taken = threads.run(self.driver.queue_take, me, time.time())
         if taken is None:
             layout.release_token(me)
         return taken
@@ -273,7 +273,7 @@ class ImageCache(Serving):
     def queue_done(self, item: QueueItem) -> None:
         """Take an image off the queue for good: it is cached, or it will never be."""
         layout.release_token(item.owner)
-        offload.run(self.driver.queue_remove, item.image_id)
+        threads.run(self.driver.queue_remove, item.image_id)
 
     def queue_return(self, item: QueueItem, error: BaseException | None = None) -> bool:
         """Put a taken image back: unchanged, or after an `error` with a growing pause.
@@ -281,11 +281,11 @@ class ImageCache(Serving):
         False if it had its last attempt and was dropped instead.
         """
         text = None if error is None else writer.described(error)
-        return offload.run(prefetch_queue.give_back, self.driver, item, text)
+        return threads.run(prefetch_queue.give_back, self.driver, item, text)
 
     def queue_delete(self, image_id: object) -> bool:
         """Take a queued image off the queue, unless it is in progress; False if nothing was."""
-        return offload.run(self.driver.queue_remove, str(image_id), only=QUEUED)
+        return threads.run(self.driver.queue_remove, str(image_id), only=QUEUED)
 
     def queue_delete_all(self) -> int:
         """Take all queued images off the queue but those in progress; return how many."""
@@ -295,7 +295,7 @@ class ImageCache(Serving):
 
     def prune(self) -> limits.Pruned:
         """Remove the least recently used entries if a limit is passed."""
-        return offload.run(self._prune)
+        return threads.run(self._prune)
 
     def _prune(self) -> limits.Pruned:
         self._flush_quietly()
@@ -311,7 +311,7 @@ class ImageCache(Serving):
         `active` is asked with batches of cached ids and returns those whose images are active
         still, by the registry; without it nobody is asked. What it raises ends the cleaning.
         """
-        done = offload.run(self.upkeep.clean)
+        done = threads.run(self.upkeep.clean)
         if active is None or done.busy:
             return done
         cached = self.entries(COMPLETE)
@@ -321,7 +321,7 @@ class ImageCache(Serving):
             alive = set(active([entry.image_id for entry in batch]))
             for entry in batch:
                 if entry.image_id not in alive:
-                    done.inactive += offload.run(self.driver.remove, entry)
+                    done.inactive += threads.run(self.driver.remove, entry)
         return done
 
     def take_over(self, image_of: Callable[[str], Image | None]) -> legacy.Adopted | None:
@@ -330,7 +330,7 @@ class ImageCache(Serving):
         `image_of` tells what the registry says of an id, None for an image that is not active.
         What it raises ends the work, to be taken up by the next call.
         """
-        if not offload.run(legacy.is_legacy, self.directory):
+        if not threads.run(legacy.is_legacy, self.directory):
             return None
         try:
             return legacy.adopt(self.directory, self.driver, self.room, image_of)
@@ -341,22 +341,22 @@ class ImageCache(Serving):
 
     def recover(self) -> cleaning.Cleaned:
         """Remove what a crash left; the API does it in the background when it starts."""
-        return offload.run(self.upkeep.recover)
+        return threads.run(self.upkeep.recover)
 
     def verify(self) -> cleaning.Verified:
         """Read all complete entries again; those that have changed become invalid."""
-        return offload.run(self.upkeep.verify)
+        return threads.run(self.upkeep.verify)
 
     def flush(self) -> None:
         """Write hits and counters of this process to the index."""
-        offload.run(self.usage.flush)
+        threads.run(self.usage.flush)
 
     def stats(self) -> dict[str, int]:
         """Return counters and sizes: the keys of base.COUNTERS since the index was made, and
         `entries`, `size` (complete), `total_size` (all), `max_size`, `incomplete`, `invalid`,
         `queued` (with those in progress).
         """
-        return offload.run(self._stats)
+        return threads.run(self._stats)
 
     def _stats(self) -> dict[str, int]:
         self._flush_quietly()

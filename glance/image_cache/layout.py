@@ -27,7 +27,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from glance.streaming import disk, offload
+from glance.streaming import disk, threads
 
 VERSION = 1
 FILE_MODE = 0o640
@@ -106,7 +106,7 @@ class CacheDirectory:
         return f"{INVALID}/{image_id}.{time.time_ns() // 1000}"
 
     def _open(self, file: str, flags: int) -> int:
-        return offload.open_fd(
+        return threads.open_fd(
             self.full(file), flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, FILE_MODE
         )
 

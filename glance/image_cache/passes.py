@@ -7,12 +7,12 @@ is the command line around them.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from glance import image_cache
-from glance.common import config, exception
+from glance.common import config
+from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
 
@@ -38,38 +38,28 @@ class PassOutcome(Protocol):
         ...
 
 
-class Passes:
-    """Makes passes over one cache; `stop` (from any thread, or a signal handler) ends them early.
+class Passes(PeriodicTask):
+    """Makes passes over one cache, `image_cache_wakeup_time` seconds apart.
 
     NOTE: of image_cache_enabled the programs take no notice, as Diablo's files for them never had
     it: the cache may be filled for an API that is to use it later.
     """
 
+    turn_name = "pass"
+
     def __init__(self, conf: config.Conf):
         """Take the settings; ConfigError for those that cannot be used."""
+        super().__init__(conf.image_cache_wakeup_time)
         self.conf = conf
         self.cache = image_cache.ImageCache(conf)
-        self.stopped = threading.Event()
 
     @classmethod
     def app_factory(cls, global_conf: Mapping[str, Any], **local_conf: Any) -> Self:
         """Paste app factory of the program's section."""
         return cls(config.from_paste(global_conf, local_conf))
 
-    def stop(self) -> None:
-        self.stopped.set()
-
-    def run(self) -> None:
-        """Make a pass now and after every `image_cache_wakeup_time` seconds, until stopped.
-
-        A pass that fails is logged; the next one tries again.
-        """
-        while not self.stopped.is_set():
-            try:
-                self.run_once()
-            except exception.Error as err:
-                LOG.error("The pass was given up: %s", err)
-            self.stopped.wait(self.conf.image_cache_wakeup_time)
+    def turn(self) -> None:
+        self.run_once()
 
     def run_once(self) -> PassOutcome:
         """Make one pass and return what it did. Raises Error when it had to be given up."""

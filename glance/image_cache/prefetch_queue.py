@@ -9,12 +9,13 @@ import time
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import IN_PROGRESS, QUEUED, CacheRefused, QueueItem
+from glance.streaming.retry import Backoff
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds until a queued image is tried again, times 2 for each attempt that failed before.
-BACK_OFF = 60.0
 MAX_ATTEMPTS = 5
+#: How long a queued image waits after an attempt that failed.
+BACKOFF = Backoff(60, 3600, jitter=0)
 
 
 def add(driver: index_driver.Driver, image_id: str, name: str | None) -> None:
@@ -50,7 +51,7 @@ def give_back(
         )
         driver.queue_remove(item.image_id)
         return False
-    seconds = BACK_OFF * 2**item.attempts if pause else 0.0
+    seconds = BACKOFF.pause(attempts) if pause else 0.0
     driver.queue_return(
         dataclasses.replace(
             free, attempts=attempts, not_before=time.time() + seconds, last_error=error

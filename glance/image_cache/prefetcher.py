@@ -13,11 +13,12 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from glance import image_cache, registry, store
+from glance import image_cache, store
 from glance.common import config, exception
 from glance.image import fields
 from glance.image_cache import QueueItem, passes
-from glance.registry import service_account
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
 from glance.streaming import body
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Prefetcher(passes.Passes):
     def __init__(self, conf: config.Conf):
         super().__init__(conf)
         self.stores = store.create_stores(conf)
-        self.account = service_account.ServiceAccount(conf)
+        self.account = ServiceAccount(conf, RegistryLink(conf))
 
     def make_pass(self) -> PrefetchOutcome:
         # What a dead prefetcher had in hand is queued again.
@@ -114,7 +115,8 @@ class _Pass:
         """Bring one image into the cache. Runs in a thread."""
         try:
             number = fields.path_id(item.image_id)
-            record = self.owner.account.call(registry.get_image_metadata, number)
+            account = self.owner.account
+            record = account.call(account.link.get_image_metadata, number)
         except exception.NotFound as err:
             raise NotActive from err
         if record["status"] != "active" or not record.get("location"):

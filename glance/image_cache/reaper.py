@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from glance.common import config, exception
 from glance.image_cache import passes
 from glance.image_cache.upkeep import cleaning
-from glance.registry import service_account
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
 
 LOG = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Reaper(passes.Passes):
     def __init__(self, conf: config.Conf):
         super().__init__(conf)
         named = conf.is_set("registry_host") or conf.is_set("registry_port")
-        self.account = service_account.ServiceAccount(conf) if named else None
+        self.account = ServiceAccount(conf, RegistryLink(conf)) if named else None
 
     def make_pass(self) -> CleanOutcome:
         if self.account is None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from glance.common import config, exception
 from glance.notifier import buffer, message, spool, throttle
 from glance.notifier.segment import Segment
-from glance.streaming import offload
+from glance.streaming import hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -106,11 +106,11 @@ class Backlog:
         self._buffer = buffer.Buffer(
             conf.notification_buffer_size, keep_urgent=overflow == "drop_oldest_info"
         )
-        self._lock = offload.lock()
+        self._lock = hub.lock()
         self._closed = False
         #: On the way to the disk, and whether somebody carries it there.
         self._spilling: collections.deque[message.Message] = collections.deque()
-        self._spiller: offload.Task | None = None
+        self._spiller: tasks.Task | None = None
         #: Segments of earlier processes, and what of one segment is being sent.
         self._earlier: list[Segment] = []
         self._replay: list[message.Message] = []
@@ -147,10 +147,10 @@ class Backlog:
         self._news.set()
         if self._ahead and self._spool is not None:
             if kept:
-                offload.run(self._spool.note, one)
+                threads.run(self._spool.note, one)
                 if one.settled:
                     # It was confirmed while it was written down.
-                    offload.run(self._spool.settle, [one])
+                    threads.run(self._spool.settle, [one])
             else:
                 self._store([one])
 
@@ -175,7 +175,7 @@ class Backlog:
             return
         self._spilling.append(one)
         if self._spiller is None:
-            self._spiller = offload.spawn(self._carry)
+            self._spiller = tasks.spawn(self._carry)
 
     def _carry(self) -> None:
         """Bring to the disk what waits for it, then end."""
@@ -193,7 +193,7 @@ class Backlog:
 
     def _store(self, messages: Sequence[message.Message]) -> None:
         assert self._spool is not None
-        refused = offload.run(self._spool.store, messages)
+        refused = threads.run(self._spool.store, messages)
         with self._lock:
             self.counters.spooled += len(messages) - len(refused)
             for one in refused:
@@ -222,7 +222,7 @@ class Backlog:
     def claim(self) -> None:
         """Take over what processes of this host left that run no more."""
         if self._spool is not None:
-            self._earlier = offload.run(self._spool.claim)
+            self._earlier = threads.run(self._spool.claim)
             if self._earlier:
                 LOG.info("Notifications of earlier processes wait in %s files", len(self._earlier))
 
@@ -243,7 +243,7 @@ class Backlog:
                 return []
             assert self._spool is not None
             try:
-                self._replay = offload.run(self._spool.read, segment)
+                self._replay = threads.run(self._spool.read, segment)
             except OSError as err:
                 LOG.error("Notifications in %s cannot be read: %s", segment.path, err.strerror)
         return self._replay[:count]
@@ -253,7 +253,7 @@ class Backlog:
             return None
         if earlier:
             return self._earlier.pop(0) if self._earlier else None
-        return offload.run(self._spool.next_stored) if self._spool.has_stored else None
+        return threads.run(self._spool.next_stored) if self._spool.has_stored else None
 
     def settle(self, batch: Sequence[message.Message]) -> None:
         """Forget what is settled of a batch that was taken; the rest keeps its place."""
@@ -266,7 +266,7 @@ class Backlog:
             self._replay = [one for one in self._replay if not one.settled]
         noted = [one for one in done if one.segment is not None]
         if noted and self._spool is not None:
-            offload.run(self._spool.settle, noted)
+            threads.run(self._spool.settle, noted)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -296,11 +296,11 @@ class Backlog:
             return
         left = messages
         if self._spool is not None:
-            left = offload.run(self._spool.store, messages)
+            left = threads.run(self._spool.store, messages)
             self.counters.spooled += len(messages) - len(left)
         if left and self._fallback is not None:
             try:
-                offload.run(_append, self._fallback, left)
+                threads.run(_append, self._fallback, left)
                 LOG.warning("%s notifications were written to %s", len(left), self._fallback)
                 return
             except OSError as err:
@@ -311,7 +311,7 @@ class Backlog:
     def _let_go(self) -> None:
         """Leave the files of the spool to the next process."""
         if self._spool is not None:
-            offload.run(self._spool.close)
+            threads.run(self._spool.close)
 
 
 def _spool_of(conf: config.Conf) -> spool.NotificationSpool | None:
@@ -327,7 +327,7 @@ def _spool_of(conf: config.Conf) -> spool.NotificationSpool | None:
 
 
 def _append(path: str, messages: Sequence[message.Message]) -> None:
-    descriptor = offload.open_fd(
+    descriptor = threads.open_fd(
         path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
     with open(descriptor, "ab") as file:

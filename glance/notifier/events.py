@@ -313,6 +313,8 @@ class Events:
 
 def _fixed_text(error: BaseException) -> str:
     """Return a sentence about an error that the code, and not the error's maker, has chosen."""
+    if isinstance(error, exception.StoreError) and error.store and error.named:
+        return error.named % {"store": error.store}
     template = getattr(type(error), "message", None)
     if isinstance(error, exception.GlanceException) and template and "%(" not in template:
         return str(template)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from glance.common import config
 from glance.notifier import backlog, message, throttle
 from glance.notifier import strategy as notifier_strategy
-from glance.streaming import offload
+from glance.streaming import hub, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class Publisher:
         self._started = True
         self._statistics_pace.due()
         self._backlog.claim()
-        offload.spawn(self._run)
+        tasks.spawn(self._run)
 
     def put(self, one: message.Message) -> None:
         """Take a message over. Never waits for the other side and never raises an Exception.
@@ -180,11 +179,10 @@ class Publisher:
         if self._halt.is_set():
             if self._backlog.has_refuge:
                 return False
-            offload.sleep(_LAST_PAUSE)
+            hub.sleep(_LAST_PAUSE)
             return True
-        pause = strategy.retry_backoff * 2 ** min(self._failures - 1, 16)
-        pause = min(pause, strategy.retry_max_backoff) * random.uniform(0.8, 1.2)
-        self._halt.wait(pause)
+        backoff = retry.Backoff(strategy.retry_backoff, strategy.retry_max_backoff, jitter=0.2)
+        self._halt.wait(backoff.pause(self._failures))
         return True
 
     def _report_recovery(self) -> None:

@@ -25,7 +25,7 @@ from kombu import entity, messaging
 from glance.common import config, exception
 from glance.http.client import connection as http_connection
 from glance.notifier import message, rabbit_options, strategy
-from glance.streaming import offload
+from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class RabbitStrategy(strategy.Strategy):
             self._declare()
         for number, one in enumerate(messages):
             if number % _TURN == _TURN - 1:
-                offload.sleep(0)
+                hub.sleep(0)
             self._wait_while_blocked()
             self._publish(one)
         self._wait_for_confirmations()

@@ -6,7 +6,7 @@ to start tells what a dead or stopped process left behind, and sends that first.
 when all of its messages are settled; if that never happens, they are sent once more after a
 restart, and consumers know them by their message id.
 
-All of this blocks: the publisher calls it through `glance.streaming.offload`.
+All of this blocks: the publisher calls it through `glance.streaming.threads`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from glance.common import exception
 from glance.notifier import message, throttle
 from glance.notifier import segment as spool_segment
 from glance.notifier.segment import Segment
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class NotificationSpool:
         self.corrupt = 0
         self._sync = sync
         self._host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
         #: Segments with messages that are nowhere else, oldest first; the last may still grow.
         self._stored: list[Segment] = []
         #: Where messages are noted that are in memory, too.
@@ -150,12 +150,12 @@ class NotificationSpool:
             name = f"{self._host}-{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}"
             path = os.path.join(self.directory, _PREFIX + name + _SUFFIX)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            segment = _locked(path, offload.open_fd(path, flags, 0o600))
+            segment = _locked(path, threads.open_fd(path, flags, 0o600))
             if segment is not None:
                 break
         self._held.add(segment)
         if self._sync:
-            directory = offload.open_fd(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+            directory = threads.open_fd(self.directory, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
             finally:
@@ -172,7 +172,7 @@ class NotificationSpool:
                 continue
             path = os.path.join(self.directory, name)
             try:
-                fd = offload.open_fd(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = threads.open_fd(path, os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             except OSError as err:

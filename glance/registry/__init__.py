@@ -1,251 +1,72 @@
 """The registry as the API sees it: functions that ask it on behalf of one caller.
 
-Called inside request handling by `glance.api` and the maintenance programs. All take the program's
-`Conf` and the caller's request context first; the caller's token, and with `send_identity_headers`
-the identity, go along, and no request is ever repeated with less. One pool of connections serves
-all callers of a process. The registry server itself is in `glance.registry.server`.
-
-Errors: the registry's own refusals keep their class and reason (`glance.common.httperror`); a
-registry that cannot be reached, is slow, fails or talks nonsense is `RegistryUnavailable`.
+All take the settings and the caller's request context first, and are thin wrappers over
+`glance.registry.link.RegistryLink`, which says what they return and raise. A program that makes
+many calls holds a link itself, as glance's own applications do. The registry server is in
+`glance.registry.server`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import logging
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
-from glance.client import base as base_client
-from glance.common import config, exception
-from glance.http import latin1
-from glance.http.client import connection
 from glance.registry import client
+from glance.registry.link import RegistryLink
 
-LOG = logging.getLogger(__name__)
-
-
-def header_text(text: str) -> str:
-    """Option type: text that reaches the other side of a connection as it is, in a header."""
-    text = text.strip()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("use printable ASCII characters on one line")
-    return text
+# The links of those settings that still exist; weak, so that a link goes with its settings.
+_LINKS: dict[int, tuple[weakref.ref[Any], RegistryLink]] = {}
 
 
-config.options(
-    "registry client",
-    config.Option(
-        "registry_host",
-        default="0.0.0.0",
-        help="Address of the registry; 0.0.0.0 means this host.",
-    ),
-    config.Option("registry_port", config.integer, 9191, minimum=1, help="Port of the registry."),
-    config.Option(
-        "registry_client_protocol",
-        default="http",
-        choices=("http", "https"),
-        help="Protocol spoken with the registry.",
-    ),
-    config.Option(
-        "registry_client_timeout",
-        config.real,
-        30.0,
-        minimum=0,
-        unit="seconds",
-        help="How long to wait for a connection to the registry, and for each part of its answer, "
-        "before answering 503; 0 waits for ever.",
-    ),
-    config.Option(
-        "registry_client_ca_file",
-        config.path,
-        help="File of the authorities that the registry's certificate is verified against; unset: "
-        "those of the system.",
-    ),
-    config.Option(
-        "registry_client_cert_file",
-        config.path,
-        help="Certificate that proves this service's identity to the registry.",
-    ),
-    config.Option(
-        "registry_client_key_file",
-        config.path,
-        help="Private key of registry_client_cert_file.",
-    ),
-    config.Option(
-        "registry_client_insecure",
-        config.boolean,
-        False,
-        help="Accept any certificate from the registry; for tests only.",
-    ),
-    config.Option(
-        "send_identity_headers",
-        config.boolean,
-        False,
-        help="Send the caller's user, tenant and roles to the registry, which must trust this "
-        "service and nobody else; saves it the validation of the token.",
-    ),
-)
-config.options(
-    "registry access",
-    config.Option(
-        "registry_shared_secret",
-        header_text,
-        secret=True,
-        help="Secret that glance-api sends with each request to the registry; a registry that has "
-        "one refuses requests without it. Set it to the same value in the files of both.",
-    ),
-)
-
-# Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
-# encoding can make a request line too long for the registry (414) that the API has taken.
-PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Link:
-    """One registry and the connections to it; `conf` is the object it was made from."""
-
-    conf: Mapping[str, Any]
-    host: str
-    port: int
-    use_ssl: bool
-    pool: base_client.ConnectionPool
-    send_identity: bool
-    secret: str | None = dataclasses.field(repr=False)
-
-
-# PERF: made once per Conf, found by its identity; reading the options costs 8 us per call.
-_LINKS: dict[int, _Link] = {}
-_MAX_LINKS = 64
-
-
-def _link(conf: Mapping[str, Any]) -> _Link:
-    link = _LINKS.get(id(conf))
-    # NOTE: the entry holds its Conf, so an id in the table cannot belong to another one.
-    if link is not None and link.conf is conf:
-        return link
-    settings = conf if isinstance(conf, config.Conf) else config.Conf(conf)
-    host = str(settings["registry_host"]).strip("[]")
-    if host in ("0.0.0.0", "::", ""):
-        host = "::1" if host == "::" else "127.0.0.1"
-    use_ssl = settings["registry_client_protocol"] == "https"
-    timeout = settings["registry_client_timeout"] or None
-    context = None
-    if use_ssl:
-        context = connection.TLS(
-            settings["registry_client_key_file"],
-            settings["registry_client_cert_file"],
-            settings["registry_client_ca_file"],
-            settings["registry_client_insecure"],
-        ).context()
-    pool = base_client.ConnectionPool(
-        host,
-        settings["registry_port"],
-        context=context,
-        connect_timeout=timeout,
-        read_timeout=timeout,
-    )
-    link = _Link(
-        conf,
-        host,
-        pool.port,
-        use_ssl,
-        pool,
-        settings["send_identity_headers"],
-        settings["registry_shared_secret"],
-    )
-    if len(_LINKS) >= _MAX_LINKS:
-        _LINKS.clear()
-    _LINKS[id(conf)] = link
+def _link(conf: Mapping[str, Any]) -> RegistryLink:
+    """Return the link that belongs to these settings; a new one for a plain dictionary."""
+    key = id(conf)
+    found = _LINKS.get(key)
+    if found is not None and found[0]() is conf:
+        return found[1]
+    link = RegistryLink(conf)
+    try:
+        _LINKS[key] = weakref.ref(conf, lambda _: _LINKS.pop(key, None)), link
+    except TypeError:
+        pass  # A dictionary has no weak references.
     return link
 
 
 def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.RegistryClient:
     """Return a client that speaks for the caller of `context`; cheap, over shared connections."""
-    link = _link(conf)
-    headers: dict[str, str] = {}
-    if link.secret:
-        headers[client.SHARED_SECRET] = link.secret
-    if context.request_id:
-        headers["x-openstack-request-id"] = context.request_id
-    if link.send_identity and not context.read_only:
-        headers["x-identity-status"] = "Confirmed"
-        for name, value in (("x-user-id", context.user), ("x-tenant-id", context.tenant)):
-            if value:
-                headers[name] = latin1.encode(value)
-        if context.roles:
-            headers["x-roles"] = latin1.encode(",".join(context.roles))
-    return client.RegistryClient(
-        link.host, link.port, link.use_ssl, context.auth_tok, pool=link.pool, headers=headers
-    )
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn whatever shows a registry in trouble into RegistryUnavailable; keep its refusals."""
-    try:
-        yield
-    except exception.Error as err:
-        if err.status in PASS_THROUGH_STATUSES:
-            raise
-        if err.status is None and not isinstance(err, exception.ClientConnectionError):
-            raise
-        LOG.error("The registry gave no usable answer: %s", err)
-        raise exception.RegistryUnavailable(
-            "The image registry cannot answer at the moment; try again later"
-        ) from err
-
-
-def _log_meta(direction: str, meta: Mapping[str, Any]) -> None:
-    if LOG.isEnabledFor(logging.DEBUG):
-        LOG.debug("%s metadata...", direction)
-        for name, value in sorted(meta.items()):
-            # SECURITY: a location may carry the credentials of the store.
-            LOG.debug("%20s: %s", name, "***" if name == "location" and value else value)
-
-
-# -- images --------------------------------------------------------------------------------------
+    return _link(conf).client_for(context)
 
 
 def get_images_list(conf: Mapping[str, Any], context: Any, **kwargs: Any) -> list[dict[str, Any]]:
     """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
-    with _translated():
-        return get_registry_client(conf, context).get_images(**kwargs)
+    return _link(conf).get_images_list(context, **kwargs)
 
 
 def get_images_detail(
     conf: Mapping[str, Any], context: Any, **kwargs: Any
 ) -> list[dict[str, Any]]:
     """Return a page of full records, `location` included; arguments as `get_images_list`."""
-    with _translated():
-        return get_registry_client(conf, context).get_images_detailed(**kwargs)
+    return _link(conf).get_images_detail(context, **kwargs)
 
 
 def get_public_images(
     conf: Mapping[str, Any], context: Any, *, detail: bool, **kwargs: Any
 ) -> bytes:
     """Return a page of short or full records as the public API's JSON document, no location."""
-    with _translated():
-        return get_registry_client(conf, context).get_public_images(detail, **kwargs)
+    return _link(conf).get_public_images(context, detail=detail, **kwargs)
 
 
 def get_image_metadata(conf: Mapping[str, Any], context: Any, image_id: object) -> dict[str, Any]:
     """Return the full record of a visible image; NotFound otherwise."""
-    with _translated():
-        return get_registry_client(conf, context).get_image(image_id)
+    return _link(conf).get_image_metadata(context, image_id)
 
 
 def add_image_metadata(
     conf: Mapping[str, Any], context: Any, image_meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
-    _log_meta("Adding image", image_meta)
-    with _translated():
-        record = get_registry_client(conf, context).add_image(image_meta)
-    _log_meta("Returned image", record)
-    return record
+    return _link(conf).add_image_metadata(context, image_meta)
 
 
 def update_image_metadata(
@@ -256,18 +77,10 @@ def update_image_metadata(
     purge_props: bool = False,
     from_state: str | None = None,
 ) -> dict[str, Any]:
-    """Change a record and return it.
-
-    `purge_props` removes properties that are not given; `from_state` makes the change only if
-    the image has that status (Duplicate otherwise). NotFound if the caller may not change it.
-    """
-    _log_meta("Updating image", image_meta)
-    with _translated():
-        record = get_registry_client(conf, context).update_image(
-            image_id, image_meta, purge_props, from_state
-        )
-    _log_meta("Returned image", record)
-    return record
+    """Change a record and return it."""
+    return _link(conf).update_image_metadata(
+        context, image_id, image_meta, purge_props, from_state
+    )
 
 
 def delete_image_metadata(
@@ -277,13 +90,8 @@ def delete_image_metadata(
     status: str | None = None,
     **waiting: int,
 ) -> dict[str, Any]:
-    """Delete a record, leaving it in `status` (deleted, pending_delete), and return it.
-
-    An image without data becomes `deleted` in any case. `waiting`: `due_in`, the seconds until
-    the scrubber may remove the data, and `lease`, the seconds for which it is left to the caller.
-    """
-    with _translated():
-        return get_registry_client(conf, context).remove_image(image_id, status, **waiting)
+    """Delete a record, leaving it in `status` (deleted, pending_delete), and return it."""
+    return _link(conf).delete_image_metadata(context, image_id, status, **waiting)
 
 
 def postpone_scrub(
@@ -295,42 +103,29 @@ def postpone_scrub(
     dead: bool = False,
     location: str | None = None,
 ) -> bool:
-    """Hand data that could not be removed to the scrubber; True if the registry took it.
-
-    `error` is the class of what happened, `dead` says that no other try can succeed. With a
-    `location` it is about what a failed upload left there, without about the deleted image itself.
-    """
-    with _translated():
-        return get_registry_client(conf, context).postpone_scrub(
-            image_id, error, dead=dead, location=location
-        )
-
-
-# -- members -------------------------------------------------------------------------------------
+    """Hand data that could not be removed to the scrubber; True if the registry took it."""
+    return _link(conf).postpone_scrub(context, image_id, error, dead=dead, location=location)
 
 
 def get_image_members(
     conf: Mapping[str, Any], context: Any, image_id: object
 ) -> list[dict[str, Any]]:
     """Return the memberships of an image that the caller may see: member_id, can_share."""
-    with _translated():
-        return get_registry_client(conf, context).get_image_members(image_id)
+    return _link(conf).get_image_members(context, image_id)
 
 
 def get_member_images(
     conf: Mapping[str, Any], context: Any, member_id: object
 ) -> list[dict[str, Any]]:
     """Return what is shared with a member, as far as the caller may see it."""
-    with _translated():
-        return get_registry_client(conf, context).get_member_images(member_id)
+    return _link(conf).get_member_images(context, member_id)
 
 
 def replace_members(
     conf: Mapping[str, Any], context: Any, image_id: object, member_data: Any
 ) -> bool:
     """Make the members of an image exactly those given."""
-    with _translated():
-        return get_registry_client(conf, context).replace_members(image_id, member_data)
+    return _link(conf).replace_members(context, image_id, member_data)
 
 
 def add_member(
@@ -341,13 +136,11 @@ def add_member(
     can_share: bool | None = None,
 ) -> bool:
     """Make or change one membership."""
-    with _translated():
-        return get_registry_client(conf, context).add_member(image_id, member_id, can_share)
+    return _link(conf).add_member(context, image_id, member_id, can_share)
 
 
 def delete_member(
     conf: Mapping[str, Any], context: Any, image_id: object, member_id: object
 ) -> bool:
     """End one membership; no error if there is none."""
-    with _translated():
-        return get_registry_client(conf, context).delete_member(image_id, member_id)
+    return _link(conf).delete_member(context, image_id, member_id)

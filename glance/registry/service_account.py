@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from glance import registry
 from glance.common import config, exception
 from glance.identity import strategies
 from glance.identity.context import RequestContext
 from glance.image import fields
+from glance.registry.link import RegistryLink
 
 LOG = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ config.options(
 
 
 class ServiceAccount:
-    """Calls functions of `glance.registry` for the service. Safe to use from several threads."""
+    """Asks the registry of `link` for the service. Safe to use from several threads."""
 
-    def __init__(self, conf: config.Conf):
+    def __init__(self, conf: config.Conf, link: RegistryLink):
         """Take the account from `conf`; ConfigError if half of it is missing."""
-        self.conf = conf
+        self.conf, self.link = conf, link
         self._lock = threading.Lock()
         self._strategy: strategies.BaseStrategy | None = None
         self._token: str | None = conf.admin_token
@@ -68,7 +68,7 @@ class ServiceAccount:
         )
 
     def call(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Return what a function of `glance.registry` does, given these arguments behind its two.
+        """Return what a method of the link does, given these arguments behind the context.
 
         A token that is refused is replaced by a fresh one, once. Raises what the function raises,
         NotAuthorized for an account that is not let in, and RegistryUnavailable when the identity
@@ -76,17 +76,17 @@ class ServiceAccount:
         """
         context = self._context()
         try:
-            return function(self.conf, context, *args, **kwargs)
+            return function(context, *args, **kwargs)
         except exception.NotAuthorized as err:
             if self._strategy is None or isinstance(err, exception.Forbidden):
                 raise
             LOG.info("The registry refuses the token; signing in anew")
-        return function(self.conf, self._context(instead_of=context.auth_tok), *args, **kwargs)
+        return function(self._context(instead_of=context.auth_tok), *args, **kwargs)
 
     def active_image(self, image_id: str) -> dict[str, Any] | None:
         """Return the record of an image, None if there is none of this id that is active."""
         try:
-            record = self.call(registry.get_image_metadata, fields.path_id(image_id))
+            record = self.call(self.link.get_image_metadata, fields.path_id(image_id))
         except exception.NotFound:
             return None
         return record if record["status"] == "active" else None

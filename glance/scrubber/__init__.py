@@ -15,7 +15,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +25,7 @@ from glance.notifier import events
 from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
 from glance.scrubber.workers import STOP_SECONDS, TICK, Summary, Workers
+from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
 
@@ -57,15 +57,17 @@ config.options(
 )
 
 
-class Scrubber:
-    """Makes passes; `stop` (from any thread, or a signal handler) ends the running one early."""
+class Scrubber(PeriodicTask):
+    """Makes passes, `wakeup_time` seconds apart; `stop` ends the running one early."""
+
+    turn_name = "pass"
 
     def __init__(self, conf: config.Conf):
+        super().__init__(conf.wakeup_time)
         self.conf = conf
         self.db = engine.from_conf(conf)
         self.stores = store.create_stores(conf)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        self._stopped = threading.Event()
         self._settling: uploads.Settling | None = None
 
     @functools.cached_property
@@ -75,26 +77,10 @@ class Scrubber:
 
     @functools.cached_property
     def crew(self) -> Workers:
-        return Workers(self.conf, self.db, self.stores, self.owner, self._stopped, self.events)
+        return Workers(self.conf, self.db, self.stores, self.owner, self.stopped, self.events)
 
-    def stop(self) -> None:
-        self._stopped.set()
-
-    @property
-    def was_stopped(self) -> bool:
-        return self._stopped.is_set()
-
-    def run(self) -> None:
-        """Make a pass now and after every `wakeup_time` seconds, until stopped.
-
-        A pass that fails, for lack of a database say, is logged; the next one tries again.
-        """
-        while not self._stopped.is_set():
-            try:
-                self.run_once()
-            except exception.Error as err:
-                LOG.error("The pass was given up: %s", err)
-            self._stopped.wait(self.conf.wakeup_time)
+    def turn(self) -> None:
+        self.run_once()
 
     def run_once(self) -> Summary:
         """Make one pass, all of it, and return what it did. Raises ServiceUnavailable.
@@ -110,7 +96,7 @@ class Scrubber:
         if adopted:
             LOG.info("Entered %d images of an older release into the queue", adopted)
         try:
-            while not self._stopped.is_set():
+            while not self.stopped.is_set():
                 claims = self._lease()
                 if not claims:
                     break
@@ -128,7 +114,7 @@ class Scrubber:
         assert self._settling is not None
         give_up = time.monotonic() + self.conf.scrub_timeout
         while not self._settling.wait(TICK):
-            if self._stopped.is_set():
+            if self.stopped.is_set():
                 give_up = min(give_up, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= give_up:
                 LOG.warning("A store holds up the look at broken uploads")

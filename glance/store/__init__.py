@@ -142,7 +142,7 @@ class Stores:
         try:
             return self.writable(self.default)
         except (exception.UnknownScheme, exception.StoreAddDisabled) as err:
-            raise exception.StorageWriteDenied() from err
+            raise exception.StorageWriteDenied().of(self.default) from err
 
     def check_default(self) -> None:
         """Raise ConfigError if the default store takes no images and the operator allows no such.

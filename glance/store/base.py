@@ -10,16 +10,19 @@ store, HTTP.
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 import logging
 import re
 import types
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 from glance.common import exception, hooks
 from glance.common.config import Conf
 from glance.store import host_rules, location
-from glance.streaming import body, digest, offload
+from glance.streaming import body, digest, threads
+from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +34,18 @@ _IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
 # the kernel's flusher on two cores keep preempting whoever holds the interpreter.
 CHUNK = 2 * 1024 * 1024
 IN_FLIGHT = 4
+
+#: The methods of a store that raise store errors.
+_RAISING = (
+    "get",
+    "get_size",
+    "stage",
+    "delete",
+    "check_registerable",
+    "list_objects",
+    "add",
+    "require_add",
+)
 
 
 class Capability(enum.Flag):
@@ -76,14 +91,68 @@ class Received(NamedTuple):
     digests: Mapping[str, str]
 
 
+class _Naming:
+    """Names the store in the store errors that leave its block."""
+
+    def __init__(self, store_name: str | None):
+        self._store_name = store_name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, exception.StoreError):
+            err.of(self._store_name)
+
+
+def _name_errors(cls: type, methods: Iterable[str]) -> None:
+    """Have those of the methods that `cls` itself defines name the store in their errors.
+
+    The class has `store_name`. A body or a staged write that a method returns takes the name on.
+    """
+    for name in methods:
+        method = cls.__dict__.get(name)
+        if method is None:
+            continue
+        naming = _naming_each if inspect.isgeneratorfunction(method) else _naming
+        setattr(cls, name, naming(method))
+
+
+def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def named(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _Naming(self.store_name):
+            result = method(self, *args, **kwargs)
+        if isinstance(result, body.Body | StagedWrite):
+            result.store_name = self.store_name
+        return result
+
+    return named
+
+
+def _naming_each(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def named(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        with _Naming(self.store_name):
+            yield from method(self, *args, **kwargs)
+
+    return named
+
+
 class StagedWrite:
     """Bytes on their way into a store, which nobody sees before `commit`.
 
     A context manager: leaving the block without having committed aborts; leaving it after `commit`
     says that the record of the image is settled, whatever its end. After any error, and after the
     greenthread that writes was killed, nothing is left behind; after the death of the process, a
-    sweep finds what was not settled.
+    sweep finds what was not settled. `store_name` is the store that it writes to.
     """
+
+    store_name: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _name_errors(cls, ("write", "commit"))
 
     def write(self, data: bytes) -> None:
         """Append all of `data`. Raises StorageFull, StorageWriteDenied, BackendUnavailable."""
@@ -162,12 +231,24 @@ class Store:
     Making an instance reads options and, to find out whether it may write, looks at local disks;
     it opens no connection. `name` is the store's own name, `schemes` the URI schemes (and store
     names) it answers to, `location_class` what parses their URIs.
+
+    A driver raises store errors without a name: whatever leaves one of its methods, a body that it
+    returned, or a staged write of its own, gets the store's name here.
     """
 
     name: ClassVar[str] = ""
     schemes: ClassVar[tuple[str, ...]] = ()
     location_class: ClassVar[type[location.StoreLocation]] = location.StoreLocation
     capabilities: ClassVar[Capability] = Capability.READ
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _name_errors(cls, _RAISING)
+
+    @property
+    def store_name(self) -> str:
+        """Return `name`, as bodies and staged writes of this store carry it."""
+        return self.name
 
     def __init__(self, conf: Conf):
         self.conf = conf
@@ -221,18 +302,18 @@ class Store:
         The size is a hint to reserve room and to refuse early; what arrives counts. Raises
         StoreObjectExists, StorageFull, StorageWriteDenied, BackendUnavailable, StoreAddDisabled.
         """
-        raise exception.StoreAddDisabled()
+        raise exception.StoreAddDisabled().of(self.name)
 
     def delete(self, location: location.Location) -> None:
         """Remove an object. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable."""
-        raise exception.StoreDeleteNotSupported()
+        raise exception.StoreDeleteNotSupported().of(self.name)
 
     def check_registerable(self, location: location.Location, *, is_admin: bool) -> None:
         """Raise BadStoreUri or Forbidden if a caller may not register this location."""
         if Capability.REGISTERABLE not in self.capabilities:
             raise exception.BadStoreUri(
                 reason=f"locations of the {self.name} store cannot be registered; upload the data"
-            )
+            ).of(self.name)
         if location.store_location.has_credentials and not is_admin:
             raise exception.Forbidden(
                 "Only an administrator may register a location that holds credentials"
@@ -256,7 +337,7 @@ class Store:
         if not location.store_location.has_credentials:
             raise exception.BadStoreUri(
                 reason="it is not at this server's own service, and has no credentials"
-            )
+            ).of(self.name)
         host_rules.HostRules.from_conf(self.conf).check(host, port)
 
     def owns(self, location: location.Location, image_id: str) -> bool:
@@ -310,9 +391,7 @@ class Store:
     def require_add(self) -> None:
         """Raise StoreAddDisabled if this store takes no images."""
         if self.add_disabled is not None:
-            raise exception.StoreAddDisabled(
-                f"Images cannot be added to the {self.name} store of this server"
-            )
+            raise exception.StoreAddDisabled().of(self.name)
 
 
 def is_image_id(text: str) -> bool:
@@ -346,10 +425,10 @@ def transfer(
     if not second:
         # PERF: most images of tests and many kernels fit in one chunk, which is not worth a lane.
         if first:
-            offload.run(digester.update, first)
+            threads.run(digester.update, first)
             staged.write(first)
         return _received(digester)
-    with offload.Fanout([digester.update], IN_FLIGHT) as fanout:
+    with Fanout([digester.update], IN_FLIGHT) as fanout:
         chunk = first
         while chunk:
             fanout.put(chunk)

@@ -21,7 +21,7 @@ from glance.common import config, exception
 from glance.store import base, staging
 from glance.store.base import Capability
 from glance.store.location import FileLocation, Location
-from glance.streaming import body, offload
+from glance.streaming import body, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class FilesystemStore(base.Store):
         name = f".probe.{os.getpid()}.{secrets.token_hex(8)}"
         staged, final = os.path.join(self.incoming, name), os.path.join(self.datadir, name)
         os.close(
-            offload.open_fd(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            threads.open_fd(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         )
         try:
             os.link(staged, final)
@@ -130,7 +130,7 @@ class FilesystemStore(base.Store):
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, location: Location, offset: int = 0, length: int | None = None) -> body.FileBody:
-        return offload.run(self._get, location, offset, length)
+        return threads.run(self._get, location, offset, length)
 
     def _get(self, location: Location, offset: int, length: int | None) -> body.FileBody:
         fd, size = self._open(location)
@@ -148,7 +148,7 @@ class FilesystemStore(base.Store):
             raise
 
     def get_size(self, location: Location) -> int:
-        return offload.run(self._get_size, location)
+        return threads.run(self._get_size, location)
 
     def _get_size(self, location: Location) -> int:
         fd, size = self._open(location)
@@ -160,7 +160,7 @@ class FilesystemStore(base.Store):
         path = self._contained(location, self.datadir, self.locations_dir)
         with _reading():
             # NOTE: non-blocking, or a named pipe would hang the open.
-            fd = offload.open_fd(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = threads.open_fd(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
@@ -194,7 +194,7 @@ class FilesystemStore(base.Store):
     # -- deleting --------------------------------------------------------------------------------
 
     def delete(self, location: Location) -> None:
-        offload.run(self._delete, location)
+        threads.run(self._delete, location)
 
     def _delete(self, location: Location) -> None:
         path = self._contained(location, self.datadir, self.locations_dir)
@@ -217,13 +217,13 @@ class FilesystemStore(base.Store):
 
     def list_objects(self) -> Iterator[base.StoredObject]:
         try:
-            entries = offload.run(os.scandir, self.datadir)
+            entries = threads.run(os.scandir, self.datadir)
         except OSError as err:
             # NOTE: a directory that is not there is an unmounted disk, not an empty store.
             raise exception.BackendUnavailable() from err
         with entries:
-            while names := offload.run(_names, entries):
-                yield from filter(None, offload.run(self._look_at, names))
+            while names := threads.run(_names, entries):
+                yield from filter(None, threads.run(self._look_at, names))
 
     def _look_at(self, names: list[str]) -> list[base.StoredObject | None]:
         return [self._stored(name) for name in names if base.is_image_id(name)]
@@ -259,7 +259,7 @@ class FilesystemStore(base.Store):
         self.require_add()
         staged = staging.StagedFile(self, image_id)
         try:
-            offload.run(staged.open, size)
+            threads.run(staged.open, size)
         except BaseException:
             # A kill may arrive when the file is open already.
             staged.abort()
@@ -284,7 +284,7 @@ class FilesystemStore(base.Store):
         Safe beside running uploads of any process: a writer holds a lock on its file as long as it
         lives. Where the file system has no locks, only files older than `incoming_max_age` count.
         """
-        return offload.run(self._sweep)
+        return threads.run(self._sweep)
 
     def _sweep(self) -> list[base.AbandonedWrite]:
         try:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 
 from glance.common import config, exception
-from glance.streaming import offload
+from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class HostRules:
 
 def _resolve(host: str, port: int) -> Iterator[str]:
     try:
-        found = offload.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = threads.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as err:
         raise exception.BackendUnavailable() from err
     seen = set()

@@ -13,7 +13,7 @@ import secrets
 import tempfile
 
 from glance.store import staging
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 _BLOCK = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_CLOEXEC
@@ -28,12 +28,12 @@ class UploadSpool:
     def __init__(self, directory: str):
         self.size = 0
         # NOTE: guards the descriptor: garbage collection may close while a thread writes.
-        self._lock = offload.native_lock()
-        self._fd = offload.run(_open, directory)
+        self._lock = hub.native_lock()
+        self._fd = threads.run(_open, directory)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`. Raises StorageFull, StorageWriteDenied, BackendUnavailable."""
-        offload.run(self._write, data)
+        threads.run(self._write, data)
 
     def _write(self, data: bytes | memoryview) -> None:
         with self._lock, staging.writing():
@@ -45,7 +45,7 @@ class UploadSpool:
 
     def clear(self) -> None:
         """Make it empty, for the next part."""
-        offload.run(self._clear)
+        threads.run(self._clear)
 
     def _clear(self) -> None:
         with self._lock, staging.writing():
@@ -58,7 +58,7 @@ class UploadSpool:
 
     def pread(self, size: int, offset: int) -> bytes:
         """Return at most `size` bytes from `offset`. ValueError when the spool is closed."""
-        return offload.run(self._pread, size, offset)
+        return threads.run(self._pread, size, offset)
 
     def _pread(self, size: int, offset: int) -> bytes:
         with self._lock:
@@ -140,7 +140,7 @@ def _open(directory: str) -> int:
 
 def _make(directory: str) -> int:
     try:
-        return offload.open_fd(directory, _FLAGS | os.O_TMPFILE, 0o600)
+        return threads.open_fd(directory, _FLAGS | os.O_TMPFILE, 0o600)
     except IsADirectoryError:
         pass
     except OSError as err:
@@ -148,6 +148,6 @@ def _make(directory: str) -> int:
             raise
     # The file system has no unnamed files; one that loses its name at once is the same.
     path = os.path.join(directory, f"glance-spool.{secrets.token_hex(8)}")
-    fd = offload.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    fd = threads.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     os.unlink(path)
     return fd

@@ -21,7 +21,7 @@ from typing import Protocol
 from glance.common import config, exception
 from glance.store import base
 from glance.store.location import FileLocation
-from glance.streaming import disk, offload
+from glance.streaming import disk, hub, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class StagedFile(base.StagedWrite):
         self._reserved = 0
         self._flushed = 0
         # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
 
     def open(self, size: int | None) -> None:
         """Make, lock and reserve the file. Blocks: the store calls it in a native thread."""
@@ -76,7 +76,7 @@ class StagedFile(base.StagedWrite):
         name = f"{self._image_id[:200]}.{secrets.token_hex(8)}"
         path = os.path.join(self._store.incoming, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = offload.open_fd(path, flags, 0o600)
+        fd = threads.open_fd(path, flags, 0o600)
         if not take_lock(fd):
             os.close(fd)
             return False
@@ -92,7 +92,7 @@ class StagedFile(base.StagedWrite):
                 raise
 
     def write(self, data: bytes) -> None:
-        offload.run(self._write, data)
+        threads.run(self._write, data)
 
     def _write(self, data: bytes) -> None:
         with self._lock, writing():
@@ -110,11 +110,11 @@ class StagedFile(base.StagedWrite):
 
     def commit(self) -> str:
         try:
-            offload.run(self._publish)
+            threads.run(self._publish)
         except BaseException:
             # NOTE: a kill can arrive when the file is published already; nobody would ever learn
             # of it, so it goes.
-            offload.run(self._discard, True)
+            threads.run(self._discard, True)
             raise
         return FileLocation(self._final).uri(secret=True)
 
@@ -134,7 +134,7 @@ class StagedFile(base.StagedWrite):
 
     def abort(self) -> None:
         if self._fd >= 0:
-            offload.run(self._discard, False)
+            threads.run(self._discard, False)
 
     def abandon(self) -> AbandonedFile:
         with self._lock:
@@ -216,7 +216,7 @@ def take(path: str, datadir: str, max_age: float) -> AbandonedFile | None:
     Where the file system has no locks, a file counts as left when it is older than `max_age`
     seconds. Raises OSError, FileNotFoundError among others.
     """
-    fd = offload.open_fd(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = threads.open_fd(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     left = AbandonedFile(path, fd)
     try:
         if not is_left(fd, max_age):

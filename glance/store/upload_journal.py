@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.store import staging
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ class UploadJournal:
         self.values = values
         self._path, self._fd = path, fd
         # NOTE: guards the descriptor: garbage collection may end it while a thread writes.
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
 
     def update(self, **values: Any) -> None:
         """Change some fields, on the disk too when this returns.
 
         Raises StorageFull, StorageWriteDenied, BackendUnavailable.
         """
-        offload.run(self._update, values)
+        threads.run(self._update, values)
 
     def _update(self, values: Mapping[str, Any]) -> None:
         changed = {**self.values, **values}
@@ -79,14 +79,14 @@ def begin(directory: str, store: str, **values: Any) -> UploadJournal:
 
     `values` must contain `image_id`. Raises StorageFull, StorageWriteDenied, BackendUnavailable.
     """
-    return offload.run(_begin, directory, store, values)
+    return threads.run(_begin, directory, store, values)
 
 
 def _begin(directory: str, store: str, values: dict[str, Any]) -> UploadJournal:
     with staging.writing():
         while True:
             path = os.path.join(directory, f"{_prefix(store)}{secrets.token_hex(8)}")
-            fd = offload.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            fd = threads.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             if staging.take_lock(fd):
                 break
             os.close(fd)
@@ -106,7 +106,7 @@ def find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
     the caller leaves those. Where the file system has no locks, those older than `max_age` seconds
     count. Raises nothing: what cannot be looked at is logged.
     """
-    return offload.run(_find, directory, store, max_age)
+    return threads.run(_find, directory, store, max_age)
 
 
 def _find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
@@ -132,7 +132,7 @@ def _find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
 
 
 def _take(path: str, max_age: float) -> UploadJournal | None:
-    fd = offload.open_fd(path, _FLAGS | os.O_NONBLOCK)
+    fd = threads.open_fd(path, _FLAGS | os.O_NONBLOCK)
     trace = UploadJournal(path, fd, {})
     # SECURITY: the directory may be one that everybody can write to.
     if os.fstat(fd).st_uid != os.geteuid() or not staging.is_left(fd, max_age):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from glance.common import exception
-from glance.streaming import offload
+from glance.streaming import hub, threads
 
 CHUNK = 1024 * 1024
 _FIRST_READ = 64 * 1024
@@ -33,8 +33,11 @@ class Body:
     bytes of the whole object that this may be a part of, None if unknown. Iteration yields exactly
     `length` bytes or raises BackendCorrupt, so that whoever sends it cuts the connection instead
     of sending a wrong body. `close` may be called at any time and twice; the one who got the body
-    closes it.
+    closes it. `store_name` is the store that the bytes come from, which errors name; None if they
+    come from none.
     """
+
+    store_name: str | None = None
 
     def __init__(self, length: int | None = None, *, size: int | None = None):
         self.length = length
@@ -50,15 +53,19 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         left = self.length
-        for chunk in self._chunks():
-            if left is not None:
-                left -= len(chunk)
-                if left < 0:
-                    raise exception.BackendCorrupt()
-            if chunk:
-                yield chunk
-        if left:
-            raise exception.BackendCorrupt()
+        try:
+            for chunk in self._chunks():
+                if left is not None:
+                    left -= len(chunk)
+                    if left < 0:
+                        raise exception.BackendCorrupt()
+                if chunk:
+                    yield chunk
+            if left:
+                raise exception.BackendCorrupt()
+        except exception.StoreError as err:
+            err.of(self.store_name)
+            raise
 
     def slice(self, start: int, stop: int) -> Body:
         """Return the body of the bytes from `start` up to, not including, `stop`.
@@ -121,6 +128,7 @@ class _Slice(Body):
     def __init__(self, whole: Body, start: int, stop: int):
         super().__init__(stop - start, size=whole.size)
         self._whole, self._start = whole, start
+        self.store_name = whole.store_name
 
     def _chunks(self) -> Iterator[bytes]:
         skip, left = self._start, self.length or 0
@@ -168,7 +176,7 @@ class FileBody(Body):
             # stopped hub.
             trouble = None
             try:
-                chunk = offload.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
+                chunk = threads.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
             except OSError as err:
                 chunk, trouble = b"", err
             if not chunk:
@@ -193,6 +201,7 @@ class FileBody(Body):
         Body.__init__(part, stop - start, size=self.size)
         part.offset = self.offset + start
         part._file = self._file
+        part.store_name = self.store_name
         return part
 
     def _release(self) -> None:
@@ -280,7 +289,7 @@ class UploadReader:
             return b""
         started = time.monotonic()
         try:
-            with offload.deadline(self._idle_timeout, "no data from the client"):
+            with hub.deadline(self._idle_timeout, "no data from the client"):
                 data = self._stream.read(size)
         except (OSError, ValueError) as err:
             # ValueError is what eventlet's server raises for a malformed chunk.

@@ -1,7 +1,7 @@
 """Digests of streamed bytes: several algorithms and the byte count in one pass.
 
 Uploads, cache fills and client-side verification feed a `Digester`. It is plain and unlocked: who
-wants the work off the event loop calls `update` through `glance.streaming.offload`.
+wants the work off the event loop calls `update` through `glance.streaming.threads`.
 """
 
 from __future__ import annotations

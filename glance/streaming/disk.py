@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable
 
-from glance.streaming import offload
+from glance.streaming import threads
 
 #: After so many bytes a writer of a large file has the kernel begin to write them to the disk.
 WRITEBACK_STEP = 8 * 1024 * 1024
@@ -17,7 +17,7 @@ WRITEBACK_STEP = 8 * 1024 * 1024
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
-    fd = offload.open_fd(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = threads.open_fd(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -289,6 +289,26 @@ class StoreSuite:
         with body.slice(10, 20) as part:
             assert b"".join(part) == data[10:20]
 
+    def test_its_errors_name_it_and_nothing_else_of_it(self, store):
+        location = self.missing(store)
+        for call in (store.get, store.get_size):
+            with pytest.raises(exception.StoreObjectNotFound) as caught:
+                call(location)
+            self.check_text(store, caught.value)
+
+    def test_what_it_gives_out_names_it(self, store):
+        with store.get(self.keep(store, "1", b"data")) as whole:
+            assert whole.store_name == store.name
+            assert whole.slice(1, 2).store_name == store.name
+
+    def check_text(self, store, err):
+        """Hold an error's text to its rules: the store's name, and no word of where it is."""
+        text = str(err)
+        assert err.store == store.name
+        assert f"{store.name} store" in text
+        assert not any(sign in text for sign in "/\\@:"), text
+        assert self.canary is None or self.canary not in text
+
     def test_missing_data_is_not_found(self, store):
         location = self.missing(store)
         with pytest.raises(exception.StoreObjectNotFound):
@@ -408,16 +428,19 @@ class ReadOnlyStoreSuite(StoreSuite):
 
     def test_adding_is_refused_before_a_byte_is_read(self, store):
         source = ScriptedSource(b"data")
-        with pytest.raises(exception.StoreAddDisabled):
+        with pytest.raises(exception.StoreAddDisabled) as caught:
             store.add("1", source, 4)
-        with pytest.raises(exception.StoreAddDisabled):
+        self.check_text(store, caught.value)
+        with pytest.raises(exception.StoreAddDisabled) as caught:
             store.require_add()
+        self.check_text(store, caught.value)
         assert source.count == 0
 
     def test_deleting_is_not_supported(self, store):
         location = self.keep(store, "1", b"x")
-        with pytest.raises(exception.StoreDeleteNotSupported):
+        with pytest.raises(exception.StoreDeleteNotSupported) as caught:
             store.delete(location)
+        self.check_text(store, caught.value)
         assert store.get_size(location) == 1
 
     def test_nothing_there_was_written_by_it(self, store):
@@ -536,8 +559,9 @@ class WritableStoreSuite(StoreSuite):
         data = make_data(CHUNK + 1)
         location = self.keep(store, "1", data)
         source = ScriptedSource(b"other")
-        with pytest.raises(exception.StoreObjectExists):
+        with pytest.raises(exception.StoreObjectExists) as caught:
             store.add("1", source, 5)
+        self.check_text(store, caught.value)
         with store.get(location) as body:
             assert b"".join(body) == data
 
@@ -613,6 +637,10 @@ class WritableStoreSuite(StoreSuite):
             staged.write(b"data")
         assert self.contents(store) == []
 
+    def test_a_staged_write_names_the_store(self, store):
+        with store.stage("1", 4) as staged:
+            assert staged.store_name == store.name
+
     @about_few_bytes
     def test_abort_may_be_called_twice_and_ends_the_write(self, store):
         staged = store.stage("1", None)
@@ -662,8 +690,9 @@ class WritableStoreSuite(StoreSuite):
         location = self.keep(store, "1", make_data(CHUNK + 1))
         store.delete(location)
         assert self.contents(store) == []
-        with pytest.raises(exception.StoreObjectNotFound):
+        with pytest.raises(exception.StoreObjectNotFound) as caught:
             store.delete(location)
+        self.check_text(store, caught.value)
 
     def test_delete_leaves_similar_names_alone(self, store):
         location = self.keep(store, "1", b"x")

@@ -36,6 +36,9 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def image_id(site):
+    """An image that is not in the cache, which is over what the test before has done to it."""
+    probe = faults.store(site, b"data")
+    until(lambda: source(site.fetch(probe)) != "trouble", "the cache works")
     return faults.store(site, DATA)
 
 

@@ -12,14 +12,14 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glance import api, image_cache, registry
+from glance import api, image_cache
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
 from glance.http import latin1, wsgi
 from glance.identity.context import RequestContext
 from glance.image import fields, listing
 from glance.store import base
-from glance.streaming import offload
+from glance.streaming import tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class ImagesController:
     def __init__(self, service: api.ImageService):
         self.service = service
         self.conf: config.Conf = service.conf
+        self.registry = service.registry
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -120,8 +121,8 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: wsgi.Request, detail: bool) -> wsgi.Response:
-        document = registry.get_public_images(
-            self.conf, request.context, detail=detail, **_list_arguments(request)
+        document = self.registry.get_public_images(
+            request.context, detail=detail, **_list_arguments(request)
         )
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
@@ -179,7 +180,7 @@ class ImagesController:
         return wsgi.Response(200, headers, opened.body)
 
     def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
-        return registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
+        return self.registry.get_image_metadata(request.context, fields.path_id(id))
 
     def _metadata(
         self, context: RequestContext, image: Mapping[str, Any]
@@ -212,7 +213,7 @@ class ImagesController:
             self.service.stores.check_registerable(
                 image_request.copy_from, is_admin=context.is_admin
             )
-        image = registry.add_image_metadata(self.conf, context, values)
+        image = self.registry.add_image_metadata(context, values)
         self.service.events.created(context, image)
         if image_request.location:
             self.service.events.activated(context, image)
@@ -297,8 +298,9 @@ class ImagesController:
                 found.append(err)
 
         # NOTE: in the background, because a store that is away may be asked again and again.
-        offload.spawn(ask).join(PROBE_SECONDS)
-        size = found[0] if found else exception.BackendUnavailable()
+        tasks.spawn(ask).join(PROBE_SECONDS)
+        late = exception.BackendUnavailable().of(self.service.stores.for_uri(location).name)
+        size = found[0] if found else late
         if isinstance(size, exception.StoreError):
             raise size
         return size
@@ -398,8 +400,7 @@ class ImagesController:
         purge: bool,
         from_state: str | None = None,
     ) -> dict[str, Any]:
-        return registry.update_image_metadata(
-            self.conf,
+        return self.registry.update_image_metadata(
             context,
             image["id"],
             values,

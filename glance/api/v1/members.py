@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glance import api, registry
+from glance import api
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import RequestContext
@@ -17,17 +17,17 @@ class MembersController:
     """Handlers of `/images/{id}/members…` and `/shared-images/{member}`."""
 
     def __init__(self, service: api.ImageService):
-        self.conf = service.conf
+        self.registry = service.registry
         self.events = service.events
 
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
-        members = registry.get_image_members(self.conf, request.context, fields.path_id(id))
+        members = self.registry.get_image_members(request.context, fields.path_id(id))
         return wsgi.json_response({"members": members})
 
     def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images shared with a member."""
-        shared = registry.get_member_images(self.conf, request.context, wsgi.segment(member))
+        shared = self.registry.get_member_images(request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": shared})
 
     def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
@@ -36,7 +36,7 @@ class MembersController:
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
         number, name = fields.path_id(id), wsgi.segment(member)
         with _HidingRefusal(), self._telling(request.context, number, name):
-            registry.add_member(self.conf, request.context, number, name, can_share)
+            self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
     def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
@@ -45,9 +45,7 @@ class MembersController:
         number = fields.path_id(id)
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._telling(request.context, number):
-            registry.replace_members(
-                self.conf, request.context, number, membership.to_json(memberships)
-            )
+            self.registry.replace_members(request.context, number, membership.to_json(memberships))
         return wsgi.Response(204)
 
     def delete(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
@@ -55,7 +53,7 @@ class MembersController:
         request.context.require_write()
         number, name = fields.path_id(id), wsgi.segment(member)
         with _HidingRefusal(), self._telling(request.context, number, name):
-            registry.delete_member(self.conf, request.context, number, name)
+            self.registry.delete_member(request.context, number, name)
         return wsgi.Response(204)
 
     @contextlib.contextmanager
@@ -80,7 +78,7 @@ class MembersController:
     ) -> list[dict[str, Any]] | None:
         """Return memberships, None if the registry does not say."""
         try:
-            members = registry.get_image_members(self.conf, context, image_id)
+            members = self.registry.get_image_members(context, image_id)
         except exception.Error:
             # The change itself will say what is wrong, or has worked.
             return None

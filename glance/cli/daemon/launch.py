@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 
 from glance.cli.daemon import pidfile
+from glance.streaming import retry
 
 #: What a daemon may open, and how much data it may hold, at least.
 DESCRIPTORS = 32768
@@ -94,8 +95,9 @@ class Launch:
             umask=0o027,
         )
         # NOTE: its pid file will be believed only once it can be known by its command line.
-        while not pidfile.command_line(self.pid) and not self.ended:
-            time.sleep(0.001)
+        retry.wait_until(
+            lambda: bool(pidfile.command_line(self.pid)) or self.ended, retry.Backoff.steady(0.001)
+        )
         self._started = time.monotonic()
         self._said_ready = False
 
@@ -113,21 +115,23 @@ class Launch:
         It serves when it has said so and accepts connections at `address` (if that is known). One
         that `settles` serves also when it has lived for a second.
         """
-        while not self.ended:
-            self._listen()
-            age = time.monotonic() - self._started
-            up = self._said_ready and (address is None or accepts_connections(address))
-            if not self.ended and (up or settles and age >= _SETTLED):
-                return True
-            if age >= seconds:
-                break
-        return False
 
-    def _listen(self) -> None:
+        def is_up() -> bool:
+            settled = settles and time.monotonic() - self._started >= _SETTLED
+            return settled or (
+                self._said_ready and (address is None or accepts_connections(address))
+            )
+
+        left = self._started + seconds - time.monotonic()
+        step = retry.Backoff.steady(_STEP, seconds=left)
+        retry.wait_until(lambda: self.ended or is_up(), step, sleep=self._listen)
+        return not self.ended and is_up()
+
+    def _listen(self, seconds: float) -> None:
         """Give the daemon a moment; sooner back when it says something."""
         if self._said_ready:
-            time.sleep(_STEP)
-        elif select.select([self._notices], [], [], _STEP)[0]:
+            time.sleep(seconds)
+        elif select.select([self._notices], [], [], seconds)[0]:
             self._said_ready = b"READY=1" in self._notices.recv(4096).split(b"\n")
 
     def last_words(self) -> list[str]:

@@ -10,11 +10,11 @@ import dataclasses
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 
 from glance.cli.daemon import launch, paste, pidfile, services
 from glance.common import config, exception
+from glance.streaming import retry
 
 #: How long a daemon may take to come up before it is said to be late, in seconds.
 START_SECONDS = 60.0
@@ -225,14 +225,12 @@ class Control:
         except PermissionError:
             return fail(f"ERROR: Process {pid} ({file.path}) belongs to another user")
         else:
-            deadline = time.monotonic() + STOP_SECONDS
-            while not until(pid):
-                if time.monotonic() >= deadline:
-                    return fail(
-                        f"Waited {STOP_SECONDS:g} seconds for pid {pid} ({file.path}) to die; "
-                        "giving up"
-                    )
-                time.sleep(_STEP)
+            step = retry.Backoff.steady(_STEP, seconds=STOP_SECONDS)
+            if not retry.wait_until(lambda: until(pid), step):
+                return fail(
+                    f"Waited {STOP_SECONDS:g} seconds for pid {pid} ({file.path}) to die; "
+                    "giving up"
+                )
         file.remove(pid)
         return 0
 

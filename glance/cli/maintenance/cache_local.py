@@ -16,7 +16,8 @@ from glance.cli.daemon import paste
 from glance.common import config
 from glance.image_cache import Image
 from glance.image_cache.upkeep import cleaning, rebuild
-from glance.registry import service_account
+from glance.registry.link import RegistryLink
+from glance.registry.service_account import ServiceAccount
 
 #: Whose files have the options of the cache.
 PROGRAMS = ("glance-cache", "glance-api")
@@ -52,7 +53,7 @@ def verify(args: argparse.Namespace) -> cleaning.Verified:
 def rebuild_index(args: argparse.Namespace) -> rebuild.Rebuilt:
     """Enter what files there are into the index, as far as the registry knows them."""
     conf = load(args)
-    account = service_account.ServiceAccount(conf)
+    account = ServiceAccount(conf, RegistryLink(conf))
 
     def image_of(image_id: str) -> Image | None:
         record = account.active_image(image_id)

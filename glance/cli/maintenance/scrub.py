@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return services.report(err)
     finally:
         hooks.stop()
-    return 0 if summary.is_complete or app.was_stopped else FAILED
+    return 0 if summary.is_complete or app.stopped.is_set() else FAILED
 
 
 def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:

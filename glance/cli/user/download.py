@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
 from glance.common import exception
+from glance.streaming import retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Broken connections in a row, none of which brought a byte, after which a download gives up.
-ATTEMPTS = 6
-#: Seconds before the next try: this for the first, twice as long for each further one.
-PAUSE = 0.5
+#: Between broken connections in a row none of which brought a byte.
+BACKOFF = retry.Backoff(0.5, 8, retries=5, jitter=0)
 HASH_PIECE = 1024 * 1024
 
 sleep = time.sleep
@@ -238,7 +237,7 @@ def gather(
 
     A server that is busy is asked again only if it has sent data before: it may be restarting.
     """
-    failures, begun = 0, target.count
+    retries, begun = retry.Retries(BACKOFF, sleep=sleep), target.count
     while True:
         before = target.count
         if size and before == size:
@@ -254,9 +253,9 @@ def gather(
                 )
             return
         except (exception.ClientConnectionError, exception.ServiceUnavailable) as err:
-            failures = 1 if target.count > before else failures + 1
+            if target.count > before:
+                retries.reset()
             refused = isinstance(err, exception.ServiceUnavailable) and target.count == begun
-            if refused or failures >= ATTEMPTS:
+            if refused or not retries.again():
                 kept = f"; {target.kept} is kept for the next try" if target.kept else ""
                 raise console.CommandFailed(f"{err}{kept}") from err
-        sleep(PAUSE * 2 ** (failures - 1))

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from glance.http.server import stream as streams
-from glance.streaming import body, offload
+from glance.streaming import body, threads
 
 WINDOW = 4 * 1024 * 1024
 _PROBE_STEP = 256 * 1024
@@ -36,7 +36,7 @@ def send(
             ready = min(position + WINDOW, end)
             # PERF: a probe of a window costs about 20 microseconds, reading it 2 ms of sending.
             if not _in_memory(fd, position, ready):
-                offload.run(_read_in, fd, position, ready)
+                threads.run(_read_in, fd, position, ready)
         try:
             count = os.sendfile(stream.fd, fd, position, min(ready - position, streams.TURN))
         except BlockingIOError:

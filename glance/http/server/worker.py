@@ -14,6 +14,7 @@ from eventlet import event, hubs
 
 from glance.common import config, hooks, log
 from glance.http.server import access, balance, connection, signals
+from glance.streaming import retry
 
 LOG = logging.getLogger(__name__)
 
@@ -199,9 +200,8 @@ class Worker:
         LOG.warning("Cutting %s connections that are not done", len(self.connections))
         for client in self.connections:
             client.stream.cut()
-        end = time.monotonic() + TIDY_TIME
-        while self.connections and time.monotonic() < end:
-            eventlet.sleep(_TICK)
+        step = retry.Backoff.steady(_TICK, seconds=TIDY_TIME)
+        retry.wait_until(lambda: not self.connections, step, sleep=eventlet.sleep)
 
     def _past_deadline(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline

@@ -21,7 +21,7 @@ from glance.common import config, exception
 from glance.image_cache import layout
 from glance.image_cache.index import driver
 from glance.image_cache.index.driver import IN_PROGRESS, INVALID, Access, CacheEntry, QueueItem
-from glance.streaming import offload
+from glance.streaming import hub, retry
 
 LOG = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class SqliteDriver(driver.Driver):
         self._last: tuple[int, int] | None = None
         self._is_new = False
         self._idle: list[tuple[sqlite3.Connection, tuple[int, int]]] = []
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
         # The connections of running transactions, by thread.
         self._current: dict[int, sqlite3.Connection] = {}
 
@@ -158,21 +158,20 @@ class SqliteDriver(driver.Driver):
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Turn a new database into one with a write-ahead log."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            # NOTE: of processes that start together each may be in the way of the others for a
-            # moment, and SQLite does not wait for this lock.
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                offload.sleep(0.01)
-                continue
+
+        def turn() -> None:
+            if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                return
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             if mode != "wal":
                 raise exception.CacheUnavailable(
                     "The index of the image cache needs a local file system (no WAL)"
                 )
+
+        # NOTE: of processes that start together each may be in the way of the others for a
+        # moment, and SQLite does not wait for this lock.
+        backoff = retry.Backoff.steady(0.01, seconds=BUSY_SECONDS)
+        retry.retry(turn, backoff, on=sqlite3.OperationalError)
 
     def _replace_damaged(self) -> None:
         """Put a damaged database aside, unless another process has done so already."""

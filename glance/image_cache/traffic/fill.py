@@ -17,7 +17,7 @@ from glance.common import exception
 from glance.image_cache.index import driver
 from glance.image_cache.index.driver import CacheRefused, Image
 from glance.image_cache.traffic.writer import Writer, described
-from glance.streaming import body, offload
+from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -64,12 +64,13 @@ class Fill:
         self.refusal: CacheRefused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
         # Held by whoever pulls the next chunk; by the leader from the first moment on.
-        self._lock = offload.lock()
+        self._lock = hub.lock()
         self._lock.acquire()
         self._readers = 0
-        self._counting = offload.native_lock()
+        self._counting = hub.native_lock()
         self._writer: Writer | None = None
         self._source: body.Body | None = None
+        self._store_name: str | None = None
         self._chunks: Iterator[bytes] = iter(())
         self._file: body.FileBody | None = None
 
@@ -84,6 +85,7 @@ class Fill:
         try:
             self._announce()
             self._source = self.opener(0)
+            self._store_name = self._source.store_name
             self._chunks = iter(self._source)
             self.state = FILLING
             self.begun = True
@@ -99,7 +101,7 @@ class Fill:
     def _announce(self) -> None:
         try:
             self._writer = self._begin(self.image)
-            self._file = offload.run(self._open_file, self._writer)
+            self._file = threads.run(self._open_file, self._writer)
         except CacheRefused as err:
             self.refusal = err
             raise
@@ -141,7 +143,7 @@ class Fill:
         if self._file is None or self._writer is None:
             return b""
         try:
-            return offload.run(self._read, self._file.fileno(), self._writer, position, size)
+            return threads.run(self._read, self._file.fileno(), self._writer, position, size)
         except OSError as err:
             LOG.warning("Image %s: its copy cannot be read: %s", self.image.image_id, err.strerror)
             return b""
@@ -179,7 +181,7 @@ class Fill:
         try:
             chunk = next(self._chunks, b"")
             if not chunk:
-                raise exception.BackendCorrupt()
+                raise exception.BackendCorrupt().of(self._store_name)
         except BaseException as err:
             self._end(FAILED, err if isinstance(err, Exception) else None)
             raise
@@ -217,7 +219,7 @@ class Fill:
                 return
             try:
                 if next(self._chunks, b""):
-                    raise exception.BackendCorrupt()
+                    raise exception.BackendCorrupt().of(self._store_name)
             except BaseException as err:
                 self._end(FAILED, err if isinstance(err, Exception) else None)
                 raise
@@ -248,7 +250,7 @@ class Fill:
                 self.finish()
             elif self._may_finish(self):
                 self._readers += 1
-                offload.spawn(self._finish_alone)
+                tasks.spawn(self._finish_alone)
                 return
             else:
                 self._end(FAILED)

@@ -15,7 +15,7 @@ from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, 
 from glance.image_cache.traffic import fill, reader, usage
 from glance.image_cache.traffic.writer import Writer
 from glance.image_cache.upkeep import cleaning
-from glance.streaming import body, offload
+from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Serving:
         self.troubled = False
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
-        self._filling = offload.native_lock()
+        self._filling = hub.native_lock()
         self._finishing = 0
         self._checking: set[str] = set()
 
@@ -79,7 +79,7 @@ class Serving:
         if not image.size:
             return None
         try:
-            found = offload.run(self._open, image, offset, length, opener)
+            found = threads.run(self._open, image, offset, length, opener)
         except (exception.CacheUnavailable, OSError) as err:
             self.complain(err)
             return None
@@ -128,7 +128,7 @@ class Serving:
 
     def _broke(self, entry: CacheEntry, reason: str) -> None:
         try:
-            offload.run(self._condemn, entry, reason)
+            threads.run(self._condemn, entry, reason)
         except exception.CacheUnavailable as err:
             self.complain(err)
 
@@ -141,11 +141,11 @@ class Serving:
         """Verify an entry in the background, unless that is under way."""
         if entry.file not in self._checking:
             self._checking.add(entry.file)
-            offload.spawn(self._check, entry)
+            tasks.spawn(self._check, entry)
 
     def _check(self, entry: CacheEntry) -> None:
         try:
-            wrong = offload.run(self.upkeep.check, entry)
+            wrong = threads.run(self.upkeep.check, entry)
             self.usage.count("invalidated", wrong is not None)
         except exception.CacheUnavailable as err:
             self.complain(err)
@@ -218,7 +218,7 @@ class Serving:
         # NOTE: the clients of a running fill read on, but nobody joins them, and it is not kept.
         self._fills.pop(str(image_id), None)
         try:
-            gone = offload.run(self._forget, str(image_id))
+            gone = threads.run(self._forget, str(image_id))
             self.usage.count("invalidated", gone)
         except exception.CacheUnavailable as err:
             self.complain(err)

@@ -7,7 +7,7 @@ import collections
 from glance.common import exception
 from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import Access, CacheEntry
-from glance.streaming import offload
+from glance.streaming import hub
 
 
 class Usage:
@@ -15,7 +15,7 @@ class Usage:
 
     def __init__(self, driver: index_driver.Driver):
         self._driver = driver
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
         self._accesses: dict[str, Access] = {}
         self._counters: collections.Counter[str] = collections.Counter()
         self.hits = 0

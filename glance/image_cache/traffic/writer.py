@@ -19,7 +19,7 @@ from glance.common import exception
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused
-from glance.streaming import digest, disk, offload
+from glance.streaming import digest, disk, hub, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Writer:
         self._mark = 0
         self._noted = time.monotonic()
         # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
-        self._lock = offload.native_lock()
+        self._lock = hub.native_lock()
 
     def forget(self) -> None:
         """Give up what was not opened."""
@@ -74,7 +74,7 @@ class Writer:
         Raises OSError (disk full, broken, written to by others), ImageSizeMismatch for more bytes
         than were announced, and CacheUnavailable. Abort after an error.
         """
-        offload.run(self._write, data)
+        threads.run(self._write, data)
 
     def _write(self, data: bytes) -> None:
         with self._lock:
@@ -105,7 +105,7 @@ class Writer:
         kept.
         """
         try:
-            return offload.run(self._commit)
+            return threads.run(self._commit)
         except (exception.ImageSizeMismatch, exception.ChecksumMismatch) as err:
             self.abort(err)
             raise
@@ -146,7 +146,7 @@ class Writer:
     def abort(self, error: BaseException | None = None) -> None:
         """Give the image up; with an `error`, keep the file as an invalid entry. Never fails."""
         if self._fd >= 0:
-            offload.run(self._abort, error)
+            threads.run(self._abort, error)
 
     def _abort(self, error: BaseException | None) -> None:
         with self._lock:
@@ -216,7 +216,7 @@ def make(prepare: Callable[[], Writer]) -> Writer:
     """
     made: list[Writer] = []
     try:
-        offload.run(lambda: made.append(prepare()))
+        threads.run(lambda: made.append(prepare()))
     except BaseException:
         for writer in made:
             writer.abort()

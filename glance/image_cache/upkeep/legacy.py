@@ -21,7 +21,7 @@ from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.upkeep import cleaning
 from glance.image_cache.upkeep import limits as cache_limits
-from glance.streaming import offload
+from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
 
@@ -91,13 +91,13 @@ def adopt(
             return None
         for name in _QUEUES:
             done.queued += _take_queue(directory, driver, name, image_of)
-        for item in offload.run(_images, directory):
+        for item in threads.run(_images, directory):
             image = image_of(item.name)
-            if image is not None and offload.run(_take, directory, driver, limits, image):
+            if image is not None and threads.run(_take, directory, driver, limits, image):
                 done.adopted += 1
                 LOG.info("Image %s is taken over into the cache", item.name)
             else:
-                offload.run(directory.unlink, item.name)
+                threads.run(directory.unlink, item.name)
                 done.removed += 1
         directory.mark()
     return done
@@ -158,7 +158,7 @@ def _take_queue(
         # Cached, queued twice, or of an odd name: nothing to fetch.
         with contextlib.suppress(CacheRefused):
             if image is not None:
-                offload.run(prefetch_queue.add, driver, image.image_id, image.name)
+                threads.run(prefetch_queue.add, driver, image.image_id, image.name)
                 count += 1
     shutil.rmtree(directory.full(name), ignore_errors=True)
     return count

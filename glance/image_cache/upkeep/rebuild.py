@@ -14,7 +14,7 @@ from collections.abc import Callable
 from glance.common import exception
 from glance.image_cache import COMPLETE, CacheEntry, Image, ImageCache, layout
 from glance.image_cache.upkeep import cleaning
-from glance.streaming import offload
+from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def rebuild(cache: ImageCache, image_of: Callable[[str], Image | None]) -> Rebui
             if file in known:
                 continue
             image = image_of(item.name) if file == _expected(item.name) else None
-            entry = None if image is None else offload.run(_read, cache, file, image)
+            entry = None if image is None else threads.run(_read, cache, file, image)
             if entry is not None and cache.driver.insert(entry):
                 done.adopted += 1
                 LOG.info("Image %s is cached: its file was found", entry.image_id)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -23,7 +21,7 @@ from sqlalchemy import event, exc, pool
 
 from glance.common import config, exception
 from glance.image import cipher
-from glance.streaming import offload
+from glance.streaming import hub, retry, threads
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -151,19 +149,19 @@ class Database:
         `work` runs again from the start after a deadlock or a lock that was not released in time,
         so it must have no effect outside the database. ServiceUnavailable after `retry_for`.
         """
-        deadline = time.monotonic() + self.retry_for
-        pause = _FIRST_PAUSE
+
+        def attempt() -> T:
+            with self._begun() as conn:
+                return work(conn)
+
         with self._translated():
-            while True:
-                try:
-                    with self._begun() as conn:
-                        return work(conn)
-                except exc.DBAPIError as err:
-                    if not is_contention(err) or time.monotonic() >= deadline:
-                        raise
-                    LOG.info("The database is busy; trying the transaction again")
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            return retry.retry(
+                attempt,
+                retry.Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, seconds=self.retry_for),
+                on=exc.DBAPIError,
+                retryable=is_contention,
+                report=lambda _: LOG.info("The database is busy; trying the transaction again"),
+            )
 
     @contextlib.contextmanager
     def _begun(self) -> Iterator[sa.engine.Connection]:
@@ -209,7 +207,7 @@ class Database:
             if self.dialect == "sqlite":
                 # NOTE: the one writer waits for the disk beside the hub; who would wait for it
                 # inside SQLite would stop the hub after all.
-                self._turn = offload.lock()
+                self._turn = hub.lock()
             self._pid = os.getpid()
 
     @contextlib.contextmanager
@@ -307,7 +305,7 @@ def _commit(connection: Any) -> None:
 
     PERF: 2 to 15 ms, in which a worker answers dozens of other requests.
     """
-    offload.run(connection.commit)
+    threads.run(connection.commit)
 
 
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -316,7 +314,7 @@ def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
     PERF: a server that ends says so, or its socket does. To ask it each time, as pool_pre_ping
     does, costs a round trip, on one machine 150 of 620 us for a single image.
     """
-    if offload.is_readable(connection.fileno()):
+    if hub.is_readable(connection.fileno()):
         raise exc.DisconnectionError
 
 

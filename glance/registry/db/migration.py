@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -24,6 +23,7 @@ from sqlalchemy.engine import Connection
 from glance.common import config, exception
 from glance.registry.db import engine, models
 from glance.registry.db.migrate_repo import schema
+from glance.streaming import retry
 
 LOG = logging.getLogger(__name__)
 
@@ -150,16 +150,21 @@ def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
     """Return the version that `db` has now, or None; tries again while it is unreachable."""
     # NOTE: a file that cannot be opened now will not be there in a second either.
     left = 0 if db.dialect == "sqlite" else conf.sql_max_retries
-    while True:
-        try:
-            with db.read() as conn:
-                return _version(conn)
-        except exception.ServiceUnavailable as err:
-            if not left:
-                raise exception.DatabaseMigrationError(_reason(db.url, err.__cause__)) from err
+
+    def ask() -> int | None:
+        with db.read() as conn:
+            return _version(conn)
+
+    def report(_: Exception) -> None:
+        nonlocal left
         LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
         left -= 1
-        time.sleep(conf.sql_retry_interval)
+
+    backoff = retry.Backoff.steady(conf.sql_retry_interval, retries=left)
+    try:
+        return retry.retry(ask, backoff, on=exception.ServiceUnavailable, report=report)
+    except exception.ServiceUnavailable as err:
+        raise exception.DatabaseMigrationError(_reason(db.url, err.__cause__)) from err
 
 
 # -- the version table ---------------------------------------------------------------------------

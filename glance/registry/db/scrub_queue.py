@@ -25,6 +25,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import config
 from glance.registry.db import engine, models, records
+from glance.streaming.retry import Backoff
 
 images, queue = models.images, models.scrub_queue
 
@@ -34,8 +35,8 @@ DATA = "data"
 API = "api"
 #: How long a lease lasts unless it is renewed.
 LEASE = datetime.timedelta(seconds=600)
-FIRST_PAUSE = datetime.timedelta(seconds=60)
-LONGEST_PAUSE = datetime.timedelta(hours=6)
+#: How long a row waits after a failure.
+BACKOFF = Backoff(60, 6 * 3600, jitter=0)
 
 
 class Claim(NamedTuple):
@@ -62,7 +63,7 @@ class ScrubEntry(NamedTuple):
 
 def pause_after(attempts: int) -> datetime.timedelta:
     """Return how long a row waits after its failure number `attempts` (from 1)."""
-    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    return datetime.timedelta(seconds=BACKOFF.pause(attempts))
 
 
 def enter(

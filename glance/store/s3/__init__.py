@@ -25,7 +25,7 @@ from glance.store.s3 import download, upload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import S3Error, S3Refused, reading, writing
 from glance.store.s3.exchange import Keys, Settings
-from glance.streaming import body, offload
+from glance.streaming import body, hub
 
 if TYPE_CHECKING:
     from glance.store.s3 import client as s3_client
@@ -165,7 +165,7 @@ class S3Store(base.Store):
         self.directory = spool.directory_of(conf.s3_store_object_buffer_dir)
         self._bucket_seen = -float(BUCKET_MEMORY)
         self._kept: dict[tuple[bool, bool], s3_client.S3Client] = {}
-        self.publishing = offload.NamedLocks()
+        self.publishing = hub.NamedLocks()
         self.patience = conf.s3_store_timeout
         try:
             self.endpoint = Endpoint.parse(conf.s3_store_host)

@@ -14,7 +14,7 @@ from glance.common import exception
 from glance.http import ranges
 from glance.http.client import response as http_response
 from glance.store.s3.errors import S3Error, S3Refused, Unreachable
-from glance.streaming import body
+from glance.streaming import body, retry
 
 if TYPE_CHECKING:
     from glance.store.s3.client import S3Client
@@ -109,7 +109,10 @@ class _Object:
         )
 
     def _chunks(self, position: int, end: int) -> Iterator[bytes]:
-        tries = self._client.settings.retries if self._etag else 0
+        # NOTE: without a pause, as the request that follows makes its own.
+        retries = retry.Retries(
+            retry.Backoff.steady(0, retries=self._client.settings.retries if self._etag else 0)
+        )
         while position < end:
             try:
                 chunk = self._response.read(min(READ, end - position))
@@ -121,9 +124,8 @@ class _Object:
                     end,
                     type(err).__name__,
                 )
-                if not tries:
+                if retries.next_pause() is None:
                     raise exception.BackendUnavailable() from err
-                tries -= 1
                 self._reopen(position, end)
                 continue
             if not chunk:

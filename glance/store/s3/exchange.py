@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import random
 import re
 import socket
 import ssl
@@ -22,7 +21,7 @@ from glance.http.client import response as http_response
 from glance.http.client.payload import Payload
 from glance.store.s3.endpoint import Endpoint
 from glance.store.s3.errors import S3Error, S3Refused, Unreachable
-from glance.streaming import offload
+from glance.streaming import hub, retry
 
 LOG = logging.getLogger(__name__)
 
@@ -32,8 +31,8 @@ MAX_ANSWER = 16 * 1024 * 1024
 MAX_ERROR = 64 * 1024
 #: Bytes per second below which sending a body counts as stalled.
 SLOWEST = 16 * 1024
-#: The longest pause before a request is sent again, in seconds.
-MAX_PAUSE = 20.0
+#: Before a request is sent again; how often, is in the settings.
+BACKOFF = retry.Backoff(0.5, 20.0)
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 #: Codes of a 400 that speak of the way here, not of the request.
@@ -136,27 +135,31 @@ class S3Exchange:
         # NOTE: sent twice it would make two uploads, one of which nobody knew.
         once = request.method == "POST" and request.path.endswith("?uploads")
         doubtful = False
-        attempt = 0
-        while True:
-            try:
-                return self._try(connection, request, sending)
-            except S3Error as err:
-                doubtful = err.doubtful = doubtful or err.doubtful
-                if once and doubtful:
-                    raise
-                if isinstance(err, Unreachable) and err.stale:
+
+        def attempt() -> Any:
+            nonlocal doubtful
+            while True:
+                try:
+                    return self._try(connection, request, sending)
+                except S3Error as err:
+                    doubtful = err.doubtful = doubtful or err.doubtful
                     # It costs no try that a kept connection had been closed.
-                    continue
-                if attempt == self.settings.retries or not _may_help(err):
-                    raise
-                LOG.warning(
-                    "S3 at %s: %s failed (%s), trying again",
-                    self.endpoint.address,
-                    request.method,
-                    err,
-                )
-            offload.sleep(min(MAX_PAUSE, 0.5 * 2**attempt) * random.uniform(0.5, 1))
-            attempt += 1
+                    stale = isinstance(err, Unreachable) and err.stale
+                    if not stale or (once and doubtful):
+                        raise
+
+        return retry.retry(
+            attempt,
+            dataclasses.replace(BACKOFF, retries=self.settings.retries),
+            on=S3Error,
+            retryable=lambda err: _may_help(err) and not (once and doubtful),
+            report=lambda err: LOG.warning(
+                "S3 at %s: %s failed (%s), trying again",
+                self.endpoint.address,
+                request.method,
+                err,
+            ),
+        )
 
     def _try(self, connection: Any, request: Any, sending: Sending) -> Any:
         # NOTE: version 2 signs the date of the first try for ever otherwise.
@@ -181,7 +184,7 @@ class S3Exchange:
         # goes over a new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            with offload.deadline(patience, "the answer did not come in time"):
+            with hub.deadline(patience, "the answer did not come in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
@@ -210,7 +213,7 @@ class S3Exchange:
         )
 
 
-def _may_help(err: S3Error) -> bool:
+def _may_help(err: Exception) -> bool:
     """Return whether to send a request again after this."""
     if isinstance(err, S3Refused):
         return err.status in _AGAIN or err.code in _AGAIN_CODES

@@ -20,7 +20,7 @@ from glance.http.client.payload import Payload
 from glance.store import base, spool, upload_journal
 from glance.store.location import S3Location
 from glance.store.s3.errors import S3Error, S3Refused, writing
-from glance.streaming import digest, offload
+from glance.streaming import digest, hub, tasks, threads
 
 if TYPE_CHECKING:
     from glance.store.s3.client import Info, S3Client
@@ -50,7 +50,7 @@ class S3Backend(Protocol):
     large_size: int
     part_size: int
     directory: str
-    publishing: offload.NamedLocks
+    publishing: hub.NamedLocks
     #: How many seconds a service may go on with a request that nobody waits for.
     patience: float
 
@@ -73,7 +73,7 @@ class _Part:
         self._digester = digest.Digester("md5", "sha256")
 
     def add(self, data: memoryview) -> None:
-        offload.run(self._add, data)
+        threads.run(self._add, data)
 
     def _add(self, data: memoryview) -> None:
         self._spool.write(data)
@@ -287,7 +287,7 @@ class StagedObject(base.StagedWrite):
         else:
             # NOTE: the service may still be at work on a request that nobody waits for, or be
             # back soon. If this process ends meanwhile, a sweep finds the trace.
-            offload.spawn(_look_again, remains, self._store.patience)
+            tasks.spawn(_look_again, remains, self._store.patience)
 
     def leftovers(self) -> list[str]:
         return self._left
@@ -390,7 +390,7 @@ class AbandonedObject(base.AbandonedWrite):
 
 
 def _look_again(remains: AbandonedObject, pause: float) -> None:
-    offload.sleep(pause)
+    hub.sleep(pause)
     remains.discard()
 
 

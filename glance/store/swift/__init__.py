@@ -182,8 +182,7 @@ class SwiftStore(base.Store):
         where = _parts(location)
         client = self._connect(self._account_of(where))
         try:
-            retries = self.conf.swift_store_retries
-            return download.open_object(client, where, offset, length, retries)
+            return download.open_object(client, where, offset, length)
         except BaseException:
             client.close()
             raise

@@ -26,7 +26,7 @@ import urllib3
 from swiftclient import client as swift
 
 from glance.common import config, exception
-from glance.streaming import offload
+from glance.streaming import retry
 
 try:
     from keystoneauth1.exceptions import ClientException as IdentityError
@@ -45,9 +45,8 @@ except ImportError:
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds before the first retry; doubled for each further one, up to `MAX_BACKOFF`.
-BACKOFF = 1.0
-MAX_BACKOFF = 64.0
+#: Between tries of a request; how often, is in the settings.
+BACKOFF = retry.Backoff(1.0, 64.0, jitter=0)
 CHUNK = 256 * 1024
 
 _BROKEN = (OSError, requests.RequestException, urllib3.exceptions.HTTPError)
@@ -101,8 +100,8 @@ class _Connection(swiftclient.Connection):
             account.user if account.version == "1" or not colon else user,
             account.key,
             retries=retries,
-            starting_backoff=BACKOFF,
-            max_backoff=MAX_BACKOFF,
+            starting_backoff=BACKOFF.first,
+            max_backoff=BACKOFF.longest,
             os_options=options,
             auth_version=account.version,
             cacert=conf.swift_store_cacert,
@@ -187,9 +186,9 @@ class SwiftClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def pause(self, attempt: int) -> None:
-        """Wait before the try number `attempt`, counted from 1."""
-        offload.sleep(min(BACKOFF * 2 ** (attempt - 1), MAX_BACKOFF))
+    def retries(self) -> retry.Retries:
+        """Return a count of failures that allows as many tries as the settings do."""
+        return retry.Retries(dataclasses.replace(BACKOFF, retries=self._connection.retries))
 
     def capabilities(self) -> dict[str, Any]:
         """Return what `/info` says of the cluster. Raises what `translated` makes of a failure."""

@@ -21,7 +21,7 @@ PROGRESS = 1024 * 1024
 
 
 def open_object(
-    client: SwiftClient, where: SwiftLocation, offset: int, length: int | None, retries: int
+    client: SwiftClient, where: SwiftLocation, offset: int, length: int | None
 ) -> body.Body:
     """Return `length` bytes (None: all) of an object from `offset`; the body closes the client.
 
@@ -39,7 +39,7 @@ def open_object(
         size = err.size or length_of(client.head(where.container, where.obj)) or 0
         return _nothing(client, where, offset, size)
     try:
-        return _opened(client, where, answer, offset, length, retries)
+        return _opened(client, where, answer, offset, length)
     except BaseException:
         answer.close()
         raise
@@ -59,7 +59,6 @@ def _opened(
     answer: SwiftResponse,
     offset: int,
     length: int | None,
-    retries: int,
 ) -> body.Body:
     if answer.status == 206:
         part, size = _part(answer.headers)
@@ -67,9 +66,9 @@ def _opened(
         if part != ranges.Range(offset, end - offset):
             # SECURITY: other bytes than those asked for must never look like them.
             raise exception.BackendCorrupt()
-        return SwiftDownload(client, where, answer, retries, part.offset, part.length, size)
+        return SwiftDownload(client, where, answer, part.offset, part.length, size)
     whole = length_of(answer.headers)
-    found = SwiftDownload(client, where, answer, retries, 0, whole, whole)
+    found = SwiftDownload(client, where, answer, 0, whole, whole)
     if not offset and length is None:
         return found
     # A server that knows no ranges sent everything.
@@ -88,18 +87,18 @@ class SwiftDownload(body.Body):
         client: SwiftClient,
         where: SwiftLocation,
         answer: SwiftResponse,
-        retries: int,
         first: int,
         length: int | None,
         size: int | None,
     ):
         super().__init__(length, size=size)
         self._client, self._where, self._answer = client, where, answer
-        self._retries, self._first = retries, first
+        self._first = first
         self._etag = answer.headers.get("etag")
 
     def _chunks(self) -> Iterator[bytes]:
-        done = failures = failed_at = 0
+        done = failed_at = 0
+        retries = self._client.retries()
         while self.length is None or done < self.length:
             try:
                 chunk = self._answer.read()
@@ -107,12 +106,12 @@ class SwiftDownload(body.Body):
                     raise exception.BackendUnavailable()
             except exception.BackendUnavailable:
                 # NOTE: who gets a little further each time is not given another chance for ever.
-                failures = failures + 1 if done - failed_at < PROGRESS else 1
+                if done - failed_at >= PROGRESS:
+                    retries.reset()
                 failed_at = done
-                if self.length is None or failures > self._retries:
+                if self.length is None or not retries.again():
                     raise
                 LOG.warning("Swift broke off in the middle of an image; going on")
-                self._client.pause(failures)
                 self._resume(done)
                 continue
             if not chunk:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from glance.common import exception
 from glance.store import base
-from glance.streaming import offload
+from glance.streaming import hub, tasks
 
 MAX_SEGMENTS = 99_999
 WORKERS = 10
@@ -168,7 +168,7 @@ def _for_each(
     """
     left = list(names)[::-1]
     errors: list[BaseException] = []
-    lock = offload.lock()
+    lock = hub.lock()
 
     def work() -> None:
         try:
@@ -183,7 +183,7 @@ def _for_each(
             # It belongs to the caller, who waits for all of them.
             errors.append(err)
 
-    helpers = [offload.spawn(work) for _ in range(min(len(left), WORKERS) - 1)]
+    helpers = [tasks.spawn(work) for _ in range(min(len(left), WORKERS) - 1)]
     work()
     for helper in helpers:
         helper.join()

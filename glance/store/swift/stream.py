@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from glance.common import exception
-from glance.streaming import offload
+from glance.streaming import tasks
 
 
 class BackgroundRequest:
@@ -23,7 +23,7 @@ class BackgroundRequest:
         self._done = False
         self._etag: str | None = None
         self._error: BaseException | None = None
-        self._task = offload.spawn(self._run, send)
+        self._task = tasks.spawn(self._run, send)
 
     def _run(self, send: Callable[[BackgroundRequest], str]) -> None:
         try:

@@ -23,7 +23,7 @@ from glance.common import exception
 from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
 from glance.store.swift.stream import BackgroundRequest
-from glance.streaming import offload
+from glance.streaming import hub, retry, tasks, threads
 
 if TYPE_CHECKING:
     from glance.store.swift.client import SwiftClient
@@ -34,8 +34,8 @@ LOG = logging.getLogger(__name__)
 TRIES = 3
 #: Seconds after which removing what a failed upload wrote is left to the scrubber.
 CLEANUP_SECONDS = 30
-#: Pauses in seconds while Swift's listings do not show all segments of a dynamic manifest yet.
-LISTING_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+#: While Swift's listings do not show all segments of a dynamic manifest yet.
+LISTING_BACKOFF = retry.Backoff(0.25, 4.0, retries=5, jitter=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,14 +128,14 @@ class SwiftUpload(base.StagedWrite):
             raise ValueError("the staged write has ended")
         if self._stream is not None:
             self._stream.put(data)
-            offload.run(self._md5.update, data)
+            threads.run(self._md5.update, data)
         else:
             view = memoryview(data)
             while view:
                 if self._spooled.size >= self._plan.segment:
                     self._send_segment()
                 room = self._plan.segment - self._spooled.size
-                offload.run(self._take, view[:room])
+                threads.run(self._take, view[:room])
                 view = view[room:]
         self._count += len(data)
 
@@ -275,20 +275,22 @@ class SwiftUpload(base.StagedWrite):
 
     def _check_whole(self) -> None:
         """Raise BackendCorrupt unless Swift has exactly our segments behind the manifest."""
-        assert self._client is not None
+        client = self._client
+        assert client is not None
         digests = "".join(digest for digest, _ in self._parts).encode()
         wanted = hashlib.md5(digests, usedforsecurity=False).hexdigest()
-        for pause in (*LISTING_PAUSES, None):
-            found = self._client.head(self._store.container, self._image_id)
+
+        def is_whole() -> bool:
+            found = client.head(self._store.container, self._image_id)
+            if found.get("content-length") != str(self._count):
+                return False
             # NOTE: of more segments than fit into one listing Swift works out no ETag.
-            etag = found.get("etag", "").strip('"') or wanted
-            if found.get("content-length") == str(self._count):
-                if etag == wanted:
-                    return
-                break
-            if pause is not None:
-                offload.sleep(pause)
-        raise exception.BackendCorrupt()
+            if (found.get("etag", "").strip('"') or wanted) != wanted:
+                raise exception.BackendCorrupt()
+            return True
+
+        if not retry.wait_until(is_whole, LISTING_BACKOFF):
+            raise exception.BackendCorrupt()
 
     def abort(self) -> None:
         if not self._open:
@@ -334,11 +336,11 @@ class SwiftUpload(base.StagedWrite):
     def __del__(self) -> None:
         if not self._open:
             return
-        if offload.may_wait():
+        if hub.may_wait():
             self.abort()
         else:
             # Garbage collection inside the event loop, where nobody may wait for Swift.
-            offload.spawn(self.abort)
+            tasks.spawn(self.abort)
 
 
 class AbandonedUpload(base.AbandonedWrite):
@@ -369,7 +371,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     """
     values = found.values
     try:
-        with offload.deadline(CLEANUP_SECONDS, "Swift does not answer"):
+        with hub.deadline(CLEANUP_SECONDS, "Swift does not answer"):
             objects.remove_upload(
                 functools.partial(store.connect, retries=1),
                 store.container,

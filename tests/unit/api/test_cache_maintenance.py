@@ -96,3 +96,63 @@ def test_trouble_is_healed_when_it_is_over(duties, cache, tmp_path):
     assert duties.attempt(cache.heal) is True
     assert not cache.troubled
     store(cache, make_data(10))
+
+
+@pytest.fixture
+def done(duties, monkeypatch):
+    """The duties that are done, by name, in turns at times that the test sets."""
+    done = []
+    now = [0.0]
+    monkeypatch.setattr(cache_maintenance.time, "monotonic", lambda: now[0])
+    duties._take_over_due, duties._maintenance_due = 0.0, 3600.0
+    for owner, name in (
+        (duties.cache, "recover"),
+        (duties.cache, "flush"),
+        (duties, "_take_over"),
+        (duties, "maintain"),
+    ):
+        monkeypatch.setattr(owner, name, lambda name=name: done.append(name))
+
+    def turn(at):
+        done.clear()
+        now[0] = at
+        duties.turn()
+        return list(done)
+
+    return turn
+
+
+def test_the_first_turn_recovers_and_takes_over(done):
+    assert done(0) == ["recover", "_take_over", "flush"]
+    assert done(5) == ["flush"]
+
+
+def test_a_lost_index_is_recovered(done, duties):
+    done(0)
+    duties.cache.driver.losses += 1
+    assert done(5) == ["recover", "flush"]
+    assert done(10) == ["flush"]
+
+
+def test_an_old_directory_is_looked_at_again_while_the_registry_is_away(done, duties, monkeypatch):
+    looks = []
+
+    def away():
+        looks.append(True)
+        if len(looks) == 1:
+            raise exception.RegistryUnavailable("The registry is away")
+
+    monkeypatch.setattr(duties, "_take_over", away)
+    for at in (0, 5, 29, 30, 35, 90):
+        done(at)
+    assert len(looks) == 2
+
+
+def test_maintenance_comes_round_after_its_interval(done):
+    done(0)
+    assert [at for at in (3599, 3600, 3605, 7200) if "maintain" in done(at)] == [3600, 7200]
+
+
+def test_no_maintenance_where_none_is_asked_for(done, duties):
+    duties.conf = duties.conf.replace(image_cache_maintenance_interval=0)
+    assert done(10**6) == ["recover", "_take_over", "flush"]

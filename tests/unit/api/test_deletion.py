@@ -5,12 +5,13 @@ import time
 
 import pytest
 
-from glance import registry as registry_calls
 from glance.api import deletion
 from glance.api.v1 import images as images_resource
 from glance.common import exception
 from glance.registry.db import engine, scrub_queue
+from glance.registry.link import RegistryLink
 from glance.store import filesystem, staging
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
 
 URL = "/v1/images"
@@ -156,14 +157,14 @@ def test_a_registry_lost_after_the_deletion_leaves_the_rest_to_the_scrubber(
     api, queue, monkeypatch
 ):
     api.add(PAYLOAD, id=5)
-    real = registry_calls.delete_image_metadata
+    real = RegistryLink.delete_image_metadata
 
-    def once(conf, context, image_id, status=None, **waiting):
+    def once(link, context, image_id, status=None, **waiting):
         if status == "deleted":
             raise exception.RegistryUnavailable("away")
-        return real(conf, context, image_id, status, **waiting)
+        return real(link, context, image_id, status, **waiting)
 
-    monkeypatch.setattr(registry_calls, "delete_image_metadata", once)
+    monkeypatch.setattr(RegistryLink, "delete_image_metadata", once)
     assert api("DELETE", URL + "/5").status_int == 200
     assert api.files() == []
     (entry,) = queue()
@@ -203,9 +204,9 @@ def test_committed_data_that_cannot_be_removed_again_is_queued(api, queue, monke
 
 
 def test_what_is_left_is_handed_over_when_the_registry_is_back(api, queue, monkeypatch):
-    monkeypatch.setattr(deletion, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(deletion, "BACKOFF", Backoff.steady(0.01, retries=500))
     monkeypatch.setattr(staging.StagedFile, "leftovers", lambda self: ["file:///parts/5"])
-    real, away = registry_calls.postpone_scrub, threading.Event()
+    real, away = RegistryLink.postpone_scrub, threading.Event()
     away.set()
 
     def postpone(*args, **options):
@@ -213,7 +214,7 @@ def test_what_is_left_is_handed_over_when_the_registry_is_back(api, queue, monke
             raise exception.RegistryUnavailable("away")
         return real(*args, **options)
 
-    monkeypatch.setattr(registry_calls, "postpone_scrub", postpone)
+    monkeypatch.setattr(RegistryLink, "postpone_scrub", postpone)
     api("POST", URL, {"x-image-meta-id": "5", "x-image-meta-checksum": "0" * 32}, PAYLOAD)
     assert queue() == []
     away.clear()

@@ -12,6 +12,7 @@ from glance import notifier
 from glance.api import recovery, upload
 from glance.common import config, exception, hooks
 from glance.store import filesystem
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -25,8 +26,8 @@ IMAGE_KEYS = {
 
 @pytest.fixture(autouse=True)
 def _ends(monkeypatch):
-    monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
-    monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
     yield
     hooks.stop()
 
@@ -150,13 +151,20 @@ def test_a_failed_upload_is_told_as_an_error(told, headers, error, status):
     assert payload["request_id"].startswith("req-")
 
 
-def test_a_failing_backend_tells_no_secret(told, monkeypatch):
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        (None, "The image store's backend failed."),
+        ("file", "The backend of the file store failed."),
+    ],
+)
+def test_a_failing_backend_tells_no_secret(told, monkeypatch, store, text):
     def fail(*args, **kwargs):
-        raise exception.BackendException(f"swift://user:{CANARY}@host/{CANARY}")
+        raise exception.BackendException(f"swift://user:{CANARY}@host/{CANARY}").of(store)
 
     monkeypatch.setattr(filesystem.FilesystemStore, "stage", fail)
     assert told.api("POST", URL, {}, PAYLOAD).status_int == 500
-    assert told.messages[0]["payload"]["message"] == "The image store's backend failed."
+    assert told.messages[0]["payload"]["message"] == text
     assert CANARY not in json.dumps(told.messages)
 
 
@@ -458,8 +466,8 @@ def test_what_a_dead_process_left_is_told_by_the_next(told):
     image = told.add(name="a")
     service = make_service(told)
     context = recovery.RequestContext(is_admin=True)
-    recovery.registry.update_image_metadata(
-        service.conf, context, image["id"], {"status": "saving"}, from_state="queued"
+    service.registry.update_image_metadata(
+        context, image["id"], {"status": "saving"}, from_state="queued"
     )
     recovery.settle(service, [Abandoned(str(image["id"]), committed=False)])
     kind, priority, payload = told.only()

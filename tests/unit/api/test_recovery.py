@@ -6,6 +6,7 @@ from glance import registry as registry_calls
 from glance.api import recovery
 from glance.common import config
 from glance.identity import context
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
 
 URL = "/v1/images"
@@ -30,7 +31,7 @@ class Left:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(recovery, "PAUSES", (0, 0))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0, retries=2))
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from glance import registry as registry_calls
 from glance.api import recovery, upload
 from glance.common import config, exception
 from glance.identity import context as identity_context
+from glance.registry.link import RegistryLink
 from glance.store import filesystem, staging
+from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 
 URL = "/v1/images"
@@ -22,8 +24,8 @@ BIG = PAYLOAD * 1024
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(upload, "ACTIVATION_PAUSES", (0, 0))
-    monkeypatch.setattr(recovery, "PAUSES", (0.01,) * 500)
+    monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
 
 
 def until(condition):
@@ -190,14 +192,14 @@ def test_data_waits_for_a_registry_that_may_have_activated_it(api, registry):
 
 
 def test_data_that_no_record_can_know_of_goes_at_once(api, registry, monkeypatch):
-    real = upload.registry.update_image_metadata
+    real = RegistryLink.update_image_metadata
 
-    def refuse(conf, context, image_id, values, **kwargs):
+    def refuse(link, context, image_id, values, **kwargs):
         if values.get("status") == "active":
             raise exception.RegistryUnavailable("away") from ConnectionRefusedError()
-        return real(conf, context, image_id, values, **kwargs)
+        return real(link, context, image_id, values, **kwargs)
 
-    monkeypatch.setattr(upload.registry, "update_image_metadata", refuse)
+    monkeypatch.setattr(RegistryLink, "update_image_metadata", refuse)
     assert post(api, io.BytesIO(BIG)).status_int == 503
     assert api.files() == []
     assert status_of(api) == "killed"
@@ -254,9 +256,9 @@ def inline(monkeypatch):
 
     def at_once(function, *args):
         function(*args)
-        return upload.offload.Task(lambda seconds: True)
+        return upload.tasks.Task(lambda seconds: True)
 
-    monkeypatch.setattr(upload.offload, "spawn", at_once)
+    monkeypatch.setattr(upload.tasks, "spawn", at_once)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The registry's HTTP API from the client's side, and the functions that the API calls."""
 
+import gc
 import json
 import logging
 
@@ -8,7 +9,7 @@ import pytest
 from glance import registry
 from glance.common import config, exception
 from glance.identity.context import RequestContext
-from glance.registry import client
+from glance.registry import client, link
 
 RECORD = {"id": 7, "name": "web", "location": "file:///srv/7", "properties": {"a": "b"}}
 
@@ -288,6 +289,50 @@ def test_caller_without_a_token_sends_none(loopback):
 def test_any_address_means_this_host(configured, asked):
     settings = config.Conf({"registry_host": configured})
     assert registry.get_registry_client(settings, RequestContext()).host == asked
+
+
+def test_calls_with_the_same_settings_share_their_connections(loopback):
+    server = loopback.answering(lambda seen: {"images": []})
+    settings = conf(server)
+    for _ in range(3):
+        registry.get_images_list(settings, RequestContext())
+    assert server.connections == 1
+
+
+def test_a_link_goes_with_its_settings():
+    settings = config.Conf()
+    registry.get_registry_client(settings, RequestContext())
+    kept = set(registry._LINKS)
+    assert id(settings) in kept
+    number = id(settings)
+    del settings
+    gc.collect()
+    assert number not in registry._LINKS
+
+
+def test_a_link_of_an_application_is_no_other_ones(loopback):
+    server = loopback.answering(lambda seen: {"images": []})
+    settings = conf(server)
+    links = [link.RegistryLink(settings) for _ in range(2)]
+    for one in links:
+        assert one.get_images_list(RequestContext()) == []
+    assert server.connections == 2
+    links[0].close()
+    assert links[0].get_images_list(RequestContext()) == []
+    assert server.connections == 3
+
+
+def test_tls_files_are_read_with_the_first_call(tmp_path):
+    made = link.RegistryLink(
+        config.Conf(
+            {
+                "registry_client_protocol": "https",
+                "registry_client_ca_file": str(tmp_path / "absent"),
+            }
+        )
+    )
+    with pytest.raises(exception.BadInputError, match="ca_file"):
+        made.get_images_list(RequestContext())
 
 
 def test_plain_mapping_serves_as_configuration(loopback):

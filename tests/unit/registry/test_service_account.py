@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from glance import registry
 from glance.common import config, exception
 from glance.registry import service_account
+from glance.registry.link import RegistryLink
 
 RECORD = {"id": 7, "status": "active"}
 
@@ -27,9 +27,8 @@ def keystone(loopback):
 
 
 def account(server, **options):
-    return service_account.ServiceAccount(
-        config.Conf({"registry_port": str(server.port), **options})
-    )
+    conf = config.Conf({"registry_port": str(server.port), **options})
+    return service_account.ServiceAccount(conf, RegistryLink(conf))
 
 
 def signing_in(server, keystone):
@@ -43,7 +42,7 @@ def signing_in(server, keystone):
 
 
 def ask(made):
-    return made.call(registry.get_image_metadata, 7)
+    return made.call(made.link.get_image_metadata, 7)
 
 
 def tokens(server):

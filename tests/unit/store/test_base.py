@@ -9,6 +9,7 @@ from glance.common import exception
 from glance.common.config import Conf
 from glance.store import base
 from glance.store.base import CHUNK, Capability
+from glance.streaming import body
 from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make_data
 
 
@@ -99,3 +100,154 @@ def test_an_error_of_reading_ends_the_transfer_and_nobody_writes_any_more():
 @pytest.mark.parametrize("text", ["1", "a.b", "A-b_c"])
 def test_plain_names_are_ids(text):
     assert base.check_image_id(text) == text
+
+
+# -- the store's name in its errors --------------------------------------------------------------
+
+ERRORS = [
+    exception.StoreError,
+    exception.BackendException,
+    exception.StoreObjectNotFound,
+    exception.StoreObjectExists,
+    exception.StoreForbidden,
+    exception.StoreAddDisabled,
+    exception.StoreDeleteNotSupported,
+    exception.StorageFull,
+    exception.StorageWriteDenied,
+    exception.BackendUnavailable,
+    exception.BackendCorrupt,
+]
+
+
+class Broken(base.Store):
+    """Each of its methods raises `error`."""
+
+    name = "fake"
+    error: exception.StoreError
+
+    def get(self, location=None, offset=0, length=None):
+        raise self.error
+
+    get_size = stage = delete = add = require_add = get
+
+    def check_registerable(self, location, *, is_admin):
+        raise self.error
+
+    def list_objects(self):
+        yield "found"
+        raise self.error
+
+
+CALLS = {
+    "get": lambda store: store.get(None),
+    "get_size": lambda store: store.get_size(None),
+    "stage": lambda store: store.stage("1"),
+    "delete": lambda store: store.delete(None),
+    "add": lambda store: store.add("1", None),
+    "require_add": lambda store: store.require_add(),
+    "check_registerable": lambda store: store.check_registerable(None, is_admin=True),
+    "list_objects": lambda store: list(store.list_objects()),
+}
+
+
+def test_the_cases_are_all_methods_that_raise():
+    assert set(CALLS) == set(base._RAISING)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_error_that_leaves_a_driver_names_its_store(call):
+    store = Broken(Conf({}))
+    store.error = exception.BackendUnavailable()
+    with pytest.raises(exception.BackendUnavailable) as caught:
+        call(store)
+    assert caught.value is store.error
+    assert str(caught.value) == "The fake store cannot be reached at the moment."
+
+
+@pytest.mark.parametrize("cls", ERRORS)
+def test_every_error_has_a_text_that_names_the_store(cls):
+    err = cls().of("fake")
+    assert (err.store, err.message) == ("fake", str(err))
+    assert "fake store" in str(err)
+    assert "%" not in str(err) + str(cls())
+
+
+def test_the_list_above_is_complete():
+    found = {
+        value
+        for value in vars(exception).values()
+        if isinstance(value, type)
+        and issubclass(value, exception.StoreError)
+        and value.named is not None
+    }
+    assert found == set(ERRORS)
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        exception.UnknownScheme("fake"),
+        exception.BadStoreUri(reason="the path is missing"),
+        exception.BadStoreConfiguration(store_name="fake", reason="no key is set"),
+        exception.UnsupportedBackend(),
+    ],
+    ids=lambda err: type(err).__name__,
+)
+def test_what_is_wrong_with_an_address_or_a_setting_keeps_its_text(err):
+    text = str(err)
+    assert str(err.of("fake")) == text
+
+
+def test_a_text_of_its_own_is_kept_and_followed_by_the_name():
+    err = exception.StoreForbidden("The host is not on the list").of("fake")
+    assert str(err) == "The host is not on the list (fake store)"
+
+
+def test_an_error_is_named_once():
+    err = exception.StorageFull().of("one").of("other")
+    assert (err.store, str(err)) == ("one", "There is not enough space left in the one store.")
+
+
+def test_an_error_of_no_store_keeps_its_text():
+    assert str(exception.StorageFull().of(None)) == exception.StorageFull.message
+
+
+class Named(Fake):
+    def __init__(self, chunks):
+        super().__init__(Conf({}))
+        self.chunks = chunks
+
+    def get(self, location, offset=0, length=None):
+        return body.IterBody(self.chunks, 4)
+
+    def stage(self, image_id, size=None):
+        return Recorder(lambda count: self._fail())
+
+    def _fail(self):
+        raise exception.StorageFull
+
+
+def lost():
+    yield b"ab"
+    raise exception.BackendUnavailable
+
+
+@pytest.mark.parametrize("part", [None, (1, 4)], ids=["whole", "part"])
+@pytest.mark.parametrize(
+    ("chunks", "error"),
+    [
+        (lost, exception.BackendUnavailable),
+        (lambda: iter([b"abc"]), exception.BackendCorrupt),
+        (lambda: iter([b"abc", b"def"]), exception.BackendCorrupt),
+    ],
+    ids=["lost", "short", "long"],
+)
+def test_an_error_in_the_middle_of_a_body_names_its_store(chunks, error, part):
+    found = Named(chunks()).get(None)
+    with pytest.raises(error, match="fake store"):
+        list(found.slice(*part) if part else found)
+
+
+def test_an_error_of_a_staged_write_names_its_store():
+    with pytest.raises(exception.StorageFull, match="fake store"):
+        Named(()).add("1", ScriptedSource(b"data"), 4)

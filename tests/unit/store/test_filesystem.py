@@ -16,7 +16,7 @@ from glance.common import config, exception
 from glance.common.config import Conf
 from glance.store import base, filesystem
 from glance.store.location import get_location_from_uri
-from glance.streaming import offload
+from glance.streaming import threads
 from glance.testing.store_suite import (
     CHUNK,
     Boom,
@@ -230,7 +230,7 @@ STEPS = ["open", "fallocate", "write", "fsync", "link", "directory fsync"]
 def inject(monkeypatch, step, code):
     """Make one system call of an upload fail."""
     error = OSError(code, os.strerror(code))
-    module = offload if step == "open" else os
+    module = threads if step == "open" else os
     name = {
         "open": "open_fd",
         "fallocate": "posix_fallocate",
@@ -331,7 +331,7 @@ def test_a_kill_that_arrives_during_the_commit_takes_the_image_back(store, monke
     class Killed(BaseException):
         pass
 
-    real = offload.run
+    real = threads.run
 
     def run(fn, *args):
         result = real(fn, *args)
@@ -341,7 +341,7 @@ def test_a_kill_that_arrives_during_the_commit_takes_the_image_back(store, monke
 
     with store.stage("1", 4) as staged:
         staged.write(b"data")
-        monkeypatch.setattr(offload, "run", run)
+        monkeypatch.setattr(threads, "run", run)
         with pytest.raises(Killed):
             staged.commit()
     assert names(store) == []
@@ -461,7 +461,7 @@ def test_an_error_of_opening_is_translated(store, monkeypatch, code, expected):
     def fail(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(offload, "open_fd", fail)
+    monkeypatch.setattr(threads, "open_fd", fail)
     with pytest.raises(expected):
         store.get(locate(store.path_of("1")))
 
@@ -716,7 +716,7 @@ def test_an_upload_does_not_stop_the_hub(tmp_path):
     out = green(
         """
         import os, sys, time
-        from glance.streaming import offload
+        from glance.streaming import threads
         from glance.common.config import Conf
         from glance.store import filesystem
         store = filesystem.FilesystemStore(Conf({"filesystem_store_datadir": sys.argv[1]}))

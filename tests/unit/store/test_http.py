@@ -17,7 +17,7 @@ from glance.common import exception
 from glance.common.config import Conf
 from glance.store import host_rules, http
 from glance.store.location import get_location_from_uri
-from glance.streaming import offload
+from glance.streaming import threads
 from glance.testing.store_suite import ReadOnlyStoreSuite, make_data
 
 CANARY = "s3cr3t-canary"
@@ -581,7 +581,7 @@ def test_loopback_is_refused_however_it_is_written(host):
     ],
 )
 def test_a_list_of_hosts_decides_alone(monkeypatch, listed, host, allowed):
-    monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1"))
+    monkeypatch.setattr(threads, "getaddrinfo", answers("127.0.0.1"))
     store = make_store(http_store_allowed_hosts=listed)
     location = locate(f"http://{host}/x")
     if allowed:
@@ -599,7 +599,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(loopback, monkeypatc
         lookups.append(host)
         return answers("127.0.0.1")(host, port)
 
-    monkeypatch.setattr(offload, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(threads, "getaddrinfo", getaddrinfo)
     store = make_store(http_store_allowed_hosts="mirror.test")
     assert read(store, f"http://mirror.test:{server.port}/disk") == b"data"
     assert lookups == ["mirror.test"]
@@ -607,7 +607,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(loopback, monkeypatc
 
 
 def test_a_forbidden_address_among_others_is_left_out(monkeypatch):
-    monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1", "8.8.8.8", "8.8.8.8"))
+    monkeypatch.setattr(threads, "getaddrinfo", answers("127.0.0.1", "8.8.8.8", "8.8.8.8"))
     location = locate("http://mirror.test/x").store_location
     assert host_rules.HostRules().addresses(location.host, location.effective_port) == [
         ("8.8.8.8", 80)
@@ -616,7 +616,7 @@ def test_a_forbidden_address_among_others_is_left_out(monkeypatch):
 
 def test_the_next_address_is_tried_when_one_refuses(loopback, monkeypatch):
     server = loopback.answering(lambda seen: b"data")
-    monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.2", "127.0.0.1"))
+    monkeypatch.setattr(threads, "getaddrinfo", answers("127.0.0.2", "127.0.0.1"))
     store = make_store(http_store_allowed_hosts="mirror.test")
     assert read(store, f"http://mirror.test:{server.port}/disk") == b"data"
 
@@ -625,7 +625,7 @@ def test_an_unknown_name_can_be_registered_but_not_read(monkeypatch):
     def getaddrinfo(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(offload, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(threads, "getaddrinfo", getaddrinfo)
     store = make_store(http_store_allowed_hosts="")
     store.check_registerable(locate("http://nowhere.test/x"), is_admin=False)
     with pytest.raises(exception.BackendUnavailable):
@@ -633,7 +633,7 @@ def test_an_unknown_name_can_be_registered_but_not_read(monkeypatch):
 
 
 def test_only_administrators_register_credentials(monkeypatch):
-    monkeypatch.setattr(offload, "getaddrinfo", answers("8.8.8.8"))
+    monkeypatch.setattr(threads, "getaddrinfo", answers("8.8.8.8"))
     store = make_store(http_store_allowed_hosts="")
     location = locate("https://ann:pw@mirror.test/x")
     store.check_registerable(location, is_admin=True)
@@ -678,7 +678,7 @@ def tls_server(loopback, certificate, monkeypatch):
         server.wrap = lambda sock: context.wrap_socket(sock, server_side=True)
         return server
 
-    monkeypatch.setattr(offload, "getaddrinfo", answers("127.0.0.1"))
+    monkeypatch.setattr(threads, "getaddrinfo", answers("127.0.0.1"))
     return start
 
 
@@ -732,12 +732,12 @@ class TestTls:
         script_text = """
             import eventlet; eventlet.monkey_patch()
             import hashlib, sys
-            from glance.streaming import offload
+            from glance.streaming import threads
             from glance.common.config import Conf
             from glance.store import http
             from glance.store.location import get_location_from_uri
             port, ca_file = sys.argv[1:]
-            offload.getaddrinfo = lambda host, port, **kw: [(2, 1, 6, "", ("127.0.0.1", port))]
+            threads.getaddrinfo = lambda host, port, **kw: [(2, 1, 6, "", ("127.0.0.1", port))]
             store = http.HttpStore(Conf({
                 "http_store_allowed_hosts": "mirror.test", "http_store_ca_file": ca_file,
             }))
@@ -747,10 +747,10 @@ class TestTls:
                 with store.get(where, *part) as body:
                     return hashlib.md5(b"".join(body)).hexdigest()
 
-            threads = [eventlet.spawn(fetch, *part) for part in [(), (10, 20)]]
+            readers = [eventlet.spawn(fetch, *part) for part in [(), (10, 20)]]
             eventlet.sleep(0.05)
             print("waiting", flush=True)
-            print(*[thread.wait() for thread in threads], store.get_size(where))
+            print(*[reader.wait() for reader in readers], store.get_size(where))
         """
         server = tls_server(script)
         process = subprocess.Popen(

@@ -73,7 +73,7 @@ def test_a_file_system_without_unnamed_files_will_do(tmp_path, monkeypatch):
             raise OSError(errno.EOPNOTSUPP, "not supported")
         return real(path, flags, mode)
 
-    monkeypatch.setattr(spool.offload, "open_fd", open_fd)
+    monkeypatch.setattr(spool.threads, "open_fd", open_fd)
     part = spool.UploadSpool(str(tmp_path))
     part.write(b"data")
     assert everything(part.reader()) == b"data"

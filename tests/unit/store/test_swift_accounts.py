@@ -16,6 +16,7 @@ from glance.common.config import Conf
 from glance.store import swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import client
+from glance.streaming.retry import Backoff
 from glance.testing.faults import FaultProxy
 from glance.testing.store_suite import ScriptedSource
 
@@ -28,7 +29,7 @@ OTHER, OTHER_KEY = "test:other", "second"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
+    monkeypatch.setattr(client, "BACKOFF", Backoff(0.01, 1))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from glance.common.config import Conf
 from glance.store import swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import client, upload
+from glance.streaming.retry import Backoff
 from glance.testing.faults import Fault, FaultProxy
 from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make_data
 
@@ -52,8 +53,8 @@ SPOOLED = ["one object", "static", "dynamic"]
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
-    monkeypatch.setattr(upload, "LISTING_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(client, "BACKOFF", Backoff(0.01, 1))
+    monkeypatch.setattr(upload, "LISTING_BACKOFF", Backoff.steady(0.01, retries=2))
 
 
 @pytest.fixture

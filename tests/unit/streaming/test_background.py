@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from glance.streaming import offload
-from glance.streaming.offload import Fanout
+from glance.streaming import tasks, threads
+from glance.streaming.fanout import Fanout
 
 
 class Boom(Exception):
@@ -34,33 +34,34 @@ def fds():
 def test_nothing_of_eventlet_is_loaded():
     script = """
         import sys
-        from glance.streaming import offload
-        offload.run(int)
-        offload.spawn(int).join()
-        offload.sleep(0)
-        with offload.lock(), offload.deadline(1):
+        from glance.streaming import hub, tasks, threads
+        from glance.streaming.fanout import Fanout
+        threads.run(int)
+        tasks.spawn(int).join()
+        hub.sleep(0)
+        with hub.lock(), hub.deadline(1):
             pass
-        with offload.Fanout([len]) as fanout:
+        with Fanout([len]) as fanout:
             fanout.put(b"x")
             fanout.join()
-        print("eventlet" in sys.modules, offload.is_green())
+        print("eventlet" in sys.modules, hub.is_green())
     """
     assert plain(script) == "False False\n"
 
 
 def test_work_runs_inline():
-    assert offload.run(threading.get_ident) == threading.get_ident()
-    assert offload.run(max, [1, 3, 2], key=lambda value: -value) == 1
+    assert threads.run(threading.get_ident) == threading.get_ident()
+    assert threads.run(max, [1, 3, 2], key=lambda value: -value) == 1
     with pytest.raises(Boom):
-        offload.run(boom)
+        threads.run(boom)
 
 
 def test_background_work_runs_in_a_thread_and_logs_its_error(caplog):
     seen = []
-    offload.spawn(lambda value: seen.append((value, threading.get_ident())), 5).join()
+    tasks.spawn(lambda value: seen.append((value, threading.get_ident())), 5).join()
     assert seen[0][0] == 5
     assert seen[0][1] != threading.get_ident()
-    offload.spawn(boom, "mine").join()
+    tasks.spawn(boom, "mine").join()
     assert "Boom: mine" in caplog.text
 
 
@@ -167,14 +168,14 @@ def test_many_at_once_share_the_threads(fds):
             fanout.join()
         results.append(seen == [bytes([number])] * 50)
 
-    threads = [threading.Thread(target=feed, args=(number,)) for number in range(50)]
-    for thread in threads:
+    feeders = [threading.Thread(target=feed, args=(number,)) for number in range(50)]
+    for thread in feeders:
         thread.start()
-    for thread in threads:
+    for thread in feeders:
         thread.join(20)
     assert results == [True] * 50
-    native = [thread for thread in threading.enumerate() if thread.name == "offload"]
-    assert len(native) <= offload.MAX_THREADS
+    native = [thread for thread in threading.enumerate() if thread.name == "native-work"]
+    assert len(native) <= threads.MAX_THREADS
 
 
 def test_a_child_process_makes_threads_of_its_own(fds):
@@ -209,7 +210,8 @@ import os, sys, time
 import eventlet
 eventlet.monkey_patch()
 from eventlet import patcher
-from glance.streaming import offload
+from glance.streaming import hub, tasks, threads
+from glance.streaming.fanout import Fanout
 native_time = patcher.original("time")
 get_ident = patcher.original("threading").get_ident
 fds = lambda: len(os.listdir("/proc/self/fd"))
@@ -232,21 +234,21 @@ def test_work_runs_in_a_native_thread_while_the_hub_goes_on():
             return get_ident()
 
         eventlet.spawn(tick)
-        print(offload.run(work, 50) != get_ident(), offload.is_green())
+        print(threads.run(work, 50) != get_ident(), hub.is_green())
     """
     assert green(script) == "True True\n"
 
 
 def test_results_and_errors_come_back_and_leak_nothing():
     script = """
-        offload.run(int)
+        threads.run(int)
         before = fds()
-        assert [offload.run(pow, number, 2) for number in range(200)][-1] == 199 ** 2
+        assert [threads.run(pow, number, 2) for number in range(200)][-1] == 199 ** 2
         for error in (KeyError("k"), SystemExit(3), KeyboardInterrupt()):
             def fail():
                 raise error
             try:
-                offload.run(fail)
+                threads.run(fail)
             except BaseException as err:
                 assert err is error
             else:
@@ -258,7 +260,7 @@ def test_results_and_errors_come_back_and_leak_nothing():
 
 def test_work_inside_of_work_runs_inline():
     script = """
-        print(offload.run(lambda: offload.run(get_ident) == get_ident()))
+        print(threads.run(lambda: threads.run(get_ident) == get_ident()))
     """
     assert green(script) == "True\n"
 
@@ -273,7 +275,7 @@ def test_a_kill_waits_for_the_work_to_end():
 
         def caller():
             try:
-                offload.run(work)
+                threads.run(work)
             finally:
                 log.append("caller goes on")
 
@@ -292,11 +294,11 @@ def test_a_kill_waits_for_the_work_to_end():
 
 def test_a_deadline_ends_a_wait_and_spares_the_quick():
     script = """
-        with offload.deadline(5), offload.deadline(None):
-            offload.sleep(0)
+        with hub.deadline(5), hub.deadline(None):
+            hub.sleep(0)
         try:
-            with offload.deadline(0.02, "too slow"):
-                offload.sleep(10)
+            with hub.deadline(0.02, "too slow"):
+                hub.sleep(10)
         except TimeoutError as err:
             print(err)
     """
@@ -305,17 +307,17 @@ def test_a_deadline_ends_a_wait_and_spares_the_quick():
 
 def test_a_lock_excludes_other_greenthreads():
     script = """
-        lock = offload.lock()
+        lock = hub.lock()
         inside = []
 
         def enter(name):
             with lock:
                 inside.append(name)
-                offload.sleep(0.01)
+                hub.sleep(0.01)
                 inside.append(name)
 
-        tasks = [offload.spawn(enter, name) for name in "abc"]
-        for task in tasks:
+        started = [tasks.spawn(enter, name) for name in "abc"]
+        for task in started:
             task.join()
         print("".join(inside))
     """
@@ -327,8 +329,8 @@ def test_background_work_runs_in_a_greenthread_and_logs_its_error():
         import logging
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
         seen = []
-        offload.spawn(seen.append, 5).join()
-        offload.spawn(lambda: 1 / 0).join()
+        tasks.spawn(seen.append, 5).join()
+        tasks.spawn(lambda: 1 / 0).join()
         print(seen)
     """
     out = green(script)
@@ -345,11 +347,11 @@ def test_a_killed_feeder_leaves_no_consumer_running():
             seen.append(item)
 
         def feed():
-            with offload.Fanout([slow, len], depth=2) as fanout:
+            with Fanout([slow, len], depth=2) as fanout:
                 while True:
                     fanout.put(b"x")
 
-        offload.run(int)
+        threads.run(int)
         before = fds()
         for _ in range(5):
             thread = eventlet.spawn(feed)
@@ -373,7 +375,7 @@ def test_finalizers_inside_of_the_hub_do_not_wait():
         result = []
 
         def finalizer():
-            result.append(offload.run(get_ident) == get_ident())
+            result.append(threads.run(get_ident) == get_ident())
 
         hubs.get_hub().schedule_call_global(0, finalizer)
         eventlet.sleep(0.01)
@@ -384,7 +386,7 @@ def test_finalizers_inside_of_the_hub_do_not_wait():
 
 def test_names_are_resolved_by_the_system():
     script = """
-        print(offload.getaddrinfo("127.0.0.1", 80)[0][4])
+        print(threads.getaddrinfo("127.0.0.1", 80)[0][4])
     """
     assert green(script) == "('127.0.0.1', 80)\n"
-    assert offload.getaddrinfo("127.0.0.1", 80)[0][4] == ("127.0.0.1", 80)
+    assert threads.getaddrinfo("127.0.0.1", 80)[0][4] == ("127.0.0.1", 80)

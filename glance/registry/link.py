@@ -1,0 +1,327 @@
+"""The registry as the API sees it: an object that asks it on behalf of one caller at a time.
+
+An application makes one `RegistryLink` and hands it to whoever needs the registry: the images API
+in `glance.api.ImageService`, the programs of the image cache with their service account. The
+promised functions of `glance.registry` are wrappers over it. The registry's own HTTP API is spoken
+by `glance.registry.client`; the server is `glance.registry.server`.
+
+Every call takes the caller's request context first. The caller's token, and with
+`send_identity_headers` the identity, go along, and no request is ever repeated with less.
+
+Errors: the registry's own refusals keep their class and reason (`glance.common.httperror`); a
+registry that cannot be reached, is slow, fails or talks nonsense is `RegistryUnavailable`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from glance.client import base as base_client
+from glance.common import config, exception
+from glance.http import latin1
+from glance.http.client import connection
+from glance.identity.context import RequestContext
+from glance.registry import client
+
+LOG = logging.getLogger(__name__)
+
+
+def header_text(text: str) -> str:
+    """Option type: text that reaches the other side of a connection as it is, in a header."""
+    text = text.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("use printable ASCII characters on one line")
+    return text
+
+
+config.options(
+    "registry client",
+    config.Option(
+        "registry_host",
+        default="0.0.0.0",
+        help="Address of the registry; 0.0.0.0 means this host.",
+    ),
+    config.Option("registry_port", config.integer, 9191, minimum=1, help="Port of the registry."),
+    config.Option(
+        "registry_client_protocol",
+        default="http",
+        choices=("http", "https"),
+        help="Protocol spoken with the registry.",
+    ),
+    config.Option(
+        "registry_client_timeout",
+        config.real,
+        30.0,
+        minimum=0,
+        unit="seconds",
+        help="How long to wait for a connection to the registry, and for each part of its answer, "
+        "before answering 503; 0 waits for ever.",
+    ),
+    config.Option(
+        "registry_client_ca_file",
+        config.path,
+        help="File of the authorities that the registry's certificate is verified against; unset: "
+        "those of the system.",
+    ),
+    config.Option(
+        "registry_client_cert_file",
+        config.path,
+        help="Certificate that proves this service's identity to the registry.",
+    ),
+    config.Option(
+        "registry_client_key_file",
+        config.path,
+        help="Private key of registry_client_cert_file.",
+    ),
+    config.Option(
+        "registry_client_insecure",
+        config.boolean,
+        False,
+        help="Accept any certificate from the registry; for tests only.",
+    ),
+    config.Option(
+        "send_identity_headers",
+        config.boolean,
+        False,
+        help="Send the caller's user, tenant and roles to the registry, which must trust this "
+        "service and nobody else; saves it the validation of the token.",
+    ),
+)
+config.options(
+    "registry access",
+    config.Option(
+        "registry_shared_secret",
+        header_text,
+        secret=True,
+        help="Secret that glance-api sends with each request to the registry; a registry that has "
+        "one refuses requests without it. Set it to the same value in the files of both.",
+    ),
+)
+
+#: Errors of a registry that is away for the moment.
+AWAY = (exception.ServiceUnavailable, exception.ClientConnectionError)
+
+# Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
+# encoding can make a request line too long for the registry (414) that the API has taken.
+PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+
+
+class _Translation:
+    """Turns whatever shows a registry in trouble into RegistryUnavailable; keeps its refusals."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if not isinstance(err, exception.Error) or err.status in PASS_THROUGH_STATUSES:
+            return
+        if err.status is None and not isinstance(err, exception.ClientConnectionError):
+            return
+        LOG.error("The registry gave no usable answer: %s", err)
+        raise exception.RegistryUnavailable(
+            "The image registry cannot answer at the moment; try again later"
+        ) from err
+
+
+# PERF: it holds no state, and a generator in its place costs a microsecond per call.
+_TRANSLATED = _Translation()
+
+
+class RegistryLink:
+    """One registry, and the connections to it that all callers of a process share.
+
+    Nothing is connected, and no certificate read, before the first call. Safe to use from many
+    threads at once. `close` lets the kept connections go; the link stays usable.
+    """
+
+    def __init__(self, conf: Mapping[str, Any]):
+        """Take the address and the manners from `conf`, a `Conf` or a plain mapping."""
+        # PERF: read once; reading the options costs 8 us per call.
+        settings = conf if isinstance(conf, config.Conf) else config.Conf(conf)
+        host = str(settings["registry_host"]).strip("[]")
+        if host in ("0.0.0.0", "::", ""):
+            host = "::1" if host == "::" else "127.0.0.1"
+        self.host, self.port = host, int(settings["registry_port"])
+        self.use_ssl = settings["registry_client_protocol"] == "https"
+        self._timeout: float | None = settings["registry_client_timeout"] or None
+        self._tls = connection.TLS(
+            settings["registry_client_key_file"],
+            settings["registry_client_cert_file"],
+            settings["registry_client_ca_file"],
+            settings["registry_client_insecure"],
+        )
+        self._send_identity: bool = settings["send_identity_headers"]
+        self._secret: str | None = settings["registry_shared_secret"]
+
+    @functools.cached_property
+    def _pool(self) -> base_client.ConnectionPool:
+        return base_client.ConnectionPool(
+            self.host,
+            self.port,
+            context=self._tls.context() if self.use_ssl else None,
+            connect_timeout=self._timeout,
+            read_timeout=self._timeout,
+        )
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        self._pool.close()
+
+    def client_for(self, context: RequestContext) -> client.RegistryClient:
+        """Return a client that speaks for the caller of `context`; cheap, over the shared pool.
+
+        Raises BadInputError for TLS files that cannot be used.
+        """
+        headers: dict[str, str] = {}
+        if self._secret:
+            headers[client.SHARED_SECRET] = self._secret
+        if context.request_id:
+            headers["x-openstack-request-id"] = context.request_id
+        if self._send_identity and not context.read_only:
+            headers["x-identity-status"] = "Confirmed"
+            for name, value in (("x-user-id", context.user), ("x-tenant-id", context.tenant)):
+                if value:
+                    headers[name] = latin1.encode(value)
+            if context.roles:
+                headers["x-roles"] = latin1.encode(",".join(context.roles))
+        return client.RegistryClient(
+            self.host, self.port, self.use_ssl, context.auth_tok, pool=self._pool, headers=headers
+        )
+
+    # -- images ----------------------------------------------------------------------------------
+
+    def get_images_list(self, context: RequestContext, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
+        with _TRANSLATED:
+            return self.client_for(context).get_images(**kwargs)
+
+    def get_images_detail(self, context: RequestContext, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return a page of full records, `location` included; arguments as `get_images_list`."""
+        with _TRANSLATED:
+            return self.client_for(context).get_images_detailed(**kwargs)
+
+    def get_public_images(self, context: RequestContext, *, detail: bool, **kwargs: Any) -> bytes:
+        """Return a page of short or full records as the public API's JSON document.
+
+        It holds no location.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).get_public_images(detail, **kwargs)
+
+    def get_image_metadata(self, context: RequestContext, image_id: object) -> dict[str, Any]:
+        """Return the full record of a visible image; NotFound otherwise."""
+        with _TRANSLATED:
+            return self.client_for(context).get_image(image_id)
+
+    def add_image_metadata(
+        self, context: RequestContext, image_meta: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
+        _log_meta("Adding image", image_meta)
+        with _TRANSLATED:
+            record = self.client_for(context).add_image(image_meta)
+        _log_meta("Returned image", record)
+        return record
+
+    def update_image_metadata(
+        self,
+        context: RequestContext,
+        image_id: object,
+        image_meta: Mapping[str, Any],
+        purge_props: bool = False,
+        from_state: str | None = None,
+    ) -> dict[str, Any]:
+        """Change a record and return it.
+
+        `purge_props` removes properties that are not given; `from_state` makes the change only if
+        the image has that status (Duplicate otherwise). NotFound if the caller may not change it.
+        """
+        _log_meta("Updating image", image_meta)
+        with _TRANSLATED:
+            record = self.client_for(context).update_image(
+                image_id, image_meta, purge_props, from_state
+            )
+        _log_meta("Returned image", record)
+        return record
+
+    def delete_image_metadata(
+        self,
+        context: RequestContext,
+        image_id: object,
+        status: str | None = None,
+        **waiting: int,
+    ) -> dict[str, Any]:
+        """Delete a record, leaving it in `status` (deleted, pending_delete), and return it.
+
+        An image without data becomes `deleted` in any case. `waiting`: `due_in`, the seconds until
+        the scrubber may remove the data, and `lease`, the seconds for which it is left to the
+        caller.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).remove_image(image_id, status, **waiting)
+
+    def postpone_scrub(
+        self,
+        context: RequestContext,
+        image_id: object,
+        error: str,
+        *,
+        dead: bool = False,
+        location: str | None = None,
+    ) -> bool:
+        """Hand data that could not be removed to the scrubber; True if the registry took it.
+
+        `error` is the class of what happened, `dead` says that no other try can succeed. With a
+        `location` it is about what a failed upload left there, without about the deleted image
+        itself.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).postpone_scrub(
+                image_id, error, dead=dead, location=location
+            )
+
+    # -- members ---------------------------------------------------------------------------------
+
+    def get_image_members(self, context: RequestContext, image_id: object) -> list[dict[str, Any]]:
+        """Return the memberships of an image that the caller may see: member_id, can_share."""
+        with _TRANSLATED:
+            return self.client_for(context).get_image_members(image_id)
+
+    def get_member_images(
+        self, context: RequestContext, member_id: object
+    ) -> list[dict[str, Any]]:
+        """Return what is shared with a member, as far as the caller may see it."""
+        with _TRANSLATED:
+            return self.client_for(context).get_member_images(member_id)
+
+    def replace_members(self, context: RequestContext, image_id: object, member_data: Any) -> bool:
+        """Make the members of an image exactly those given."""
+        with _TRANSLATED:
+            return self.client_for(context).replace_members(image_id, member_data)
+
+    def add_member(
+        self,
+        context: RequestContext,
+        image_id: object,
+        member_id: object,
+        can_share: bool | None = None,
+    ) -> bool:
+        """Make or change one membership."""
+        with _TRANSLATED:
+            return self.client_for(context).add_member(image_id, member_id, can_share)
+
+    def delete_member(self, context: RequestContext, image_id: object, member_id: object) -> bool:
+        """End one membership; no error if there is none."""
+        with _TRANSLATED:
+            return self.client_for(context).delete_member(image_id, member_id)
+
+
+def _log_meta(direction: str, meta: Mapping[str, Any]) -> None:
+    if LOG.isEnabledFor(logging.DEBUG):
+        LOG.debug("%s metadata...", direction)
+        for name, value in sorted(meta.items()):
+            # SECURITY: a location may carry the credentials of the store.
+            LOG.debug("%20s: %s", name, "***" if name == "location" and value else value)

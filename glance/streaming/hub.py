@@ -1,0 +1,211 @@
+"""The event loop, if there is one: whether it runs, and how to wait, lock and wake beside it.
+
+Everything here works the same in a plain process (command line, tests), where nothing of eventlet
+is ever imported: the module looks whether the program has patched itself and never patches
+anything. What does not belong here: which work runs where (`threads`, `tasks`, `fanout`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_patched = False
+# What marks the native threads of this process, once it has some.
+_worker_mark: Any = None
+
+
+def is_green() -> bool:
+    """Return whether this process runs on eventlet's hub (its sockets have been patched)."""
+    global _patched
+    if not _patched:
+        patcher = sys.modules.get("eventlet.patcher")
+        _patched = bool(patcher and patcher.is_monkey_patched("socket"))
+    return _patched
+
+
+def _eventlet(name: str) -> Any:
+    return importlib.import_module(f"eventlet.{name}" if name else "eventlet")
+
+
+def native(module: Any) -> Any:
+    """Return `threading`, `queue`, `socket` ... as they are without eventlet's patches."""
+    return _eventlet("patcher").original(module.__name__) if is_green() else module
+
+
+def native_lock() -> Any:
+    """Return a lock between native threads; hold it for short work that needs no event loop."""
+    return native(threading).Lock()
+
+
+def lock() -> Any:
+    """Return a mutual exclusion lock between greenthreads, or between threads elsewhere.
+
+    A context manager with `acquire` and `release`. Make it after the process has been patched.
+    """
+    return _eventlet("semaphore").Semaphore(1) if is_green() else threading.Lock()
+
+
+class NamedLocks:
+    """Mutual exclusion by name, within this process; names that nobody holds cost nothing."""
+
+    def __init__(self) -> None:
+        self._guard = native_lock()
+        self._locks: dict[str, tuple[Any, int]] = {}
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Wait until nobody else holds `name`, and hold it for the block."""
+        with self._guard:
+            held, users = self._locks.get(name) or (lock(), 0)
+            self._locks[name] = held, users + 1
+        try:
+            with held:
+                yield
+        finally:
+            with self._guard:
+                held, users = self._locks.pop(name)
+                if users > 1:
+                    self._locks[name] = held, users - 1
+
+
+def sleep(seconds: float) -> None:
+    """Wait, letting others run; a job of `threads.run` just waits."""
+    if may_switch():
+        _eventlet("").sleep(seconds)
+    else:
+        native(time).sleep(seconds)
+
+
+@contextlib.contextmanager
+def deadline(seconds: float | None, message: str = "timed out") -> Iterator[None]:
+    """Raise TimeoutError in the block after `seconds` (None: never).
+
+    Works under eventlet only, by interrupting waits of the hub; elsewhere the block's own
+    time-outs have to do.
+    """
+    if seconds is None or not is_green():
+        yield
+        return
+    with _eventlet("timeout").Timeout(seconds, TimeoutError(message)):
+        yield
+
+
+def start(work: Callable[[], None]) -> Callable[[float | None], bool]:
+    """Start `work`, which never raises, in a greenthread, or in a daemon thread elsewhere.
+
+    Returns a function that waits for its end, or for some seconds, and says whether it has ended.
+    """
+    if not is_green():
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+
+        def join(seconds: float | None) -> bool:
+            thread.join(seconds)
+            return not thread.is_alive()
+
+        return join
+    green = _eventlet("").spawn(work)
+
+    def wait(seconds: float | None) -> bool:
+        ended = False
+        with _eventlet("timeout").Timeout(seconds, False):
+            green.wait()
+            ended = True
+        return ended
+
+    return wait
+
+
+def is_readable(fd: int) -> bool:
+    """Return whether there is something to read from a descriptor, or its end, without waiting."""
+    return bool(_poll(fd, 0))
+
+
+def _poll(fd: int, timeout: int | None) -> list[tuple[int, int]]:
+    native_select = native(select)
+    poll = native_select.poll()
+    poll.register(fd, native_select.POLLIN)
+    found: list[tuple[int, int]] = poll.poll(timeout)
+    return found
+
+
+def new_worker_mark() -> Any:
+    """Return a thread-local object; a native thread that sets its `worker` never uses the hub."""
+    global _worker_mark
+    _worker_mark = native(threading).local()
+    return _worker_mark
+
+
+def may_wait() -> bool:
+    """Return whether the caller may wait for others: not so in a finalizer that the hub runs."""
+    return not is_green() or may_switch()
+
+
+def may_switch() -> bool:
+    """Return whether the caller is a greenthread that may wait through the hub."""
+    if not is_green() or hasattr(_worker_mark, "worker"):
+        return False
+    # NOTE: garbage collection can run a finalizer inside the hub itself, which must never wait.
+    return _eventlet("hubs").get_hub().greenlet is not _current_greenlet()
+
+
+def _current_greenlet() -> Any:
+    return sys.modules["greenlet"].getcurrent()
+
+
+class Bell:
+    """A descriptor by which native threads wake one waiter.
+
+    Rings are counted, so none is lost between a look and a wait.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def ring(self) -> None:
+        os.eventfd_write(self._fd, 1)
+
+    def heard(self) -> bool:
+        """Take all rings; return whether there were any."""
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Wait until it rings (or has rung)."""
+        if may_switch():
+            _eventlet("hubs").trampoline(self._fd, read=True)
+        else:
+            self.wait_natively()
+
+    def wait_natively(self) -> None:
+        """Wait, stopping the hub if there is one."""
+        _poll(self._fd, None)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def wait_uninterruptibly(step: Callable[[], bool], bell: Bell) -> BaseException | None:
+    """Wait until `step` is true whatever is thrown in; return the first thing thrown.
+
+    SECURITY: a killed greenthread must not go on to close descriptors that a native thread uses.
+    """
+    thrown: list[BaseException] = []
+    while not step():
+        try:
+            # NOTE: who is thrown at again and again (a hub going down) must not spin here.
+            bell.wait() if len(thrown) < 2 else bell.wait_natively()
+        except BaseException as err:
+            thrown.append(err)
+    return thrown[0] if thrown else None

@@ -1,0 +1,147 @@
+"""Blocking work in native threads under eventlet, inline elsewhere.
+
+Who hashes, syncs or opens files calls `run`. A function handed to it must not touch sockets or
+locks of the event loop. What does not belong here: knowledge of files, images or requests.
+
+NOTE: eventlet's own tpool is not used because a killed greenthread leaves its tpool job running:
+its caller then closes a descriptor that a thread still writes to. Here a caller never returns
+before its job has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from glance.streaming import hub
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_THREADS = 32
+
+
+class _Pool:
+    """Daemon threads, started when needed, that run jobs which never raise."""
+
+    def __init__(self) -> None:
+        self._threading = hub.native(threading)
+        self._jobs = hub.native(queue).SimpleQueue()
+        self._lock = self._threading.Lock()
+        self._mark = hub.new_worker_mark()
+        self._threads = 0
+        self._unfinished = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._unfinished += 1
+            start = self._unfinished > self._threads and self._threads < MAX_THREADS
+            self._threads += start
+        if start:
+            try:
+                self._threading.Thread(target=self._work, name="native-work", daemon=True).start()
+            except RuntimeError:
+                # NOTE: the host has no room for another thread; those that run will do the job.
+                with self._lock:
+                    self._threads -= 1
+                    if not self._threads:
+                        self._unfinished -= 1
+                        raise
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        self._mark.worker = True
+        while True:
+            job = self._jobs.get()
+            job()
+            # NOTE: an idle thread must not keep the last job's chunk alive.
+            job = None
+            with self._lock:
+                self._unfinished -= 1
+
+
+_pool: _Pool | None = None
+
+
+def _get_pool() -> _Pool:
+    global _pool
+    if _pool is None:
+        _pool = _Pool()
+    return _pool
+
+
+def submit(job: Callable[[], None]) -> None:
+    """Have a native thread do `job`, which never raises."""
+    _get_pool().submit(job)
+
+
+def _forget_pool() -> None:
+    """Threads do not cross a fork: the child makes its own."""
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)
+
+
+class _Call(Generic[T]):
+    """One function call on its way through a native thread."""
+
+    def __init__(self, fn: Callable[[], T]):
+        self.fn = fn
+        self.value: T
+        self.error: BaseException | None = None
+        self.bell = hub.Bell()
+
+    def __call__(self) -> None:
+        try:
+            self.value = self.fn()
+        except BaseException as err:
+            # Whatever it is belongs to the waiting caller, not to this thread.
+            self.error = err
+        self.bell.ring()
+
+
+def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return `fn(*args)`, worked out in a native thread under eventlet and inline elsewhere.
+
+    Returns (or raises) only after `fn` has ended, even if the calling greenthread is killed or its
+    time-out fires meanwhile: that exception is raised then, and the result dropped.
+    """
+    if not hub.may_switch():
+        return fn(*args, **kwargs)
+    call = _Call(lambda: fn(*args, **kwargs))
+    try:
+        submit(call)
+        # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.
+        thrown = hub.wait_uninterruptibly(call.bell.heard, call.bell)
+    finally:
+        call.bell.close()
+    try:
+        if thrown is not None:
+            raise thrown
+        if call.error is not None:
+            raise call.error
+        return call.value
+    finally:
+        # NOTE: the traceback of the error holds this frame; without this they keep each other.
+        call.error = thrown = None
+
+
+def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
+    """Resolve by the system's resolver (not eventlet's), without stopping the hub."""
+    import socket
+
+    return run(hub.native(socket).getaddrinfo, host, port, **kwargs)
+
+
+def open_fd(path: str, flags: int, mode: int = 0o777) -> int:
+    """Open a file like `os.open`, in a native thread too.
+
+    NOTE: eventlet's `os.open` would make a hub, with descriptors of its own, for every thread.
+    """
+    return posix.open(path, flags, mode)
