@@ -20,7 +20,7 @@ from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, INVALID, STATES, CacheEntry
 from glance.image_cache.traffic import reader
 from glance.image_cache.upkeep.limits import Room
-from glance.streaming import digest
+from glance.streaming import digest, staged_file
 
 LOG = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Upkeep:
         """Remove a file that is no entry, unless a living writer has lost its entry just now."""
         try:
             with open(self.directory.open(file), "rb") as stream:
-                if layout.is_locked(stream.fileno()):
+                if staged_file.is_locked(stream.fileno()):
                     return False
         except OSError:
             # A symbolic link, or something else that is not opened.

@@ -16,6 +16,7 @@ from glance.common import config
 from glance.image_cache import layout
 from glance.image_cache.index import driver as index_driver
 from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, CacheEntry, CacheRefused
+from glance.streaming import staged_file
 
 LOG = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Room:
                 return True
             return time.time() - entry.created_at > _ANNOUNCED
         with open(fd, "rb") as stream:
-            if not (layout.is_locked(stream.fileno()) or layout.is_alive(entry.writer)):
+            if not (staged_file.is_locked(stream.fileno()) or layout.is_alive(entry.writer)):
                 return True
             changed = self.directory.changed_at(stream.fileno())
         return stall_time is not None and time.time() - changed >= stall_time
