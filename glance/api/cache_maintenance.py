@@ -38,7 +38,7 @@ class CacheMaintenance:
         self.cache = cache
         self.conf = conf
         self.account = service_account.ServiceAccount(conf)
-        self._losses = cache.driver.losses
+        self._losses = cache.index.losses
 
     def run(self) -> None:
         """Work until the process ends."""
@@ -52,8 +52,8 @@ class CacheMaintenance:
             self.attempt(self.cache.flush)
             if self.cache.troubled:
                 self.attempt(self.cache.heal)
-            if self.cache.driver.losses != self._losses:
-                self._losses = self.cache.driver.losses
+            if self.cache.index.losses != self._losses:
+                self._losses = self.cache.index.losses
                 self.attempt(self.cache.recover)
             if not taken_over and time.monotonic() >= retry:
                 taken_over = self.attempt(self._take_over)

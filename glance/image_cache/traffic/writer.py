@@ -14,8 +14,8 @@ from typing import Self
 
 from glance.common import exception
 from glance.image_cache import layout
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused
 from glance.streaming import digest, offload
 from glance.streaming.staged_file import LocalFile
 
@@ -33,8 +33,8 @@ class Writer:
     wait cooperatively.
     """
 
-    def __init__(self, driver: index_driver.Driver, entry: CacheEntry, verify: tuple[str, ...]):
-        self.driver = driver
+    def __init__(self, index: Index, entry: CacheEntry, verify: tuple[str, ...]):
+        self.index = index
         self.entry = entry
         self.lost = False
         self._file = LocalFile(writeback=True, watch=True)
@@ -56,13 +56,13 @@ class Writer:
         Blocks: the cache calls it in a native thread. CacheUnavailable, with the entry gone.
         """
         try:
-            fd = self.driver.create(self.entry)
+            fd = self.index.entries.create_file(self.entry)
         except OSError as err:
-            self.driver.remove(self.entry)
+            self.index.entries.remove(self.entry)
             raise exception.CacheUnavailable(
                 f"The image cache cannot be written to: {err.strerror}"
             ) from err
-        self._file.adopt(fd, self.driver.directory.full(self.entry.file))
+        self._file.adopt(fd, self.index.directory.full(self.entry.file))
 
     def write(self, data: bytes) -> None:
         """Append `data`.
@@ -82,7 +82,7 @@ class Writer:
                 self._digester.update(data)
             if time.monotonic() - self._noted > _PROGRESS and not self.lost:
                 self._noted = time.monotonic()
-                self.lost = not self.driver.progress(self.entry, self.count)
+                self.lost = not self.index.entries.progress(self.entry, self.count)
 
     def commit(self) -> CacheEntry:
         """Verify what was written and make it an entry, durably.
@@ -117,15 +117,17 @@ class Writer:
             done = dataclasses.replace(
                 self.entry,
                 state=COMPLETE,
-                file=self.driver.directory.entry_file(self.entry.image_id),
+                file=self.index.directory.entry_file(self.entry.image_id),
                 size=self.count,
                 checksum=checksum,
                 modified_at=now,
                 accessed_at=now,
                 writer=None,
             )
-            if not self.driver.commit(self.entry, done):
-                raise CacheRefused("removed meanwhile")
+            with self.index.transaction():
+                if not self.index.entries.commit(self.entry, done):
+                    raise CacheRefused("removed meanwhile")
+                self.index.queue.remove(done.image_id)
         self._close()
         return done
 
@@ -138,15 +140,15 @@ class Writer:
         if not self._close():
             return
         try:
-            if error is not None and self.driver.condemn(self.entry, described(error)):
+            if error is not None and self.index.entries.condemn(self.entry, described(error)):
                 return
         except exception.CacheUnavailable as err:
             LOG.warning("Image %s is not kept for inspection: %s", self.entry.image_id, err)
         # NOTE: the file first: on a full disk the index needs its room to be written to.
         with contextlib.suppress(OSError):
-            self.driver.directory.unlink(self.entry.file)
+            self.index.directory.unlink(self.entry.file)
         try:
-            self.driver.remove(self.entry)
+            self.index.entries.remove(self.entry)
         except exception.CacheUnavailable as err:
             LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
 

@@ -311,7 +311,7 @@ def test_a_file_that_cannot_be_made_costs_only_the_copy(cache, backend, monkeypa
     def create(entry):
         raise OSError(errno.EACCES, "injected")
 
-    monkeypatch.setattr(cache.driver, "create", create)
+    monkeypatch.setattr(cache.index.entries, "create_file", create)
     found, source = cache.fetch(IMAGE, backend)
     with found:
         assert (read(found), source) == (DATA, "trouble")
