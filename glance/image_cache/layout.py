@@ -80,11 +80,8 @@ class CacheDirectory:
         """Mark the directory as one of this layout."""
         if self.layout_version() == VERSION:
             return
-        # NOTE: another process may read it at any moment.
-        new = f".layout.{uuid.uuid4().hex}"
-        with open(self.create(new), "w", encoding="ascii") as stream:
-            stream.write(f"{VERSION}\n")
-        os.rename(self.full(new), self.full(".layout"))
+        # NOTE: another process may read it at any moment, and an empty one means another layout.
+        staged_file.rewrite(self.full(".layout"), f"{VERSION}\n".encode(), FILE_MODE)
 
     def full(self, file: str) -> str:
         """Return the absolute path of a file of the cache."""

@@ -251,6 +251,28 @@ def replace(path: str, final: str) -> None:
     disk.sync_directory(os.path.dirname(final))
 
 
+def rewrite(path: str, data: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
+    """Replace what a small file holds, or make it, in one step for its readers.
+
+    `durable`: on the disk when this returns; without, a crash of the machine may leave it empty.
+    After an OSError the old contents stay, and nothing else.
+    """
+    new = f"{path}.{secrets.token_hex(16)}"
+    fd = create_fd(new, mode)
+    try:
+        with open(fd, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if durable:
+                os.fsync(fd)
+        os.rename(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+    if durable:
+        disk.sync_directory(os.path.dirname(path))
+
+
 def take_abandoned(
     directory: str,
     max_age: float,

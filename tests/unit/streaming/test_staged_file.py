@@ -4,6 +4,8 @@ import errno
 import fcntl
 import itertools
 import os
+import resource
+import stat
 import subprocess
 import sys
 
@@ -255,6 +257,54 @@ def test_the_directory_of_a_new_name_is_synced(tmp_path, begin, monkeypatch, giv
         staged_file.replace(file.path, str(final))
     assert synced == [str(tmp_path / "below")]
     assert final.read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("old", [None, b"old contents"])
+def test_a_small_file_is_replaced_as_a_whole(tmp_path, old):
+    path = tmp_path / "a"
+    if old is not None:
+        path.write_bytes(old)
+    staged_file.rewrite(str(path), b"new", 0o640)
+    assert os.listdir(tmp_path) == ["a"]
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_small_file_that_finds_no_room_leaves_the_old_one(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            staged_file.rewrite(str(tmp_path / "a"), b"new contents")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_an_error_of_replacing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
+    def fail(*arguments):
+        raise OSError(errno.EIO, "no")
+
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no"):
+        staged_file.rewrite(str(tmp_path / "a"), b"new")
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_replaced_file_is_synced_with_its_directory_if_that_is_asked_for(
+    tmp_path, monkeypatch, durable
+):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    staged_file.rewrite(str(tmp_path / "a"), b"new", durable=durable)
+    assert synced == ([False, True] if durable else [])
 
 
 # -- ending --------------------------------------------------------------------------------------

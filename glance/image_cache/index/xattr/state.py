@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance.common import exception
 from glance.image_cache import layout
+from glance.streaming import staged_file
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +83,6 @@ class SharedState:
         return {"queue": [], "counters": {}}
 
     def _save(self, state: Mapping[str, Any]) -> None:
-        new = f"{_STATE}.{uuid.uuid4().hex}"
-        with open(self.directory.create(new), "w", encoding="utf-8") as stream:
-            json.dump(state, stream)
-        os.rename(self.directory.full(new), self.directory.full(_STATE))
+        # PERF: not durable, because a queue that is lost costs nobody an image.
+        path = self.directory.full(_STATE)
+        staged_file.rewrite(path, json.dumps(state).encode(), layout.FILE_MODE, durable=False)
