@@ -291,7 +291,7 @@ class FilesystemStore(base.Store):
     def _adopt(self, file: LocalFile) -> staging.AbandonedFile | None:
         left = staging.adopt(file, self.datadir)
         assert file.path is not None
-        LOG.info("Found the broken upload %s", os.path.basename(file.path))
+        LOG.info("Found the interrupted upload %s", os.path.basename(file.path))
         if base.is_image_id(left.image_id):
             return left
         left.discard()

@@ -107,7 +107,9 @@ class StagedFile(base.StagedWrite):
             file.remove(file.final if unpublish else None, file.path)
         except OSError as err:
             LOG.warning(
-                "Cannot remove the broken upload of image %s: %s", self._image_id, err.strerror
+                "Cannot remove the interrupted upload of image %s: %s",
+                self._image_id,
+                err.strerror,
             )
 
     def __del__(self) -> None:
@@ -139,7 +141,9 @@ class AbandonedFile(base.AbandonedWrite):
         try:
             self._file.remove(*names)
         except OSError as err:
-            LOG.warning("A broken upload of image %s stays: %s", self.image_id, err.strerror)
+            LOG.warning(
+                "An interrupted upload of image %s remains: %s", self.image_id, err.strerror
+            )
 
     def __del__(self) -> None:
         self.leave()

@@ -59,7 +59,7 @@ class UploadJournal:
         try:
             self._file.remove(self._file.path)
         except OSError as err:
-            LOG.warning("The trace of an upload stays: %s", err.strerror)
+            LOG.warning("The record of an upload cannot be removed: %s", err.strerror)
 
     def leave(self) -> None:
         """Let go of it, for a later `find`. Idempotent."""
@@ -117,7 +117,7 @@ def _adopt(file: LocalFile) -> UploadJournal | None:
     try:
         return UploadJournal(file, json.loads(lines[-1]))
     except ValueError as err:
-        raise OSError(errno.EBADMSG, "it is no trace of an upload") from err
+        raise OSError(errno.EBADMSG, "it is not the record of an upload") from err
 
 
 def _prefix(store: str) -> str:

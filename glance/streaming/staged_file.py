@@ -170,7 +170,7 @@ class LocalFile:
         """Raise OSError if another has written to the file since `write`; for `watch` only."""
         status = os.fstat(self._fd)
         if self.count and (status.st_mtime_ns, status.st_size) != (self._mark, self.count):
-            raise OSError(errno.ESTALE, "somebody else has written to the file")
+            raise OSError(errno.ESTALE, "another process has written to the file")
 
     def is_untouched(self, fd: int) -> bool:
         """Return whether nobody else has written to the file, which is open as `fd`, too.
@@ -302,7 +302,7 @@ def take_abandoned(
             # Another process settled it, or its writer has just ended.
             continue
         except OSError as err:
-            LOG.warning("Cannot look at the abandoned file %s: %s", name, err.strerror)
+            LOG.warning("Cannot read the abandoned file %s: %s", name, err.strerror)
             continue
         if made is not None:
             found.append(made)

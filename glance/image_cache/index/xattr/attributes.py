@@ -50,7 +50,9 @@ def read(directory: layout.CacheDirectory, state: str, file: str) -> CacheEntry 
         size = os.lstat(path).st_size
     except (OSError, ValueError) as err:
         if isinstance(err, OSError) and err.errno in (errno.EIO, errno.EACCES, errno.EMFILE):
-            raise exception.CacheUnavailable(f"The image cache: {err.strerror}") from err
+            raise exception.CacheUnavailable(
+                f"The image cache cannot be read: {err.strerror}"
+            ) from err
         return None
     if "created_at" not in values:
         return None

@@ -25,7 +25,9 @@ def errors() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise exception.CacheUnavailable(f"The index of the image cache: {err.strerror}") from err
+        raise exception.CacheUnavailable(
+            f"The index of the image cache cannot be used: {err.strerror}"
+        ) from err
 
 
 class SharedState:
@@ -79,7 +81,9 @@ class SharedState:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError) as err:
-            LOG.error("The prefetch queue of the image cache is damaged and begun anew: %s", err)
+            LOG.error(
+                "The prefetch queue of the image cache is damaged; starting a new one: %s", err
+            )
         return {"queue": [], "counters": {}}
 
     def _save(self, state: Mapping[str, Any]) -> None:
