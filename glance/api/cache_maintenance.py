@@ -50,8 +50,8 @@ class CacheMaintenance(PeriodicTask):
 
     def turn(self) -> None:
         """Recover if that is called for, at first above all; write hits down; do what is due."""
-        if self.cache.driver.losses != self._losses:
-            self._losses = self.cache.driver.losses
+        if self.cache.index.losses != self._losses:
+            self._losses = self.cache.index.losses
             self.attempt(self.cache.recover)
         if not self._taken_over and time.monotonic() >= self._take_over_due:
             self._taken_over = self.attempt(self._take_over)

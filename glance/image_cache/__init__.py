@@ -2,17 +2,19 @@
 
 `ImageCache` is all that the API and the cache programs use. The parts::
 
-    options    what an operator can set
-    layout     the cache directory, names of files, who owns what
-    base       entries, queued images, and the contract of an index driver
-    sqlite     the index in a database      xattr    the index in attributes of the files
-    room       limits: what is let in, and what has to go for it
-    writer     an image on its way in       reader   an image on its way out
-    serving    what requests ask of the cache
-    fill       a download that fills the cache, and the others that follow it
-    waiting    the prefetch queue           usage    hits and counters on their way to the index
-    upkeep     cleaning, recovery, verification
-    legacy     adopting the directory of an older version
+    options          what an operator can set
+    layout           the cache directory, names of files, who owns what
+    index            the books: entries, prefetch queue, counters; drivers `sqlite` and `xattr`
+    traffic          what requests do
+        serving          what requests ask of the cache
+        fill             a download that fills the cache, and the others that follow it
+        writer, reader   an image on its way in; an image on its way out
+        usage            hits and counters on their way to the index
+    prefetch_queue   who gets into the queue, and what becomes of it
+    upkeep           what nobody waits for
+        limits           what is let in, and what has to go for it
+        cleaning         cleaning, recovery, verification
+        legacy, rebuild  adopting the directory of an older version; a lost index made anew
 
 Nothing here knows HTTP, the registry or stores: callers bring records and data. The rule that
 nobody gets a cached image without being asked who he is rests with the caller, too: the API looks
@@ -32,19 +34,17 @@ from glance.image_cache import (
     options,  # noqa: F401  declares the options
     prefetch_queue,
 )
-from glance.image_cache.index.driver import (
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import (
     COMPLETE,
-    IN_PROGRESS,
     INCOMPLETE,
     INVALID,
-    QUEUED,
     STATES,
     CacheEntry,
     CacheRefused,
-    Driver,
     Image,
-    QueueItem,
 )
+from glance.image_cache.index.queue import IN_PROGRESS, QUEUED, QueueItem
 from glance.image_cache.traffic import reader, writer
 from glance.image_cache.traffic.serving import FOLLOW, HIT, MISS, Serving
 from glance.image_cache.upkeep import cleaning, legacy, limits
@@ -109,9 +109,9 @@ class ImageCache(Serving):
         """
         self.conf = conf
         self.directory = layout.CacheDirectory(conf.image_cache_dir)
-        driver = _load_driver(conf)(conf, self.directory)
-        self.room = limits.Room(conf, self.directory, driver)
-        super().__init__(conf, driver, cleaning.Upkeep(conf, self.directory, driver, self.room))
+        index = _load_driver(conf)(conf, self.directory)
+        self.room = limits.Room(conf, self.directory, index)
+        super().__init__(conf, index, cleaning.Upkeep(conf, self.directory, index, self.room))
         self.debug_header: bool = conf.image_cache_debug_header
 
     def configure(self) -> None:
@@ -130,7 +130,7 @@ class ImageCache(Serving):
             raise exception.CacheUnavailable(
                 f"The directory of the image cache cannot be used: {err.strerror or err}"
             ) from err
-        self.driver.configure()
+        self.index.configure()
 
     def heal(self) -> None:
         """Set the cache up again after trouble, if that is possible now; CacheUnavailable."""
@@ -145,7 +145,7 @@ class ImageCache(Serving):
             self.flush()
         except exception.CacheUnavailable as err:
             self.complain(err)
-        self.driver.close()
+        self.index.close()
 
     # -- bringing images in ----------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class ImageCache(Serving):
             writer=layout.claim_token(),
         )
         self._flush_quietly()
-        made = writer.Writer(self.driver, entry, self.verify_how)
+        made = writer.Writer(self.index, entry, self.verify_how)
         try:
             evicted = self.room.admit(entry)
             self.usage.count("evicted", len(evicted))
@@ -215,7 +215,7 @@ class ImageCache(Serving):
 
     def _entry(self, image_id: str) -> CacheEntry | None:
         self._flush_quietly()
-        return self.driver.lookup(image_id)
+        return self.index.entries.lookup(image_id)
 
     def entries(self, state: str = COMPLETE) -> list[CacheEntry]:
         """Return all entries in a state (STATES), least recently used first.
@@ -226,15 +226,15 @@ class ImageCache(Serving):
 
     def _entries(self, state: str) -> list[CacheEntry]:
         self._flush_quietly()
-        return self.driver.entries(state)
+        return self.index.entries.in_state(state)
 
     def delete(self, image_id: object) -> bool:
         """Remove the complete entry of an image; False if there is none."""
         return threads.run(self._delete, str(image_id))
 
     def _delete(self, image_id: str) -> bool:
-        found = self.driver.lookup(image_id)
-        return found is not None and self.driver.remove(found)
+        found = self.index.entries.lookup(image_id)
+        return found is not None and self.index.entries.remove(found)
 
     def delete_all(self, state: str = COMPLETE, grace: float | None = None) -> int:
         """Remove the entries in a state; return how many.
@@ -250,22 +250,24 @@ class ImageCache(Serving):
             return self.upkeep.reap_invalid(grace or 0)
         if state == INCOMPLETE:
             return self.upkeep.reap_incomplete(self.upkeep.stall_time if grace is None else grace)
-        return sum(self.driver.remove(entry) for entry in self.driver.entries(COMPLETE))
+        return sum(
+            self.index.entries.remove(entry) for entry in self.index.entries.in_state(COMPLETE)
+        )
 
     # -- the prefetch queue ----------------------------------------------------------------------
 
     def queue_add(self, image: Image) -> None:
         """Queue an image; Refused with the reason COMPLETE, INCOMPLETE, QUEUED or IN_PROGRESS."""
-        threads.run(prefetch_queue.add, self.driver, image.image_id, image.name)
+        threads.run(prefetch_queue.add, self.index, image.image_id, image.name)
 
     def queue_list(self) -> list[QueueItem]:
         """Return the queue, oldest first, with those in progress."""
-        return threads.run(self.driver.queue_list)
+        return threads.run(self.index.queue.items)
 
     def queue_take(self) -> QueueItem | None:
         """Take the oldest image whose time has come, for this process; None if there is none."""
         me = layout.claim_token()
-        taken = threads.run(self.driver.queue_take, me, time.time())
+        taken = threads.run(self.index.queue.take, me, time.time())
         if taken is None:
             layout.release_token(me)
         return taken
@@ -273,7 +275,7 @@ class ImageCache(Serving):
     def queue_done(self, item: QueueItem) -> None:
         """Take an image off the queue for good: it is cached, or it will never be."""
         layout.release_token(item.owner)
-        threads.run(self.driver.queue_remove, item.image_id)
+        threads.run(self.index.queue.remove, item.image_id)
 
     def queue_return(self, item: QueueItem, error: BaseException | None = None) -> bool:
         """Put a taken image back: unchanged, or after an `error` with a growing pause.
@@ -281,11 +283,11 @@ class ImageCache(Serving):
         False if it had its last attempt and was dropped instead.
         """
         text = None if error is None else writer.described(error)
-        return threads.run(prefetch_queue.give_back, self.driver, item, text)
+        return threads.run(prefetch_queue.give_back, self.index.queue, item, text)
 
     def queue_delete(self, image_id: object) -> bool:
         """Take a queued image off the queue, unless it is in progress; False if nothing was."""
-        return threads.run(self.driver.queue_remove, str(image_id), only=QUEUED)
+        return threads.run(self.index.queue.remove, str(image_id), only=QUEUED)
 
     def queue_delete_all(self) -> int:
         """Take all queued images off the queue but those in progress; return how many."""
@@ -321,7 +323,7 @@ class ImageCache(Serving):
             alive = set(active([entry.image_id for entry in batch]))
             for entry in batch:
                 if entry.image_id not in alive:
-                    done.inactive += threads.run(self.driver.remove, entry)
+                    done.inactive += threads.run(self.index.entries.remove, entry)
         return done
 
     def take_over(self, image_of: Callable[[str], Image | None]) -> legacy.Adopted | None:
@@ -333,7 +335,7 @@ class ImageCache(Serving):
         if not threads.run(legacy.is_legacy, self.directory):
             return None
         try:
-            return legacy.adopt(self.directory, self.driver, self.room, image_of)
+            return legacy.adopt(self.directory, self.index, self.room, image_of)
         except OSError as err:
             raise exception.CacheUnavailable(
                 f"The old image cache cannot be taken over: {err.strerror}"
@@ -352,7 +354,9 @@ class ImageCache(Serving):
         threads.run(self.usage.flush)
 
     def stats(self) -> dict[str, int]:
-        """Return counters and sizes: the keys of base.COUNTERS since the index was made, and
+        """Return counters and sizes.
+
+        The keys are those of `index.counters.COUNTERS`, counted since the index was made, and
         `entries`, `size` (complete), `total_size` (all), `max_size`, `incomplete`, `invalid`,
         `queued` (with those in progress).
         """
@@ -360,16 +364,16 @@ class ImageCache(Serving):
 
     def _stats(self) -> dict[str, int]:
         self._flush_quietly()
-        found = {state: self.driver.entries(state) for state in STATES}
+        found = {state: self.index.entries.in_state(state) for state in STATES}
         return {
-            **self.driver.counters(),
+            **self.index.counters.totals(),
             "entries": len(found[COMPLETE]),
             "size": sum(entry.size for entry in found[COMPLETE]),
-            "total_size": self.driver.total_size(),
+            "total_size": self.index.entries.total_size(),
             "max_size": self.room.max_size,
             "incomplete": len(found[INCOMPLETE]),
             "invalid": len(found[INVALID]),
-            "queued": len(self.driver.queue_list()),
+            "queued": len(self.index.queue.items()),
         }
 
 
@@ -389,10 +393,10 @@ def of(environ: Mapping[str, Any]) -> ImageCache | None:
     return cache
 
 
-def _load_driver(conf: config.Conf) -> type[Driver]:
+def _load_driver(conf: config.Conf) -> type[Index]:
     name = conf.image_cache_driver
     try:
-        loaded: type[Driver] = plugin.load("glance.image_cache.drivers", name, DRIVERS)
+        loaded: type[Index] = plugin.load("glance.image_cache.drivers", name, DRIVERS)
     except LookupError as err:
         raise exception.ConfigError(f"image_cache_driver: {err}") from err
     except ImportError as err:

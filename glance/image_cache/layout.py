@@ -27,7 +27,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from glance.streaming import disk, threads
+from glance.streaming import staged_file, threads
 
 VERSION = 1
 FILE_MODE = 0o640
@@ -80,11 +80,8 @@ class CacheDirectory:
         """Mark the directory as one of this layout."""
         if self.layout_version() == VERSION:
             return
-        # NOTE: another process may read it at any moment.
-        new = f".layout.{uuid.uuid4().hex}"
-        with open(self.create(new), "w", encoding="ascii") as stream:
-            stream.write(f"{VERSION}\n")
-        os.rename(self.full(new), self.full(".layout"))
+        # NOTE: another process may read it at any moment, and an empty one means another layout.
+        staged_file.rewrite(self.full(".layout"), f"{VERSION}\n".encode(), FILE_MODE)
 
     def full(self, file: str) -> str:
         """Return the absolute path of a file of the cache."""
@@ -112,9 +109,7 @@ class CacheDirectory:
 
     def create(self, file: str) -> int:
         """Make a new file and return its descriptor, for writing; its mode is FILE_MODE."""
-        fd = self._open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        os.fchmod(fd, FILE_MODE)
-        return fd
+        return staged_file.create_fd(self.full(file), FILE_MODE)
 
     def open(self, file: str, *, write: bool = False) -> int:
         """Open a regular file for reading, or for reading and writing.
@@ -132,8 +127,7 @@ class CacheDirectory:
         parent = os.path.dirname(self.full(to))
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent, DIRECTORY_MODE)
-        os.rename(self.full(file), self.full(to))
-        disk.sync_directory(parent)
+        staged_file.replace(self.full(file), self.full(to))
 
     def unlink(self, file: str) -> bool:
         """Remove a file; False if it was not there."""
@@ -242,15 +236,3 @@ def is_alive(name: str | None) -> bool:
     if pid == os.getpid() and name not in _names:
         return False
     return _started(pid) == parts[2]
-
-
-def is_locked(fd: int) -> bool:
-    """Return whether another holds the lock of an open file."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False

@@ -7,8 +7,9 @@ import logging
 import time
 
 from glance.image_cache import layout
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import IN_PROGRESS, QUEUED, CacheRefused, QueueItem
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import CacheRefused
+from glance.image_cache.index.queue import IN_PROGRESS, QUEUED, PrefetchQueue, QueueItem
 from glance.streaming.retry import Backoff
 
 LOG = logging.getLogger(__name__)
@@ -18,22 +19,22 @@ MAX_ATTEMPTS = 5
 BACKOFF = Backoff(60, 3600, jitter=0)
 
 
-def add(driver: index_driver.Driver, image_id: str, name: str | None) -> None:
+def add(index: Index, image_id: str, name: str | None) -> None:
     """Queue an image. Refused if it is in the cache, on its way in, or queued; blocks."""
     if not layout.is_key(image_id):
         raise CacheRefused("unusable id")
-    with driver.transaction():
-        found = driver.find(image_id)
+    with index.transaction():
+        found = index.entries.find(image_id)
         if found is not None:
             raise CacheRefused(found.state)
-        for item in driver.queue_list():
+        for item in index.queue.items():
             if item.image_id == image_id:
                 raise CacheRefused(item.state)
-        driver.queue_add(QueueItem(image_id, name, time.time()))
+        index.queue.add(QueueItem(image_id, name, time.time()))
 
 
 def give_back(
-    driver: index_driver.Driver, item: QueueItem, error: str | None, *, pause: bool = True
+    queue: PrefetchQueue, item: QueueItem, error: str | None, *, pause: bool = True
 ) -> bool:
     """Put a taken image back, after an error with a growing pause, unless there is to be none.
 
@@ -42,17 +43,17 @@ def give_back(
     layout.release_token(item.owner)
     free = dataclasses.replace(item, state=QUEUED, owner=None)
     if error is None:
-        driver.queue_return(free)
+        queue.put_back(free)
         return True
     attempts = item.attempts + 1
     if attempts > MAX_ATTEMPTS:
         LOG.error(
             "Image %s is not prefetched after %s attempts: %s", item.image_id, attempts, error
         )
-        driver.queue_remove(item.image_id)
+        queue.remove(item.image_id)
         return False
     seconds = BACKOFF.pause(attempts) if pause else 0.0
-    driver.queue_return(
+    queue.put_back(
         dataclasses.replace(
             free, attempts=attempts, not_before=time.time() + seconds, last_error=error
         )
@@ -60,12 +61,12 @@ def give_back(
     return True
 
 
-def release_dead(driver: index_driver.Driver) -> int:
+def release_dead(index: Index) -> int:
     """Put back what dead processes were fetching; return how many images. Blocks."""
     count = 0
-    with driver.transaction():
-        for item in driver.queue_list():
+    with index.transaction():
+        for item in index.queue.items():
             if item.state == IN_PROGRESS and not layout.is_alive(item.owner):
-                give_back(driver, item, "the process that fetched it died", pause=False)
+                give_back(index.queue, item, "the process that fetched it died", pause=False)
                 count += 1
     return count

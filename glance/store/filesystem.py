@@ -8,7 +8,6 @@ or not at all. Blocking calls run in native threads.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
@@ -21,14 +20,15 @@ from glance.common import config, exception
 from glance.store import base, staging
 from glance.store.base import Capability
 from glance.store.location import FileLocation, Location
-from glance.streaming import body, threads
+from glance.store.os_errors import reading
+from glance.streaming import body, staged_file, threads
+from glance.streaming.staged_file import LocalFile
 
 LOG = logging.getLogger(__name__)
 
 INCOMING = ".incoming"
 #: How many directory entries one job of a native thread looks at.
 _LIST_STEP = 500
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 def _octal(text: str) -> int:
@@ -118,9 +118,7 @@ class FilesystemStore(base.Store):
         """Try what an upload does: make a file, link it into place, remove both names."""
         name = f".probe.{os.getpid()}.{secrets.token_hex(8)}"
         staged, final = os.path.join(self.incoming, name), os.path.join(self.datadir, name)
-        os.close(
-            threads.open_fd(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        )
+        os.close(staged_file.create_fd(staged))
         try:
             os.link(staged, final)
             os.unlink(final)
@@ -158,7 +156,7 @@ class FilesystemStore(base.Store):
     def _open(self, location: Location) -> tuple[int, int]:
         """Return a descriptor and the size of a regular file inside the allowed directories."""
         path = self._contained(location, self.datadir, self.locations_dir)
-        with _reading():
+        with reading():
             # NOTE: non-blocking, or a named pipe would hang the open.
             fd = threads.open_fd(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(fd)
@@ -201,7 +199,7 @@ class FilesystemStore(base.Store):
         if not self._is_inside(path, self.datadir):
             # Somebody registered the file, which stays theirs whatever the configuration says.
             raise exception.StoreDeleteNotSupported()
-        with _reading():
+        with reading():
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 raise exception.StoreForbidden()
             os.unlink(path)
@@ -287,45 +285,19 @@ class FilesystemStore(base.Store):
         return threads.run(self._sweep)
 
     def _sweep(self) -> list[base.AbandonedWrite]:
-        try:
-            names = os.listdir(self.incoming)
-        except OSError as err:
-            LOG.debug("No staged uploads to look at in %s: %s", self.incoming, err.strerror)
-            return []
-        found: list[base.AbandonedWrite] = []
-        for name in names:
-            path = os.path.join(self.incoming, name)
-            try:
-                left = staging.take(path, self.datadir, self.conf.incoming_max_age)
-            except FileNotFoundError:
-                # Another process settled it, or its upload has just ended.
-                continue
-            except OSError as err:
-                LOG.warning("Cannot look at the broken upload %s: %s", name, err.strerror)
-                continue
-            if left is None:
-                continue
-            LOG.info("Found the broken upload %s", name)
-            if base.is_image_id(left.image_id):
-                found.append(left)
-            else:
-                left.discard()
-        return found
+        found = staged_file.take_abandoned(self.incoming, self.conf.incoming_max_age, self._adopt)
+        return list(found)
+
+    def _adopt(self, file: LocalFile) -> staging.AbandonedFile | None:
+        left = staging.adopt(file, self.datadir)
+        assert file.path is not None
+        LOG.info("Found the interrupted upload %s", os.path.basename(file.path))
+        if base.is_image_id(left.image_id):
+            return left
+        left.discard()
+        return None
 
 
 def _names(entries: Iterator[os.DirEntry[str]]) -> list[str]:
-    with _reading():
+    with reading():
         return [entry.name for entry in itertools.islice(entries, _LIST_STEP)]
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Translate the errors of system calls that read and delete."""
-    try:
-        yield
-    except OSError as err:
-        if err.errno in _ABSENT:
-            raise exception.StoreObjectNotFound() from err
-        if err.errno in staging.DENIED or err.errno == errno.ELOOP:
-            raise exception.StoreForbidden() from err
-        raise exception.BackendUnavailable() from err

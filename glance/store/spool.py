@@ -9,14 +9,14 @@ known after a crash is the business of `glance.store.upload_journal`.
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 
-from glance.store import staging
-from glance.streaming import hub, threads
+from glance.store.os_errors import writing
+from glance.streaming import threads
+from glance.streaming.staged_file import LocalFile
 
 _BLOCK = 1024 * 1024
-_FLAGS = os.O_RDWR | os.O_CLOEXEC
+_PREFIX = "glance-spool."
 
 
 class UploadSpool:
@@ -26,31 +26,33 @@ class UploadSpool:
     """
 
     def __init__(self, directory: str):
-        self.size = 0
-        # NOTE: guards the descriptor: garbage collection may close while a thread writes.
-        self._lock = hub.native_lock()
-        self._fd = threads.run(_open, directory)
+        self._file = LocalFile()
+        threads.run(self._open, directory)
+
+    def _open(self, directory: str) -> None:
+        with writing():
+            self._file.create_unnamed(directory, _PREFIX)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it holds."""
+        return self._file.count
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`. Raises StorageFull, StorageWriteDenied, BackendUnavailable."""
         threads.run(self._write, data)
 
     def _write(self, data: bytes | memoryview) -> None:
-        with self._lock, staging.writing():
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(self._fd, view, self.size)
-                self.size += written
-                view = view[written:]
+        with self._file.held(), writing():
+            self._file.write(data)
 
     def clear(self) -> None:
         """Make it empty, for the next part."""
         threads.run(self._clear)
 
     def _clear(self) -> None:
-        with self._lock, staging.writing():
-            os.ftruncate(self._fd, 0)
-            self.size = 0
+        with self._file.held(), writing():
+            self._file.truncate()
 
     def reader(self) -> SpoolReader:
         """Return a reader from the beginning; several may be used one after the other."""
@@ -61,21 +63,15 @@ class UploadSpool:
         return threads.run(self._pread, size, offset)
 
     def _pread(self, size: int, offset: int) -> bytes:
-        with self._lock:
-            if self._fd < 0:
-                raise ValueError("the spool is closed")
-            return os.pread(self._fd, min(size, self.size - offset), offset)
+        with self._file.held() as fd:
+            return os.pread(fd, min(size, self.size - offset), offset)
 
     def close(self) -> None:
         """Give the room back. Idempotent."""
-        with self._lock:
-            fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._file.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_fd"):
-            self.close()
+        self.close()
 
 
 class SpoolReader:
@@ -130,24 +126,6 @@ def directory_of(configured: str | None) -> str:
 
 def check_directory(directory: str) -> None:
     """Raise OSError unless files can be made there."""
-    os.close(_make(directory))
-
-
-def _open(directory: str) -> int:
-    with staging.writing():
-        return _make(directory)
-
-
-def _make(directory: str) -> int:
-    try:
-        return threads.open_fd(directory, _FLAGS | os.O_TMPFILE, 0o600)
-    except IsADirectoryError:
-        pass
-    except OSError as err:
-        if err.errno not in staging.NO_SUPPORT:
-            raise
-    # The file system has no unnamed files; one that loses its name at once is the same.
-    path = os.path.join(directory, f"glance-spool.{secrets.token_hex(8)}")
-    fd = threads.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    os.unlink(path)
-    return fd
+    file = LocalFile()
+    file.create_unnamed(directory, _PREFIX)
+    file.close()

@@ -8,6 +8,8 @@ driver's business.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -15,22 +17,19 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from glance.store import staging
-from glance.streaming import hub, threads
+from glance.store.os_errors import writing
+from glance.streaming import staged_file, threads
+from glance.streaming.staged_file import LocalFile
 
 LOG = logging.getLogger(__name__)
-
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class UploadJournal:
     """The record of one upload, locked. End it with `remove` or `leave`."""
 
-    def __init__(self, path: str, fd: int, values: dict[str, Any]):
+    def __init__(self, file: LocalFile, values: dict[str, Any]):
         self.values = values
-        self._path, self._fd = path, fd
-        # NOTE: guards the descriptor: garbage collection may end it while a thread writes.
-        self._lock = hub.native_lock()
+        self._file = file
 
     def update(self, **values: Any) -> None:
         """Change some fields, on the disk too when this returns.
@@ -41,34 +40,30 @@ class UploadJournal:
 
     def _update(self, values: Mapping[str, Any]) -> None:
         changed = {**self.values, **values}
-        with self._lock, staging.writing():
-            # NOTE: a line is added; the last whole one counts, so that no moment is without one.
-            line = json.dumps(changed).encode() + b"\n"
-            os.pwrite(self._fd, line, os.fstat(self._fd).st_size)
-            os.fdatasync(self._fd)
+        # NOTE: a line is added; the last whole one counts, so that no moment is without one.
+        line = json.dumps(changed).encode() + b"\n"
+        with self._file.held() as fd, writing():
+            end = self._file.count
+            try:
+                self._file.write(line)
+                os.fdatasync(fd)
+            except BaseException:
+                # What may be half a line must not spoil the next one.
+                with contextlib.suppress(OSError):
+                    self._file.truncate(end)
+                raise
         self.values = changed
 
     def remove(self) -> None:
         """Remove it: nothing is left to clean up. Idempotent; an OSError is logged."""
-        self._end(unlink=True)
+        try:
+            self._file.remove(self._file.path)
+        except OSError as err:
+            LOG.warning("The record of an upload cannot be removed: %s", err.strerror)
 
     def leave(self) -> None:
         """Let go of it, for a later `find`. Idempotent."""
-        self._end(unlink=False)
-
-    def _end(self, unlink: bool) -> None:
-        with self._lock:
-            fd, self._fd = self._fd, -1
-            if fd < 0:
-                return
-            # NOTE: removed under the file's lock, or a `find` could take it meanwhile.
-            try:
-                if unlink:
-                    os.unlink(self._path)
-            except OSError as err:
-                LOG.warning("The trace of an upload stays: %s", err.strerror)
-            finally:
-                os.close(fd)
+        self._file.close()
 
     def __del__(self) -> None:
         self.leave()
@@ -83,14 +78,10 @@ def begin(directory: str, store: str, **values: Any) -> UploadJournal:
 
 
 def _begin(directory: str, store: str, values: dict[str, Any]) -> UploadJournal:
-    with staging.writing():
-        while True:
-            path = os.path.join(directory, f"{_prefix(store)}{secrets.token_hex(8)}")
-            fd = threads.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-            if staging.take_lock(fd):
-                break
-            os.close(fd)
-    trace = UploadJournal(path, fd, values)
+    file = LocalFile()
+    with writing():
+        file.create(directory, lambda: f"{_prefix(store)}{secrets.token_hex(8)}")
+    trace = UploadJournal(file, values)
     try:
         trace._update({})
     except BaseException:
@@ -106,45 +97,27 @@ def find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
     the caller leaves those. Where the file system has no locks, those older than `max_age` seconds
     count. Raises nothing: what cannot be looked at is logged.
     """
-    return threads.run(_find, directory, store, max_age)
-
-
-def _find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
-    try:
-        names = os.listdir(directory)
-    except OSError as err:
-        LOG.debug("No traces of uploads to look at in %s: %s", directory, err.strerror)
-        return []
-    found = []
-    for name in names:
-        if name.startswith(_prefix(store)):
-            try:
-                trace = _take(os.path.join(directory, name), max_age)
-            except FileNotFoundError:
-                # Its upload has just ended, or another process settled it.
-                continue
-            except OSError as err:
-                LOG.warning("Cannot look at the trace %s: %s", name, err.strerror)
-                continue
-            if trace is not None:
-                found.append(trace)
-    return found
-
-
-def _take(path: str, max_age: float) -> UploadJournal | None:
-    fd = threads.open_fd(path, _FLAGS | os.O_NONBLOCK)
-    trace = UploadJournal(path, fd, {})
     # SECURITY: the directory may be one that everybody can write to.
-    if os.fstat(fd).st_uid != os.geteuid() or not staging.is_left(fd, max_age):
-        trace.leave()
-        return None
-    lines = os.pread(fd, os.fstat(fd).st_size, 0).split(b"\n")[:-1]
+    owner = os.geteuid()
+    return threads.run(
+        lambda: staged_file.take_abandoned(
+            directory, max_age, _adopt, prefix=_prefix(store), owner=owner
+        )
+    )
+
+
+def _adopt(file: LocalFile) -> UploadJournal | None:
+    with file.held() as fd:
+        lines = os.pread(fd, os.fstat(fd).st_size, 0).split(b"\n")[:-1]
+        file.count = sum(len(line) + 1 for line in lines)
     if not lines:
         # Its writer died before it had made anything.
-        trace.remove()
+        UploadJournal(file, {}).remove()
         return None
-    trace.values = json.loads(lines[-1])
-    return trace
+    try:
+        return UploadJournal(file, json.loads(lines[-1]))
+    except ValueError as err:
+        raise OSError(errno.EBADMSG, "it is not the record of an upload") from err
 
 
 def _prefix(store: str) -> str:

@@ -5,7 +5,9 @@ A driver's test module is a name and nothing else::
     class TestMyDriver(CacheDriverSuite):
         driver = "mypackage.mymodule.MyDriver"
 
-The cases go through `ImageCache`, so what they ask for is what the services rely on.
+It is parted as an index is (`glance.image_cache.index`): `EntriesSuite`, `QueueSuite` and
+`CountersSuite` ask for what each part must guarantee, `TransactionSuite` for what holds them
+together. Most cases go through `ImageCache`, so what they ask for is what the services rely on.
 """
 
 # The cases take fixtures, whose types pytest knows and a checker does not.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import os
 import random
@@ -26,7 +29,18 @@ import pytest
 from glance import image_cache
 from glance.common import exception
 from glance.common.config import Conf
-from glance.image_cache import COMPLETE, INCOMPLETE, INVALID, CacheRefused, Image, layout
+from glance.image_cache import (
+    COMPLETE,
+    IN_PROGRESS,
+    INCOMPLETE,
+    INVALID,
+    QUEUED,
+    CacheRefused,
+    Image,
+    QueueItem,
+    layout,
+)
+from glance.image_cache.index.counters import COUNTERS, Access
 from glance.streaming import body
 
 NAMES = [None, "", "web node", "Bücher \N{SNOWMAN}", "a" * 255]
@@ -76,8 +90,8 @@ def used(cache: image_cache.ImageCache) -> int:
     return sum(item.stat().st_size for top in tops for item in cache.directory.files(top))
 
 
-class CacheDriverSuite:
-    """See the module."""
+class DriverFixtures:
+    """What all parts of the suite need: caches with the driver, on one directory."""
 
     driver: ClassVar[str]
 
@@ -110,7 +124,11 @@ class CacheDriverSuite:
     def cache(self, make):
         return make()
 
-    # -- entries ---------------------------------------------------------------------------------
+
+class EntriesSuite(DriverFixtures):
+    """Entries: what is found, what is never served, writing, limits, upkeep."""
+
+    # -- finding ---------------------------------------------------------------------------------
 
     def test_what_was_stored_is_found(self, cache):
         data = make_data(100)
@@ -159,24 +177,6 @@ class CacheDriverSuite:
         store(cache, make_data(10), 1)
         assert fetched(cache, image) == make_data(10, image_id)
         assert sorted(ids(cache)) == sorted([image_id, "1"])
-
-    def test_reads_are_written_down_later_and_seen_at_once_by_who_counted_them(self, cache):
-        image = store(cache, make_data(10))
-        committed = cache.entry(1).accessed_at
-        for _ in range(3):
-            fetched(cache, image)
-        assert cache.driver.lookup("1").hits == 0
-        assert [entry.hits for entry in cache.entries()] == [3]
-        assert cache.entry(1).hits == cache.driver.lookup("1").hits == 3
-        assert cache.entry(1).accessed_at > committed
-        assert cache.stats()["hits"] == 3
-
-    def test_a_body_of_which_nothing_was_sent_is_no_read(self, cache):
-        found = cache.open(store(cache, make_data(10)))
-        found.close()
-        found.answered(0, False)
-        cache.flush()
-        assert cache.entry(1).hits == 0
 
     def test_an_image_can_be_deleted_once(self, cache):
         image = store(cache, make_data(10))
@@ -485,7 +485,61 @@ class CacheDriverSuite:
         assert sorted(ids(cache)) == ["0", "2"]
         assert ids(cache, INVALID) == ["1"]
 
-    # -- the prefetch queue ----------------------------------------------------------------------
+    # -- what only drivers see -------------------------------------------------------------------
+
+    def test_an_entry_that_has_changed_is_left_alone(self, cache):
+        store(cache, make_data(10))
+        entries = cache.index.entries
+        old = cache.entry(1)
+        cache.delete(1)
+        store(cache, make_data(10, "new"))
+        assert entries.remove(old) is False
+        assert entries.condemn(old, "wrong") is None
+        assert entries.commit(old, old) is False
+        assert cache.entry(1).checksum == hashlib.md5(make_data(10, "new")).hexdigest()
+        assert used(cache) == 10
+
+    def test_a_commit_that_comes_too_late_leaves_the_file_alone(self, cache):
+        entries = cache.index.entries
+        with cache.begin(image_of(make_data(10))) as writer:
+            writer.write(make_data(10))
+            (entry,) = cache.entries(INCOMPLETE)
+            file = cache.directory.entry_file("1")
+            done = dataclasses.replace(entry, state=COMPLETE, file=file, size=10)
+            assert entries.remove(entry) is True
+            assert entries.commit(entry, done) is False
+            assert entries.progress(entry, 10) is False
+        assert cache.entries() == []
+        assert files(cache, layout.ENTRIES) == []
+
+    def test_what_has_to_go_first(self, cache):
+        now = time.time()
+        for image_id, size in enumerate((100, 300, 200, 50)):
+            store(cache, make_data(size, image_id), image_id)
+        with pytest.raises(exception.ChecksumMismatch):
+            cache.store(image_of(make_data(10), 9), body.IterBody([make_data(10, "other")]))
+        index = cache.index
+        # Used at the same time: the larger one first.
+        index.counters.add({}, [Access(str(image_id), 1, now + 60) for image_id in (1, 2)])
+        entries = index.entries
+        assert [found.image_id for found in entries.victims(10**9, now + 60)] == list("90312")
+        assert [found.image_id for found in entries.victims(161, now + 60)] == list("9031")
+        assert [found.image_id for found in entries.victims(1, now + 60)] == ["9"]
+        assert entries.victims(0, now + 60) == []
+        middle = cache.entry(1).modified_at
+        young = [found.image_id for found in entries.victims(10**9, middle)]
+        assert young == list("90132")
+
+    def test_room_is_counted_with_what_is_still_to_come(self, cache):
+        store(cache, make_data(100), 1)
+        with cache.begin(image_of(make_data(300), 2)) as writer:
+            writer.write(make_data(300)[:10])
+            assert cache.index.entries.total_size() == 400
+        assert cache.index.entries.total_size() == 100
+
+
+class QueueSuite(DriverFixtures):
+    """The prefetch queue: order, who takes what, what becomes of it."""
 
     def test_queued_images_come_in_their_order(self, cache, make):
         for image_id in (3, 1, 2):
@@ -561,6 +615,128 @@ class CacheDriverSuite:
         assert cache.queue_delete(1) is True
         assert cache.queue_delete_all() == 1
         assert [item.image_id for item in cache.queue_list()] == ["0"]
+
+    def test_each_of_many_takes_another_image(self, make):
+        caches = [make() for _ in range(4)]
+        for image_id in range(12):
+            caches[0].queue_add(Image(str(image_id), 10))
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            taken = list(pool.map(lambda number: caches[number % 4].queue_take(), range(14)))
+        found = [item.image_id for item in taken if item is not None]
+        assert sorted(found, key=int) == [str(image_id) for image_id in range(12)]
+
+    def test_an_image_whose_time_has_not_come_is_passed_over(self, cache):
+        queue = cache.index.queue
+        first, second = QueueItem("1", "x", 1.0, not_before=100.0), QueueItem("2", None, 2.0)
+        assert [queue.add(item) for item in (first, second)] == [True, True]
+        assert queue.add(dataclasses.replace(first, name="y")) is False
+        assert queue.items() == [first, second]
+        taken = queue.take("me", 99.0)
+        assert taken == dataclasses.replace(second, state=IN_PROGRESS, owner="me")
+        assert queue.take("me", 99.0) is None
+        assert queue.take("me", 100.0).image_id == "1"
+
+    def test_an_image_that_left_the_queue_is_not_put_back(self, cache):
+        queue = cache.index.queue
+        queue.add(QueueItem("1", None, 1.0))
+        taken = queue.take("me", 2.0)
+        assert queue.remove("1", only=QUEUED) is False
+        assert queue.remove("1") is True
+        queue.put_back(taken)
+        assert queue.items() == []
+
+
+class CountersSuite(DriverFixtures):
+    """Reads of entries, and counters."""
+
+    def test_reads_are_written_down_later_and_seen_at_once_by_who_counted_them(self, cache):
+        image = store(cache, make_data(10))
+        committed = cache.entry(1).accessed_at
+        for _ in range(3):
+            fetched(cache, image)
+        assert cache.index.entries.lookup("1").hits == 0
+        assert [entry.hits for entry in cache.entries()] == [3]
+        assert cache.entry(1).hits == cache.index.entries.lookup("1").hits == 3
+        assert cache.entry(1).accessed_at > committed
+        assert cache.stats()["hits"] == 3
+
+    def test_a_body_of_which_nothing_was_sent_is_no_read(self, cache):
+        found = cache.open(store(cache, make_data(10)))
+        found.close()
+        found.answered(0, False)
+        cache.flush()
+        assert cache.entry(1).hits == 0
+
+    def test_counters_add_up_whoever_counts(self, make):
+        caches = [make() for _ in range(4)]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(
+                lambda number: caches[number % 4].index.counters.add({"hits": 1, "misses": 2}),
+                range(16),
+            ):
+                pass
+        totals = make().index.counters.totals()
+        assert totals == {**dict.fromkeys(COUNTERS, 0), "hits": 16, "misses": 32}
+
+    def test_the_time_of_the_last_use_never_goes_back(self, cache):
+        store(cache, make_data(10))
+        now = cache.entry(1).accessed_at
+        for when in (now + 20, now + 10):
+            cache.index.counters.add({}, [Access("1", 2, when), Access("unknown", 1, when)])
+        assert (cache.entry(1).hits, cache.entry(1).accessed_at) == (4, now + 20)
+        assert [entry.image_id for entry in cache.entries()] == ["1"]
+
+
+class TransactionSuite(DriverFixtures):
+    """What is done to several parts in one step."""
+
+    def test_an_error_undoes_what_was_done_to_all_parts(self, cache):
+        index = cache.index
+        index.queue.add(QueueItem("1", None, 1.0))
+        with contextlib.suppress(ZeroDivisionError), index.transaction():
+            index.queue.remove("1")
+            index.queue.add(QueueItem("2", None, 1.0))
+            index.counters.add({"hits": 1})
+            # Who does it sees it.
+            assert [item.image_id for item in index.queue.items()] == ["2"]
+            assert index.counters.totals()["hits"] == 1
+            raise ZeroDivisionError
+        assert [item.image_id for item in index.queue.items()] == ["1"]
+        assert index.counters.totals()["hits"] == 0
+
+    def test_others_are_kept_out(self, make):
+        indexes = [make().index for _ in range(4)]
+
+        def add_if_empty(number: int) -> bool:
+            index = indexes[number % 4]
+            with index.transaction():
+                if index.queue.items():
+                    return False
+                time.sleep(0.01)
+                return index.queue.add(QueueItem(str(number), None, 1.0))
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(add_if_empty, range(8))) == 1
+        assert len(indexes[0].queue.items()) == 1
+
+    def test_an_image_that_does_not_get_cached_stays_in_the_queue(self, cache, make):
+        with cache.begin(image_of(make_data(10))) as writer:
+            cache.index.queue.add(QueueItem("1", None, 1.0))
+            writer.write(make_data(10))
+            cache.index.entries.remove(cache.entries(INCOMPLETE)[0])
+            with pytest.raises(CacheRefused):
+                writer.commit()
+        assert [item.image_id for item in cache.queue_list()] == ["1"]
+
+    def test_a_forgotten_image_leaves_entries_and_queue(self, cache):
+        store(cache, make_data(10))
+        cache.index.queue.add(QueueItem("1", None, 1.0))
+        cache.invalidate(1)
+        assert (cache.entries(), cache.queue_list()) == ([], [])
+
+
+class CacheDriverSuite(EntriesSuite, QueueSuite, CountersSuite, TransactionSuite):
+    """All parts; see the module."""
 
 
 def until(happened: Any, seconds: float = 10) -> None:

@@ -1,1 +1,6 @@
-"""Where the image cache keeps its books: one driver for each kind of index."""
+"""Where the image cache keeps its books, in three parts, and the drivers that keep them.
+
+`entries`, `queue` and `counters` say what each part is asked and what it must guarantee; `driver`
+puts them together in one `Index`. `sqlite` and `xattr` are the drivers, each with a module for
+each part.
+"""

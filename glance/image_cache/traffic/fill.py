@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from glance.common import exception
-from glance.image_cache.index import driver
-from glance.image_cache.index.driver import CacheRefused, Image
+from glance.image_cache.index import entries
+from glance.image_cache.index.entries import CacheRefused, Image
 from glance.image_cache.traffic.writer import Writer, described
 from glance.streaming import body, hub, tasks, threads
 
@@ -110,7 +110,7 @@ class Fill:
             raise self.refusal from err
 
     def _open_file(self, writer: Writer) -> body.FileBody:
-        fd = writer.driver.directory.open(writer.entry.file)
+        fd = writer.index.directory.open(writer.entry.file)
         return body.FileBody(fd, size=self.image.size)
 
     def follow(self) -> FillBody | None:
@@ -131,7 +131,7 @@ class Fill:
         """Return in a word why nobody can follow."""
         if self.refusal is not None:
             return self.refusal.reason
-        return driver.COMPLETE if self.state == COMPLETE else "not to be followed"
+        return entries.COMPLETE if self.state == COMPLETE else "not to be followed"
 
     def _acquire(self) -> bool:
         return bool(self._lock.acquire(timeout=PATIENCE))

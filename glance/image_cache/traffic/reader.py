@@ -7,8 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import CacheEntry
+from glance.image_cache.index.entries import CacheEntry, Entries
 from glance.streaming import body
 
 
@@ -55,14 +54,14 @@ class CachedBody(body.FileBody):
             yield from rest if rest.length == left else rest.slice(0, left)
 
 
-def open_entry(driver: index_driver.Driver, entry: CacheEntry) -> tuple[int, bool]:
+def open_entry(entries: Entries, entry: CacheEntry) -> tuple[int, bool]:
     """Open the file of a complete entry; return whether it looks as it did when it was verified.
 
     Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when
     the file cannot be opened now.
     """
     try:
-        fd = driver.directory.open(entry.file)
+        fd = entries.directory.open(entry.file)
     except OSError as err:
         if err.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
             raise Altered("it is not a regular file") from err
@@ -71,7 +70,7 @@ def open_entry(driver: index_driver.Driver, entry: CacheEntry) -> tuple[int, boo
         status = os.fstat(fd)
         if status.st_size != entry.size:
             raise Altered(f"the file has {status.st_size} bytes, not {entry.size}")
-        return fd, driver.stamp(status) == entry.stamp
+        return fd, entries.stamp(status) == entry.stamp
     except BaseException:
         os.close(fd)
         raise

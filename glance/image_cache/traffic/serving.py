@@ -10,8 +10,8 @@ import os
 import time
 
 from glance.common import config, exception
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, Image
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.traffic import fill, reader, usage
 from glance.image_cache.traffic.writer import Writer
 from glance.image_cache.upkeep import cleaning
@@ -32,12 +32,10 @@ class Serving:
     `troubled` is set when the cache could not be used.
     """
 
-    def __init__(
-        self, conf: config.Conf, driver: index_driver.Driver, maintenance: cleaning.Upkeep
-    ):
-        self.driver = driver
+    def __init__(self, conf: config.Conf, index: Index, maintenance: cleaning.Upkeep):
+        self.index = index
         self.upkeep = maintenance
-        self.usage = usage.Usage(driver)
+        self.usage = usage.Usage(index.counters)
         self.verify_how: tuple[str, ...] = conf.image_cache_verify
         self.finish_workers: int = conf.image_cache_finish_workers
         self.troubled = False
@@ -93,17 +91,17 @@ class Serving:
         self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
     ) -> reader.CachedBody | CacheEntry | None:
         """Open an entry; return it as it is if its file has to be verified first."""
-        entry = self.driver.lookup(image.image_id)
+        entry = self.index.entries.lookup(image.image_id)
         if entry is None:
             return None
         if not _is_of(entry, image):
             # It belongs to another life of that id.
-            self.usage.count("invalidated", self.driver.remove(entry))
+            self.usage.count("invalidated", self.index.entries.remove(entry))
             return None
         try:
-            fd, same = reader.open_entry(self.driver, entry)
+            fd, same = reader.open_entry(self.index.entries, entry)
         except FileNotFoundError:
-            self.driver.remove(entry)
+            self.index.entries.remove(entry)
             return None
         except reader.Altered as err:
             self._condemn(entry, str(err))
@@ -134,7 +132,7 @@ class Serving:
 
     def _condemn(self, entry: CacheEntry, reason: str) -> None:
         LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, reason)
-        self.driver.condemn(entry, reason)
+        self.index.entries.condemn(entry, reason)
         self.usage.count("invalidated")
 
     def _check_later(self, entry: CacheEntry) -> None:
@@ -224,10 +222,10 @@ class Serving:
             self.complain(err)
 
     def _forget(self, image_id: str) -> int:
-        with self.driver.transaction():
-            found = self.driver.find(image_id)
-            gone = found is not None and self.driver.remove(found)
-            self.driver.queue_remove(image_id)
+        with self.index.transaction():
+            found = self.index.entries.find(image_id)
+            gone = found is not None and self.index.entries.remove(found)
+            self.index.queue.remove(image_id)
         return int(gone)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import collections
 
 from glance.common import exception
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import Access, CacheEntry
+from glance.image_cache.index.counters import Access, CacheCounters
+from glance.image_cache.index.entries import CacheEntry
 from glance.streaming import hub
 
 
 class Usage:
     """What one process has counted and not written yet. Counting never waits and never fails."""
 
-    def __init__(self, driver: index_driver.Driver):
-        self._driver = driver
+    def __init__(self, index_counters: CacheCounters):
+        self._index = index_counters
         self._lock = hub.native_lock()
         self._accesses: dict[str, Access] = {}
         self._counters: collections.Counter[str] = collections.Counter()
@@ -31,7 +31,7 @@ class Usage:
             )
 
     def count(self, name: str, increment: int = 1) -> None:
-        """Add to a counter of base.COUNTERS."""
+        """Add to a counter of `index.counters.COUNTERS`."""
         with self._lock:
             self._counters[name] += increment
 
@@ -43,9 +43,7 @@ class Usage:
         if not accesses and not counters:
             return
         try:
-            with self._driver.transaction():
-                self._driver.touch(accesses.values())
-                self._driver.count(counters)
+            self._index.add(counters, accesses.values())
         except exception.CacheUnavailable:
             self._keep(accesses, counters)
             raise

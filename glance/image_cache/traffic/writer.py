@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import Self
 
 from glance.common import exception
 from glance.image_cache import layout
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused
-from glance.streaming import digest, disk, hub, threads
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused
+from glance.streaming import digest, threads
+from glance.streaming.staged_file import LocalFile
 
 LOG = logging.getLogger(__name__)
 
@@ -30,23 +28,23 @@ _PROGRESS = 5.0
 class Writer:
     """The only writer of an incomplete entry; a context manager that aborts what is not committed.
 
-    `count` is the number of bytes written. `lost`: the entry was removed meanwhile, so that
-    `commit` will fail. Of an aborted image nothing is left; one that turned
-    out to be wrong is kept among the invalid entries. The methods wait cooperatively.
+    `lost`: the entry was removed meanwhile, so that `commit` will fail. Of an aborted image
+    nothing is left; one that turned out to be wrong is kept among the invalid entries. The methods
+    wait cooperatively.
     """
 
-    def __init__(self, driver: index_driver.Driver, entry: CacheEntry, verify: tuple[str, ...]):
-        self.driver = driver
+    def __init__(self, index: Index, entry: CacheEntry, verify: tuple[str, ...]):
+        self.index = index
         self.entry = entry
-        self.count = 0
         self.lost = False
+        self._file = LocalFile(writeback=True, watch=True)
         self._digester = digest.Digester() if "checksum" in verify else None
-        self._fd = -1
-        self._flushed = 0
-        self._mark = 0
         self._noted = time.monotonic()
-        # NOTE: guards the descriptor: garbage collection may abort while a thread writes.
-        self._lock = hub.native_lock()
+
+    @property
+    def count(self) -> int:
+        """How many bytes are written."""
+        return self._file.count
 
     def forget(self) -> None:
         """Give up what was not opened."""
@@ -58,15 +56,13 @@ class Writer:
         Blocks: the cache calls it in a native thread. CacheUnavailable, with the entry gone.
         """
         try:
-            fd = self.driver.create(self.entry)
+            fd = self.index.entries.create_file(self.entry)
         except OSError as err:
-            self.driver.remove(self.entry)
+            self.index.entries.remove(self.entry)
             raise exception.CacheUnavailable(
                 f"The image cache cannot be written to: {err.strerror}"
             ) from err
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._fd = fd
+        self._file.adopt(fd, self.index.directory.full(self.entry.file))
 
     def write(self, data: bytes) -> None:
         """Append `data`.
@@ -77,25 +73,16 @@ class Writer:
         threads.run(self._write, data)
 
     def _write(self, data: bytes) -> None:
-        with self._lock:
-            self._require_open()
+        with self._file.held():
             if self.count + len(data) > (self.entry.expected_size or 0):
                 raise exception.ImageSizeMismatch("The image has more bytes than its record says")
-            self._require_untouched()
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(self._fd, view, self.count)
-                self.count += written
-                view = view[written:]
-            self._mark = os.fstat(self._fd).st_mtime_ns
+            self._file.require_untouched()
+            self._file.write(data)
             if self._digester is not None:
                 self._digester.update(data)
-            if self.count - self._flushed >= disk.WRITEBACK_STEP:
-                disk.start_writeback(self._fd, self._flushed, self.count - self._flushed)
-                self._flushed = self.count
             if time.monotonic() - self._noted > _PROGRESS and not self.lost:
                 self._noted = time.monotonic()
-                self.lost = not self.driver.progress(self.entry, self.count)
+                self.lost = not self.index.entries.progress(self.entry, self.count)
 
     def commit(self) -> CacheEntry:
         """Verify what was written and make it an entry, durably.
@@ -114,11 +101,10 @@ class Writer:
             raise
 
     def _commit(self) -> CacheEntry:
-        with self._lock:
-            self._require_open()
+        with self._file.held():
             if self.count != self.entry.expected_size:
                 raise exception.ImageSizeMismatch("The image has fewer bytes than its record says")
-            self._require_untouched()
+            self._file.require_untouched()
             checksum = None
             if self._digester is not None:
                 checksum = self._digester.hexdigest()
@@ -126,70 +112,56 @@ class Writer:
                     raise exception.ChecksumMismatch(
                         "The image has another checksum than its record says"
                     )
-            os.fsync(self._fd)
+            self._file.sync()
             now = time.time()
             done = dataclasses.replace(
                 self.entry,
                 state=COMPLETE,
-                file=self.driver.directory.entry_file(self.entry.image_id),
+                file=self.index.directory.entry_file(self.entry.image_id),
                 size=self.count,
                 checksum=checksum,
                 modified_at=now,
                 accessed_at=now,
                 writer=None,
             )
-            if not self.driver.commit(self.entry, done):
-                raise CacheRefused("removed meanwhile")
-            self._close()
+            with self.index.transaction():
+                if not self.index.entries.commit(self.entry, done):
+                    raise CacheRefused("removed meanwhile")
+                self.index.queue.remove(done.image_id)
+        self._close()
         return done
 
     def abort(self, error: BaseException | None = None) -> None:
         """Give the image up; with an `error`, keep the file as an invalid entry. Never fails."""
-        if self._fd >= 0:
+        if self._file.is_open:
             threads.run(self._abort, error)
 
     def _abort(self, error: BaseException | None) -> None:
-        with self._lock:
-            if self._fd < 0:
+        if not self._close():
+            return
+        try:
+            if error is not None and self.index.entries.condemn(self.entry, described(error)):
                 return
-            self._close()
-            try:
-                if error is not None and self.driver.condemn(self.entry, described(error)):
-                    return
-            except exception.CacheUnavailable as err:
-                LOG.warning("Image %s is not kept for inspection: %s", self.entry.image_id, err)
-            # NOTE: the file first: on a full disk the index needs its room to be written to.
-            with contextlib.suppress(OSError):
-                self.driver.directory.unlink(self.entry.file)
-            try:
-                self.driver.remove(self.entry)
-            except exception.CacheUnavailable as err:
-                LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
+        except exception.CacheUnavailable as err:
+            LOG.warning("Image %s is not kept for inspection: %s", self.entry.image_id, err)
+        # NOTE: the file first: on a full disk the index needs its room to be written to.
+        with contextlib.suppress(OSError):
+            self.index.directory.unlink(self.entry.file)
+        try:
+            self.index.entries.remove(self.entry)
+        except exception.CacheUnavailable as err:
+            LOG.warning("Image %s is left to the cleaner: %s", self.entry.image_id, err)
 
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        os.close(fd)
-        layout.release_token(self.entry.writer)
+    def _close(self) -> bool:
+        """Close the file; return whether it was open."""
+        was_open = self._file.close()
+        if was_open:
+            layout.release_token(self.entry.writer)
+        return was_open
 
     def is_untouched(self, fd: int) -> bool:
-        """Return whether nobody else has written to the file, which is open as `fd`. Blocks.
-
-        The time of the last change tells it, so not what happened within a tick of the clock.
-        """
-        if os.fstat(fd).st_mtime_ns == self._mark:
-            return True
-        # NOTE: or somebody looked between our own writing and the note of it.
-        with self._lock:
-            return os.fstat(fd).st_mtime_ns == self._mark
-
-    def _require_untouched(self) -> None:
-        status = os.fstat(self._fd)
-        if self.count and (status.st_mtime_ns, status.st_size) != (self._mark, self.count):
-            raise OSError(errno.ESTALE, "somebody else has written to the file")
-
-    def _require_open(self) -> None:
-        if self._fd < 0:
-            raise ValueError("the writer has ended")
+        """Return whether nobody else has written to the file, which is open as `fd`. Blocks."""
+        return self._file.is_untouched(fd)
 
     def __enter__(self) -> Self:
         return self

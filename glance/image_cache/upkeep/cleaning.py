@@ -16,11 +16,11 @@ from io import FileIO
 
 from glance.common import config, exception
 from glance.image_cache import layout, prefetch_queue
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, INVALID, STATES, CacheEntry
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, INCOMPLETE, INVALID, STATES, CacheEntry
 from glance.image_cache.traffic import reader
 from glance.image_cache.upkeep.limits import Room
-from glance.streaming import digest
+from glance.streaming import digest, staged_file
 
 LOG = logging.getLogger(__name__)
 
@@ -61,11 +61,11 @@ class Upkeep:
         self,
         conf: config.Conf,
         directory: layout.CacheDirectory,
-        driver: index_driver.Driver,
+        index: Index,
         room: Room,
     ):
         self.directory = directory
-        self.driver = driver
+        self.index = index
         self.room = room
         self.grace: int = conf.image_cache_invalid_entry_grace_period
         self.stall_time: int = conf.image_cache_stall_time
@@ -78,8 +78,8 @@ class Upkeep:
                 done.invalid = self.reap_invalid(self.grace)
                 done.incomplete = self.reap_incomplete(self.stall_time)
                 self._settle_files(done)
-                done.requeued = prefetch_queue.release_dead(self.driver)
-                self.driver.tidy(time.time() - _KEPT)
+                done.requeued = prefetch_queue.release_dead(self.index)
+                self.index.tidy(time.time() - _KEPT)
                 self.directory.touch_lock()
         return done
 
@@ -107,17 +107,19 @@ class Upkeep:
     def reap_invalid(self, grace: float) -> int:
         """Remove invalid entries that are older than `grace` seconds; return how many."""
         limit = time.time() - grace
-        old = [item for item in self.driver.entries(INVALID) if item.modified_at <= limit]
-        return sum(self.driver.remove(item) for item in old)
+        old = [item for item in self.index.entries.in_state(INVALID) if item.modified_at <= limit]
+        return sum(self.index.entries.remove(item) for item in old)
 
     def reap_incomplete(self, stall_time: float | None) -> int:
         """Remove incomplete entries of dead writers, and those that stand still for so long.
 
         `stall_time` in seconds; None: none of living writers. Returns how many.
         """
-        found = self.driver.entries(INCOMPLETE)
+        found = self.index.entries.in_state(INCOMPLETE)
         return sum(
-            self.driver.remove(item) for item in found if self.room.is_abandoned(item, stall_time)
+            self.index.entries.remove(item)
+            for item in found
+            if self.room.is_abandoned(item, stall_time)
         )
 
     def _settle_files(self, done: Cleaned) -> None:
@@ -127,16 +129,16 @@ class Upkeep:
         strays = files - self._known()
         if strays:
             # A file is moved into place inside the transaction that makes it an entry.
-            with self.driver.transaction():
+            with self.index.transaction():
                 for file in strays - self._known():
                     done.strays += self._remove_stray(file)
-        for entry in self.driver.entries(COMPLETE):
+        for entry in self.index.entries.in_state(COMPLETE):
             try:
-                fd, _ = reader.open_entry(self.driver, entry)
+                fd, _ = reader.open_entry(self.index.entries, entry)
             except FileNotFoundError:
-                done.vanished += self.driver.remove(entry)
+                done.vanished += self.index.entries.remove(entry)
             except reader.Altered as err:
-                self.driver.condemn(entry, str(err))
+                self.index.entries.condemn(entry, str(err))
                 done.vanished += 1
             except OSError as err:
                 LOG.warning("Image %s: its copy cannot be opened: %s", entry.image_id, err)
@@ -152,13 +154,13 @@ class Upkeep:
         }
 
     def _known(self) -> set[str]:
-        return {entry.file for state in STATES for entry in self.driver.entries(state)}
+        return {entry.file for state in STATES for entry in self.index.entries.in_state(state)}
 
     def _remove_stray(self, file: str) -> bool:
         """Remove a file that is no entry, unless a living writer has lost its entry just now."""
         try:
             with open(self.directory.open(file), "rb") as stream:
-                if layout.is_locked(stream.fileno()):
+                if staged_file.is_locked(stream.fileno()):
                     return False
         except OSError:
             # A symbolic link, or something else that is not opened.
@@ -172,7 +174,7 @@ class Upkeep:
     def verify(self) -> Verified:
         """Read all complete entries; those that are not what they were become invalid."""
         done = Verified()
-        for entry in self.driver.entries(COMPLETE):
+        for entry in self.index.entries.in_state(COMPLETE):
             wrong = self.check(entry)
             done.entries += 1
             done.bytes += entry.size
@@ -187,20 +189,20 @@ class Upkeep:
             if entry.checksum and checksum != entry.checksum:
                 raise reader.Altered("the checksum is not what it was")
         except FileNotFoundError:
-            self.driver.remove(entry)
+            self.index.entries.remove(entry)
             return None
         except OSError as err:
             text = str(err) if isinstance(err, reader.Altered) else "the file cannot be read"
             LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, text)
-            return self.driver.condemn(entry, text)
-        self.driver.restamp(entry, stamp, checksum)
+            return self.index.entries.condemn(entry, text)
+        self.index.entries.restamp(entry, stamp, checksum)
         return None
 
     def _read(self, entry: CacheEntry) -> tuple[str, str]:
         """Return stamp and MD5 of an entry's file. OSError, Altered if it has another size."""
-        fd, _ = reader.open_entry(self.driver, entry)
+        fd, _ = reader.open_entry(self.index.entries, entry)
         with open(fd, "rb", buffering=0) as stream:
-            stamp = self.driver.stamp(os.fstat(fd))
+            stamp = self.index.entries.stamp(os.fstat(fd))
             count, checksum = read_all(stream)
         if count != entry.size:
             raise reader.Altered("the size is not what it was")

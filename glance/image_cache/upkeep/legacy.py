@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 
 from glance.image_cache import layout, prefetch_queue
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, CacheEntry, CacheRefused, Image
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.upkeep import cleaning
 from glance.image_cache.upkeep import limits as cache_limits
 from glance.streaming import threads
@@ -76,7 +76,7 @@ def prepare(directory: layout.CacheDirectory) -> None:
 
 def adopt(
     directory: layout.CacheDirectory,
-    driver: index_driver.Driver,
+    index: Index,
     limits: cache_limits.Room,
     image_of: Callable[[str], Image | None],
 ) -> Adopted | None:
@@ -90,10 +90,10 @@ def adopt(
         if not mine:
             return None
         for name in _QUEUES:
-            done.queued += _take_queue(directory, driver, name, image_of)
+            done.queued += _take_queue(directory, index, name, image_of)
         for item in threads.run(_images, directory):
             image = image_of(item.name)
-            if image is not None and threads.run(_take, directory, driver, limits, image):
+            if image is not None and threads.run(_take, directory, index, limits, image):
                 done.adopted += 1
                 LOG.info("Image %s is taken over into the cache", item.name)
             else:
@@ -105,7 +105,7 @@ def adopt(
 
 def _take(
     directory: layout.CacheDirectory,
-    driver: index_driver.Driver,
+    index: Index,
     limits: cache_limits.Room,
     image: Image,
 ) -> bool:
@@ -133,17 +133,17 @@ def _take(
         modified_at=last_use,
         accessed_at=last_use,
     )
-    with driver.transaction():
-        if not limits.has_room(count) or driver.find(image.image_id) is not None:
+    with index.transaction():
+        if not limits.has_room(count) or index.entries.find(image.image_id) is not None:
             return False
         directory.move(image.image_id, file)
-        stamp = driver.stamp(os.lstat(directory.full(file)))
-        return driver.insert(dataclasses.replace(entry, stamp=stamp))
+        stamp = index.entries.stamp(os.lstat(directory.full(file)))
+        return index.entries.insert(dataclasses.replace(entry, stamp=stamp))
 
 
 def _take_queue(
     directory: layout.CacheDirectory,
-    driver: index_driver.Driver,
+    index: Index,
     name: str,
     image_of: Callable[[str], Image | None],
 ) -> int:
@@ -158,7 +158,7 @@ def _take_queue(
         # Cached, queued twice, or of an odd name: nothing to fetch.
         with contextlib.suppress(CacheRefused):
             if image is not None:
-                threads.run(prefetch_queue.add, driver, image.image_id, image.name)
+                threads.run(prefetch_queue.add, index, image.image_id, image.name)
                 count += 1
     shutil.rmtree(directory.full(name), ignore_errors=True)
     return count

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 
 from glance.common import config
 from glance.image_cache import layout
-from glance.image_cache.index import driver as index_driver
-from glance.image_cache.index.driver import COMPLETE, INCOMPLETE, CacheEntry, CacheRefused
+from glance.image_cache.index.driver import Index
+from glance.image_cache.index.entries import COMPLETE, INCOMPLETE, CacheEntry, CacheRefused
+from glance.streaming import staged_file
 
 LOG = logging.getLogger(__name__)
 
@@ -39,11 +40,9 @@ class Pruned:
 class Room:
     """The limits of one cache."""
 
-    def __init__(
-        self, conf: config.Conf, directory: layout.CacheDirectory, driver: index_driver.Driver
-    ):
+    def __init__(self, conf: config.Conf, directory: layout.CacheDirectory, index: Index):
         self.directory = directory
-        self.driver = driver
+        self.index = index
         self.max_size: int = conf.image_cache_max_size
         self.max_entry: int = min(conf.image_cache_max_entry_size or self.max_size, self.max_size)
         self.min_free: int = conf.image_cache_min_free_disk
@@ -61,14 +60,14 @@ class Room:
             raise CacheRefused("size unknown or zero")
         if size > self.max_entry:
             raise CacheRefused("too large")
-        with self.driver.transaction():
-            found = self.driver.find(entry.image_id)
+        with self.index.transaction():
+            found = self.index.entries.find(entry.image_id)
             if found is not None:
                 if found.state == COMPLETE or not self.is_abandoned(found):
                     raise CacheRefused(found.state)
-                self.driver.remove(found)
+                self.index.entries.remove(found)
             gone = self._make_room(size)
-            if not self.driver.insert(entry):
+            if not self.index.entries.insert(entry):
                 raise CacheRefused(INCOMPLETE)
         return gone
 
@@ -82,20 +81,20 @@ class Room:
         if needed <= 0:
             return []
         wanted = max(over + self.extra if over > 0 else 0, lacking)
-        victims = self.driver.victims(wanted, time.time() - YOUNG)
+        victims = self.index.entries.victims(wanted, time.time() - YOUNG)
         if sum(victim.size for victim in victims) < needed:
             raise CacheRefused("no room")
         return self._evict(victims)
 
     def _excess(self, size: int) -> tuple[int, int]:
         """Return by how much `size` more bytes would pass the limit, and the free room."""
-        over = self.driver.total_size() + size - self.max_size
-        promised = sum(item.room - item.size for item in self.driver.entries(INCOMPLETE))
+        over = self.index.entries.total_size() + size - self.max_size
+        promised = sum(item.room - item.size for item in self.index.entries.in_state(INCOMPLETE))
         lacking = self.min_free + promised + size - self.directory.free()
         return over, lacking
 
     def _evict(self, victims: Iterable[CacheEntry]) -> list[CacheEntry]:
-        gone = [victim for victim in victims if self.driver.remove(victim)]
+        gone = [victim for victim in victims if self.index.entries.remove(victim)]
         for victim in gone:
             LOG.info(
                 "Image %s leaves the cache: %s, %s bytes",
@@ -112,8 +111,8 @@ class Room:
         wanted = max(over + self.extra if over > 0 else 0, lacking)
         files = freed = 0
         while freed < wanted:
-            with self.driver.transaction():
-                victims = self.driver.victims(wanted - freed, time.time() - YOUNG)
+            with self.index.transaction():
+                victims = self.index.entries.victims(wanted - freed, time.time() - YOUNG)
                 gone = self._evict(victims[:_BATCH])
             if not gone:
                 break
@@ -133,7 +132,7 @@ class Room:
                 return True
             return time.time() - entry.created_at > _ANNOUNCED
         with open(fd, "rb") as stream:
-            if not (layout.is_locked(stream.fileno()) or layout.is_alive(entry.writer)):
+            if not (staged_file.is_locked(stream.fileno()) or layout.is_alive(entry.writer)):
                 return True
             changed = self.directory.changed_at(stream.fileno())
         return stall_time is not None and time.time() - changed >= stall_time

@@ -46,7 +46,7 @@ def rebuild(cache: ImageCache, image_of: Callable[[str], Image | None]) -> Rebui
                 continue
             image = image_of(item.name) if file == _expected(item.name) else None
             entry = None if image is None else threads.run(_read, cache, file, image)
-            if entry is not None and cache.driver.insert(entry):
+            if entry is not None and cache.index.entries.insert(entry):
                 done.adopted += 1
                 LOG.info("Image %s is cached: its file was found", entry.image_id)
             elif cache.entry(item.name) is None:
@@ -83,5 +83,5 @@ def _read(cache: ImageCache, file: str, image: Image) -> CacheEntry | None:
         created_at=status.st_mtime,
         modified_at=status.st_mtime,
         accessed_at=status.st_mtime,
-        stamp=cache.driver.stamp(status),
+        stamp=cache.index.entries.stamp(status),
     )

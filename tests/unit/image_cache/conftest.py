@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from glance import image_cache
@@ -30,3 +32,14 @@ def make(tmp_path):
 @pytest.fixture
 def cache(make):
     return make()
+
+
+@pytest.fixture
+def attributes(tmp_path):
+    """Skip the test where files have no extended attributes."""
+    path = tmp_path / "probe"
+    path.touch()
+    try:
+        os.setxattr(path, "user.probe", b"1")
+    except OSError:
+        pytest.skip("the file system of the temporary directory has no extended attributes")

@@ -1,6 +1,7 @@
 """Spools and traces: what uploads to remote stores keep on the local disk."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from glance.common import exception
 from glance.store import spool, upload_journal
+from glance.streaming import threads
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_a_file_system_without_unnamed_files_will_do(tmp_path, monkeypatch):
             raise OSError(errno.EOPNOTSUPP, "not supported")
         return real(path, flags, mode)
 
-    monkeypatch.setattr(spool.threads, "open_fd", open_fd)
+    monkeypatch.setattr(threads, "open_fd", open_fd)
     part = spool.UploadSpool(str(tmp_path))
     part.write(b"data")
     assert everything(part.reader()) == b"data"
@@ -96,7 +98,7 @@ def test_a_full_or_read_only_disk_is_told_as_such(part, monkeypatch, number, err
     def fail(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(spool.os, "pwrite", fail)
+    monkeypatch.setattr(os, "pwrite", fail)
     with pytest.raises(error):
         part.write(b"data")
 
@@ -147,6 +149,40 @@ def test_a_half_written_line_does_not_count(tmp_path):
     found.remove()
 
 
+@pytest.mark.parametrize("step", ["pwrite", "fdatasync"])
+def test_a_change_that_failed_does_not_spoil_the_next_one(tmp_path, monkeypatch, step):
+    trace = upload_journal.begin(str(tmp_path), "x", image_id="1")
+    real = getattr(os, step)
+    calls = []
+
+    def fail(fd, *args):
+        calls.append(step)
+        if step == "fdatasync" or len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, args[0][:5], *args[1:])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(exception.StorageFull):
+            trace.update(parts=12345)
+    assert trace.values == {"image_id": "1"}
+    trace.update(n=2)
+    trace.leave()
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
+    assert found.values == {"image_id": "1", "n": 2}
+    found.remove()
+
+
+def test_a_file_that_is_no_trace_is_left_alone_and_hides_no_other(tmp_path, caplog):
+    (tmp_path / "glance-x-upload.0123").write_text("not ours\n")
+    upload_journal.begin(str(tmp_path), "x", image_id="1").leave()
+    (found,) = upload_journal.find(str(tmp_path), "x", 0)
+    assert found.values == {"image_id": "1"}
+    found.remove()
+    assert os.listdir(tmp_path) == ["glance-x-upload.0123"]
+    assert "glance-x-upload.0123" in caplog.text
+
+
 def test_a_trace_without_a_line_is_removed(tmp_path):
     (tmp_path / "glance-x-upload.0123").touch()
     assert upload_journal.find(str(tmp_path), "x", 0) == []
@@ -166,7 +202,7 @@ def test_without_locks_the_age_decides(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("glance.store.staging.fcntl.flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     living = upload_journal.begin(str(tmp_path), "x", image_id="1")
     assert upload_journal.find(str(tmp_path), "x", 1000) == []
     (found,) = upload_journal.find(str(tmp_path), "x", 0)

@@ -10,7 +10,7 @@ import pytest
 from glance import image_cache
 from glance.common import exception
 from glance.common.config import Conf
-from glance.image_cache.index import sqlite
+from glance.image_cache.index.sqlite import database
 from glance.streaming import body
 from glance.testing.cache_suite import fetched, files, ids, image_of, make_data, store
 
@@ -62,7 +62,7 @@ def download(cache, image, data):
 def test_downloads_go_on_when_the_index_is_damaged_and_are_cached_again(cache, damage):
     data = make_data(100)
     image = store(cache, data)
-    damage(cache.driver.path)
+    damage(cache.index.path)
     for _ in range(3):
         assert download(cache, image, data) == data
     assert fetched(cache, image) == data
@@ -74,7 +74,7 @@ def test_a_process_that_starts_replaces_a_damaged_index(cache, make, damage):
     data = make_data(100)
     image = store(cache, data)
     cache.close()
-    damage(cache.driver.path)
+    damage(cache.index.path)
     again = make()
     again.recover()
     # What the new index does not know is no entry any more.
@@ -84,14 +84,14 @@ def test_a_process_that_starts_replaces_a_damaged_index(cache, make, damage):
 
 def test_a_damaged_index_is_kept_for_inspection(cache, make, tmp_path):
     cache.close()
-    garble(cache.driver.path)
+    garble(cache.index.path)
     make()
     assert len(list((tmp_path / "cache").glob("cache.db.corrupt-*"))) == 1
 
 
 def test_a_damaged_index_is_removed_after_a_week(cache, make, tmp_path):
     cache.close()
-    garble(cache.driver.path)
+    garble(cache.index.path)
     again = make()
     again.clean()
     (kept,) = (tmp_path / "cache").glob("cache.db.corrupt-*")
@@ -103,16 +103,16 @@ def test_a_damaged_index_is_removed_after_a_week(cache, make, tmp_path):
 
 def test_the_loss_of_the_index_is_noticed_so_that_recovery_can_begin(cache):
     store(cache, make_data(100))
-    assert cache.driver.losses == 0
-    remove(cache.driver.path)
+    assert cache.index.losses == 0
+    remove(cache.index.path)
     assert cache.entries() == []
-    assert cache.driver.losses == 1
+    assert cache.index.losses == 1
 
 
 def test_an_image_that_was_being_written_is_given_up_when_the_index_is_lost(cache):
     with cache.begin(image_of(make_data(100))) as writer:
         writer.write(make_data(100))
-        remove(cache.driver.path)
+        remove(cache.index.path)
         with pytest.raises(image_cache.CacheRefused):
             writer.commit()
     assert files(cache, "incomplete") == [] == files(cache, "entries")
@@ -121,7 +121,7 @@ def test_an_image_that_was_being_written_is_given_up_when_the_index_is_lost(cach
 def test_an_index_that_cannot_be_opened_costs_only_the_cache(cache, caplog):
     data = make_data(100)
     image = store(cache, data)
-    replace_by_directory(cache.driver.path)
+    replace_by_directory(cache.index.path)
     for _ in range(5):
         assert download(cache, image, data) == data
     cache.invalidate(1)
@@ -132,12 +132,12 @@ def test_an_index_that_cannot_be_opened_costs_only_the_cache(cache, caplog):
 
 
 def test_a_locked_index_costs_only_the_cache(cache, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     cache.close()
     data = make_data(100)
     image = store(cache, data)
     other = make_data(100, "other")
-    with sqlite3.connect(cache.driver.path, isolation_level=None) as rival:
+    with sqlite3.connect(cache.index.path, isolation_level=None) as rival:
         rival.execute("BEGIN EXCLUSIVE")
         # Readers of a write-ahead log are not held up.
         assert fetched(cache, image) == data
@@ -149,10 +149,10 @@ def test_a_locked_index_costs_only_the_cache(cache, monkeypatch):
 
 
 def test_an_index_locked_at_the_end_of_a_download_costs_only_the_copy(cache, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     cache.close()
     data = make_data(100)
-    rival = sqlite3.connect(cache.driver.path, isolation_level=None)
+    rival = sqlite3.connect(cache.index.path, isolation_level=None)
 
     def chunks():
         yield data[:50]
@@ -172,11 +172,11 @@ def test_an_index_locked_at_the_end_of_a_download_costs_only_the_copy(cache, mon
 
 
 def test_hits_that_cannot_be_written_are_kept(cache, monkeypatch):
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     cache.close()
     image = store(cache, make_data(10))
     fetched(cache, image)
-    with sqlite3.connect(cache.driver.path, isolation_level=None) as rival:
+    with sqlite3.connect(cache.index.path, isolation_level=None) as rival:
         rival.execute("BEGIN EXCLUSIVE")
         with pytest.raises(exception.CacheUnavailable):
             cache.flush()
@@ -189,11 +189,11 @@ def test_hits_that_cannot_be_written_are_kept(cache, monkeypatch):
 def test_an_index_of_a_later_version_is_left_alone(cache, make):
     store(cache, make_data(10))
     cache.close()
-    with sqlite3.connect(cache.driver.path) as index:
+    with sqlite3.connect(cache.index.path) as index:
         index.execute("PRAGMA user_version = 99")
     with pytest.raises(exception.CacheUnavailable, match="later version"):
         make()
-    with sqlite3.connect(cache.driver.path) as index:
+    with sqlite3.connect(cache.index.path) as index:
         assert index.execute("SELECT count(*) FROM entries").fetchone() == (1,)
 
 

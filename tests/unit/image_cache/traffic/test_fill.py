@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from glance import image_cache
 from glance.common import exception
 from glance.image_cache import FOLLOW, HIT, INVALID, MISS, Image
 from glance.image_cache.traffic import fill
@@ -60,14 +59,14 @@ def read(found, count=None):
 
 def failing(cache, monkeypatch, code, after=0):
     """Have every write to the disk fail with an error, after so many bytes."""
-    real = image_cache.writer.os.pwrite
+    real = os.pwrite
 
     def pwrite(fd, data, offset):
         if offset >= after:
             raise OSError(code, "injected")
         return real(fd, data, offset)
 
-    monkeypatch.setattr(image_cache.writer.os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwrite", pwrite)
 
 
 def test_a_miss_fills_the_cache(cache, backend):
@@ -301,7 +300,7 @@ def test_a_sync_that_fails_costs_only_the_copy(cache, backend, monkeypatch):
     def fsync(fd):
         raise OSError(errno.EIO, "injected")
 
-    monkeypatch.setattr(image_cache.writer.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with cache.fetch(IMAGE, backend)[0] as found:
         assert read(found) == DATA
     assert used(cache) == 0
@@ -312,7 +311,7 @@ def test_a_file_that_cannot_be_made_costs_only_the_copy(cache, backend, monkeypa
     def create(entry):
         raise OSError(errno.EACCES, "injected")
 
-    monkeypatch.setattr(cache.driver, "create", create)
+    monkeypatch.setattr(cache.index.entries, "create_file", create)
     found, source = cache.fetch(IMAGE, backend)
     with found:
         assert (read(found), source) == (DATA, "trouble")

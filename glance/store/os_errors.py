@@ -1,0 +1,45 @@
+"""Errors of the operating system as errors of a store, for all that use local files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from glance.common import exception
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Translate the OSErrors of a block that writes.
+
+    Raises StorageFull, StorageWriteDenied, BackendUnavailable.
+    """
+    try:
+        yield
+    except OSError as err:
+        if err.errno in _FULL:
+            raise exception.StorageFull() from err
+        if err.errno in _DENIED:
+            raise exception.StorageWriteDenied() from err
+        raise exception.BackendUnavailable() from err
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Translate the OSErrors of a block that reads or deletes.
+
+    Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable.
+    """
+    try:
+        yield
+    except OSError as err:
+        if err.errno in _ABSENT:
+            raise exception.StoreObjectNotFound() from err
+        if err.errno in _DENIED or err.errno == errno.ELOOP:
+            raise exception.StoreForbidden() from err
+        raise exception.BackendUnavailable() from err
