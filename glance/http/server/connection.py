@@ -125,9 +125,7 @@ class ServerConnection:
             except TimeoutError:
                 if self.idle:
                     return None
-                raise parser.RequestRefused(
-                    "408 Request Timeout", "The request did not arrive in time"
-                ) from None
+                raise parser.RequestRefused(408, "The request did not arrive in time") from None
             if not data:
                 return None
             stream.pending += data
@@ -137,20 +135,18 @@ class ServerConnection:
         if expected is None or not head.minor:
             return False
         if expected.lower() != "100-continue":
-            raise parser.RequestRefused(
-                "417 Expectation Failed", "Use Expect: 100-continue or no Expect"
-            )
+            raise parser.RequestRefused(417, "Use Expect: 100-continue or no Expect")
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
         """Answer a request that the application does not see, and close."""
-        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
+        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status_line, refusal.text)
         headers, data = refusal.render()
         extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"
-        self.stream.send(parser.render_head(refusal.status, headers, extra) + data)
+        self.stream.send(parser.render_head(refusal.status_line, headers, extra) + data)
         if access.is_on():
             known = {**self._base, "glance.request_id": refusal.request_id}
-            access.record(known, "-", refusal.status, len(data), 0.0)
+            access.record(known, "-", refusal.status_line, len(data), 0.0)
         self.stream.linger(*_LINGER)
 
     # -- the WSGI environ ------------------------------------------------------------------------

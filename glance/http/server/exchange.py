@@ -107,9 +107,9 @@ class Exchange:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        refusal = parser.RequestRefused("500 Internal Server Error", "The server failed.")
+        refusal = parser.RequestRefused(500, "The server failed.")
         self.headers, data = refusal.render()
-        self.status = refusal.status
+        self.status = refusal.status_line
         try:
             self._send_whole(data)
         except streams.ClientGone:
