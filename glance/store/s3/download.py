@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from glance.common import exception
-from glance.http import ranges
+from glance.http import etags, ranges
 from glance.http.client import response as http_response
 from glance.store.s3.errors import S3Error, S3Refused, Unreachable
 from glance.streaming import body
@@ -94,7 +94,9 @@ class _Object:
     ):
         self._client, self._key, self._size = client, key, size
         self._response = response
-        self._etag = (response.getheader("etag") or "").strip('"')
+        tag = etags.parse_etag(response.getheader("etag"))
+        # NOTE: If-Match never holds for a weak tag.
+        self._etag = None if tag is None or tag.weak else tag
 
     def part(self, start: int, length: int) -> body.Body:
         """Return the body of the bytes that the answer holds, which begin at `start`."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from glance.common import exception
+from glance.http import etags
 from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
 from glance.store.swift.stream import BackgroundRequest
@@ -208,7 +209,7 @@ class SwiftUpload(base.StagedWrite):
             found = self._client.head(container, name)
             if found.get(objects.UPLOAD) != self._upload:
                 raise
-            etag = found.get("etag", "").strip('"')
+            etag = etags.opaque(found.get("etag"))
         wanted = headers.get("ETag")
         if wanted is not None and etag != wanted:
             self._client.delete(container, name)
@@ -281,7 +282,7 @@ class SwiftUpload(base.StagedWrite):
         for pause in (*LISTING_PAUSES, None):
             found = self._client.head(self._store.container, self._image_id)
             # NOTE: of more segments than fit into one listing Swift works out no ETag.
-            etag = found.get("etag", "").strip('"') or wanted
+            etag = etags.opaque(found.get("etag")) or wanted
             if found.get("content-length") == str(self._count):
                 if etag == wanted:
                     return
