@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from glance.http import dates
 from glance.http.server import access, exchange, parser, request_body
 from glance.http.server import stream as streams
 
@@ -142,7 +143,7 @@ class ServerConnection:
         """Answer a request that the application does not see, and close."""
         LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status_line, refusal.text)
         headers, data = refusal.render()
-        extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"
+        extra = f"Date: {dates.now()}\r\nConnection: close\r\n"
         self.stream.send(parser.render_head(refusal.status_line, headers, extra) + data)
         if access.is_on():
             known = {**self._base, "glance.request_id": refusal.request_id}

@@ -10,6 +10,7 @@ from typing import Any
 import eventlet
 
 from glance.common import hooks
+from glance.http import dates
 from glance.http.server import access, parser, request_body, sendfile
 from glance.http.server import stream as streams
 from glance.streaming import body
@@ -207,7 +208,7 @@ class Exchange:
                 self._promised = int(value)
             elif lowered == "date":
                 has_date = True
-        extra = "" if has_date else f"Date: {parser.http_date()}\r\n"
+        extra = "" if has_date else f"Date: {dates.now()}\r\n"
         if self._promised is None and not self._is_bodiless():
             if length is not None:
                 self._promised = length

@@ -8,7 +8,6 @@ names and values, header names with an underscore, Content-Length beside Transfe
 from __future__ import annotations
 
 import re
-import time
 import urllib.parse
 import uuid
 from collections.abc import Iterable
@@ -271,23 +270,3 @@ def render_head(status: str, headers: Iterable[tuple[str, str]], extra: str = ""
     parts.append(extra)
     parts.append("\r\n")
     return "".join(parts).encode("latin-1")
-
-
-_DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-_date = (0, "")
-
-
-def http_date() -> str:
-    """Return the present time for a Date header."""
-    global _date
-    now = int(time.time())
-    # PERF: made once per second.
-    if _date[0] != now:
-        year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
-        _date = (
-            now,
-            f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} "
-            f"{hour:02}:{minute:02}:{second:02} GMT",
-        )
-    return _date[1]
