@@ -45,11 +45,11 @@ class ETags:
             return False
         if self.wildcard:
             return True
-        if isinstance(tag, str):
-            tag = ETag(tag)
-        if weak:
-            return any(each.value == tag.value for each in self.tags)
-        return not tag.weak and tag in self.tags
+        value, is_weak = (tag, False) if isinstance(tag, str) else (tag.value, tag.weak)
+        for each in self.tags:
+            if each.value == value and (weak or not (is_weak or each.weak)):
+                return True
+        return False
 
     def __str__(self) -> str:
         """Return the header's value, which is empty if there are no tags."""
@@ -58,6 +58,10 @@ class ETags:
 
 def parse_etags(header: str | None) -> ETags:
     """Return the condition that a header holds; what is malformed in it is left out."""
+    # PERF: nearly all conditions are a single tag.
+    only = parse_etag(header)
+    if only is not None and only.value != "*":
+        return ETags((only,))
     tags = []
     for element in _ELEMENT.findall(header or ""):
         if element.strip(" \t") == "*":
