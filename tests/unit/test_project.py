@@ -129,6 +129,8 @@ def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
         (r"^SORT_KEYS\b.*=", "glance/image/listing.py"),
         (r"\bRow\(", "glance/common/httperror.py"),
         (r"^REASONS\b.*=", "glance/common/statuses.py"),
+        (r"[\"']bytes=", "glance/http/ranges.py"),
+        (r"W/\)?\\?[\"']", "glance/http/etags.py"),
         (r"^TABLE: dict\[str, Option\]", "glance/common/config.py"),
     ],
 )

@@ -21,8 +21,10 @@ _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
-def _parse_length(text: str) -> int | None:
-    """Return what Content-Length says, perhaps several times over; None if it is malformed."""
+def parse_length(text: str | None) -> int | None:
+    """Return the length that a Content-Length states; None if it is missing or malformed."""
+    if text is None:
+        return None
     lengths = {part.strip() for part in text.split(",")} if "," in text else {text.strip()}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
@@ -120,7 +122,7 @@ class ClientResponse:
                 self._connection.desync()
             self._chunk = 0
         elif "content-length" in fields:
-            self._left = _parse_length(fields["content-length"])
+            self._left = parse_length(fields["content-length"])
             if self._left is None:
                 raise BadResponse("the answer has a malformed length", True)
         else:
@@ -138,7 +140,7 @@ class ClientResponse:
         """Bytes of the body by the headers, for HEAD as well; None if they do not say."""
         if "transfer-encoding" in self._fields:
             return None
-        return _parse_length(self._fields.get("content-length", ""))
+        return parse_length(self._fields.get("content-length"))
 
     @property
     def closed(self) -> bool:

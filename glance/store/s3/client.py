@@ -103,10 +103,10 @@ class S3Client:
     def head(self, key: str) -> Info:
         """Return what is known of an object."""
         answer = self._request("HEAD", key)
-        size = answer.getheader("content-length", "")
-        if not (size.isascii() and size.isdigit()) or len(size) > 19:
+        size = http_response.parse_length(answer.getheader("content-length"))
+        if size is None:
             raise Unreachable("the answer to HEAD has no length")
-        return Info(int(size), etags.opaque(answer.etag), answer.getheader(f"x-amz-meta-{TOKEN}"))
+        return Info(size, etags.opaque(answer.etag), answer.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
         self, key: str, offset: int, length: int | None, etag: etags.ETag | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from glance.common import exception
 from glance.http import ranges
+from glance.http.client import response as http_response
 from glance.store.location import SwiftLocation
 from glance.streaming import body
 
@@ -137,8 +138,7 @@ class SwiftDownload(body.Body):
 
 def length_of(headers: Mapping[str, str]) -> int | None:
     """Return the bytes that an answer says it has, None if it does not."""
-    text = headers.get("content-length")
-    return int(text) if text is not None and text.isdigit() else None
+    return http_response.parse_length(headers.get("content-length"))
 
 
 def _part(headers: Mapping[str, str]) -> tuple[ranges.Range, int]:
