@@ -14,6 +14,7 @@ from typing import Any
 from glance.client import base as base_client
 from glance.common import exception
 from glance.http import ranges
+from glance.http.client import connection
 from glance.http.client import payload as payload_module
 from glance.image import fields as image_fields
 
@@ -247,10 +248,10 @@ class V1Client(base_client.BaseClient):
     def _with_uri(self, image: dict[str, Any]) -> dict[str, Any]:
         if not image.get("uri"):
             scheme = "https" if self.use_ssl else "http"
-            host = f"[{self.host}]" if ":" in self.host else self.host
+            place = connection.authority(self.host, self.port)
             root = (self.doc_root or "").rstrip("/")
             path = f"/images/{base_client.segment(image.get('id'))}"
-            image["uri"] = f"{scheme}://{host}:{self.port}{root}{path}"
+            image["uri"] = f"{scheme}://{place}{root}{path}"
         return image
 
     def _write(

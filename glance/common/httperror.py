@@ -2,7 +2,8 @@
 
 Servers go from the raised class to a row (along its MRO: the most specific class wins) and render
 it; clients go from a status to a class with `from_status`. Nobody else knows a status code of an
-error. `doc/source/errors.rst` is generated from the same rows.
+error. `doc/source/errors.rst` is generated from the same rows. The phrases of the statuses are in
+`glance.common.statuses`.
 """
 
 from __future__ import annotations
@@ -13,27 +14,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glance.common import exception
+from glance.common import exception, statuses
 
 LOG = logging.getLogger(__name__)
-
-REASONS: dict[int, str] = {
-    300: "Multiple Choices",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    412: "Precondition Failed",
-    413: "Request Entity Too Large",
-    414: "Request-URI Too Long",
-    416: "Requested Range Not Satisfiable",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,7 +149,7 @@ def render(
     a client that prefers it. HEAD gets the same headers; the caller drops the body.
     """
     row = row_for(error)
-    status_line = f"{row.status} {REASONS[row.status]}"
+    status_line = statuses.status_line(row.status)
     text = text_of(error)
     if _prefers_html(environ.get("HTTP_ACCEPT", "")):
         content_type = "text/html; charset=UTF-8"

@@ -1,7 +1,8 @@
-"""Ranges of bytes as HTTP writes them (RFC 9110 §14): read and written here, by all who speak it.
+"""Ranges of bytes as HTTP writes them (RFC 9110 §14): parsed and formatted here for everybody.
 
-The API reads what its clients ask for, stores and the client library ask others and read what they
-are told. What does not belong here: which part anybody should get.
+The API parses the Range headers of its clients; stores and the client library send such headers
+and parse the Content-Range of the response. What does not belong here: which part anybody should
+get.
 """
 
 from __future__ import annotations
@@ -11,26 +12,55 @@ import re
 
 from glance.common import exception
 
-_ASKED = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)", re.ASCII | re.IGNORECASE)
 # NOTE: no more digits than 64 bits have, so that nobody makes us work on huge numbers.
-_TOLD = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(
+    r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE
+)
+_UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,19})", re.ASCII | re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """A part of an image: the first byte and how many bytes."""
+    """A part of an image: the position of its first byte, and how many bytes it has.
+
+    An empty part is possible, but HTTP cannot express it: `request` and `content_range` raise
+    ValueError then.
+    """
 
     offset: int
     length: int
 
     @property
+    def end(self) -> int:
+        """The position behind the last byte."""
+        return self.offset + self.length
+
+    @property
     def request(self) -> str:
-        """The Range header that asks for this part; it must not be empty."""
-        return f"bytes={self.offset}-{self.offset + self.length - 1}"
+        """The Range header that asks for this part."""
+        return f"bytes={self._interval()}"
 
     def content_range(self, total: int) -> str:
-        """Return the Content-Range of an answer with this part of `total` bytes."""
-        return f"bytes {self.offset}-{self.offset + self.length - 1}/{total}"
+        """Return the Content-Range of a response with this part of `total` bytes."""
+        return f"bytes {self._interval()}/{total}"
+
+    def _interval(self) -> str:
+        if self.length < 1:
+            raise ValueError("HTTP cannot express an empty range")
+        return f"{self.offset}-{self.end - 1}"
+
+
+def clip(total: int, offset: int, length: int | None = None) -> Range:
+    """Return what `total` bytes have of `length` bytes (None: all) from `offset`.
+
+    The part is empty if `offset` is right behind the last byte, and RangeNotSatisfiable is raised
+    if it lies further behind.
+    """
+    if offset > total:
+        raise exception.RangeNotSatisfiable(total)
+    rest = total - offset
+    return Range(offset, rest if length is None else min(length, rest))
 
 
 def format_range(offset: int, length: int | None = None) -> str | None:
@@ -49,7 +79,7 @@ def parse_range(header: str | None, total: int) -> Range | None:
     One range of bytes is honoured; several, other units and malformed ones are ignored. Raises
     RangeNotSatisfiable for a range that begins behind the last byte.
     """
-    match = _ASKED.fullmatch(header.strip()) if header and len(header) < 100 else None
+    match = _RANGE.fullmatch(header.strip()) if header and len(header) < 100 else None
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
@@ -72,7 +102,7 @@ def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:
 
     None for a header that is missing or makes no sense.
     """
-    match = _TOLD.fullmatch(header.strip()) if header else None
+    match = _CONTENT_RANGE.fullmatch(header.strip()) if header else None
     if match is None or int(match[1]) > int(match[2]):
         return None
     first, last = int(match[1]), int(match[2])
@@ -80,3 +110,9 @@ def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:
     if size is not None and last >= size:
         return None
     return Range(first, last - first + 1), size
+
+
+def parse_unsatisfied(header: str | None) -> int | None:
+    """Return the size of the whole that the Content-Range of a 416 response names, or None."""
+    match = _UNSATISFIED.fullmatch(header.strip()) if header else None
+    return int(match[1]) if match else None

@@ -17,6 +17,7 @@ import routes
 import webob
 
 from glance.common import exception, httperror
+from glance.common.statuses import status_line
 from glance.http import latin1
 
 LOG = logging.getLogger(__name__)
@@ -128,30 +129,17 @@ class Response:
         body = self.body
         if environ["REQUEST_METHOD"] == "HEAD":
             close(body)
-            start_response(STATUS_LINES[self.status], self.headers)
+            start_response(status_line(self.status), self.headers)
             return []
         if not isinstance(body, bytes):
-            start_response(STATUS_LINES[self.status], self.headers)
+            start_response(status_line(self.status), self.headers)
             return body
         # WIRE: 204 and 304 have no body and so no length (RFC 9110 §8.6).
         has_length = any(name.lower() == "content-length" for name, _ in self.headers)
         if self.status not in (204, 304) and not has_length:
             self.headers.append(("Content-Length", str(len(body))))
-        start_response(STATUS_LINES[self.status], self.headers)
+        start_response(status_line(self.status), self.headers)
         return [body] if body else []
-
-
-STATUS_LINES = {
-    code: f"{code} {reason}"
-    for code, reason in {
-        200: "OK",
-        201: "Created",
-        204: "No Content",
-        206: "Partial Content",
-        304: "Not Modified",
-        **httperror.REASONS,
-    }.items()
-}
 
 
 def close(thing: Any) -> None:
@@ -176,7 +164,7 @@ def fail(
     error: BaseException, environ: dict[str, Any], start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer a request that ended in `error`; failures of the server are logged here, once."""
-    status_line, headers, data = httperror.render(error, environ)
+    line, headers, data = httperror.render(error, environ)
     if not isinstance(error, exception.Error):
         LOG.error(
             "%s failed in request %s",
@@ -187,12 +175,12 @@ def fail(
     elif httperror.status_of(error) in (500, 503):
         LOG.warning(
             "Answered %s in request %s: %s (caused by %r)",
-            status_line,
+            line,
             environ.get("glance.request_id", "-"),
             httperror.text_of(error),
             type(error.__cause__).__name__,
         )
-    start_response(status_line, headers)
+    start_response(line, headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [data]
 
 

@@ -1,7 +1,7 @@
 """The http store: images that lie on a web server (`http:`, `https:`). It reads only.
 
-Connections are made per operation, by the standard library's HTTP client, to an address that
-`glance.store.host_rules` has judged. Every answer is checked: status, range, length.
+Each operation makes its own connection, with `glance.http.client`, to an address that
+`glance.store.host_rules` has judged. Every response is checked: status, range, length.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ import base64
 import contextlib
 import dataclasses
 import functools
-import http.client
-import io
 import logging
-import socket
 import ssl
 import time
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 from glance.common import config, exception
 from glance.http import ranges
+from glance.http.client import connection as http_connection
+from glance.http.client import response as http_response
 from glance.store import base, host_rules
 from glance.store.base import Capability
 from glance.store.location import HttpLocation, Location
-from glance.streaming import body
+from glance.streaming import body, hub
 
 LOG = logging.getLogger(__name__)
 
-CHUNK = 64 * 1024
 MAX_REDIRECTS = 5
 PROBE_TIMEOUT = 10
 USER_AGENT = "glance"
@@ -116,17 +114,17 @@ class HttpStore(base.Store):
         timeout = min(self._read_timeout, PROBE_TIMEOUT)
         try:
             with self._request("HEAD", parts, None, timeout) as answer:
-                if (size := answer.header_length()) is not None:
+                if (size := answer.response.declared_length) is not None:
                     return size
         except (exception.StoreForbidden, exception.BackendUnavailable) as err:
             # NOTE: besides 405 and 501: signed URLs are good for one method, so HEAD gets 403.
             if err.status not in (400, 401, 403, 405, 501):
                 raise
         try:
-            with self._request("GET", parts, "bytes=0-0", timeout) as answer:
-                if answer.response.status == http.client.PARTIAL_CONTENT:
+            with self._request("GET", parts, ranges.format_range(0, 1), timeout) as answer:
+                if answer.response.status == 206:
                     return answer.content_range()[1]
-                return answer.header_length()
+                return answer.response.declared_length
         except exception.RangeNotSatisfiable:
             # Not even the first byte is there.
             return 0
@@ -135,7 +133,7 @@ class HttpStore(base.Store):
 
     def _request(
         self, method: str, location: HttpLocation, wanted: str | None, timeout: float
-    ) -> _Answer:
+    ) -> _ImageResponse:
         """Return a good answer (200, or 206 to a range), after redirects; the caller closes it.
 
         The answer's headers are there within `timeout` seconds after the connections were made.
@@ -147,7 +145,7 @@ class HttpStore(base.Store):
                 if answer.response.status not in (301, 302, 303, 307, 308):
                     answer.check(wanted)
                     return answer
-                target = answer.response.headers.get("Location", "")
+                target = answer.response.getheader("Location") or ""
                 LOG.debug("%s redirects (%d)", location, answer.response.status)
                 location = _redirected(location, target)
             except BaseException:
@@ -159,8 +157,8 @@ class HttpStore(base.Store):
 
     def _request_once(
         self, method: str, location: HttpLocation, wanted: str | None, deadline: float
-    ) -> _Answer:
-        targets = self._rules.addresses(location.host, location.effective_port)
+    ) -> _ImageResponse:
+        addresses = self._rules.addresses(location.host, location.effective_port)
         headers = {
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
@@ -170,17 +168,20 @@ class HttpStore(base.Store):
             headers["Range"] = wanted
         if location.user is not None:
             self._authorize(location, headers)
+        host, port = location.host.strip("[]"), location.effective_port
+        tls = location.scheme == "https"
         with _translated(location):
-            wire = self._connect(location, targets, deadline)
-            try:
-                connection = _Connection(location, wire)
-                connection.request(method, location.target, headers=headers)
-                response = connection.getresponse()
-            except BaseException:
-                wire.release()
-                raise
-        wire.deadline = None
-        return _Answer(location, response, wire)
+            connection = http_connection.new_connection(
+                *(host, port, self._connect_timeout, self._read_timeout),
+                context=self._tls if tls else None,
+                addresses=addresses,
+            )
+            shown = http_connection.authority(host, port, 443 if tls else 80)
+            head = http_connection.request_head(method, location.target, shown, headers)
+            # NOTE: under eventlet the handshake of TLS keeps no deadline of its own.
+            with hub.deadline(deadline - time.monotonic()):
+                response = connection.exchange(method, head, deadline=deadline)
+        return _ImageResponse(location, response)
 
     def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> None:
         if location.scheme != "https" and not self.conf.http_store_allow_insecure_auth:
@@ -189,45 +190,18 @@ class HttpStore(base.Store):
         pair = f"{location.user}:{location.password}".encode("utf-8", "surrogateescape")
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
 
-    def _connect(
-        self, location: HttpLocation, targets: list[tuple[str, int]], deadline: float
-    ) -> _Wire:
-        last: OSError = TimeoutError("no time left")
-        end = min(deadline, time.monotonic() + self._connect_timeout)
-        for target in targets:
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                sock = socket.create_connection(target, timeout=left)
-            except OSError as err:
-                last = err
-                continue
-            try:
-                if location.scheme == "https":
-                    sock = self._tls.wrap_socket(sock, server_hostname=location.host.strip("[]"))
-                return _Wire(sock, self._read_timeout, deadline)
-            except BaseException:
-                sock.close()
-                raise
-        raise last
-
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.conf.http_store_ca_file)
-        if self.conf.http_store_insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        ca_file, insecure = self.conf.http_store_ca_file, self.conf.http_store_insecure
+        return http_connection.TLS(ca_file=ca_file, insecure=insecure).context()
 
 
 @dataclasses.dataclass
-class _Answer:
-    """An answer whose headers have come, with the connection that its body comes from."""
+class _ImageResponse:
+    """A response whose headers have come; it owns the connection that its body comes from."""
 
     location: HttpLocation
-    response: http.client.HTTPResponse
-    wire: _Wire
+    response: http_response.ClientResponse
 
     def check(self, wanted: str | None) -> None:
         """Raise unless the status is one whose body is (a part of) the image."""
@@ -238,8 +212,8 @@ class _Answer:
         if status in (404, 410):
             raise exception.StoreObjectNotFound()
         if status == 416 and wanted is not None:
-            total = self.response.headers.get("Content-Range", "").rpartition("/")[2]
-            raise exception.RangeNotSatisfiable(int(total) if _is_number(total) else 0)
+            told = ranges.parse_unsatisfied(self.response.getheader("Content-Range"))
+            raise exception.RangeNotSatisfiable(told or 0)
         refused = status in (401, 403)
         error = exception.StoreForbidden() if refused else exception.BackendUnavailable()
         error.status = status
@@ -260,21 +234,13 @@ class _Answer:
             if offset or length is not None:
                 chunks = _window(chunks, offset, length)
             return body.IterBody(chunks, None, self.close)
-        if offset > size:
-            raise exception.RangeNotSatisfiable(size)
+        part = ranges.clip(size, offset, length)
         whole = body.IterBody(self._chunks(), size, self.close, size=size)
-        stop = size if length is None else min(size, offset + length)
-        return whole if (offset, stop) == (0, size) else whole.slice(offset, stop)
-
-    def header_length(self) -> int | None:
-        """Return the size that the headers tell of, also those of an answer to HEAD."""
-        headers = self.response.headers
-        text = headers.get("Content-Length", "").strip()
-        return int(text) if _is_number(text) and "Transfer-Encoding" not in headers else None
+        return whole if part.length == size else whole.slice(part.offset, part.end)
 
     def content_range(self) -> tuple[ranges.Range, int | None]:
         """Return the part that a 206 answer has, and the size of all (None if unknown)."""
-        told = ranges.parse_content_range(self.response.headers.get("Content-Range"))
+        told = ranges.parse_content_range(self.response.getheader("Content-Range"))
         if told is None:
             self._useless("no usable Content-Range")
         return told
@@ -286,15 +252,15 @@ class _Answer:
     def _chunks(self) -> Iterator[bytes]:
         while True:
             with _translated(self.location):
-                chunk = self.response.read1(CHUNK)
+                chunk = self.response.read1()
             if not chunk:
                 return
             yield chunk
 
     def close(self) -> None:
-        self.wire.release()
+        self.response.close()
 
-    def __enter__(self) -> _Answer:
+    def __enter__(self) -> _ImageResponse:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -312,10 +278,6 @@ def _window(chunks: Iterator[bytes], offset: int, length: int | None) -> Iterato
             length -= len(part)
             if not length:
                 return
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _parts(location: Location) -> HttpLocation:
@@ -345,66 +307,16 @@ def _redirected(location: HttpLocation, target: str) -> HttpLocation:
 
 @contextlib.contextmanager
 def _translated(location: HttpLocation) -> Iterator[None]:
-    """Turn what sockets, TLS and the HTTP client raise into BackendUnavailable."""
+    """Turn errors of the HTTP client into BackendUnavailable, a short body into BackendCorrupt."""
     try:
         yield
-    except (OSError, http.client.HTTPException, ValueError) as err:
-        LOG.warning("Reading %s failed: %s", location, type(err).__name__)
+    except (
+        OSError,
+        exception.ClientConnectionError,
+        exception.BadInputError,
+        exception.Invalid,
+    ) as err:
+        LOG.warning("Reading %s failed: %s", location, type(err.__cause__ or err).__name__)
+        if isinstance(err, http_response.BodyTruncated):
+            raise exception.BackendCorrupt() from err
         raise exception.BackendUnavailable() from err
-
-
-# -- the connection ------------------------------------------------------------------------------
-
-
-class _Wire(io.RawIOBase):
-    """A connected socket whose every read is bounded in time.
-
-    Each wait for data takes at most `timeout` seconds; while `deadline` is set (until the headers
-    are there) all reads together end before it, so that a server that trickles its headers cannot
-    hold a request for hours. Only `release` closes the socket: the HTTP client's own ideas of when
-    to close do not matter here.
-    """
-
-    def __init__(self, sock: socket.socket, timeout: float, deadline: float):
-        self._sock = sock
-        self._timeout = timeout
-        self.deadline: float | None = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._patience())
-        return self._sock.recv_into(buffer)
-
-    def sendall(self, data: Any) -> None:
-        self._sock.settimeout(self._patience())
-        self._sock.sendall(data)
-
-    def _patience(self) -> float:
-        if self.deadline is None:
-            return self._timeout
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer did not begin in time")
-        return min(left, self._timeout)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self, CHUNK)
-
-    def close(self) -> None:
-        pass
-
-    def release(self) -> None:
-        self._sock.close()
-
-
-class _Connection(http.client.HTTPConnection):
-    """The standard client over a connection that is there already."""
-
-    def __init__(self, location: HttpLocation, wire: _Wire):
-        super().__init__(location.host.strip("[]"), location.effective_port)
-        if location.scheme == "https":
-            self.default_port = http.client.HTTPS_PORT
-        self.sock: Any = wire
-        self.auto_open = 0

@@ -24,6 +24,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Self
 
+from glance.common.statuses import status_line
+
 HOST = "127.0.0.1"
 _BLOCK = 16 * 1024
 _HEAD_LIMIT = 256 * 1024
@@ -252,7 +254,7 @@ class FaultProxy:
         fault = self._meet(method, target)
         if fault.answer is not None:
             if request.get("expect"):
-                client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                client.send(f"HTTP/1.1 {status_line(100)}\r\n\r\n".encode())
             for _ in _body(client, request):
                 pass
             client.send(_own_answer(fault))

@@ -384,6 +384,11 @@ BAD_DOWNLOADS = [
         Unavailable,
     ),
     (
+        "a-cut-with-a-weak-etag",
+        [Fault("GET", KEY, cut_answer=MIB, change={"etag": 'W/"x"'})],
+        Unavailable,
+    ),
+    (
         "another-version-after-a-cut",
         [Fault("GET", KEY, cut_answer=MIB), Fault("GET", KEY, skip=1, answer=412)],
         Unavailable,

@@ -11,6 +11,8 @@ import sys
 import docutils.core
 import pytest
 
+from glance.common import statuses
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "glance").rglob("*.py"))
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "doc" / "source").rglob("*.rst"))]
@@ -126,6 +128,9 @@ def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
         (r"[\"']pending_delete[\"']:", "glance/image/fields.py"),
         (r"^SORT_KEYS\b.*=", "glance/image/listing.py"),
         (r"\bRow\(", "glance/common/httperror.py"),
+        (r"^REASONS\b.*=", "glance/common/statuses.py"),
+        (r"[\"']bytes=", "glance/http/ranges.py"),
+        (r"W/\)?\\?[\"']", "glance/http/etags.py"),
         (r"^TABLE: dict\[str, Option\]", "glance/common/config.py"),
     ],
 )
@@ -151,6 +156,65 @@ def test_no_status_of_an_error_is_written_outside_the_table():
             if isinstance(node, ast.keyword) and node.arg == "status":
                 value = getattr(node.value, "value", None)
                 assert not isinstance(value, int) or value < 400, f"{name}:{node.value.lineno}"
+
+
+def _documentation(tree):
+    """Return the nodes of docstrings, which may speak of anything."""
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, holders) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+
+
+def _status_lines(text):
+    """Return the lines of all literals in a module's text that hold a status with its phrase."""
+    tree = ast.parse(text)
+    documentation = _documentation(tree)
+    found = []
+    for node in ast.walk(tree):
+        value = getattr(node, "value", None)
+        if not isinstance(node, ast.Constant) or id(node) in documentation:
+            continue
+        if isinstance(value, bytes):
+            value = value.decode("latin-1")
+        # A phrase of several words needs no number to be known as one.
+        is_phrase = value in statuses.REASONS.values() and " " in value
+        if is_phrase or (isinstance(value, str) and _STATUS_LINE.search(value)):
+            found.append(node.lineno)
+    return found
+
+
+_STATUS_LINE = re.compile(r"(?<![0-9])[1-5][0-9]{2} [A-Z][A-Za-z]")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("x = '404 Not Found'", 1),
+        ("x = f'{y} 404 Not Found'", 1),
+        ("x = b'HTTP/1.1 100 Continue'", 1),
+        ("x = {404: 'Not Found'}", 1),
+        ("x = '418 Teapot'", 1),
+        ("def f():\n    'It answers 404 Not Found.'", 0),
+        ("x = 'OK', '404', '1024 MiB'", 0),
+    ],
+)
+def test_status_lines_are_found_where_they_stand(text, count):
+    assert len(_status_lines(text)) == count
+
+
+def test_no_status_line_is_written_outside_the_table():
+    table = ROOT / "glance" / "common" / "statuses.py"
+    assert _status_lines(table.read_text(encoding="utf-8"))
+    wrong = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in SOURCES
+        if path != table
+        for line in _status_lines(path.read_text(encoding="utf-8"))
+    }
+    assert not wrong
 
 
 def test_sample_configurations_are_there():

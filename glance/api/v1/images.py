@@ -15,7 +15,7 @@ from typing import Any
 from glance import api, image_cache
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
-from glance.http import latin1, wsgi
+from glance.http import etags, latin1, wsgi
 from glance.identity.context import RequestContext
 from glance.image import fields, listing
 from glance.store import base
@@ -499,8 +499,8 @@ def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _matches(condition: str | None, checksum: str | None) -> bool:
-    """Return whether If-None-Match or If-Range names the checksum, quoted or not, weak or not."""
-    if condition is None or not checksum:
-        return False
-    tags = (tag.strip().removeprefix("W/").strip('"') for tag in condition.split(","))
-    return any(tag in ("*", checksum) for tag in tags)
+    """Return whether If-None-Match or If-Range names the checksum, quoted or not.
+
+    A weak tag will do for If-Range, too: data with the same checksum are the same bytes.
+    """
+    return condition is not None and etags.parse_etags(condition).match(checksum)

@@ -18,7 +18,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import glance
-from glance.common import config, httperror
+from glance.common import config, httperror, statuses
 
 GENERATED = ".. Made by `tox -e docs`; change the table in the code instead.\n\n"
 
@@ -308,7 +308,7 @@ def errors_page(rows: Iterable[httperror.Row]) -> str:
     for row in rows:
         by_status.setdefault(row.status, []).append(row)
     for status in sorted(by_status):
-        parts.append("\n" + heading(f"{status} {httperror.REASONS[status]}", "-"))
+        parts.append("\n" + heading(statuses.status_line(status), "-"))
         for row in by_status[status]:
             mark = " (*client*)" if row.client else ""
             parts.append(f"``{row.error.__name__}``{mark}\n    {_promise(row)}\n\n")

@@ -75,11 +75,11 @@ def complain(text: str) -> None:
 
 def print_error(error: BaseException) -> None:
     """Print what a server or the client said went wrong, status first."""
-    from glance.common import httperror
+    from glance.common import statuses
 
     status = getattr(error, "status", None)
-    if status in httperror.REASONS:
-        print(f"{status} {httperror.REASONS[status]}")
+    if status in statuses.REASONS:
+        print(statuses.status_line(status))
     for line in str(error).splitlines():
         print(printable(line))
 

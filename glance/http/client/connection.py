@@ -5,10 +5,11 @@ sign-in. The answer itself is a `glance.http.client.response.ClientResponse`. No
 tokens, images or which status is an error. Only ordinary sockets are used, so the module works in
 plain threads and, unchanged, in a process whose sockets were made green.
 
-PERF: written by hand because glance-api asks the registry in every request, and `http.client`
-parses the headers of an answer with the e-mail package. CPU for one kept-alive request, Python
-3.11, loopback: `http.client` alone 72 us; this module with pool, client and JSON on top 40 us. An
-upload also has to notice an answer that comes before its body is sent, which `http.client` cannot.
+PERF: written by hand because glance-api asks the registry in every request, and the standard
+library's client parses the headers of an answer with the e-mail package. CPU for one kept-alive
+request, Python 3.11, loopback: that client alone 72 us; this module with pool, client and JSON on
+top 40 us. An upload also has to notice an answer that comes before its body is sent, which the
+standard one cannot.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import os
 import selectors
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glance.common import exception
@@ -30,6 +32,8 @@ from glance.http.client import response
 
 Payload = payload_module.Payload
 Progress = Callable[[int, int | None], None]
+#: An IP address and a port to connect to.
+Address = tuple[str, int]
 
 MAX_HEAD = 65536
 SENDFILE = 4 * 1024 * 1024
@@ -41,6 +45,15 @@ _SOCKET_ERRORS = frozenset({errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH,
 
 class _ResponseReady(Exception):
     """The server answered while the body was still being sent."""
+
+
+def authority(host: str, port: int, default_port: int | None = None) -> str:
+    """Return `host:port` as it stands in a Host header or a CONNECT request.
+
+    IPv6 addresses are put into brackets. The port is left out if it is `default_port`.
+    """
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == default_port else f"{shown}:{port}"
 
 
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str]) -> bytes:
@@ -95,6 +108,10 @@ class ClientConnection:
 
     Timeouts are in seconds, None waits for ever. `reused` is set by the pool. A request that a
     proxy hands on has to name the whole URL, which is the caller's business.
+
+    `addresses`, where they are given, are connected to in turn instead of looking up `host`, which
+    then only names the server that TLS verifies; `connect_timeout` holds for all of them together.
+    There is no proxy then.
     """
 
     def __init__(
@@ -104,31 +121,52 @@ class ClientConnection:
         connect_timeout: float | None,
         read_timeout: float | None,
         proxy: http_proxy.Proxy | None = None,
+        addresses: Sequence[Address] | None = None,
     ):
-        self.host, self.port, self.proxy = host, port, proxy
+        assert proxy is None or addresses is None
+        self.host, self.port, self.proxy, self.addresses = host, port, proxy, addresses
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self.reused = False
         self.idle_since = 0.0
         self._sock: Any = None
         self._buffer = b""
         self._broken = False
+        self._deadline: float | None = None
 
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
         """Open the socket; raise `ConnectionBroken` if that fails."""
-        sock = None
+        sock: socket.socket | None = None
         try:
-            place = self.proxy or self
-            sock = socket.create_connection((place.host, place.port), self.connect_timeout)
+            sock = self._dial()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock = self._secure(sock)
             sock.settimeout(self.read_timeout)
-        except (OSError, EOFError, UnicodeError) as err:
+            self._sock, sock = sock, None
+        except (OSError, EOFError, ValueError) as err:
+            raise response.ConnectionBroken(err or type(err).__name__) from err
+        finally:
             if sock is not None:
                 sock.close()
-            raise response.ConnectionBroken(err or type(err).__name__) from err
-        self._sock = sock
+
+    def _dial(self) -> socket.socket:
+        """Return a socket that is connected to the server or its proxy, as plain TCP."""
+        place = self.proxy or self
+        addresses = [(place.host, place.port)] if self.addresses is None else self.addresses
+        ends = [self._deadline] if self._deadline is not None else []
+        if self.connect_timeout is not None:
+            ends.append(time.monotonic() + self.connect_timeout)
+        last: OSError = TimeoutError("timed out")
+        for address in addresses:
+            left = min(ends) - time.monotonic() if ends else None
+            if left is not None and left <= 0:
+                break
+            try:
+                return socket.create_connection(address, left)
+            except OSError as err:
+                last = err
+        raise last
 
     def _secure(self, sock: socket.socket) -> socket.socket:
         return sock
@@ -173,12 +211,16 @@ class ClientConnection:
         payload: Payload | None = None,
         progress: Progress | None = None,
         on_end: Callable[[ClientConnection], None] | None = None,
+        deadline: float | None = None,
     ) -> response.ClientResponse:
         """Send a request and return its answer, body unread.
 
-        `on_end` gets the connection when the answer was read to its end. Raises `ConnectionBroken`
-        or a subclass; the connection is closed then.
+        `on_end` gets the connection when the answer was read to its end. By the `deadline` (in the
+        time of `time.monotonic`) the answer's headers have to be there, however steadily they
+        trickle; it holds for connecting and sending, too. Raises `ConnectionBroken` or a subclass;
+        the connection is closed then.
         """
+        self._deadline = deadline
         if self._sock is None:
             self.connect()
         trouble: response.ConnectionBroken | None = None
@@ -202,7 +244,11 @@ class ClientConnection:
                 # body; its answer is worth more to the caller than the broken pipe.
                 self._broken, trouble = True, err
             try:
-                return response.ClientResponse(self, method, self._read_head(), on_end)
+                answer = self._read_head()
+                if deadline is not None:
+                    self._deadline = None
+                    self._sock.settimeout(self.read_timeout)
+                return response.ClientResponse(self, method, answer, on_end)
             except response.ConnectionBroken as err:
                 if trouble is None or isinstance(err, response.BadResponse):
                     raise
@@ -214,11 +260,22 @@ class ClientConnection:
 
     def _send_all(self, data: bytes) -> None:
         try:
+            if self._deadline is not None:
+                self._sock.settimeout(self._time_left())
             self._sock.sendall(data)
         except TimeoutError as err:
             raise response.ConnectionTimedOut("timed out") from err
         except (OSError, EOFError) as err:
             raise response.ConnectionBroken(err or type(err).__name__) from err
+
+    def _time_left(self) -> float | None:
+        """Return how long the next wait may take; raise `ConnectionTimedOut` at the deadline."""
+        if self._deadline is None:
+            return self.read_timeout
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise response.ConnectionTimedOut("the answer did not begin in time")
+        return left if self.read_timeout is None else min(left, self.read_timeout)
 
     def _upload(self, head: bytes, payload: Payload, progress: Progress | None) -> None:
         """Send a large or endless body, watching for an early answer all the while."""
@@ -300,7 +357,7 @@ class ClientConnection:
         """Wait until the socket is ready to send; raise `_Answered` if an answer comes first."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, events)
-            ready = selector.select(self.read_timeout)
+            ready = selector.select(self._time_left())
         if not ready:
             raise response.ConnectionTimedOut("timed out")
         if any(mask & selectors.EVENT_READ for _, mask in ready):
@@ -364,6 +421,8 @@ class ClientConnection:
 
     def _receive(self, limit: int) -> bytes:
         try:
+            if self._deadline is not None:
+                self._sock.settimeout(self._time_left())
             data: bytes = self._sock.recv(limit)
         except TimeoutError as err:
             raise response.ConnectionTimedOut("timed out", True) from err
@@ -400,8 +459,9 @@ class TLSConnection(ClientConnection):
         read_timeout: float | None,
         context: ssl.SSLContext | None = None,
         proxy: http_proxy.Proxy | None = None,
+        addresses: Sequence[Address] | None = None,
     ):
-        super().__init__(host, port, connect_timeout, read_timeout, proxy)
+        super().__init__(host, port, connect_timeout, read_timeout, proxy, addresses)
         self.context = context or ssl.create_default_context()
 
     def _secure(self, sock: socket.socket) -> socket.socket:
@@ -411,8 +471,7 @@ class TLSConnection(ClientConnection):
 
     def _tunnel(self, sock: socket.socket, proxy: http_proxy.Proxy) -> None:
         """Have the proxy connect us with the server."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        place = f"{host}:{self.port}"
+        place = authority(self.host, self.port)
         sock.sendall(request_head("CONNECT", place, place, proxy.fields))
         answer = b""
         while b"\r\n\r\n" not in answer:
@@ -427,3 +486,20 @@ class TLSConnection(ClientConnection):
 
     def _plain(self) -> bool:
         return False
+
+
+def new_connection(
+    host: str,
+    port: int,
+    connect_timeout: float | None,
+    read_timeout: float | None,
+    *,
+    context: ssl.SSLContext | None = None,
+    proxy: http_proxy.Proxy | None = None,
+    addresses: Sequence[Address] | None = None,
+) -> ClientConnection:
+    """Return a connection that is not open yet: inside TLS if there is a `context`, else plain."""
+    place = (host, port, connect_timeout, read_timeout)
+    if context is not None:
+        return TLSConnection(*place, context, proxy, addresses)
+    return ClientConnection(*place, proxy, addresses)

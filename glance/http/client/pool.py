@@ -50,8 +50,7 @@ class ConnectionPool:
         self.host, self.port, self.context = host, port, context
         self.max_idle, self.idle_timeout = max_idle, idle_timeout
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
-        shown = f"[{host}]" if ":" in host else host
-        self.host_header = shown if port == (443 if context else 80) else f"{shown}:{port}"
+        self.host_header = http_connection.authority(host, port, 443 if context else 80)
         self.proxy = proxy
         # What a proxy has to be told in each request; one in a tunnel does not concern it.
         told = proxy if proxy is not None and context is None else None
@@ -98,9 +97,7 @@ class ConnectionPool:
     def new(self) -> http_connection.ClientConnection:
         """Return a connection that is not open yet and belongs to nobody."""
         place = (self.host, self.port, self.connect_timeout, self.read_timeout)
-        if self.context is not None:
-            return http_connection.TLSConnection(*place, self.context, self.proxy)
-        return http_connection.ClientConnection(*place, self.proxy)
+        return http_connection.new_connection(*place, context=self.context, proxy=self.proxy)
 
     def take(self) -> http_connection.ClientConnection:
         """Return a kept connection (its `reused` is set), or a new one."""

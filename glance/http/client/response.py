@@ -21,6 +21,17 @@ _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
+def parse_length(text: str | None) -> int | None:
+    """Return the length that a Content-Length states; None if it is missing or malformed."""
+    if text is None:
+        return None
+    lengths = {part.strip() for part in text.split(",")} if "," in text else {text.strip()}
+    length = lengths.pop()
+    if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
+        return None
+    return int(length)
+
+
 class ConnectionBroken(exception.ClientConnectionError):
     """The connection failed; `answered` tells whether a byte of the answer had come."""
 
@@ -111,11 +122,9 @@ class ClientResponse:
                 self._connection.desync()
             self._chunk = 0
         elif "content-length" in fields:
-            lengths = {part.strip() for part in fields["content-length"].split(",")}
-            length = lengths.pop()
-            if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
+            self._left = parse_length(fields["content-length"])
+            if self._left is None:
                 raise BadResponse("the answer has a malformed length", True)
-            self._left = int(length)
         else:
             self._connection.desync()
         if self._left == 0:
@@ -125,6 +134,13 @@ class ClientResponse:
     def length(self) -> int | None:
         """Bytes of the body that are still to come; None if the answer does not say."""
         return self._left
+
+    @property
+    def declared_length(self) -> int | None:
+        """Bytes of the body by the headers, for HEAD as well; None if they do not say."""
+        if "transfer-encoding" in self._fields:
+            return None
+        return parse_length(self._fields.get("content-length"))
 
     @property
     def closed(self) -> bool:
@@ -145,9 +161,8 @@ class ClientResponse:
         Raises `BodyTruncated` if the connection ends before the body does. What had come by then
         is returned first, if a size was asked for: the error follows with the next call.
         """
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            self._raise_failure()
         if self._connection is None:
             return b""
         parts: list[bytes] = []
@@ -166,6 +181,19 @@ class ClientResponse:
             if missing is not None:
                 missing -= len(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read1(self, limit: int = RECEIVE) -> bytes:
+        """Return 1 to `limit` bytes of the body as soon as there are any, nothing at its end.
+
+        Raises `BodyTruncated` if the connection ends before the body does.
+        """
+        self._raise_failure()
+        return self._some(limit)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _some(self, limit: int) -> bytes:
         connection = self._connection

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from glance.http import dates
 from glance.http.server import access, exchange, parser, request_body
 from glance.http.server import stream as streams
 
@@ -125,9 +126,7 @@ class ServerConnection:
             except TimeoutError:
                 if self.idle:
                     return None
-                raise parser.RequestRefused(
-                    "408 Request Timeout", "The request did not arrive in time"
-                ) from None
+                raise parser.RequestRefused(408, "The request did not arrive in time") from None
             if not data:
                 return None
             stream.pending += data
@@ -137,20 +136,18 @@ class ServerConnection:
         if expected is None or not head.minor:
             return False
         if expected.lower() != "100-continue":
-            raise parser.RequestRefused(
-                "417 Expectation Failed", "Use Expect: 100-continue or no Expect"
-            )
+            raise parser.RequestRefused(417, "Use Expect: 100-continue or no Expect")
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
         """Answer a request that the application does not see, and close."""
-        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
+        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status_line, refusal.text)
         headers, data = refusal.render()
-        extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"
-        self.stream.send(parser.render_head(refusal.status, headers, extra) + data)
+        extra = f"Date: {dates.now()}\r\nConnection: close\r\n"
+        self.stream.send(parser.render_head(refusal.status_line, headers, extra) + data)
         if access.is_on():
             known = {**self._base, "glance.request_id": refusal.request_id}
-            access.record(known, "-", refusal.status, len(data), 0.0)
+            access.record(known, "-", refusal.status_line, len(data), 0.0)
         self.stream.linger(*_LINGER)
 
     # -- the WSGI environ ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import eventlet
 
 from glance.common import hooks
+from glance.http import dates
 from glance.http.server import access, parser, request_body, sendfile
 from glance.http.server import stream as streams
 from glance.streaming import body
@@ -107,9 +108,9 @@ class Exchange:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        refusal = parser.RequestRefused("500 Internal Server Error", "The server failed.")
+        refusal = parser.RequestRefused(500, "The server failed.")
         self.headers, data = refusal.render()
-        self.status = refusal.status
+        self.status = refusal.status_line
         try:
             self._send_whole(data)
         except streams.ClientGone:
@@ -207,7 +208,7 @@ class Exchange:
                 self._promised = int(value)
             elif lowered == "date":
                 has_date = True
-        extra = "" if has_date else f"Date: {parser.http_date()}\r\n"
+        extra = "" if has_date else f"Date: {dates.now()}\r\n"
         if self._promised is None and not self._is_bodiless():
             if length is not None:
                 self._promised = length

@@ -8,10 +8,11 @@ names and values, header names with an underscore, Content-Length beside Transfe
 from __future__ import annotations
 
 import re
-import time
 import urllib.parse
 import uuid
 from collections.abc import Iterable
+
+from glance.common import statuses
 
 #: Largest request head (request line and headers), in bytes.
 MAX_HEAD = 64 * 1024
@@ -28,20 +29,21 @@ _AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
 
 
 class RequestRefused(Exception):
-    """A request that no application gets to see; the answer is `status` and one sentence.
+    """A request that no application gets to see; the response is a status and one sentence.
 
-    Every answer has an id; this one is made here.
+    `status_line` is the status with its phrase. Every response has an id; this one is made here.
     """
 
-    def __init__(self, status: str, text: str):
+    def __init__(self, status: int, text: str):
         super().__init__(text)
         self.status = status
+        self.status_line = statuses.status_line(status)
         self.text = text
         self.request_id = f"req-{uuid.uuid4()}"
 
     def render(self) -> tuple[list[tuple[str, str]], bytes]:
         """Return headers and body of the answer, shaped like every error of the service."""
-        body = f"{self.status}\n\n{self.text}\n".encode()
+        body = f"{self.status_line}\n\n{self.text}\n".encode()
         headers = [
             ("Content-Type", "text/plain; charset=UTF-8"),
             ("Content-Length", str(len(body))),
@@ -51,7 +53,7 @@ class RequestRefused(Exception):
 
 
 def bad_request(text: str) -> RequestRefused:
-    return RequestRefused("400 Bad Request", text)
+    return RequestRefused(400, text)
 
 
 class Head:
@@ -117,10 +119,7 @@ def find_end(data: bytes | bytearray) -> int:
     if end >= 0 and end + 4 <= MAX_HEAD:
         return end + 4
     if end >= 0 or len(data) > MAX_HEAD:
-        raise RequestRefused(
-            "431 Request Header Fields Too Large",
-            f"The headers of a request may have {MAX_HEAD} bytes together",
-        )
+        raise RequestRefused(431, f"The headers of a request may have {MAX_HEAD} bytes together")
     if _BARE_LF.search(data):
         raise bad_request("Lines of a request end with CR LF")
     return -1
@@ -138,12 +137,8 @@ def _check_line_length(length: int, index: int, max_line: int) -> None:
     if length <= max_line:
         return
     if index == 0:
-        raise RequestRefused(
-            "414 Request-URI Too Long", f"A request line may have {max_line} bytes"
-        )
-    raise RequestRefused(
-        "431 Request Header Fields Too Large", f"A header line may have {max_line} bytes"
-    )
+        raise RequestRefused(414, f"A request line may have {max_line} bytes")
+    raise RequestRefused(431, f"A header line may have {max_line} bytes")
 
 
 def parse_head(data: bytes, max_line: int = 16384) -> Head:
@@ -158,7 +153,7 @@ def parse_head(data: bytes, max_line: int = 16384) -> Head:
         raise bad_request("The request line is not METHOD TARGET HTTP/1.1")
     method, target, major, minor = match.groups()
     if major != "1":
-        raise RequestRefused("505 HTTP Version Not Supported", "This service speaks HTTP/1.1")
+        raise RequestRefused(505, "This service speaks HTTP/1.1")
     head = Head(method, target, int(minor))
     headers, cgi = head.headers, head.cgi
     del lines[0]
@@ -233,7 +228,7 @@ def framing(head: Head) -> tuple[bool, int, bool]:
     if coding.lower() != "chunked":
         if coding.lower().replace(" ", "").startswith("chunked,"):
             raise bad_request("Transfer-Encoding names chunked once and last")
-        raise RequestRefused("501 Not Implemented", "Use chunked or no Transfer-Encoding")
+        raise RequestRefused(501, "Use chunked or no Transfer-Encoding")
     if length is not None:
         del cgi["CONTENT_LENGTH"]
     return True, 0, length is not None
@@ -275,23 +270,3 @@ def render_head(status: str, headers: Iterable[tuple[str, str]], extra: str = ""
     parts.append(extra)
     parts.append("\r\n")
     return "".join(parts).encode("latin-1")
-
-
-_DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-_date = (0, "")
-
-
-def http_date() -> str:
-    """Return the present time for a Date header."""
-    global _date
-    now = int(time.time())
-    # PERF: made once per second.
-    if _date[0] != now:
-        year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(now)
-        _date = (
-            now,
-            f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} "
-            f"{hour:02}:{minute:02}:{second:02} GMT",
-        )
-    return _date[1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from glance.common import statuses
 from glance.http.server import stream as streams
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE = f"HTTP/1.1 {statuses.status_line(100)}\r\n\r\n".encode("ascii")
 
 _MAX_CHUNK_LINE = 4096
 _MAX_TRAILERS = 64 * 1024

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from xml.sax import saxutils
 
 from glance.common import exception
-from glance.http import ranges
+from glance.http import etags, ranges
 from glance.http.client import response as http_response
 from glance.store.s3.connection import (
     BotoServerError,
@@ -103,13 +103,13 @@ class S3Client:
     def head(self, key: str) -> Info:
         """Return what is known of an object."""
         answer = self._request("HEAD", key)
-        size = answer.getheader("content-length", "")
-        if not (size.isascii() and size.isdigit()) or len(size) > 19:
+        size = http_response.parse_length(answer.getheader("content-length"))
+        if size is None:
             raise Unreachable("the answer to HEAD has no length")
-        return Info(int(size), answer.etag.strip('"'), answer.getheader(f"x-amz-meta-{TOKEN}"))
+        return Info(size, etags.opaque(answer.etag), answer.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
-        self, key: str, offset: int, length: int | None, etag: str | None = None
+        self, key: str, offset: int, length: int | None, etag: etags.ETag | None = None
     ) -> http_response.ClientResponse:
         """Return the answer with the bytes from `offset`, `length` (not 0) or all that follow.
 
@@ -118,7 +118,7 @@ class S3Client:
         wanted = ranges.format_range(offset, length)
         headers = {"Range": wanted} if wanted else {}
         if etag:
-            headers["If-Match"] = f'"{etag}"'
+            headers["If-Match"] = str(etag)
         response: http_response.ClientResponse = self._request(
             "GET", key, headers=headers, sending=Sending(streaming=True)
         )
@@ -154,7 +154,7 @@ class S3Client:
         answer: S3Response = self._request(
             "PUT", key, headers=headers, query=query, sending=Sending(source=source)
         )
-        if not _is_encrypted(answer) and answer.etag.strip('"').lower() != source.md5:
+        if not _is_encrypted(answer) and etags.opaque(answer.etag).lower() != source.md5:
             self._corrupt()
         return answer
 
@@ -195,11 +195,11 @@ class S3Client:
         query = f"partNumber={number}&uploadId={_quote(upload_id)}"
         return self._put(key, source, {}, query).etag
 
-    def complete(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
+    def complete(self, key: str, upload_id: str, tags: Sequence[str]) -> None:
         """Make the parts an object that must not be there yet; 412 if it is, as with `put`."""
         parts = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{saxutils.escape(etag)}</ETag></Part>"
-            for number, etag in enumerate(etags, 1)
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{saxutils.escape(tag)}</ETag></Part>"
+            for number, tag in enumerate(tags, 1)
         )
         text = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"
         with _parsed():

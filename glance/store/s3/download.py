@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from glance.common import exception
-from glance.http import ranges
+from glance.http import etags, ranges
 from glance.http.client import response as http_response
 from glance.store.s3.errors import S3Error, S3Refused, Unreachable
 from glance.streaming import body, retry
@@ -48,8 +48,7 @@ def open_object(client: S3Client, key: str, offset: int, length: int | None) -> 
 def _nothing(client: S3Client, key: str, offset: int) -> body.Body:
     """Return the empty part behind the end of an object, or of length 0."""
     size = client.head(key).size
-    if offset > size:
-        raise exception.RangeNotSatisfiable(size)
+    ranges.clip(size, offset)  # raises for an offset behind the end
     return body.IterBody((), 0, size=size)
 
 
@@ -62,21 +61,17 @@ def _checked(
 ) -> body.Body:
     if response.status == 206:
         size = _check_range(response, offset, length)
-        length = size - offset if length is None else min(length, size - offset)
     elif response.length is None:
         raise Unreachable("the answer to GET has no length")
     else:
         size = response.length
     whole = _Object(client, key, response, size)
+    part = ranges.clip(size, offset, length)
     if response.status == 206:
-        assert length is not None
-        return whole.part(offset, length)
-    if offset > size:
-        raise exception.RangeNotSatisfiable(size)
-    stop = size if length is None else min(size, offset + length)
+        return whole.part(part.offset, part.length)
     body_ = whole.part(0, size)
     # A service that does not know ranges sends everything.
-    return body_ if (offset, stop) == (0, size) else body_.slice(offset, stop)
+    return body_ if part.length == size else body_.slice(part.offset, part.end)
 
 
 def _check_range(response: http_response.ClientResponse, offset: int, length: int | None) -> int:
@@ -85,9 +80,8 @@ def _check_range(response: http_response.ClientResponse, offset: int, length: in
     if told is None or told[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
     part, size = told[0], told[1]
-    end = size if length is None else min(size, offset + length)
-    wanted = ranges.Range(offset, end - offset)
-    if part != wanted or response.length not in (None, wanted.length):
+    fits = part.offset == offset and part == ranges.clip(size, offset, length)
+    if not fits or response.length not in (None, part.length):
         raise Unreachable("the answer has another range than asked for")
     return size
 
@@ -100,7 +94,9 @@ class _Object:
     ):
         self._client, self._key, self._size = client, key, size
         self._response = response
-        self._etag = (response.getheader("etag") or "").strip('"')
+        tag = etags.parse_etag(response.getheader("etag"))
+        # NOTE: If-Match never holds for a weak tag.
+        self._etag = None if tag is None or tag.weak else tag
 
     def part(self, start: int, length: int) -> body.Body:
         """Return the body of the bytes that the answer holds, which begin at `start`."""

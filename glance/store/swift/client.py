@@ -26,6 +26,7 @@ import urllib3
 from swiftclient import client as swift
 
 from glance.common import config, exception
+from glance.http import ranges
 from glance.streaming import retry
 
 try:
@@ -341,13 +342,8 @@ def _translate(err: swift.ClientException, writing: bool) -> exception.Error:
     if status in _FULL and writing:
         return exception.StorageFull()
     if status == 416:
-        return exception.RangeNotSatisfiable(_total(err.http_response_headers))
+        header = (err.http_response_headers or {}).get("content-range")
+        return exception.RangeNotSatisfiable(ranges.parse_unsatisfied(header) or 0)
     if not (500 <= status < 600 or status in _TRANSIENT):
         LOG.error("Swift answered with the unexpected status %s", status)
     return exception.BackendUnavailable()
-
-
-def _total(headers: Mapping[str, str] | None) -> int:
-    """Return the size that `Content-Range: bytes */SIZE` names, 0 if there is none."""
-    total = (headers or {}).get("content-range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else 0

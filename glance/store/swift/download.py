@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from glance.common import exception
 from glance.http import ranges
+from glance.http.client import response as http_response
 from glance.store.location import SwiftLocation
 from glance.streaming import body
 
@@ -48,8 +49,8 @@ def open_object(
 def _nothing(
     client: SwiftClient, where: SwiftLocation, offset: int, size: int | None
 ) -> body.Body:
-    if size is not None and offset > size:
-        raise exception.RangeNotSatisfiable(size)
+    if size is not None:
+        ranges.clip(size, offset)  # raises for an offset behind the end
     return body.IterBody((), 0, client.close, size=size)
 
 
@@ -62,8 +63,7 @@ def _opened(
 ) -> body.Body:
     if answer.status == 206:
         part, size = _part(answer.headers)
-        end = size if length is None else min(size, offset + length)
-        if part != ranges.Range(offset, end - offset):
+        if part.offset != offset or part != ranges.clip(size, offset, length):
             # SECURITY: other bytes than those asked for must never look like them.
             raise exception.BackendCorrupt()
         return SwiftDownload(client, where, answer, part.offset, part.length, size)
@@ -74,9 +74,8 @@ def _opened(
     # A server that knows no ranges sent everything.
     if whole is None:
         raise exception.BackendCorrupt()
-    if offset > whole:
-        raise exception.RangeNotSatisfiable(whole)
-    return found.slice(offset, whole if length is None else min(offset + length, whole))
+    part = ranges.clip(whole, offset, length)
+    return found.slice(part.offset, part.end)
 
 
 class SwiftDownload(body.Body):
@@ -138,8 +137,7 @@ class SwiftDownload(body.Body):
 
 def length_of(headers: Mapping[str, str]) -> int | None:
     """Return the bytes that an answer says it has, None if it does not."""
-    text = headers.get("content-length")
-    return int(text) if text is not None and text.isdigit() else None
+    return http_response.parse_length(headers.get("content-length"))
 
 
 def _part(headers: Mapping[str, str]) -> tuple[ranges.Range, int]:

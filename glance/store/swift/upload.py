@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from glance.common import exception
+from glance.http import etags
 from glance.store import base, spool, upload_journal
 from glance.store.swift import objects
 from glance.store.swift.stream import BackgroundRequest
@@ -208,7 +209,7 @@ class SwiftUpload(base.StagedWrite):
             found = self._client.head(container, name)
             if found.get(objects.UPLOAD) != self._upload:
                 raise
-            etag = found.get("etag", "").strip('"')
+            etag = etags.opaque(found.get("etag"))
         wanted = headers.get("ETag")
         if wanted is not None and etag != wanted:
             self._client.delete(container, name)
@@ -285,7 +286,7 @@ class SwiftUpload(base.StagedWrite):
             if found.get("content-length") != str(self._count):
                 return False
             # NOTE: of more segments than fit into one listing Swift works out no ETag.
-            if (found.get("etag", "").strip('"') or wanted) != wanted:
+            if (etags.opaque(found.get("etag")) or wanted) != wanted:
                 raise exception.BackendCorrupt()
             return True
 

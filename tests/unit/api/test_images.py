@@ -331,7 +331,8 @@ def test_ranges(api, header, status, body, content_range):
 
 
 @pytest.mark.parametrize(
-    ("condition", "status"), [(CHECKSUM, 206), (f'"{CHECKSUM}"', 206), ("other", 200)]
+    ("condition", "status"),
+    [(CHECKSUM, 206), (f'"{CHECKSUM}"', 206), (f'W/"{CHECKSUM}"', 206), ("other", 200)],
 )
 def test_a_range_holds_only_for_the_same_data(api, condition, status):
     api.add(PAYLOAD, id=5)

@@ -1,8 +1,10 @@
 """Ranges of bytes: asked for, and told."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from glance.common import exception
+from glance.common import exception, httperror
 from glance.http import ranges
 
 
@@ -41,8 +43,43 @@ def test_a_range_behind_the_end_is_refused(header):
     assert caught.value.size == 10
 
 
-def test_content_range():
-    assert ranges.Range(2, 3).content_range(10) == "bytes 2-4/10"
+def test_a_part_as_a_request_and_a_response_name_it():
+    part = ranges.Range(2, 3)
+    assert part.request == "bytes=2-4"
+    assert part.content_range(10) == "bytes 2-4/10"
+    assert part.end == 5
+
+
+def test_an_empty_part_cannot_be_expressed():
+    empty = ranges.Range(2, 0)
+    for express in (lambda: empty.request, lambda: empty.content_range(10)):
+        with pytest.raises(ValueError, match="empty range"):
+            express()
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "part"),
+    [
+        (0, None, (0, 10)),
+        (0, 10, (0, 10)),
+        (0, 99, (0, 10)),
+        (4, None, (4, 6)),
+        (4, 3, (4, 3)),
+        (4, 7, (4, 6)),
+        (4, 0, (4, 0)),
+        (10, None, (10, 0)),
+        (10, 5, (10, 0)),
+    ],
+)
+def test_a_part_is_clipped_to_what_there_is(offset, length, part):
+    assert ranges.clip(10, offset, length) == ranges.Range(*part)
+
+
+@pytest.mark.parametrize("length", [None, 0, 1])
+def test_a_part_behind_the_end_cannot_be_clipped(length):
+    with pytest.raises(exception.RangeNotSatisfiable) as caught:
+        ranges.clip(10, 11, length)
+    assert caught.value.size == 10
 
 
 @pytest.mark.parametrize(
@@ -81,3 +118,35 @@ def test_what_is_asked_for_is_understood(offset, length, header):
 def test_a_part_is_what_its_header_says_or_nothing(header, told):
     found = ranges.parse_content_range(header)
     assert (found and (found[0].offset, found[0].length, found[1])) == told
+
+
+@given(st.integers(0, 10**18), st.integers(1, 10**18 - 1), st.integers(0, 10**18))
+def test_what_is_formatted_is_parsed_to_the_same_part(offset, length, rest):
+    part, total = ranges.Range(offset, length), offset + length + rest
+    assert ranges.parse_range(part.request, total) == part
+    assert ranges.parse_content_range(part.content_range(total)) == (part, total)
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        ("bytes */10", 10),
+        (" Bytes  */0 ", 0),
+        ("bytes */*", None),
+        ("bytes 0-4/10", None),
+        ("lines */10", None),
+        ("bytes */-1", None),
+        ("bytes */\u0662", None),
+        (f"bytes */{'9' * 20}", None),
+        ("10", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_size_of_what_a_range_missed(header, size):
+    assert ranges.parse_unsatisfied(header) == size
+
+
+def test_the_size_that_an_error_tells_is_understood():
+    _, headers, _ = httperror.render(exception.RangeNotSatisfiable(10), {})
+    assert ranges.parse_unsatisfied(dict(headers)["Content-Range"]) == 10

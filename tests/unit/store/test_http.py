@@ -125,6 +125,12 @@ def test_a_part_is_asked_for_with_a_range(loopback, part, header):
     assert server.requests[0].headers["range"] == header
 
 
+def test_a_ca_file_that_cannot_be_read_is_no_fault_of_the_caller(tmp_path):
+    store = make_store(http_store_ca_file=str(tmp_path / "none.pem"))
+    with pytest.raises(exception.BackendUnavailable):
+        store.get(locate("https://127.0.0.1:1/disk"))
+
+
 def test_a_path_beyond_ascii_is_encoded(loopback):
     server = loopback.answering(lambda seen: b"data")
     read(make_store(), url(server, "/ä b"))
@@ -247,7 +253,7 @@ def test_a_chunked_body_that_breaks_off_is_an_error(loopback, tail):
         peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n" + tail)
 
     with make_store().get(locate(url(loopback(script)))) as body:
-        with pytest.raises(exception.BackendUnavailable):
+        with pytest.raises(exception.BackendException):
             b"".join(body)
 
 
@@ -769,6 +775,39 @@ class TestTls:
             process.kill()
         sums = [hashlib.md5(part).hexdigest() for part in (data, data[10:30])]
         assert out.split() == [*sums, "3000000"]
+
+    @pytest.mark.parametrize("patch", ["", "import eventlet; eventlet.monkey_patch()"])
+    def test_a_handshake_that_trickles_is_given_up(self, loopback, patch):
+        def script(peer):
+            # The head of a record of 16 KiB, whose content never ends.
+            peer.send(b"\x16\x03\x03\x40\x00")
+            while not peer.server.stopped.wait(0.02):
+                peer.send(b"\x02")
+
+        program = f"""{patch}
+import sys
+from glance.common import exception
+from glance.common.config import Conf
+from glance.store import http
+from glance.store.location import get_location_from_uri
+store = http.HttpStore(Conf({{
+    "http_store_allowed_hosts": "127.0.0.1",
+    "http_store_connect_timeout": "0.3",
+    "http_store_read_timeout": "0.3",
+}}))
+try:
+    store.get(get_location_from_uri(f"https://127.0.0.1:{{sys.argv[1]}}/disk"))
+except exception.BackendUnavailable as err:
+    print(type(err.__cause__.__cause__).__name__)
+"""
+        server = loopback(script)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, str(server.port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == "TimeoutError\n", done.stderr
 
 
 # -- secrets --

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import socket
 import threading
+import time
 
 import pytest
 
@@ -329,3 +331,149 @@ def test_compressed_file_object_is_sent_as_it_reads(loopback, tmp_path):
     with gzip.open(path, "rb") as file:
         exchange(server, "PUT", file)
     assert server.requests[0].body == BIG
+
+
+# -- where to connect, and until when ------------------------------------------------------------
+
+
+HEAD = http_connection.request_head("GET", "/x", "glance.test", {})
+
+
+def test_given_addresses_are_tried_in_turn_and_the_name_is_never_looked_up(loopback, monkeypatch):
+    server = loopback(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
+    looked_up = []
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *args: looked_up.append(host) or real(host, *args)
+    )
+    addresses = [("127.0.0.2", server.port), ("127.0.0.1", server.port)]
+    connection = http_connection.new_connection(
+        "glance.test", server.port, 5, 5, addresses=addresses
+    )
+    assert connection.exchange("GET", HEAD).read() == b"hello"
+    assert looked_up == ["127.0.0.2", "127.0.0.1"]
+    assert server.requests[0].headers["host"] == "glance.test"
+
+
+def test_tls_at_a_given_address_verifies_the_name(tls):
+    server = tls.serve(lambda seen: b"hello")
+    context = http_connection.TLS(ca_file=tls.root).context()
+    addresses = [("127.0.0.1", server.port)]
+
+    def fetch(name):
+        connection = http_connection.new_connection(
+            name, server.port, 5, 5, context=context, addresses=addresses
+        )
+        with connection.exchange("GET", HEAD) as response:
+            return response.read()
+
+    assert fetch("glance.test") == b"hello"
+    with pytest.raises(http_response.ConnectionBroken, match="mismatch"):
+        fetch("other.test")
+    # OpenSSL has no such names; the error of a name is one of the connection.
+    with pytest.raises(http_response.ConnectionBroken):
+        fetch(".test")
+
+
+def test_no_address_is_tried_behind_the_deadline(loopback):
+    server = loopback(accepting)
+    addresses = [("127.0.0.1", server.port)]
+    connection = http_connection.new_connection("x", 1, None, None, addresses=addresses)
+    with pytest.raises(http_response.ConnectionBroken, match="timed out"):
+        connection.exchange("GET", HEAD, deadline=time.monotonic() - 1)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("read_timeout", [None, 5])
+def test_a_head_that_trickles_past_the_deadline_is_given_up(loopback, read_timeout):
+    def script(peer):
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n")
+        while not peer.server.stopped.wait(0.01):
+            peer.send(b"X: y\r\n")
+
+    server = loopback(script)
+    connection = http_connection.ClientConnection("127.0.0.1", server.port, 5, read_timeout)
+    with pytest.raises(http_response.ConnectionTimedOut):
+        connection.exchange("GET", HEAD, deadline=time.monotonic() + 0.2)
+    assert not connection.reusable
+
+
+def test_the_deadline_is_that_of_the_head_and_not_of_the_body(loopback):
+    def script(peer):
+        peer.request()
+        peer.answer(200, b"he", length=5)
+        deadline_over.wait(10)
+        peer.send(b"llo")
+
+    deadline_over = threading.Event()
+    server = loopback(script)
+    connection = http_connection.ClientConnection("127.0.0.1", server.port, 5, 10)
+    deadline = time.monotonic() + 2
+    response = connection.exchange("GET", HEAD, deadline=deadline)
+    assert response.read1() == b"he"
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    deadline_over.set()
+    assert response.read() == b"llo"
+
+
+def test_read1_gives_what_is_there_and_tells_of_a_short_body(loopback):
+    def script(peer):
+        peer.request()
+        peer.answer(200, b"he", length=5)
+        taken.wait(10)
+        peer.send(b"l")
+
+    taken = threading.Event()
+    response = exchange(loopback(script))
+    assert (response.read1(1), response.read1()) == (b"h", b"e")
+    taken.set()
+    assert response.read1() == b"l"
+    with pytest.raises(http_response.BodyTruncated):
+        response.read1()
+    assert response.closed
+
+
+def test_read1_raises_what_read_held_back(loopback):
+    def script(peer):
+        peer.request()
+        peer.answer(200, b"he", length=5)
+
+    response = exchange(loopback(script))
+    assert response.read(4) == b"he"
+    with pytest.raises(http_response.BodyTruncated):
+        response.read1()
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "length"),
+    [
+        ("HEAD", "Content-Length: 5120", 5120),
+        ("HEAD", "Content-Length: 5, 5", 5),
+        ("HEAD", "Content-Length: 5, 6", None),
+        ("HEAD", "Content-Length: +5", None),
+        ("HEAD", "Content-Length: \xb2", None),
+        ("HEAD", "Content-Length: 5\r\nTransfer-Encoding: chunked", None),
+        ("HEAD", "X: y", None),
+        ("GET", "Content-Length: 2", 2),
+        ("GET", "X: y", None),
+    ],
+)
+def test_the_declared_length_is_what_the_headers_say(loopback, method, headers, length):
+    answer = f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\nhi".encode("latin-1")
+    with exchange(loopback(saying(answer)), method) as response:
+        assert response.declared_length == length
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "default", "text"),
+    [
+        ("mirror.test", 80, 80, "mirror.test"),
+        ("mirror.test", 80, 443, "mirror.test:80"),
+        ("mirror.test", 80, None, "mirror.test:80"),
+        ("::1", 80, 80, "[::1]"),
+        ("::1", 9292, 80, "[::1]:9292"),
+    ],
+)
+def test_a_server_is_named_as_headers_need_it(host, port, default, text):
+    assert http_connection.authority(host, port, default) == text

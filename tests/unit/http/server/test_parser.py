@@ -16,7 +16,7 @@ def parse(*lines, first="GET /v1/images?limit=2 HTTP/1.1", **options):
 def refusal(*lines, **options):
     with pytest.raises(parser.RequestRefused) as caught:
         parser.framing(parse(*lines, **options))
-    return caught.value.status[:3]
+    return caught.value.status
 
 
 def test_a_request_line_is_taken_apart():
@@ -72,7 +72,7 @@ def test_repeated_headers_are_joined_in_the_environ_and_kept_apart_beside_it():
     ],
 )
 def test_a_header_line_out_of_order_is_refused(line):
-    assert refusal(line) == "400"
+    assert refusal(line) == 400
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_a_header_line_out_of_order_is_refused(line):
     ],
 )
 def test_a_malformed_request_line_is_refused(line):
-    assert refusal(first=line) == "400"
+    assert refusal(first=line) == 400
 
 
 def test_another_major_version_is_refused():
-    assert refusal(first="GET / HTTP/2.0") == "505"
+    assert refusal(first="GET / HTTP/2.0") == 505
 
 
 def test_a_host_is_needed_since_http_1_1():
@@ -131,21 +131,21 @@ def test_a_length_beside_the_chunked_coding_is_dropped():
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
-        (("Content-Length: 1", "Content-Length: 1"), "400"),
-        (("Content-Length: 1, 1",), "400"),
-        (("Content-Length: +1",), "400"),
-        (("Content-Length: -1",), "400"),
-        (("Content-Length: 1_0",), "400"),
-        (("Content-Length: 0x1",), "400"),
-        (("Content-Length: \xb2",), "400"),
-        (("Content-Length:",), "400"),
-        (("Content-Length: " + "9" * 30,), "400"),
-        (("Transfer-Encoding: chunked, chunked",), "400"),
-        (("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), "400"),
-        (("Transfer-Encoding: chunked, identity",), "400"),
-        (("Transfer-Encoding: gzip, chunked",), "501"),
-        (("Transfer-Encoding: xchunked",), "501"),
-        (("Transfer-Encoding:",), "501"),
+        (("Content-Length: 1", "Content-Length: 1"), 400),
+        (("Content-Length: 1, 1",), 400),
+        (("Content-Length: +1",), 400),
+        (("Content-Length: -1",), 400),
+        (("Content-Length: 1_0",), 400),
+        (("Content-Length: 0x1",), 400),
+        (("Content-Length: \xb2",), 400),
+        (("Content-Length:",), 400),
+        (("Content-Length: " + "9" * 30,), 400),
+        (("Transfer-Encoding: chunked, chunked",), 400),
+        (("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), 400),
+        (("Transfer-Encoding: chunked, identity",), 400),
+        (("Transfer-Encoding: gzip, chunked",), 501),
+        (("Transfer-Encoding: xchunked",), 501),
+        (("Transfer-Encoding:",), 501),
     ],
 )
 def test_a_doubtful_length_is_refused(lines, status):
@@ -153,13 +153,13 @@ def test_a_doubtful_length_is_refused(lines, status):
 
 
 def test_http_1_0_knows_no_chunks():
-    assert refusal("Transfer-Encoding: chunked", first="GET / HTTP/1.0") == "400"
+    assert refusal("Transfer-Encoding: chunked", first="GET / HTTP/1.0") == 400
 
 
 def test_lines_up_to_the_limit_are_taken():
     assert parse("a: " + "x" * 2045, max_line=2048)
-    assert refusal("a: " + "x" * 2046, max_line=2048) == "431"
-    assert refusal(first=f"GET /{'x' * 2048} HTTP/1.1", max_line=2048) == "414"
+    assert refusal("a: " + "x" * 2046, max_line=2048) == 431
+    assert refusal(first=f"GET /{'x' * 2048} HTTP/1.1", max_line=2048) == 414
 
 
 def test_an_overlong_line_is_refused_before_its_end():
@@ -177,7 +177,7 @@ def test_the_end_of_a_head_is_found():
 def test_a_head_is_limited_as_a_whole():
     with pytest.raises(parser.RequestRefused) as caught:
         parser.find_end(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000)
-    assert caught.value.status.startswith("431")
+    assert caught.value.status == 431
 
 
 def test_bare_line_feeds_are_refused_at_once():
