@@ -183,6 +183,17 @@ def test_the_readme_and_the_gate_name_the_same_test_command():
     assert f"stage tests {command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_hooks_before_a_commit_run_environments_that_there_are():
+    tox = configparser.RawConfigParser()
+    tox.read(ROOT / "tox.ini")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    called = re.findall(r"entry: python3 tests/run\.py run -e (\S+)(?: -- (.*))?$", hooks, re.M)
+    assert len(called) == hooks.count("- id:") == 3
+    for environment, arguments in called:
+        assert environment == tox["tox"]["env_list"] or f"testenv:{environment}" in tox
+        assert all((ROOT / name).exists() for name in arguments.split())
+
+
 def test_installed_commands_and_scripts_are_the_same_functions():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
