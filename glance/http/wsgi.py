@@ -28,7 +28,7 @@ KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPT
 MAX_JSON_BODY = 1024 * 1024
 
 
-class Request(webob.Request):
+class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
     """webob's request with what glance's controllers ask of it."""
 
     @property

@@ -233,7 +233,7 @@ def load_class(dotted: str) -> type[RequestContext]:
     """Import a context class by its dotted name; ConfigError when there is none."""
     module, _, name = dotted.rpartition(".")
     try:
-        loaded = getattr(importlib.import_module(module), name)
+        loaded: type[RequestContext] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise exception.ConfigError(f"context_class {dotted} cannot be imported") from None
     return loaded

@@ -254,7 +254,7 @@ def _leftover(body: Any) -> dict[str, Any]:
 
 
 def _wants_public_shape(request: wsgi.Request) -> bool:
-    return request.headers.get(client.PUBLIC_SHAPE) == "true"
+    return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
 
 
 def _page(images: list[dict[str, Any]], public: bool) -> wsgi.Response:

@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import os
+import pathlib
 import random
 import time
 from typing import Any, ClassVar
@@ -82,7 +83,7 @@ class CacheDriverSuite:
     driver: ClassVar[str]
 
     @pytest.fixture
-    def options(self, tmp_path) -> dict[str, Any]:
+    def options(self, tmp_path: pathlib.Path) -> dict[str, Any]:
         return {
             "image_cache_enabled": True,
             "image_cache_dir": str(tmp_path / "cache"),

@@ -37,6 +37,7 @@ from glance.common import exception
 from glance.store import base
 from glance.store.base import CHUNK, Capability
 from glance.store.location import Location, get_location_from_uri
+from glance.streaming.body import Readable
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 17]
 GOOD_IDS = ["1", "0a", "A.b_c-d", "9..9", "x" * 255]
@@ -392,7 +393,13 @@ class WritableStoreSuite(StoreSuite):
         with contextlib.suppress(exception.NotFound):
             store.delete(self.locate(store, uri))
 
-    def add(self, store, image_id, source, size=None):
+    def add(
+        self,
+        store: base.Store,
+        image_id: str,
+        source: Readable,
+        size: int | None = None,
+    ) -> base.AddResult:
         """Add for the length of one case."""
         result = store.add(image_id, source, size)
         self.uris.append(result.location)
@@ -464,10 +471,12 @@ class WritableStoreSuite(StoreSuite):
 
     def test_reads_may_be_short(self, store):
         data = make_data(CHUNK + 5000)
-        source = ScriptedSource(data)
-        read = source.read
-        source.read = lambda size: read(min(size, 70001))
-        location, _, checksum = self.add(store, "1", source)
+
+        class Short(ScriptedSource):
+            def read(self, size: int) -> bytes:
+                return super().read(min(size, 70001))
+
+        location, _, checksum = self.add(store, "1", Short(data))
         assert checksum == hashlib.md5(data).hexdigest()
 
     @pytest.mark.parametrize("image_id", GOOD_IDS)
@@ -494,9 +503,9 @@ class WritableStoreSuite(StoreSuite):
     def test_of_concurrent_adds_one_wins(self, store):
         count = 4
         barrier = threading.Barrier(count)
-        results = []
+        results: list[tuple[str, str] | exception.StoreError] = []
 
-        def add(number):
+        def add(number: int) -> None:
             data = make_data(CHUNK + number, seed=number)
             try:
                 with store.stage("1", None) as staged:
@@ -531,12 +540,12 @@ class WritableStoreSuite(StoreSuite):
         block = make_data(CHUNK)
         page, peak, left = os.sysconf("SC_PAGE_SIZE"), 0, 64
 
-        def resident():
+        def resident() -> int:
             with open("/proc/self/statm", encoding="ascii") as statm:
                 return int(statm.read().split()[1]) * page
 
         class Endless:
-            def read(self, size):
+            def read(self, size: int) -> bytes:
                 nonlocal left, peak
                 peak = max(peak, resident())
                 left -= 1

@@ -176,6 +176,14 @@ def test_no_line_is_left_to_be_done():
     assert not [path for path in SOURCES if mark.search(path.read_text(encoding="utf-8"))]
 
 
+def test_types_are_checked_strictly_and_each_exception_says_why():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["mypy"]["strict"] == "True"
+    bare = re.compile(r"# type: ignore(?!\[[\w-]+\]  # \w)")
+    assert not [path for path in SOURCES if bare.search(path.read_text(encoding="utf-8"))]
+
+
 def test_the_readme_and_the_gate_name_the_same_test_command():
     command = "python3 tests/run.py"
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")

@@ -35,19 +35,19 @@ _PROPERTIES_OF = (
 )
 
 
-class json_object_agg(functions.GenericFunction):
+class json_object_agg(functions.GenericFunction):  # type: ignore[misc]  # no stubs, see setup.cfg
     """Names and values of many rows as one JSON object; of no rows, null or an empty one."""
 
     type = sa.JSON()
     inherit_cache = True
 
 
-@compiler.compiles(json_object_agg, "sqlite")
+@compiler.compiles(json_object_agg, "sqlite")  # type: ignore[untyped-decorator]  # no stubs
 def _of_sqlite(element: Any, compiling: Any, **kw: Any) -> str:
     return f"json_group_object({compiling.process(element.clauses, **kw)})"
 
 
-@compiler.compiles(json_object_agg, "mysql")
+@compiler.compiles(json_object_agg, "mysql")  # type: ignore[untyped-decorator]  # no stubs
 def _of_mysql(element: Any, compiling: Any, **kw: Any) -> str:
     return f"json_objectagg({compiling.process(element.clauses, **kw)})"
 

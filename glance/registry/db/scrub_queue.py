@@ -62,7 +62,8 @@ class ScrubEntry(NamedTuple):
 
 def pause_after(attempts: int) -> datetime.timedelta:
     """Return how long a row waits after its failure number `attempts` (from 1)."""
-    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    doublings: int = 2 ** min(attempts - 1, 20)
+    return min(FIRST_PAUSE * doublings, LONGEST_PAUSE)
 
 
 def enter(
