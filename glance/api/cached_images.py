@@ -10,14 +10,16 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from glance import image_cache, registry
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import fields
+from glance.image import fields, types
 from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
+
+Cached = TypeVar("Cached", bound=types.CachedImage)
 
 #: What ?status= may say for the queue, beside the states of entries.
 PREFETCHING = "prefetching"
@@ -85,7 +87,7 @@ class CachedImagesController:
         """GET /cached_images: entries, least recently used first; or the queue, oldest first."""
         query = request.query()
         status = query.get("status", COMPLETE)
-        shown: list[dict[str, Any]]
+        shown: Sequence[types.CachedImage]
         if status == PREFETCHING:
             shown = [queue_json(item) for item in cache.queue_list()]
         else:
@@ -159,10 +161,13 @@ class CachedImagesController:
         return wsgi.json_response(cache.stats())
 
 
-def entry_json(entry: CacheEntry) -> dict[str, Any]:
+def entry_json(entry: CacheEntry) -> types.CachedImage:
     """Return an entry as clients see it."""
+    shown = _shown_id(entry.image_id)
     return {
-        **_named(entry.image_id, entry.name),
+        "id": shown,
+        "image_id": shown,
+        "name": entry.name,
         "size": entry.size,
         "expected_size": entry.expected_size,
         "hits": entry.hits,
@@ -174,10 +179,13 @@ def entry_json(entry: CacheEntry) -> dict[str, Any]:
     }
 
 
-def queue_json(item: QueueItem) -> dict[str, Any]:
+def queue_json(item: QueueItem) -> types.QueuedImage:
     """Return a queued image as clients see it; its times are when it was queued."""
+    shown = _shown_id(item.image_id)
     return {
-        **_named(item.image_id, item.name),
+        "id": shown,
+        "image_id": shown,
+        "name": item.name,
         "size": 0,
         "expected_size": None,
         "hits": 0,
@@ -190,10 +198,9 @@ def queue_json(item: QueueItem) -> dict[str, Any]:
     }
 
 
-def _named(image_id: str, name: str | None) -> dict[str, Any]:
+def _shown_id(image_id: str) -> int | str:
     # WIRE: Diablo called it id and had numbers only, Essex calls it image_id.
-    shown = int(image_id) if fields.parse_id(image_id) is not None else image_id
-    return {"id": shown, "image_id": shown, "name": name}
+    return int(image_id) if fields.parse_id(image_id) is not None else image_id
 
 
 def _iso(seconds: float) -> str:
@@ -218,7 +225,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _page(rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
+def _page(rows: Sequence[Cached], query: Mapping[str, str]) -> list[Cached]:
     """Return the rows that `marker` (an id) and `limit` choose."""
     chosen = list(rows)
     marker, limit = query.get("marker"), query.get("limit")

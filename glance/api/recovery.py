@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from glance import api, registry
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import fields
+from glance.image import fields, types
 from glance.store import base
 from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 
 #: Tells of an image, given its record, that it is active.
-Tell = Callable[[Mapping[str, Any]], None]
+Tell = Callable[[types.ImageRecord], None]
 
 #: Seconds between tries while the registry is not up yet; daemons start in any order.
 PAUSES = (0.5, 1, 2, 4, 8, 15, 30, *[60] * 60)
@@ -89,7 +88,7 @@ def _patiently(
     image_id: str,
     *,
     tells: bool = False,
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Return `_kill`, trying again while the registry is away."""
     for pause in PAUSES:
         try:
@@ -101,7 +100,7 @@ def _patiently(
 
 def _authorized(
     service: api.ImageService, context: RequestContext | None, image_id: str, tells: bool
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Return `_kill` for the caller, or for the service once the caller's token is worth nothing.
 
     SECURITY: the service acts with its own account or not at all, never with no token instead of
@@ -117,7 +116,7 @@ def _authorized(
 
 def _kill(
     service: api.ImageService, context: RequestContext, image_id: str, tells: bool
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Set the record killed if it is saving, and tell of it; return it if it is active.
 
     An active record needs its data.

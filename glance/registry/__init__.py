@@ -21,6 +21,8 @@ from glance.client import base as base_client
 from glance.common import config, exception
 from glance.http import latin1
 from glance.http.client import connection
+from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry import client
 
 LOG = logging.getLogger(__name__)
@@ -162,7 +164,7 @@ def _link(conf: Mapping[str, Any]) -> _Link:
     return link
 
 
-def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.RegistryClient:
+def get_registry_client(conf: Mapping[str, Any], context: RequestContext) -> client.RegistryClient:
     """Return a client that speaks for the caller of `context`; cheap, over shared connections."""
     link = _link(conf)
     headers: dict[str, str] = {}
@@ -209,37 +211,41 @@ def _log_meta(direction: str, meta: Mapping[str, Any]) -> None:
 # -- images --------------------------------------------------------------------------------------
 
 
-def get_images_list(conf: Mapping[str, Any], context: Any, **kwargs: Any) -> list[dict[str, Any]]:
+def get_images_list(
+    conf: Mapping[str, Any], context: RequestContext, **kwargs: Any
+) -> list[types.BriefImage]:
     """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
     with _translated():
         return get_registry_client(conf, context).get_images(**kwargs)
 
 
 def get_images_detail(
-    conf: Mapping[str, Any], context: Any, **kwargs: Any
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, **kwargs: Any
+) -> list[types.ImageRecord]:
     """Return a page of full records, `location` included; arguments as `get_images_list`."""
     with _translated():
         return get_registry_client(conf, context).get_images_detailed(**kwargs)
 
 
 def get_public_images(
-    conf: Mapping[str, Any], context: Any, *, detail: bool, **kwargs: Any
+    conf: Mapping[str, Any], context: RequestContext, *, detail: bool, **kwargs: Any
 ) -> bytes:
     """Return a page of short or full records as the public API's JSON document, no location."""
     with _translated():
         return get_registry_client(conf, context).get_public_images(detail, **kwargs)
 
 
-def get_image_metadata(conf: Mapping[str, Any], context: Any, image_id: object) -> dict[str, Any]:
+def get_image_metadata(
+    conf: Mapping[str, Any], context: RequestContext, image_id: object
+) -> types.ImageRecord:
     """Return the full record of a visible image; NotFound otherwise."""
     with _translated():
         return get_registry_client(conf, context).get_image(image_id)
 
 
 def add_image_metadata(
-    conf: Mapping[str, Any], context: Any, image_meta: Mapping[str, Any]
-) -> dict[str, Any]:
+    conf: Mapping[str, Any], context: RequestContext, image_meta: Mapping[str, Any]
+) -> types.ImageRecord:
     """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
     _log_meta("Adding image", image_meta)
     with _translated():
@@ -250,12 +256,12 @@ def add_image_metadata(
 
 def update_image_metadata(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     image_meta: Mapping[str, Any],
     purge_props: bool = False,
     from_state: str | None = None,
-) -> dict[str, Any]:
+) -> types.ImageRecord:
     """Change a record and return it.
 
     `purge_props` removes properties that are not given; `from_state` makes the change only if
@@ -272,7 +278,7 @@ def update_image_metadata(
 
 def delete_image_metadata(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     status: str | None = None,
     **waiting: int,
@@ -288,7 +294,7 @@ def delete_image_metadata(
 
 def postpone_scrub(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     error: str,
     *,
@@ -310,23 +316,23 @@ def postpone_scrub(
 
 
 def get_image_members(
-    conf: Mapping[str, Any], context: Any, image_id: object
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, image_id: object
+) -> list[types.Member]:
     """Return the memberships of an image that the caller may see: member_id, can_share."""
     with _translated():
         return get_registry_client(conf, context).get_image_members(image_id)
 
 
 def get_member_images(
-    conf: Mapping[str, Any], context: Any, member_id: object
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, member_id: object
+) -> list[types.SharedImage]:
     """Return what is shared with a member, as far as the caller may see it."""
     with _translated():
         return get_registry_client(conf, context).get_member_images(member_id)
 
 
 def replace_members(
-    conf: Mapping[str, Any], context: Any, image_id: object, member_data: Any
+    conf: Mapping[str, Any], context: RequestContext, image_id: object, member_data: Any
 ) -> bool:
     """Make the members of an image exactly those given."""
     with _translated():
@@ -335,7 +341,7 @@ def replace_members(
 
 def add_member(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     member_id: object,
     can_share: bool | None = None,
@@ -346,7 +352,7 @@ def add_member(
 
 
 def delete_member(
-    conf: Mapping[str, Any], context: Any, image_id: object, member_id: object
+    conf: Mapping[str, Any], context: RequestContext, image_id: object, member_id: object
 ) -> bool:
     """End one membership; no error if there is none."""
     with _translated():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from glance.common import config, exception
 from glance.http import wsgi
-from glance.image import fields, membership
+from glance.image import fields, membership, types
 from glance.registry.db import api, engine
 
 config.options(
@@ -33,13 +33,10 @@ class MembershipsController:
     def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}/members."""
         found = api.member_list(self.db, request.context, fields.path_id(id))
-        return wsgi.json_response(
-            {
-                "members": [
-                    {"member_id": row["member"], "can_share": row["can_share"]} for row in found
-                ]
-            }
-        )
+        shown: list[types.Member] = [
+            {"member_id": row["member"], "can_share": row["can_share"]} for row in found
+        ]
+        return wsgi.json_response({"members": shown})
 
     def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
         """GET /shared-images/{member}."""

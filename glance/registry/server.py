@@ -10,13 +10,13 @@ from __future__ import annotations
 import hmac
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import fields, listing
+from glance.image import fields, listing, types
 from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
@@ -111,11 +111,8 @@ class RecordsController:
         """GET /images/detail: a page of full records."""
         public = _wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
-        shown = [fields.to_json(image) for image in images]
-        if public:
-            for image in shown:
-                del image["location"]
-        return _page(shown, public)
+        form = fields.to_public_json if public else fields.to_json
+        return _page([form(image) for image in images], public)
 
     def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
@@ -257,12 +254,12 @@ def _wants_public_shape(request: wsgi.Request) -> bool:
     return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
 
 
-def _page(images: list[dict[str, Any]], public: bool) -> wsgi.Response:
+def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
     headers = [(client.PUBLIC_SHAPE, "true")] if public else []
     return wsgi.json_response({"images": images}, headers=headers)
 
 
-def _record(image: Mapping[str, Any]) -> wsgi.Response:
+def _record(image: types.StoredImage) -> wsgi.Response:
     return wsgi.json_response({"image": fields.to_json(image)})
 
 

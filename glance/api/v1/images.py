@@ -10,14 +10,14 @@ import dataclasses
 import logging
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
 from glance.http import latin1, wsgi
 from glance.identity.context import RequestContext
-from glance.image import fields, listing
+from glance.image import fields, listing, types
 from glance.store import base
 from glance.streaming import offload
 
@@ -27,7 +27,7 @@ OCTETS = "application/octet-stream"
 PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
 COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
 #: Fields whose change makes a copy in the image cache worthless.
-CACHED_BY = ("status", "size", "checksum", "is_public", "owner")
+CACHED_BY: Final = ("status", "size", "checksum", "is_public", "owner")
 #: Seconds for which a store is asked for the size of a location that is being registered.
 PROBE_SECONDS = 20
 #: Parameters that the registry client takes by name; all others are filters.
@@ -178,11 +178,11 @@ class ImagesController:
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
 
-    def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
+    def _image(self, request: wsgi.Request, id: str) -> types.ImageRecord:
         return registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
 
     def _metadata(
-        self, context: RequestContext, image: Mapping[str, Any]
+        self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
         headers = fields.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_etag(image))
@@ -240,7 +240,7 @@ class ImagesController:
         self,
         context: RequestContext,
         image_request: ImageRequest,
-        image: Mapping[str, Any] | None = None,
+        image: types.ImageRecord | None = None,
     ) -> None:
         """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
         rules = self.service.policy
@@ -324,10 +324,10 @@ class ImagesController:
         self,
         request: wsgi.Request,
         image_request: ImageRequest,
-        image: Mapping[str, Any],
+        image: types.ImageRecord,
         target: base.Store,
         values: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         """Bring data to a queued image: at once from the body, or in the background."""
         run = upload.Upload(
             self.service,
@@ -340,7 +340,7 @@ class ImagesController:
         )
         if image_request.copy_from:
             upload.copy_in_background(run, image_request.copy_from)
-            return dict(image)
+            return image.copy()
         chunked = "HTTP_TRANSFER_ENCODING" in request.environ
         length = None if chunked else request.content_length
         return run.receive(request.environ["wsgi.input"], length)
@@ -393,11 +393,11 @@ class ImagesController:
     def _update(
         self,
         context: RequestContext,
-        image: Mapping[str, Any],
+        image: types.ImageRecord,
         values: Mapping[str, Any],
         purge: bool,
         from_state: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         return registry.update_image_metadata(
             self.conf,
             context,
@@ -409,7 +409,7 @@ class ImagesController:
 
     @staticmethod
     def _forget_copy(
-        request: wsgi.Request, before: Mapping[str, Any], after: Mapping[str, Any] | None = None
+        request: wsgi.Request, before: types.ImageRecord, after: types.ImageRecord | None = None
     ) -> None:
         """Drop the cache's copy of an image that was deleted, or changed in what it depends on."""
         cache = image_cache.of(request.environ)
@@ -419,19 +419,20 @@ class ImagesController:
             cache.invalidate(before["id"])
 
     def _changes(
-        self, context: RequestContext, image_request: ImageRequest, image: Mapping[str, Any]
+        self, context: RequestContext, image_request: ImageRequest, image: types.ImageRecord
     ) -> dict[str, Any]:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
+        stored: Mapping[str, object] = image
         for name in ("id", "status"):
             wanted = values.pop(name, None)
-            if wanted is not None and wanted != image[name]:
+            if wanted is not None and wanted != stored[name]:
                 raise exception.Forbidden(f"The {name} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
                 continue
-            if values[name] == image[name]:
+            if values[name] == stored[name]:
                 del values[name]
             elif not context.is_admin:
                 raise exception.Forbidden(f"The {name} of an image with data cannot be changed")
@@ -491,7 +492,7 @@ def _cache_status(source: str | None) -> str:
     return f'glance; fwd=bypass; detail="{source}"'
 
 
-def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
     # WIRE: the checksum unquoted, as clients compare it raw; no ETag rather than an empty one.
     checksum = image.get("checksum")
     return [("ETag", checksum)] if checksum else []

@@ -10,7 +10,7 @@ from glance import api, registry
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import RequestContext
-from glance.image import fields, membership
+from glance.image import fields, membership, types
 
 
 class MembersController:
@@ -77,7 +77,7 @@ class MembersController:
 
     def _members(
         self, context: RequestContext, image_id: int, only: str | None
-    ) -> list[dict[str, Any]] | None:
+    ) -> list[types.Member] | None:
         """Return memberships, None if the registry does not say."""
         try:
             members = registry.get_image_members(self.conf, context, image_id)

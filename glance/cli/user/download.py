@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
 from glance.common import exception
+from glance.image import types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 #: Broken connections in a row, none of which brought a byte, after which a download gives up.
 ATTEMPTS = 6
@@ -117,7 +118,7 @@ class Target:
 class PartFile(Target):
     """A file `path.ID.part` beside the wanted one, whose name it gets when it is finished."""
 
-    def __init__(self, path: str, meta: Mapping[str, Any]):
+    def __init__(self, path: str, meta: types.DetailedImage):
         from glance.client import base as base_client
 
         self.path = path
@@ -177,7 +178,7 @@ class PartFile(Target):
 
 
 @contextlib.contextmanager
-def opened(call: commands.CommandCall, meta: Mapping[str, Any]) -> Iterator[Target]:
+def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Target]:
     """Hand out the target of a download; a `.part` file that holds nothing is removed again."""
     path = call.options.file
     if not path:
@@ -206,7 +207,7 @@ def opened(call: commands.CommandCall, meta: Mapping[str, Any]) -> Iterator[Targ
 def fetch(
     call: commands.CommandCall,
     image_id: str,
-    meta: Mapping[str, Any],
+    meta: types.DetailedImage,
     target: Target,
     tell: progress.Tell | None,
 ) -> None:

@@ -12,9 +12,10 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from glance.common import config, exception
+from glance.image import types
 from glance.image_cache import layout
 
 COMPLETE = "complete"
@@ -53,7 +54,7 @@ class Image:
     name: str | None = None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Image:
+    def of(cls, record: types.ImageRecord) -> Image:
         """Take from a registry record what counts here."""
         checksum = record.get("checksum")
         return cls(
