@@ -16,6 +16,7 @@ from glance import image_cache, registry
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
+from glance.identity.context import CallerRequest
 from glance.image import fields, types
 from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
 
@@ -42,9 +43,9 @@ class CachedImagesController:
         self._own = image_cache.ImageCache(conf)
         self._ready = False
 
-    def router(self) -> wsgi.Router:
+    def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = wsgi.Router()
+        router = wsgi.Router(CallerRequest)
         router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
         router.add(
             "/cached_images/{id}",
@@ -61,16 +62,16 @@ class CachedImagesController:
         router.add("/cache_stats", GET=self._for(self.stats))
         return router
 
-    def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler:
+    def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler[CallerRequest]:
         """Return a handler that asks who is there first, and hands on the cache."""
 
-        def checked(request: wsgi.Request, **path: str) -> wsgi.Response:
+        def checked(request: CallerRequest, **path: str) -> wsgi.Response:
             self.policy.require("manage_image_cache", request.context)
             return handler(self._cache(request), request, **path)
 
         return checked
 
-    def _cache(self, request: wsgi.Request) -> image_cache.ImageCache:
+    def _cache(self, request: CallerRequest) -> image_cache.ImageCache:
         """Return the cache that the process serves from; one of our own where it is off."""
         used = image_cache.of(request.environ)
         if used is not None:
@@ -83,7 +84,7 @@ class CachedImagesController:
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def index(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def index(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cached_images: entries, least recently used first; or the queue, oldest first."""
         query = request.query()
         status = query.get("status", COMPLETE)
@@ -94,7 +95,9 @@ class CachedImagesController:
             shown = [entry_json(entry) for entry in cache.entries(_state(status))]
         return wsgi.json_response({"cached_images": _page(shown, query)})
 
-    def show(self, cache: image_cache.ImageCache, request: wsgi.Request, id: str) -> wsgi.Response:
+    def show(
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
+    ) -> wsgi.Response:
         """GET /cached_images/{id}: the complete entry of an image."""
         image_id = wsgi.segment(id)
         entry = cache.entry(image_id)
@@ -103,12 +106,12 @@ class CachedImagesController:
         return wsgi.json_response(entry_json(entry))
 
     def delete(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /cached_images/{id}: also when there is none."""
         return wsgi.json_response({"num_deleted": int(cache.delete(wsgi.segment(id)))})
 
-    def clear(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
         query = request.query()
         state = _state(query.get("status", COMPLETE))
@@ -121,7 +124,7 @@ class CachedImagesController:
     # -- the prefetch queue ----------------------------------------------------------------------
 
     def queue(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
         record = registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
@@ -134,7 +137,7 @@ class CachedImagesController:
             raise exception.Invalid(f"Image {id} {reason}") from err
         return wsgi.json_response({"queued": True})
 
-    def queued(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def queued(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /queued_images: ids in order; with ?detail=true, an object for each."""
         query = request.query()
         try:
@@ -145,18 +148,18 @@ class CachedImagesController:
         return wsgi.json_response({"queued_images": rows if detailed else [r["id"] for r in rows]})
 
     def unqueue(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /queued_images/{id}: unless it is being fetched."""
         return wsgi.json_response({"num_deleted": int(cache.queue_delete(wsgi.segment(id)))})
 
-    def unqueue_all(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /queued_images: all but those that are being fetched."""
         return wsgi.json_response({"num_deleted": cache.queue_delete_all()})
 
     # -- figures ---------------------------------------------------------------------------------
 
-    def stats(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def stats(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cache_stats: sizes in bytes, numbers of entries, and counters."""
         return wsgi.json_response(cache.stats())
 

@@ -144,6 +144,16 @@ class RequestContext:
         )
 
 
+class CallerRequest(wsgi.Request):
+    """A request that has come through `ContextMiddleware`."""
+
+    @property
+    def context(self) -> RequestContext:
+        """The caller, as the middleware found it."""
+        found: RequestContext = self.environ["glance.context"]
+        return found
+
+
 def _is_live(membership: types.OwnMembership | None) -> bool:
     return membership is not None and not membership.get("deleted", False)
 

@@ -16,7 +16,7 @@ from glance import api, image_cache, registry
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
 from glance.http import latin1, wsgi
-from glance.identity.context import RequestContext
+from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, types
 from glance.store import base
 from glance.streaming import offload
@@ -50,7 +50,7 @@ class ImageRequest:
     purge: bool
 
     @classmethod
-    def of(cls, request: wsgi.Request) -> ImageRequest:
+    def of(cls, request: CallerRequest) -> ImageRequest:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = fields.parse_headers(request.raw_headers, decode)
@@ -69,7 +69,7 @@ class ImageRequest:
         image_request._check_sources(request)
         return image_request
 
-    def _check_sources(self, request: wsgi.Request) -> None:
+    def _check_sources(self, request: CallerRequest) -> None:
         if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
             raise exception.Invalid(
                 "Give image data, a location or a copy-from source, but only one of them"
@@ -88,7 +88,7 @@ class ImageRequest:
         return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
-def _decoder(user_agent: str) -> Any:
+def _decoder(user_agent: str) -> Callable[[str], str] | None:
     # WIRE: python-glanceclient percent-encodes every value; all other clients mean what they send.
     if not user_agent.startswith("python-glanceclient"):
         return None
@@ -111,21 +111,21 @@ class ImagesController:
 
     # -- reading -----------------------------------------------------------------------------
 
-    def index(self, request: wsgi.Request) -> wsgi.Response:
+    def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: the brief list."""
         return self._list(request, detail=False)
 
-    def detail(self, request: wsgi.Request) -> wsgi.Response:
+    def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: the full list, without locations for everybody."""
         return self._list(request, detail=True)
 
-    def _list(self, request: wsgi.Request, detail: bool) -> wsgi.Response:
+    def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
         document = registry.get_public_images(
             self.conf, request.context, detail=detail, **_list_arguments(request)
         )
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
-    def meta(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
         image = self._image(request, id)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
@@ -138,7 +138,7 @@ class ImagesController:
             headers.append(("Accept-Ranges", "bytes"))
         return wsgi.Response(200, headers)
 
-    def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an active image, whole or one range."""
         image = self._image(request, id)
         if image["status"] != "active":
@@ -178,7 +178,7 @@ class ImagesController:
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
 
-    def _image(self, request: wsgi.Request, id: str) -> types.ImageRecord:
+    def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
         return registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
 
     def _metadata(
@@ -190,7 +190,7 @@ class ImagesController:
 
     # -- creating ----------------------------------------------------------------------------
 
-    def create(self, request: wsgi.Request) -> wsgi.Response:
+    def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
         context.require_write()
@@ -261,7 +261,7 @@ class ImagesController:
                 "This server needs a disk format and a container format with the data"
             )
 
-    def _check_size(self, request: wsgi.Request, image_request: ImageRequest) -> None:
+    def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
         """Refuse data whose announced size is above the cap, before a byte of it is read."""
         cap = self.conf.image_size_cap
         announced = [image_request.meta.get("size") or 0]
@@ -322,7 +322,7 @@ class ImagesController:
 
     def _fill(
         self,
-        request: wsgi.Request,
+        request: CallerRequest,
         image_request: ImageRequest,
         image: types.ImageRecord,
         target: base.Store,
@@ -347,7 +347,7 @@ class ImagesController:
 
     # -- changing ----------------------------------------------------------------------------
 
-    def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change metadata, or bring data to a queued image."""
         context = request.context
         context.require_write()
@@ -409,7 +409,7 @@ class ImagesController:
 
     @staticmethod
     def _forget_copy(
-        request: wsgi.Request, before: types.ImageRecord, after: types.ImageRecord | None = None
+        request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
     ) -> None:
         """Drop the cache's copy of an image that was deleted, or changed in what it depends on."""
         cache = image_cache.of(request.environ)
@@ -450,7 +450,7 @@ class ImagesController:
 
     # -- deleting ----------------------------------------------------------------------------
 
-    def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}."""
         context = request.context
         context.require_write()
@@ -473,7 +473,7 @@ def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
         raise exception.Invalid(f"Store {name!r} takes no new images") from err
 
 
-def _list_arguments(request: wsgi.Request) -> dict[str, Any]:
+def _list_arguments(request: CallerRequest) -> dict[str, Any]:
     params = listing.forwardable(request.query())
     arguments: dict[str, Any] = {
         name: params.pop(name) for name in PAGE_PARAMETERS if name in params
