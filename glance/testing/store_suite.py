@@ -14,6 +14,10 @@ A driver's test module is a fixture and a few lines::
 only read; the latter also has to say how data comes into the backend (`put`). What a driver does
 not declare in its capabilities it must refuse, and that is checked as well. After each case the
 backend must be empty again.
+
+A driver that has passed all cases once may be judged in further configurations without those that
+can come to nothing new: `class TestMyStoreInParts(MyStoreSuite, differs_in="layout")` leaves out
+the cases about texts and those about images of a few bytes, `differs_in="access"` the former.
 """
 
 # The cases take fixtures, whose types pytest knows and a checker does not.
@@ -30,6 +34,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -110,6 +115,25 @@ def failing_after(count: int, error: BaseException) -> Callable[[int], None]:
     return fault
 
 
+_Case = TypeVar("_Case", bound=Callable[..., None])
+
+
+def about_texts(case: _Case) -> _Case:
+    """Mark a case that asks no backend."""
+    case.about = "texts"  # type: ignore[attr-defined]  # as a mark
+    return case
+
+
+def about_few_bytes(case: _Case) -> _Case:
+    """Mark a case whose images are too small for a layout of their own."""
+    case.about = "few bytes"  # type: ignore[attr-defined]  # as a mark
+    return case
+
+
+#: In what a configuration may differ from one that has passed -> what its cases need not be about.
+SAME = {"access": ("texts",), "layout": ("texts", "few bytes")}
+
+
 def descriptors() -> int:
     """Return how many file descriptors this process has open."""
     gc.collect()
@@ -131,6 +155,13 @@ class StoreSuite:
     #: Whether an open body can be read to its end although its data is deleted meanwhile. Where it
     #: cannot, reading must fail.
     survives_deletion: bool = True
+
+    def __init_subclass__(cls, *, differs_in: str | None = None) -> None:
+        super().__init_subclass__()
+        known = SAME[differs_in] if differs_in else ()
+        for name in dir(cls):
+            if getattr(getattr(cls, name), "about", None) in known:
+                setattr(cls, name, None)
 
     @pytest.fixture
     def store(self) -> base.Store:
@@ -196,6 +227,7 @@ class StoreSuite:
 
     # -- what a driver says of itself --
 
+    @about_texts
     def test_it_names_itself_and_its_schemes(self, store):
         assert store.name in store.schemes
         assert Capability.READ in store.capabilities
@@ -212,6 +244,7 @@ class StoreSuite:
             assert b"".join(body) == data
         assert store.get_size(location) == size
 
+    @about_few_bytes
     @pytest.mark.parametrize(
         ("offset", "length"),
         [(0, None), (0, 0), (0, 1), (5, 10), (999, None), (999, 1), (1000, None), (0, 1000)],
@@ -224,6 +257,7 @@ class StoreSuite:
             assert b"".join(body) == data[offset:stop]
             assert (body.size, body.length) == (1000, stop - offset)
 
+    @about_few_bytes
     def test_a_part_that_reaches_over_the_end_is_cut(self, store):
         data = make_data(1000)
         with store.get(self.keep(store, "1", data), 990, 100) as body:
@@ -235,18 +269,21 @@ class StoreSuite:
         with store.get(self.keep(store, "1", data), 10, 2 * CHUNK) as body:
             assert b"".join(body) == data[10 : 10 + 2 * CHUNK]
 
+    @about_few_bytes
     def test_a_part_behind_the_end_is_refused(self, store):
         location = self.keep(store, "1", make_data(1000))
         with pytest.raises(exception.RangeNotSatisfiable) as caught:
             store.get(location, 1001)
         assert caught.value.size == 1000
 
+    @about_few_bytes
     @pytest.mark.parametrize(("offset", "length"), [(-1, None), (0, -1)])
     def test_negative_borders_are_errors_of_the_program(self, store, offset, length):
         location = self.keep(store, "1", b"x")
         with pytest.raises(ValueError):
             store.get(location, offset, length)
 
+    @about_few_bytes
     def test_a_body_can_be_sliced(self, store):
         data = make_data(1000)
         body = store.get(self.keep(store, "1", data))
@@ -281,12 +318,14 @@ class StoreSuite:
 
     # -- locations --
 
+    @about_few_bytes
     def test_a_location_survives_parsing_and_formatting(self, store):
         uri = self.keep(store, "1", b"x").uri(secret=True)
         location = self.locate(store, uri)
         assert location.scheme in store.schemes
         assert location.uri(secret=True) == uri
 
+    @about_few_bytes
     def test_no_text_shows_a_secret(self, store):
         location = self.keep(store, "1", b"x")
         with pytest.raises(exception.Error) as caught:
@@ -294,6 +333,7 @@ class StoreSuite:
         texts = [str(location), repr(location), repr(store), str(caught.value)]
         assert all(self.canary is None or self.canary not in text for text in texts)
 
+    @about_texts
     @pytest.mark.parametrize("uri", GOOD_URIS)
     def test_good_uris_of_its_schemes_are_kept_as_they_are(self, store, uri):
         if uri.partition("://")[0] in store.schemes:
@@ -302,6 +342,7 @@ class StoreSuite:
             assert "pw1" not in str(location)
             assert "SKEY" not in str(location)
 
+    @about_texts
     @pytest.mark.parametrize("uri", BAD_URIS)
     def test_bad_uris_of_its_schemes_are_refused_without_being_quoted(self, store, uri):
         if uri.partition("://")[0] in store.schemes:
@@ -309,12 +350,14 @@ class StoreSuite:
                 self.locate(store, uri)
             assert all(part not in str(caught.value) for part in ("pw1", "SKEY", "example.net"))
 
+    @about_texts
     @pytest.mark.parametrize("uri", ["nosuch://ann:pw1@mirror.example.net/x", "fil:///x"])
     def test_other_schemes_are_unknown_to_it(self, store, uri):
         with pytest.raises(exception.UnknownScheme) as caught:
             self.locate(store, uri)
         assert "pw1" not in str(caught.value)
 
+    @about_texts
     @pytest.mark.parametrize("tail", ["", "/"])
     @pytest.mark.parametrize(
         "address",
@@ -337,6 +380,7 @@ class StoreSuite:
         assert address.rpartition("://")[2] in uri
         assert uri.endswith("/17")
 
+    @about_few_bytes
     def test_locations_with_credentials_are_read_as_well(self, store):
         uri = self.with_credentials(self.keep(store, "1", b"data").uri(secret=True))
         if uri is not None:
@@ -346,6 +390,7 @@ class StoreSuite:
             assert store.owns(location, "1")
             assert self.canary is None or self.canary not in f"{location!r} {location}"
 
+    @about_few_bytes
     def test_a_location_that_may_not_be_registered_is_refused(self, store):
         location = self.keep(store, "1", b"x")
         if Capability.REGISTERABLE in store.capabilities:
@@ -422,11 +467,13 @@ class WritableStoreSuite(StoreSuite):
             with store.get(self.locate(store, location)) as body:
                 assert b"".join(body) == data
 
+    @about_few_bytes
     def test_stored_locations_hold_no_credentials(self, store):
         location = self.keep(store, "1", b"data")
         assert not location.store_location.has_credentials
         assert self.canary is None or self.canary not in location.uri(secret=True)
 
+    @about_few_bytes
     def test_without_a_required_option_adding_is_refused_and_old_locations_work(self, store):
         uri = self.with_credentials(self.keep(store, "1", b"data").uri(secret=True))
         for option in self.required:
@@ -442,6 +489,7 @@ class WritableStoreSuite(StoreSuite):
                 with lame.get(self.locate(lame, uri)) as body:
                     assert b"".join(body) == b"data"
 
+    @about_texts
     def test_it_declares_writing_and_deleting(self, store):
         assert Capability.WRITE in store.capabilities
         assert Capability.DELETE in store.capabilities
@@ -479,6 +527,7 @@ class WritableStoreSuite(StoreSuite):
         location, _, checksum = self.add(store, "1", Short(data))
         assert checksum == hashlib.md5(data).hexdigest()
 
+    @about_few_bytes
     @pytest.mark.parametrize("image_id", GOOD_IDS)
     def test_every_plain_name_is_a_good_id(self, store, image_id):
         location = self.keep(store, image_id, b"data")
@@ -486,6 +535,7 @@ class WritableStoreSuite(StoreSuite):
         assert store.owns(location, image_id)
         assert not store.owns(location, "other")
 
+    @about_texts
     @pytest.mark.parametrize("image_id", BAD_IDS)
     def test_an_id_that_could_be_a_path_is_an_error_of_the_program(self, store, image_id):
         with pytest.raises(ValueError):
@@ -566,11 +616,13 @@ class WritableStoreSuite(StoreSuite):
             store.add("1", source, 4 * CHUNK)
         assert self.contents(store) == []
 
+    @about_few_bytes
     def test_leaving_without_commit_leaves_nothing(self, store):
         with store.stage("1", 10) as staged:
             staged.write(b"data")
         assert self.contents(store) == []
 
+    @about_few_bytes
     def test_abort_may_be_called_twice_and_ends_the_write(self, store):
         staged = store.stage("1", None)
         staged.write(b"data")
@@ -579,6 +631,7 @@ class WritableStoreSuite(StoreSuite):
         with pytest.raises(ValueError):
             staged.write(b"more")
 
+    @about_few_bytes
     def test_abort_after_commit_keeps_the_data(self, store):
         with store.stage("1", 4) as staged:
             staged.write(b"data")
@@ -586,6 +639,7 @@ class WritableStoreSuite(StoreSuite):
             staged.abort()
         assert store.get_size(self.locate(store, self.uris[0])) == 4
 
+    @about_few_bytes
     def test_a_stage_that_is_dropped_leaves_nothing(self, store):
         staged = store.stage("1", 4)
         staged.write(b"data")
@@ -669,6 +723,7 @@ class WritableStoreSuite(StoreSuite):
         if Capability.LIST in store.capabilities:
             assert list(store.list_objects()) == []
 
+    @about_few_bytes
     def test_a_write_that_ended_well_or_was_cleaned_up_leaves_nothing_over(self, store):
         with store.stage("1", 4) as staged:
             staged.write(b"data")

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
 from run import MIB, fill

@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import crowd
 import yardsticks

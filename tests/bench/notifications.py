@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
 import table

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
 import yardsticks

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "functional"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import yardsticks
 from run import MIB

@@ -12,7 +12,7 @@ if os.environ.get("GLANCE_TEST_GREEN"):
 
     eventlet.monkey_patch()
 
-from support import daemons, images, places
+from support import daemons, images, places, warm
 from support.swift_node import SwiftNode
 
 
@@ -38,6 +38,13 @@ def _store_of_the_run(request, tmp_path_factory):
         places.Run.node = node
         yield
     places.Run.node = None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_starts():
+    """End, with the run, the processes from which daemons are forked."""
+    yield
+    warm.stop()
 
 
 @pytest.fixture(autouse=True)

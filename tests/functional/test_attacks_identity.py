@@ -30,7 +30,7 @@ def source(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
         # Where the daemons find the stage.
-        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent))
+        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
         if request.param == "stage":
             running = identities.Stage(directory, caching=True)
         else:

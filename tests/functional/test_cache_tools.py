@@ -16,6 +16,8 @@ from support import caching, daemons, faults
 from support.faults import until
 from support.rawhttp import identity
 
+pytestmark = pytest.mark.full
+
 DATA = os.urandom((2 << 20) + 1)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from support import identities
 
+pytestmark = pytest.mark.full
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 CALLERS = ("anon", "other", "member", "sharer", "owner", "admin")
@@ -40,7 +42,7 @@ def source(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("source")
     with pytest.MonkeyPatch.context() as patch:
         # Where the daemons find the stage.
-        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent))
+        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
         running = SOURCES[request.param](directory)
     yield running
     running.stop()

@@ -14,6 +14,8 @@ from support import daemons, operators
 from support import keystone as keystones
 from support.rawhttp import identity
 
+pytestmark = pytest.mark.full
+
 DATA = pathlib.Path(__file__).parent / "data" / "diablo"
 
 

@@ -18,6 +18,8 @@ from support import faults
 from support.caching import CachingSite, source
 from support.faults import Download, until
 
+pytestmark = pytest.mark.full
+
 DATA = os.urandom((3 << 20) + 17)
 #: More than the buffers of both sockets take.
 LARGE = os.urandom(16 << 20)

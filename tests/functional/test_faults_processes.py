@@ -10,6 +10,8 @@ import pytest
 from support import daemons, faults
 from support.faults import Download, Upload, new_id
 
+pytestmark = pytest.mark.full
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 # NOTE: more than the buffers of both sockets take.
 DATA = os.urandom(16 << 20)

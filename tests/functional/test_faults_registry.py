@@ -11,6 +11,8 @@ from support import daemons, faults
 from support.faults import Upload, new_id
 from support.rawhttp import meta_headers
 
+pytestmark = pytest.mark.full
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 DATA = os.urandom(1 << 20)
 HALF = DATA[: len(DATA) // 2]

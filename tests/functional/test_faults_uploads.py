@@ -11,6 +11,8 @@ import pytest
 from support import daemons, faults
 from support.faults import Upload, new_id
 
+pytestmark = pytest.mark.full
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 CAP = 4 << 20
 DATA = os.urandom(1 << 20)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from support import daemons
 from support.rawhttp import TIMEOUT
 
+pytestmark = pytest.mark.full
+
 fuzz = settings(
     max_examples=300,
     deadline=None,

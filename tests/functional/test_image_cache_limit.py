@@ -16,6 +16,8 @@ import pytest
 from support import faults
 from support.caching import CachingSite, source
 
+pytestmark = pytest.mark.full
+
 SCALE = 1000
 WORKING_SET = 20_000_000_000 // SCALE
 LIMIT = 5_000_000_000 // SCALE

@@ -12,6 +12,8 @@ import pytest
 
 from support import daemons, faults
 
+pytestmark = pytest.mark.full
+
 
 class Site(daemons.Site):
     """A site whose daemons log to files of their own, `logs` in its directory."""

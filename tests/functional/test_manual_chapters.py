@@ -4,15 +4,15 @@ import collections
 import contextlib
 import io
 import re
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
 from glance.client import Client
 
-from support import daemons, manual
+from support import daemons, manual, operators
+
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,7 @@ OPTIONS = [
 
 
 def glance(*args):
-    command = [sys.executable, str(daemons.BIN / "glance"), *args]
-    environ = {**daemons.environment(), "COLUMNS": "80"}
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+    return operators.run("glance", *args, cwd=daemons.ROOT, env={"COLUMNS": "80"})
 
 
 def test_glance_alone_prints_the_brief_help():

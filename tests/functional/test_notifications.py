@@ -10,6 +10,8 @@ import pytest
 
 from support import caching, daemons, rabbitmq, records
 
+pytestmark = pytest.mark.full
+
 DATA = bytes(range(256)) * 64
 BIG = b"*" * (24 << 20)
 RABBIT = {

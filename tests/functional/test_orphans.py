@@ -3,13 +3,13 @@
 import contextlib
 import json
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
-from support import daemons, faults
+from support import daemons, faults, operators
 from support.swift_node import KEY, SwiftNode
+
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +29,8 @@ def site(swift, tmp_path_factory):
 
 def manage(site, *words):
     """Run glance-manage; return exit code, output and errors."""
-    command = [
-        *(sys.executable, str(daemons.BIN / "glance-manage")),
-        *(f"--config-file={site.registry.conf}", f"--store-config-file={site.api.conf}"),
-        *map(str, words),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=daemons.environment()
-    )
+    files = (f"--config-file={site.registry.conf}", f"--store-config-file={site.api.conf}")
+    done = operators.run("glance-manage", *files, *words, cwd=site.directory)
     assert KEY not in done.stdout + done.stderr
     return done.returncode, done.stdout, done.stderr
 

@@ -17,6 +17,8 @@ import pytest
 from support import daemons, images, operators
 from support.operators import run
 
+pytestmark = pytest.mark.full
+
 SIZE = 64 << 20
 SECONDS = 30
 
@@ -178,7 +180,7 @@ def both(daemon):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_term_lets_a_download_go_to_its_end(make_site, workers):
-    site = make_site(workers=workers)
+    site = make_site(fresh=True, workers=workers)
     image_id, checksum = upload(site)
     download = Download(site.port, image_id)
 
@@ -191,7 +193,7 @@ def test_term_lets_a_download_go_to_its_end(make_site, workers):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_idle_daemon_ends_at_once_and_in_good_order(make_site, signum):
-    site = make_site(start=False)
+    site = make_site(start=False, fresh=True)
     site.registry.start()
     kept = http.client.HTTPConnection("127.0.0.1", site.registry.port, timeout=SECONDS)
     with contextlib.closing(kept):
@@ -202,7 +204,7 @@ def test_an_idle_daemon_ends_at_once_and_in_good_order(make_site, signum):
 
 
 def test_a_killed_worker_is_replaced_and_the_service_goes_on(make_site):
-    site = make_site(workers=2)
+    site = make_site(fresh=True, workers=2)
     workers = set(until(lambda: both(site.api)))
 
     for victim in workers:
@@ -215,7 +217,7 @@ def test_a_killed_worker_is_replaced_and_the_service_goes_on(make_site):
 
 
 def test_workers_do_not_outlive_their_parent(make_site):
-    site = make_site(workers=2)
+    site = make_site(fresh=True, workers=2)
     workers = until(lambda: both(site.api))
     site.api.process.kill()
     site.api.process.wait()
@@ -319,7 +321,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path, program, text):
 def test_an_application_that_cannot_be_loaded(tmp_path, program):
     conf = tmp_path / "bad.conf"
     right = configuration(program, tmp_path)
-    conf.write_text(right.replace("glance.identity.context:", "glance.common.typo:"))
+    conf.write_text(right.replace("glance.common.context:", "glance.common.typo:"))
     first, second = refusal(program, tmp_path, conf).splitlines()
     assert first == f"ERROR: Unable to load {program} from configuration file {conf}."
     assert second.startswith("Got: ") and "glance.common.typo" in second

@@ -14,6 +14,8 @@ from support.certificates import Authority
 from support.swift_node import SwiftNode
 from support.tls_front import TLSFront
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 DATA = make_data(6 * MIB)
 PARTS = {"s3_store_large_object_chunk_size": "5"}

@@ -18,6 +18,8 @@ from glance.testing.store_suite import Boom, Killed, ScriptedSource, failing_aft
 from support.faults import until
 from support.swift_node import SwiftNode
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 SMALL = make_data(100_000)
 LARGE = make_data(12 * MIB)

@@ -1,4 +1,4 @@
-"""Five gibibytes go to S3 and back while the processes stay as small as they were."""
+"""A gibibyte goes to S3 and back while the processes stay as small as they were."""
 
 import pytest
 from test_memory import GROWTH, WARM_UP, download, upload, watched
@@ -7,7 +7,7 @@ from support.swift_node import KEY, USER, SwiftNode
 
 pytestmark = pytest.mark.slow
 
-SIZE = 5 << 30
+SIZE = 1 << 30
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def swift(tmp_path):
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
-def test_five_gibibytes_to_s3_and_back_leave_memory_flat(make_site, swift, tmp_path, chunked):
+def test_a_gibibyte_to_s3_and_back_leaves_memory_flat(make_site, swift, tmp_path, chunked):
     site = make_site(
         api={
             "default_store": "s3",

@@ -20,6 +20,8 @@ from support import daemons, faults
 from support.faults import Upload, new_id
 from support.swift_node import KEY, USER, SwiftNode
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 DATA = random.Random(5).randbytes(12 * MIB)
 SMALL = DATA[:100_000]

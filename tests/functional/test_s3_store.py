@@ -14,6 +14,8 @@ from glance.testing.store_suite import WritableStoreSuite
 from support.s3_servers import Moto
 from support.swift_node import KEY, USER, SwiftNode
 
+pytestmark = pytest.mark.full
+
 BUCKET = "glance"
 MIB = 1024 * 1024
 
@@ -109,11 +111,11 @@ class TestSwiftWithVersion4(S3Suite):
     options = {"s3_store_signature_version": "4"}
 
 
-class TestSwiftWithVersion2(S3Suite):
+class TestSwiftWithVersion2(S3Suite, differs_in="access"):
     options = {"s3_store_signature_version": "2"}
 
 
-class TestSwiftInParts(S3Suite):
+class TestSwiftInParts(S3Suite, differs_in="layout"):
     """Whatever does not fit into 5 MiB becomes a multipart upload."""
 
     borders = (5 * MIB, 10 * MIB)
@@ -122,7 +124,7 @@ class TestSwiftInParts(S3Suite):
     options = {"s3_store_large_object_size": "5", "s3_store_large_object_chunk_size": "5"}
 
 
-class TestMotoInParts(S3Suite):
+class TestMotoInParts(S3Suite, differs_in="access"):
     borders = (5 * MIB,)
     options = TestSwiftInParts.options
 

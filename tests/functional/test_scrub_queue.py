@@ -20,6 +20,8 @@ from glance.registry.db import api, engine, migration, records, scrub_queue
 
 from support import daemons, faults, stores
 
+pytestmark = pytest.mark.full
+
 ADMIN = RequestContext(is_admin=True)
 CONF = """
 [DEFAULT]
@@ -64,7 +66,7 @@ class Place:
             CONF.format(database=self.database, directory=self.directory, options=lines)
         )
         environment = daemons.environment()
-        support = str(daemons.ROOT / "tests" / "functional")
+        support = str(daemons.ROOT / "tests")
         process = subprocess.Popen(
             [sys.executable, str(daemons.BIN / "glance-scrubber"), *arguments, str(conf)],
             stdout=subprocess.PIPE,

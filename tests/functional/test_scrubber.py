@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
-from support import daemons, faults, stores
+from support import daemons, faults, operators, stores
+
+pytestmark = pytest.mark.full
 
 DIABLO = pathlib.Path(__file__).parent / "data" / "diablo" / "glance-scrubber.conf"
 CONF = """
@@ -50,14 +52,8 @@ def command(site, *arguments, **options):
 
 
 def scrub(site, *arguments, **options):
-    return subprocess.run(
-        command(site, *arguments, **options),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=daemons.environment(),
-        cwd=site.directory,
-    )
+    _, _, *words = command(site, *arguments, **options)
+    return operators.run("glance-scrubber", *words, cwd=site.directory)
 
 
 def change(site, statement):
@@ -232,7 +228,7 @@ def test_the_daemon_makes_passes_until_told_to_end(site, signum):
 
 
 def test_a_store_that_hangs_holds_no_caller_up_and_the_scrubber_takes_over(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(daemons.ROOT / "tests" / "functional"))
+    monkeypatch.setenv("PYTHONPATH", str(daemons.ROOT / "tests"))
     monkeypatch.setenv(stores.JOURNAL, str(tmp_path / "journal"))
     options = {"known_stores": "support.stores.Scripted", "delete_timeout": 1}
     with daemons.Site(tmp_path, api=options) as site:

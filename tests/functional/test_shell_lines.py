@@ -9,6 +9,8 @@ import pytest
 
 from support import images, operators
 
+pytestmark = pytest.mark.full
+
 GIB = 1 << 30
 
 

@@ -15,6 +15,8 @@ import pytest
 from support import daemons, faults
 from support.rawhttp import meta_headers
 
+pytestmark = pytest.mark.full
+
 SCRUBBER = """
 [DEFAULT]
 sql_connection = sqlite:///{site.database}
@@ -98,7 +100,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize("delayed", [False, True], ids=["at once", "delayed"])
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(400, marks=pytest.mark.slow)])
 def test_many_creations_failures_and_deletions_leave_the_active_images(tmp_path, count, delayed):
     with daemons.Site(tmp_path, api={"delayed_delete": delayed}) as site:
         crowd = Crowd(site, seed=5)

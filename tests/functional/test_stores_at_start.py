@@ -4,6 +4,8 @@ import pytest
 
 from support import daemons, faults
 
+pytestmark = pytest.mark.full
+
 MODULE = """
 import no_such_library
 """

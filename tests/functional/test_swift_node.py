@@ -8,6 +8,8 @@ from boto.s3.connection import OrdinaryCallingFormat, S3Connection
 
 from support import swift_node
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):

@@ -21,6 +21,8 @@ from support import daemons, faults, places
 from support.faults import Upload, new_id
 from support.swift_node import KEY, USER, SwiftNode
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 DATA = random.Random(7).randbytes(3 * MIB + MIB // 2)
 SMALL = DATA[:100_000]

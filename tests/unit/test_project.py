@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import itertools
 import pathlib
 import re
 import subprocess
@@ -14,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "glance").rglob("*.py"))
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "doc" / "source").rglob("*.rst"))]
 SAMPLES = sorted((ROOT / "etc").glob("*.conf"))
+TIERS = ("quick", "full", "services")
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +141,11 @@ def test_each_table_has_one_home(definition, home):
 
 
 def test_no_status_of_an_error_is_written_outside_the_table():
-    """Controllers raise errors; only the table and what reads answers know their numbers."""
-    readers = {
-        "glance/common/httperror.py",  # the table
-        "glance/http/server.py",  # refuses what is not HTTP before there is a request
-    }
+    """Controllers raise errors; only the table knows their numbers."""
+    table = "glance/common/httperror.py"
     for path in SOURCES:
         name = str(path.relative_to(ROOT))
-        if name in readers:
+        if name == table:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "status":
@@ -198,8 +197,32 @@ def test_the_hooks_before_a_commit_run_environments_that_there_are():
     called = re.findall(r"entry: python3 tests/run\.py run -e (\S+)(?: -- (.*))?$", hooks, re.M)
     assert len(called) == hooks.count("- id:") == 3
     for environment, arguments in called:
-        assert environment == tox["tox"]["env_list"] or f"testenv:{environment}" in tox
+        assert f"testenv:{environment}" in tox
         assert all((ROOT / name).exists() for name in arguments.split())
+
+
+def test_each_test_belongs_to_one_command_of_tox():
+    """Whatever marks a test has: exactly one of quick, full and services runs it."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    commands = "\n".join(tox[f"testenv:{name}"]["commands"] for name in TIERS)
+    chosen = re.findall('-m "([^"]+)"(?!.*--store)', commands)
+    assert len(chosen) == len(TIERS)
+    for marks in itertools.product([False, True], repeat=3):
+        names = dict(zip(("full", "peers", "slow"), marks, strict=True))
+        takers = [text for text in chosen if eval(text, {}, names)]
+        assert len(takers) == 1, (names, takers)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_gate_runs_each_tier(tier):
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    if tier == tox["tox"]["env_list"]:
+        assert "stage tests python3 tests/run.py\n" in gate
+    else:
+        assert re.search(rf"^stage .* python3 tests/run.py run -e {tier}$", gate, re.MULTILINE)
 
 
 def test_installed_commands_and_scripts_are_the_same_functions():

@@ -26,11 +26,12 @@ MODULES = [
     "glance.version",
 ]
 
+CLIENT = ["BaseClient", "Body", "CHUNKSIZE", "ImageBodyIterator", "Progress", "image_reference"]
+
 NAMES = [
     "glance.client:Client",
     "glance.client:V1Client",
-    "glance.common.client:BaseClient",
-    "glance.common.client:ImageBodyIterator",
+    *(f"glance.common.client:{name}" for name in CLIENT),
     "glance.common.auth:BaseStrategy",
     "glance.common.auth:NoAuthStrategy",
     "glance.common.auth:KeystoneStrategy",
@@ -118,6 +119,30 @@ def test_public_modules_are_importable(module):
 def test_public_names_are_there(path):
     module, _, name = path.partition(":")
     assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("glance.common.auth", "glance.identity.strategies"),
+        ("glance.common.client", "glance.client.base"),
+        ("glance.common.context", "glance.identity.context"),
+        ("glance.common.notifier", "glance.notifier"),
+        ("glance.common.policy", "glance.identity.policy"),
+    ],
+)
+def test_old_names_are_the_things_themselves(old, new):
+    alias, home = importlib.import_module(old), importlib.import_module(new)
+    assert alias.__all__
+    for name in alias.__all__:
+        assert getattr(alias, name) is getattr(home, name)
+
+
+def test_errors_caught_by_old_names_are_those_that_are_raised():
+    client = importlib.import_module("glance.common.client")
+    exception = importlib.import_module("glance.common.exception")
+    with pytest.raises(exception.ClientConnectionError):
+        client.BaseClient("127.0.0.1", 1, timeout=1).do_request("GET", "/")
 
 
 @pytest.mark.parametrize("path", FACTORIES)

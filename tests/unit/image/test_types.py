@@ -81,6 +81,7 @@ print(image["sise"])  # the one mistake
 """
 
 
+@pytest.mark.full
 def test_a_checker_of_other_programs_knows_what_the_client_returns(tmp_path):
     """It reads the installed package, which its `py.typed` lets it do."""
     (tmp_path / "program.py").write_text(PROGRAM)

@@ -8,6 +8,8 @@ from glance.testing.store_suite import WritableStoreSuite
 
 from support.swift_node import KEY, USER
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}
 
@@ -29,8 +31,7 @@ class SwiftSuite(WritableStoreSuite):
     def store(self, swift_node, tmp_path):
         node = swift_node
         self.node, self.spool_dir = node, tmp_path
-        yield make_store(node, tmp_path, **self.OPTIONS)
-        node.clear()
+        return make_store(node, tmp_path, **self.OPTIONS)
 
     def contents(self, store):
         return self.node.names()
@@ -50,13 +51,13 @@ class TestSwift(SwiftSuite):
     pass
 
 
-class TestSwiftWithStaticManifests(SwiftSuite):
+class TestSwiftWithStaticManifests(SwiftSuite, differs_in="layout"):
     survives_deletion = False
     borders = (MIB, 2 * MIB, 3 * MIB)
     OPTIONS = {**TINY, "swift_store_large_object_mode": "slo"}
 
 
-class TestSwiftWithDynamicManifests(SwiftSuite):
+class TestSwiftWithDynamicManifests(SwiftSuite, differs_in="layout"):
     survives_deletion = False
     borders = (MIB, 2 * MIB, 3 * MIB)
     OPTIONS = {**TINY, "swift_store_large_object_mode": "dlo"}

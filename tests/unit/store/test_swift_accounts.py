@@ -21,6 +21,8 @@ from glance.testing.store_suite import ScriptedSource
 
 from support.swift_node import KEY, USER
 
+pytestmark = pytest.mark.full
+
 OTHER, OTHER_KEY = "test:other", "second"
 
 

@@ -19,6 +19,8 @@ from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make
 
 from support.swift_node import KEY
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 DATA = make_data(2 * MIB + MIB // 2)
 #: How an image can be stored: options and the names that DATA has in Swift then.

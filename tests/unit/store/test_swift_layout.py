@@ -18,6 +18,8 @@ from glance.testing.store_suite import Killed, ScriptedSource, make_data
 
 from support.swift_node import SwiftNode
 
+pytestmark = pytest.mark.full
+
 MIB = 1024 * 1024
 DATA = make_data(2 * MIB + MIB // 2)
 TINY = {"swift_store_large_object_size": "2", "swift_store_large_object_chunk_size": "1"}

@@ -408,10 +408,10 @@ def test_start_up_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         _prepare(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
 
 
+@pytest.mark.full
 def test_start_up_waits_for_a_server_a_while(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("psycopg2")
     with pytest.raises(exception.DatabaseMigrationError) as caught:
         _prepare(f"postgresql+psycopg2://u:secret@/db?host={tmp_path}", sql_max_retries="3")
     assert caplog.text.count("trying again") == 3

@@ -253,7 +253,7 @@ def test_scrubbers_at_once_remove_each_image_once_in_any_database(
     conf.write_text(CONF.format(url=url, directory=tmp_path))
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT / "tests" / "functional"),
+        "PYTHONPATH": str(ROOT / "tests"),
         "PYTHONWARNINGS": "ignore",
         "SCRIPTED_STORE_JOURNAL": str(journal),
     }

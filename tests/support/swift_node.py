@@ -19,6 +19,8 @@ from typing import Self
 
 SERVER = pathlib.Path(__file__).with_name("swift_server.py")
 READY_SECONDS = 60
+#: The most entries that Swift lists at once.
+PAGE = 10_000
 
 #: The tempauth user who owns the account of the tests; also the S3 access key and its secret.
 USER, KEY = "test:tester", "k3y-of-the-canary"
@@ -190,20 +192,22 @@ class SwiftNode:
 
     def clear(self) -> None:
         """Remove all objects and containers of the account."""
-        for name in self.names():
-            self.request("DELETE", "/" + urllib.parse.quote(name))
-        for name in self._list(""):
-            self.request("DELETE", "/" + urllib.parse.quote(name, safe=""))
+        for container in self._list(""):
+            path = f"/{urllib.parse.quote(container, safe='')}"
+            for name in self._list(path):
+                self.request("DELETE", f"{path}/{urllib.parse.quote(name)}")
+            self.request("DELETE", path)
 
     def _list(self, path: str) -> list[str]:
         found: list[str] = []
         while True:
             marker = urllib.parse.quote(found[-1], safe="") if found else ""
-            status, _, text = self.request("GET", f"{path}?format=json&marker={marker}")
+            query = f"format=json&limit={PAGE}&marker={marker}"
+            status, _, text = self.request("GET", f"{path}?{query}")
             page = json.loads(text) if status == 200 else []
-            if not page:
-                return found
             found += [item["name"] for item in page]
+            if len(page) < PAGE:
+                return found
 
     def _log_in(self) -> tuple[str, str]:
         headers = {"X-Auth-User": USER, "X-Auth-Key": KEY}

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from support import daemons, images
+from support import daemons, images, warm
 
 NOBODY = 65534
 
@@ -30,8 +30,11 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program of bin/ to its end; stdout and stderr are texts."""
     environment = {**daemons.environment(), "HOME": str(home or cwd), **options.pop("env", {})}
+    texts = [str(word) for word in words]
+    if python == sys.executable and not options and warm.serves(program, environment):
+        return warm.run(program, texts, cwd=cwd, environ=environment, timeout=120)
     return subprocess.run(
-        [python, str(daemons.BIN / program), *(str(word) for word in words)],
+        [python, str(daemons.BIN / program), *texts],
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,

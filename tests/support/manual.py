@@ -4,7 +4,7 @@ An `Example` has the command as printed and what is printed below it, line by li
 and the store's directory stand as <time>, <seconds> and /tmp/images. Where this release prints
 more or less by intention, the example says so, so that a comparison is exact all the same.
 
-`python tests/functional/support/manual.py` replays chapter 9 and shows both sides.
+`python tests/support/manual.py` replays chapter 9 and shows both sides.
 """
 
 from __future__ import annotations

@@ -94,7 +94,11 @@ def assert_active(site: daemons.Site, image_id: int, data: bytes) -> None:
     reply = site.http.get(f"/v1/images/{image_id}")
     assert (reply.status, reply.meta()["status"]) == (200, "active")
     assert reply.body == data
-    assert files_of(site, image_id) == [site.data_dir / str(image_id)]
+    # What is not the client's to wait for may be on its way out.
+    until(
+        lambda: files_of(site, image_id) == [site.data_dir / str(image_id)],
+        f"image {image_id} has one file",
+    )
 
 
 def reserve(site: daemons.Site, **meta: Any) -> int:

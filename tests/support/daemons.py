@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import pathlib
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from support import places
+from support import places, warm
 from support.rawhttp import Http
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / "bin"
 READY_SECONDS = 30
 STOP_SECONDS = 30
@@ -73,16 +75,32 @@ def free_port() -> int:
 
 def environment() -> dict[str, str]:
     """Return the environment of a child: no settings of the tester's own, no warnings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "GLANCE_"))}
+    ours = ("OS_", "GLANCE_", "PYTEST_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
 
 
-class Daemon:
-    """One server process with its workers; what it prints goes to a file."""
+warm.expect(environment())
 
-    def __init__(self, program: str, conf: pathlib.Path, output: pathlib.Path, port: int):
+
+class Daemon:
+    """One server process with its workers; what it prints goes to a file.
+
+    It is forked from a process that has the modules (`support.warm`), unless it is to be `fresh`.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        conf: pathlib.Path,
+        output: pathlib.Path,
+        port: int,
+        *,
+        fresh: bool = False,
+    ):
         self.program, self.conf, self.output, self.port = program, conf, output, port
-        self.process: subprocess.Popen[bytes] | None = None
+        self.fresh = fresh
+        self.process: subprocess.Popen[bytes] | warm.Process | None = None
 
     @property
     def pid(self) -> int:
@@ -94,16 +112,22 @@ class Daemon:
         return Http(self.port)
 
     def start(self, *, wait: bool = True) -> None:
-        with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, str(BIN / self.program), f"--config-file={self.conf}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.conf.parent,
-                env=environment(),
-                start_new_session=True,
+        words, environ = [f"--config-file={self.conf}"], environment()
+        if not self.fresh and warm.serves(self.program, environ):
+            self.process = warm.start(
+                self.program, words, output=self.output, cwd=self.conf.parent, environ=environ
             )
+        else:
+            with self.output.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, str(BIN / self.program), *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.conf.parent,
+                    env=environ,
+                    start_new_session=True,
+                )
         if wait:
             self.wait_until_ready()
 
@@ -165,13 +189,34 @@ class Daemon:
             return ""
 
 
+class EmptyDatabase:
+    """A database as a registry makes it at its first start, kept for other sites."""
+
+    def __init__(self) -> None:
+        self._pages: bytes | None = None
+
+    def keep(self, path: pathlib.Path) -> None:
+        if self._pages is None:
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                self._pages = database.serialize()
+
+    def copy_to(self, path: pathlib.Path) -> None:
+        if self._pages is not None:
+            path.write_bytes(self._pages)
+
+
+_empty_database = EmptyDatabase()
+
+
 class Site:
     """A registry and an API that belong together.
 
     `auth_mode` is noauth or trusted-headers (callers are named by `rawhttp.identity`). `api` and
     `registry` hold further options for the two files; their values may be anything with a text.
     `sections` is text that ends both files, for the filters that the pipelines name. `store` is
-    where images go, by default what the run was started for (`support.places`).
+    where images go, by default what the run was started for (`support.places`). The daemons of a
+    `fresh` site start as they do at an operator's, with an interpreter of their own. The first
+    site of a process lets the registry make the tables; others begin with a copy of its database.
     A context manager that stops what it started.
     """
 
@@ -187,8 +232,9 @@ class Site:
         registry_pipeline: str = "context registryapp",
         sections: str = "",
         store: places.Place | None = None,
+        fresh: bool = False,
     ):
-        self.directory = directory
+        self.directory, self.fresh = directory, fresh
         self.data_dir = directory / "images"
         self.store = store or places.place(directory)
         self.database = directory / "glance.sqlite"
@@ -212,6 +258,9 @@ class Site:
             "send_identity_headers": auth_mode != "noauth",
             **(api or {}),
         }
+        self._has_other_database = any(
+            name.startswith(("sql_", "metadata_")) for name in registry or {}
+        )
         self.pipelines = (api_pipeline, registry_pipeline)
         self.sections = sections
         self.registry = self._daemon("glance-registry", registry_port)
@@ -219,7 +268,8 @@ class Site:
 
     def _daemon(self, program: str, port: int) -> Daemon:
         conf = self.directory / f"{program}.conf"
-        return Daemon(program, conf, self.directory / f"{program}.log", port)
+        output = self.directory / f"{program}.log"
+        return Daemon(program, conf, output, port, fresh=self.fresh)
 
     def write(self) -> None:
         """Write both configuration files from the options as they are now."""
@@ -239,7 +289,12 @@ class Site:
 
     def start(self) -> Site:
         self.write()
+        is_new = not (self.fresh or self._has_other_database or self.database.exists())
+        if is_new:
+            _empty_database.copy_to(self.database)
         self.registry.start()
+        if is_new:
+            _empty_database.keep(self.database)
         self.api.start()
         return self
 

@@ -1,1 +1,0 @@
-"""What the functional tests and the benchmarks share: real daemons, raw HTTP, real images."""

@@ -1,0 +1,1 @@
+"""What the tests and the benchmarks share: real daemons and services, raw HTTP, real images."""
