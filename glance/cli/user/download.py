@@ -13,14 +13,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
 from glance.common import exception
 from glance.image import types
-
-if TYPE_CHECKING:
-    pass
 
 #: Broken connections in a row, none of which brought a byte, after which a download gives up.
 ATTEMPTS = 6
