@@ -8,13 +8,13 @@ image a caller is shown.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 from glance import store
 from glance.common import config
 from glance.identity import context as request_context
 from glance.identity import policy
+from glance.image import types
 from glance.notifier import events
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
@@ -89,7 +89,7 @@ class ImageService:
         object.__setattr__(self, "events", events.create(self.conf))
 
     def shown_location(
-        self, context: request_context.RequestContext, image: Mapping[str, Any]
+        self, context: request_context.RequestContext, image: types.ImageRecord
     ) -> str | None:
         """Return the location as `context` may see it: administrators only, no credentials."""
         location = image.get("location")
@@ -98,8 +98,8 @@ class ImageService:
         return store_location.public_uri(location)
 
     def shown(
-        self, context: request_context.RequestContext, image: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, context: request_context.RequestContext, image: types.ImageRecord
+    ) -> types.DetailedImage:
         """Return the JSON form of one image for `context`."""
         public = hide_location(image)
         location = self.shown_location(context, image)
@@ -112,6 +112,7 @@ class ImageService:
         return f"{(self.conf.public_endpoint or base).rstrip('/')}/v1/images/{image_id}"
 
 
-def hide_location(image: Mapping[str, Any]) -> dict[str, Any]:
+def hide_location(image: types.ImageRecord) -> types.DetailedImage:
     """Return an image without its location, as lists show it to everybody."""
-    return {name: value for name, value in image.items() if name != "location"}
+    shown = {name: value for name, value in image.items() if name != "location"}
+    return cast(types.DetailedImage, shown)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from glance import image_cache
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import fields
+from glance.identity.context import CallerRequest
+from glance.image import fields, types
 from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
 from glance.registry.link import RegistryLink
+
+Cached = TypeVar("Cached", bound=types.CachedImage)
 
 #: What ?status= may say for the queue, beside the states of entries.
 PREFETCHING = "prefetching"
@@ -41,9 +44,9 @@ class CachedImagesController:
         self._own = image_cache.ImageCache(conf)
         self._ready = False
 
-    def router(self) -> wsgi.Router:
+    def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = wsgi.Router()
+        router = wsgi.Router(CallerRequest)
         router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
         router.add(
             "/cached_images/{id}",
@@ -60,16 +63,16 @@ class CachedImagesController:
         router.add("/cache_stats", GET=self._for(self.stats))
         return router
 
-    def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler:
+    def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler[CallerRequest]:
         """Return a handler that asks who is there first, and hands on the cache."""
 
-        def checked(request: wsgi.Request, **path: str) -> wsgi.Response:
+        def checked(request: CallerRequest, **path: str) -> wsgi.Response:
             self.policy.require("manage_image_cache", request.context)
             return handler(self._cache(request), request, **path)
 
         return checked
 
-    def _cache(self, request: wsgi.Request) -> image_cache.ImageCache:
+    def _cache(self, request: CallerRequest) -> image_cache.ImageCache:
         """Return the cache that the process serves from; one of our own where it is off."""
         used = image_cache.of(request.environ)
         if used is not None:
@@ -82,18 +85,20 @@ class CachedImagesController:
 
     # -- entries ---------------------------------------------------------------------------------
 
-    def index(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def index(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cached_images: entries, least recently used first; or the queue, oldest first."""
         query = request.query()
         status = query.get("status", COMPLETE)
-        shown: list[dict[str, Any]]
+        shown: Sequence[types.CachedImage]
         if status == PREFETCHING:
             shown = [queue_json(item) for item in cache.queue_list()]
         else:
             shown = [entry_json(entry) for entry in cache.entries(_state(status))]
         return wsgi.json_response({"cached_images": _page(shown, query)})
 
-    def show(self, cache: image_cache.ImageCache, request: wsgi.Request, id: str) -> wsgi.Response:
+    def show(
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
+    ) -> wsgi.Response:
         """GET /cached_images/{id}: the complete entry of an image."""
         image_id = wsgi.segment(id)
         entry = cache.entry(image_id)
@@ -102,12 +107,12 @@ class CachedImagesController:
         return wsgi.json_response(entry_json(entry))
 
     def delete(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /cached_images/{id}: also when there is none."""
         return wsgi.json_response({"num_deleted": int(cache.delete(wsgi.segment(id)))})
 
-    def clear(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
         query = request.query()
         state = _state(query.get("status", COMPLETE))
@@ -120,7 +125,7 @@ class CachedImagesController:
     # -- the prefetch queue ----------------------------------------------------------------------
 
     def queue(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
         record = self.registry.get_image_metadata(request.context, fields.path_id(id))
@@ -133,7 +138,7 @@ class CachedImagesController:
             raise exception.Invalid(f"Image {id} {reason}") from err
         return wsgi.json_response({"queued": True})
 
-    def queued(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def queued(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /queued_images: ids in order; with ?detail=true, an object for each."""
         query = request.query()
         try:
@@ -144,26 +149,29 @@ class CachedImagesController:
         return wsgi.json_response({"queued_images": rows if detailed else [r["id"] for r in rows]})
 
     def unqueue(
-        self, cache: image_cache.ImageCache, request: wsgi.Request, id: str
+        self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /queued_images/{id}: unless it is being fetched."""
         return wsgi.json_response({"num_deleted": int(cache.queue_delete(wsgi.segment(id)))})
 
-    def unqueue_all(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /queued_images: all but those that are being fetched."""
         return wsgi.json_response({"num_deleted": cache.queue_delete_all()})
 
     # -- figures ---------------------------------------------------------------------------------
 
-    def stats(self, cache: image_cache.ImageCache, request: wsgi.Request) -> wsgi.Response:
+    def stats(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cache_stats: sizes in bytes, numbers of entries, and counters."""
         return wsgi.json_response(cache.stats())
 
 
-def entry_json(entry: CacheEntry) -> dict[str, Any]:
+def entry_json(entry: CacheEntry) -> types.CachedImage:
     """Return an entry as clients see it."""
+    shown = _shown_id(entry.image_id)
     return {
-        **_named(entry.image_id, entry.name),
+        "id": shown,
+        "image_id": shown,
+        "name": entry.name,
         "size": entry.size,
         "expected_size": entry.expected_size,
         "hits": entry.hits,
@@ -175,10 +183,13 @@ def entry_json(entry: CacheEntry) -> dict[str, Any]:
     }
 
 
-def queue_json(item: QueueItem) -> dict[str, Any]:
+def queue_json(item: QueueItem) -> types.QueuedImage:
     """Return a queued image as clients see it; its times are when it was queued."""
+    shown = _shown_id(item.image_id)
     return {
-        **_named(item.image_id, item.name),
+        "id": shown,
+        "image_id": shown,
+        "name": item.name,
         "size": 0,
         "expected_size": None,
         "hits": 0,
@@ -191,10 +202,9 @@ def queue_json(item: QueueItem) -> dict[str, Any]:
     }
 
 
-def _named(image_id: str, name: str | None) -> dict[str, Any]:
+def _shown_id(image_id: str) -> int | str:
     # WIRE: Diablo called it id and had numbers only, Essex calls it image_id.
-    shown = int(image_id) if fields.parse_id(image_id) is not None else image_id
-    return {"id": shown, "image_id": shown, "name": name}
+    return int(image_id) if fields.parse_id(image_id) is not None else image_id
 
 
 def _iso(seconds: float) -> str:
@@ -219,7 +229,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _page(rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
+def _page(rows: Sequence[Cached], query: Mapping[str, str]) -> list[Cached]:
     """Return the rows that `marker` (an id) and `limit` choose."""
     chosen = list(rows)
     marker, limit = query.get("marker"), query.get("limit")

@@ -16,6 +16,7 @@ from typing import Any
 from glance import api
 from glance.common import config, exception
 from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry.link import AWAY
 from glance.store import removal
 from glance.streaming import retry, tasks
@@ -41,7 +42,7 @@ SLACK = 60
 BACKOFF = retry.Backoff(0.5, 60, seconds=1800, factor=4)
 
 
-def delete(service: api.ImageService, context: RequestContext, image: Mapping[str, Any]) -> None:
+def delete(service: api.ImageService, context: RequestContext, image: types.ImageRecord) -> None:
     """Delete an image that the caller may change.
 
     Its data goes at once, or with `delayed_delete` when the scrubber finds it due; whether it goes
@@ -66,7 +67,7 @@ def delete(service: api.ImageService, context: RequestContext, image: Mapping[st
 
 
 def _delete_record(
-    service: api.ImageService, context: RequestContext, image: Mapping[str, Any]
+    service: api.ImageService, context: RequestContext, image: types.ImageRecord
 ) -> Mapping[str, Any]:
     if image.get("protected"):
         raise exception.ImageProtected(

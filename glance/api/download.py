@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from glance import api, image_cache
 from glance.common import exception
 from glance.http import ranges
+from glance.image import types
 from glance.store import base
 from glance.streaming import body, digest
 from glance.streaming.fanout import Fanout
@@ -45,7 +45,7 @@ class Download:
 
 def open_image(
     service: api.ImageService,
-    image: Mapping[str, Any],
+    image: types.ImageRecord,
     range_header: str | None = None,
     cache: image_cache.ImageCache | None = None,
 ) -> Download:
@@ -57,9 +57,7 @@ def open_image(
     ServiceUnavailable when the store cannot be asked, and BackendCorrupt when the data has
     another size than its record, be it ours or that of a server it was registered at.
     """
-    location = image.get("location")
-    if image["status"] != "active" or not location:
-        raise exception.NotFound(f"Image {image['id']} has no data to fetch")
+    location = _location(image)
     known: int | None = image.get("size") or None
     part = None
     if range_header and serves_ranges(service, image):
@@ -72,12 +70,21 @@ def open_image(
     return opened
 
 
-def serves_ranges(service: api.ImageService, image: Mapping[str, Any]) -> bool:
+def _location(image: types.ImageRecord) -> str:
+    """Return where the data of an active image lies; NotFound if it has none."""
+    location = image.get("location")
+    if image["status"] != "active" or not location:
+        raise exception.NotFound(f"Image {image['id']} has no data to fetch")
+    return location
+
+
+def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
     """Return whether parts of an image can be had. The cache makes no difference to that."""
-    if image["status"] != "active" or not image.get("location"):
+    location = image.get("location")
+    if image["status"] != "active" or not location:
         return False
     try:
-        target = service.stores.for_uri(image["location"])
+        target = service.stores.for_uri(location)
     except exception.StoreError:
         return False
     return base.Capability.RANDOM_READ in target.capabilities
@@ -85,7 +92,7 @@ def serves_ranges(service: api.ImageService, image: Mapping[str, Any]) -> bool:
 
 def _by_cache(
     service: api.ImageService,
-    image: Mapping[str, Any],
+    image: types.ImageRecord,
     part: ranges.Range | None,
     known: int | None,
     cache: image_cache.ImageCache,
@@ -121,11 +128,11 @@ def _by_cache(
 
 def _from_store(
     service: api.ImageService,
-    image: Mapping[str, Any],
+    image: types.ImageRecord,
     part: ranges.Range | None,
     known: int | None,
 ) -> Download:
-    location = image["location"]
+    location = _location(image)
     _require_store(service, location, image["id"])
     if part is not None:
         data = service.stores.get(location, part.offset, part.length)
@@ -139,7 +146,7 @@ def _from_store(
         raise
 
 
-def _verified(service: api.ImageService, found: Download, image: Mapping[str, Any]) -> Download:
+def _verified(service: api.ImageService, found: Download, image: types.ImageRecord) -> Download:
     """Let the data of a whole image be compared with its checksum on the way.
 
     For data that came here through `glance.api.upload`. Not for files, which the server sends
@@ -148,7 +155,7 @@ def _verified(service: api.ImageService, found: Download, image: Mapping[str, An
     checksum = image.get("checksum")
     if not checksum or isinstance(found.body, body.FileBody):
         return found
-    if not service.stores.owns(image["location"], str(image["id"])):
+    if not service.stores.owns(_location(image), str(image["id"])):
         return found
     return dataclasses.replace(found, body=_Verified(found.body, checksum, image["id"]))
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from glance import api
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import fields
+from glance.image import fields, types
 from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import retry, tasks
@@ -24,7 +23,7 @@ from glance.streaming import retry, tasks
 LOG = logging.getLogger(__name__)
 
 #: Tells of an image, given its record, that it is active.
-Tell = Callable[[Mapping[str, Any]], None]
+Tell = Callable[[types.ImageRecord], None]
 
 #: Between tries while the registry is not up yet; daemons start in any order.
 BACKOFF = retry.Backoff(0.5, 60, seconds=3600)
@@ -90,14 +89,14 @@ def _settle_record(
     image_id: str,
     *,
     tells: bool = False,
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Return `_kill`, trying again while the registry is away."""
     return retry.retry(lambda: _authorized(service, context, image_id, tells), BACKOFF, on=AWAY)
 
 
 def _authorized(
     service: api.ImageService, context: RequestContext | None, image_id: str, tells: bool
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Return `_kill` for the caller, or for the service once the caller's token is worth nothing.
 
     SECURITY: the service acts with its own account or not at all, never with no token instead of
@@ -113,7 +112,7 @@ def _authorized(
 
 def _kill(
     service: api.ImageService, context: RequestContext, image_id: str, tells: bool
-) -> dict[str, Any] | None:
+) -> types.ImageRecord | None:
     """Set the record killed if it is saving, and tell of it; return it if it is active.
 
     An active record needs its data.

@@ -26,6 +26,7 @@ from glance import api
 from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import body, retry, tasks
@@ -58,7 +59,7 @@ class Upload:
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
 
-    def receive(self, stream: body.Readable, length: int | None) -> dict[str, Any]:
+    def receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         """Store the bytes of `stream` and return the record of the active image.
 
         `length` is how many bytes the stream promises, None if it does not say. Raises what the
@@ -76,12 +77,12 @@ class Upload:
         self.emit_completed(record)
         return record
 
-    def emit_completed(self, record: Mapping[str, Any]) -> None:
+    def emit_completed(self, record: types.ImageRecord) -> None:
         """Tell that the image is active now."""
         events = self.service.events
         (events.activated if self.is_copy else events.uploaded)(self.context, record)
 
-    def _receive(self, stream: body.Readable, length: int | None) -> dict[str, Any]:
+    def _receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         conf = self.service.conf
         reader = body.UploadReader(
             stream,
@@ -119,7 +120,7 @@ class Upload:
         self._update({**self.values, "status": "saving"}, "queued")
         self.status = "saving"
 
-    def _activate(self, received: base.Received, location: str) -> dict[str, Any]:
+    def _activate(self, received: base.Received, location: str) -> types.ImageRecord:
         values = {
             "status": "active",
             "size": received.size,
@@ -127,7 +128,7 @@ class Upload:
             "location": location,
         }
 
-        def activate() -> dict[str, Any]:
+        def activate() -> types.ImageRecord:
             try:
                 return self._update(values, "saving")
             except exception.NotFound as err:
@@ -159,7 +160,7 @@ class Upload:
         self.status = "active"
         return record
 
-    def _update(self, values: Mapping[str, Any], from_state: str) -> dict[str, Any]:
+    def _update(self, values: Mapping[str, Any], from_state: str) -> types.ImageRecord:
         return self.service.registry.update_image_metadata(
             self.context,
             self.image_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from glance.client import base as base_client
 from glance.common import exception
@@ -17,6 +17,7 @@ from glance.http import ranges
 from glance.http.client import connection
 from glance.http.client import payload as payload_module
 from glance.image import fields as image_fields
+from glance.image import types
 
 ImageBodyIterator = base_client.ImageBodyIterator
 Progress = base_client.Progress
@@ -25,6 +26,8 @@ _OCTETS = {"content-type": "application/octet-stream"}
 _JSON = {"content-type": "application/json"}
 _INVALID = {"status": "invalid"}
 _INCOMPLETE = {"status": "incomplete"}
+
+Listed = TypeVar("Listed", types.BriefImage, types.DetailedImage)
 
 
 class V1Client(base_client.BaseClient):
@@ -45,17 +48,19 @@ class V1Client(base_client.BaseClient):
 
     # -- images ----------------------------------------------------------------------------------
 
-    def get_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images(self, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of images: id, name, size, formats, checksum and uri of each.
 
         Keywords: `filters` (mapping of attribute or property-NAME to value), `marker` (id that
         the page comes after), `limit`, `sort_key`, `sort_dir` (asc, desc). Others are dropped.
         """
-        return self._images("/images", kwargs)
+        images: list[types.BriefImage] = self._images("/images", kwargs)
+        return [self._with_uri(image) for image in images]
 
-    def get_images_detailed(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images_detailed(self, **kwargs: Any) -> list[types.DetailedImage]:
         """Return a page of images with all attributes but the location; see `get_images`."""
-        return self._images("/images/detail", kwargs)
+        images: list[types.DetailedImage] = self._images("/images/detail", kwargs)
+        return [self._with_uri(image) for image in images]
 
     def get_image(
         self,
@@ -64,7 +69,7 @@ class V1Client(base_client.BaseClient):
         verify: bool = False,
         progress: Progress | None = None,
         start: int = 0,
-    ) -> tuple[dict[str, Any], ImageBodyIterator]:
+    ) -> tuple[types.DetailedImage, ImageBodyIterator]:
         """Return an image's attributes and its data in chunks.
 
         The caller runs through the chunks or closes them. `verify` compares the MD5 at the end
@@ -87,7 +92,7 @@ class V1Client(base_client.BaseClient):
         checksum = meta.get("checksum") if verify else None
         return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
-    def get_image_meta(self, image_id: object) -> dict[str, Any]:
+    def get_image_meta(self, image_id: object) -> types.DetailedImage:
         """Return an image's attributes, `properties` and `uri`; NotFound if there is none."""
         with self.do_request("HEAD", _image(image_id)) as response:
             return self._with_uri(image_fields.client_meta(response.getheaders()))
@@ -98,7 +103,7 @@ class V1Client(base_client.BaseClient):
         image_data: base_client.Body | None = None,
         *,
         progress: Progress | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.DetailedImage:
         """Register an image, upload its data if there is any, and return its attributes.
 
         `image_data` is bytes, text, or a binary file object; the latter is sent from its current
@@ -116,7 +121,7 @@ class V1Client(base_client.BaseClient):
         *,
         purge_props: bool = True,
         progress: Progress | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.DetailedImage:
         """Change attributes, or upload data into a queued image; return the attributes.
 
         Properties that are not repeated are removed unless `purge_props` is false. NotFound if
@@ -131,12 +136,12 @@ class V1Client(base_client.BaseClient):
 
     # -- members ---------------------------------------------------------------------------------
 
-    def get_image_members(self, image_id: object) -> list[dict[str, Any]]:
+    def get_image_members(self, image_id: object) -> list[types.Member]:
         """Return the members of an image: `member_id` and `can_share` of each."""
         response = self.do_request("GET", f"{_image(image_id)}/members")
         return list(base_client.read_json(response, "members"))
 
-    def get_member_images(self, member_id: object) -> list[dict[str, Any]]:
+    def get_member_images(self, member_id: object) -> list[types.SharedImage]:
         """Return the images shared with a member: `image_id` and `can_share` of each."""
         response = self.do_request("GET", f"/shared-images/{base_client.segment(member_id)}")
         return list(base_client.read_json(response, "shared_images"))
@@ -149,7 +154,7 @@ class V1Client(base_client.BaseClient):
         """
         members = []
         for assoc in assocs:
-            member: dict[str, Any] = {"member_id": assoc["member_id"]}
+            member = {"member_id": assoc["member_id"]}
             if assoc.get("can_share") is not None:
                 member["can_share"] = bool(assoc["can_share"])
             members.append(member)
@@ -168,19 +173,19 @@ class V1Client(base_client.BaseClient):
 
     # -- the server's image cache ----------------------------------------------------------------
 
-    def get_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
         """Return what the server's cache holds; NotFound if the cache is not managed."""
         return self._cached(None, kwargs)
 
-    def get_invalid_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_invalid_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
         """Return the cache entries that went wrong."""
         return self._cached("invalid", kwargs)
 
-    def get_incomplete_cached_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_incomplete_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
         """Return the cache entries that are being written."""
         return self._cached("incomplete", kwargs)
 
-    def get_prefetching_cache_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_prefetching_cache_images(self, **kwargs: Any) -> list[types.QueuedImage]:
         """Return the images that are being fetched, or wait to be, ahead of use."""
         return self._cached("prefetching", kwargs)
 
@@ -216,7 +221,7 @@ class V1Client(base_client.BaseClient):
         """
         return self._done("PUT", _queued_image(image_id))
 
-    def get_queued_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_queued_images(self, **kwargs: Any) -> list[types.QueuedImage]:
         """Return the images that wait to be fetched into the cache, or are being fetched."""
         params = {**base_client.listing_params(kwargs), "detail": "true"}
         response = self.do_request("GET", "/queued_images", params=params)
@@ -240,12 +245,12 @@ class V1Client(base_client.BaseClient):
 
     # -- shared pieces ---------------------------------------------------------------------------
 
-    def _images(self, action: str, keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _images(self, action: str, keywords: Mapping[str, Any]) -> list[Any]:
         params = base_client.listing_params(keywords)
-        images = base_client.read_json(self.do_request("GET", action, params=params), "images")
-        return [self._with_uri(image) for image in images]
+        response = self.do_request("GET", action, params=params)
+        return list(base_client.read_json(response, "images"))
 
-    def _with_uri(self, image: dict[str, Any]) -> dict[str, Any]:
+    def _with_uri(self, image: Listed) -> Listed:
         if not image.get("uri"):
             scheme = "https" if self.use_ssl else "http"
             place = connection.authority(self.host, self.port)
@@ -262,7 +267,7 @@ class V1Client(base_client.BaseClient):
         image_data: base_client.Body | None,
         headers: Mapping[str, str],
         progress: Progress | None,
-    ) -> dict[str, Any]:
+    ) -> types.DetailedImage:
         fields = {**image_fields.client_headers(image_meta or {}), **headers}
         body = None
         if image_data is not None and image_data != b"" and image_data != "":
@@ -271,7 +276,7 @@ class V1Client(base_client.BaseClient):
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))
         response = self.do_request(method, action, body, fields, progress=progress)
-        return dict(base_client.read_json(response, "image"))
+        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         data = None if body is None else json.dumps(body).encode()
@@ -280,7 +285,7 @@ class V1Client(base_client.BaseClient):
             response.read()
         return True
 
-    def _cached(self, status: str | None, keywords: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _cached(self, status: str | None, keywords: Mapping[str, Any]) -> list[Any]:
         params = {**base_client.listing_params(keywords), "status": status}
         response = self.do_request("GET", "/cached_images", params=params)
         return list(base_client.read_json(response, "cached_images"))

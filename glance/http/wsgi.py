@@ -11,7 +11,7 @@ import json
 import logging
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Concatenate, Generic, TypeVar
 
 import routes
 import webob
@@ -29,13 +29,11 @@ KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPT
 MAX_JSON_BODY = 1024 * 1024
 
 
-class Request(webob.Request):
-    """webob's request with what glance's controllers ask of it."""
+class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
+    """webob's request with what glance's controllers ask of it.
 
-    @property
-    def context(self) -> Any:
-        """The caller, as the context stage found it."""
-        return self.environ["glance.context"]
+    The one that knows its caller is `glance.identity.context.CallerRequest`.
+    """
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
@@ -184,22 +182,26 @@ def fail(
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [data]
 
 
-Handler = Callable[..., Response]
+RequestT = TypeVar("RequestT", bound=Request)
+#: Takes a request and the variables of the path, as text.
+Handler = Callable[Concatenate[RequestT, ...], Response]
 
 
-class Router:
+class Router(Generic[RequestT]):
     """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
 
     Paths are Routes patterns (`/images/{id}`); one trailing slash is tolerated. A path with
-    handlers for some methods answers 405 with Allow to the others.
+    handlers for some methods answers 405 with Allow to the others. Handlers are given requests of
+    `request_class`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request_class: type[RequestT]) -> None:
+        self._request_class = request_class
         self._mapper = routes.Mapper(explicit=True)
         self._mapper.minimization = False
-        self._tables: dict[str, Mapping[str, Handler]] = {}
+        self._tables: dict[str, Mapping[str, Handler[RequestT]]] = {}
 
-    def add(self, path: str, **handlers: Handler) -> None:
+    def add(self, path: str, **handlers: Handler[RequestT]) -> None:
         """Route `path`; keywords are methods: `add("/images", GET=index, POST=create)`."""
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
@@ -225,7 +227,7 @@ class Router:
         handler = handlers.get(method)
         if handler is None:
             raise exception.MethodNotAllowed(sorted(handlers))
-        return handler(Request(environ), **match)
+        return handler(self._request_class(environ), **match)
 
 
 def segment(value: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from glance.common import config, exception
 from glance.http import latin1, wsgi
+from glance.image import types
 
 config.options(
     "identity",
@@ -106,27 +107,27 @@ class RequestContext:
             raise exception.ReadOnly("Anonymous callers may only read; send a valid token")
 
     def is_image_visible(
-        self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
+        self, image: types.OwnedImage, membership: types.OwnMembership | None = None
     ) -> bool:
         """Return whether the caller may read the image. First rule that fits decides."""
         if self.is_admin or image["owner"] is None or image["is_public"]:
             return True
         if self.owner is None:
             return False
-        return bool(self.owner == image["owner"]) or _is_live(membership)
+        return self.owner == image["owner"] or _is_live(membership)
 
-    def is_image_mutable(self, image: Mapping[str, Any]) -> bool:
+    def is_image_mutable(self, image: types.OwnedImage) -> bool:
         """Return whether the caller may change or delete the image; members may not."""
         if self.is_admin:
             return True
-        return self.owner is not None and bool(self.owner == image["owner"])
+        return self.owner is not None and self.owner == image["owner"]
 
-    def is_image_deletable(self, image: Mapping[str, Any], any_owner: bool) -> bool:
+    def is_image_deletable(self, image: types.OwnedImage, any_owner: bool) -> bool:
         """Return whether the caller may delete the image, given whether it may those of others."""
-        return any_owner or (self.owner is not None and bool(self.owner == image["owner"]))
+        return any_owner or (self.owner is not None and self.owner == image["owner"])
 
     def is_image_sharable(
-        self, image: Mapping[str, Any], membership: Mapping[str, Any] | None = None
+        self, image: types.OwnedImage, membership: types.OwnMembership | None = None
     ) -> bool:
         """Return whether the caller may change who the image is shared with."""
         if self.is_image_mutable(image):
@@ -143,7 +144,17 @@ class RequestContext:
         )
 
 
-def _is_live(membership: Mapping[str, Any] | None) -> bool:
+class CallerRequest(wsgi.Request):
+    """A request that has come through `ContextMiddleware`."""
+
+    @property
+    def context(self) -> RequestContext:
+        """The caller, as the middleware found it."""
+        found: RequestContext = self.environ["glance.context"]
+        return found
+
+
+def _is_live(membership: types.OwnMembership | None) -> bool:
     return membership is not None and not membership.get("deleted", False)
 
 
@@ -233,7 +244,7 @@ def load_class(dotted: str) -> type[RequestContext]:
     """Import a context class by its dotted name; ConfigError when there is none."""
     module, _, name = dotted.rpartition(".")
     try:
-        loaded = getattr(importlib.import_module(module), name)
+        loaded: type[RequestContext] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise exception.ConfigError(f"context_class {dotted} cannot be imported") from None
     return loaded

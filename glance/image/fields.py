@@ -15,10 +15,11 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from glance.common import exception
 from glance.http import latin1
+from glance.image import types
 
 MAX_INT = 2**31 - 1
 MAX_BIGINT = 2**63 - 1
@@ -262,7 +263,7 @@ def fold(name: str) -> str:
 # -- mapping -> response headers (the API) -------------------------------------------------------
 
 
-def image_headers(image: Mapping[str, Any], location: str | None = None) -> list[tuple[str, str]]:
+def image_headers(image: types.ImageRecord, location: str | None = None) -> list[tuple[str, str]]:
     """Return the metadata headers of an answer, in WSGI form.
 
     `image` is a record as the registry sends it. `location` is shown only when given: the caller
@@ -325,8 +326,11 @@ def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
     return headers
 
 
-def client_meta(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the image mapping in an answer's headers; typed, always with `properties`."""
+def client_meta(items: Iterable[tuple[str, str]]) -> types.DetailedImage:
+    """Return the image mapping in an answer's headers; typed, always with `properties`.
+
+    An attribute that the server does not send is missing; null ones are None.
+    """
     meta: dict[str, Any] = {"properties": {}}
     for raw_name, raw_value in items:
         name = fold(raw_name)
@@ -339,7 +343,7 @@ def client_meta(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
             continue
         key = name[len(HEADER_PREFIX) :].replace("-", "_")
         meta[key] = _typed(key, value)
-    return meta
+    return cast(types.DetailedImage, meta)
 
 
 def _typed(key: str, value: str | None) -> Any:
@@ -461,14 +465,20 @@ def timestamp(value: datetime.datetime | None) -> str | None:
     return None if value is None else value.isoformat(timespec="microseconds")
 
 
-def to_json(image: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(image: types.StoredImage) -> types.ImageRecord:
     """Return the full JSON form of a complete record of the database, `location` included."""
-    shown = dict(image)
+    return cast(types.ImageRecord, _with_text_times(image))
+
+
+def to_public_json(image: types.StoredImage) -> types.DetailedImage:
+    """Return the full JSON form of a complete record as everybody may see it: no `location`."""
+    shown = _with_text_times(image)
+    del shown["location"]
+    return cast(types.DetailedImage, shown)
+
+
+def _with_text_times(image: types.StoredImage) -> dict[str, Any]:
+    shown: dict[str, Any] = dict(image)
     for name in _TIME_KEYS:
         shown[name] = timestamp(shown[name])
     return shown
-
-
-def brief(image: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the short JSON form of an image."""
-    return {name: image.get(name) for name in BRIEF_KEYS}

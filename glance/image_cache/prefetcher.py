@@ -119,11 +119,12 @@ class _Pass:
             record = account.call(account.link.get_image_metadata, number)
         except exception.NotFound as err:
             raise NotActive from err
-        if record["status"] != "active" or not record.get("location"):
+        location = record.get("location")
+        if record["status"] != "active" or not location:
             raise NotActive
         if self.cache.entry(item.image_id) is not None:
             raise image_cache.CacheRefused(image_cache.COMPLETE)
-        source = self.owner.stores.get(record["location"])
+        source = self.owner.stores.get(location)
         self.cache.store(image_cache.Image.of(record), _Stoppable(source, self.owner.stopped))
 
     def _settle_first(self, running: dict[concurrent.futures.Future[None], QueueItem]) -> None:

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import config, exception, hooks, plugin
+from glance.identity.context import RequestContext
 from glance.notifier import backlog, message, publisher
 from glance.notifier import strategy as notifier_strategy
 from glance.notifier.simple import LoggingStrategy, MemoryStrategy, NoopStrategy
@@ -136,7 +137,13 @@ class Notifier:
         if self._publisher is not None:
             self._publisher.start()
 
-    def notify(self, event_type: str, priority: str, payload: Any, context: Any = None) -> None:
+    def notify(
+        self,
+        event_type: str,
+        priority: str,
+        payload: Any,
+        context: RequestContext | None = None,
+    ) -> None:
         """Tell of an event; returns at once, whatever state the other side is in.
 
         `payload` is any JSON value; it is written down now, so that it may change afterwards.
@@ -162,15 +169,15 @@ class Notifier:
     def _confirm(self, one: message.Message) -> None:
         self._counters.confirmed += 1
 
-    def info(self, event_type: str, payload: Any, context: Any = None) -> None:
+    def info(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
         """Tell that something has happened."""
         self.notify(event_type, "INFO", payload, context)
 
-    def warn(self, event_type: str, payload: Any, context: Any = None) -> None:
+    def warn(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
         """Tell of something that should not go on."""
         self.notify(event_type, "WARN", payload, context)
 
-    def error(self, event_type: str, payload: Any, context: Any = None) -> None:
+    def error(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
         """Tell that something has failed."""
         self.notify(event_type, "ERROR", payload, context)
 

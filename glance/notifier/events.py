@@ -16,6 +16,7 @@ from typing import Any
 from glance import notifier
 from glance.common import config, exception, hooks, httperror
 from glance.identity import context
+from glance.image import types
 
 #: Which option switches an event on; those without one are always told.
 SWITCHES: Mapping[str, str | None] = {
@@ -124,23 +125,23 @@ class Events:
 
     # -- an image's life -------------------------------------------------------------------------
 
-    def created(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
+    def created(self, who: context.RequestContext, image: types.ImageRecord) -> None:
         """A record was made: reserved for data, or registered with data that lies elsewhere."""
         self._emit_image("image.create", who, image)
 
-    def uploaded(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
+    def uploaded(self, who: context.RequestContext, image: types.ImageRecord) -> None:
         """An upload has ended well and `image` is active."""
         self._emit_image("image.upload", who, image)
 
-    def activated(self, who: context.RequestContext, image: Mapping[str, Any]) -> None:
+    def activated(self, who: context.RequestContext, image: types.ImageRecord) -> None:
         """`image` has become active otherwise: by registration, copy or conversion."""
         self._emit_image("image.activate", who, image)
 
     def updated(
         self,
         who: context.RequestContext,
-        before: Mapping[str, Any],
-        after: Mapping[str, Any],
+        before: types.ImageRecord,
+        after: types.ImageRecord,
     ) -> None:
         """A client has changed an image. `changed` names what is different now."""
         if self.is_enabled("image.update"):
@@ -156,10 +157,13 @@ class Events:
     def deleted(
         self,
         who: context.RequestContext,
-        before: Mapping[str, Any],
+        before: types.ImageRecord,
         after: Mapping[str, Any],
     ) -> None:
-        """An image is gone for all callers; its data may wait for the scrubber."""
+        """An image is gone for all callers; its data may wait for the scrubber.
+
+        `after` is its record as it now is, empty if the registry did not send it.
+        """
         if self.is_enabled("image.delete"):
             payload: Any = {**self.image_payload(before), "deleted_at": after.get("deleted_at")}
             if self.sender.diablo:
@@ -237,7 +241,7 @@ class Events:
         self,
         environ: Mapping[str, Any],
         who: context.RequestContext,
-        image: Mapping[str, Any],
+        image: types.ImageRecord,
         expected: int | None,
         content_range: str | None = None,
         *,
@@ -274,8 +278,8 @@ class Events:
         self,
         who: context.RequestContext,
         image_id: object,
-        before: Sequence[Mapping[str, Any]],
-        after: Sequence[Mapping[str, Any]],
+        before: Sequence[types.Member],
+        after: Sequence[types.Member],
     ) -> None:
         """The memberships of an image were `before` and are `after`; each difference is told."""
         old = {member["member_id"]: bool(member["can_share"]) for member in before}
@@ -290,8 +294,8 @@ class Events:
 
     # -- payloads --------------------------------------------------------------------------------
 
-    def image_payload(self, image: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what may be told of an image, given its record or its JSON form."""
+    def image_payload(self, image: types.ImageRecord) -> dict[str, Any]:
+        """Return what may be told of an image."""
         properties = image.get("properties") or {}
         shown = {name: self._shown(name, value) for name, value in properties.items()}
         return {**{name: image.get(name) for name in IMAGE_FIELDS}, "properties": shown}
@@ -305,7 +309,7 @@ class Events:
         return value
 
     def _emit_image(
-        self, event: str, who: context.RequestContext, image: Mapping[str, Any]
+        self, event: str, who: context.RequestContext, image: types.ImageRecord
     ) -> None:
         if self.is_enabled(event):
             self.emit(event, who, self.image_payload(image))

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry import client
 from glance.registry.link import RegistryLink
 
@@ -33,50 +35,54 @@ def _link(conf: Mapping[str, Any]) -> RegistryLink:
     return link
 
 
-def get_registry_client(conf: Mapping[str, Any], context: Any) -> client.RegistryClient:
+def get_registry_client(conf: Mapping[str, Any], context: RequestContext) -> client.RegistryClient:
     """Return a client that speaks for the caller of `context`; cheap, over shared connections."""
     return _link(conf).client_for(context)
 
 
-def get_images_list(conf: Mapping[str, Any], context: Any, **kwargs: Any) -> list[dict[str, Any]]:
+def get_images_list(
+    conf: Mapping[str, Any], context: RequestContext, **kwargs: Any
+) -> list[types.BriefImage]:
     """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
     return _link(conf).get_images_list(context, **kwargs)
 
 
 def get_images_detail(
-    conf: Mapping[str, Any], context: Any, **kwargs: Any
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, **kwargs: Any
+) -> list[types.ImageRecord]:
     """Return a page of full records, `location` included; arguments as `get_images_list`."""
     return _link(conf).get_images_detail(context, **kwargs)
 
 
 def get_public_images(
-    conf: Mapping[str, Any], context: Any, *, detail: bool, **kwargs: Any
+    conf: Mapping[str, Any], context: RequestContext, *, detail: bool, **kwargs: Any
 ) -> bytes:
     """Return a page of short or full records as the public API's JSON document, no location."""
     return _link(conf).get_public_images(context, detail=detail, **kwargs)
 
 
-def get_image_metadata(conf: Mapping[str, Any], context: Any, image_id: object) -> dict[str, Any]:
+def get_image_metadata(
+    conf: Mapping[str, Any], context: RequestContext, image_id: object
+) -> types.ImageRecord:
     """Return the full record of a visible image; NotFound otherwise."""
     return _link(conf).get_image_metadata(context, image_id)
 
 
 def add_image_metadata(
-    conf: Mapping[str, Any], context: Any, image_meta: Mapping[str, Any]
-) -> dict[str, Any]:
+    conf: Mapping[str, Any], context: RequestContext, image_meta: Mapping[str, Any]
+) -> types.ImageRecord:
     """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
     return _link(conf).add_image_metadata(context, image_meta)
 
 
 def update_image_metadata(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     image_meta: Mapping[str, Any],
     purge_props: bool = False,
     from_state: str | None = None,
-) -> dict[str, Any]:
+) -> types.ImageRecord:
     """Change a record and return it."""
     return _link(conf).update_image_metadata(
         context, image_id, image_meta, purge_props, from_state
@@ -85,7 +91,7 @@ def update_image_metadata(
 
 def delete_image_metadata(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     status: str | None = None,
     **waiting: int,
@@ -96,7 +102,7 @@ def delete_image_metadata(
 
 def postpone_scrub(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     error: str,
     *,
@@ -108,21 +114,21 @@ def postpone_scrub(
 
 
 def get_image_members(
-    conf: Mapping[str, Any], context: Any, image_id: object
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, image_id: object
+) -> list[types.Member]:
     """Return the memberships of an image that the caller may see: member_id, can_share."""
     return _link(conf).get_image_members(context, image_id)
 
 
 def get_member_images(
-    conf: Mapping[str, Any], context: Any, member_id: object
-) -> list[dict[str, Any]]:
+    conf: Mapping[str, Any], context: RequestContext, member_id: object
+) -> list[types.SharedImage]:
     """Return what is shared with a member, as far as the caller may see it."""
     return _link(conf).get_member_images(context, member_id)
 
 
 def replace_members(
-    conf: Mapping[str, Any], context: Any, image_id: object, member_data: Any
+    conf: Mapping[str, Any], context: RequestContext, image_id: object, member_data: Any
 ) -> bool:
     """Make the members of an image exactly those given."""
     return _link(conf).replace_members(context, image_id, member_data)
@@ -130,7 +136,7 @@ def replace_members(
 
 def add_member(
     conf: Mapping[str, Any],
-    context: Any,
+    context: RequestContext,
     image_id: object,
     member_id: object,
     can_share: bool | None = None,
@@ -140,7 +146,7 @@ def add_member(
 
 
 def delete_member(
-    conf: Mapping[str, Any], context: Any, image_id: object, member_id: object
+    conf: Mapping[str, Any], context: RequestContext, image_id: object, member_id: object
 ) -> bool:
     """End one membership; no error if there is none."""
     return _link(conf).delete_member(context, image_id, member_id)

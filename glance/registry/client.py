@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from glance.client import base
 from glance.common import exception
+from glance.image import types
 
 #: Header that asks for lists as the public API shows them (no location), and confirms that it is
 #: so: an older registry ignores the wish.
@@ -40,14 +41,14 @@ class RegistryClient(base.BaseClient):
 
     # -- images ----------------------------------------------------------------------------------
 
-    def get_images(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images(self, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of short records.
 
         `kwargs` are filters, marker, limit, sort_key and sort_dir; others are dropped.
         """
         return self._list("/images", "images", base.listing_params(kwargs))
 
-    def get_images_detailed(self, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images_detailed(self, **kwargs: Any) -> list[types.ImageRecord]:
         """Return a page of full records; arguments as `get_images`."""
         return self._list("/images/detail", "images", base.listing_params(kwargs))
 
@@ -69,11 +70,11 @@ class RegistryClient(base.BaseClient):
         shown = [{name: image[name] for name in image if name != "location"} for image in images]
         return json.dumps({"images": shown}).encode()
 
-    def get_image(self, image_id: object) -> dict[str, Any]:
+    def get_image(self, image_id: object) -> types.ImageRecord:
         """Return a full record, in whatever status the image is."""
         return self._image("GET", f"/images/{base.segment(image_id)}")
 
-    def add_image(self, image_metadata: Mapping[str, Any]) -> dict[str, Any]:
+    def add_image(self, image_metadata: Mapping[str, Any]) -> types.ImageRecord:
         """Create a record and return it; `status` defaults to active."""
         if "image" not in image_metadata:
             image_metadata = {"image": image_metadata}
@@ -85,7 +86,7 @@ class RegistryClient(base.BaseClient):
         image_metadata: Mapping[str, Any],
         purge_props: bool = False,
         from_state: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         """Change the given attributes and return the record.
 
         `purge_props` removes the properties that are not given. `from_state` makes the change
@@ -129,11 +130,11 @@ class RegistryClient(base.BaseClient):
 
     # -- members ---------------------------------------------------------------------------------
 
-    def get_image_members(self, image_id: object) -> list[dict[str, Any]]:
+    def get_image_members(self, image_id: object) -> list[types.Member]:
         """Return the live memberships of an image: `member_id` and `can_share` each."""
         return self._list(f"/images/{base.segment(image_id)}/members", "members")
 
-    def get_member_images(self, member_id: object) -> list[dict[str, Any]]:
+    def get_member_images(self, member_id: object) -> list[types.SharedImage]:
         """Return what is shared with a member: `image_id` and `can_share` each."""
         return self._list(f"/shared-images/{base.segment(member_id)}", "shared_images")
 
@@ -173,9 +174,7 @@ class RegistryClient(base.BaseClient):
         fields = {**self._headers, **headers} if headers else self._headers
         return self.do_request(method, action, data, fields, params)
 
-    def _list(
-        self, action: str, key: str, params: Mapping[str, Any] | None = None
-    ) -> list[dict[str, Any]]:
+    def _list(self, action: str, key: str, params: Mapping[str, Any] | None = None) -> list[Any]:
         answer = base.read_json(self._ask("GET", action, params=params), key)
         if not isinstance(answer, list):
             raise exception.ClientConnectionError("The registry's answer holds no list")
@@ -187,11 +186,11 @@ class RegistryClient(base.BaseClient):
         action: str,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         answer = base.read_json(self._ask(method, action, body, headers), "image")
         if not isinstance(answer, dict):
             raise exception.ClientConnectionError("The registry's answer holds no image")
-        return answer
+        return cast(types.ImageRecord, answer)
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         with self._ask(method, action, body, _JSON if body is not None else None) as response:

@@ -24,6 +24,7 @@ from glance.common import config, exception
 from glance.http import latin1
 from glance.http.client import connection
 from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry import client
 
 LOG = logging.getLogger(__name__)
@@ -193,12 +194,12 @@ class RegistryLink:
 
     # -- images ----------------------------------------------------------------------------------
 
-    def get_images_list(self, context: RequestContext, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images_list(self, context: RequestContext, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
         with _TRANSLATED:
             return self.client_for(context).get_images(**kwargs)
 
-    def get_images_detail(self, context: RequestContext, **kwargs: Any) -> list[dict[str, Any]]:
+    def get_images_detail(self, context: RequestContext, **kwargs: Any) -> list[types.ImageRecord]:
         """Return a page of full records, `location` included; arguments as `get_images_list`."""
         with _TRANSLATED:
             return self.client_for(context).get_images_detailed(**kwargs)
@@ -211,14 +212,14 @@ class RegistryLink:
         with _TRANSLATED:
             return self.client_for(context).get_public_images(detail, **kwargs)
 
-    def get_image_metadata(self, context: RequestContext, image_id: object) -> dict[str, Any]:
+    def get_image_metadata(self, context: RequestContext, image_id: object) -> types.ImageRecord:
         """Return the full record of a visible image; NotFound otherwise."""
         with _TRANSLATED:
             return self.client_for(context).get_image(image_id)
 
     def add_image_metadata(
         self, context: RequestContext, image_meta: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
         _log_meta("Adding image", image_meta)
         with _TRANSLATED:
@@ -233,7 +234,7 @@ class RegistryLink:
         image_meta: Mapping[str, Any],
         purge_props: bool = False,
         from_state: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         """Change a record and return it.
 
         `purge_props` removes properties that are not given; `from_state` makes the change only if
@@ -285,14 +286,14 @@ class RegistryLink:
 
     # -- members ---------------------------------------------------------------------------------
 
-    def get_image_members(self, context: RequestContext, image_id: object) -> list[dict[str, Any]]:
+    def get_image_members(self, context: RequestContext, image_id: object) -> list[types.Member]:
         """Return the memberships of an image that the caller may see: member_id, can_share."""
         with _TRANSLATED:
             return self.client_for(context).get_image_members(image_id)
 
     def get_member_images(
         self, context: RequestContext, member_id: object
-    ) -> list[dict[str, Any]]:
+    ) -> list[types.SharedImage]:
         """Return what is shared with a member, as far as the caller may see it."""
         with _TRANSLATED:
             return self.client_for(context).get_member_images(member_id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from glance.common import config, exception
 from glance.http import wsgi
-from glance.image import fields, membership
+from glance.identity.context import CallerRequest
+from glance.image import fields, membership, types
 from glance.registry.db import api, engine
 
 config.options(
@@ -30,23 +31,20 @@ class MembershipsController:
         self.db = db
         self.member_quota: int = conf.image_member_quota
 
-    def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members."""
         found = api.member_list(self.db, request.context, fields.path_id(id))
-        return wsgi.json_response(
-            {
-                "members": [
-                    {"member_id": row["member"], "can_share": row["can_share"]} for row in found
-                ]
-            }
-        )
+        shown: list[types.Member] = [
+            {"member_id": row["member"], "can_share": row["can_share"]} for row in found
+        ]
+        return wsgi.json_response({"members": shown})
 
-    def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
+    def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
         """GET /shared-images/{member}."""
         found = api.member_images(self.db, request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": found})
 
-    def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: the body names all members there shall be."""
         number = self._may_share(request, id)
         body = request.read_json()
@@ -60,7 +58,7 @@ class MembershipsController:
         )
         return wsgi.Response(204)
 
-    def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+    def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add it, or change its right to share."""
         number = self._may_share(request, id)
         name = membership.member_id(wsgi.segment(member))
@@ -83,13 +81,13 @@ class MembershipsController:
         )
         return wsgi.Response(204)
 
-    def remove(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+    def remove(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: no error if it is no member."""
         number = self._may_share(request, id)
         api.member_delete(self.db, request.context, number, wsgi.segment(member))
         return wsgi.Response(204)
 
-    def _may_share(self, request: wsgi.Request, id: str) -> int:
+    def _may_share(self, request: CallerRequest, id: str) -> int:
         """Return the image's number after all checks that come before the body."""
         request.context.require_write()
         number = fields.path_id(id)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hmac
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
-from glance.image import fields, listing
+from glance.identity.context import CallerRequest
+from glance.image import fields, listing, types
 from glance.registry import client, members
 from glance.registry.db import api, engine, migration
 
@@ -102,22 +103,19 @@ class RecordsController:
             "formats": fields.Formats(conf.disk_formats, conf.container_formats),
         }
 
-    def index(self, request: wsgi.Request) -> wsgi.Response:
+    def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: a page of short records."""
         images = api.image_list(self.db, request.context, self._query(request), detail=False)
         return _page(images, _wants_public_shape(request))
 
-    def detail(self, request: wsgi.Request) -> wsgi.Response:
+    def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: a page of full records."""
         public = _wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
-        shown = [fields.to_json(image) for image in images]
-        if public:
-            for image in shown:
-                del image["location"]
-        return _page(shown, public)
+        form = fields.to_public_json if public else fields.to_json
+        return _page([form(image) for image in images], public)
 
-    def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
         try:
             image = api.image_get(self.db, request.context, fields.path_id(id))
@@ -126,7 +124,7 @@ class RecordsController:
             raise
         return _record(image)
 
-    def create(self, request: wsgi.Request) -> wsgi.Response:
+    def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: insert a record."""
         context = request.context
         context.require_write()
@@ -138,7 +136,7 @@ class RecordsController:
         LOG.info("Image %s was created", image["id"])
         return _record(image)
 
-    def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
         context = request.context
         context.require_write()
@@ -159,7 +157,7 @@ class RecordsController:
         LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))
         return _record(image)
 
-    def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is.
 
         With `status=pending_delete` the data is due for its removal in `due_in` seconds, and for
@@ -192,7 +190,7 @@ class RecordsController:
         LOG.info("Image %s was deleted", number)
         return _record(image)
 
-    def postpone(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/scrub: note what the API could not remove; the scrubber will.
 
         The body names the class of the `error`; `dead` says that no further try can succeed. With
@@ -207,7 +205,7 @@ class RecordsController:
         api.image_postpone(self.db, context, number, any_owner=any_owner, **left)
         return wsgi.Response(204)
 
-    def _query(self, request: wsgi.Request) -> listing.ListQuery:
+    def _query(self, request: CallerRequest) -> listing.ListQuery:
         return listing.parse(
             request.query(),
             is_admin=request.context.is_admin,
@@ -216,7 +214,7 @@ class RecordsController:
             max_limit=self.max_limit,
         )
 
-    def _body(self, request: wsgi.Request) -> tuple[dict[str, Any], str | None]:
+    def _body(self, request: CallerRequest) -> tuple[dict[str, Any], str | None]:
         """Return the typed attributes of a JSON body and its `from_state`."""
         body = request.read_json()
         image = body.get("image") if isinstance(body, dict) else None
@@ -253,16 +251,16 @@ def _leftover(body: Any) -> dict[str, Any]:
     return {"error": error, "dead": dead, "location": location}
 
 
-def _wants_public_shape(request: wsgi.Request) -> bool:
-    return request.headers.get(client.PUBLIC_SHAPE) == "true"
+def _wants_public_shape(request: CallerRequest) -> bool:
+    return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
 
 
-def _page(images: list[dict[str, Any]], public: bool) -> wsgi.Response:
+def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
     headers = [(client.PUBLIC_SHAPE, "true")] if public else []
     return wsgi.json_response({"images": images}, headers=headers)
 
 
-def _record(image: Mapping[str, Any]) -> wsgi.Response:
+def _record(image: types.StoredImage) -> wsgi.Response:
     return wsgi.json_response({"image": fields.to_json(image)})
 
 
@@ -274,7 +272,7 @@ class RegistryAPI:
 
     def __init__(self, conf: config.Conf, db: engine.Database):
         self.secret: bytes = (conf.registry_shared_secret or "").encode("ascii")
-        self.router = wsgi.Router()
+        self.router = wsgi.Router(CallerRequest)
         images = RecordsController(conf, db)
         sharing = members.MembershipsController(conf, db)
         self.router.add("/", GET=images.index)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from glance.common import config, exception
 from glance.identity import strategies
 from glance.identity.context import RequestContext
-from glance.image import fields
+from glance.image import fields, types
 from glance.registry.link import RegistryLink
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class ServiceAccount:
             LOG.info("The registry refuses the token; signing in anew")
         return function(self._context(instead_of=context.auth_tok), *args, **kwargs)
 
-    def active_image(self, image_id: str) -> dict[str, Any] | None:
+    def active_image(self, image_id: str) -> types.ImageRecord | None:
         """Return the record of an image, None if there is none of this id that is active."""
         try:
             record = self.call(self.link.get_image_metadata, fields.path_id(image_id))

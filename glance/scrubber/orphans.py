@@ -135,7 +135,8 @@ class OrphanScan:
     def _wanted(self) -> Iterator[str]:
         """Yield the names of all objects that a record or the scrub queue points to."""
         for image in maintenance.images_with_data(self.db):
-            yield self.stores.name_of(_readable(image["location"]))
+            if image["location"] is not None:
+                yield self.stores.name_of(_readable(image["location"]))
         for location in scrub_queue.locations(self.db):
             yield self.stores.name_of(_readable(location))
 
@@ -167,17 +168,18 @@ class OrphanScan:
 
     def _bereft(self, present: dict[int, int | None], failed: list[str]) -> Iterator[MissingData]:
         for image in maintenance.images_with_data(self.db):
-            if image["status"] != "active" or image["deleted"]:
+            location = image["location"]
+            if image["status"] != "active" or image["deleted"] or location is None:
                 continue
             try:
-                driver = self.stores.for_uri(image["location"])
-                ours = self.stores.owns(image["location"], str(image["id"]))
+                driver = self.stores.for_uri(location)
+                ours = self.stores.owns(location, str(image["id"]))
             except (exception.UnknownScheme, exception.BadStoreUri) as err:
                 yield MissingData(image["id"], "-", image["size"] or 0, type(err).__name__)
                 continue
             if not ours or driver.name in failed:
                 continue
-            size = present.get(hash(self.stores.name_of(image["location"])), -1)
+            size = present.get(hash(self.stores.name_of(location)), -1)
             if size is None or size == image["size"]:
                 continue
             problem = self._look_at(image["id"])
@@ -188,6 +190,8 @@ class OrphanScan:
         """Return what is wrong with the data of an image now; None if nothing is."""
         try:
             image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
+            if image["location"] is None:
+                return None
             size = self.stores.get_size(image["location"])
         except exception.ImageNotFound:
             return None

@@ -5,15 +5,14 @@ For operators: `glance-scrubber --restore` and `glance-manage restore`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from glance import store
 from glance.common import exception
 from glance.identity.context import RequestContext
+from glance.image import types
 from glance.registry.db import api, engine
 
 
-def restore(db: engine.Database, stores: store.Stores, image_id: int) -> dict[str, Any]:
+def restore(db: engine.Database, stores: store.Stores, image_id: int) -> types.StoredImage:
     """Take back the deletion of an image whose data has not been removed; return the record.
 
     Raises ImageNotFound, Conflict with the reason if the image is in no such state or somebody is

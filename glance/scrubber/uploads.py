@@ -104,8 +104,8 @@ def hold_back(
         return removal.Removal(removal.RemovalOutcome.POSTPONED, type(err).__name__)
     if image["status"] in ("queued", "saving") and not image["deleted"]:
         return removal.Removal(removal.RemovalOutcome.POSTPONED, "UploadInProgress")
-    wanted = image["status"] in ("active", "pending_delete") and image["location"]
-    if wanted and stores.name_of(image["location"]) == stores.name_of(location):
+    own = image["location"] if image["status"] in ("active", "pending_delete") else None
+    if own and stores.name_of(own) == stores.name_of(location):
         LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
         return removal.Removal(removal.RemovalOutcome.NOT_OURS)
     return None

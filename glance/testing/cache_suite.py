@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import pathlib
 import random
 import time
 from typing import Any, ClassVar
@@ -96,7 +97,7 @@ class DriverFixtures:
     driver: ClassVar[str]
 
     @pytest.fixture
-    def options(self, tmp_path) -> dict[str, Any]:
+    def options(self, tmp_path: pathlib.Path) -> dict[str, Any]:
         return {
             "image_cache_enabled": True,
             "image_cache_dir": str(tmp_path / "cache"),
@@ -713,7 +714,8 @@ class TransactionSuite(DriverFixtures):
                 if index.queue.items():
                     return False
                 time.sleep(0.01)
-                return index.queue.add(QueueItem(str(number), None, 1.0))
+                added: bool = index.queue.add(QueueItem(str(number), None, 1.0))
+                return added
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(add_if_empty, range(8))) == 1

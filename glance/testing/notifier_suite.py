@@ -61,7 +61,9 @@ class NotifierSuite:
         strategy.close()
 
     @staticmethod
-    def make(count: int = 1, *, priority: str = "INFO", payload: Any = None):
+    def make(
+        count: int = 1, *, priority: str = "INFO", payload: Any = None
+    ) -> list[message.Message]:
         """Return `count` messages."""
         composer = message.Composer(config.Conf())
         return [
@@ -92,7 +94,8 @@ class NotifierSuite:
         assert (got["payload"], got["priority"]) == (payload, priority)
 
     def test_a_batch_arrives_in_order_and_each_message_is_confirmed_once(self, ready):
-        sent, confirmed = self.make(100), []
+        sent = self.make(100)
+        confirmed: list[message.Message] = []
         ready.send(sent, confirmed.append)
         assert confirmed == sent
         assert [one["message_id"] for one in self.received(ready)] == [one.id for one in sent]
@@ -117,7 +120,7 @@ class NotifierSuite:
         strategy.close()
         strategy.close()
         strategy.open()
-        confirmed = []
+        confirmed: list[message.Message] = []
         strategy.send(self.make(2), confirmed.append)
         strategy.close()
         assert len(confirmed) == 2

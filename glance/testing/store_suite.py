@@ -42,6 +42,7 @@ from glance.common import exception
 from glance.store import base
 from glance.store.base import CHUNK, Capability
 from glance.store.location import Location, get_location_from_uri
+from glance.streaming.body import Readable
 
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 17]
 GOOD_IDS = ["1", "0a", "A.b_c-d", "9..9", "x" * 255]
@@ -119,13 +120,13 @@ _Case = TypeVar("_Case", bound=Callable[..., None])
 
 def about_texts(case: _Case) -> _Case:
     """Mark a case that asks no backend."""
-    case.about = "texts"  # type: ignore[attr-defined]
+    case.about = "texts"  # type: ignore[attr-defined]  # as a mark
     return case
 
 
 def about_few_bytes(case: _Case) -> _Case:
     """Mark a case whose images are too small for a layout of their own."""
-    case.about = "few bytes"  # type: ignore[attr-defined]
+    case.about = "few bytes"  # type: ignore[attr-defined]  # as a mark
     return case
 
 
@@ -301,7 +302,7 @@ class StoreSuite:
             assert whole.store_name == store.name
             assert whole.slice(1, 2).store_name == store.name
 
-    def check_text(self, store, err):
+    def check_text(self, store: base.Store, err: exception.StoreError) -> None:
         """Hold an error's text to its rules: the store's name, and no word of where it is."""
         text = str(err)
         assert err.store == store.name
@@ -460,7 +461,13 @@ class WritableStoreSuite(StoreSuite):
         with contextlib.suppress(exception.NotFound):
             store.delete(self.locate(store, uri))
 
-    def add(self, store, image_id, source, size=None):
+    def add(
+        self,
+        store: base.Store,
+        image_id: str,
+        source: Readable,
+        size: int | None = None,
+    ) -> base.AddResult:
         """Add for the length of one case."""
         result = store.add(image_id, source, size)
         self.uris.append(result.location)
@@ -535,10 +542,12 @@ class WritableStoreSuite(StoreSuite):
 
     def test_reads_may_be_short(self, store):
         data = make_data(CHUNK + 5000)
-        source = ScriptedSource(data)
-        read = source.read
-        source.read = lambda size: read(min(size, 70001))
-        location, _, checksum = self.add(store, "1", source)
+
+        class Short(ScriptedSource):
+            def read(self, size: int) -> bytes:
+                return super().read(min(size, 70001))
+
+        location, _, checksum = self.add(store, "1", Short(data))
         assert checksum == hashlib.md5(data).hexdigest()
 
     @about_few_bytes
@@ -568,9 +577,9 @@ class WritableStoreSuite(StoreSuite):
     def test_of_concurrent_adds_one_wins(self, store):
         count = 4
         barrier = threading.Barrier(count)
-        results = []
+        results: list[tuple[str, str] | exception.StoreError] = []
 
-        def add(number):
+        def add(number: int) -> None:
             data = make_data(CHUNK + number, seed=number)
             try:
                 with store.stage("1", None) as staged:
@@ -605,12 +614,12 @@ class WritableStoreSuite(StoreSuite):
         block = make_data(CHUNK)
         page, peak, left = os.sysconf("SC_PAGE_SIZE"), 0, 64
 
-        def resident():
+        def resident() -> int:
             with open("/proc/self/statm", encoding="ascii") as statm:
                 return int(statm.read().split()[1]) * page
 
         class Endless:
-            def read(self, size):
+            def read(self, size: int) -> bytes:
                 nonlocal left, peak
                 peak = max(peak, resident())
                 left -= 1

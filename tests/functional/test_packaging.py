@@ -1,8 +1,9 @@
-"""The source tarball holds the whole project and installs."""
+"""The tarball holds the whole project, the wheel made of it the programs; both install."""
 
 import subprocess
 import sys
 import tarfile
+import zipfile
 
 import pytest
 
@@ -26,13 +27,23 @@ def tarball(source, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def installed(tarball, tmp_path_factory):
-    """Return the bin directory of a fresh environment with nothing but the tarball in it."""
+def wheel(tarball, tmp_path_factory):
+    """Return the wheel that pip makes of the tarball, in an environment of the build's own."""
+    dist = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist)]
+    subprocess.run([*pip, str(tarball)], check=True)
+    (made,) = dist.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return the bin directory of a fresh environment with nothing but the wheel in it."""
     home = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, "--use-pep517", str(tarball)], check=True)
+    subprocess.run([*pip, str(wheel)], check=True)
     return home / "bin"
 
 
@@ -44,12 +55,40 @@ def run(folder, *command):
     return done.stdout.strip()
 
 
-def test_the_tarball_holds_every_file(source, tarball):
+def test_the_tarball_holds_every_file_and_no_more(source, tarball):
     files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     built = {name for name in files if name.startswith("glance.egg-info/")}
     with tarfile.open(tarball) as archive:
-        held = {name.partition("/")[2] for name in archive.getnames()}
-    assert files - built <= held
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    made = {name for name in held if name == "PKG-INFO" or name.split("/")[0] == "glance.egg-info"}
+    assert held - made == files - built
+
+
+def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(source, wheel):
+    wanted = {
+        str(path.relative_to(source))
+        for path in (source / "glance").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {"glance/py.typed", "glance/registry/db/migrate_repo/migrate.cfg"} <= wanted
+    name = "-".join(wheel.name.split("-")[:2])
+    share = f"{name}.data/data/share"
+    pages = [path.name for path in (source / "doc" / "man").iterdir()]
+    assert pages
+    wanted |= {f"{share}/man/man1/{page}" for page in pages}
+    for path in (source / "etc" / "completion").iterdir():
+        home = "zsh/site-functions" if path.name.startswith("_") else "bash-completion/completions"
+        wanted.add(f"{share}/{home}/{path.name}")
+    about = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt"}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {entry for entry in archive.namelist() if not entry.endswith("/")}
+        (licence,) = (entry for entry in held if entry.endswith("/LICENSE"))
+        assert archive.read(licence) == (source / "LICENSE").read_bytes()
+        told = archive.read(f"{name}.dist-info/METADATA").decode()
+    # Releases of setuptools differ in where below dist-info they put the licence.
+    assert licence.startswith(f"{name}.dist-info/")
+    assert held - {licence} == wanted | {f"{name}.dist-info/{entry}" for entry in about}
+    assert "\nLicense: Apache-2.0\n" in told or "\nLicense-Expression: Apache-2.0\n" in told
 
 
 PROGRAMS = sorted(path.name for path in daemons.BIN.iterdir() if path.name != "glance-quickstart")
@@ -73,8 +112,3 @@ def test_the_installed_schema_repository_is_complete(installed, tmp_path):
     url = f"--sql-connection=sqlite:///{tmp_path}/glance.sqlite"
     run(tmp_path, installed / "glance-manage", url, "db_sync")
     assert int(run(tmp_path, installed / "glance-manage", url, "db_version")) > 9
-
-
-def test_the_tarball_holds_no_compiled_files(tarball):
-    with tarfile.open(tarball) as archive:
-        assert not [name for name in archive.getnames() if name.endswith(".pyc")]

@@ -239,11 +239,30 @@ def test_no_line_is_left_to_be_done():
     assert not [path for path in SOURCES if mark.search(path.read_text(encoding="utf-8"))]
 
 
+def test_types_are_checked_strictly_and_each_exception_says_why():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["mypy"]["strict"] == "True"
+    bare = re.compile(r"# type: ignore(?!\[[\w-]+\]  # \w)")
+    assert not [path for path in SOURCES if bare.search(path.read_text(encoding="utf-8"))]
+
+
 def test_the_readme_and_the_gate_name_the_same_test_command():
     command = "python3 tests/run.py"
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")
     assert f"\n    {command}\n" in readme
     assert f"stage tests {command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_hooks_before_a_commit_run_environments_that_there_are():
+    tox = configparser.RawConfigParser()
+    tox.read(ROOT / "tox.ini")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    called = re.findall(r"entry: python3 tests/run\.py run -e (\S+)(?: -- (.*))?$", hooks, re.M)
+    assert len(called) == hooks.count("- id:") == 3
+    for environment, arguments in called:
+        assert f"testenv:{environment}" in tox
+        assert all((ROOT / name).exists() for name in arguments.split())
 
 
 def test_each_test_belongs_to_one_command_of_tox():

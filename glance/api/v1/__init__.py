@@ -10,14 +10,15 @@ from glance.api import recovery
 from glance.api.v1 import images, members
 from glance.common import config
 from glance.http import wsgi
+from glance.identity.context import CallerRequest
 from glance.image import cipher
 
 
-class ImagesAPI(wsgi.Router):
+class ImagesAPI(wsgi.Router[CallerRequest]):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__()
+        super().__init__(CallerRequest)
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)

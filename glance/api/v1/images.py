@@ -10,14 +10,14 @@ import dataclasses
 import logging
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from glance import api, image_cache
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
 from glance.http import etags, latin1, wsgi
-from glance.identity.context import RequestContext
-from glance.image import fields, listing
+from glance.identity.context import CallerRequest, RequestContext
+from glance.image import fields, listing, types
 from glance.store import base
 from glance.streaming import tasks
 
@@ -27,7 +27,7 @@ OCTETS = "application/octet-stream"
 PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
 COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
 #: Fields whose change makes a copy in the image cache worthless.
-CACHED_BY = ("status", "size", "checksum", "is_public", "owner")
+CACHED_BY: Final = ("status", "size", "checksum", "is_public", "owner")
 #: Seconds for which a store is asked for the size of a location that is being registered.
 PROBE_SECONDS = 20
 #: Parameters that the registry client takes by name; all others are filters.
@@ -50,7 +50,7 @@ class ImageRequest:
     purge: bool
 
     @classmethod
-    def of(cls, request: wsgi.Request) -> ImageRequest:
+    def of(cls, request: CallerRequest) -> ImageRequest:
         """Read and check the headers of `request`; raise Invalid for what cannot be done."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = fields.parse_headers(request.raw_headers, decode)
@@ -69,7 +69,7 @@ class ImageRequest:
         image_request._check_sources(request)
         return image_request
 
-    def _check_sources(self, request: wsgi.Request) -> None:
+    def _check_sources(self, request: CallerRequest) -> None:
         if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
             raise exception.Invalid(
                 "Give image data, a location or a copy-from source, but only one of them"
@@ -88,7 +88,7 @@ class ImageRequest:
         return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
-def _decoder(user_agent: str) -> Any:
+def _decoder(user_agent: str) -> Callable[[str], str] | None:
     # WIRE: python-glanceclient percent-encodes every value; all other clients mean what they send.
     if not user_agent.startswith("python-glanceclient"):
         return None
@@ -112,21 +112,21 @@ class ImagesController:
 
     # -- reading -----------------------------------------------------------------------------
 
-    def index(self, request: wsgi.Request) -> wsgi.Response:
+    def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: the brief list."""
         return self._list(request, detail=False)
 
-    def detail(self, request: wsgi.Request) -> wsgi.Response:
+    def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: the full list, without locations for everybody."""
         return self._list(request, detail=True)
 
-    def _list(self, request: wsgi.Request, detail: bool) -> wsgi.Response:
+    def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
         document = self.registry.get_public_images(
             request.context, detail=detail, **_list_arguments(request)
         )
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
-    def meta(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
         image = self._image(request, id)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
@@ -139,7 +139,7 @@ class ImagesController:
             headers.append(("Accept-Ranges", "bytes"))
         return wsgi.Response(200, headers)
 
-    def show(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an active image, whole or one range."""
         image = self._image(request, id)
         if image["status"] != "active":
@@ -179,11 +179,11 @@ class ImagesController:
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
 
-    def _image(self, request: wsgi.Request, id: str) -> dict[str, Any]:
+    def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
         return self.registry.get_image_metadata(request.context, fields.path_id(id))
 
     def _metadata(
-        self, context: RequestContext, image: Mapping[str, Any]
+        self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
         headers = fields.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_etag(image))
@@ -191,7 +191,7 @@ class ImagesController:
 
     # -- creating ----------------------------------------------------------------------------
 
-    def create(self, request: wsgi.Request) -> wsgi.Response:
+    def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
         context.require_write()
@@ -241,7 +241,7 @@ class ImagesController:
         self,
         context: RequestContext,
         image_request: ImageRequest,
-        image: Mapping[str, Any] | None = None,
+        image: types.ImageRecord | None = None,
     ) -> None:
         """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
         rules = self.service.policy
@@ -262,7 +262,7 @@ class ImagesController:
                 "This server needs a disk format and a container format with the data"
             )
 
-    def _check_size(self, request: wsgi.Request, image_request: ImageRequest) -> None:
+    def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
         """Refuse data whose announced size is above the cap, before a byte of it is read."""
         cap = self.conf.image_size_cap
         announced = [image_request.meta.get("size") or 0]
@@ -324,12 +324,12 @@ class ImagesController:
 
     def _fill(
         self,
-        request: wsgi.Request,
+        request: CallerRequest,
         image_request: ImageRequest,
-        image: Mapping[str, Any],
+        image: types.ImageRecord,
         target: base.Store,
         values: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         """Bring data to a queued image: at once from the body, or in the background."""
         run = upload.Upload(
             self.service,
@@ -342,14 +342,14 @@ class ImagesController:
         )
         if image_request.copy_from:
             upload.copy_in_background(run, image_request.copy_from)
-            return dict(image)
+            return image.copy()
         chunked = "HTTP_TRANSFER_ENCODING" in request.environ
         length = None if chunked else request.content_length
         return run.receive(request.environ["wsgi.input"], length)
 
     # -- changing ----------------------------------------------------------------------------
 
-    def update(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change metadata, or bring data to a queued image."""
         context = request.context
         context.require_write()
@@ -395,11 +395,11 @@ class ImagesController:
     def _update(
         self,
         context: RequestContext,
-        image: Mapping[str, Any],
+        image: types.ImageRecord,
         values: Mapping[str, Any],
         purge: bool,
         from_state: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> types.ImageRecord:
         return self.registry.update_image_metadata(
             context,
             image["id"],
@@ -410,7 +410,7 @@ class ImagesController:
 
     @staticmethod
     def _forget_copy(
-        request: wsgi.Request, before: Mapping[str, Any], after: Mapping[str, Any] | None = None
+        request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
     ) -> None:
         """Drop the cache's copy of an image that was deleted, or changed in what it depends on."""
         cache = image_cache.of(request.environ)
@@ -420,19 +420,20 @@ class ImagesController:
             cache.invalidate(before["id"])
 
     def _changes(
-        self, context: RequestContext, image_request: ImageRequest, image: Mapping[str, Any]
+        self, context: RequestContext, image_request: ImageRequest, image: types.ImageRecord
     ) -> dict[str, Any]:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
+        stored: Mapping[str, object] = image
         for name in ("id", "status"):
             wanted = values.pop(name, None)
-            if wanted is not None and wanted != image[name]:
+            if wanted is not None and wanted != stored[name]:
                 raise exception.Forbidden(f"The {name} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
                 continue
-            if values[name] == image[name]:
+            if values[name] == stored[name]:
                 del values[name]
             elif not context.is_admin:
                 raise exception.Forbidden(f"The {name} of an image with data cannot be changed")
@@ -450,7 +451,7 @@ class ImagesController:
 
     # -- deleting ----------------------------------------------------------------------------
 
-    def delete(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}."""
         context = request.context
         context.require_write()
@@ -473,7 +474,7 @@ def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
         raise exception.Invalid(f"Store {name!r} takes no new images") from err
 
 
-def _list_arguments(request: wsgi.Request) -> dict[str, Any]:
+def _list_arguments(request: CallerRequest) -> dict[str, Any]:
     params = listing.forwardable(request.query())
     arguments: dict[str, Any] = {
         name: params.pop(name) for name in PAGE_PARAMETERS if name in params
@@ -492,7 +493,7 @@ def _cache_status(source: str | None) -> str:
     return f'glance; fwd=bypass; detail="{source}"'
 
 
-def _etag(image: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
     # WIRE: the checksum unquoted, as clients compare it raw; no ETag rather than an empty one.
     checksum = image.get("checksum")
     return [("ETag", checksum)] if checksum else []

@@ -9,8 +9,8 @@ from typing import Any
 from glance import api
 from glance.common import exception
 from glance.http import wsgi
-from glance.identity.context import RequestContext
-from glance.image import fields, membership
+from glance.identity.context import CallerRequest, RequestContext
+from glance.image import fields, membership, types
 
 
 class MembersController:
@@ -20,17 +20,17 @@ class MembersController:
         self.registry = service.registry
         self.events = service.events
 
-    def index(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: as many memberships as the caller may know of."""
         members = self.registry.get_image_members(request.context, fields.path_id(id))
         return wsgi.json_response({"members": members})
 
-    def shared_images(self, request: wsgi.Request, member: str) -> wsgi.Response:
+    def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images shared with a member."""
         shared = self.registry.get_member_images(request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": shared})
 
-    def add(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+    def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
@@ -39,7 +39,7 @@ class MembersController:
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
-    def replace(self, request: wsgi.Request, id: str) -> wsgi.Response:
+    def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
         request.context.require_write()
         number = fields.path_id(id)
@@ -48,7 +48,7 @@ class MembersController:
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
         return wsgi.Response(204)
 
-    def delete(self, request: wsgi.Request, id: str, member: str) -> wsgi.Response:
+    def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: also when there is no such membership."""
         request.context.require_write()
         number, name = fields.path_id(id), wsgi.segment(member)
@@ -75,7 +75,7 @@ class MembersController:
 
     def _members(
         self, context: RequestContext, image_id: int, only: str | None
-    ) -> list[dict[str, Any]] | None:
+    ) -> list[types.Member] | None:
         """Return memberships, None if the registry does not say."""
         try:
             members = self.registry.get_image_members(context, image_id)

@@ -99,7 +99,7 @@ class _Interpolation(configparser.BasicInterpolation):
         return value
 
 
-class _Loader(loadwsgi.ConfigLoader):
+class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # pastedeploy ships no hints
     """Paste's loader with a forgiving interpolation, where a section's own key really wins."""
 
     def __init__(self, filename: str):
@@ -283,7 +283,7 @@ def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
     said = parser.defaults().get("auth_mode", "").strip()
     plain = parser.has_option(f"pipeline:{program}", "pipeline")
     for stage in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
-        own = parser._sections.get(f"filter:{stage}", {})  # type: ignore[attr-defined]
+        own = parser._sections.get(f"filter:{stage}", {})  # type: ignore[attr-defined]  # undocumented
         if _factory(parser, f"filter:{stage}") in CONTEXT_FACTORIES:
             said = own.get("auth_mode", "").strip() or said
     if not said:

@@ -292,7 +292,7 @@ def _shown(option: config.Option) -> str:
     if option.type.__name__.strip("_") == "octal":
         return f"{option.default:04o}"
     if isinstance(option.default, re.Pattern):
-        return option.default.pattern
+        return str(option.default.pattern)
     return str(option.default)
 
 

@@ -13,14 +13,12 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
 from glance.common import exception
+from glance.image import types
 from glance.streaming import retry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Between broken connections in a row none of which brought a byte.
 BACKOFF = retry.Backoff(0.5, 8, retries=5, jitter=0)
@@ -116,7 +114,7 @@ class Target:
 class PartFile(Target):
     """A file `path.ID.part` beside the wanted one, whose name it gets when it is finished."""
 
-    def __init__(self, path: str, meta: Mapping[str, Any]):
+    def __init__(self, path: str, meta: types.DetailedImage):
         from glance.client import base as base_client
 
         self.path = path
@@ -176,7 +174,7 @@ class PartFile(Target):
 
 
 @contextlib.contextmanager
-def opened(call: commands.CommandCall, meta: Mapping[str, Any]) -> Iterator[Target]:
+def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Target]:
     """Hand out the target of a download; a `.part` file that holds nothing is removed again."""
     path = call.options.file
     if not path:
@@ -205,7 +203,7 @@ def opened(call: commands.CommandCall, meta: Mapping[str, Any]) -> Iterator[Targ
 def fetch(
     call: commands.CommandCall,
     image_id: str,
-    meta: Mapping[str, Any],
+    meta: types.DetailedImage,
     target: Target,
     tell: progress.Tell | None,
 ) -> None:

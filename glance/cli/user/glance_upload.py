@@ -16,7 +16,7 @@ from typing import Any
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console, progress, signin
-from glance.image import fields
+from glance.image import fields, types
 
 HOST = "127.0.0.1"
 
@@ -116,7 +116,7 @@ def metadata(options: argparse.Namespace) -> dict[str, Any]:
     return meta
 
 
-def upload(options: argparse.Namespace) -> dict[str, Any]:
+def upload(options: argparse.Namespace) -> types.DetailedImage:
     """Store the file as an image and return its attributes."""
     client = signin.make_client(options, default_host=HOST)
     with open(options.filename, "rb") as data, progress.shown(options.filename) as tell:

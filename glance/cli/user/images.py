@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from glance.cli.user import commands, console, progress, tables
 from glance.common import exception
+from glance.image import types
 
 ADD_DEFAULTS = {
     "disk_format": "raw",
@@ -345,7 +346,7 @@ def clear(call: commands.CommandCall) -> int:
                 failed.add(image["id"])
 
 
-def delete_one(call: commands.CommandCall, image: Mapping[str, Any]) -> bool:
+def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
     """Delete one image of many, telling of it; False if that failed."""
     if call.options.verbose:
         print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
@@ -362,9 +363,9 @@ def delete_one(call: commands.CommandCall, image: Mapping[str, Any]) -> bool:
     return True
 
 
-def all_images(call: commands.CommandCall) -> list[dict[str, Any]]:
+def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
     """Return the short form of all images that the caller may see, by id."""
-    images: list[dict[str, Any]] = []
+    images: list[types.BriefImage] = []
     marker = None
     while True:
         page = call.client.get_images(

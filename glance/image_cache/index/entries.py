@@ -9,10 +9,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from glance.common import exception
+from glance.image import types
 from glance.image_cache import layout
 
 COMPLETE = "complete"
@@ -45,7 +44,7 @@ class Image:
     name: str | None = None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Image:
+    def of(cls, record: types.ImageRecord) -> Image:
         """Take from a registry record what counts here."""
         checksum = record.get("checksum")
         return cls(

@@ -9,7 +9,7 @@ in `image_list`, deletions in `deletion`, members in `sharing`; their functions 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.identity import context as identity_context
-from glance.image import fields
+from glance.image import fields, types
 from glance.registry.db import engine, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
@@ -112,7 +112,7 @@ _USED_STORAGE = (
 )
 
 
-def image_get(db: engine.Database, context: Context, image_id: int) -> dict[str, Any]:
+def image_get(db: engine.Database, context: Context, image_id: int) -> types.StoredImage:
     """Return the image record; ImageNotFound if there is none that the caller can see."""
     with db.read() as conn:
         return records.reveal(db, records.load(conn, context, image_id))
@@ -126,7 +126,7 @@ def image_create(
     property_quota: int = 0,
     storage_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
-) -> dict[str, Any]:
+) -> types.StoredImage:
     """Insert an image with its properties and return the record.
 
     `values` are typed (`fields.coerce`). Raises Invalid for a record that breaks the rules,
@@ -155,7 +155,7 @@ def image_create(
     for _ in range(_ID_ATTEMPTS):
         try:
             image_id = db.transaction(work)
-            return {**record, "id": image_id, "properties": wanted}
+            return cast(types.StoredImage, {**record, "id": image_id, "properties": wanted})
         except exc.IntegrityError as err:
             if asked_id is not None:
                 raise exception.Duplicate(f"Image with ID {asked_id} already exists") from err
@@ -195,7 +195,7 @@ def image_update(
     property_quota: int = 0,
     storage_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
-) -> dict[str, Any]:
+) -> types.StoredImage:
     """Change an image and its properties at once and return the new record.
 
     `values` are typed and partial; properties are added or replaced, and with `purge_props` those
@@ -207,7 +207,7 @@ def image_update(
     its owner more bytes than `storage_quota` by an upload that begins or ends.
     """
 
-    def work(conn: Connection) -> dict[str, Any]:
+    def work(conn: Connection) -> types.StoredImage:
         image = records.lock_mutable(conn, context, image_id)
         old_status = image["status"]
         if from_state is not None and old_status != from_state:
@@ -215,12 +215,13 @@ def image_update(
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
             raise exception.Invalid("The id of an image cannot be changed")
-        record = fields.validate({**image, **changes}, formats)
+        record = cast(types.StoredImage, fields.validate({**image, **changes}, formats))
         fields.check_transition(old_status, record["status"])
         if record["status"] != old_status:
             _check_storage(conn, record, storage_quota)
         now = record["updated_at"] = records.utcnow()
-        params = {f"new_{name}": record[name] for name in (*_CHANGEABLE, "updated_at")}
+        written: Mapping[str, Any] = record
+        params = {f"new_{name}": written[name] for name in (*_CHANGEABLE, "updated_at")}
         params.update(row_id=image_id, row_status=old_status)
         if "location" in changes:
             params["new_location"] = db.cipher.seal(image_id, record["location"])

@@ -7,13 +7,13 @@ the moment of its deletion, and loses it in the transaction that ends the wait.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.identity import context as identity_context
+from glance.image import types
 from glance.registry.db import engine, models, records, scrub_queue, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
@@ -59,7 +59,7 @@ def image_delete(
     any_owner: bool | None = None,
     due_in: float = 0,
     lease: float = 0,
-) -> dict[str, Any]:
+) -> types.StoredImage:
     """Soft-delete an image with its properties and members; return the record as it now is.
 
     `status` becomes the image's status; None keeps `deleted` or `pending_delete` and turns every
@@ -73,15 +73,15 @@ def image_delete(
     if any_owner is None:
         any_owner = context.is_admin
 
-    def work(conn: Connection) -> dict[str, Any]:
-        image = records.lock(conn, context, image_id)
-        if not context.is_image_deletable(image, any_owner):
+    def work(conn: Connection) -> types.StoredImage:
+        locked = records.lock(conn, context, image_id)
+        if not context.is_image_deletable(locked, any_owner):
             raise exception.ImageNotFound(image_id)
-        if image["protected"]:
+        if locked["protected"]:
             raise exception.ImageProtected(
                 f"Image {image_id} is protected: set protected to false before deleting it"
             )
-        records.add_properties(conn, image)
+        image = records.with_properties(conn, locked)
         new_status = status
         if new_status is None:
             kept = image["status"] in ("deleted", "pending_delete")
@@ -99,7 +99,8 @@ def image_delete(
             scrub_queue.enter(
                 conn, image_id, image["location"], now=now, due_in=due_in, lease=lease
             )
-        image.update(status=new_status, deleted=True, deleted_at=now, updated_at=now)
+        image["status"], image["updated_at"] = new_status, now
+        image["deleted"], image["deleted_at"] = True, now
         return records.reveal(db, image)
 
     return db.transaction(work)
@@ -107,7 +108,7 @@ def image_delete(
 
 def image_settle(
     db: engine.Database, context: Context, image_id: int, *, any_owner: bool = False
-) -> dict[str, Any]:
+) -> types.StoredImage:
     """Turn a deleted image from `pending_delete` into `deleted`: its data is gone now.
 
     ImageNotFound if the caller may not change it, nor with `any_owner` delete what others own, or
@@ -115,14 +116,14 @@ def image_settle(
     """
     seeing = _seeing_deleted(context, any_owner)
 
-    def work(conn: Connection) -> dict[str, Any]:
-        image = records.lock_mutable(conn, seeing, image_id)
+    def work(conn: Connection) -> types.StoredImage:
+        locked = records.lock_mutable(conn, seeing, image_id)
         now = records.utcnow()
         if conn.execute(_SETTLE, {"row_id": image_id, "now": now}).rowcount != 1:
             raise exception.ImageNotFound(image_id)
         scrub_queue.remove(conn, image_id)
-        records.add_properties(conn, image)
-        image.update(status="deleted", updated_at=now)
+        image = records.with_properties(conn, locked)
+        image["status"], image["updated_at"] = "deleted", now
         return records.reveal(db, image)
 
     return db.transaction(work)
@@ -179,7 +180,7 @@ def settle(db: engine.Database, image_id: int, item: str) -> bool:
     return db.transaction(work)
 
 
-def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
+def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
     """Take the deletion of an image back, whose data waits for its removal; return the record.
 
     It is active again, with the properties and members it had. The caller has made sure that the
@@ -188,17 +189,17 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
     """
     admin = Context(is_admin=True, show_deleted=True)
 
-    def work(conn: Connection) -> dict[str, Any]:
-        image = records.lock(conn, admin, image_id)
-        if image["status"] != "pending_delete" or not image["deleted"]:
-            raise exception.Conflict(f"Image {image_id} is {image['status']}, not pending_delete")
+    def work(conn: Connection) -> types.StoredImage:
+        locked = records.lock(conn, admin, image_id)
+        if locked["status"] != "pending_delete" or not locked["deleted"]:
+            raise exception.Conflict(f"Image {image_id} is {locked['status']}, not pending_delete")
         now = records.utcnow()
         if scrub_queue.is_leased(conn, image_id, now):
             raise exception.Conflict(f"The data of image {image_id} is being removed now")
         scrub_queue.remove(conn, image_id)
         conn.execute(_RESTORE, {"row_id": image_id, "now": now})
         for table in (properties, members):
-            same_moment = table.c.deleted_at == image["deleted_at"]
+            same_moment = table.c.deleted_at == locked["deleted_at"]
             if table is properties:
                 # NOTE: Diablo notes no time on these. SECURITY: nor on members, so that one whom
                 # it deleted cannot be told from one who was shut out before: members stay away.
@@ -210,8 +211,9 @@ def image_restore(db: engine.Database, image_id: int) -> dict[str, Any]:
                 .where(same_moment)
                 .values(deleted=False, deleted_at=None, updated_at=now)
             )
-        records.add_properties(conn, image)
-        image.update(status="active", deleted=False, deleted_at=None, updated_at=now)
+        image = records.with_properties(conn, locked)
+        image["status"], image["updated_at"] = "active", now
+        image["deleted"], image["deleted_at"] = False, None
         return records.reveal(db, image)
 
     return db.transaction(work)

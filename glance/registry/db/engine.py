@@ -285,7 +285,6 @@ def create(
     engine = sa.create_engine(parsed, **settings)
     engine.dialect.do_commit = _commit
 
-    @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
         # The driver must not begin transactions by itself, in the middle of one of ours.
         connection.isolation_level = None
@@ -297,6 +296,7 @@ def create(
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
 
+    event.listen(engine, "connect", set_up)
     return engine
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy.sql import Select
@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import exception
 from glance.identity import context as identity_context
-from glance.image import fields, listing
+from glance.image import fields, listing, types
 from glance.registry.db import engine, models, records, visibility
 
 images, properties = models.images, models.image_properties
@@ -42,13 +42,33 @@ class _Shape:
     explicit_nulls: bool
 
 
+@overload
+def image_list(
+    db: engine.Database,
+    context: identity_context.RequestContext,
+    query: listing.ListQuery,
+    *,
+    detail: Literal[True] = True,
+) -> list[types.StoredImage]: ...
+
+
+@overload
+def image_list(
+    db: engine.Database,
+    context: identity_context.RequestContext,
+    query: listing.ListQuery,
+    *,
+    detail: Literal[False],
+) -> list[types.BriefImage]: ...
+
+
 def image_list(
     db: engine.Database,
     context: identity_context.RequestContext,
     query: listing.ListQuery,
     *,
     detail: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[types.StoredImage] | list[types.BriefImage]:
     """Return one page of the images that the caller may list.
 
     Records are full with `detail`, else they have the six keys of a short list. Invalid when the
@@ -95,11 +115,13 @@ def image_list(
             page += [dict(zip(columns, row, strict=True)) for row in found]
             if len(page) == query.limit:
                 break
-    if detail:
-        for record in page:
-            record["properties"] = record["properties"] or {}
-            records.reveal(db, record)
-    return page
+    if not detail:
+        return cast(list[types.BriefImage], page)
+    full = cast(list[types.StoredImage], page)
+    for record in full:
+        record["properties"] = record["properties"] or {}
+        records.reveal(db, record)
+    return full
 
 
 def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.image import cipher
+from glance.image import cipher, types
 from glance.registry.db import engine, models, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
 
 
-def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> list[dict[str, Any]]:
+def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> list[types.ImageRow]:
     """Return live images in status `saving` that did not change since `changed_before`.
 
     Uploads whose process died leave them; records without properties, oldest change first.
@@ -35,7 +35,7 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
     return _fetch(db, statement)
 
 
-def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[dict[str, Any]]:
+def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[types.ImageRow]:
     """Yield, in pages, all records that name data which is there or waits for its removal.
 
     Without properties, by id; the locations are in clear.
@@ -163,7 +163,7 @@ def _records() -> Any:
     return sa.select(*(images.c[name] for name in records.COLUMNS))
 
 
-def _fetch(db: engine.Database, statement: Any) -> list[dict[str, Any]]:
+def _fetch(db: engine.Database, statement: Any) -> list[types.ImageRow]:
     with db.read() as conn:
-        found = [dict(zip(records.COLUMNS, row, strict=True)) for row in conn.execute(statement)]
+        found = [records.to_row(row) for row in conn.execute(statement)]
     return [records.reveal(db, record) for record in found]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -19,10 +20,11 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import exception
 from glance.identity import context as identity_context
-from glance.image import fields
+from glance.image import fields, types
 from glance.registry.db import engine, models, visibility
 
 images, properties = models.images, models.image_properties
+Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 
 #: Columns of a record, in the order in which statements select them.
 COLUMNS = tuple(key for key in fields.DETAIL_KEYS if key != "properties")
@@ -35,19 +37,19 @@ _PROPERTIES_OF = (
 )
 
 
-class json_object_agg(functions.GenericFunction):
+class json_object_agg(functions.GenericFunction):  # type: ignore[misc]  # no stubs, see setup.cfg
     """Names and values of many rows as one JSON object; of no rows, null or an empty one."""
 
     type = sa.JSON()
     inherit_cache = True
 
 
-@compiler.compiles(json_object_agg, "sqlite")
+@compiler.compiles(json_object_agg, "sqlite")  # type: ignore[untyped-decorator]  # no stubs
 def _of_sqlite(element: Any, compiling: Any, **kw: Any) -> str:
     return f"json_group_object({compiling.process(element.clauses, **kw)})"
 
 
-@compiler.compiles(json_object_agg, "mysql")
+@compiler.compiles(json_object_agg, "mysql")  # type: ignore[untyped-decorator]  # no stubs
 def _of_mysql(element: Any, compiling: Any, **kw: Any) -> str:
     return f"json_objectagg({compiling.process(element.clauses, **kw)})"
 
@@ -87,7 +89,7 @@ def _for_update(caller: str, show_deleted: bool) -> Select:
 
 def load(
     conn: Connection, context: identity_context.RequestContext, image_id: int
-) -> dict[str, Any]:
+) -> types.StoredImage:
     """Return the image with its live properties; ImageNotFound if the caller may not see it."""
     statement = _with_properties(visibility.kind(context), context.show_deleted)
     found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).all()
@@ -95,12 +97,12 @@ def load(
         raise exception.ImageNotFound(image_id)
     record: dict[str, Any] = dict(zip(COLUMNS, found[0], strict=False))
     record["properties"] = {row[-2]: row[-1] for row in found if row[-2] is not None}
-    return record
+    return cast(types.StoredImage, record)
 
 
 def lock(
     conn: Connection, context: identity_context.RequestContext, image_id: int
-) -> dict[str, Any]:
+) -> types.ImageRow:
     """Return the image without properties, its row locked to the end of the transaction.
 
     ImageNotFound if the caller may not see it.
@@ -109,12 +111,17 @@ def lock(
     found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).first()
     if found is None:
         raise exception.ImageNotFound(image_id)
-    return dict(zip(COLUMNS, found, strict=True))
+    return to_row(found)
+
+
+def to_row(values: Iterable[Any]) -> types.ImageRow:
+    """Return the record whose `COLUMNS` have these values."""
+    return cast(types.ImageRow, dict(zip(COLUMNS, values, strict=True)))
 
 
 def lock_mutable(
     conn: Connection, context: identity_context.RequestContext, image_id: int
-) -> dict[str, Any]:
+) -> types.ImageRow:
     """Return what `lock` does; ImageNotFound also if the caller may not change the image."""
     image = lock(conn, context, image_id)
     if not context.is_image_mutable(image):
@@ -123,7 +130,7 @@ def lock_mutable(
     return image
 
 
-def reveal(db: engine.Database, record: dict[str, Any]) -> dict[str, Any]:
+def reveal(db: engine.Database, record: Row) -> Row:
     """Put the location of a record, as it is stored, in clear; return the record."""
     record["location"] = db.cipher.open(record["id"], record["location"])
     return record
@@ -144,10 +151,10 @@ def properties_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str |
     )
 
 
-def add_properties(conn: Connection, record: dict[str, Any]) -> None:
-    """Give a record its live properties."""
+def with_properties(conn: Connection, record: types.ImageRow) -> types.StoredImage:
+    """Return a record with its live properties."""
     found = conn.execute(_PROPERTIES_OF, {"image_id": record["id"]}).all()
-    record["properties"] = {row.name: row.value for row in found}
+    return {**record, "properties": {row.name: row.value for row in found}}
 
 
 def check_quota(count: int, before: int, quota: int, what: str) -> None:

@@ -6,7 +6,7 @@ membership counts as none: it grants nothing and its `can_share` is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.identity import context as identity_context
+from glance.image import types
 from glance.registry.db import engine, models, records, visibility
 
 images, members = models.images, models.image_members
@@ -54,11 +55,11 @@ _REMOVE = (
 )
 
 
-def member_list(db: engine.Database, context: Context, image_id: int) -> list[dict[str, Any]]:
+def member_list(db: engine.Database, context: Context, image_id: int) -> list[types.StoredMember]:
     """Return the memberships of an image that the caller may know of, oldest first.
 
-    Owner and administrator see all, a member sees its own, others none. Each is a mapping with
-    `member` and `can_share`. ImageNotFound if the caller cannot see the image.
+    Owner and administrator see all, a member sees its own, others none. ImageNotFound if the
+    caller cannot see the image.
     """
     with db.snapshot() as conn:
         image = records.load(conn, context, image_id)
@@ -71,11 +72,10 @@ def member_list(db: engine.Database, context: Context, image_id: int) -> list[di
         return [{"member": row.member, "can_share": row.can_share} for row in found]
 
 
-def member_images(db: engine.Database, context: Context, member: str) -> list[dict[str, Any]]:
+def member_images(db: engine.Database, context: Context, member: str) -> list[types.SharedImage]:
     """Return which images are shared with `member`, newest membership first.
 
-    An administrator sees all, the member itself too, others only images they own. Each is a
-    mapping with `image_id` and `can_share`.
+    An administrator sees all, the member itself too, others only images they own.
     """
     statement, params = _SHARED_WITH, {"name": member}
     if not context.is_admin and context.owner != member:
@@ -168,11 +168,16 @@ def member_delete(db: engine.Database, context: Context, image_id: int, member: 
     db.transaction(work)
 
 
-def _check(conn: Connection, context: Context, image_id: int, load: Any) -> None:
+def _check(
+    conn: Connection,
+    context: Context,
+    image_id: int,
+    load: Callable[[Connection, Context, int], types.ImageRow],
+) -> None:
     if context.owner is None and not context.is_admin:
         raise exception.NotAuthorized("Sharing an image needs an authenticated user")
     image = load(conn, context, image_id)
-    membership = None
+    membership: types.OwnMembership | None = None
     if context.owner is not None:
         row = conn.execute(_ONE, {"image": image_id, "name": context.owner}).first()
         membership = None if row is None else {"can_share": row.can_share}

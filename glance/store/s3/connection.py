@@ -56,7 +56,7 @@ with _without_settings():
     from boto.s3.multipart import MultiPartUpload
 
 
-class _Provider(boto.provider.Provider):
+class _Provider(boto.provider.Provider):  # type: ignore[misc]  # boto ships no hints
     """The keys, and nothing from files, environment or the host's metadata service."""
 
     def __init__(self, keys: Keys | None):
@@ -72,7 +72,7 @@ class _Provider(boto.provider.Provider):
         self.configure_errors()
 
 
-class SigningConnection(S3Connection):
+class SigningConnection(S3Connection):  # type: ignore[misc]  # boto ships no hints
     """boto's connection, whose requests are carried out by an `S3Exchange`.
 
     It keeps nothing between requests, so that many greenthreads may use it at once.

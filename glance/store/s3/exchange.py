@@ -199,17 +199,17 @@ class S3Exchange:
                 "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
             )
             return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
-        broken = isinstance(err, http_response.ConnectionBroken) and not isinstance(
-            err, http_response.ConnectionTimedOut
-        )
+        broken = None
+        if isinstance(err, http_response.ConnectionBroken):
+            broken = None if isinstance(err, http_response.ConnectionTimedOut) else err
         # NOTE: it is `ConnectionTimedOut` only once the connection has been made.
         unmade = isinstance(cause, ConnectionRefusedError | socket.gaierror) or (
-            broken and isinstance(cause, TimeoutError)
+            broken is not None and isinstance(cause, TimeoutError)
         )
         return Unreachable(
             type(cause).__name__,
             doubtful=not unmade,
-            stale=reused and broken and not err.answered,  # type: ignore[attr-defined]
+            stale=reused and broken is not None and not broken.answered,
         )
 
 

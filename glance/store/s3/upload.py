@@ -377,7 +377,7 @@ class AbandonedObject(base.AbandonedWrite):
 
     def _is_ours(self) -> bool:
         try:
-            return self._client.head(self.image_id).token == self._trace.values["token"]
+            return bool(self._client.head(self.image_id).token == self._trace.values["token"])
         except S3Refused as err:
             if err.status != 404:
                 raise

@@ -34,13 +34,13 @@ try:
     from keystoneauth1.exceptions import ConnectFailure, HttpServerError
 except ImportError:
     # Without the library only version 1 can be spoken, and these are never raised.
-    class IdentityError(Exception):  # type: ignore[no-redef]
+    class IdentityError(Exception):  # type: ignore[no-redef]  # the name of the other branch
         pass
 
-    class ConnectFailure(IdentityError):  # type: ignore[no-redef]
+    class ConnectFailure(IdentityError):  # type: ignore[no-redef]  # the name of the other branch
         pass
 
-    class HttpServerError(IdentityError):  # type: ignore[no-redef]
+    class HttpServerError(IdentityError):  # type: ignore[no-redef]  # the name of the other branch
         pass
 
 
@@ -75,7 +75,7 @@ class Account:
 Tokens = dict[Account, tuple[str, str]]
 
 
-class _Connection(swiftclient.Connection):
+class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no hints
     """A connection that shares tokens and knows the provider's internal network.
 
     NOTE: overriding the login is the only way that also covers the one after a 401.

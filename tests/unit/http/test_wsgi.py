@@ -24,7 +24,7 @@ class Closing:
 
 @pytest.fixture
 def router():
-    router = wsgi.Router()
+    router = wsgi.Router(wsgi.Request)
     router.add("/", GET=lambda request: wsgi.json_response({"root": True}))
     router.add(
         "/things/{name}",
@@ -93,7 +93,7 @@ def test_json_bodies(router, body, status):
 
 
 def test_a_deep_json_body_is_the_callers_mistake():
-    router = wsgi.Router()
+    router = wsgi.Router(wsgi.Request)
     router.add("/", PUT=lambda request: wsgi.json_response(request.read_json()))
     assert ask(router, "/", "PUT", body=b"[" * 200000).status_int == 400
 
