@@ -29,7 +29,7 @@ def open_object(
     RangeNotSatisfiable if `offset` lies behind the end; the client is the caller's then.
     """
     if length == 0:
-        return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
+        return _nothing(client, offset, length_of(client.head(where.container, where.obj)))
     wanted = ranges.format_range(offset, length)
     headers = {"Range": wanted} if wanted else {}
     try:
@@ -37,7 +37,7 @@ def open_object(
     except exception.RangeNotSatisfiable as err:
         # NOTE: Swift says so of the byte right behind the end, too.
         size = err.size or length_of(client.head(where.container, where.obj)) or 0
-        return _nothing(client, where, offset, size)
+        return _nothing(client, offset, size)
     try:
         return _opened(client, where, answer, offset, length)
     except BaseException:
@@ -45,9 +45,7 @@ def open_object(
         raise
 
 
-def _nothing(
-    client: SwiftClient, where: SwiftLocation, offset: int, size: int | None
-) -> body.Body:
+def _nothing(client: SwiftClient, offset: int, size: int | None) -> body.Body:
     if size is not None and offset > size:
         raise exception.RangeNotSatisfiable(size)
     return body.IterBody((), 0, client.close, size=size)
