@@ -54,13 +54,6 @@ def get_images_detail(
     return _link(conf).get_images_detail(context, **kwargs)
 
 
-def get_public_images(
-    conf: Mapping[str, Any], context: RequestContext, *, detail: bool, **kwargs: Any
-) -> bytes:
-    """Return a page of short or full records as the public API's JSON document, no location."""
-    return _link(conf).get_public_images(context, detail=detail, **kwargs)
-
-
 def get_image_metadata(
     conf: Mapping[str, Any], context: RequestContext, image_id: object
 ) -> types.ImageRecord:
@@ -98,19 +91,6 @@ def delete_image_metadata(
 ) -> dict[str, Any]:
     """Delete a record, leaving it in `status` (deleted, pending_delete), and return it."""
     return _link(conf).delete_image_metadata(context, image_id, status, **waiting)
-
-
-def postpone_scrub(
-    conf: Mapping[str, Any],
-    context: RequestContext,
-    image_id: object,
-    error: str,
-    *,
-    dead: bool = False,
-    location: str | None = None,
-) -> bool:
-    """Hand data that could not be removed to the scrubber; True if the registry took it."""
-    return _link(conf).postpone_scrub(context, image_id, error, dead=dead, location=location)
 
 
 def get_image_members(

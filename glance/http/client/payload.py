@@ -69,11 +69,6 @@ class Payload:
             raise
         self.start, self.length = start, max(0, end - start)
 
-    @property
-    def resendable(self) -> bool:
-        """Whether the body can be sent now and is whole: bytes always, a stream until touched."""
-        return self.data is not None or not self.consumed
-
     def rewind(self) -> bool:
         """Go back to the first byte; False if the source cannot."""
         if self.data is not None or not self.consumed:

@@ -29,7 +29,6 @@ LOG = logging.getLogger(__name__)
 
 NAME = "s3"
 MIB = 1024 * 1024
-MIN_PART = 5 * MIB
 MAX_PART = 5 * 1024 * MIB
 MAX_PARTS = 10_000
 MAX_OBJECT = 5 * 1024 * 1024 * MIB

@@ -30,7 +30,7 @@ def open_object(
     RangeNotSatisfiable if `offset` lies behind the end; the client is the caller's then.
     """
     if length == 0:
-        return _nothing(client, where, offset, length_of(client.head(where.container, where.obj)))
+        return _nothing(client, offset, length_of(client.head(where.container, where.obj)))
     wanted = ranges.format_range(offset, length)
     headers = {"Range": wanted} if wanted else {}
     try:
@@ -38,7 +38,7 @@ def open_object(
     except exception.RangeNotSatisfiable as err:
         # NOTE: Swift says so of the byte right behind the end, too.
         size = err.size or length_of(client.head(where.container, where.obj)) or 0
-        return _nothing(client, where, offset, size)
+        return _nothing(client, offset, size)
     try:
         return _opened(client, where, answer, offset, length)
     except BaseException:
@@ -46,9 +46,7 @@ def open_object(
         raise
 
 
-def _nothing(
-    client: SwiftClient, where: SwiftLocation, offset: int, size: int | None
-) -> body.Body:
+def _nothing(client: SwiftClient, offset: int, size: int | None) -> body.Body:
     if size is not None:
         ranges.clip(size, offset)  # raises for an offset behind the end
     return body.IterBody((), 0, client.close, size=size)
