@@ -19,7 +19,7 @@ from glance.streaming import offload
 LOG = logging.getLogger(__name__)
 
 #: What writing down hits at the end may take, in seconds.
-_PATIENCE = 2.0
+_STOP_TIMEOUT = 2.0
 #: Seconds until an old directory is looked at again when the registry could not be asked.
 _RETRY = 30.0
 
@@ -27,7 +27,7 @@ _RETRY = 30.0
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     """Begin the duties of this process; they end with it."""
     duties = CacheMaintenance(cache, conf)
-    hooks.at_stop(cache.close, patience=_PATIENCE)
+    hooks.at_stop(cache.close, stop_timeout=_STOP_TIMEOUT)
     offload.spawn(duties.run)
 
 

@@ -125,7 +125,7 @@ class Notifier:
         return self._composer.diablo
 
     @property
-    def patience(self) -> float:
+    def stop_timeout(self) -> float:
         """Seconds that `stop` may take."""
         if self._publisher is None:
             return 0.0
@@ -206,7 +206,7 @@ def create(conf: config.Conf) -> Notifier:
     if key not in _made:
         made = Notifier(conf, kind(conf))
         made.start()
-        hooks.at_stop(lambda: _stop(key), patience=made.patience)
+        hooks.at_stop(lambda: _stop(key), stop_timeout=made.stop_timeout)
         _made[key] = made
     return _made[key]
 

@@ -266,7 +266,7 @@ class Events:
             told = {**payload, "bytes_sent": sent}
             self.emit("image.send", who, told, priority="INFO" if complete else "ERROR")
 
-        hooks.after_answer(environ, ended)
+        hooks.after_response(environ, ended)
 
     # -- members ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""One client: its requests one after the other, and the end of its connection."""
+"""One client connection: its requests one after the other, and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LINGER = (5.0, 30.0, 256 * 1024 * 1024)
 
 @dataclasses.dataclass(slots=True)
 class ServerSettings:
-    """What all connections of a process share. Times are in seconds, None means no limit."""
+    """What all connections of a process share. Times are in seconds; None means no limit."""
 
     app: WSGIApp
     scheme: str = "http"
@@ -45,7 +45,7 @@ class ServerConnection:
     def __init__(self, service: ServerSettings, sock: Any, peer: Any):
         self.service = service
         self.stream = streams.SocketStream(sock, service.socket_timeout)
-        #: No request has begun to arrive since the last one was answered.
+        #: No request has begun to arrive since the last response.
         self.idle = True
         #: When the connection became idle, by the monotonic clock.
         self.since = time.monotonic()
@@ -55,7 +55,7 @@ class ServerConnection:
         self._base: dict[str, Any] = {}
 
     def serve(self) -> None:
-        """Answer requests until the connection ends, then close it. Logs its errors."""
+        """Serve requests until the connection ends, then close it. Log errors."""
         try:
             self.stream.handshake(HEAD_TIME)
             self._base = self._connection_environ()
@@ -66,7 +66,7 @@ class ServerConnection:
         except (OSError, streams.ClientGone) as err:
             LOG.debug("Connection of %s broke: %s", self._peer, err)
         except Exception:
-            # The border of the greenthread: without it the error would go to nobody.
+            # The outermost frame of the greenthread: otherwise the error would be lost.
             LOG.exception("A connection failed")
         finally:
             self.stream.close()
@@ -101,13 +101,13 @@ class ServerConnection:
         return work.keep
 
     def _read_head(self) -> bytes | None:
-        """Return the next request head, None when the client sends no more."""
+        """Return the next request head, or None when the client sends no more."""
         stream = self.stream
         deadline = 0.0
         timeout: float | None = self.service.keepalive_timeout if self.requests else HEAD_TIME
         while True:
             if stream.pending:
-                # A line break too many after a body is forgiven (RFC 9112 §2.2).
+                # An extra line break after a body is tolerated (RFC 9112 §2.2).
                 while stream.pending.startswith(b"\r\n"):
                     stream.pending = stream.pending[2:]
                 if self.idle:
@@ -143,7 +143,7 @@ class ServerConnection:
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
-        """Answer a request that the application does not see, and close."""
+        """Respond to a request that is not passed to the application, and close."""
         LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
         headers, data = refusal.render()
         extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"

@@ -41,7 +41,7 @@ class CachedBody(body.FileBody):
         self._used, self._broke, self._opener = used, broke, opener
 
     def answered(self, sent: int, whole: bool) -> None:
-        """Count a hit if at least one byte was sent; `hooks.after_answer` calls it."""
+        """Count a hit if at least one byte was sent; `hooks.after_response` calls it."""
         if sent:
             self._used(self.entry, self.opened_at)
 
