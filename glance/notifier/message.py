@@ -85,7 +85,7 @@ class Message:
 
 
 class Composer:
-    """Makes messages as the settings say."""
+    """Composes messages as the settings say."""
 
     def __init__(self, conf: config.Conf):
         self.publisher_id: str = conf.notification_publisher_id or socket.gethostname()
@@ -96,11 +96,11 @@ class Composer:
     def compose(
         self, event_type: str, priority: str, payload: Any, request_id: str | None = None
     ) -> Message:
-        """Return the message about an event that happens now.
+        """Return the message about an event that has just happened.
 
-        Values that JSON does not know are written as `str` shows them. Raises ValueError for a
-        priority that does not exist or an event type that is too long, and ValueError, TypeError
-        or RecursionError for a payload that cannot be written at all.
+        Values that JSON cannot represent are written as `str` shows them. Raises ValueError for an
+        unknown priority or an event type that is too long, and ValueError, TypeError or
+        RecursionError for a payload that cannot be serialised at all.
         """
         if priority not in PRIORITIES:
             raise ValueError(f"there is no priority {priority!r}")
@@ -130,23 +130,23 @@ def _is_long(word: str) -> bool:
 
 
 def _dump(envelope: Mapping[str, Any]) -> bytes:
-    # PERF: text beyond ASCII is rare, and makes the way twice as long.
+    # PERF: text beyond ASCII is rare, and doubles the work.
     text = json.dumps(envelope, default=str, sort_keys=True, ensure_ascii=False)
     if text.isascii():
         return text.encode("ascii")
-    # Halves of surrogate pairs, which no strict reader takes, become question marks.
+    # Lone surrogates, which no strict reader accepts, become question marks.
     clean = json.loads(text.encode("utf-8", "replace"))
     return json.dumps(clean, sort_keys=True).encode("ascii")
 
 
 def parse(line: bytes) -> Message:
-    """Return the message that a line of a spool file holds; ValueError for anything else."""
+    """Return the message in a line of a spool file. Raises ValueError for anything else."""
     envelope = json.loads(line)
     if not isinstance(envelope, dict):
         raise ValueError("a message is an object")
-    told = [envelope.get(name) for name in ("message_id", "event_type", "priority", "timestamp")]
+    texts = [envelope.get(name) for name in ("message_id", "event_type", "priority", "timestamp")]
     identity, event_type, priority, time = (
-        value if isinstance(value, str) else "" for value in told
+        value if isinstance(value, str) else "" for value in texts
     )
     if not identity or priority not in PRIORITIES:
         raise ValueError("the envelope is not complete")

@@ -154,11 +154,11 @@ def test_pauses_grow_to_a_bound(launch, strategy, monkeypatch):
     pauses = []
     monkeypatch.setattr(sender._halt, "wait", pauses.append)
     for _ in range(8):
-        assert sender._survive(RuntimeError("away"))
+        assert sender._wait_after_failure(RuntimeError("away"))
     assert pauses == [0.01, 0.02, 0.04, 0.05, 0.05, 0.05, 0.05, 0.05]
     sender._strategy.retry_max_backoff = 1e9
     for _ in range(5000):
-        sender._survive(RuntimeError("away"))
+        sender._wait_after_failure(RuntimeError("away"))
     assert max(pauses) <= 0.01 * 2**16
 
 
