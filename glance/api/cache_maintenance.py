@@ -1,8 +1,8 @@
-"""What an API process does for the image cache beside serving requests.
+"""Background work of an API process for the image cache.
 
 It begins with recovery from a crash (and, once, with adopting the directory of an older version);
-then hits are written down every few seconds and, if `image_cache_maintenance_interval` is set, the
-cache is pruned and cleaned. All of it runs in the background and never fails a request.
+then hits are recorded every few seconds and, if `image_cache_maintenance_interval` is set, the
+cache is pruned and cleaned. None of it can fail a request.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from glance.streaming import offload
 
 LOG = logging.getLogger(__name__)
 
-#: What writing down hits at the end may take, in seconds.
+#: How long recording hits at the end may take, in seconds.
 _STOP_TIMEOUT = 2.0
-#: Seconds until an old directory is looked at again when the registry could not be asked.
+#: Seconds until the next attempt to adopt an old directory when the registry was unavailable.
 _RETRY = 30.0
 
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
-    """Begin the duties of this process; they end with it."""
-    duties = CacheMaintenance(cache, conf)
+    """Begin the maintenance of this process; it ends with the process."""
+    maintenance = CacheMaintenance(cache, conf)
     hooks.at_stop(cache.close, stop_timeout=_STOP_TIMEOUT)
-    offload.spawn(duties.run)
+    offload.spawn(maintenance.run)
 
 
 class CacheMaintenance:
-    """The duties of one process."""
+    """The maintenance tasks of one process."""
 
     def __init__(self, cache: image_cache.ImageCache, conf: config.Conf):
         self.cache = cache
@@ -62,10 +62,10 @@ class CacheMaintenance:
                 self.attempt(self.maintain)
                 due = time.monotonic() + interval
 
-    def attempt(self, duty: Callable[[], object]) -> bool:
-        """Do a duty; False if it could not be done."""
+    def attempt(self, task: Callable[[], object]) -> bool:
+        """Run a task; return False if it failed."""
         try:
-            duty()
+            task()
         except exception.CacheUnavailable as err:
             self.cache.complain(err)
         except exception.Error as err:
@@ -91,7 +91,7 @@ class CacheMaintenance:
     def maintain(self) -> None:
         """Prune and clean, unless another process of this host has just done so."""
         since = time.time() - self.cache.directory.maintained_at()
-        # NOTE: the processes wake up one after the other; the first does it for all.
+        # NOTE: the processes wake up one after the other; the first does the work for all.
         if since >= self.conf.image_cache_maintenance_interval * 0.9:
             self.cache.prune()
             self.cache.clean(self._active)

@@ -12,12 +12,12 @@ from glance.api import cached_images
 from glance.common import config
 from glance.http import wsgi
 
-#: First segments of the paths that are answered here.
+#: First segments of the paths that are handled here.
 OWN = frozenset({"cached_images", "queued_images", "cache_stats"})
 
 
 class CacheManage:
-    """The stage; see the module."""
+    """The middleware; see the module."""
 
     def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
         self.app = app
