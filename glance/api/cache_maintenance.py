@@ -67,7 +67,7 @@ class CacheMaintenance:
         try:
             task()
         except exception.CacheUnavailable as err:
-            self.cache.complain(err)
+            self.cache.report_failure(err)
         except exception.Error as err:
             LOG.warning("The image cache: %s", err)
         else:

@@ -157,7 +157,7 @@ class ImagesController:
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
-            hooks.after_response(request.environ, opened.body.answered)
+            hooks.after_response(request.environ, opened.body.count_hit)
         headers.append(("Content-Type", OCTETS))
         if cache is not None and cache.debug_header:
             headers.append(("Cache-Status", _cache_status(opened.source)))

@@ -1,4 +1,4 @@
-"""Reads and counters on their way to the index: collected in memory, written now and then."""
+"""Hits and counters for the index: collected in memory, written periodically."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Usage:
             )
 
     def count(self, name: str, increment: int = 1) -> None:
-        """Add to a counter of base.COUNTERS."""
+        """Add to a counter of `driver.COUNTERS`."""
         with self._lock:
             self._counters[name] += increment
 
     def flush(self) -> None:
-        """Write everything to the index; what cannot be written is kept. Blocks."""
+        """Write everything to the index; keep what cannot be written. Blocks."""
         with self._lock:
             accesses, self._accesses = self._accesses, {}
             counters, self._counters = self._counters, collections.Counter()
