@@ -66,7 +66,7 @@ def make(proxy, tmp_path):
             s3_store_large_object_chunk_size="5",
             **options,
         )
-        store.patience = 0.5
+        store.settle_delay = 0.5
         return store
 
     return make

@@ -1,7 +1,7 @@
-"""Reading from S3: answers that are checked, and go on after the connection broke.
+"""Read from S3: responses are checked, and continued after a broken connection.
 
-The object's ETag ties the parts of a download together: what is read after a break comes from the
-same version of the object, or the download fails.
+The object's ETag ties the parts of a download together: the data after a break comes from the same
+version of the object, or the download fails.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ READ = 256 * 1024
 
 
 def open_object(client: S3Client, key: str, offset: int, length: int | None) -> body.Body:
-    """Return the bytes of an object from `offset`, `length` of them or all that follow.
+    """Return the bytes of an object from `offset` on: `length` of them, or all.
 
-    The caller closes the body. Raises `Failed`, and RangeNotSatisfiable if `offset` lies behind
-    the end.
+    The caller closes the body. Raises `S3Error`, and RangeNotSatisfiable if `offset` is past the
+    end.
     """
     if length == 0:
         return _nothing(client, key, offset)
@@ -46,7 +46,7 @@ def open_object(client: S3Client, key: str, offset: int, length: int | None) -> 
 
 
 def _nothing(client: S3Client, key: str, offset: int) -> body.Body:
-    """Return the empty part behind the end of an object, or of length 0."""
+    """Return the empty body at the end of an object, or of length 0."""
     size = client.head(key).size
     if offset > size:
         raise exception.RangeNotSatisfiable(size)
@@ -75,25 +75,25 @@ def _checked(
         raise exception.RangeNotSatisfiable(size)
     stop = size if length is None else min(size, offset + length)
     body_ = whole.part(0, size)
-    # A service that does not know ranges sends everything.
+    # A service without support for ranges sends everything.
     return body_ if (offset, stop) == (0, size) else body_.slice(offset, stop)
 
 
 def _check_range(response: http_response.ClientResponse, offset: int, length: int | None) -> int:
-    """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
-    told = ranges.parse_content_range(response.getheader("content-range"))
-    if told is None or told[1] is None:
+    """Return the object's size from a 206 response. Raises Unreachable for another range."""
+    content_range = ranges.parse_content_range(response.getheader("content-range"))
+    if content_range is None or content_range[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
-    part, size = told[0], told[1]
+    part, size = content_range[0], content_range[1]
     end = size if length is None else min(size, offset + length)
-    wanted = ranges.Range(offset, end - offset)
-    if part != wanted or response.length not in (None, wanted.length):
+    expected = ranges.Range(offset, end - offset)
+    if part != expected or response.length not in (None, expected.length):
         raise Unreachable("the answer has another range than asked for")
     return size
 
 
 class _Object:
-    """An object that is being read; its answer is replaced by another one after a break."""
+    """An object that is being read; after a break another response replaces the current one."""
 
     def __init__(
         self, client: S3Client, key: str, response: http_response.ClientResponse, size: int
@@ -103,7 +103,7 @@ class _Object:
         self._etag = (response.getheader("etag") or "").strip('"')
 
     def part(self, start: int, length: int) -> body.Body:
-        """Return the body of the bytes that the answer holds, which begin at `start`."""
+        """Return the body of the bytes of the response, which begin at `start`."""
         return body.IterBody(
             self._chunks(start, start + length), length, self._close, size=self._size
         )
