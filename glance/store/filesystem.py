@@ -269,11 +269,11 @@ class FilesystemStore(base.Store):
     def path_of(self, image_id: str) -> str:
         return os.path.join(self.datadir, image_id)
 
-    def check_room(self, size: int) -> None:
+    def check_room(self, wanted: int) -> None:
         """Raise StorageFull if `wanted` more bytes would leave less than the minimum free."""
         status = os.statvfs(self.datadir)
         free = status.f_bavail * status.f_frsize
-        if free - size < self.conf.filesystem_store_min_free_bytes:
+        if free - wanted < self.conf.filesystem_store_min_free_bytes:
             raise exception.StorageFull()
 
     # -- cleaning --------------------------------------------------------------------------------
