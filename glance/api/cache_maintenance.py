@@ -50,7 +50,7 @@ class CacheMaintenance:
         while True:
             offload.sleep(self.conf.image_cache_hit_flush_interval)
             self.attempt(self.cache.flush)
-            if self.cache.troubled:
+            if self.cache.failing:
                 self.attempt(self.cache.heal)
             if self.cache.driver.losses != self._losses:
                 self._losses = self.cache.driver.losses

@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Download:
-    """An opened image. `total` is the size of the whole image, None if the store cannot tell.
+    """An opened image. `total` is the size of the whole image, None if unknown.
 
     The owner of `body` closes it. `part` is set for a partial response (206). `source` is how the
     image cache takes part in it: a word of `ImageCache.fetch`, None without a cache.

@@ -94,7 +94,7 @@ class ImageCache(Serving):
 
     All methods wait cooperatively. Those of `Serving` never raise for failures of the cache: they
     behave as if the image were not cached and log the failure, once a minute. All others raise
-    CacheUnavailable when the directory or its index cannot be used. `troubled` is set by such a
+    CacheUnavailable when the directory or its index cannot be used. `failing` is set by such a
     failure and reset by `heal`.
     """
 
@@ -132,7 +132,7 @@ class ImageCache(Serving):
     def heal(self) -> None:
         """Set the cache up again after a failure. Raises CacheUnavailable if that fails."""
         self.configure()
-        self.troubled = False
+        self.failing = False
         self.recover()
 
     def close(self) -> None:

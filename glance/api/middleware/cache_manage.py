@@ -1,6 +1,6 @@
-"""The stage that adds management of the image cache: the routes of `glance.api.cached_images`.
+"""The filter for management of the image cache: the routes of `glance.api.cached_images`.
 
-Stands behind the context stage and before the application. The stage that caches is another one.
+It stands between the context filter and the application. Caching is done by another filter.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class ServerConnection:
             "wsgi.multithread": True,
             "wsgi.multiprocess": service.multiprocess,
             "wsgi.run_once": False,
-            # The input ends where the body ends, whatever the framing (webob asks for this).
+            # The input ends where the body ends, whatever the framing (webob needs this).
             "wsgi.input_terminated": True,
         }
         if service.scheme == "https":

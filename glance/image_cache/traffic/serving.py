@@ -29,7 +29,7 @@ _VERIFY_EVERY = 10
 class Serving:
     """The part of `ImageCache` for requests, whose methods wait cooperatively.
 
-    `troubled` is set when the cache could not be used.
+    `failing` is set when the cache could not be used.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Serving:
         self.usage = usage.Usage(driver)
         self.verify_how: tuple[str, ...] = conf.image_cache_verify
         self.finish_workers: int = conf.image_cache_finish_workers
-        self.troubled = False
+        self.failing = False
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
         self._filling = offload.native_lock()
@@ -58,7 +58,7 @@ class Serving:
 
     def report_failure(self, err: BaseException) -> None:
         """Record a failure of the cache; log it once a minute."""
-        self.troubled = True
+        self.failing = True
         if time.monotonic() - self._complained > 60:
             self._complained = time.monotonic()
             LOG.error("Images are served without the cache for now: %s", err)
@@ -203,7 +203,7 @@ class Serving:
         if ended.begun and ended.state != fill.COMPLETE:
             self.usage.count("aborted")
             # NOTE: an attempt to set the cache up again is cheap.
-            self.troubled = self.troubled or ended.state == fill.DROPPED
+            self.failing = self.failing or ended.state == fill.DROPPED
 
     def _may_finish(self, running: fill.Fill) -> bool:
         """Return whether to fetch an image to the end although no client waits for it."""

@@ -137,9 +137,9 @@ def image_create(
     record["created_at"] = record["updated_at"] = records.utcnow()
     given = dict(record.pop("properties", None) or {})
     records.check_quota(len(given), 0, property_quota, "properties")
-    asked_id = record.pop("id")
-    if asked_id is not None:
-        record["id"] = asked_id
+    given_id = record.pop("id")
+    if given_id is not None:
+        record["id"] = given_id
 
     def work(conn: Connection) -> int:
         _check_storage(conn, record, storage_quota)
@@ -157,8 +157,8 @@ def image_create(
             image_id = db.transaction(work)
             return {**record, "id": image_id, "properties": given}
         except exc.IntegrityError as err:
-            if asked_id is not None:
-                raise exception.Duplicate(f"Image with ID {asked_id} already exists") from err
+            if given_id is not None:
+                raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
             if db.dialect != "postgresql":
                 raise
             _step_over_taken_ids(db)

@@ -36,11 +36,7 @@ MAX_OBJECT = 5 * 1024 * 1024 * MIB
 #: The part size of an upload of unknown size doubles after so many parts.
 _DOUBLING = 1000
 
-#: Statuses of a publishing request that an earlier try, or somebody else, may have caused.
-_TAKEN = frozenset({404, 409, 412})
-
-
-#: Statuses of a publishing request that an earlier try, or somebody else, may have caused.
+#: Statuses of a publishing request that an earlier attempt, or another writer, may have caused.
 _TAKEN = frozenset({404, 409, 412})
 
 
