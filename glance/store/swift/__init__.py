@@ -112,7 +112,7 @@ class SwiftStore(base.Store):
             retries = conf.swift_store_retries
         else:
             retries = min(retries, conf.swift_store_retries)
-        client: SwiftClient = _client().Client(account, conf, self._tokens, retries)
+        client: SwiftClient = _client().SwiftClient(account, conf, self._tokens, retries)
         return client
 
     def _own_account(self) -> Account:
