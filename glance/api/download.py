@@ -107,14 +107,14 @@ def _by_cache(
             return _from_store(service, image, rest, size).body
         return _from_store(service, image, None, size).body.slice(position, size)
 
-    wanted = image_cache.Image.of(image)
+    target = image_cache.Image.of(image)
     offset, length = (part.offset, part.length) if part else (0, None)
-    copy = cache.open(wanted, offset, length, opener)
+    copy = cache.open(target, offset, length, opener)
     if copy is not None:
         return Download(copy, size, part, image_cache.HIT)
     if not fill:
         return bypass("range")
-    data, source = cache.fetch(wanted, opener)
+    data, source = cache.fetch(target, opener)
     return Download(data, known, None, source)
 
 

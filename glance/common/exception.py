@@ -168,7 +168,7 @@ class HeadersTooLarge(Error):
     """A header, or the header block, is longer than the server accepts."""
 
 
-# -- who may do what -----------------------------------------------------------------------------
+# -- authentication and permissions --------------------------------------------------------------
 
 
 class NotAuthorized(Error):
@@ -187,7 +187,7 @@ class ImageProtected(Forbidden):
     """The image is protected from deletion."""
 
 
-# -- what is there -------------------------------------------------------------------------------
+# -- existence and state -------------------------------------------------------------------------
 
 
 class NotFound(Error):

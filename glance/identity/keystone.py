@@ -101,14 +101,14 @@ def _check(given: Mapping[str, Any]) -> None:
         raise exception.MissingArgumentError("'auth_url' must be an http or https URL")
 
 
-def _place(url: str, wanted: object) -> tuple[str, int | None]:
-    """Return a URL and its API version, or None if Keystone has to be asked for it."""
+def _place(url: str, api_version: object) -> tuple[str, int | None]:
+    """Return a URL and its API version; None if Keystone has to be queried for it."""
     found = catalog.VERSION.search(urllib.parse.urlsplit(url).path)
     if found:
         return url, int(found[1])
-    if not wanted:
+    if not api_version:
         return url, None
-    major = str(wanted).strip().removeprefix("v").partition(".")[0]
+    major = str(api_version).strip().removeprefix("v").partition(".")[0]
     if major not in ("2", "3"):
         raise exception.MissingArgumentError("'identity_api_version' must be 2 or 3")
     return f"{url.rstrip('/')}/{'v3' if major == '3' else 'v2.0'}", int(major)
@@ -130,9 +130,9 @@ def _by_plugin(
     values |= {"tenant_name": values.get("project_name"), "tenant_id": values.get("project_id")}
     loader: Any = loading.get_plugin_loader(kind)
     names = {option.dest for option in loader.get_options()}
-    wanted = {name: value for name, value in values.items() if name in names and value}
+    plugin_options = {name: value for name, value in values.items() if name in names and value}
     try:
-        plugin = loader.load_from_options(**wanted)
+        plugin = loader.load_from_options(**plugin_options)
     except TypeError:
         raise exception.MissingArgumentError(f"auth_type {kind} needs more creds") from None
     access = plugin.get_access(http)

@@ -314,7 +314,7 @@ class Events:
 
 
 def _fixed_text(error: BaseException) -> str:
-    """Return a sentence about an error that the code, and not the error's maker, has chosen."""
+    """Return a fixed sentence for an error, never the error's own text."""
     template = getattr(type(error), "message", None)
     if isinstance(error, exception.GlanceException) and template and "%(" not in template:
         return str(template)

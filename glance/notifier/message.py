@@ -1,8 +1,8 @@
 """One notification: its envelope, its bytes, its line in a spool file.
 
-A message is turned into bytes when the event happens, so that what becomes of the payload later
-changes nothing, and so that every strategy and every try sends the same. The bytes are one line of
-ASCII: any consumer, any log and any spool file can take them.
+A message is serialised when the event happens, so that later changes of the payload have no
+effect, and every strategy and every attempt sends the same bytes. They are one line of ASCII,
+which any consumer, log and spool file accepts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 PRIORITIES = ("INFO", "WARN", "ERROR")
 
-#: Version of envelope and payloads; Diablo's, which had no number, is the first.
+#: Version of envelope and payloads; Diablo's, which has no number, is the first.
 SCHEMA = 2
 
-#: The longest event type or message id, in bytes; AMQP has no room for more.
+#: The longest event type or message id, in bytes: the limit of AMQP.
 MAX_WORD = 255
 
 _DIABLO_TIME = "%Y-%m-%d %H:%M:%S.%f"
@@ -64,12 +64,12 @@ OPTIONS = (
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Message:
-    """One notification on its way.
+    """One notification.
 
-    `data` is the envelope as JSON. `timestamp` is a datetime in UTC. The rest is bookkeeping of
-    the sender: `settled` is set once when the message needs no further care, `tries` counts how
-    often it was refused, `number` is its place in the buffer (0: none), and `segment` the part of
-    the spool that holds it, if any.
+    `data` is the envelope as JSON. `timestamp` is a datetime in UTC. The sender uses the other
+    fields: `settled` is set once, when the message is confirmed or given up, `tries` counts how
+    often it was refused, `number` is its place in the buffer (0: none), and `segment` is the file
+    of the spool that holds it, if any.
     """
 
     id: str

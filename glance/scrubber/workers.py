@@ -143,7 +143,7 @@ class Workers:
         return not waiting
 
     def _free(self, claim: scrub_queue.Claim) -> None:
-        """Remove the data behind a claim. Runs in a thread of its own."""
+        """Remove the data of a claim. Runs in a thread of its own."""
         image_id, location = claim.image_id, claim.location
         leftover = claim.item != scrub_queue.DATA
         freed = None

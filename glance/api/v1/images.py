@@ -148,12 +148,12 @@ class ImagesController:
         headers = self._metadata(request.context, image)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
             return wsgi.Response(304, _etag(image))
-        wanted = request.environ.get("HTTP_RANGE")
+        range_header = request.environ.get("HTTP_RANGE")
         condition = request.environ.get("HTTP_IF_RANGE")
         if condition is not None and not _matches(condition, image["checksum"]):
-            wanted = None
+            range_header = None
         cache = image_cache.of(request.environ)
-        opened = download.open_image(self.service, image, wanted, cache)
+        opened = download.open_image(self.service, image, range_header, cache)
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
@@ -273,7 +273,7 @@ class ImagesController:
     def _registration(
         self, context: RequestContext, location: str, declared: int | None
     ) -> dict[str, Any]:
-        """Return the values that make an image active with data that lies elsewhere."""
+        """Return the values that make an image active with data at a registered location."""
         self.service.stores.check_registerable(location, is_admin=context.is_admin)
         probed = self._probe(location)
         if declared and probed is not None and probed != declared:
@@ -424,8 +424,8 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         for name in ("id", "status"):
-            wanted = values.pop(name, None)
-            if wanted is not None and wanted != image[name]:
+            requested = values.pop(name, None)
+            if requested is not None and requested != image[name]:
                 raise exception.Forbidden(f"The {name} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):

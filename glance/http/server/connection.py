@@ -183,8 +183,8 @@ class ServerConnection:
     def _environ(self, head: parser.Head, source: request_body.Input) -> dict[str, Any]:
         """Return the environ of one request.
 
-        Beside the standard entries: `headers_raw`, the header pairs in order with names as sent,
-        and `RAW_PATH_INFO`, the path before percent-decoding.
+        In addition to the standard entries it has `headers_raw`, the header pairs in order with
+        names as sent, and `RAW_PATH_INFO`, the path before percent-decoding.
         """
         environ = self._base.copy()
         environ.update(head.cgi)

@@ -18,7 +18,7 @@ _PORTION = 4 * 1024 * 1024
 
 
 class MalformedChunk(ValueError):
-    """The client broke the rules of the chunked coding; the connection cannot go on."""
+    """The client violated the chunked coding; the connection cannot be used further."""
 
 
 class Input:
@@ -41,11 +41,11 @@ class Input:
 
     @property
     def finished(self) -> bool:
-        """Return whether the whole body was read, so that the next request comes next."""
+        """Whether the whole body was read, so that the next request follows."""
         return not self._left
 
     def unread(self) -> int:
-        """Return how many bytes of the body are still to come, a huge number if unknown."""
+        """Return how many bytes of the body are unread, a huge number if unknown."""
         return self._left
 
     def _begin(self) -> None:

@@ -93,7 +93,7 @@ class SocketStream:
     def recv(self, size: int, timeout: float | None = -1) -> bytes:
         """Return at most `size` bytes from the socket as soon as there are any; b"" at the end.
 
-        Does not look at `pending`. `timeout` replaces the stream's own.
+        Does not read from `pending`. `timeout` replaces the stream's own.
         """
         while True:
             try:

@@ -80,7 +80,7 @@ def adopt(
     limits: cache_limits.Room,
     image_of: Callable[[str], Image | None],
 ) -> Adopted | None:
-    """Adopt an old directory and mark it with our layout; None if another process is doing so.
+    """Adopt an old directory and mark its new layout; None if another process is doing so.
 
     `image_of` returns the registry's image for an id, None if it is not active; what it raises
     ends the work, which can be continued later. Raises CacheUnavailable, OSError.

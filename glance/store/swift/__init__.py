@@ -1,4 +1,4 @@
-"""The Swift store: images as objects, or as segments behind a manifest (`swift:`, `swift+http:`,
+"""The Swift store: images as objects, or as segments and a manifest (`swift:`, `swift+http:`,
 `swift+https:`).
 
 Locations that this release writes have no credentials: the configured account reads them. Those of
