@@ -12,7 +12,7 @@ modules::
     connection   one client: request after request, keep-alive, closing
     exchange     one request and its response: the server's side of WSGI
     request_body request bodies (`wsgi.input`)
-    stream       bytes from and to a socket, with time-outs
+    stream       bytes from and to a socket, with timeouts
     sendfile     zero-copy responses
     parser       the text of requests and responses; pure functions
     notify       reports the state of the daemon to a service manager
