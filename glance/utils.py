@@ -1,4 +1,4 @@
-"""Old place of the header helpers, kept importable; new code uses `glance.image.fields`."""
+"""The old name of the header helpers in `glance.image.fields`, for programs that import it."""
 
 from glance.image.fields import client_headers, client_meta, image_headers
 

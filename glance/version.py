@@ -1,13 +1,13 @@
-"""The version of this release, in one place; packaging and `--version` read it from here."""
+"""The version of this release; packaging and `--version` read it from here."""
 
 VERSION = "1.0.0"
 
 
 def version_string() -> str:
-    """Return the version as the programs print it."""
+    """Return the version in the form that programs print."""
     return VERSION
 
 
 def canonical_version_string() -> str:
-    """Return the version without a mark of its state; the same thing for releases."""
+    """Return the version without a pre-release suffix; releases have none."""
     return VERSION

@@ -1,8 +1,8 @@
 """glance-api: the public Images API.
 
-`versions` and `middleware` stand in front, `v1` holds the resources, `upload` and `download` move
-the bytes. Here is what the resources share: the API's own options, and the rules about what of an
-image a caller is shown.
+`versions` and `middleware` come first in the pipeline, `v1` holds the resources, `upload` and
+`download` move the bytes. This module holds what the resources share: the API's own options, and
+the rules about which parts of an image a caller may see.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ config.options(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
-    """What every resource of one API process works with."""
+    """What all resources of one API process share."""
 
     conf: config.Conf
     stores: store.Stores
@@ -113,6 +113,6 @@ class ImageService:
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists show it to everybody."""
+    """Return an image without its location, as lists show it to all callers."""
     shown = {name: value for name, value in image.items() if name != "location"}
     return cast(types.DetailedImage, shown)

@@ -1,8 +1,8 @@
-"""What an API process does for the image cache beside serving requests.
+"""Background work of an API process for the image cache.
 
 It begins with recovery from a crash (and, once, with adopting the directory of an older version);
-then hits are written down every few seconds and, if `image_cache_maintenance_interval` is set, the
-cache is pruned and cleaned. All of it runs in the background and never fails a request.
+then hits are recorded every few seconds and, if `image_cache_maintenance_interval` is set, the
+cache is pruned and cleaned. None of it can fail a request.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
 
-#: What writing down hits at the end may take, in seconds.
-_PATIENCE = 2.0
-#: Seconds until an old directory is looked at again when the registry could not be asked.
+#: How long recording hits at the end may take, in seconds.
+_STOP_TIMEOUT = 2.0
+#: Seconds until the next attempt to adopt an old directory when the registry was unavailable.
 _RETRY = 30.0
 
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
-    """Begin the duties of this process; they end with it."""
-    duties = CacheMaintenance(cache, conf)
-    hooks.at_stop(cache.close, patience=_PATIENCE)
-    hooks.at_stop(duties.stop)
-    duties.start()
+    """Begin the maintenance of this process; it ends with the process."""
+    maintenance = CacheMaintenance(cache, conf)
+    hooks.at_stop(cache.close, stop_timeout=_STOP_TIMEOUT)
+    hooks.at_stop(maintenance.stop)
+    maintenance.start()
 
 
 class CacheMaintenance(PeriodicTask):
-    """The duties of one process, a turn of them every `image_cache_hit_flush_interval` seconds."""
+    """Background work of one process, a turn each `image_cache_hit_flush_interval` seconds."""
 
     turn_name = "maintenance of the image cache"
 
@@ -57,19 +57,19 @@ class CacheMaintenance(PeriodicTask):
             self._taken_over = self.attempt(self._take_over)
             self._take_over_due = time.monotonic() + _RETRY
         self.attempt(self.cache.flush)
-        if self.cache.troubled:
+        if self.cache.failing:
             self.attempt(self.cache.heal)
         interval = self.conf.image_cache_maintenance_interval
         if interval and time.monotonic() >= self._maintenance_due:
             self.attempt(self.maintain)
             self._maintenance_due = time.monotonic() + interval
 
-    def attempt(self, duty: Callable[[], object]) -> bool:
-        """Do a duty; False if it could not be done."""
+    def attempt(self, task: Callable[[], object]) -> bool:
+        """Run a task; return False if it failed."""
         try:
-            duty()
+            task()
         except exception.CacheUnavailable as err:
-            self.cache.complain(err)
+            self.cache.report_failure(err)
         except exception.Error as err:
             LOG.warning("The image cache: %s", err)
         else:
@@ -93,7 +93,7 @@ class CacheMaintenance(PeriodicTask):
     def maintain(self) -> None:
         """Prune and clean, unless another process of this host has just done so."""
         since = time.time() - self.cache.directory.maintained_at()
-        # NOTE: the processes wake up one after the other; the first does it for all.
+        # NOTE: the processes wake up one after the other; the first does the work for all.
         if since >= self.conf.image_cache_maintenance_interval * 0.9:
             self.cache.prune()
             self.cache.clean(self._active)

@@ -1,8 +1,8 @@
-"""The image cache as a resource: what it holds, what it is going to fetch, and dropping of it.
+"""The image cache as a resource: entries, prefetch queue, statistics, and deletion of them.
 
-`glance.api.middleware.cache_manage` puts these routes in front of the application. Every one of
-them is for those who pass the policy's rule manage_image_cache. No answer holds a path. Cached
-images are served elsewhere; here they are managed only.
+`glance.api.middleware.cache_manage` puts these routes in front of the application. All of them
+need the policy rule manage_image_cache. No response holds a path. Cached images are served
+elsewhere; here they are only managed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from glance.registry.link import RegistryLink
 
 Cached = TypeVar("Cached", bound=types.CachedImage)
 
-#: What ?status= may say for the queue, beside the states of entries.
+#: Value of ?status= for the queue, besides the states of entries.
 PREFETCHING = "prefetching"
 
-#: Why an image is not queued -> what its caller is told.
+#: Why an image is not queued -> the message for the caller.
 _REASONS = {
     COMPLETE: "is cached already",
     INCOMPLETE: "is being written to the cache",
@@ -64,7 +64,7 @@ class CachedImagesController:
         return router
 
     def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler[CallerRequest]:
-        """Return a handler that asks who is there first, and hands on the cache."""
+        """Return a handler that first checks the policy, and then passes the cache on."""
 
         def checked(request: CallerRequest, **path: str) -> wsgi.Response:
             self.policy.require("manage_image_cache", request.context)
@@ -73,12 +73,12 @@ class CachedImagesController:
         return checked
 
     def _cache(self, request: CallerRequest) -> image_cache.ImageCache:
-        """Return the cache that the process serves from; one of our own where it is off."""
+        """Return the cache that the process serves from, or a separate one if caching is off."""
         used = image_cache.of(request.environ)
         if used is not None:
             return used
         if not self._ready:
-            # NOTE: not at the start, which a cache that cannot be used must not prevent.
+            # NOTE: not at the start, because an unusable cache must not prevent the start.
             self._own.configure()
             self._ready = True
         return self._own
@@ -109,7 +109,7 @@ class CachedImagesController:
     def delete(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
-        """DELETE /cached_images/{id}: also when there is none."""
+        """DELETE /cached_images/{id}: succeeds also if there is no entry."""
         return wsgi.json_response({"num_deleted": int(cache.delete(wsgi.segment(id)))})
 
     def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
@@ -127,7 +127,7 @@ class CachedImagesController:
     def queue(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
-        """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
+        """PUT /cached_images/{id} or /queued_images/{id}: queue an image for the prefetcher."""
         record = self.registry.get_image_metadata(request.context, fields.path_id(id))
         if record["status"] != "active":
             raise exception.NotFound(f"Image {id} has no data that could be cached")
@@ -151,14 +151,14 @@ class CachedImagesController:
     def unqueue(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
-        """DELETE /queued_images/{id}: unless it is being fetched."""
+        """DELETE /queued_images/{id}, unless the image is being fetched."""
         return wsgi.json_response({"num_deleted": int(cache.queue_delete(wsgi.segment(id)))})
 
     def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
-        """DELETE /queued_images: all but those that are being fetched."""
+        """DELETE /queued_images: all except those that are being fetched."""
         return wsgi.json_response({"num_deleted": cache.queue_delete_all()})
 
-    # -- figures ---------------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------------
 
     def stats(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cache_stats: sizes in bytes, numbers of entries, and counters."""
@@ -230,7 +230,7 @@ def _seconds(text: str) -> float:
 
 
 def _page(rows: Sequence[Cached], query: Mapping[str, str]) -> list[Cached]:
-    """Return the rows that `marker` (an id) and `limit` choose."""
+    """Return the page of rows given by `marker` (an id) and `limit`."""
     chosen = list(rows)
     marker, limit = query.get("marker"), query.get("limit")
     if marker is not None:

@@ -1,9 +1,9 @@
 """Deleting an image: first its record, in one step, then its data.
 
-Called by the images resource once the caller is known to be allowed. From the moment the record is
-deleted, its data stands in the registry's scrub queue: whatever becomes of this process,
-`glance-scrubber` will remove what is not removed here. Uploads hand over here what they could not
-remove.
+The images resource calls `delete` after it has checked the caller's permission. From the moment
+the record is deleted, its data is in the registry's scrub queue: whatever happens to this process,
+`glance-scrubber` removes what is not removed here. Uploads pass what they could not remove to
+`free_later`.
 """
 
 from __future__ import annotations
@@ -36,26 +36,27 @@ config.options(
     ),
 )
 
-#: Seconds by which the API's claim on the data outlasts delete_timeout.
+#: Seconds by which the API's lease of the data is longer than delete_timeout.
 SLACK = 60
-#: Between tries to reach a registry that is away, for what nobody waits for.
+#: Between attempts to reach an unavailable registry for work in the background.
 BACKOFF = retry.Backoff(0.5, 60, seconds=1800, factor=4)
 
 
 def delete(service: api.ImageService, context: RequestContext, image: types.ImageRecord) -> None:
     """Delete an image that the caller may change.
 
-    Its data goes at once, or with `delayed_delete` when the scrubber finds it due; whether it goes
-    makes no difference to the caller. Raises ImageProtected, and what the registry raises.
+    Its data is removed at once, or with `delayed_delete` when it is due for the scrubber; a
+    failure to remove it is no error for the caller. Raises ImageProtected, and what the registry
+    raises.
     """
     events = service.events
-    # Who may not, or comes too late, has not made anything fail.
+    # A caller without permission, or one that is too late, is no failure of the deletion.
     refusals = (exception.NotAuthorized, exception.NotFound)
     with events.reporting_failure("image.delete", context, image["id"], but=refusals):
         deleted = _delete_record(service, context, image)
     events.deleted(context, image, deleted)
-    # NOTE: what the registry answers counts, because an upload may have ended since `image` was
-    # read. (An old one answers nothing.)
+    # NOTE: the registry's response counts, because an upload may have ended since `image` was
+    # read. (The response of an old registry is empty.)
     location = deleted.get("location", image.get("location"))
     if not location or deleted.get("status") == "deleted":
         return
@@ -90,7 +91,7 @@ def _is_ours(service: api.ImageService, location: str, image_id: int) -> bool:
     try:
         return service.stores.owns(location, str(image_id))
     except exception.StoreError:
-        # The store is not enabled now: the scrubber decides when it is.
+        # The store is not enabled now: the scrubber decides once it is.
         return True
 
 
@@ -112,17 +113,17 @@ def _free(
                 dead=freed.outcome is removal.RemovalOutcome.DEAD,
             )
     except exception.Error as err:
-        # Its lease runs out, and the scrubber finds out what is left to do.
+        # The lease expires, and the scrubber finds out what is left to do.
         LOG.error("Image %s stays pending_delete: %s", image_id, type(err).__name__)
 
 
 def free_later(
     service: api.ImageService, context: RequestContext, image_id: int, locations: Iterable[str]
 ) -> None:
-    """Hand what a failed upload left in a store to the scrubber; returns at once.
+    """Pass what a failed upload left in a store to the scrubber; return at once.
 
-    `locations` are storage URIs of whole objects or of parts. While the registry is away, it is
-    tried again in the background.
+    `locations` are storage URIs of whole objects or of parts. While the registry is unavailable,
+    this retries in the background.
     """
     left = list(locations)
     if left:

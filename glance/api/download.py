@@ -1,4 +1,4 @@
-"""Open an image's data for a download: range, cache or store, and the exact length promised."""
+"""Open an image's data for a download: range, cache or store, and the exact length."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Download:
-    """An opened image. `total` is the size of the whole image, None if the store cannot tell.
+    """An opened image. `total` is the size of the whole image, None if unknown.
 
-    The body's owner closes it. `part` is set for a partial answer (206). `source` tells what part
-    the image cache has in it: a word of `ImageCache.fetch`, None without a cache.
+    The owner of `body` closes it. `part` is set for a partial response (206). `source` is how the
+    image cache takes part in it: a word of `ImageCache.fetch`, None without a cache.
     """
 
     body: body.Body
@@ -32,14 +32,14 @@ class Download:
 
     @property
     def content_range(self) -> str | None:
-        """The value of Content-Range for a partial answer, None for the whole."""
+        """The value of Content-Range for a partial response, None for the whole."""
         if self.part is None or self.total is None:
             return None
         return self.part.content_range(self.total)
 
     @property
     def length(self) -> int | None:
-        """Bytes that the answer has, None if unknown."""
+        """Length of the response in bytes, None if unknown."""
         return self.part.length if self.part else self.total
 
 
@@ -49,13 +49,13 @@ def open_image(
     range_header: str | None = None,
     cache: image_cache.ImageCache | None = None,
 ) -> Download:
-    """Open the data of an active image, which the caller was found to be allowed to read.
+    """Open the data of an active image that the caller is allowed to read.
 
-    With a `cache`, its copy is sent if it has one; a download of the whole fills it.
+    With a `cache`, its copy is sent if it has one; a download of the whole image fills it.
 
     Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
-    ServiceUnavailable when the store cannot be asked, and BackendCorrupt when the data has
-    another size than its record, be it ours or that of a server it was registered at.
+    ServiceUnavailable when the store cannot be reached, and BackendCorrupt when the size of the
+    data differs from the record, in glance's own store or on a server where it was registered.
     """
     location = _location(image)
     known: int | None = image.get("size") or None
@@ -79,7 +79,7 @@ def _location(image: types.ImageRecord) -> str:
 
 
 def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
-    """Return whether parts of an image can be had. The cache makes no difference to that."""
+    """Return whether ranges of an image can be served. The cache makes no difference."""
     location = image.get("location")
     if image["status"] != "active" or not location:
         return False
@@ -99,12 +99,12 @@ def _by_cache(
     *,
     fill: bool,
 ) -> Download:
-    def past(reason: str) -> Download:
+    def bypass(reason: str) -> Download:
         cache.usage.count("bypasses")
         return dataclasses.replace(_from_store(service, image, part, known), source=reason)
 
     if known is None:
-        return past("size")
+        return bypass("size")
     size = known
 
     def opener(position: int) -> body.Body:
@@ -115,14 +115,14 @@ def _by_cache(
             return _from_store(service, image, rest, size).body
         return _from_store(service, image, None, size).body.slice(position, size)
 
-    wanted = image_cache.Image.of(image)
+    target = image_cache.Image.of(image)
     offset, length = (part.offset, part.length) if part else (0, None)
-    copy = cache.open(wanted, offset, length, opener)
+    copy = cache.open(target, offset, length, opener)
     if copy is not None:
         return Download(copy, size, part, image_cache.HIT)
     if not fill:
-        return past("range")
-    data, source = cache.fetch(wanted, opener)
+        return bypass("range")
+    data, source = cache.fetch(target, opener)
     return Download(data, known, None, source)
 
 
@@ -147,10 +147,10 @@ def _from_store(
 
 
 def _verified(service: api.ImageService, found: Download, image: types.ImageRecord) -> Download:
-    """Let the data of a whole image be compared with its checksum on the way.
+    """Compare the data of a whole image with its checksum while it is sent.
 
-    For data that came here through `glance.api.upload`. Not for files, which the server sends
-    without looking at them and whose disk has checks of its own.
+    This is for data that came through `glance.api.upload`. It is not for files, which the server
+    sends without reading them and whose disk has its own checks.
     """
     checksum = image.get("checksum")
     if not checksum or isinstance(found.body, body.FileBody):
@@ -161,9 +161,9 @@ def _verified(service: api.ImageService, found: Download, image: types.ImageReco
 
 
 class _Verified(body.Body):
-    """A body whose end is held back until its MD5 has turned out to be the right one.
+    """A body whose end is held back until its MD5 has been verified.
 
-    Iteration raises BackendCorrupt otherwise, so that whoever reads it never has a whole image.
+    Iteration raises BackendCorrupt if it is wrong, so that the reader never has a whole image.
     """
 
     def __init__(self, data: body.Body, checksum: str, image_id: object):
@@ -206,12 +206,12 @@ def _require_store(service: api.ImageService, location: str, image_id: object) -
 def _checked(
     data: body.Body, part: ranges.Range | None, known: int | None, image_id: object
 ) -> Download:
-    """Return the opened data if it is what the range was reckoned with, or BackendCorrupt."""
+    """Return the opened data if it has the expected size. Raises BackendCorrupt otherwise."""
     if data.size is not None and known is not None and data.size != known:
         LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
         raise exception.BackendCorrupt().of(data.store_name)
     if part is not None and data.length != part.length:
-        # SECURITY: other bytes than those asked for must never look like them.
+        # SECURITY: other bytes must never be sent as those that were requested.
         LOG.error("Image %s: the store gave another part than was asked for", image_id)
         raise exception.BackendCorrupt().of(data.store_name)
     return Download(data, data.size if known is None else known, part)

@@ -9,8 +9,8 @@ The steps, in order; nothing is visible before the last one:
 5. the staged write is committed, durable on return;
 6. one registry call sets checksum, size, location and status active.
 
-Whatever fails, one place answers: the staged data is gone, the record is killed, the error goes to
-the caller; what the registry cannot be told now, it is told by `glance.api.recovery` later.
+After any failure the staged data is removed, the record is set to killed, and the error goes to
+the caller; `glance.api.recovery` later sends to the registry what it could not be sent now.
 `doc/source/architecture.rst` has the table of failures.
 """
 
@@ -33,7 +33,7 @@ from glance.streaming import body, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
-#: Between tries of the activating call, which is safe to repeat; somebody waits for it.
+#: Between attempts of the activating call, which is safe to repeat; somebody waits for it.
 ACTIVATION_BACKOFF = retry.Backoff(0.2, 3.0, retries=3, factor=4, jitter=0.25)
 
 
@@ -42,10 +42,10 @@ class Upload:
     """One run of the transaction.
 
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
-    `values` are attributes to store along with the step to saving. `status` is what the record is
-    known to be, which decides how a failure ends; `undecided` means that an activating call was
-    sent and its outcome is not known. `is_copy` tells data fetched from elsewhere from data that
-    the caller sends.
+    `values` are attributes to store together with the status saving. `status` is the last known
+    status of the record, which decides how a failure ends; `undecided` means that an activating
+    call was sent and its outcome is unknown. `is_copy` is true for data copied from elsewhere,
+    false for data that the caller sends.
     """
 
     service: api.ImageService
@@ -62,11 +62,11 @@ class Upload:
     def receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         """Store the bytes of `stream` and return the record of the active image.
 
-        `length` is how many bytes the stream promises, None if it does not say. Raises what the
-        guarded reader (`UploadReader`), the store and the registry raise, ChecksumMismatch, and
-        ImageDeleted when the image vanished meanwhile. After any error nothing of the data is
-        left. The caller closes the stream. Either outcome is told; one that is not known yet, once
-        it is.
+        `length` is the announced length of the stream in bytes, None if there is none. Raises what
+        the guarded reader (`UploadReader`), the store and the registry raise, ChecksumMismatch,
+        and ImageDeleted when the image was deleted meanwhile. After any error no data is left. The
+        caller closes the stream. An event is emitted for success and failure; if the outcome is
+        not known yet, later.
         """
         try:
             record = self._receive(stream, length)
@@ -78,7 +78,7 @@ class Upload:
         return record
 
     def emit_completed(self, record: types.ImageRecord) -> None:
-        """Tell that the image is active now."""
+        """Emit the event that the image is active now."""
         events = self.service.events
         (events.activated if self.is_copy else events.uploaded)(self.context, record)
 
@@ -101,7 +101,7 @@ class Upload:
 
     @contextlib.contextmanager
     def _staging(self, size: int | None) -> Iterator[base.StagedWrite]:
-        """Open the staged write; what it cannot take away after a failure goes to the scrubber."""
+        """Open the staged write; pass what it cannot remove after a failure to the scrubber."""
         staged = self.target.stage(str(self.image_id), size)
         try:
             with staged:
@@ -134,13 +134,13 @@ class Upload:
             except exception.NotFound as err:
                 raise exception.ImageDeleted("The image was deleted during the upload") from err
             except exception.NotAuthorized as err:
-                # NOTE: at the start it was good. To a registry with anonymous callers, whoever
-                # has no valid token is one of them, and forbidden to write.
+                # NOTE: the token was valid at the start. A registry with anonymous access treats a
+                # caller without a valid token as anonymous, who must not write.
                 raise exception.NotAuthorized(
                     "The token ended during the upload; upload again with another one"
                 ) from err
             except exception.Duplicate:
-                # NOTE: an earlier try may have been carried out although its answer was lost.
+                # NOTE: an earlier attempt may have succeeded although its response was lost.
                 record = self.service.registry.get_image_metadata(self.context, self.image_id)
                 if record["status"] == "active" and record["location"] == location:
                     return record
@@ -172,8 +172,8 @@ class Upload:
     def _undoing(self, staged: base.StagedWrite, location: str) -> Iterator[None]:
         """Remove committed data again if its record cannot be made active.
 
-        Where the registry may have carried out the activation without our hearing of it, or may
-        do so yet, the data waits for its word: a record that says active has its data.
+        If the registry may have activated the record without our knowledge, or may still do so,
+        the data stays until its status is known: an active record must have its data.
         """
         try:
             yield
@@ -185,7 +185,7 @@ class Upload:
                 self._remove(location)
             raise
         except BaseException:
-            # Killed in mid-call: the next start settles it.
+            # Killed during the call: the next start settles it.
             self.undecided = True
             staged.abandon().leave()
             raise
@@ -195,13 +195,13 @@ class Upload:
             self.service.stores.delete(location)
         except exception.StoreObjectNotFound:
             LOG.debug("Image %s: its data is gone already", self.image_id)
-        except Exception as err:  # the first error goes on
+        except Exception as err:  # the first error is raised
             LOG.error("Image %s: its data was not removed: %s", self.image_id, type(err).__name__)
             deletion.free_later(self.service, self.context, self.image_id, [location])
 
     @contextlib.contextmanager
     def _killing(self) -> Iterator[None]:
-        """Set the record killed after a failure, if this upload still owns it."""
+        """Set the record to killed after a failure, if this upload still owns it."""
         try:
             yield
         except BaseException as err:
@@ -213,15 +213,15 @@ class Upload:
         if isinstance(err, exception.ImageDeleted) or self.undecided:
             return False
         if self.status == "queued":
-            # Nothing was begun: either the registry refused the step, which leaves the record to
-            # whoever owns it, or the store or a quota has no room. A store that permits no writing
+            # Nothing was begun: either the registry refused the transition, and another upload
+            # owns the record, or the store or a quota has no room. A store that permits no writing
             # may do so again later, and not one byte was read: the caller can repeat the upload.
             refused = isinstance(err, exception.StoreError | exception.LimitExceeded)
             return refused and not isinstance(err, exception.StorageWriteDenied)
         return True
 
     def kill(self, reason: BaseException) -> None:
-        """Set the record killed, if it is still as this upload left it; never raises."""
+        """Set the record to killed, if it is still as this upload left it; never raises."""
         LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
         try:
             self._update({"status": "killed"}, self.status)
@@ -243,7 +243,7 @@ def _was_refused(err: BaseException) -> bool:
 
 
 def copy_in_background(upload: Upload, source: str) -> None:
-    """Copy the data behind the location `source` into the image of `upload`; returns at once."""
+    """Copy the data at the location `source` into the image of `upload`; return at once."""
     tasks.spawn(_copy, upload, source)
 
 
@@ -254,7 +254,7 @@ def _copy(upload: Upload, source: str) -> None:
             upload.receive(body.BodyReader(data), data.length)
     except exception.Error as err:
         LOG.error("Image %s was not copied: %s", upload.image_id, type(err).__name__)
-    except Exception:  # the border of a background task: nobody else would hear of it
+    except Exception:  # the outermost frame of a background task: otherwise the error is lost
         LOG.exception("Image %s was not copied", upload.image_id)
 
 

@@ -14,7 +14,7 @@ VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))
 
 
 class Versions:
-    """WSGI application that answers every request with 300 and the version document."""
+    """WSGI application that responds to every request with 300 and the version document."""
 
     def __init__(self, conf: config.Conf):
         self.public_endpoint: str | None = conf.public_endpoint

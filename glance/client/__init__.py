@@ -1,8 +1,8 @@
 """The Python API of the image service: `from glance.client import Client`.
 
-A `Client` speaks Images API v1 with one glance-api. Importing it loads the standard library and
-`glance.common` only, and patches nothing; it works in threads and in green threads alike. Image
-attributes are described in `glance.image.fields`, errors in `glance.common.exception`.
+A `Client` uses Images API v1 of one glance-api. Importing it loads the standard library and
+`glance` modules only, and patches nothing; it works in threads and in green threads.
+`glance.image.fields` describes image attributes, `glance.common.exception` errors.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Listed = TypeVar("Listed", types.BriefImage, types.DetailedImage)
 class V1Client(base_client.BaseClient):
     """Images API v1 of one server.
 
-    Wherever an image id is taken, an int, text, or a URI that ends in /images/ID will do; of a
-    URI only the id counts. Calls that return JSON keep its types; `get_image` and `get_image_meta`
-    read headers, typed the same. Times are ISO 8601 text in UTC.
+    An image id may be an int, text, or a URI that ends in /images/ID, of which only the id is
+    used. Calls that return JSON keep its types; `get_image` and `get_image_meta` read headers and
+    return the same types. Times are ISO 8601 text in UTC.
 
-    Besides what each method says, all raise NotAuthorized (401), Forbidden (403), Invalid (400,
-    as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),
-    UnexpectedStatus, and ClientConnectionError when there is no usable answer.
+    In addition to the errors of each method, all raise NotAuthorized (401), Forbidden (403),
+    Invalid (400, as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),
+    UnexpectedStatus, and ClientConnectionError without a usable response.
     """
 
     DEFAULT_PORT = 9292
@@ -52,13 +52,13 @@ class V1Client(base_client.BaseClient):
         """Return a page of images: id, name, size, formats, checksum and uri of each.
 
         Keywords: `filters` (mapping of attribute or property-NAME to value), `marker` (id that
-        the page comes after), `limit`, `sort_key`, `sort_dir` (asc, desc). Others are dropped.
+        the page follows), `limit`, `sort_key`, `sort_dir` (asc, desc). Others are ignored.
         """
         images: list[types.BriefImage] = self._images("/images", kwargs)
         return [self._with_uri(image) for image in images]
 
     def get_images_detailed(self, **kwargs: Any) -> list[types.DetailedImage]:
-        """Return a page of images with all attributes but the location; see `get_images`."""
+        """Return a page of images with all attributes except the location; see `get_images`."""
         images: list[types.DetailedImage] = self._images("/images/detail", kwargs)
         return [self._with_uri(image) for image in images]
 
@@ -72,18 +72,19 @@ class V1Client(base_client.BaseClient):
     ) -> tuple[types.DetailedImage, ImageBodyIterator]:
         """Return an image's attributes and its data in chunks.
 
-        The caller runs through the chunks or closes them. `verify` compares the MD5 at the end
-        (ChecksumMismatch). `progress(done, total)` is called after each chunk, in bytes. With
-        `start`, the data begins at that byte, which goes on with a transfer that was cut; whole
-        data alone can be verified. NotFound if there is no such image, or it has no data yet.
+        The caller iterates over the chunks to the end, or closes them. `verify` compares the MD5
+        at the end (ChecksumMismatch). `progress(done, total)` is called after each chunk, in
+        bytes. With `start` the data begins at that byte, which continues an interrupted transfer;
+        only whole data can be verified. Raises NotFound if there is no such image, or it has no
+        data yet.
         """
         if verify and start:
             raise ValueError("only the data from its first byte on can be verified")
-        wanted = ranges.format_range(start)
-        headers = {"range": wanted} if wanted else None
+        range_header = ranges.format_range(start)
+        headers = {"range": range_header} if range_header else None
         response = self.do_request("GET", _image(image_id), headers=headers)
-        told = ranges.parse_content_range(response.getheader("content-range"))
-        if response.status == 206 and (told is None or told[0].offset != start):
+        content_range = ranges.parse_content_range(response.getheader("content-range"))
+        if response.status == 206 and (content_range is None or content_range[0].offset != start):
             response.close()
             raise exception.ClientConnectionError(
                 "The server sent another part of the image than it was asked for"
@@ -93,7 +94,7 @@ class V1Client(base_client.BaseClient):
         return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
     def get_image_meta(self, image_id: object) -> types.DetailedImage:
-        """Return an image's attributes, `properties` and `uri`; NotFound if there is none."""
+        """Return an image's attributes, `properties` and `uri`. Raises NotFound without one."""
         with self.do_request("HEAD", _image(image_id)) as response:
             return self._with_uri(image_fields.client_meta(response.getheaders()))
 
@@ -104,12 +105,12 @@ class V1Client(base_client.BaseClient):
         *,
         progress: Progress | None = None,
     ) -> types.DetailedImage:
-        """Register an image, upload its data if there is any, and return its attributes.
+        """Register an image, upload its data if it is given, and return its attributes.
 
         `image_data` is bytes, text, or a binary file object; the latter is sent from its current
         position, with its size if it can seek, and is not closed. Without data, the image is
         `queued`, or `active` if `image_meta` has a `location`. `progress(done, total)` is called
-        as bytes go out; total is None for a pipe. Raises Duplicate if the id exists.
+        as bytes are sent; total is None for a pipe. Raises Duplicate if the id exists.
         """
         return self._write("POST", "/images", image_meta, image_data, {}, progress)
 
@@ -124,14 +125,14 @@ class V1Client(base_client.BaseClient):
     ) -> types.DetailedImage:
         """Change attributes, or upload data into a queued image; return the attributes.
 
-        Properties that are not repeated are removed unless `purge_props` is false. NotFound if
-        there is no such image; Duplicate if data is sent for an image that is not queued.
+        Properties that are not given are removed unless `purge_props` is false. Raises NotFound if
+        there is no such image, Duplicate if data is sent for an image that is not queued.
         """
         headers = {} if purge_props else {"x-glance-registry-purge-props": "false"}
         return self._write("PUT", _image(image_id), image_meta, image_data, headers, progress)
 
     def delete_image(self, image_id: object) -> bool:
-        """Delete an image; NotFound if there is none that the caller may delete."""
+        """Delete an image. Raises NotFound if there is none that the caller may delete."""
         return self._done("DELETE", _image(image_id))
 
     # -- members ---------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class V1Client(base_client.BaseClient):
         return list(base_client.read_json(response, "shared_images"))
 
     def replace_members(self, image_id: object, *assocs: Mapping[str, Any]) -> bool:
-        """Make the members of an image exactly those given; none removes all.
+        """Replace the members of an image by those given; none removes all.
 
         Each has a `member_id` (else KeyError) and may have `can_share`; without it a member
         keeps its right, and a new one has none.
@@ -163,22 +164,22 @@ class V1Client(base_client.BaseClient):
     def add_member(
         self, image_id: object, member_id: object, can_share: bool | None = None
     ) -> bool:
-        """Share an image with a member; without `can_share` a member keeps the right it has."""
+        """Share an image with a member; without `can_share` a member keeps its right."""
         body = None if can_share is None else {"member": {"can_share": bool(can_share)}}
         return self._done("PUT", _member(image_id, member_id), body)
 
     def delete_member(self, image_id: object, member_id: object) -> bool:
-        """Stop sharing an image with a member; no error if it was none."""
+        """Stop sharing an image with a member; no error if it is not a member."""
         return self._done("DELETE", _member(image_id, member_id))
 
     # -- the server's image cache ----------------------------------------------------------------
 
     def get_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
-        """Return what the server's cache holds; NotFound if the cache is not managed."""
+        """Return the entries of the server's cache. Raises NotFound if it is not managed."""
         return self._cached(None, kwargs)
 
     def get_invalid_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
-        """Return the cache entries that went wrong."""
+        """Return the invalid cache entries."""
         return self._cached("invalid", kwargs)
 
     def get_incomplete_cached_images(self, **kwargs: Any) -> list[types.CachedImage]:
@@ -186,38 +187,38 @@ class V1Client(base_client.BaseClient):
         return self._cached("incomplete", kwargs)
 
     def get_prefetching_cache_images(self, **kwargs: Any) -> list[types.QueuedImage]:
-        """Return the images that are being fetched, or wait to be, ahead of use."""
+        """Return the images that are being prefetched, or wait to be."""
         return self._cached("prefetching", kwargs)
 
     def purge_cached_image(self, image_id: object) -> bool:
-        """Drop one image from the cache."""
+        """Remove one image from the cache."""
         return self._done("DELETE", _cached_image(image_id))
 
     def clear_cached_images(self) -> int:
-        """Empty the cache; return how many images were dropped."""
+        """Empty the cache; return how many images were removed."""
         return self._count("num_purged", {})
 
     def reap_invalid_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
-        """Drop the invalid cache entries, those older than `grace` seconds; return how many."""
+        """Remove the invalid cache entries older than `grace` seconds; return how many."""
         params = {**base_client.listing_params(kwargs), **_INVALID, "grace": grace}
         return self._count("num_reaped", params)
 
     def reap_stalled_cached_images(self, *, grace: float | None = None, **kwargs: Any) -> int:
-        """Drop the cache entries whose writing has stalled, for `grace` seconds or for as long as
-        the server says; return how many.
+        """Remove the cache entries whose writing has stalled for `grace` seconds, or for the
+        server's stall time; return how many.
         """
         params = {**base_client.listing_params(kwargs), **_INCOMPLETE, "grace": grace}
         return self._count("num_reaped", params)
 
     def prefetch_cache_image(self, image_id: object) -> bool:
-        """Have the server fetch an image into its cache; Invalid if it has it or is about to."""
+        """Make the server fetch an image into its cache; Invalid if it is cached or queued."""
         self.get_image_meta(image_id)
         return self._done("PUT", _cached_image(image_id))
 
     def queue_image_for_caching(self, image_id: object) -> bool:
-        """Have the server fetch an image into its cache, as `prefetch_cache_image` does.
+        """Make the server fetch an image into its cache, as `prefetch_cache_image` does.
 
-        NotFound if there is no such image or the cache is not managed.
+        Raises NotFound if there is no such image or the cache is not managed.
         """
         return self._done("PUT", _queued_image(image_id))
 
@@ -228,22 +229,22 @@ class V1Client(base_client.BaseClient):
         return list(base_client.read_json(response, "queued_images"))
 
     def delete_cached_image(self, image_id: object) -> int:
-        """Drop one image from the cache; return how many were there, 0 or 1."""
+        """Remove one image from the cache; return how many were removed, 0 or 1."""
         return self._deleted(_cached_image(image_id))
 
     def delete_queued_image(self, image_id: object) -> int:
-        """Take an image that is not being fetched yet off the queue; return 0 or 1."""
+        """Remove an image from the queue unless it is being fetched; return 0 or 1."""
         return self._deleted(_queued_image(image_id))
 
     def delete_all_queued_images(self) -> int:
-        """Take all images that are not being fetched yet off the queue; return how many."""
+        """Remove all images from the queue that are not being fetched; return how many."""
         return self._deleted("/queued_images")
 
     def get_cache_stats(self) -> dict[str, int]:
-        """Return sizes in bytes, numbers of entries, and what the cache has counted."""
+        """Return sizes in bytes, numbers of entries, and the counters of the cache."""
         return dict(base_client.read_json(self.do_request("GET", "/cache_stats")))
 
-    # -- shared pieces ---------------------------------------------------------------------------
+    # -- shared helpers --------------------------------------------------------------------------
 
     def _images(self, action: str, keywords: Mapping[str, Any]) -> list[Any]:
         params = base_client.listing_params(keywords)

@@ -1,10 +1,10 @@
-"""HTTP plumbing of every client in glance: base client, image iterator, answers to errors.
+"""The base of every client in glance: base client, image iterator, errors of responses.
 
-`glance.client` and `glance.registry.client` build on `BaseClient`; a person's program rarely needs
-more than those. Below it: kept connections in `glance.http.client.pool`, sockets and framing in
-`glance.http.client.connection` and `glance.http.client.response`, request bodies in
-`glance.http.client.payload`, sign-in in `glance.identity.strategies`, which loads keystoneauth for
-it. Otherwise standard library only; nothing is patched.
+`glance.client` and `glance.registry.client` build on `BaseClient`; other programs rarely need more
+than those. It uses pooled connections (`glance.http.client.pool`), sockets and framing
+(`glance.http.client.connection` and `glance.http.client.response`), request bodies
+(`glance.http.client.payload`) and sign-in (`glance.identity.strategies`, which loads keystoneauth
+for it). Otherwise it needs the standard library only; nothing is patched.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def segment(value: object) -> str:
     text = str(value)
     if _PLAIN_SEGMENT.fullmatch(text):
         return text
-    # SECURITY: a segment of dots alone would be taken for a step up the path.
+    # SECURITY: a segment of dots only would mean the parent directory.
     return urllib.parse.quote(text, safe="").replace(".", "%2E" if not text.strip(".") else ".")
 
 
 def image_reference(reference: object) -> str:
     """Return the image id in an id (int or text) or in a URI whose path ends in /images/ID.
 
-    Scheme and host of a URI are ignored: the client's own server is asked. Raises Invalid for a
-    URI of another shape.
+    Scheme and host of a URI are ignored: requests go to the client's own server. Raises Invalid
+    for a URI of another form.
     """
     text = str(reference)
     if "://" not in text:
@@ -65,9 +65,9 @@ def image_reference(reference: object) -> str:
 
 
 def listing_params(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the query of a list call: the entries of `filters`, and the paging keywords.
+    """Return the query of a list call: the entries of `filters` and the paging keywords.
 
-    Every other keyword is dropped; `filters` that are no mapping count as none.
+    All other keywords are ignored, and so are `filters` that are no mapping.
     """
     filters = keywords.get("filters")
     params = dict(filters) if isinstance(filters, Mapping) else {}
@@ -78,16 +78,16 @@ def listing_params(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ImageBodyIterator:
-    """An image's data in chunks of 64 KiB; can be run through once.
+    """An image's data in chunks of 64 KiB; can be iterated over once.
 
-    Owns the answer: it is closed at the end of the data, after any error, by `close()` and as a
-    context manager. `length` is the number of bytes to come, None if the server did not say.
-    Raises ClientConnectionError if the data ends early, and ChecksumMismatch after the last chunk
-    if `checksum` (an MD5 in hex) is given and differs.
+    It owns the response and closes it at the end of the data, after any error, by `close()` and as
+    a context manager. `length` is the number of bytes to come, None if unknown. Raises
+    ClientConnectionError if the data ends early, and ChecksumMismatch after the last chunk if
+    `checksum` (an MD5 in hex) is given and differs.
 
-    `start` is the place in the image of the first byte to hand out: a server that answered with
-    the whole image has the bytes before it dropped here. `progress` counts from the beginning of
-    the image.
+    `start` is the offset in the image of the first byte to return: if the server responds with the
+    whole image, the bytes before it are dropped. `progress` counts from the beginning of the
+    image.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class ImageBodyIterator:
             )
 
     def close(self) -> None:
-        """Give up the rest of the data; may be called twice."""
+        """Discard the rest of the data; may be called twice."""
         self._digest = None
         self._response.close()
 
@@ -153,14 +153,14 @@ class ImageBodyIterator:
 
 
 class BaseClient:
-    """Requests to one server, signed in when need be; what `Client` and `RegistryClient` share.
+    """Sends requests to one server, and signs in if necessary; the base of all clients.
 
     `creds` may hold strategy, username, password, tenant, auth_url and region. `timeout`
     (seconds) bounds connecting and every wait for the server. `configure_via_auth` false keeps
-    host and port when the sign-in answers with a catalogue. `pool` shares kept connections
-    between clients of one server: a client is cheap to make then. `proxies` maps http, https and
-    all to URLs of proxies, and no to the hosts that need none; without it, the variables
-    http_proxy and so on hold for a client that a person uses, and nothing for one of a server.
+    host and port when the sign-in returns a catalogue. `pool` shares connections between clients
+    of one server, which makes a client cheap to create. `proxies` maps http, https and all to URLs
+    of proxies, and no to the hosts that need none; without it, a client for users follows the
+    variables http_proxy and so on, and a client inside a server uses no proxy.
     """
 
     DEFAULT_PORT: ClassVar[int] = 80
@@ -201,19 +201,19 @@ class BaseClient:
         self._pool = pool
         self._pool_of: tuple[str, int, bool] | None = (host, self.port, use_ssl)
 
-    # -- where and who ---------------------------------------------------------------------------
+    # -- address and identity --------------------------------------------------------------------
 
     def set_auth_token(self, auth_tok: str | None) -> None:
-        """Use another token from now on."""
+        """Replace the token."""
         self.auth_tok = auth_tok
 
     def make_auth_plugin(self, creds: Mapping[str, Any]) -> strategies.BaseStrategy:
-        """Return the sign-in strategy that `creds` names; raise Error for an unknown one."""
+        """Return the sign-in strategy that `creds` names. Raises Error for an unknown one."""
         strategy = strategies.get_plugin_from_strategy(creds.get("strategy") or "noauth")
         return strategy(creds, timeout=self.timeout, tls=self._tls, proxies=self._proxies)
 
     def configure_from_url(self, url: str) -> None:
-        """Take scheme, host, port and document root from `url`."""
+        """Set scheme, host, port and document root from `url`."""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise exception.BadInputError("A server URL must look like http://host:port/path")
@@ -228,7 +228,7 @@ class BaseClient:
 
     @staticmethod
     def get_status_code(response: Any) -> int:
-        """Return the status of an answer: ours, or a test's with `status_int`."""
+        """Return the status of a response: glance's own, or a test's with `status_int`."""
         return int(response.status_int if hasattr(response, "status_int") else response.status)
 
     def _connections(self) -> ConnectionPool:
@@ -246,7 +246,7 @@ class BaseClient:
         return self._pool
 
     def close(self) -> None:
-        """Close the kept connections; the client stays usable."""
+        """Close the idle connections; the client stays usable."""
         if self._pool is not None:
             self._pool.close()
 
@@ -262,13 +262,13 @@ class BaseClient:
         *,
         progress: Progress | None = None,
     ) -> Response:
-        """Send one request, signing in first if there is no token; return the unread answer.
+        """Send one request, signing in first if there is no token; return the unread response.
 
-        `action` is the path below the document root; `params` become the query, None left out. A
-        body with `read` is streamed: with its length if it can be measured, chunked otherwise.
-        A 401 is met with one more try, if the strategy has a fresh token and the body can be sent
-        again. Raises the class of `glance.common.httperror` for every status but 200, 201, 202
-        and 204, and ClientConnectionError if there is no usable answer.
+        `action` is the path below the document root; `params` become the query, without those that
+        are None. A body with `read` is streamed: with its length if it is known, chunked
+        otherwise. After a 401 the request is sent once more, if the strategy has a fresh token and
+        the body can be sent again. Raises the class of `glance.common.httperror` for every status
+        except 200, 201, 202 and 204, and ClientConnectionError without a usable response.
         """
         method = method.upper()
         if body is None or isinstance(body, payload_module.Payload):
@@ -298,13 +298,13 @@ class BaseClient:
         try:
             return self._send(method, action, payload, fields, params, progress)
         except exception.NotAuthorized:
-            # NOTE: a token that was given is lost to nothing but a better one.
+            # NOTE: a given token is replaced only by a fresh one.
             self.auth_tok = given
             raise
 
     @staticmethod
     def _frame(payload: payload_module.Payload | None, fields: dict[str, str]) -> None:
-        """Put exactly one kind of length into the headers."""
+        """Set exactly one of Content-Length and Transfer-Encoding in the headers."""
         fields.pop("transfer-encoding", None)
         fields.pop("content-length", None)
         if payload is None:
@@ -312,7 +312,7 @@ class BaseClient:
         elif payload.length or payload.data is not None:
             fields["content-length"] = str(payload.length)
         else:
-            # WIRE: a stream of no bytes is chunked as well: that it exists makes it an upload.
+            # WIRE: an empty stream is chunked as well: its existence makes the request an upload.
             fields["transfer-encoding"] = "chunked"
 
     def _send(
@@ -352,7 +352,7 @@ class BaseClient:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Take token and address from the strategy; a token that it lacks is not taken away."""
+        """Take token and address from the strategy; keep the token if the strategy has none."""
         plugin = self.auth_plugin
         if plugin.auth_token:
             self.auth_tok = plugin.auth_token
@@ -362,14 +362,14 @@ class BaseClient:
             self.configure_from_url(plugin.management_url)
 
     def _refresh(self, payload: payload_module.Payload | None) -> bool:
-        """Get a fresh token for a second try; False if there is none or the body is gone."""
+        """Get a fresh token for a second attempt; False without one or if the body is consumed."""
         plugin = self.auth_plugin
         if not plugin.renews or (payload is not None and not payload.rewind()):
             return False
         try:
             plugin.authenticate()
         except exception.Error:
-            # NOTE: the caller learns that the server refused the token, which is the real news.
+            # NOTE: the caller gets the more useful error: the server refused the token.
             return False
         if not plugin.auth_token or plugin.auth_token == self.auth_tok:
             return False
@@ -378,7 +378,7 @@ class BaseClient:
 
 
 def status_error(response: Response) -> exception.Error:
-    """Return the error for an answer that is not a success; reads (part of) its body."""
+    """Return the error for a response that is not a success; reads (part of) its body."""
     try:
         body = response.read(MAX_ERROR_BODY).decode("utf-8", "replace")
     except exception.ClientConnectionError:
@@ -392,9 +392,9 @@ def status_error(response: Response) -> exception.Error:
 
 
 def read_json(response: Response, key: str | None = None) -> Any:
-    """Return the JSON of an answer, or what it has under `key`; read to the end.
+    """Return the JSON of a response, or its value of `key`; the response is read to its end.
 
-    Raises ClientConnectionError if the answer is not such JSON.
+    Raises ClientConnectionError if the response is not such JSON.
     """
     data = response.read()
     try:

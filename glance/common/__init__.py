@@ -1,1 +1,1 @@
-"""Plumbing that every part of glance shares; nothing here knows an image store or a database."""
+"""What every part of glance shares; nothing here knows an image store or a database."""

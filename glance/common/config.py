@@ -1,9 +1,8 @@
-"""The option table: each option is declared once, beside the code that reads it.
+"""The option table: each option is declared once, next to the code that reads it.
 
 A module declares its options with `options(...)`; a program builds one `Conf` from the strings of
-its paste configuration and hands it down. `Conf` converts by the table, answers attribute and
-mapping access, and never changes. Finding and loading a configuration file is the work of
-`glance.cli.daemon.paste`.
+its paste configuration and passes it on. `Conf` converts by the table, supports attribute and
+mapping access, and never changes. `glance.cli.daemon.paste` finds and loads configuration files.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FALSE_WORDS = frozenset({"false", "no", "off", "0"})
 
 
 def boolean(text: str) -> bool:
-    """Convert a word of a configuration file; ValueError for a word that is neither."""
+    """Convert a word of a configuration file. Raises ValueError for an unknown word."""
     word = text.strip().lower()
     if word in TRUE_WORDS:
         return True
@@ -55,7 +54,7 @@ def integer(value: str) -> int:
 
 
 def port(value: str) -> int:
-    """Convert a port number. The resolver would take a larger one modulo 65536."""
+    """Convert a port number. The resolver would accept a larger one modulo 65536."""
     number = integer(value)
     if not 0 <= number <= 65535:
         raise ValueError("use a port number from 0 to 65535")
@@ -71,12 +70,12 @@ def real(value: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option: its name, type, default and what an operator should know about it.
+    """One option: its name, type, default and help text.
 
     `type` turns the text of a file into a value and raises ValueError with a hint. `default` is a
     typed value; `unset` options have None. `minimum` bounds numbers. `aliases` are other names
-    that old files use. One that is not `in_files` counts on the command line only. `help` is one
-    sentence for an operator.
+    that old files use. An option that is not `in_files` works on the command line only. `help` is
+    one sentence for an operator.
     """
 
     name: str
@@ -93,11 +92,11 @@ class Option:
 
     @property
     def empty_is_unset(self) -> bool:
-        """Return whether a name without a value is as good as no such line."""
+        """Return whether a name without a value counts as unset."""
         return self.type is not text or bool(self.choices) or self.default is None
 
     def convert(self, raw: Any) -> Any:
-        """Return the typed value of `raw`; ValueError says what to write instead."""
+        """Return the typed value of `raw`. Raises ValueError, which says what to write instead."""
         value = self.type(raw) if isinstance(raw, str) else raw
         if self.choices and value not in self.choices:
             raise ValueError(f"use one of {', '.join(map(str, self.choices))}")
@@ -110,15 +109,15 @@ TABLE: dict[str, Option] = {}
 GROUPS: dict[str, list[Option]] = {}
 _ALIASES: dict[str, str] = {}
 
-#: What paste adds to the settings of a file.
+#: Names that paste adds to the settings of a file.
 _PASTE_NAMES = frozenset({"here", "__file__"})
 _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:password|passwd|secret)[^=&]*=)[^&]+", re.I)
 
 
 def options(group: str, *declared: Option) -> tuple[Option, ...]:
-    """Enter options into the table, under a heading of the reference; return them.
+    """Add options to the table, under a heading of the reference; return them.
 
-    Declaring a name twice is a programming error: an option has one owner.
+    Declaring a name twice is a programming error: one module owns an option.
     """
     for option in declared:
         if option.name in TABLE:
@@ -133,10 +132,10 @@ def options(group: str, *declared: Option) -> tuple[Option, ...]:
 class Conf(Mapping[str, Any]):
     """The settings of one program: typed, immutable, by attribute or by key.
 
-    Unset options answer with their default. Names that no module declared answer with the raw
-    text of the file, so that sections of foreign filters can be read. Conversion happens at first
-    use; `check` converts everything and reports all problems at once, `report` logs what is odd
-    and no error.
+    Unset options have their default. Names that no module declared have the raw text of the file,
+    so that sections of other filters can be read. Values are converted at first use; `check`
+    converts everything and reports all problems at once, `report` logs what is suspicious but no
+    error.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, source: str = "configuration"):
@@ -180,7 +179,7 @@ class Conf(Mapping[str, Any]):
         return name in self._raw or name in TABLE
 
     def is_set(self, name: str) -> bool:
-        """Return whether the file (not the default) gives `name` a value."""
+        """Return whether the file, not the default, sets `name`."""
         return self._raw.get(name) not in (None, "")
 
     def replace(self, **values: Any) -> Conf:
@@ -188,9 +187,9 @@ class Conf(Mapping[str, Any]):
         return self.merged(values, self.source)
 
     def merged(self, values: Mapping[str, Any], source: str) -> Conf:
-        """Return a copy for a part with settings of its own, under whatever name, which win.
+        """Return a copy in which `values` win, under any name or alias, for a part of a program.
 
-        An empty one leaves what stood there.
+        An empty value does not change the setting.
         """
         own, ignored = _by_owner(values)
         own = {name: value for name, value in own.items() if not _is_empty(name, value)}
@@ -199,9 +198,9 @@ class Conf(Mapping[str, Any]):
         return copy
 
     def check(self) -> None:
-        """Convert every option that the file sets; raise ConfigError with all faults.
+        """Convert every option that the file sets. Raises ConfigError with all problems.
 
-        Unknown names never fail (old files carry many).
+        Unknown names are no error (old files have many).
         """
         problems = []
         for name in sorted(self._raw):
@@ -213,9 +212,9 @@ class Conf(Mapping[str, Any]):
             raise exception.ConfigError(problems)
 
     def report(self) -> None:
-        """Log what the settings say in vain. A program calls this once, when it has a log.
+        """Log settings that have no effect. A program calls this once, after setting up its log.
 
-        Names one slip away from a known one are warned of, others noted at debug level.
+        A name that is one typing error away from a known one gets a warning, others a debug line.
         """
         for name, reason in self._ignored.items():
             LOG.warning("%s: option %s is ignored: %s", self.source, name, reason)
@@ -235,7 +234,7 @@ class Conf(Mapping[str, Any]):
         }
 
     def secrets(self) -> list[str]:
-        """Return the names of the settings that nobody but the program should read."""
+        """Return the names of the settings that are secret."""
         return [name for name, value in self._raw.items() if mask(name, value) != value]
 
     def _problem(self, option: Option, raw: Any, err: ValueError) -> str:
@@ -244,7 +243,7 @@ class Conf(Mapping[str, Any]):
 
 
 def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return settings under their options' own names, and what is ignored: name -> reason."""
+    """Return settings under their options' names, and the ignored ones: name -> reason."""
     raw: dict[str, Any] = {}
     ignored: dict[str, str] = {}
     for name, value in values.items():
@@ -257,24 +256,24 @@ def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
 
 
 def _is_empty(name: str, raw: Any) -> bool:
-    """Return whether a setting is a name without a value, which is as good as no such line."""
+    """Return whether a setting is a name without a value, which counts as unset."""
     option = TABLE.get(name)
     empty = isinstance(raw, str) and not raw.strip()
     return empty and option is not None and option.empty_is_unset
 
 
 def near(name: str) -> str | None:
-    """Return the known name that `name` is one slip away from, None if there is none.
+    """Return the known name that is one typing error away from `name`, None if there is none.
 
-    A slip is a character too many, too few, or wrong, or two that have changed places.
+    A typing error is a missing, additional or wrong character, or two swapped characters.
     """
     for known in (*TABLE, *_ALIASES):
-        if abs(len(known) - len(name)) <= 1 and _one_slip(known, name):
+        if abs(len(known) - len(name)) <= 1 and _is_one_edit(known, name):
             return known
     return None
 
 
-def _one_slip(one: str, other: str) -> bool:
+def _is_one_edit(one: str, other: str) -> bool:
     start = 0
     while start < min(len(one), len(other)) and one[start] == other[start]:
         start += 1
@@ -283,12 +282,12 @@ def _one_slip(one: str, other: str) -> bool:
     return swapped or a[1:] == b or a == b[1:] or a[1:] == b[1:]
 
 
-#: What names of secrets look like, in any section of a file.
+#: Matches names of secrets, in any section of a file.
 _SECRET = re.compile(r"password|secret|token$|key$", re.I)
 
 
 def mask(name: str, value: Any) -> Any:
-    """Return `value`, or asterisks for a secret; a password inside a URL is cut out."""
+    """Return `value`, or asterisks for a secret or for the password in a URL."""
     option = TABLE.get(name)
     if isinstance(value, str) and "://" in value:
         return mask_url(value)
@@ -309,7 +308,7 @@ def mask_url(url: str) -> str:
 
 
 def from_file(values: Mapping[str, Any], source: str) -> Conf:
-    """Return the `Conf` of a file's `[DEFAULT]`, without what does not count there."""
+    """Return the `Conf` of a file's `[DEFAULT]`, without options that are not for files."""
     barred = {name for name in values if name in TABLE and not TABLE[name].in_files}
     conf = Conf({k: v for k, v in values.items() if k not in barred}, source=source)
     conf._ignored |= dict.fromkeys(sorted(barred), "it is for the command line only")

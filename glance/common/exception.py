@@ -1,7 +1,7 @@
 """Every error that glance raises on purpose, for servers and clients alike.
 
 Domain code raises these classes and knows nothing of HTTP: `glance.common.httperror` holds the one
-table that pairs them with status codes, read forwards by the servers and backwards by the clients.
+table that pairs them with status codes; servers map errors to statuses, clients the reverse.
 
 The tree (indentation is inheritance)::
 
@@ -11,8 +11,8 @@ The tree (indentation is inheritance)::
         MultipleChoices  UnexpectedStatus  ConfigError
         Invalid                       the caller's data is wrong
             BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated
-        NotAuthorized                 who is asking?
-            Forbidden                 known, and refused
+        NotAuthorized                 the caller is not authenticated
+            Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
         NotFound
             ImageNotFound  MethodUnknown
@@ -25,13 +25,13 @@ The tree (indentation is inheritance)::
         ServerError
         ServiceUnavailable
             RegistryUnavailable
-        GlanceException               message is a %-template over keyword arguments
+        GlanceException               the message is a %-template for keyword arguments
             InvalidContentType  InvalidNotifierStrategy
-            StoreError                everything a store driver may raise
+            StoreError                every error of a store driver
                 BackendException ...
 
-A message names the thing and the next step. It never holds a credential, a location URI, a path of
-this host, or SQL.
+A message names the object and the next step. It never holds a credential, a location URI, a path
+of this host, or SQL.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Error(Exception):
 
 
 class ApiError(Error):
-    """An error with a code of the service's own; its text is `code: message`."""
+    """An error with a code of the service; its text is `code: message`."""
 
     def __init__(self, message: str = "Unknown", code: str = "Unknown"):
         super().__init__(f"{code}: {message}")
@@ -70,15 +70,15 @@ class ApiError(Error):
 
 
 class AuthorizationFailure(Error):
-    """The identity service answered, but not with a usable token."""
+    """The identity service responded, but without a usable token."""
 
 
 class ClientConnectionError(Error):
-    """No connection to the server, or it broke before the answer was complete."""
+    """No connection to the server, or it broke before the response was complete."""
 
 
 class DatabaseMigrationError(Error):
-    """The database schema cannot be brought to the wanted version."""
+    """The database schema cannot be migrated to the requested version."""
 
 
 class MissingArgumentError(Error):
@@ -122,15 +122,15 @@ class RedirectException(Error):
 
 
 class MultipleChoices(Error):
-    """The server answered with the versions it speaks (300)."""
+    """The server responded with the versions that it supports (300)."""
 
 
 class UnexpectedStatus(Error):
-    """The server answered with a status that the API does not define."""
+    """The server responded with a status that the API does not define."""
 
 
 class ConfigError(Error):
-    """A configuration cannot be used. `problems` holds one sentence for each thing wrong."""
+    """A configuration cannot be used. `problems` holds one sentence for each problem."""
 
     def __init__(self, problems: list[str] | str):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -141,7 +141,7 @@ class ConfigError(Error):
 
 
 class Invalid(Error):
-    """The caller's data is wrong; the message says what and how to mend it."""
+    """The caller's data is wrong; the message says what is wrong and how to correct it."""
 
 
 class BadRequest(Invalid):
@@ -149,15 +149,15 @@ class BadRequest(Invalid):
 
 
 class UploadTruncated(Invalid):
-    """Fewer bytes arrived than were promised, or the body broke off."""
+    """Fewer bytes arrived than were announced, or the body broke off."""
 
 
 class ImageSizeMismatch(Invalid):
-    """The image has another size than the caller declared."""
+    """The image does not have the size that the caller declared."""
 
 
 class ChecksumMismatch(Invalid):
-    """The image has another MD5 than the caller declared."""
+    """The image does not have the MD5 checksum that the caller declared."""
 
 
 class UriTooLong(Error):
@@ -165,18 +165,18 @@ class UriTooLong(Error):
 
 
 class HeadersTooLarge(Error):
-    """A header, or the header block, is longer than the server takes."""
+    """A header, or the header block, is longer than the server accepts."""
 
 
-# -- who may do what -----------------------------------------------------------------------------
+# -- authentication and permissions --------------------------------------------------------------
 
 
 class NotAuthorized(Error):
-    """The caller is not known: no token, or one that is not valid."""
+    """The caller is not authenticated: no token, or an invalid one."""
 
 
 class Forbidden(NotAuthorized):
-    """The caller is known and may not do this."""
+    """The caller is authenticated, but not permitted to do this."""
 
 
 class ReadOnly(Forbidden):
@@ -187,11 +187,11 @@ class ImageProtected(Forbidden):
     """The image is protected from deletion."""
 
 
-# -- what is there -------------------------------------------------------------------------------
+# -- existence and state -------------------------------------------------------------------------
 
 
 class NotFound(Error):
-    """There is no such thing, or the caller may not know of it."""
+    """The object does not exist, or is not visible to the caller."""
 
 
 class ImageNotFound(NotFound):
@@ -206,11 +206,11 @@ class MethodUnknown(NotFound):
 
 
 class Duplicate(Error):
-    """The thing exists already."""
+    """The object exists already."""
 
 
 class Conflict(Duplicate):
-    """The thing is in a state that does not allow this."""
+    """The object is in a state that does not allow this."""
 
 
 class ImageDeleted(Error):
@@ -226,7 +226,7 @@ class RangeNotSatisfiable(Error):
 
 
 class MethodNotAllowed(Error):
-    """The resource exists but does not know this method; `allow` lists those it knows."""
+    """The resource exists but does not support this method; `allow` lists those it supports."""
 
     def __init__(self, allow: list[str]):
         super().__init__(f"Use one of the methods: {', '.join(allow)}")
@@ -234,7 +234,7 @@ class MethodNotAllowed(Error):
 
 
 class NotImplementedMethod(Error):
-    """No resource of this service knows the method."""
+    """No resource of this service supports the method."""
 
 
 class VersionUnknown(Error):
@@ -245,7 +245,7 @@ class VersionUnknown(Error):
 
 
 class LimitExceeded(Error):
-    """A quota or a size limit would be passed."""
+    """A quota or a size limit would be exceeded."""
 
 
 class ImageSizeLimitExceeded(LimitExceeded):
@@ -253,7 +253,7 @@ class ImageSizeLimitExceeded(LimitExceeded):
 
 
 class QuotaExceeded(LimitExceeded):
-    """A per-image or per-owner quota would be passed."""
+    """A per-image or per-owner quota would be exceeded."""
 
 
 class ServerError(Error):
@@ -261,15 +261,15 @@ class ServerError(Error):
 
 
 class ServiceUnavailable(Error):
-    """The service, or one that it needs, cannot answer now; try again later."""
+    """The service, or one that it needs, is unavailable; try again later."""
 
 
 class RegistryUnavailable(ServiceUnavailable):
-    """The registry cannot be reached or gave no usable answer."""
+    """The registry cannot be reached or gave no usable response."""
 
 
 class CacheUnavailable(ServiceUnavailable):
-    """The image cache, or its index, cannot be used now; downloads never end by this."""
+    """The image cache, or its index, cannot be used now; downloads never fail because of this."""
 
 
 class GlanceException(Error):
@@ -333,7 +333,7 @@ class StoreError(GlanceException):
 
 
 class BackendException(StoreError):
-    """A backend answered in a way the driver cannot use."""
+    """A backend gave a response that the driver cannot use."""
 
     message = "The image store's backend failed."
     named: ClassVar[str | None] = "The backend of the %(store)s store failed."
@@ -360,7 +360,7 @@ class StoreForbidden(StoreError, Forbidden):
 
 
 class UnknownScheme(StoreError, Invalid):
-    """The URI or store name has a scheme that no store of this server answers to."""
+    """The URI or store name has a scheme that no store of this server handles."""
 
     message = "Unknown scheme '%(scheme)s' found in URI"
     named = None
@@ -370,13 +370,13 @@ class UnknownScheme(StoreError, Invalid):
 
 
 class BadStoreUri(StoreError, Invalid):
-    """A location URI cannot be used. The text gives the reason and never the URI."""
+    """A location URI cannot be used. The text gives the reason, never the URI."""
 
     message = "The Store URI was malformed. Reason: %(reason)s"
     named = None
 
     def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
-        # SECURITY: `uri` is accepted for old callers and dropped: it may carry credentials.
+        # SECURITY: `uri` is accepted for old callers and dropped: it may hold credentials.
         super().__init__(reason=reason)
 
 
@@ -416,7 +416,7 @@ class BackendCorrupt(BackendException, ServerError):
 
 
 def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:
-    """Let errors of glance through and turn every other exception into a logged `Error`."""
+    """Pass errors of glance on and turn every other exception into a logged `Error`."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,9 +1,10 @@
-"""Work that waits for an end, of one answer or of the process; and whose start is the first.
+"""Callbacks for the end of a response and of the process, and for its first start.
 
-Parts of an application leave here what has to be done last: send what is queued, write down what
-is known in memory. The server runs it, whatever stages of other makers stand between: after an
-answer has ended, and in the process that serves when its last request has ended. Programs without
-a server call `stop` by themselves. What does not belong here: knowledge of what the work is.
+Parts of an application register here what has to be done last: send what is queued, write down
+what is only in memory. The server runs the callbacks after a response has ended, and, in a serving
+process, after its last request has ended; other middleware between server and application does not
+matter. Programs without a server call `stop` themselves. This module knows nothing of what the
+callbacks do.
 """
 
 from __future__ import annotations
@@ -15,70 +16,70 @@ from typing import Any
 
 LOG = logging.getLogger(__name__)
 
-#: Key of the environ under which the server keeps the work that waits for the end of the answer.
-AFTER_ANSWER = "glance.after_answer"
+#: Key of the environ for the callbacks that the server runs after the end of the response.
+AFTER_RESPONSE = "glance.after_answer"
 
 _first_has_started = False
 _work: list[tuple[Callable[[], None], float]] = []
 
 
-def after_answer(environ: Mapping[str, Any], work: Callable[[int, bool], None]) -> None:
-    """Have `work(sent, whole)` called once when the answer to this request has ended.
+def after_response(environ: Mapping[str, Any], work: Callable[[int, bool], None]) -> None:
+    """Call `work(sent, whole)` once when the response to this request has ended.
 
-    `sent` is how many bytes of its body the client's connection took, `whole` tells whether that
-    was all of it; both are the truth about the client, whatever a stage in between did with the
-    body. It must neither raise nor wait for anything. Under another server than ours, which knows
-    nothing of this, it is never called.
+    `sent` is how many bytes of its body the client's connection accepted, `whole` is whether that
+    was all of it; both describe what the client got, whatever a middleware in between did with the
+    body. `work` must neither raise nor wait for anything. Servers other than glance's own never
+    call it.
     """
-    waiting = environ.get(AFTER_ANSWER)
+    waiting = environ.get(AFTER_RESPONSE)
     if waiting is not None:
         waiting.append(work)
 
 
-def at_stop(work: Callable[[], None], *, patience: float = 0.0) -> None:
-    """Have `work` called once when this process stops in good order, after its last request.
+def at_stop(work: Callable[[], None], *, stop_timeout: float = 0.0) -> None:
+    """Call `work` once when this process stops in an orderly way, after its last request.
 
-    The one asked for last comes first. It may wait (through `glance.streaming.hub`) for up to
-    `patience` seconds, which the parent process allows on top of what requests get; with more than
-    that it is killed. Ask while the application is made: the parent hears of the patience when the
-    worker reports that it is ready.
+    The last one registered runs first. It may wait (through `glance.streaming.hub`) for up to
+    `stop_timeout` seconds, which the parent process allows in addition to the time for requests;
+    after that it kills the process. Register it while the application is created: a worker reports
+    the sum of these times to the parent when it is ready.
     """
-    _work.append((work, patience))
+    _work.append((work, stop_timeout))
 
 
-def patience() -> float:
-    """Return how many seconds `stop` may take."""
+def stop_timeout() -> float:
+    """Return how many seconds `stop` may take altogether."""
     return sum(seconds for _, seconds in _work)
 
 
 def stop() -> None:
-    """Do the work that was left for the end of the process; each failure is logged."""
+    """Run the callbacks for the end of the process; log each failure."""
     while _work:
         work, _ = _work.pop()
         try:
             work()
         except Exception:
-            # Nobody else would hear of it, and the others have a right to their turn.
+            # The error would be lost otherwise, and the other callbacks have to run.
             LOG.exception("%s failed at the end", getattr(work, "__qualname__", work))
 
 
 def first_has_started() -> None:
-    """Note that a process of this service has started: those forked from here on are not first.
+    """Note that the first process of this service has started; later ones are not the first.
 
-    For the parent of the workers.
+    The parent of the workers calls it.
     """
     global _first_has_started
     _first_has_started = True
 
 
 def level_at_start(level: int) -> int:
-    """Return the level for a log line about the settings, which each worker finds anew.
+    """Return the level for a log line about the settings that each worker would repeat.
 
-    It is `level` in the first process of a service and DEBUG in the others, so that the operator
-    reads it once.
+    It is `level` in the first process of a service and DEBUG in the others, so that the line
+    appears once.
     """
     return logging.DEBUG if _first_has_started else level
 
 
-# Work of the parent is the parent's own.
+# The callbacks of the parent run in the parent only.
 os.register_at_fork(after_in_child=_work.clear)

@@ -1,9 +1,9 @@
 """The one table that pairs errors with HTTP status codes.
 
-Servers go from the raised class to a row (along its MRO: the most specific class wins) and render
-it; clients go from a status to a class with `from_status`. Nobody else knows a status code of an
-error. `doc/source/errors.rst` is generated from the same rows. The phrases of the statuses are in
-`glance.common.statuses`.
+Servers look up the row of the raised class (along its MRO: the most specific class wins) and
+render it; clients look up the class of a status with `from_status`. No other module knows the
+status code of an error. `doc/source/errors.rst` is generated from the same rows. The phrases of
+the statuses are in `glance.common.statuses`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LOG = logging.getLogger(__name__)
 class Row:
     """One pairing.
 
-    `text` is used instead of the error's own message when `own_text` is false, or when the error
-    has none. `retry_after` (seconds) becomes a Retry-After header. `client` marks the class that
-    clients raise for the status.
+    `text` replaces the error's own message when `own_text` is false, or when the error has none.
+    `retry_after` (seconds) becomes a Retry-After header. `client` marks the class that clients
+    raise for the status.
     """
 
     error: type[Exception]
@@ -91,10 +91,10 @@ _UNKNOWN = Row(Exception, 500, "The server failed. The request id names this fai
 
 
 def row_for(error: BaseException) -> Row:
-    """Return the row of the most specific class of `error`; the 500 row if none fits."""
+    """Return the row of the most specific class of `error`; the 500 row if there is none."""
     for cls in type(error).__mro__:
         row = _BY_CLASS.get(cls)
-        # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one side.
+        # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one base.
         if row is not None and cls is not exception.GlanceException:
             return row
     return _BY_CLASS[exception.GlanceException] if isinstance(error, exception.Error) else _UNKNOWN
@@ -106,7 +106,7 @@ def status_of(error: BaseException) -> int:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the sentence about `error` that may be shown to a caller, on one line."""
+    """Return the sentence about `error` for the caller, on one line."""
     row = row_for(error)
     text = str(error) if row.own_text and isinstance(error, exception.Error) else ""
     if not text or text == "None":
@@ -117,8 +117,8 @@ def text_of(error: BaseException) -> str:
 def from_status(status: int, body: str = "") -> exception.Error:
     """Return the client-side error for an HTTP `status`, with `.status` and `.body` set.
 
-    Statuses without a row become `UnexpectedStatus`; its text, like that of `ServerError`, keeps
-    the prefix that scripts written for Diablo look for.
+    Statuses without a row become `UnexpectedStatus`; its text, like that of `ServerError`, has the
+    prefix that scripts written for Diablo expect.
     """
     cls = _BY_STATUS.get(status, exception.UnexpectedStatus)
     text = explanation(status, body)
@@ -133,7 +133,7 @@ def from_status(status: int, body: str = "") -> exception.Error:
 
 
 def explanation(status: int, body: str) -> str:
-    """Return the sentence in an error body made by `render`: the text without its status line."""
+    """Return the sentence in an error body from `render`: the text without its status line."""
     first, _, rest = body.strip().partition("\n")
     if first.startswith(str(status)) and rest.strip():
         return " ".join(rest.split())
@@ -143,10 +143,10 @@ def explanation(status: int, body: str) -> str:
 def render(
     error: BaseException, environ: Mapping[str, Any]
 ) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return status line, headers and body of the answer to a request that ended in `error`.
+    """Return status line, headers and body of the response to a request that raised `error`.
 
-    The body is plain text, status line first and one line of explanation below it; HTML only for
-    a client that prefers it. HEAD gets the same headers; the caller drops the body.
+    The body is plain text: the status line, and below it one line of explanation; HTML only for a
+    client that prefers it. HEAD gets the same headers; the caller drops the body.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
@@ -161,7 +161,7 @@ def render(
     else:
         content_type = "text/plain; charset=UTF-8"
         body = f"{status_line}\n\n{text}\n"
-    # A text that quotes the request may hold what UTF-8 cannot (JSON has half surrogates).
+    # A text that quotes the request may hold what UTF-8 cannot (lone surrogates of JSON).
     data = body.encode("utf-8", "replace")
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
     headers.extend(_extra_headers(error, row))

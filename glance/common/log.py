@@ -1,7 +1,7 @@
-"""Set up logging for a program: where lines go, what they look like, what is kept out of them.
+"""Set up logging for a program: where lines go, their form, and what must not be in them.
 
-Called once by each program at start. `reopen` serves a rotation by signal. Modules log to
-`logging.getLogger(__name__)` and know nothing of this. A line about a request can show the
+Each program calls `setup` once at its start. `reopen` is for rotation by a signal. Modules log to
+`logging.getLogger(__name__)` and do not use this module. A line about a request can show the
 request's id: `%(request_id)s` in log_format, a member of the object with log_json.
 """
 
@@ -24,11 +24,11 @@ from glance.common import config, exception
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
-#: Where the system's logger listens.
+#: The socket of the system's logger.
 SYSLOG = "/dev/log"
 
-#: Id of the request that this greenthread works on. Native threads and tasks that a request leaves
-#: behind have none.
+#: Id of the request that this greenthread works on. Native threads and background tasks of a
+#: request have none.
 REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
 config.options(
@@ -76,7 +76,7 @@ config.options(
 
 
 class Record(logging.LogRecord):
-    """A log record that knows which request it is about: `request_id`, or a dash."""
+    """A log record with the id of the request that it is about in `request_id`, or a dash."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -87,7 +87,7 @@ class JsonFormatter(logging.Formatter):
     """Writes a record as one JSON object on one line.
 
     Members: `time` (ISO 8601, UTC), `level`, `logger`, `message`, `process`; where there is one,
-    `request_id` and `exception`, a traceback; and what the caller gave as `extra={"fields": {}}`.
+    `request_id` and `exception`, a traceback; and the caller's `extra={"fields": {}}`.
     A logging configuration names it as `class=glance.common.log.JsonFormatter`.
     """
 
@@ -112,10 +112,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class LogFile(logging.handlers.WatchedFileHandler):
-    """A log file that is opened anew when it was moved away.
+    """A log file that is reopened when it was moved away.
 
-    NOTE: if that fails the line is lost, as lines of a full disk are; the base class would let the
-    request fail that wanted to log.
+    NOTE: if that fails the line is lost, as it is on a full disk; with the base class the request
+    that logs would fail.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -126,7 +126,7 @@ class LogFile(logging.handlers.WatchedFileHandler):
 
 
 def setup(conf: config.Conf, program: str) -> None:
-    """Make the root logger write as `conf` says; raises ConfigError if it cannot."""
+    """Configure the root logger as `conf` says. Raises ConfigError if that is impossible."""
     logging.setLogRecordFactory(Record)
     if conf.log_config:
         _from_file(conf.log_config)
@@ -134,7 +134,7 @@ def setup(conf: config.Conf, program: str) -> None:
     root = logging.getLogger()
     level = logging.DEBUG if conf.debug else logging.INFO if conf.verbose else logging.WARNING
     root.setLevel(level)
-    # SECURITY: statements hold values of all tenants; they are for those who debug.
+    # SECURITY: statements hold values of all tenants; log them for debugging only.
     logging.getLogger("sqlalchemy.engine").setLevel(
         logging.INFO if conf.debug else logging.WARNING
     )
@@ -196,8 +196,8 @@ def _from_file(path: str) -> None:
 
 
 def _use_native_locks(handlers: Iterable[logging.Handler]) -> None:
-    # NOTE: in a patched process the lock would be one between greenthreads, and a native thread
-    # that logs would wait inside of it for ever. Nothing waits in the hub while it holds this one.
+    # NOTE: in a patched process the lock would be one for greenthreads, and a native thread that
+    # logs would wait for it for ever. No holder of this lock waits in the hub.
     for handler in handlers:
         handler.lock = _thread.RLock()
 
@@ -209,14 +209,14 @@ def _handlers() -> set[logging.Handler]:
 
 
 def hand_over(uid: int, gid: int) -> None:
-    """Give the open log files to another user, whom this process is about to become."""
+    """Give the open log files to another user, to whom this process is about to switch."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream is not None:
             os.fchown(handler.stream.fileno(), uid, gid)
 
 
 def reopen() -> None:
-    """Open log files anew that were moved away, those of a logging configuration too."""
+    """Reopen log files that were moved away, including those of a logging configuration."""
     for handler in _handlers():
         stream = getattr(handler, "stream", None)
         if not isinstance(handler, logging.FileHandler) or stream is None:
@@ -226,7 +226,7 @@ def reopen() -> None:
             if isinstance(handler, logging.handlers.WatchedFileHandler):
                 handler.reopenIfNeeded()
             elif _is_moved(handler.baseFilename, stream):
-                # It opens its file with the next line.
+                # It reopens its file with the next line.
                 stream.close()
                 handler.stream = None
         except OSError as err:
@@ -243,7 +243,7 @@ def _is_moved(path: str, stream: TextIO) -> bool:
 
 
 def dump(conf: config.Conf, program: str, path: str) -> None:
-    """Log all settings of the file at debug level, secrets masked."""
+    """Log all settings of the file at debug level, with secrets masked."""
     log = logging.getLogger(program)
     if not log.isEnabledFor(logging.DEBUG):
         return

@@ -1,7 +1,7 @@
-"""Classes by name: the built-in table, packaging entry points, dotted paths.
+"""Load classes by name: from a built-in table, entry points, or a dotted path.
 
-Stores and notifier strategies are found here. A class is imported when it is asked for and never
-before, so that a missing library of one driver harms nobody else.
+Stores and notifier strategies are loaded here. A class is imported only when it is requested, so
+that a missing library of one driver does not affect the others.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def load(group: str, name: str, builtin: Mapping[str, str]) -> Any:
-    """Return the class (or other object) that `name` stands for.
+    """Return the class (or other object) of this name.
 
-    `builtin` maps names to `module:attribute` paths and is asked first, then the entry points of
-    `group`; then `name` itself may be such a path (`module.attribute` will do). LookupError if
-    nobody knows the name or the module lacks the attribute; ImportError if its module, or one that
-    it needs, cannot be imported.
+    `builtin` maps names to `module:attribute` paths and is searched first, then the entry points
+    of `group`; then `name` itself may be such a path (or `module.attribute`). Raises LookupError
+    for an unknown name or if the module lacks the attribute; ImportError if its module, or one
+    that it needs, cannot be imported.
     """
     if name in builtin:
         return _from_path(builtin[name])
@@ -31,7 +31,7 @@ def load(group: str, name: str, builtin: Mapping[str, str]) -> Any:
 
 
 def names(group: str) -> list[str]:
-    """Return the names that installed packages add to `group`."""
+    """Return the names that installed packages register in `group`."""
     return sorted(entry.name for entry in importlib.metadata.entry_points(group=group))
 
 

@@ -1,1 +1,1 @@
-"""HTTP as both sides speak it: `server` and `client`, and beside them what the two share."""
+"""HTTP: `server`, `client`, and the modules that both share."""

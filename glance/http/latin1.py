@@ -1,7 +1,7 @@
 """Text in header fields, query strings and paths: UTF-8 that travels as latin-1.
 
-WSGI (PEP 3333) and the standard library hand the bytes of a header over as latin-1 text. `decode`
-and `encode` change between that form and the text that was meant.
+WSGI (PEP 3333) and the standard library present the bytes of a header as latin-1 text. `decode`
+and `encode` convert between that form and the intended text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from glance.common import exception
 
 
 def decode(value: str, what: str) -> str:
-    """Return the text behind a WSGI string; Invalid, naming `what`, if it is not UTF-8."""
+    """Return the text of a WSGI string. Raises Invalid, naming `what`, if it is not UTF-8."""
     if value.isascii():
         return value
     try:
@@ -20,5 +20,5 @@ def decode(value: str, what: str) -> str:
 
 
 def encode(value: str) -> str:
-    """Return `value` as the wire carries it: its UTF-8 bytes as latin-1 text."""
+    """Return `value` as it is sent: its UTF-8 bytes as latin-1 text."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode("latin-1")

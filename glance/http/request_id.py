@@ -1,4 +1,4 @@
-"""Give each request an id that its answer, its log lines and the registry share."""
+"""Give each request an id that its response, its log lines and the registry share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_LENGTH = 64
 
 
 class RequestId:
-    """Outermost stage of both daemons: `environ["glance.request_id"]` and the answer's header.
+    """Outermost middleware of both daemons: sets the environ's `glance.request_id` and a header.
 
-    An id that the caller sends is kept when it is sane, so that one id follows a request from
+    An id that the caller sends is kept when it is valid, so that one id follows a request from
     glance-api to glance-registry; one longer than 64 characters is refused with 431.
     """
 
@@ -32,7 +32,7 @@ class RequestId:
         sent = environ.get(_ENVIRON, "")
         request_id = sent if _SANE.fullmatch(sent) else f"req-{uuid.uuid4()}"
         environ["glance.request_id"] = request_id
-        # NOTE: set until the next request of this connection: bodies are read after the return.
+        # NOTE: it stays set until the connection's next request: bodies are read after the return.
         log.REQUEST_ID.set(request_id)
 
         def start(status: str, headers: list[tuple[str, str]], *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Requests, answers and routing for both WSGI applications.
+"""Requests, responses and routing for both WSGI applications.
 
 A controller method takes a `Request` and the variables of its path and returns a `Response`;
 errors it raises are rendered here by the table of `glance.common.httperror`. Knows nothing of
@@ -30,7 +30,7 @@ MAX_JSON_BODY = 1024 * 1024
 
 
 class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
-    """webob's request with what glance's controllers ask of it.
+    """webob's request with what glance's controllers need.
 
     The one that knows its caller is `glance.identity.context.CallerRequest`.
     """
@@ -40,7 +40,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         """The request's headers in order, names as sent.
 
         NOTE: the WSGI environ folds `_` into `-` and some servers drop names that hold one, which
-        shipped clients send; glance's server hands the untouched pairs over beside the environ.
+        released clients send; glance's server passes the unchanged pairs in the environ.
         """
         pairs = self.environ.get("headers_raw")
         if pairs is not None:
@@ -52,16 +52,17 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         ]
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; the last of a repeated one wins. Invalid if not UTF-8."""
+        """Return the query parameters; the last of repeated ones wins. Invalid if not UTF-8."""
         query = latin1.decode(self.query_string, "query string")
         try:
-            # NOTE: webob's own parser takes ";" for a separator, too, which is part of a value.
+            # NOTE: webob's own parser also takes ";" as a separator, although it is part of a
+            # value.
             return dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
         except UnicodeDecodeError:
             raise exception.Invalid("The query string is not valid UTF-8") from None
 
     def has_body(self) -> bool:
-        """Return whether a body was announced: any Transfer-Encoding, or a length above zero."""
+        """Return whether a body is announced: a Transfer-Encoding or a length above zero."""
         if "HTTP_TRANSFER_ENCODING" in self.environ:
             return True
         return (self.content_length or 0) > 0
@@ -89,7 +90,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
 
 
 def _read(stream: Any, size: int) -> bytes:
-    """Read until `size` bytes or the end; a broken stream raises UploadTruncated."""
+    """Read up to `size` bytes or to the end; a broken stream raises UploadTruncated."""
     chunks = []
     try:
         while size > 0:
@@ -104,11 +105,11 @@ def _read(stream: Any, size: int) -> bytes:
 
 
 class Response:
-    """One answer, itself a WSGI application.
+    """One response, itself a WSGI application.
 
     `body` is bytes, or an iterable that owns what it reads (a `glance.streaming.body.Body`), which
-    is handed to the server untouched; whoever sends it closes it. Content-Length is added for
-    bytes unless the headers hold one. HEAD sends no body, closes it, and gets no length made up.
+    is passed to the server unchanged; the sender closes it. Content-Length is added for bytes
+    unless the headers hold one. HEAD sends no body, closes it, and gets no computed length.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -161,7 +162,7 @@ def json_response(
 def fail(
     error: BaseException, environ: dict[str, Any], start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Answer a request that ended in `error`; failures of the server are logged here, once."""
+    """Return the response for a request that raised `error`; log failures of the server once."""
     line, headers, data = httperror.render(error, environ)
     if not isinstance(error, exception.Error):
         LOG.error(
@@ -191,7 +192,7 @@ class Router(Generic[RequestT]):
     """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
 
     Paths are Routes patterns (`/images/{id}`); one trailing slash is tolerated. A path with
-    handlers for some methods answers 405 with Allow to the others. Handlers are given requests of
+    handlers for some methods returns 405 with Allow for the others. Handlers are given requests of
     `request_class`.
     """
 
@@ -210,7 +211,7 @@ class Router(Generic[RequestT]):
         try:
             response = self._dispatch(environ)
             return response(environ, start_response)
-        except Exception as err:  # the border: every error becomes an answer here
+        except Exception as err:  # the outermost frame: every error becomes a response here
             return fail(err, environ, start_response)
 
     def _dispatch(self, environ: dict[str, Any]) -> Response:
@@ -231,5 +232,5 @@ class Router(Generic[RequestT]):
 
 
 def segment(value: str) -> str:
-    """Return a path variable (bytes as latin-1) as text; Invalid if it is not UTF-8."""
+    """Return a path variable (bytes as latin-1) as text. Raises Invalid if it is not UTF-8."""
     return latin1.decode(value, "path segment")

@@ -1,9 +1,9 @@
-"""The token filter of Keystone in a pipeline, whatever year the file is from.
+"""The token filter of Keystone in a pipeline, for configuration files of any age.
 
-`glance.cli.daemon.paste` puts `filter_factory` in the place of the factories in `FACTORIES`; the
-work is done by keystonemiddleware, which must be installed. Here its settings are those of the
-section alone: it would warn of every option in `[DEFAULT]` that it does not know. Names that later
-releases of the filter dropped are translated.
+`glance.cli.daemon.paste` replaces the factories in `FACTORIES` by `filter_factory`;
+keystonemiddleware, which must be installed, does the work. It gets the settings of its section
+only: it would warn about every unknown option in `[DEFAULT]`. Option names that later releases of
+the filter dropped are translated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from glance.common import exception
 from glance.http import wsgi
 
-#: Factories that this module stands in for: today's, and that of Diablo's Keystone.
+#: Factories that this module replaces: the current one, and that of Diablo's Keystone.
 FACTORIES = frozenset(
     {
         "keystonemiddleware.auth_token:filter_factory",
@@ -24,7 +24,7 @@ FACTORIES = frozenset(
     }
 )
 
-#: Old name -> today's, where the meaning is the same.
+#: Old name -> current name, where the meaning is the same.
 _RENAMED = {
     "admin_user": "username",
     "admin_password": "password",
@@ -53,7 +53,7 @@ def filter_factory(
 
 
 def _keep_quiet_about(auth_type: str) -> None:
-    """Keep the filter from warning of the options of the plug-in by which it signs in."""
+    """Keep the filter from warning about the options of its authentication plug-in."""
     from keystoneauth1 import exceptions, loading
 
     try:
@@ -69,7 +69,7 @@ def _keep_quiet_about(auth_type: str) -> None:
 
 
 def modern(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings under the names of today; where both are given, today's win."""
+    """Return the settings under their current names, which win over old names."""
     new = {name: value for name, value in settings.items() if name not in _RENAMED}
     old = {_RENAMED[name]: value for name, value in settings.items() if name in _RENAMED}
     service, admin = _address(new, "service"), _address(new, "auth")
@@ -82,7 +82,7 @@ def modern(settings: Mapping[str, str]) -> dict[str, str]:
     if "auth_type" not in made and made.get("username"):
         made["auth_type"] = "password"
         if not any(name in made for name in _DOMAINS):
-            # Keystones of old knew one domain, which has this id since there are others.
+            # Old versions of Keystone had one domain, which is known by this id today.
             made |= {"user_domain_id": "default", "project_domain_id": "default"}
     elif "auth_type" not in made and token and made.get("auth_url"):
         root = made.pop("auth_url").rstrip("/")
@@ -92,7 +92,7 @@ def modern(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _address(settings: dict[str, str], prefix: str) -> str | None:
-    """Take host, port and protocol out of `settings` and return the URL that they make."""
+    """Remove host, port and protocol from `settings` and return them as a URL."""
     host, port, protocol = (
         settings.pop(f"{prefix}_{part}", "").strip() for part in ("host", "port", "protocol")
     )

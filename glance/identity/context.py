@@ -1,14 +1,15 @@
-"""Who is asking: the request context and the middleware that makes it.
+"""The caller: the request context and the middleware that creates it.
 
-The context is made once per request, travels in `environ["glance.context"]` and is the first
-argument of every function that needs it. There are two modes, decided once for a process by
-option `auth_mode` (`glance.cli.daemon.paste` infers it from the pipeline when it is not set):
+The context is created once per request, kept in `environ["glance.context"]`, and the first
+argument of every function that needs it. Option `auth_mode` selects one of two modes for a process
+(`glance.cli.daemon.paste` infers it from the pipeline when it is not set):
 
 * `noauth`: every request is an administrator without an owner; identity headers are ignored.
-* `keystone` / `trusted-headers`: a stage in front has set the identity headers. It is a token
-  filter in the pipeline, before which `IdentityGuard` takes out what the outside says of itself,
-  or a proxy on a trusted link, which has to do so. A request that is not confirmed is refused, or
-  anonymous and read-only when `allow_anonymous_access` is on. It is never an administrator.
+* `keystone` / `trusted-headers`: something in front has set the identity headers. It is either a
+token filter in the pipeline, before which `IdentityGuard` removes the identity headers of the
+client, or a proxy on a trusted link, which has to do the same. A request that is not confirmed is
+refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
+administrator.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ config.options(
     ),
 )
 
-# Each identity field with the headers that may carry it, modern name first.
+# Each identity field with the headers that may carry it, current name first.
 USER_HEADERS = ("HTTP_X_USER_ID", "HTTP_X_USER")
 TENANT_HEADERS = ("HTTP_X_TENANT_ID", "HTTP_X_PROJECT_ID", "HTTP_X_TENANT")
 ROLE_HEADERS = ("HTTP_X_ROLES", "HTTP_X_PROJECT_ROLES", "HTTP_X_ROLE")
@@ -64,15 +65,14 @@ IDENTITY_HEADERS = ("HTTP_X_IDENTITY_STATUS", *USER_HEADERS, *TENANT_HEADERS, *R
 
 
 class RequestContext:
-    """One caller in one request; treat it as a value.
+    """The caller of one request; treat it as a value.
 
-    `owner` is what images are owned by. `read_only` callers may change nothing. `show_deleted`
-    is for maintenance programs only: no HTTP request sets it.
+    `owner` is the owner of the images that the caller creates. `read_only` callers may change
+    nothing. `show_deleted` is for maintenance programs only: no HTTP request sets it.
 
-    The three predicates judge a loaded image mapping. They exist once more as SQL
+    The predicates decide about a loaded image mapping. They also exist as SQL
     (`glance.registry.db.visibility`); one test runs a table of cases through both. `membership` is
-    the caller's own membership of the image, or None; one that was removed (`deleted`) grants
-    nothing.
+    the caller's own membership of the image, or None; a removed one (`deleted`) grants nothing.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class RequestContext:
         return self.tenant if self.owner_is_tenant else self.user
 
     def require_write(self) -> None:
-        """Raise ReadOnly for a caller that may only read; checked before anything else."""
+        """Raise ReadOnly for a caller that may only read. Call this before all other checks."""
         if self.read_only:
             raise exception.ReadOnly("Anonymous callers may only read; send a valid token")
 
     def is_image_visible(
         self, image: types.OwnedImage, membership: types.OwnMembership | None = None
     ) -> bool:
-        """Return whether the caller may read the image. First rule that fits decides."""
+        """Return whether the caller may read the image. The first rule that applies decides."""
         if self.is_admin or image["owner"] is None or image["is_public"]:
             return True
         if self.owner is None:
@@ -123,13 +123,13 @@ class RequestContext:
         return self.owner is not None and self.owner == image["owner"]
 
     def is_image_deletable(self, image: types.OwnedImage, any_owner: bool) -> bool:
-        """Return whether the caller may delete the image, given whether it may those of others."""
+        """Return whether the caller may delete the image; `any_owner`: also those of others."""
         return any_owner or (self.owner is not None and self.owner == image["owner"])
 
     def is_image_sharable(
         self, image: types.OwnedImage, membership: types.OwnMembership | None = None
     ) -> bool:
-        """Return whether the caller may change who the image is shared with."""
+        """Return whether the caller may change with whom the image is shared."""
         if self.is_image_mutable(image):
             return True
         if self.owner is None or membership is None or not _is_live(membership):
@@ -159,10 +159,10 @@ def _is_live(membership: types.OwnMembership | None) -> bool:
 
 
 class IdentityGuard:
-    """Take out of each request what it says of its caller itself, the token apart.
+    """Remove the identity headers that a client sends itself, except for the token.
 
-    SECURITY: a token filter removes the headers that it sets, and no others. With a token that
-    has no roles, X-Project-Roles of the outside would be believed.
+    SECURITY: a token filter removes the headers that it sets, and no others. For a token without
+    roles, X-Project-Roles from the outside would be trusted.
     """
 
     def __init__(self, app: wsgi.WSGIApp):
@@ -241,7 +241,7 @@ def _identity(environ: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def load_class(dotted: str) -> type[RequestContext]:
-    """Import a context class by its dotted name; ConfigError when there is none."""
+    """Import a context class by its dotted name. Raises ConfigError if it does not exist."""
     module, _, name = dotted.rpartition(".")
     try:
         loaded: type[RequestContext] = getattr(importlib.import_module(module), name)
@@ -261,10 +261,10 @@ def filter_factory(
 def shim_factory(
     global_conf: Mapping[str, Any], **local_conf: Any
 ) -> Callable[[wsgi.WSGIApp], ContextMiddleware]:
-    """Paste filter factory of the stage that Diablo's Keystone brought for this place.
+    """Paste filter factory of the filter that Diablo's Keystone provided for this place.
 
-    It let through whoever the token filter before it lets through: callers without a valid token
-    may read. A context filter behind it has the last word.
+    It admits every caller that the token filter before it admits: callers without a valid token
+    may read. A context filter after it decides in the end.
     """
     anonymous = {"allow_anonymous_access": "True"}
     return filter_factory(global_conf, **{**anonymous, **local_conf})

@@ -1,7 +1,7 @@
-"""Signing in at Keystone by keystoneauth; called by `glance.identity.strategies` alone.
+"""Sign in to Keystone with keystoneauth; only `glance.identity.strategies` calls this module.
 
-Importing this module loads keystoneauth and requests. Keystones from before v2.0 settled are
-spoken to by `glance.identity.keystone_diablo`, through the same session.
+Importing this module loads keystoneauth and requests. For versions of Keystone before the final
+v2.0 there is `glance.identity.keystone_diablo`, which uses the same session.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from glance.http.client import connection
 from glance.http.client import proxy as http_proxy
 from glance.identity import catalog, keystone_diablo
 
-# NOTE: it warns of what is an error here; a person's terminal must not show both.
+# NOTE: it warns about what is an error here; a user's terminal must not show both.
 logging.getLogger("keystoneauth").addHandler(logging.NullHandler())
 
 TIMEOUT = 60.0
-#: Names of Diablo's creds, or of v2.0, and what keystoneauth calls them.
+#: Names of credentials in Diablo or v2.0, and their names in keystoneauth.
 _RENAMED = {"tenant": "project_name", "tenant_name": "project_name", "tenant_id": "project_id"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Grant:
-    """What a sign-in gave: a token, the image service's URL or None, and where it was."""
+    """Result of a sign-in: a token, the image service's URL or None, and Keystone's URL."""
 
     token: str = dataclasses.field(repr=False)
     image_url: str | None
@@ -48,7 +48,7 @@ def sign_in(
     tls: connection.TLS | None = None,
     proxies: Mapping[str, str] | None = None,
 ) -> Grant:
-    """Return what Keystone grants; arguments and errors as in `glance.identity.strategies`."""
+    """Sign in and return the result; arguments and errors as in `glance.identity.strategies`."""
     given = {_RENAMED.get(name, name): value for name, value in creds.items() if value}
     if given.get("cloud"):
         given, tls = _of_cloud(given, tls)
@@ -64,7 +64,7 @@ def sign_in(
                 exceptions.DiscoveryFailure,
                 exceptions.InvalidResponse,
                 exceptions.BadRequest,
-                # Even the versions that there are were not told without a token.
+                # Keystone did not even list its versions without a token.
                 exceptions.MissingAuthPlugin,
             ):
                 if not keystone_diablo.may_know(version, given):
@@ -101,14 +101,14 @@ def _check(given: Mapping[str, Any]) -> None:
         raise exception.MissingArgumentError("'auth_url' must be an http or https URL")
 
 
-def _place(url: str, wanted: object) -> tuple[str, int | None]:
-    """Return a URL and the version that it names; None for one that has to be asked."""
+def _place(url: str, api_version: object) -> tuple[str, int | None]:
+    """Return a URL and its API version; None if Keystone has to be queried for it."""
     found = catalog.VERSION.search(urllib.parse.urlsplit(url).path)
     if found:
         return url, int(found[1])
-    if not wanted:
+    if not api_version:
         return url, None
-    major = str(wanted).strip().removeprefix("v").partition(".")[0]
+    major = str(api_version).strip().removeprefix("v").partition(".")[0]
     if major not in ("2", "3"):
         raise exception.MissingArgumentError("'identity_api_version' must be 2 or 3")
     return f"{url.rstrip('/')}/{'v3' if major == '3' else 'v2.0'}", int(major)
@@ -130,9 +130,9 @@ def _by_plugin(
     values |= {"tenant_name": values.get("project_name"), "tenant_id": values.get("project_id")}
     loader: Any = loading.get_plugin_loader(kind)
     names = {option.dest for option in loader.get_options()}
-    wanted = {name: value for name, value in values.items() if name in names and value}
+    plugin_options = {name: value for name, value in values.items() if name in names and value}
     try:
-        plugin = loader.load_from_options(**wanted)
+        plugin = loader.load_from_options(**plugin_options)
     except TypeError:
         raise exception.MissingArgumentError(f"auth_type {kind} needs more creds") from None
     access = plugin.get_access(http)
@@ -148,10 +148,9 @@ def _by_plugin(
 
 
 def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:
-    """Return what completes the domains: who names none means the default one.
+    """Return the missing domain settings: without any, the default domain is meant.
 
-    That is the one which has the id `default` since Keystone knows several. Plug-ins for any
-    version complete by themselves, for the third alone.
+    It has the id `default`. Plug-ins for any version add it themselves, but only for version 3.
     """
     if not (given.get("default_domain_id") or given.get("default_domain_name")):
         given = {**given, "default_domain_id": "default"}
@@ -167,7 +166,7 @@ def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:
 def _of_cloud(
     given: Mapping[str, Any], tls: connection.TLS | None
 ) -> tuple[dict[str, Any], connection.TLS | None]:
-    """Return the credentials of an entry of clouds.yaml, and what it says of certificates."""
+    """Return the credentials of an entry in clouds.yaml, and its TLS settings."""
     try:
         from openstack import config
         from openstack import exceptions as sdk_exceptions
@@ -209,9 +208,9 @@ def _session(
     tls: connection.TLS,
     proxies: Mapping[str, str] | None,
 ) -> session.Session:
-    """Return a session that goes the ways which this client's other requests go."""
+    """Return a session with the TLS, proxy and timeout settings of this client's requests."""
     http = requests.Session()
-    # NOTE: it would take passwords from ~/.netrc, and proxies where the program says none.
+    # NOTE: it would take passwords from ~/.netrc, and proxies where the program wants none.
     http.trust_env = False
     parts = urllib.parse.urlsplit(url)
     use_ssl = parts.scheme == "https"
@@ -225,7 +224,7 @@ def _session(
     system = ssl.get_default_verify_paths()
     ca_file = tls.ca_file or system.cafile or system.capath or True
     if tls.insecure:
-        # The person has said so, and need not be told.
+        # The user has chosen this and needs no warning.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session.Session(
         session=http,
@@ -239,7 +238,7 @@ def _session(
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Turn keystoneauth's errors into ours, which tell a person what to do."""
+    """Turn keystoneauth's errors into glance's, which tell the user what to do."""
     try:
         yield
     except exceptions.Unauthorized:

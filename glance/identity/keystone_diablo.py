@@ -1,6 +1,6 @@
-"""Signing in at Keystones of the time of Diablo: version 1, and version 2 before it settled.
+"""Sign in to Keystone as of Diablo: API version 1, and version 2 before its final form.
 
-keystoneauth knows neither. Called by `glance.identity.keystone` where it found nothing of today.
+keystoneauth knows neither. `glance.identity.keystone` calls this when it finds no later API.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ MAX_ROUNDS = 10
 
 
 def may_know(version: int | None, given: Mapping[str, Any]) -> bool:
-    """Return whether these are credentials that a Keystone of old could check."""
+    """Return whether these are credentials that an old Keystone could check."""
     return version != 3 and bool(given.get("username") and given.get("password"))
 
 
 def sign_in(http: Any, url: str, given: Mapping[str, Any]) -> tuple[str, str | None, str]:
     """Return a token, the image service's URL or None, and the URL that gave them.
 
-    `http` is a keystoneauth session. Version 2 is spoken when the URL ends in v2.0, else version
-    1, and 2 where that is not known. Raises NotAuthorized, UnexpectedStatus, AuthorizationFailure.
+    `http` is a keystoneauth session. Version 2 is used when the URL ends in v2.0, otherwise
+    version 1, and version 2 if the server lacks that. Raises NotAuthorized, UnexpectedStatus,
+    AuthorizationFailure.
     """
     for _ in range(MAX_ROUNDS):
         base = url if url.endswith("/") else f"{url}/"
@@ -34,10 +35,10 @@ def sign_in(http: Any, url: str, given: Mapping[str, Any]) -> tuple[str, str | N
             try:
                 return *_version_1(http, base, given), url
             except exception.AuthorizationFailure:
-                # WIRE: a server without version 1 answers its root with something else.
+                # WIRE: a server without version 1 returns something else for its root.
                 url = urllib.parse.urljoin(base, "v2.0/")
         except exception.RedirectException as err:
-            # NOTE: a redirect names the token resource or its parent; tokens is appended again.
+            # NOTE: a redirect names the token resource or its parent; /tokens is appended again.
             target = urllib.parse.urljoin(base, err.url)
             head, _, tail = target.rstrip("/").rpartition("/")
             url = f"{head}/" if tail == "tokens" else target
@@ -48,9 +49,9 @@ def _version_1(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
     headers = {"X-Auth-User": given["username"], "X-Auth-Key": given["password"]}
     if given.get("project_name"):
         headers["X-Auth-Tenant"] = given["project_name"]
-    # WIRE: UTF-8, in the disguise in which requests takes it.
+    # WIRE: UTF-8, in the form in which requests accepts it.
     sent = {name: str(value).encode().decode("latin-1") for name, value in headers.items()}
-    response = _ask(http, "GET", base, headers=sent)
+    response = _request(http, "GET", base, headers=sent)
     if response.status_code not in (200, 204):
         raise unexpected(response.status_code)
     url, token = (
@@ -65,7 +66,7 @@ def _version_2(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
     login = {"username": given["username"], "password": given["password"]}
     if given.get("project_name"):
         login["tenantId"] = given["project_name"]
-    response = _ask(http, "POST", base, json={"passwordCredentials": login})
+    response = _request(http, "POST", base, json={"passwordCredentials": login})
     if response.status_code not in (200, 203):
         raise unexpected(response.status_code)
     try:
@@ -82,10 +83,10 @@ def _version_2(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
     return token, url
 
 
-def _ask(
+def _request(
     http: Any, method: str, base: str, headers: Mapping[str, Any] | None = None, **body: Any
 ) -> Any:
-    """Return the answer of the token resource below `base`; raise for 305 and 401."""
+    """Return the response of the token resource below `base`; raise for 305 and 401."""
     response = http.request(
         urllib.parse.urljoin(base, "tokens"),
         method,

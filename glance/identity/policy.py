@@ -1,10 +1,10 @@
-"""Who may do what, beyond owning an image: one rule for each act that operators want a say in.
+"""Who may do what, apart from owning an image: one rule for each operation.
 
 A rule is an option, `policy_<rule>`, that lists who passes it: roles, or one of three words.
-Where a rule is asked: `glance.api` and `glance.registry.server`, through `Policy.require` and
-`Policy.allows`. What owners and members may do is not here but in `glance.identity.context`.
+`glance.api` and `glance.registry.server` check the rules through `Policy.require` and
+`Policy.allows`. What owners and members may do is defined in `glance.identity.context`.
 
-An operator with other wishes writes a subclass of `Policy` and names it in `policy_class`.
+An operator with other needs writes a subclass of `Policy` and names it in `policy_class`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 from glance.common import config, exception, plugin
 from glance.identity.context import RequestContext
 
-#: Every caller that is known; administrators; not even they.
+#: Every authenticated caller; administrators; not even administrators.
 ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 
-#: Rule -> who passes it if the file says nothing (what Diablo did), and what it is about.
+#: Rule -> who passes it by default (as in Diablo), and what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
     "choose_id": (ANYONE, "choose the id of a new image"),
@@ -48,7 +48,7 @@ config.options(
 
 
 class Policy:
-    """The rules of one configuration. The name of a rule that does not exist is a KeyError."""
+    """The rules of one configuration. The name of an unknown rule raises KeyError."""
 
     def __init__(self, conf: config.Conf):
         self._passing = {
@@ -56,13 +56,13 @@ class Policy:
         }
 
     def allows(self, rule: str, context: RequestContext) -> bool:
-        """Return whether the caller passes the rule. One who may only read passes none."""
+        """Return whether the caller passes the rule. A read-only caller passes none."""
         passing = self._passing[rule]
         if context.read_only or NOBODY in passing:
             return False
         if ANYONE in passing or (ADMIN in passing and context.is_admin):
             return True
-        # The word stands for whoever has the role in `admin_role`, whatever that is called.
+        # The word stands for callers with the role in `admin_role`, whatever it is called.
         return not (passing - {ADMIN}).isdisjoint(role.lower() for role in context.roles)
 
     def require(self, rule: str, context: RequestContext) -> None:
@@ -72,7 +72,7 @@ class Policy:
 
 
 def from_conf(conf: config.Conf) -> Policy:
-    """Return the policy that `policy_class` names; ConfigError when there is none."""
+    """Return the policy that `policy_class` names. Raises ConfigError if it does not exist."""
     try:
         made: Any = plugin.load("glance.policy", conf.policy_class, {})(conf)
     except (LookupError, ImportError):

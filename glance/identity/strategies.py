@@ -1,8 +1,8 @@
-"""How a client signs in: the strategies that turn credentials into a token.
+"""Strategies for signing in: each turns credentials into a token.
 
-`glance.client.base.BaseClient` makes one strategy per client and asks it for a token. A new way
-to sign in is a subclass of `BaseStrategy` and a row in `STRATEGIES`. keystoneauth speaks with
-Keystone (`glance.identity.keystone`) and is imported when somebody signs in; what the servers do
+`glance.client.base.BaseClient` creates one strategy per client and gets the token from it. A new
+way to sign in is a subclass of `BaseStrategy` and an entry in `STRATEGIES`. keystoneauth connects
+to Keystone (`glance.identity.keystone`) and is imported at the first sign-in. What the servers do
 with a token is not here.
 """
 
@@ -19,9 +19,9 @@ class BaseStrategy:
     """One way to get a token.
 
     After `authenticate()`, `auth_token` is the token and `management_url` the image service's URL,
-    if the identity service told it; `tls` may be what a cloud's settings say of certificates.
-    `renews` tells whether `authenticate()` can produce a fresh token; no request is repeated
-    without one. `timeout` (seconds) bounds each wait.
+    if the identity service returned it; `tls` may hold the TLS settings of a cloud's entry.
+    `renews` is whether `authenticate()` can produce a fresh token; no request is repeated without
+    one. `timeout` (seconds) bounds each wait.
     """
 
     renews = False
@@ -48,7 +48,7 @@ class BaseStrategy:
 
 
 class NoAuthStrategy(BaseStrategy):
-    """No sign-in; a token that the caller has is sent as it is."""
+    """No sign-in; an existing token is sent as it is."""
 
     @property
     def is_authenticated(self) -> bool:
@@ -59,14 +59,14 @@ class NoAuthStrategy(BaseStrategy):
 
 
 class KeystoneStrategy(BaseStrategy):
-    """Sign in at Keystone v3, v2.0, or of the time of Diablo.
+    """Sign in to Keystone v3, v2.0, or as of Diablo.
 
-    Creds are username, password, tenant and auth_url as Diablo has them, and whatever keystoneauth
-    takes under its own names: user_id, project_id, user_domain_name, application_credential_id,
-    token and so on, for the plug-in that auth_type names (default password); also region,
-    interface (default public) and identity_api_version. An auth_url that names no version is
-    asked for those it has. Or `cloud` is the name of an entry in clouds.yaml, which needs
-    openstacksdk; other creds win over what it says.
+    Creds are username, password, tenant and auth_url as in Diablo, and everything that
+    keystoneauth accepts under its own names: user_id, project_id, user_domain_name,
+    application_credential_id, token and so on, for the plug-in that auth_type names (default
+    password); also region, interface (default public) and identity_api_version. If auth_url names
+    no version, Keystone is asked for those it has. `cloud` may be the name of an entry in
+    clouds.yaml, which needs openstacksdk; other creds win over the entry.
     """
 
     renews = True
@@ -76,11 +76,11 @@ class KeystoneStrategy(BaseStrategy):
         return self.auth_token is not None
 
     def authenticate(self) -> None:
-        """Get a token; the URL that gave it is kept in `creds["auth_url"]`.
+        """Get a token; keep the URL that issued it in `creds["auth_url"]`.
 
-        Raises MissingArgumentError for a missing credential, NotAuthorized when they are refused,
-        AuthorizationFailure when the answer is of no use, UnexpectedStatus for other statuses,
-        ClientConnectionError when there is no answer. Neither errors nor logs hold a secret.
+        Raises MissingArgumentError for a missing credential, NotAuthorized when credentials are
+        refused, AuthorizationFailure for an unusable response, UnexpectedStatus for other
+        statuses, ClientConnectionError without a response. Neither errors nor logs hold a secret.
         """
         from glance.identity import keystone
 
@@ -99,7 +99,7 @@ STRATEGIES: dict[str, type[BaseStrategy]] = {
 
 
 def get_plugin_from_strategy(strategy: str) -> type[BaseStrategy]:
-    """Return the class of a strategy; raise Error for a name that is not known."""
+    """Return the class of a strategy. Raises Error for an unknown name."""
     try:
         return STRATEGIES[strategy]
     except KeyError:

@@ -1,1 +1,1 @@
-"""The rules of an image record: its fields, lists of images, members, sealed locations."""
+"""The rules of an image record: its fields, lists of images, members, encrypted locations."""

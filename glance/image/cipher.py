@@ -1,12 +1,13 @@
-"""Locations at rest: sealed with AES-GCM where the operator set a key, in clear where not.
+"""Locations at rest: encrypted with AES-GCM if the operator set a key, otherwise in clear.
 
-The registry's database layer seals what it writes and opens what it reads; everybody else sees
-locations in clear. A sealed location is bound to its image by the id, so that it is of no use in
-another row. New ones are sealed with `metadata_encryption_key`; what an earlier key sealed, or
-nobody, is still read, so that a key can be changed while the service runs: set the new key and
-name the old one in `metadata_encryption_old_keys`, restart, run `glance-manage encrypt_locations`.
+The registry's database layer seals (encrypts and authenticates) what it writes and opens what it
+reads; all other code sees locations in clear. A sealed location is bound to the id of its image,
+so that it cannot be used in another row. New ones are sealed with `metadata_encryption_key`; those
+sealed with an earlier key, or in clear, can still be read, so that a key can be changed while the
+service runs: set the new key and name the old one in `metadata_encryption_old_keys`, restart, run
+`glance-manage encrypt_locations`.
 
-The `cryptography` package is imported when there is a key and never before.
+The `cryptography` package is imported only if there is a key.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from glance.image import fields
 
 LOG = logging.getLogger(__name__)
 
-#: What a sealed location begins with. No other does: behind their schemes stands `://`.
+#: The prefix of a sealed location. No other location has it: their schemes end with `://`.
 PREFIX = "sealed.1:"
 _NONCE = 12
 
 
 def key(text: str) -> bytes:
-    """Option type: a key of 16, 24 or 32 bytes, as characters or, behind `base64:`, encoded."""
+    """Option type: a key of 16, 24 or 32 bytes, as characters or as `base64:` and its encoding."""
     text = text.strip()
     try:
         if text.startswith("base64:"):
-            found = base64.b64decode(text.removeprefix("base64:"), validate=True)
+            secret = base64.b64decode(text.removeprefix("base64:"), validate=True)
         else:
-            found = text.encode("ascii")
+            secret = text.encode("ascii")
     except (UnicodeEncodeError, binascii.Error):
-        found = b""
-    if len(found) not in (16, 24, 32):
+        secret = b""
+    if len(secret) not in (16, 24, 32):
         raise ValueError("use 16, 24 or 32 ASCII characters, or base64: and so many bytes in it")
-    return found
+    return secret
 
 
 def keys(text: str) -> tuple[bytes, ...]:
@@ -72,23 +73,23 @@ config.options(
 
 
 class Cipher:
-    """Seals locations with the first key, opens what any key sealed. Safe in many threads.
+    """Seals locations with the first key, opens those sealed with any key. Thread-safe.
 
-    `present` None means that nothing is sealed. ConfigError if a key is given and `cryptography`
-    is not installed.
+    If `present` is None, nothing is sealed. Raises ConfigError if a key is given and
+    `cryptography` is not installed.
     """
 
     def __init__(self, present: bytes | None = None, earlier: Sequence[bytes] = ()):
-        found = [*([present] if present else []), *earlier]
-        self._by_name = {_name(each): _aead(each) for each in found}
-        self._present = _name(present) if present else None
+        secret = [*([present] if present else []), *earlier]
+        self._by_name = {_fingerprint(each): _aead(each) for each in secret}
+        self._present = _fingerprint(present) if present else None
 
     @property
     def seals(self) -> bool:
         return self._present is not None
 
     def seal(self, image_id: int, location: str | None) -> str | None:
-        """Return what to store for a location in clear; Invalid if that is too much to store."""
+        """Return what to store for a location in clear. Raises Invalid if it is too long."""
         if self._present is None or not location:
             return location
         nonce = os.urandom(_NONCE)
@@ -104,8 +105,8 @@ class Cipher:
     def open(self, image_id: int, stored: str | None) -> str | None:
         """Return the location in clear.
 
-        One that no key opens is returned as it is, which no store will understand, and an ERROR is
-        logged: a wrong key must not make lists fail.
+        A location that no key opens is returned as it is, which no store accepts, and logged as an
+        ERROR: a wrong key must not make lists fail.
         """
         if not stored or is_clear(stored):
             return stored
@@ -118,7 +119,7 @@ class Cipher:
             clear: bytes = aead.decrypt(raw[:_NONCE], raw[_NONCE:], _bound_to(image_id))
             return clear.decode("utf-8", "surrogateescape")
         except Exception as err:
-            # What the library raises for a forged text has a class of its own.
+            # The library raises an error class of its own for a forged text.
             LOG.error(
                 "The location of image %s cannot be decrypted (%s): is metadata_encryption_key "
                 "the one it was encrypted with?",
@@ -128,7 +129,7 @@ class Cipher:
             return stored
 
     def is_current(self, stored: str | None) -> bool:
-        """Return whether a stored location is as `seal` would write it now."""
+        """Return whether a stored location has the form that `seal` would write now."""
         if not stored:
             return True
         if self._present is None:
@@ -147,11 +148,11 @@ def is_configured(conf: config.Conf) -> bool:
 
 
 def from_conf(conf: config.Conf) -> Cipher:
-    """Return the cipher that a program's settings ask for. Raises ConfigError."""
+    """Return the cipher for a program's settings. Raises ConfigError."""
     return Cipher(conf.metadata_encryption_key, conf.metadata_encryption_old_keys)
 
 
-def _aead(found: bytes) -> Any:
+def _aead(secret: bytes) -> Any:
     try:
         from cryptography.hazmat.primitives.ciphers import aead
     except ImportError as err:
@@ -159,12 +160,12 @@ def _aead(found: bytes) -> Any:
             "option metadata_encryption_key needs the Python package cryptography, which is not "
             "installed"
         ) from err
-    return aead.AESGCM(found)
+    return aead.AESGCM(secret)
 
 
-def _name(found: bytes) -> str:
-    """Return what tells a key from others and does not help to guess it."""
-    return hashlib.sha256(b"glance location key " + found).hexdigest()[:8]
+def _fingerprint(secret: bytes) -> str:
+    """Return a fingerprint that identifies a key and does not help to guess it."""
+    return hashlib.sha256(b"glance location key " + secret).hexdigest()[:8]
 
 
 def _bound_to(image_id: int) -> bytes:

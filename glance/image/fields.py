@@ -1,9 +1,9 @@
 """The field table of an image, and every form in which an image is written.
 
-One row per field says its type, bounds, who may write it and how it looks on the wire; request
+One row per field defines its type, bounds, who may write it and its form on the wire; request
 headers, response headers, the client's headers and the registry's JSON are all derived from it.
-Also here, because they are rules about the record alone: the statuses and the steps between them,
-the formats, and the Amazon rule. Nothing here knows HTTP routing, a store or a database.
+Also here, because they are rules about the record only: the statuses and the transitions between
+them, the formats, and the Amazon rule. Nothing here knows HTTP routing, a store or a database.
 
 An *image mapping* has the keys of `DETAIL_KEYS`; `properties` maps lower-case names to text or
 None. Times are naive UTC datetimes inside the registry and ISO 8601 text everywhere else.
@@ -31,7 +31,7 @@ DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso"
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf")
 AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
 
-#: The status machine: each status with those that may follow it. A step to itself is no step.
+#: The status machine: each status with those that may follow it, apart from itself.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"saving", "active", "killed", "deleted", "pending_delete"}),
     "saving": frozenset({"queued", "active", "killed", "deleted", "pending_delete"}),
@@ -59,7 +59,7 @@ _NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
 
 
 def check_text(label: str, value: Any, maximum: int = MAX_NAME) -> str | None:
-    """Return `value` if it is text fit for a header and a column; raise Invalid otherwise."""
+    """Return `value` if it is text that fits a header and a column. Raises Invalid otherwise."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -86,7 +86,7 @@ def parse_id(value: str) -> int | None:
 
 
 def path_id(text: str) -> int:
-    """Return the number of the image id in a path; NotFound for what can be none."""
+    """Return the number of the image id in a path. Raises NotFound for an impossible id."""
     number = parse_id(text)
     if number is None:
         raise exception.NotFound("No image with this ID was found")
@@ -116,13 +116,13 @@ def _text(maximum: int) -> Callable[[str, Any], str | None]:
 
 
 def _name(label: str, value: Any) -> str | None:
-    # NOTE: the one text field whose empty form can be filtered for, so it is kept by the registry.
+    # NOTE: the only text field with a filter for empty values, so the registry keeps them.
     return check_text(label, value)
 
 
 def _owner(label: str, value: Any) -> str | None:
     checked = check_text(label, value)
-    # WIRE: the manual clears an owner by sending the word null.
+    # WIRE: as the manual says, a client clears an owner by sending the word null.
     return None if not checked or checked.lower() == "null" else checked
 
 
@@ -159,8 +159,8 @@ class Field:
 
     `convert(label, value)` returns the typed value of JSON or header text and raises Invalid.
     `writable` fields may be set through the registry; `settable` ones are read from the headers
-    of an API request (some, like `store`, are orders to the API and never stored). `brief` fields
-    appear in short lists. `kind` tells a client how to read the header.
+    of an API request (some, like `store`, are instructions to the API and never stored). `brief`
+    fields appear in short lists. `kind` is how a client reads the header.
     """
 
     name: str
@@ -207,12 +207,13 @@ _TIME_KEYS = tuple(field.name for field in FIELDS if field.kind is datetime.date
 def parse_headers(
     items: Iterable[tuple[str, str]], decode: Callable[[str], str] | None = None
 ) -> dict[str, Any]:
-    """Return the image attributes that a request's headers carry, typed and checked.
+    """Return the image attributes in a request's headers, typed and checked.
 
     `items` are (name, value) pairs as WSGI gives them, bytes as latin-1 text; both are read as
-    UTF-8. `decode` undoes a client's own coding of the values (percent-encoding). The result has
-    the keys that were sent, and always `properties`. Hyphens and underscores in names are the
-    same. Unknown names are ignored. Raises Invalid for anything that cannot be stored as sent.
+    UTF-8. `decode` reverses a client's own encoding of the values (percent-encoding). The result
+    has the keys that were sent, and always `properties`. Hyphens and underscores in names are
+    equivalent. Unknown names are ignored. Raises Invalid for anything that cannot be stored as
+    sent.
     """
     meta: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
@@ -255,7 +256,7 @@ def _add_property(properties: dict[str, str | None], name: str, value: str) -> N
 def fold(name: str) -> str:
     """Return a header name in WSGI form with its ASCII letters in lower case.
 
-    NOTE: `str.lower` would change what only looks like letters: bytes of UTF-8 as latin-1.
+    NOTE: `str.lower` would also change bytes of UTF-8 that look like letters in latin-1.
     """
     return name.lower() if name.isascii() else name.encode("latin-1").lower().decode("latin-1")
 
@@ -264,11 +265,11 @@ def fold(name: str) -> str:
 
 
 def image_headers(image: types.ImageRecord, location: str | None = None) -> list[tuple[str, str]]:
-    """Return the metadata headers of an answer, in WSGI form.
+    """Return the metadata headers of a response, in WSGI form.
 
-    `image` is a record as the registry sends it. `location` is shown only when given: the caller
-    decides who may see it and has removed credentials. Null fields have an empty value, but a
-    null checksum is left out, because clients would compare with the empty text.
+    `image` is a record as the registry sends it. `location` is included only if given: the caller
+    decides who may see it and has removed credentials. Null fields have an empty value, but a null
+    checksum is left out, because clients would compare it with the empty text.
     """
     headers = []
     for name in DETAIL_KEYS:
@@ -283,7 +284,7 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
             continue
         headers.append((HEADER_PREFIX + name, _shown(value)))
     for name, value in (image.get("properties") or {}).items():
-        # SECURITY: a name written around the API must not break the header block.
+        # SECURITY: a name that did not come through the API must not break the header block.
         safe = _NOT_TOKEN.sub("_", latin1.encode(name.lower()))
         headers.append((PROPERTY_PREFIX + safe, _shown(value)))
     return headers
@@ -299,10 +300,10 @@ def _shown(value: Any) -> str:
 
 
 def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return the request headers that carry `meta`, for http.client (UTF-8 bytes as latin-1).
+    """Return the request headers for `meta`, for http.client (UTF-8 bytes as latin-1).
 
-    Any key is sent: the server ignores what it does not know. Raises Invalid for control
-    characters, which would break the header block, and for names that collide when lower-cased.
+    Every key is sent: the server ignores unknown ones. Raises Invalid for control characters,
+    which would break the header block, and for names that collide in lower case.
     """
     headers: dict[str, str] = {}
 
@@ -327,7 +328,7 @@ def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def client_meta(items: Iterable[tuple[str, str]]) -> types.DetailedImage:
-    """Return the image mapping in an answer's headers; typed, always with `properties`.
+    """Return the image mapping in a response's headers; typed, always with `properties`.
 
     An attribute that the server does not send is missing; null ones are None.
     """
@@ -384,7 +385,7 @@ def coerce(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def coerce_properties(value: Any) -> dict[str, str | None]:
-    """Return the properties of a JSON object; None counts as no properties."""
+    """Return the properties of a JSON object; None means no properties."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -408,7 +409,7 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Formats:
-    """The disk and container formats that a deployment takes."""
+    """The disk and container formats that a deployment accepts."""
 
     disk: tuple[str, ...] = DISK_FORMATS
     container: tuple[str, ...] = CONTAINER_FORMATS
@@ -418,7 +419,7 @@ FORMATS = Formats()
 
 
 def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str, Any]:
-    """Return a copy of a complete (merged) record that obeys the rules; raise Invalid otherwise.
+    """Return a copy of a complete (merged) record that obeys the rules, or raise Invalid.
 
     The checks come in a fixed order and the first failure wins. If one of the two formats is an
     Amazon kind and the other is missing, the other is filled in: the two must be equal.
@@ -461,7 +462,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def timestamp(value: datetime.datetime | None) -> str | None:
-    """Return a naive UTC datetime as the API writes it: six digits of fraction, no zone."""
+    """Return a naive UTC datetime in the API's form: six digits of fraction, no zone."""
     return None if value is None else value.isoformat(timespec="microseconds")
 
 

@@ -1,4 +1,4 @@
-"""The grammar of a list request: filters, page and order, parsed once for API and registry.
+"""The parameters of a list request: filters, page and order, parsed once for API and registry.
 
 The API forwards the parameters it recognises (`forwardable`); the registry turns them into one
 typed `ListQuery`, which the database layer translates into a statement.
@@ -49,10 +49,10 @@ class ListQuery:
     """What to list.
 
     `filters` holds equality tests on columns; `properties` equality tests on live properties.
-    `is_public`: True is what an ordinary user of the context sees, False only images that are not
-    public, None all. `deleted`: False live rows, True deleted rows, None both. `changes_since` is
-    a naive UTC instant. `size_min` and `size_max` are inclusive, in bytes. `marker` is the id
-    after which the page starts; `limit` counts images.
+    `is_public`: True means what an ordinary user sees, False only images that are not public, None
+    all. `deleted`: False means live rows, True deleted rows, None both. `changes_since` is a naive
+    UTC instant. `size_min` and `size_max` are inclusive, in bytes. `marker` is the id after which
+    the page starts; `limit` counts images.
     """
 
     filters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,7 +70,7 @@ class ListQuery:
 
 
 def forwardable(params: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters that the registry knows; all others are dropped."""
+    """Return the parameters that the registry supports; drop all others."""
     return {
         name: value
         for name, value in params.items()
@@ -86,10 +86,10 @@ def parse(
     default_limit: int = 25,
     max_limit: int = 1000,
 ) -> ListQuery:
-    """Return the typed form of list parameters; raise Invalid with a hint for a bad one.
+    """Return the typed form of list parameters. Raises Invalid, with a hint, for a bad one.
 
-    Unknown parameters are ignored. Those for administrators are checked for everybody and obeyed
-    for administrators only; `sees_deleted` says who counts as one for `deleted`, if not they.
+    Unknown parameters are ignored. Those for administrators are checked for all callers but take
+    effect for administrators only; for `deleted`, `sees_deleted` decides instead, if it is given.
     """
     params = forwardable(params)
     for name, value in params.items():
@@ -126,7 +126,7 @@ def parse(
 
 
 def _properties(params: Mapping[str, str]) -> dict[str, str]:
-    """Fold property names as request headers are folded, so that a filter finds what was sent."""
+    """Fold property names like request headers, so that a filter finds what was sent."""
     start = len(PROPERTY_PREFIX)
     return {
         name[start:].replace("-", "_").lower(): value
@@ -183,8 +183,8 @@ def _is_public(value: str | None, is_admin: bool) -> bool | None:
     if value is None:
         return True
     meanings = {"none": None, "true": True, "1": True, "false": False, "0": False}
-    wanted: bool | None = _choice("is_public", value, meanings)
-    return wanted if is_admin else True
+    scope: bool | None = _choice("is_public", value, meanings)
+    return scope if is_admin else True
 
 
 def _deleted(value: str | None, sees_deleted: bool) -> bool | None:

@@ -1,7 +1,7 @@
-"""Memberships of an image in requests: their JSON, read once for the API and the registry.
+"""Memberships of an image in requests: their JSON form, for the API and the registry.
 
-A membership is a pair of member and `can_share`; None for the latter means that the request does
-not say, so that an existing membership keeps what it has.
+A membership is a pair of member and `can_share`. If `can_share` is None the request does not set
+it, and an existing membership keeps its value.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _WORDS = {"true": True, "false": False}
 def parse_list(entries: Any) -> list[Membership]:
     """Return the memberships in a list of JSON objects.
 
-    Raises Invalid for anything that is no such list, for an entry without a member_id, and for a
-    member that is named twice.
+    Raises Invalid for anything else, for an entry without a member_id, and for a member that is
+    named twice.
     """
     if not isinstance(entries, list):
         raise exception.Invalid(
@@ -49,7 +49,7 @@ def to_json(memberships: Iterable[Membership]) -> dict[str, Any]:
 
 
 def member_id(value: Any) -> str:
-    """Return a member's id; Invalid for what can be none."""
+    """Return a member's id. Raises Invalid for an impossible one."""
     name = fields.check_text("member_id", value)
     if not name:
         raise exception.Invalid("A member_id must not be empty")
@@ -57,7 +57,7 @@ def member_id(value: Any) -> str:
 
 
 def can_share(values: Mapping[str, Any]) -> bool | None:
-    """Return what an object says of `can_share`, None if it says nothing; Invalid if not clear."""
+    """Return `can_share` of an object, None if it is not set. Invalid for an unclear value."""
     value = values.get("can_share")
     if isinstance(value, str):
         value = _WORDS.get(value.lower(), value)

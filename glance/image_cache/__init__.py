@@ -1,24 +1,25 @@
 """The image cache: copies of downloaded images on this host's disk.
 
-`ImageCache` is all that the API and the cache programs use. The parts::
+The API and the cache programs use `ImageCache`. The modules::
 
-    options          what an operator can set
-    layout           the cache directory, names of files, who owns what
-    index            the books: entries, prefetch queue, counters; drivers `sqlite` and `xattr`
-    traffic          what requests do
-        serving          what requests ask of the cache
+    options          the options of the cache
+    layout           the cache directory, names of files, claims of processes
+    index            entries, prefetch queue, counters; the drivers `sqlite` and `xattr`
+    traffic          what downloads do
+        serving          the requests to the cache
         fill             a download that fills the cache, and the others that follow it
         writer, reader   an image on its way in; an image on its way out
         usage            hits and counters on their way to the index
-    prefetch_queue   who gets into the queue, and what becomes of it
-    upkeep           what nobody waits for
+    prefetch_queue   the rules of the prefetch queue
+    upkeep           the work beside requests
         limits           what is let in, and what has to go for it
         cleaning         cleaning, recovery, verification
-        legacy, rebuild  adopting the directory of an older version; a lost index made anew
+        legacy, rebuild  adopting the directory of an older version; rebuilding a lost index
+    prefetcher, pruner, reaper   the cache programs
 
-Nothing here knows HTTP, the registry or stores: callers bring records and data. The rule that
-nobody gets a cached image without being asked who he is rests with the caller, too: the API looks
-into the cache only after the registry has shown it the image for that caller.
+Nothing here knows HTTP, the registry or stores: callers provide records and data. Callers also
+have to check permissions before they serve a cached image: the API uses the cache only after the
+registry has returned the image for the caller of the request.
 """
 
 from __future__ import annotations
@@ -83,29 +84,30 @@ DRIVERS = {
     "xattr": "glance.image_cache.index.xattr:XattrDriver",
 }
 
-#: Where the cache filter leaves its `ImageCache` in the environ of a request.
+#: Key of the environ under which the cache filter puts its `ImageCache`.
 ENVIRON = "glance.image_cache"
-#: Whether the body of the answer came out of the cache, in the environ of a request that was
-#: answered with an image's data. Notifications tell it as `from_cache`.
+#: Key of the environ for whether the image data of the response came from the cache. Notifications
+#: show it as `from_cache`.
 SERVED = "glance.from_cache"
 
-#: How many ids the registry is asked about at a time.
+#: How many ids are looked up in the registry at a time.
 _BATCH = 100
 
 
 class ImageCache(Serving):
     """One cache directory, which several processes may use at the same time.
 
-    All methods wait cooperatively. Those of `Serving` never raise for trouble of the cache: they
-    answer as if the image were not there and log it, once a minute. All others raise
-    CacheUnavailable when the directory or its index cannot be used. `troubled` is set by such
-    trouble and reset by `heal`.
+    All methods wait cooperatively. Those of `Serving` never raise for failures of the cache: they
+    behave as if the image were not cached and log the failure, once a minute. All others raise
+    CacheUnavailable when the directory or its index cannot be used. `failing` is set by such a
+    failure and reset by `heal`.
     """
 
     def __init__(self, conf: config.Conf):
-        """Make a cache that is not open yet.
+        """Create a cache that is not open yet.
 
-        Raises ConfigError for an unknown driver, CacheUnavailable for one that lacks something.
+        Raises ConfigError for an unknown driver, CacheUnavailable if something it needs is
+        missing.
         """
         self.conf = conf
         self.directory = layout.CacheDirectory(conf.image_cache_dir)
@@ -115,7 +117,7 @@ class ImageCache(Serving):
         self.debug_header: bool = conf.image_cache_debug_header
 
     def configure(self) -> None:
-        """Make what is missing of the directory and open the index; CacheUnavailable."""
+        """Create missing parts of the directory and open the index. Raises CacheUnavailable."""
         threads.run(self._configure)
 
     def _configure(self) -> None:
@@ -133,27 +135,27 @@ class ImageCache(Serving):
         self.index.configure()
 
     def heal(self) -> None:
-        """Set the cache up again after trouble, if that is possible now; CacheUnavailable."""
+        """Set the cache up again after a failure. Raises CacheUnavailable if that fails."""
         self.configure()
-        self.troubled = False
+        self.failing = False
         self.recover()
 
     def close(self) -> None:
-        """Give up images that are on their way in, write down what is counted, close the index."""
+        """Give up fills in progress, write the counters, close the index."""
         self.stop_filling()
         try:
             self.flush()
         except exception.CacheUnavailable as err:
-            self.complain(err)
+            self.report_failure(err)
         self.index.close()
 
-    # -- bringing images in ----------------------------------------------------------------------
+    # -- adding images ---------------------------------------------------------------------------
 
     def begin(self, image: Image) -> writer.Writer:
         """Make room for an image, announce it and return the writer of its bytes.
 
-        Raises Refused if the cache has it (reason COMPLETE), somebody writes it (INCOMPLETE) or it
-        does not get in; CacheUnavailable.
+        Raises Refused if the cache has it (reason COMPLETE), it is being written (INCOMPLETE) or
+        it is not admitted; CacheUnavailable.
         """
         return writer.make(lambda: self._begin(image))
 
@@ -183,17 +185,17 @@ class ImageCache(Serving):
         return made
 
     def _flush_quietly(self) -> None:
-        """Write down who was used last, so that the right ones have to go."""
+        """Write when entries were used last, so that the right ones are evicted."""
         try:
             self.usage.flush()
         except exception.CacheUnavailable as err:
             LOG.debug("Hits are not written yet: %s", err)
 
     def store(self, image: Image, source: body.Body) -> CacheEntry:
-        """Read `source` into the cache and close it; what a prefetch does.
+        """Read `source` into the cache and close it; used for a prefetch.
 
-        Raises what `begin` raises, ImageSizeMismatch and ChecksumMismatch when the data is not
-        what the record says, CacheUnavailable when it cannot be written, and what reading raises.
+        Raises what `begin` raises, ImageSizeMismatch and ChecksumMismatch when the data does not
+        match the record, CacheUnavailable when it cannot be written, and what reading raises.
         """
         with source, self.begin(image) as target:
             try:
@@ -202,7 +204,7 @@ class ImageCache(Serving):
             except exception.CacheUnavailable:
                 raise
             except Exception as err:
-                # What the store gave is kept for inspection.
+                # The data of the store is kept for inspection.
                 target.abort(err)
                 raise
             return _guarded(target.commit)
@@ -220,7 +222,7 @@ class ImageCache(Serving):
     def entries(self, state: str = COMPLETE) -> list[CacheEntry]:
         """Return all entries in a state (STATES), least recently used first.
 
-        Hits of this process are in; those of others are written every few seconds.
+        Hits of this process are included; those of other processes are written every few seconds.
         """
         return threads.run(self._entries, state)
 
@@ -229,7 +231,7 @@ class ImageCache(Serving):
         return self.index.entries.in_state(state)
 
     def delete(self, image_id: object) -> bool:
-        """Remove the complete entry of an image; False if there is none."""
+        """Remove the complete entry of an image; return False if there is none."""
         return threads.run(self._delete, str(image_id))
 
     def _delete(self, image_id: str) -> bool:
@@ -239,9 +241,9 @@ class ImageCache(Serving):
     def delete_all(self, state: str = COMPLETE, grace: float | None = None) -> int:
         """Remove the entries in a state; return how many.
 
-        `grace` spares invalid and incomplete ones that changed in the last so many seconds; None
-        means at once for invalid ones and image_cache_stall_time for incomplete ones. Incomplete
-        ones of dead writers go in any case.
+        `grace` spares invalid and incomplete ones that changed within so many seconds; None means
+        0 for invalid ones and image_cache_stall_time for incomplete ones. Incomplete ones of dead
+        writers are removed in any case.
         """
         return threads.run(self._delete_all, state, grace)
 
@@ -257,15 +259,15 @@ class ImageCache(Serving):
     # -- the prefetch queue ----------------------------------------------------------------------
 
     def queue_add(self, image: Image) -> None:
-        """Queue an image; Refused with the reason COMPLETE, INCOMPLETE, QUEUED or IN_PROGRESS."""
+        """Queue an image. Raises Refused: COMPLETE, INCOMPLETE, QUEUED or IN_PROGRESS."""
         threads.run(prefetch_queue.add, self.index, image.image_id, image.name)
 
     def queue_list(self) -> list[QueueItem]:
-        """Return the queue, oldest first, with those in progress."""
+        """Return the queue, oldest first, including images in progress."""
         return threads.run(self.index.queue.items)
 
     def queue_take(self) -> QueueItem | None:
-        """Take the oldest image whose time has come, for this process; None if there is none."""
+        """Take the oldest due image for this process; None if there is none."""
         me = layout.claim_token()
         taken = threads.run(self.index.queue.take, me, time.time())
         if taken is None:
@@ -273,30 +275,30 @@ class ImageCache(Serving):
         return taken
 
     def queue_done(self, item: QueueItem) -> None:
-        """Take an image off the queue for good: it is cached, or it will never be."""
+        """Remove an image from the queue: it is cached, or never will be."""
         layout.release_token(item.owner)
         threads.run(self.index.queue.remove, item.image_id)
 
     def queue_return(self, item: QueueItem, error: BaseException | None = None) -> bool:
-        """Put a taken image back: unchanged, or after an `error` with a growing pause.
+        """Put a taken image back: unchanged, or with a growing pause after an `error`.
 
-        False if it had its last attempt and was dropped instead.
+        Returns False if that was its last attempt and it was dropped instead.
         """
         text = None if error is None else writer.described(error)
         return threads.run(prefetch_queue.give_back, self.index.queue, item, text)
 
     def queue_delete(self, image_id: object) -> bool:
-        """Take a queued image off the queue, unless it is in progress; False if nothing was."""
+        """Remove an image from the queue, unless it is in progress; False if nothing was."""
         return threads.run(self.index.queue.remove, str(image_id), only=QUEUED)
 
     def queue_delete_all(self) -> int:
-        """Take all queued images off the queue but those in progress; return how many."""
+        """Remove all images from the queue except those in progress; return how many."""
         return sum(self.queue_delete(item.image_id) for item in self.queue_list())
 
     # -- upkeep ----------------------------------------------------------------------------------
 
     def prune(self) -> limits.Pruned:
-        """Remove the least recently used entries if a limit is passed."""
+        """Remove the least recently used entries if a limit is exceeded."""
         return threads.run(self._prune)
 
     def _prune(self) -> limits.Pruned:
@@ -308,10 +310,10 @@ class ImageCache(Serving):
     def clean(
         self, active: Callable[[Sequence[str]], Collection[str]] | None = None
     ) -> cleaning.Cleaned:
-        """Remove what nobody needs: old invalid entries, what dead writers left, strays.
+        """Remove old invalid entries, what dead writers left, and stray files.
 
-        `active` is asked with batches of cached ids and returns those whose images are active
-        still, by the registry; without it nobody is asked. What it raises ends the cleaning.
+        `active` is called with batches of cached ids and returns those whose images are still
+        active in the registry; without it, this is not checked. What it raises ends the cleaning.
         """
         done = threads.run(self.upkeep.clean)
         if active is None or done.busy:
@@ -319,7 +321,7 @@ class ImageCache(Serving):
         cached = self.entries(COMPLETE)
         for start in range(0, len(cached), _BATCH):
             batch = cached[start : start + _BATCH]
-            # NOTE: not in a native thread, because whom it asks is reached by a socket.
+            # NOTE: not in a native thread, because `active` uses a socket.
             alive = set(active([entry.image_id for entry in batch]))
             for entry in batch:
                 if entry.image_id not in alive:
@@ -327,10 +329,10 @@ class ImageCache(Serving):
         return done
 
     def take_over(self, image_of: Callable[[str], Image | None]) -> legacy.Adopted | None:
-        """Adopt the images of a directory of Diablo or Essex; None for any other directory.
+        """Adopt the images of a directory of Diablo or Essex; return None for other directories.
 
-        `image_of` tells what the registry says of an id, None for an image that is not active.
-        What it raises ends the work, to be taken up by the next call.
+        `image_of` returns the registry's image for an id, None if it is not active. What it raises
+        ends the work, which the next call continues.
         """
         if not threads.run(legacy.is_legacy, self.directory):
             return None
@@ -346,7 +348,7 @@ class ImageCache(Serving):
         return threads.run(self.upkeep.recover)
 
     def verify(self) -> cleaning.Verified:
-        """Read all complete entries again; those that have changed become invalid."""
+        """Read all complete entries; those that have changed become invalid."""
         return threads.run(self.upkeep.verify)
 
     def flush(self) -> None:
@@ -358,7 +360,7 @@ class ImageCache(Serving):
 
         The keys are those of `index.counters.COUNTERS`, counted since the index was made, and
         `entries`, `size` (complete), `total_size` (all), `max_size`, `incomplete`, `invalid`,
-        `queued` (with those in progress).
+        `queued` (including those in progress).
         """
         return threads.run(self._stats)
 
@@ -378,7 +380,7 @@ class ImageCache(Serving):
 
 
 def _guarded(step: Callable[..., T], *arguments: Any) -> T:
-    """Return `step(...)`; what the system says of the cache's disk becomes CacheUnavailable."""
+    """Return `step(...)`; an OSError of the cache's disk becomes CacheUnavailable."""
     try:
         return step(*arguments)
     except OSError as err:
@@ -388,7 +390,7 @@ def _guarded(step: Callable[..., T], *arguments: Any) -> T:
 
 
 def of(environ: Mapping[str, Any]) -> ImageCache | None:
-    """Return the cache that stands before the application in this request's pipeline, if any."""
+    """Return the cache in this request's pipeline, if any."""
     cache: ImageCache | None = environ.get(ENVIRON)
     return cache
 
@@ -407,8 +409,8 @@ def _load_driver(conf: config.Conf) -> type[Index]:
 def open_cache(conf: config.Conf) -> ImageCache | None:
     """Return the cache of a daemon, ready for use; None if it is off or cannot be used.
 
-    The daemon runs without a cache that cannot be used; the log has an error then. The programs of
-    the cache do not need image_cache_enabled: they make an `ImageCache` and configure it.
+    If the cache cannot be used, the daemon logs an error and runs without it. The programs of the
+    cache do not need image_cache_enabled: they create an `ImageCache` and configure it.
     """
     if not conf.image_cache_enabled:
         return None

@@ -1,4 +1,4 @@
-"""The cache directory: names of files, who owns what, and safe ways to make and move files.
+"""The cache directory: names of files, claims of processes, safe creation and moves of files.
 
 ::
 
@@ -51,7 +51,7 @@ class CacheDirectory:
         self.path = os.path.abspath(path)
 
     def make(self) -> None:
-        """Make what is missing of the directory, and check that it is of our layout and usable."""
+        """Create missing parts of the directory; check that its layout is known and usable."""
         os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
         for name in (ENTRIES, INCOMPLETE, INVALID):
             with contextlib.suppress(FileExistsError):
@@ -63,11 +63,11 @@ class CacheDirectory:
             raise OSError(errno.EPROTO, f"layout {found} is of another version of glance")
         probe = f"{INCOMPLETE}/.probe.{uuid.uuid4().hex}"
         os.close(self.create(probe))
-        # NOTE: who cleans at this moment may have taken it for a stray.
+        # NOTE: a process that cleans at this moment may have removed it as a stray file.
         self.unlink(probe)
 
     def layout_version(self) -> int | None:
-        """Return the version that the directory was marked with, None for a new or foreign one."""
+        """Return the version in the directory's mark, None for a new or foreign directory."""
         try:
             with open(self.full(".layout"), encoding="ascii") as stream:
                 return int(stream.read(20))
@@ -77,7 +77,7 @@ class CacheDirectory:
             return 0
 
     def mark(self) -> None:
-        """Mark the directory as one of this layout."""
+        """Mark the directory with the version of this layout."""
         if self.layout_version() == VERSION:
             return
         # NOTE: another process may read it at any moment, and an empty one means another layout.
@@ -108,13 +108,13 @@ class CacheDirectory:
         )
 
     def create(self, file: str) -> int:
-        """Make a new file and return its descriptor, for writing; its mode is FILE_MODE."""
+        """Create a new file and return its descriptor, for writing; its mode is FILE_MODE."""
         return staged_file.create_fd(self.full(file), FILE_MODE)
 
     def open(self, file: str, *, write: bool = False) -> int:
         """Open a regular file for reading, or for reading and writing.
 
-        OSError for anything else, a symbolic link too.
+        Raises OSError for anything else, including a symbolic link.
         """
         fd = self._open(file, os.O_RDWR if write else os.O_RDONLY)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -123,14 +123,14 @@ class CacheDirectory:
         return fd
 
     def move(self, file: str, to: str) -> None:
-        """Rename a file within the cache, durably; what had the name goes."""
+        """Rename a file within the cache, durably; an existing file `to` is replaced."""
         parent = os.path.dirname(self.full(to))
         with contextlib.suppress(FileExistsError):
             os.mkdir(parent, DIRECTORY_MODE)
         staged_file.replace(self.full(file), self.full(to))
 
     def unlink(self, file: str) -> bool:
-        """Remove a file; False if it was not there."""
+        """Remove a file; return False if it did not exist."""
         try:
             os.unlink(self.full(file))
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class CacheDirectory:
         return True
 
     def files(self, top: str) -> Iterator[os.DirEntry[str]]:
-        """Yield the files below ENTRIES, INCOMPLETE or INVALID, symbolic links and all."""
+        """Yield the files below ENTRIES, INCOMPLETE or INVALID, including symbolic links."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.full(top)) as found:
             for item in found:
                 if item.is_dir(follow_symlinks=False):
@@ -157,16 +157,16 @@ class CacheDirectory:
         return os.path.relpath(path, self.path)
 
     def free(self) -> int:
-        """Return the bytes that are free for us on the cache's file system."""
+        """Return the bytes that this process may still write on the cache's file system."""
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
     def touch_lock(self) -> None:
-        """Note that maintenance was done, for `maintained_at`."""
+        """Record that maintenance was done, for `maintained_at`."""
         os.utime(self.full(".lock"))
 
     def maintained_at(self) -> float:
-        """Return when maintenance was last done, in whatever process (seconds)."""
+        """Return when any process last did maintenance (seconds)."""
         try:
             return os.stat(self.full(".lock")).st_mtime
         except FileNotFoundError:
@@ -174,7 +174,7 @@ class CacheDirectory:
 
     @contextlib.contextmanager
     def lock(self, name: str = ".lock", *, wait: bool = False) -> Iterator[bool]:
-        """Hold a lock file against other processes and threads; yields False if another has it."""
+        """Lock a file against other processes and threads; yield False if another holds it."""
         fd = self._open(name, os.O_RDWR | os.O_CREAT)
         try:
             try:
@@ -200,7 +200,7 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process began (ticks since the boot), None if it has ended."""
+    """Return when a process started (ticks since the boot), None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             fields = stream.read().rpartition(")")[2].split()
@@ -209,13 +209,13 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
-#: The names of this process that are in use.
+#: The tokens of this process that are in use.
 _names: set[str] = set()
 os.register_at_fork(after_in_child=_names.clear)
 
 
 def claim_token() -> str:
-    """Return a name for work of this process that nobody else ever has; `ended` gives it back."""
+    """Return a unique token for work of this process; release it with `release_token`."""
     pid = os.getpid()
     name = f"{_boot_id()}:{pid}:{_started(pid)}:{uuid.uuid4().hex}"
     _names.add(name)
@@ -223,12 +223,12 @@ def claim_token() -> str:
 
 
 def release_token(name: str | None) -> None:
-    """Note that the work of a name of this process is done, however it ended."""
+    """Release a token of this process: its work has ended, successfully or not."""
     _names.discard(name or "")
 
 
 def is_alive(name: str | None) -> bool:
-    """Return whether the process that `owner` named still runs and has not ended that work."""
+    """Return whether the process of a token still runs and has not released it."""
     parts = (name or "").split(":")
     if len(parts) != 4 or parts[0] != _boot_id() or not parts[1].isdigit():
         return False

@@ -1,4 +1,4 @@
-"""The options of the image cache, for the API and the cache programs alike."""
+"""The options of the image cache, for the API and the cache programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CHECKS = ("size", "checksum", "read")
 
 
 def fraction(value: str) -> float:
-    """Convert a part of one: 0 or more, below 1."""
+    """Convert a fraction: at least 0, less than 1."""
     number = config.real(value)
     if not 0 <= number < 1:
         raise ValueError("use a number from 0 up to, not including, 1")

@@ -1,4 +1,4 @@
-"""The prefetch queue: who gets in, and what becomes of an image that could not be fetched."""
+"""The prefetch queue: which images it accepts, and when a failed one is tried again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKOFF = Backoff(60, 3600, jitter=0)
 
 
 def add(index: Index, image_id: str, name: str | None) -> None:
-    """Queue an image. Refused if it is in the cache, on its way in, or queued; blocks."""
+    """Queue an image. Raises Refused if it is cached, being written, or queued. Blocks."""
     if not layout.is_key(image_id):
         raise CacheRefused("unusable id")
     with index.transaction():
@@ -36,9 +36,9 @@ def add(index: Index, image_id: str, name: str | None) -> None:
 def give_back(
     queue: PrefetchQueue, item: QueueItem, error: str | None, *, pause: bool = True
 ) -> bool:
-    """Put a taken image back, after an error with a growing pause, unless there is to be none.
+    """Put a taken image back, with a growing pause after an error that permits another attempt.
 
-    False if it was its last attempt and the image is dropped. Blocks.
+    Returns False if that was its last attempt and it is dropped. Blocks.
     """
     layout.release_token(item.owner)
     free = dataclasses.replace(item, state=QUEUED, owner=None)
@@ -62,7 +62,7 @@ def give_back(
 
 
 def release_dead(index: Index) -> int:
-    """Put back what dead processes were fetching; return how many images. Blocks."""
+    """Queue again what dead processes were fetching; return how many images. Blocks."""
     count = 0
     with index.transaction():
         for item in index.queue.items():

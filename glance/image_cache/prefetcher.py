@@ -1,8 +1,8 @@
-"""glance-cache-prefetcher: fetch queued images into the image cache before somebody asks for them.
+"""glance-cache-prefetcher: fetch queued images into the image cache before they are requested.
 
-A pass works off the queue, the oldest image first, some at the same time. That nobody is given
-half an image or a wrong one is the business of `glance.image_cache`, which takes the bytes here as
-it does those of a download.
+A pass processes the queue, the oldest image first, several at the same time. `glance.image_cache`
+ensures that no incomplete or wrong image is served; it handles these bytes like those of a
+download.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from glance.streaming import body
 
 LOG = logging.getLogger(__name__)
 
-#: Errors that concern all images, not the one at hand.
+#: Errors that affect all images, not only the current one.
 _COMMON = (exception.RegistryUnavailable, exception.CacheUnavailable, exception.NotAuthorized)
 
 
 class Stopped(Exception):
-    """The program was told to end while an image was on its way."""
+    """The program was stopped while it was fetching an image."""
 
 
 class NotActive(Exception):
-    """There is no such image, or none with data."""
+    """There is no such image, or it has no data."""
 
 
 @dataclasses.dataclass(slots=True)
 class PrefetchOutcome:
-    """What became of queued images in a pass."""
+    """The outcome of a pass, in images."""
 
     fetched: int = 0
     dropped: int = 0
@@ -56,9 +56,9 @@ class PrefetchOutcome:
 
 
 class Prefetcher(passes.Passes):
-    """Each pass takes queued images until none is left whose time has come.
+    """Each pass fetches queued images until none is due any more.
 
-    With `once`, a pass takes one image only, which is Diablo's pace.
+    With `once`, a pass fetches one image only, as in Diablo.
     """
 
     once = False
@@ -69,25 +69,25 @@ class Prefetcher(passes.Passes):
         self.account = ServiceAccount(conf, RegistryLink(conf))
 
     def make_pass(self) -> PrefetchOutcome:
-        # What a dead prefetcher had in hand is queued again.
+        # Queue the images of dead prefetchers again.
         self.cache.clean()
         return _Pass(self).run()
 
 
 class _Pass:
-    """One pass. Threads fetch; the queue and all figures are the caller's alone."""
+    """One pass. Threads fetch; only the calling thread uses the queue and the counters."""
 
     def __init__(self, prefetcher: Prefetcher):
         self.owner = prefetcher
         self.cache = prefetcher.cache
         self.workers = 1 if prefetcher.once else prefetcher.conf.image_cache_prefetch_workers
         self.outcome = PrefetchOutcome()
-        self.trouble: BaseException | None = None
-        # NOTE: given back at the end, as they would be taken again at once.
+        self.fatal_error: BaseException | None = None
+        # NOTE: put back at the end, because they would be taken again at once.
         self.held: list[QueueItem] = []
 
     def run(self) -> PrefetchOutcome:
-        """Work off the queue; raises what concerns all images."""
+        """Process the queue. Raises an error that affects all images."""
         running: dict[concurrent.futures.Future[None], QueueItem] = {}
         try:
             with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
@@ -102,17 +102,17 @@ class _Pass:
         finally:
             for item in self.held:
                 self.cache.queue_return(item)
-        if self.trouble is not None:
-            raise self.trouble
+        if self.fatal_error is not None:
+            raise self.fatal_error
         return self.outcome
 
     def _next(self) -> QueueItem | None:
-        if self.owner.stopped.is_set() or self.trouble is not None:
+        if self.owner.stopped.is_set() or self.fatal_error is not None:
             return None
         return self.cache.queue_take()
 
     def _fetch(self, item: QueueItem) -> None:
-        """Bring one image into the cache. Runs in a thread."""
+        """Fetch one image into the cache. Runs in a thread."""
         try:
             number = fields.path_id(item.image_id)
             account = self.owner.account
@@ -134,9 +134,9 @@ class _Pass:
             setattr(self.outcome, name, getattr(self.outcome, name) + 1)
 
     def _settle(self, item: QueueItem, err: BaseException | None) -> str:
-        """Put the queue right after an image; return the counter of `PrefetchOutcome` to raise.
+        """Update the queue after an image; return the counter of `PrefetchOutcome` to increase.
 
-        SECURITY: what stores raise may hold locations, so that the log names classes.
+        SECURITY: errors of stores may hold locations, so the log names their classes only.
         """
         if err is None:
             self.cache.queue_done(item)
@@ -154,7 +154,7 @@ class _Pass:
         if isinstance(err, (image_cache.CacheRefused, Stopped, *_COMMON)):
             self.held.append(item)
             if isinstance(err, _COMMON):
-                self.trouble = err
+                self.fatal_error = err
             return "left"
         LOG.error("Image %s was not fetched: %s", item.image_id, type(err).__name__)
         LOG.debug("Image %s: where that comes from", item.image_id, exc_info=err)
@@ -164,7 +164,7 @@ class _Pass:
 
 
 class _Stoppable(body.Body):
-    """A body that breaks off when the program is told to end."""
+    """A body that raises Stopped when the program is stopped."""
 
     def __init__(self, source: body.Body, stopped: threading.Event):
         super().__init__(source.length, size=source.size)

@@ -1,6 +1,6 @@
-"""glance-cache-pruner: make room in the image cache when it has passed a limit.
+"""glance-cache-pruner: make room in the image cache when it has exceeded a limit.
 
-What goes, and how much, is decided by `glance.image_cache.upkeep.limits`.
+`glance.image_cache.upkeep.limits` decides what to remove, and how much.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PruneOutcome:
 
 
 class Pruner(passes.Passes):
-    """Each pass removes the least recently used entries if a limit is passed."""
+    """Each pass removes the least recently used entries if a limit is exceeded."""
 
     def make_pass(self) -> PruneOutcome:
         done = self.cache.prune()

@@ -1,8 +1,8 @@
-"""glance-cache-cleaner, once called glance-cache-reaper: remove what nobody needs from the cache.
+"""glance-cache-cleaner (formerly glance-cache-reaper): remove what is not needed from the cache.
 
 That is what failed writes, dead processes and deleted images left.
-`glance.image_cache.upkeep.cleaning` finds it; here the registry is asked which images are active
-still.
+`glance.image_cache.upkeep.cleaning` finds it; this module asks the registry which images are still
+active.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from glance.registry.service_account import ServiceAccount
 
 LOG = logging.getLogger(__name__)
 
-#: How many images the registry is asked for at the same time.
+#: How many images are requested from the registry at the same time.
 _AT_ONCE = 8
 _COUNTED = [field.name for field in dataclasses.fields(cleaning.Cleaned) if field.name != "busy"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CleanOutcome:
-    """What a pass removed; `is_complete` unless the registry was to be asked and could not be."""
+    """What a pass removed; `is_complete` unless the registry was needed and unavailable."""
 
     cleaned: cleaning.Cleaned
     is_complete: bool = True
@@ -42,8 +42,8 @@ class CleanOutcome:
 class Reaper(passes.Passes):
     """Each pass cleans once.
 
-    NOTE: the registry is asked only where the file says which one: Diablo's file for this program
-    does not, and images must not go because of what happens to listen on the default port.
+    NOTE: the registry is used only if the file names it: Diablo's file for this program does not,
+    and images must not be removed because of some other service on the default port.
     """
 
     def __init__(self, conf: config.Conf):

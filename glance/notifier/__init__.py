@@ -1,19 +1,19 @@
-"""Notifications: telling other systems what happens to images.
+"""Notifications: events about images for other systems.
 
-`create` gives a process its `Notifier`; who has something to tell calls `notify`, which returns at
-once and never raises. What is told is decided in `events`. The parts::
+`create` returns the `Notifier` of the process; `Notifier.notify` sends an event, returns at once
+and never raises. `events` decides which events there are. The modules::
 
     events          which events there are, what their payloads hold, what never leaves
     message         the envelope, and the message as bytes
-    base            the contract of a strategy, a way to get messages to somebody
+    strategy        the contract of a strategy, a way to deliver messages
     simple          the strategies noop, logging and memory
-    rabbit          the strategy rabbit; imported, with its library, only when it is chosen
+    rabbit          the strategy rabbit; imported, with its library, only when it is configured
     rabbit_options  its options
-    publisher       the one sender of a process
-    backlog         everything that waits for it
-    buffer          what of it waits in memory
-    spool           what of it waits on the disk
-    pace            how often the same trouble is logged
+    publisher       sends the messages of a process
+    backlog         all messages that wait for the publisher
+    buffer          those that wait in memory
+    spool, segment  those that wait on the disk
+    throttle        how often the same problem is logged
 
 Packages add strategies to the entry point group `glance.notifiers`; `notifier_strategy` may also
 name a class by its dotted path.
@@ -50,7 +50,7 @@ GROUP = "glance.notifiers"
 #: Strategies that come with glance: name -> module and class.
 BUILTIN = {
     "noop": "glance.notifier.simple:NoopStrategy",
-    # WIRE: what Diablo's code calls its default.
+    # WIRE: the name of the default in Diablo's code.
     "default": "glance.notifier.simple:NoopStrategy",
     "logging": "glance.notifier.simple:LoggingStrategy",
     "memory": "glance.notifier.simple:MemoryStrategy",
@@ -74,8 +74,8 @@ OPTIONS = config.options(
 def load(name: str) -> type[notifier_strategy.Strategy]:
     """Return the class of a strategy; its module declares its options.
 
-    Raises InvalidNotifierStrategy for a name that nobody knows, and ConfigError for a strategy
-    that lacks a library.
+    Raises InvalidNotifierStrategy for an unknown name, and ConfigError for a strategy whose
+    library is missing.
     """
     try:
         found = plugin.load(GROUP, name, BUILTIN)
@@ -91,7 +91,7 @@ def load(name: str) -> type[notifier_strategy.Strategy]:
 
 
 def check(conf: config.Conf) -> None:
-    """Raise ConfigError for settings of notifications that cannot work; connects to nothing."""
+    """Raise ConfigError for notification settings that cannot work. Connects to nothing."""
     try:
         load(conf.notifier_strategy)(conf)
     except exception.InvalidNotifierStrategy as err:
@@ -99,11 +99,10 @@ def check(conf: config.Conf) -> None:
 
 
 class Notifier:
-    """Tells what happens, by one strategy.
+    """Sends events by one strategy.
 
     Without `strategy` the settings choose one. Raises InvalidNotifierStrategy and ConfigError.
-    `enabled` is false if nobody is told anything, so that callers need not even put a payload
-    together.
+    `enabled` is false if no event is sent at all, so that callers need not assemble a payload.
     """
 
     def __init__(
@@ -122,18 +121,18 @@ class Notifier:
 
     @property
     def diablo(self) -> bool:
-        """Return whether payloads have to look as consumers written for Diablo expect."""
+        """Whether payloads must have the form that consumers written for Diablo expect."""
         return self._composer.diablo
 
     @property
-    def patience(self) -> float:
+    def stop_timeout(self) -> float:
         """Seconds that `stop` may take."""
         if self._publisher is None:
             return 0.0
         return float(self.conf.notification_drain_timeout) + publisher.FAREWELL
 
     def start(self) -> None:
-        """Begin to send. Call it once, in the process that sends."""
+        """Begin to send. Call it once, in the sending process."""
         if self._publisher is not None:
             self._publisher.start()
 
@@ -144,11 +143,11 @@ class Notifier:
         payload: Any,
         context: RequestContext | None = None,
     ) -> None:
-        """Tell of an event; returns at once, whatever state the other side is in.
+        """Send an event; return at once, whatever state the receiver is in.
 
-        `payload` is any JSON value; it is written down now, so that it may change afterwards.
-        `context` is the request's, if there is one. Never raises an Exception: what cannot be
-        told is logged and counted.
+        `payload` is any JSON value; it is serialised before this returns, so it may change
+        afterwards. `context` is the request context, if there is one. Never raises an Exception:
+        an event that cannot be sent is logged and counted.
         """
         if not self.enabled:
             return
@@ -162,7 +161,7 @@ class Notifier:
                 self._counters.published += 1
                 self.strategy.send((one,), self._confirm)
         except Exception:
-            # Telling of a change must never undo or fail it; nobody above could help either.
+            # A failed notification must never fail the change; no caller could handle it either.
             self._counters.dropped += 1
             LOG.exception("An %s notification could not be made", event_type)
 
@@ -170,19 +169,19 @@ class Notifier:
         self._counters.confirmed += 1
 
     def info(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
-        """Tell that something has happened."""
+        """Send an event with priority INFO: something has happened."""
         self.notify(event_type, "INFO", payload, context)
 
     def warn(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
-        """Tell of something that should not go on."""
+        """Send an event with priority WARN: something that should not continue."""
         self.notify(event_type, "WARN", payload, context)
 
     def error(self, event_type: str, payload: Any, context: RequestContext | None = None) -> None:
-        """Tell that something has failed."""
+        """Send an event with priority ERROR: something has failed."""
         self.notify(event_type, "ERROR", payload, context)
 
     def statistics(self) -> dict[str, int | bool]:
-        """Return what became of the messages of this process.
+        """Return the counters of the messages of this process.
 
         Keys: queued, published, confirmed, retried, dropped, spooled (messages), buffer_length
         (messages that wait in memory), connected.
@@ -192,17 +191,17 @@ class Notifier:
         return {**dataclasses.asdict(self._counters), "buffer_length": 0}
 
     def stop(self) -> None:
-        """Send or put away what waits; afterwards messages are put away at once."""
+        """Send or store the waiting messages; later messages are stored at once."""
         if self._publisher is not None:
             self._publisher.stop()
 
 
-#: The notifiers of this process, by the settings that made them.
+#: The notifiers of this process, by their settings.
 _made: dict[tuple[Any, ...], Notifier] = {}
 
 
 def create(conf: config.Conf) -> Notifier:
-    """Return this process's notifier for these settings, made and started when first asked for.
+    """Return this process's notifier for these settings, created and started at the first call.
 
     All applications and filters of a process share it, so that there is one queue, one sender and
     one connection. It stops with the process (`glance.common.hooks`).
@@ -213,7 +212,7 @@ def create(conf: config.Conf) -> Notifier:
     if key not in _made:
         made = Notifier(conf, kind(conf))
         made.start()
-        hooks.at_stop(lambda: _stop(key), patience=made.patience)
+        hooks.at_stop(lambda: _stop(key), stop_timeout=made.stop_timeout)
         _made[key] = made
     return _made[key]
 
@@ -222,12 +221,12 @@ def _stop(key: tuple[Any, ...]) -> None:
     _made.pop(key).stop()
 
 
-# A sender does not cross a fork: the child makes its own.
+# A sender does not survive a fork: the child creates its own.
 os.register_at_fork(after_in_child=_made.clear)
 
 
 def __getattr__(name: str) -> Any:
-    """Give out the old name of the rabbit strategy, and load its library only then."""
+    """Provide the old name of the rabbit strategy; its library is loaded only then."""
     if name == "RabbitStrategy":
         return load("rabbit")
     raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,9 +1,9 @@
-"""Everything that waits to be sent: in memory, on its way to the disk, on the disk.
+"""All messages that wait to be sent: in memory, on the way to the disk, on the disk.
 
-Requests put messages in, the publisher takes them out; both may come at the same time. The order
-of taking is: what earlier processes left, then the buffer, then what overflowed. While there is
-any of the last, new messages go behind it, so that the order is kept. What finds no room is
-dropped as the settings say, and counted.
+Requests put messages in and the publisher takes them out, possibly at the same time. It takes
+first what earlier processes left, then the buffer, then what overflowed. While there is overflow,
+new messages follow it, so that the order is kept. Messages that find no room are dropped as the
+settings say, and counted.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ OPTIONS = (
 
 @dataclasses.dataclass(slots=True)
 class Counters:
-    """What became of messages since the process started.
+    """Counters of messages since the process started.
 
-    `queued` came in; `published` were handed to the other side, `retried` of them not for the
+    `queued` were put in; `published` were sent to the receiver, `retried` of them not for the
     first time; `confirmed` are safe there; `dropped` are lost; `spooled` went to the disk.
     """
 
@@ -91,8 +91,8 @@ class Counters:
 class Backlog:
     """The messages that wait in one process.
 
-    `news` is set when there is something new to take. Raises ConfigError for a spool that is
-    asked for and cannot be used.
+    `news` is set when there is a new message to take. Raises ConfigError for a configured spool
+    that cannot be used.
     """
 
     def __init__(self, conf: config.Conf, counters: Counters, news: threading.Event):
@@ -108,54 +108,54 @@ class Backlog:
         )
         self._lock = hub.lock()
         self._closed = False
-        #: On the way to the disk, and whether somebody carries it there.
+        #: Messages on the way to the disk, and whether a task is writing them.
         self._spilling: collections.deque[message.Message] = collections.deque()
         self._spiller: tasks.Task | None = None
-        #: Segments of earlier processes, and what of one segment is being sent.
+        #: Segments of earlier processes, and the messages of one segment that are being sent.
         self._earlier: list[Segment] = []
         self._replay: list[message.Message] = []
         self._lost: collections.Counter[str] = collections.Counter()
-        self._loss_pace = throttle.RateLimiter(LOG_PAUSE)
+        self._loss_limiter = throttle.RateLimiter(LOG_PAUSE)
 
     def __len__(self) -> int:
-        """Return how many messages wait in the buffer."""
+        """Return the number of messages in the buffer."""
         return len(self._buffer)
 
     @property
     def has_refuge(self) -> bool:
-        """Return whether messages that cannot be sent are safe in a place of their own."""
+        """Whether messages that cannot be sent are kept in a spool or a fallback file."""
         return self._spool is not None or self._fallback is not None
 
     @property
     def is_in_memory(self) -> bool:
-        """Return whether anything waits that does not wait on the disk."""
+        """Whether any message waits outside of the disk."""
         with self._lock:
             return bool(self._buffer) or bool(self._replay)
 
     # -- putting in ------------------------------------------------------------------------------
 
     def put(self, one: message.Message) -> None:
-        """Take a message in; wait for the disk only where the settings ask for that."""
+        """Add a message; wait for the disk only if the settings require it."""
         with self._lock:
             self.counters.queued += 1
             late = self._closed
             kept = not late and self._keep(one)
         if late:
             self._put_away([one])
-            self._let_go()
+            self._release()
             return
         self._news.set()
         if self._ahead and self._spool is not None:
             if kept:
                 threads.run(self._spool.note, one)
                 if one.settled:
-                    # It was confirmed while it was written down.
+                    # It was confirmed while it was being written.
                     threads.run(self._spool.settle, [one])
             else:
                 self._store([one])
 
     def _keep(self, one: message.Message) -> bool:
-        """Find a place in memory; return whether there is one. Holds the lock."""
+        """Keep a message in memory; return False without room. The caller holds the lock."""
         if self._overflows and self._spool is not None:
             if not (self._buffer.full or self._spilling or self._spool.has_stored):
                 self._buffer.append(one)
@@ -170,7 +170,7 @@ class Backlog:
 
     def _spill(self, one: message.Message) -> None:
         if len(self._spilling) >= max(self._buffer.size, _SPILL):
-            # The disk is slower than the events come: memory stays bounded all the same.
+            # The disk is slower than the events: memory must stay bounded.
             self._lose(one)
             return
         self._spilling.append(one)
@@ -178,7 +178,7 @@ class Backlog:
             self._spiller = tasks.spawn(self._carry)
 
     def _carry(self) -> None:
-        """Bring to the disk what waits for it, then end."""
+        """Write the messages that wait for the disk, then end."""
         while True:
             with self._lock:
                 part = list(self._spilling)
@@ -200,27 +200,27 @@ class Backlog:
                 self._lose(one)
 
     def _lose(self, one: message.Message) -> None:
-        """Count a message as lost. Holds the lock."""
+        """Count a message as lost. The caller holds the lock."""
         one.settled = True
         self.counters.dropped += 1
         self._lost[one.event_type] += 1
         self._report_losses()
 
     def _report_losses(self) -> None:
-        if self._lost and self._loss_pace.due():
+        if self._lost and self._loss_limiter.due():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._lost.items()))
             LOG.warning("Notifications were dropped for lack of room: %s", kinds)
             self._lost.clear()
 
     def report_losses(self) -> None:
-        """Log what was dropped since the last line about that, if it is time for the next."""
+        """Log how many were dropped since the last such line, if the next one is due."""
         with self._lock:
             self._report_losses()
 
     # -- taking out ------------------------------------------------------------------------------
 
     def claim(self) -> None:
-        """Take over what processes of this host left that run no more."""
+        """Take over what processes of this host left that have ended."""
         if self._spool is not None:
             self._earlier = threads.run(self._spool.claim)
             if self._earlier:
@@ -256,7 +256,7 @@ class Backlog:
         return threads.run(self._spool.next_stored) if self._spool.has_stored else None
 
     def settle(self, batch: Sequence[message.Message]) -> None:
-        """Forget what is settled of a batch that was taken; the rest keeps its place."""
+        """Remove the settled messages of a batch; the others keep their place."""
         done = [one for one in batch if one.settled]
         with self._lock:
             for one in done:
@@ -271,16 +271,16 @@ class Backlog:
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Put away what waits in memory; from now on messages are put away at once."""
+        """Store what waits in memory; from now on messages are stored at once."""
         spiller = self._spiller
         if spiller is not None:
             spiller.join()
         with self._lock:
             self._closed = True
         self.put_away()
-        self._let_go()
+        self._release()
         with self._lock:
-            self._loss_pace.reset()
+            self._loss_limiter.reset()
             self._report_losses()
 
     def put_away(self) -> None:
@@ -308,8 +308,8 @@ class Backlog:
         for one in left:
             LOG.error("This notification was not sent: %s", one.data.decode("ascii"))
 
-    def _let_go(self) -> None:
-        """Leave the files of the spool to the next process."""
+    def _release(self) -> None:
+        """Release the files of the spool for the next process."""
         if self._spool is not None:
             threads.run(self._spool.close)
 

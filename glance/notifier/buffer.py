@@ -1,7 +1,8 @@
 """The bounded queue of messages in memory.
 
-Not safe by itself: `glance.notifier.publisher` holds a lock around each call. The oldest
-come out first. What is being sent stays in the buffer, and keeps its place, until it is confirmed.
+Not thread-safe by itself: `glance.notifier.backlog` holds a lock around each call. The oldest
+messages come out first. A message that is being sent keeps its place in the buffer until it is
+confirmed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class Buffer:
     """At most `size` messages.
 
     With `keep_urgent` a new message that finds no room displaces the oldest INFO, whatever its own
-    priority; WARN and ERROR go only when no INFO is left. Without, the new message is turned away.
+    priority; WARN and ERROR go only when no INFO is left. Otherwise the new message is refused.
     """
 
     def __init__(self, size: int, *, keep_urgent: bool):
@@ -25,7 +26,7 @@ class Buffer:
         self._numbers = itertools.count(1)
         # NOTE: ordered by number, oldest first; a plain dict is slow to empty from the front.
         self._all: collections.OrderedDict[int, message.Message] = collections.OrderedDict()
-        # What of it may be displaced: first choice, and the rest.
+        # The messages that may be displaced: first choice, and the rest.
         self._info: collections.OrderedDict[int, None] = collections.OrderedDict()
         self._urgent: collections.OrderedDict[int, None] = collections.OrderedDict()
         self._taken: list[message.Message] = []
@@ -38,7 +39,7 @@ class Buffer:
         return len(self._all) >= self.size
 
     def append(self, new: message.Message) -> message.Message | None:
-        """Take a message in; return the one that had to go for it (perhaps itself), if any."""
+        """Add a message; return the one displaced by it (perhaps itself), if any."""
         displaced = None
         if self.full:
             displaced = self._displaced_by(new)
@@ -67,7 +68,7 @@ class Buffer:
         return list(self._taken)
 
     def give_back(self) -> None:
-        """Make what was taken, and is still here, the oldest ordinary messages again."""
+        """Make the taken messages that are still here the oldest ordinary messages again."""
         for one in reversed(self._taken):
             if one.number in self._all:
                 line = self._line_of(one)
@@ -76,7 +77,7 @@ class Buffer:
         self._taken = []
 
     def remove(self, one: message.Message) -> None:
-        """Forget a message; nothing if it is not here."""
+        """Remove a message if it is here."""
         if self._all.pop(one.number, None) is not None:
             self._line_of(one).pop(one.number, None)
 

@@ -1,9 +1,9 @@
-"""What is told of images: the events, when they happen, and what their payloads hold.
+"""Events about images: which there are, when they are sent, and what their payloads hold.
 
-The API and the scrubber call one method at each place where something has happened; whether it is
-told, to whom and in which form is decided here and below. Payloads are put together from lists of
-what may leave. SECURITY: a location, a path or a credential is on none of them, and the text of an
-error is not used, because nobody vouches for what stands in it.
+The API and the scrubber call one method at each place where something has happened; this package
+decides whether, where and in which form an event is sent. Payloads are assembled from lists of
+permitted fields. SECURITY: no list has a location, a path or a credential, and the text of an
+error is not used, because it could hold anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from glance.common import config, exception, hooks, httperror
 from glance.identity import context
 from glance.image import types
 
-#: Which option switches an event on; those without one are always told.
+#: The option that switches an event on; those without one are always sent.
 SWITCHES: Mapping[str, str | None] = {
     "image.create": "notification_extended_events",
     "image.upload": None,
@@ -51,7 +51,7 @@ IMAGE_FIELDS = (
     "deleted_at",
     "deleted",
 )
-#: What an update changes in any case.
+#: The fields that every update changes.
 _UNTOLD = frozenset({"updated_at"})
 
 REDACTED = "***"
@@ -60,7 +60,7 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """Convert a regular expression; ValueError for one that is none."""
+    """Convert a regular expression. Raises ValueError for an invalid one."""
     try:
         return re.compile(text.strip())
     except re.error as err:
@@ -93,7 +93,7 @@ OPTIONS = config.options(
 
 
 class Events:
-    """Tells of events, as the settings of one application say.
+    """Emits events as the settings of one application say.
 
     All methods return at once and never raise an Exception.
     """
@@ -108,7 +108,7 @@ class Events:
         )
 
     def is_enabled(self, event: str) -> bool:
-        """Return whether anybody is told of an event, so that a payload is worth its costs."""
+        """Return whether an event is sent, so that its payload need be assembled."""
         return event in self._enabled
 
     def emit(
@@ -119,22 +119,22 @@ class Events:
         *,
         priority: str = "INFO",
     ) -> None:
-        """Tell of an event of SWITCHES, if its switch is on."""
+        """Send an event of SWITCHES, if its switch is on."""
         if event in self._enabled:
             self.sender.notify(event, priority, payload, who)
 
     # -- an image's life -------------------------------------------------------------------------
 
     def created(self, who: context.RequestContext, image: types.ImageRecord) -> None:
-        """A record was made: reserved for data, or registered with data that lies elsewhere."""
+        """Emit image.create: a record was made, for data to come or data that lies elsewhere."""
         self._emit_image("image.create", who, image)
 
     def uploaded(self, who: context.RequestContext, image: types.ImageRecord) -> None:
-        """An upload has ended well and `image` is active."""
+        """Emit image.upload: an upload has succeeded and `image` is active."""
         self._emit_image("image.upload", who, image)
 
     def activated(self, who: context.RequestContext, image: types.ImageRecord) -> None:
-        """`image` has become active otherwise: by registration, copy or conversion."""
+        """Emit image.activate: `image` became active by registration, copy or conversion."""
         self._emit_image("image.activate", who, image)
 
     def updated(
@@ -143,7 +143,7 @@ class Events:
         before: types.ImageRecord,
         after: types.ImageRecord,
     ) -> None:
-        """A client has changed an image. `changed` names what is different now."""
+        """Emit image.update: a client has changed an image. `changed` names what is different."""
         if self.is_enabled("image.update"):
             names = (*IMAGE_FIELDS, "properties")
             changed = [
@@ -160,7 +160,7 @@ class Events:
         before: types.ImageRecord,
         after: Mapping[str, Any],
     ) -> None:
-        """An image is gone for all callers; its data may wait for the scrubber.
+        """Emit image.delete: an image is gone for all; its data may wait for the scrubber.
 
         `after` is its record as it now is, empty if the registry did not send it.
         """
@@ -177,7 +177,7 @@ class Events:
         image_id: object,
         error: BaseException,
     ) -> None:
-        """What `event` stands for did not work out for an image, because of `error`."""
+        """Emit `event` with priority ERROR: it failed for an image, because of `error`."""
         if not self.is_enabled(event):
             return
         payload = {
@@ -192,17 +192,17 @@ class Events:
     def _emit_failure(
         self, event: str, who: context.RequestContext | None, payload: Mapping[str, Any]
     ) -> None:
-        told: Any = payload
+        content: Any = payload
         if self.sender.diablo:
-            told = "Image {image_id}: {error_class}: {message}".format_map(payload)
-        self.emit(event, who, told, priority="ERROR")
+            content = "Image {image_id}: {error_class}: {message}".format_map(payload)
+        self.emit(event, who, content, priority="ERROR")
 
     def scrubbed(self, image_id: int, attempts: int) -> None:
-        """The data of a deleted image was removed, by this attempt, the first or a later one."""
+        """Emit image.scrub: attempt number `attempts` removed the data of a deleted image."""
         self.emit("image.scrub", None, {"image_id": image_id, "attempts": attempts})
 
     def scrub_given_up(self, image_id: int, attempts: int, error_class: str | None) -> None:
-        """The data of a deleted image could not be removed and will not be tried again."""
+        """Emit a failed image.scrub: the data could not be removed and will not be tried again."""
         if self.is_enabled("image.scrub"):
             payload = {
                 "image_id": image_id,
@@ -224,9 +224,10 @@ class Events:
         only: Errors = BaseException,
         but: Errors = (),
     ) -> Iterator[None]:
-        """Tell that `event` failed for an image if the block raises; the error goes on.
+        """Emit that `event` failed for an image if the block raises; the error is raised again.
 
-        Not for an `image_id` of None, and not for errors that are not `only` or that are `but`.
+        Nothing is emitted for an `image_id` of None, nor for errors that are not `only` or are
+        `but`.
         """
         try:
             yield
@@ -247,10 +248,11 @@ class Events:
         *,
         from_cache: bool = False,
     ) -> None:
-        """The answer to this request brings an image's data; its end will be told.
+        """Emit image.send when the response to this request, with image data, has ended.
 
-        `expected` is how many bytes that is, None if unknown; `content_range` the header of a
-        partial answer; `from_cache` whether the data comes from a copy of this server's own.
+        `expected` is the length of the data in bytes, None if unknown; `content_range` the header
+        of a partial response; `from_cache` whether the data comes from the image cache of this
+        server.
         """
         if not self.is_enabled("image.send"):
             return
@@ -267,10 +269,10 @@ class Events:
 
         def ended(sent: int, whole: bool) -> None:
             complete = whole and expected in (None, sent)
-            told = {**payload, "bytes_sent": sent}
-            self.emit("image.send", who, told, priority="INFO" if complete else "ERROR")
+            content = {**payload, "bytes_sent": sent}
+            self.emit("image.send", who, content, priority="INFO" if complete else "ERROR")
 
-        hooks.after_answer(environ, ended)
+        hooks.after_response(environ, ended)
 
     # -- members ---------------------------------------------------------------------------------
 
@@ -281,7 +283,7 @@ class Events:
         before: Sequence[types.Member],
         after: Sequence[types.Member],
     ) -> None:
-        """The memberships of an image were `before` and are `after`; each difference is told."""
+        """Emit an event for each difference between the memberships `before` and `after`."""
         old = {member["member_id"]: bool(member["can_share"]) for member in before}
         new = {member["member_id"]: bool(member["can_share"]) for member in after}
         for name in sorted({*old, *new}):
@@ -295,13 +297,13 @@ class Events:
     # -- payloads --------------------------------------------------------------------------------
 
     def image_payload(self, image: types.ImageRecord) -> dict[str, Any]:
-        """Return what may be told of an image."""
+        """Return the payload of an image."""
         properties = image.get("properties") or {}
         shown = {name: self._shown(name, value) for name, value in properties.items()}
         return {**{name: image.get(name) for name in IMAGE_FIELDS}, "properties": shown}
 
     def _shown(self, name: str, value: Any) -> Any:
-        """Return what may be told of the value of a property."""
+        """Return the value of a property as payloads may show it."""
         if self._redact.search(name):
             return REDACTED
         if isinstance(value, str) and "://" in value:
@@ -316,7 +318,7 @@ class Events:
 
 
 def _fixed_text(error: BaseException) -> str:
-    """Return a sentence about an error that the code, and not the error's maker, has chosen."""
+    """Return a fixed sentence for an error, never the error's own text."""
     if isinstance(error, exception.StoreError) and error.store and error.named:
         return error.named % {"store": error.store}
     template = getattr(type(error), "message", None)
@@ -326,5 +328,5 @@ def _fixed_text(error: BaseException) -> str:
 
 
 def create(conf: config.Conf) -> Events:
-    """Return the events of an application with these settings, told by the process's notifier."""
+    """Return the events of an application with these settings, sent by the process's notifier."""
     return Events(conf, notifier.create(conf))

@@ -1,8 +1,8 @@
 """One notification: its envelope, its bytes, its line in a spool file.
 
-A message is turned into bytes when the event happens, so that what becomes of the payload later
-changes nothing, and so that every strategy and every try sends the same. The bytes are one line of
-ASCII: any consumer, any log and any spool file can take them.
+A message is serialised when the event happens, so that later changes of the payload have no
+effect, and every strategy and every attempt sends the same bytes. They are one line of ASCII,
+which any consumer, log and spool file accepts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 PRIORITIES = ("INFO", "WARN", "ERROR")
 
-#: Version of envelope and payloads; Diablo's, which had no number, is the first.
+#: Version of envelope and payloads; Diablo's, which has no number, is the first.
 SCHEMA = 2
 
-#: The longest event type or message id, in bytes; AMQP has no room for more.
+#: The longest event type or message id, in bytes: the limit of AMQP.
 MAX_WORD = 255
 
 _DIABLO_TIME = "%Y-%m-%d %H:%M:%S.%f"
@@ -64,12 +64,12 @@ OPTIONS = (
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Message:
-    """One notification on its way.
+    """One notification.
 
-    `data` is the envelope as JSON. `timestamp` is a datetime in UTC. The rest is bookkeeping of
-    the sender: `settled` is set once when the message needs no further care, `tries` counts how
-    often it was refused, `number` is its place in the buffer (0: none), and `segment` the part of
-    the spool that holds it, if any.
+    `data` is the envelope as JSON. `timestamp` is a datetime in UTC. The sender uses the other
+    fields: `settled` is set once, when the message is confirmed or given up, `tries` counts how
+    often it was refused, `number` is its place in the buffer (0: none), and `segment` is the file
+    of the spool that holds it, if any.
     """
 
     id: str
@@ -85,7 +85,7 @@ class Message:
 
 
 class Composer:
-    """Makes messages as the settings say."""
+    """Composes messages as the settings say."""
 
     def __init__(self, conf: config.Conf):
         self.publisher_id: str = conf.notification_publisher_id or socket.gethostname()
@@ -96,11 +96,11 @@ class Composer:
     def compose(
         self, event_type: str, priority: str, payload: Any, request_id: str | None = None
     ) -> Message:
-        """Return the message about an event that happens now.
+        """Return the message about an event that has just happened.
 
-        Values that JSON does not know are written as `str` shows them. Raises ValueError for a
-        priority that does not exist or an event type that is too long, and ValueError, TypeError
-        or RecursionError for a payload that cannot be written at all.
+        Values that JSON cannot represent are written as `str` shows them. Raises ValueError for an
+        unknown priority or an event type that is too long, and ValueError, TypeError or
+        RecursionError for a payload that cannot be serialised at all.
         """
         if priority not in PRIORITIES:
             raise ValueError(f"there is no priority {priority!r}")
@@ -130,23 +130,23 @@ def _is_long(word: str) -> bool:
 
 
 def _dump(envelope: Mapping[str, Any]) -> bytes:
-    # PERF: text beyond ASCII is rare, and makes the way twice as long.
+    # PERF: text beyond ASCII is rare, and doubles the work.
     text = json.dumps(envelope, default=str, sort_keys=True, ensure_ascii=False)
     if text.isascii():
         return text.encode("ascii")
-    # Halves of surrogate pairs, which no strict reader takes, become question marks.
+    # Lone surrogates, which no strict reader accepts, become question marks.
     clean = json.loads(text.encode("utf-8", "replace"))
     return json.dumps(clean, sort_keys=True).encode("ascii")
 
 
 def parse(line: bytes) -> Message:
-    """Return the message that a line of a spool file holds; ValueError for anything else."""
+    """Return the message in a line of a spool file. Raises ValueError for anything else."""
     envelope = json.loads(line)
     if not isinstance(envelope, dict):
         raise ValueError("a message is an object")
-    told = [envelope.get(name) for name in ("message_id", "event_type", "priority", "timestamp")]
+    texts = [envelope.get(name) for name in ("message_id", "event_type", "priority", "timestamp")]
     identity, event_type, priority, time = (
-        value if isinstance(value, str) else "" for value in told
+        value if isinstance(value, str) else "" for value in texts
     )
     if not identity or priority not in PRIORITIES:
         raise ValueError("the envelope is not complete")

@@ -1,9 +1,9 @@
-"""The one sender of a process: it holds messages until the strategy has delivered them.
+"""Sends the messages of a process and holds them until the strategy has delivered them.
 
 A request puts a message into the backlog and goes on. One background task takes the oldest ones,
-sends them in batches, and removes them when they are confirmed; while the other side is away it
-tries again with growing pauses. At the end the backlog is emptied: to the other side, to the
-spool, to a file, or to the log.
+sends them in batches, and removes them when they are confirmed; while the receiver is unreachable
+it retries with growing pauses. At the end the backlog is emptied: to the receiver, to the spool,
+to a file, or to the log.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from glance.streaming import hub, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
-#: Most messages that are sent before their confirmations are waited for.
+#: Most messages that are sent before waiting for their confirmations.
 BATCH = 100
-#: How often a message that the other side refuses is sent.
+#: How often a message that the receiver refuses is sent.
 TRIES = 3
-#: Seconds between two lines of the log about the same trouble, or with the counters.
+#: Seconds between two lines of the log about the same problem, or with the counters.
 _LOG_PAUSE = 60.0
 _STATISTICS_PAUSE = 300.0
-#: Pause between tries while the process stops and has nowhere else to put its messages.
+#: Seconds between attempts while the process stops and has no other place for its messages.
 _LAST_PAUSE = 0.5
-#: What writing the rest away may take beyond notification_drain_timeout, in seconds.
+#: Seconds that storing the rest may take beyond notification_drain_timeout.
 FAREWELL = 5.0
 
 OPTIONS = (
@@ -46,9 +46,9 @@ OPTIONS = (
 
 
 class Publisher:
-    """Sends for one process. Made and started after the fork; `stop` is its end.
+    """Sends for one process. Create and start it after the fork; end it with `stop`.
 
-    Raises ConfigError for a spool that is asked for and cannot be used.
+    Raises ConfigError for a configured spool that cannot be used.
     """
 
     def __init__(self, strategy: notifier_strategy.Strategy, conf: config.Conf):
@@ -61,38 +61,38 @@ class Publisher:
         self._started = False
         self._deadline = float("inf")
         self._failures = 0
-        self._outage_pace, self._refusal_pace = (
+        self._outage_limiter, self._refusal_limiter = (
             throttle.RateLimiter(_LOG_PAUSE) for _ in range(2)
         )
-        self._statistics_pace = throttle.RateLimiter(_STATISTICS_PAUSE)
+        self._statistics_limiter = throttle.RateLimiter(_STATISTICS_PAUSE)
         self._shown = backlog.Counters()
 
     def start(self) -> None:
-        """Begin to send, what earlier processes left first."""
+        """Begin to send, starting with what earlier processes left."""
         self._started = True
-        self._statistics_pace.due()
+        self._statistics_limiter.due()
         self._backlog.claim()
         tasks.spawn(self._run)
 
     def put(self, one: message.Message) -> None:
-        """Take a message over. Never waits for the other side and never raises an Exception.
+        """Accept a message. Never waits for the receiver and never raises an Exception.
 
-        It waits for the disk only where the settings ask for that (`notification_spool_fsync`).
+        It waits for the disk only if the settings require it (`notification_spool_fsync`).
         """
         self._backlog.put(one)
 
     # -- sending ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        """The life of the background task."""
+        """Run the background task until the end."""
         try:
             while not self._is_over():
                 try:
-                    self._keep_books()
-                    self._turn()
+                    self._log_statistics()
+                    self._send_or_wait()
                 except Exception as err:
-                    # Whatever a strategy raises means that the other side cannot be reached.
-                    if not self._survive(err):
+                    # Any error of a strategy means that the receiver cannot be reached.
+                    if not self._wait_after_failure(err):
                         break
         finally:
             self._strategy.close()
@@ -104,19 +104,19 @@ class Publisher:
             return False
         return not self._backlog.is_in_memory or time.monotonic() >= self._deadline
 
-    def _turn(self) -> None:
+    def _send_or_wait(self) -> None:
         """Send a batch, or wait for something to send."""
         if not self.connected:
             self._strategy.open()
             self._report_recovery()
             self.connected = True
-        # At the end, what is on the disk is safe there; the next process sends it.
+        # While stopping, leave what is on the disk there; the next process sends it.
         batch = self._backlog.take(BATCH, from_disk=not self._halt.is_set())
         if batch:
             self._send(batch)
         elif not self._wake.wait(self._strategy.idle_interval):
             self._strategy.idle()
-            self._be_well()
+            self._note_success()
         else:
             self._wake.clear()
 
@@ -129,7 +129,7 @@ class Publisher:
             self._strategy.send(batch, self._confirm)
         finally:
             self._backlog.settle(batch)
-        self._be_well()
+        self._note_success()
         refused = [one for one in batch if not one.settled]
         if refused:
             self._refuse(refused)
@@ -140,13 +140,13 @@ class Publisher:
             self.counters.confirmed += 1
 
     def _refuse(self, refused: Sequence[message.Message]) -> None:
-        """Count a refusal against each message, and give up those with too many."""
+        """Count a refusal of each message, and give up those with too many."""
         hopeless = []
         for one in refused:
             one.tries += 1
             if one.tries >= TRIES:
                 hopeless.append(one)
-        if self._refusal_pace.due():
+        if self._refusal_limiter.due():
             LOG.error(
                 "%s notifications were refused by the other side (%s of them for good): nobody "
                 "there wants %s",
@@ -159,15 +159,15 @@ class Publisher:
             self.counters.dropped += 1
         self._backlog.settle(hopeless)
 
-    # -- trouble ---------------------------------------------------------------------------------
+    # -- failures --------------------------------------------------------------------------------
 
-    def _survive(self, err: Exception) -> bool:
-        """Wait after a failure; False if it is time to end."""
+    def _wait_after_failure(self, err: Exception) -> bool:
+        """Wait after a failure; return False if it is time to end."""
         self.connected = False
         self._strategy.close()
         self._failures += 1
         strategy = self._strategy
-        if self._outage_pace.due():
+        if self._outage_limiter.due():
             LOG.log(
                 strategy.severity(err),
                 "Notifications cannot be sent, %s wait: %s",
@@ -189,17 +189,17 @@ class Publisher:
         if self._failures:
             LOG.info("Notifications can be sent again, %s wait", len(self._backlog))
 
-    def _be_well(self) -> None:
-        """Take note of a success: the next trouble is a new one."""
+    def _note_success(self) -> None:
+        """Note a success: the next failure begins a new outage."""
         if self._failures:
             self._failures = 0
-            self._outage_pace.reset()
+            self._outage_limiter.reset()
 
-    # -- what is known of it ---------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------------
 
-    def _keep_books(self) -> None:
+    def _log_statistics(self) -> None:
         self._backlog.report_losses()
-        if self.counters != self._shown and self._statistics_pace.due():
+        if self.counters != self._shown and self._statistics_limiter.due():
             self._shown = dataclasses.replace(self.counters)
             shown = ", ".join(f"{name} {count}" for name, count in self.statistics().items())
             LOG.info("Notifications: %s", shown)
@@ -213,9 +213,9 @@ class Publisher:
         }
 
     def stop(self) -> None:
-        """Send what waits, for as long as the settings allow, and put the rest away.
+        """Send the waiting messages for as long as the settings allow, and store the rest.
 
-        With a refuge (spool or fallback file) an other side that is away is not waited for.
+        With a spool or fallback file this does not wait for an unreachable receiver.
         """
         self._deadline = time.monotonic() + self._drain_timeout
         self._halt.set()

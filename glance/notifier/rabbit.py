@@ -1,12 +1,12 @@
-"""The strategy rabbit: messages to a RabbitMQ broker, by AMQP and the library kombu.
+"""The strategy rabbit: messages to a RabbitMQ broker, over AMQP with the library kombu.
 
 A topic exchange takes all messages, with the routing key `<topic>.<priority in lower case>`. A
 durable queue for each priority is bound to it, so that nothing is lost before the first consumer
-comes; its name and properties are those that consumers written for Diablo declare by themselves.
-The broker confirms each message when it is safe, and sends back those that no queue takes.
+connects; its name and properties are those that consumers written for Diablo declare themselves.
+The broker confirms each message when it is safe, and returns those that no queue accepts.
 
-This module is imported when the strategy is chosen, and with it kombu. A patched process patches
-its sockets before that. One task of the publisher calls everything here.
+This module, and kombu with it, is imported when the strategy is configured. A patched process
+patches its sockets before that. One task of the publisher calls everything here.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
-#: How many messages are written before other work of the process gets its turn.
+#: How many messages are written before other work of the process may run.
 _TURN = 10
-#: How long a broker may take to say goodbye, in seconds.
+#: How long a broker may take to close the connection, in seconds.
 _FAREWELL = 1.0
-#: What the broker says to a wrong password and to an unknown virtual host.
+#: The broker's reply codes for a wrong password and an unknown virtual host.
 _REFUSALS = {403, 530}
 
 
-#: What the library raises for values that AMQP has no form for.
+#: Errors that the library raises for values that AMQP cannot represent.
 _UNWRITABLE = (TypeError, ValueError, struct.error)
 
 
@@ -46,7 +46,7 @@ class ConfirmTimeout(Exception):
 
 
 class RabbitStrategy(strategy.Strategy):
-    """One connection with one channel to one of the brokers."""
+    """One connection, with one channel, to one of the brokers."""
 
     OPTIONS: ClassVar[tuple[config.Option, ...]] = rabbit_options.OPTIONS
     #: The kind of transport, as kombu names it; tests use one without a broker.
@@ -62,7 +62,7 @@ class RabbitStrategy(strategy.Strategy):
         self.retry_max_backoff = conf.rabbit_retry_max_backoff
         self.max_retries = conf.rabbit_max_retries
         if conf.rabbit_heartbeat:
-            # NOTE: the library wants to be asked twice as often as beats are sent.
+            # NOTE: the library needs to be called twice as often as heartbeats are sent.
             self.idle_interval = conf.rabbit_heartbeat / 4
         self._exchange = entity.Exchange(
             conf.rabbit_notification_exchange, type="topic", durable=True, delivery_mode=2
@@ -73,11 +73,11 @@ class RabbitStrategy(strategy.Strategy):
         self._sock: Any = None
         self._blocked = False
         self._declared = False
-        #: Messages under way by the broker's number for them, and ids of those that came back.
+        #: Messages in flight by the broker's delivery tag, and ids of those that were returned.
         self._unconfirmed: dict[int, message.Message] = {}
         self._returned: set[str] = set()
         self._tag = 0
-        self._confirm: strategy.Confirm = _nobody
+        self._confirm: strategy.Confirm = _ignore
 
     # -- connecting ------------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class RabbitStrategy(strategy.Strategy):
             transport=self.TRANSPORT,
             transport_options=self._transport_options(),
         )
-        # The publisher's pauses are the only ones.
+        # Retrying is the publisher's work.
         self._connection.ensure_connection(
             max_retries=1, interval_start=0, interval_step=0, interval_max=0
         )
@@ -130,14 +130,14 @@ class RabbitStrategy(strategy.Strategy):
         )
 
     def _limit_waits(self) -> None:
-        """Let no wait for the broker last for ever, whatever it is in the middle of."""
+        """Set a timeout for every wait for the broker."""
         transport = getattr(self._connection.connection, "transport", None)
         self._sock = getattr(transport, "sock", None)
         if self._sock is not None:
             self._sock.settimeout(self._conf.rabbit_confirm_timeout)
 
     def _declare(self) -> None:
-        """Make sure that exchange and queues exist."""
+        """Declare the exchange and the queues."""
         self._exchange(self._channel).declare()
         for queue in self._queues():
             queue(self._channel).declare()
@@ -171,7 +171,7 @@ class RabbitStrategy(strategy.Strategy):
                 sock.settimeout(_FAREWELL)
             connection.release()
         except Exception as err:
-            # It is not needed any more, whatever the broker thinks of that.
+            # The connection is no longer needed, so its errors do not matter.
             LOG.debug("The connection to the broker was not closed well: %s", type(err).__name__)
 
     # -- sending ---------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class RabbitStrategy(strategy.Strategy):
     def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
         self._confirm = confirm
         if not self._declared:
-            # Something came back: the queues may have been deleted meanwhile.
+            # Messages were returned: the queues may have been deleted meanwhile.
             self._declare()
         for number, one in enumerate(messages):
             if number % _TURN == _TURN - 1:
@@ -204,7 +204,7 @@ class RabbitStrategy(strategy.Strategy):
                 timeout=self._conf.rabbit_confirm_timeout,
             )
         except _UNWRITABLE as err:
-            # Nothing was sent. It counts as refused, lest it keeps all behind it from going.
+            # Nothing was sent. It counts as refused; otherwise it would block all after it.
             LOG.error("A notification cannot be sent by AMQP: %s", err)
             return
         if hasattr(self._channel, "confirm_select"):
@@ -217,25 +217,25 @@ class RabbitStrategy(strategy.Strategy):
         deadline = time.monotonic() + self._conf.rabbit_confirm_timeout
         while self._unconfirmed:
             if self._blocked:
-                # The broker has them and is too full to work on them; it says when that is over.
+                # The broker has them but is too full to process them; it reports when that ends.
                 self._wait_while_blocked()
                 deadline = time.monotonic() + self._conf.rabbit_confirm_timeout
                 continue
-            patience = deadline - time.monotonic()
-            if patience <= 0 or not self._drain(patience):
+            timeout = deadline - time.monotonic()
+            if timeout <= 0 or not self._drain(timeout):
                 raise ConfirmTimeout(f"{len(self._unconfirmed)} messages were not confirmed")
 
     def _wait_while_blocked(self) -> None:
-        """Wait until a broker that is short of memory or disk goes on reading.
+        """Wait until a broker that is short of memory or disk reads again.
 
-        NOTE: to connect anew would be no help, and what was sent would be sent twice.
+        NOTE: a new connection would not help, and the messages would be sent twice.
         """
         while self._blocked:
             self._drain(min(self.idle_interval, 1.0))
             self._connection.heartbeat_check()
 
     def _drain(self, seconds: float) -> bool:
-        """Take in what the broker says; False if it says nothing for so long."""
+        """Process what the broker sends; return False if nothing arrives within `seconds`."""
         try:
             self._connection.drain_events(timeout=seconds)
         except TimeoutError:
@@ -248,24 +248,24 @@ class RabbitStrategy(strategy.Strategy):
                 pass
             self._connection.heartbeat_check()
 
-    # -- what the broker says --------------------------------------------------------------------
+    # -- frames from the broker ------------------------------------------------------------------
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        for one in self._answered(tag, multiple):
+        for one in self._take_acknowledged(tag, multiple):
             if one.id in self._returned:
-                # It was in good order, but no queue has taken it: it counts as refused.
+                # It was valid, but no queue accepted it: it counts as refused.
                 self._returned.discard(one.id)
                 self._declared = False
             else:
                 self._confirm(one)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        self._answered(tag, multiple)
+        self._take_acknowledged(tag, multiple)
 
-    def _answered(self, tag: int, multiple: bool) -> list[message.Message]:
+    def _take_acknowledged(self, tag: int, multiple: bool) -> list[message.Message]:
         tags = [known for known in self._unconfirmed if known <= tag] if multiple else [tag]
-        answered = [self._unconfirmed.pop(known, None) for known in tags]
-        return [one for one in answered if one is not None]
+        acknowledged = [self._unconfirmed.pop(known, None) for known in tags]
+        return [one for one in acknowledged if one is not None]
 
     def _on_return(self, error: Any, exchange: str, routing_key: str, returned: Any) -> None:
         self._returned.add(returned.properties.get("message_id"))
@@ -278,24 +278,24 @@ class RabbitStrategy(strategy.Strategy):
         self._blocked = False
         LOG.info("The broker takes messages again")
 
-    # -- trouble ---------------------------------------------------------------------------------
+    # -- failures --------------------------------------------------------------------------------
 
     def severity(self, error: BaseException) -> int:
         codes = {getattr(err, "reply_code", None) for err in (error, error.__cause__)}
         return logging.ERROR if codes & _REFUSALS else logging.WARNING
 
     def explain(self, error: BaseException) -> str:
-        # SECURITY: the password is no part of any error that broker or library make.
+        # SECURITY: no error of the broker or the library holds the password.
         text = " ".join(str(error).split())
         return f"{type(error).__name__}: {text}"[:500]
 
 
-def _nobody(one: message.Message) -> None:
+def _ignore(one: message.Message) -> None:
     pass
 
 
 def _tls(conf: config.Conf) -> dict[str, Any] | None:
-    """Return how the library is told about TLS, None for none; ConfigError for unusable files."""
+    """Return the library's TLS settings, None without TLS. ConfigError for unusable files."""
     if not conf.rabbit_use_ssl:
         return None
     cert, key, ca = conf.rabbit_ssl_cert, conf.rabbit_ssl_key, conf.rabbit_ssl_ca

@@ -1,4 +1,4 @@
-"""Options of the strategy rabbit: the broker, TLS, names on the broker, and patience."""
+"""Options of the strategy rabbit: the broker, TLS, names on the broker, and timeouts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PORT = 5672
 
 
 def addresses(text: str) -> tuple[tuple[str, int], ...]:
-    """Convert a list of brokers, `host:port` or `host`; ValueError for anything else."""
+    """Convert a list of brokers, `host:port` or `host`. Raises ValueError for anything else."""
     found = []
     for word in config.words(text):
         host, port = _split(word)

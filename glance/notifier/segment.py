@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-#: A segment that has as many messages, or bytes, is followed by a new one.
+#: After so many messages or bytes a new segment is begun.
 SEGMENT_MESSAGES = 1000
 SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Segment:
-    """One file of the spool; `fd` holds its lock. `unsettled` counts messages of it that wait.
+    """One file of the spool; `fd` holds its lock. `unsettled` counts its waiting messages.
 
-    `own` segments were begun by this process and count towards its limit.
+    This process began the `own` segments; they count towards its limit.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Strategies that need nothing outside of this process: noop, logging, memory."""
+"""Strategies that need nothing outside this process: noop, logging, memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from glance.common import config
 from glance.notifier import message, strategy
 
-#: WIRE: the name that logging configurations written for Diablo name.
+#: WIRE: the logger's name in logging configurations written for Diablo.
 LOG = logging.getLogger("glance.notifier.logging_notifier")
 
 _LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
 
 class NoopStrategy(strategy.Strategy):
-    """Tells nobody."""
+    """Sends nothing."""
 
     IMMEDIATE = True
     ENABLED = False
@@ -33,7 +33,7 @@ class LoggingStrategy(strategy.Strategy):
     IMMEDIATE = True
 
     def __init__(self, conf: config.Conf):
-        # NOTE: who asks for events in the log means all of them, with or without `verbose`.
+        # NOTE: an operator who chooses this strategy wants all events, with or without `verbose`.
         LOG.setLevel(logging.INFO)
 
     def send(self, messages: Sequence[message.Message], confirm: strategy.Confirm) -> None:
@@ -43,7 +43,7 @@ class LoggingStrategy(strategy.Strategy):
 
 
 class MemoryStrategy(strategy.Strategy):
-    """Keeps messages for tests: `messages` are the newest envelopes as a consumer sees them."""
+    """Keeps messages for tests: `messages` holds the newest envelopes as a consumer sees them."""
 
     IMMEDIATE = True
     #: How many are kept.

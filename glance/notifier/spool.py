@@ -1,10 +1,10 @@
-"""Messages on the disk: what found no room in memory, or has to outlive the process.
+"""Messages on the disk: those that found no room in memory or must outlive the process.
 
-A spool is a directory. Each process has files of its own there, *segments*: one message a line, as
-JSON, readable by the owner only. A segment is locked as long as its process lives, so the next one
-to start tells what a dead or stopped process left behind, and sends that first. A segment goes
-when all of its messages are settled; if that never happens, they are sent once more after a
-restart, and consumers know them by their message id.
+A spool is a directory. Each process has its own files there, *segments*: one message per line, as
+JSON, readable by the owner only. A segment is locked as long as its process lives, so the next
+process to start recognises what a dead or stopped process left, and sends that first. A segment is
+removed when all of its messages are settled; if that never happens, they are sent again after a
+restart, and consumers recognise them by their message id.
 
 All of this blocks: the publisher calls it through `glance.streaming.threads`.
 """
@@ -34,10 +34,10 @@ _numbers = itertools.count(1)
 
 
 class NotificationSpool:
-    """The files of this process in one directory, and those that earlier ones left.
+    """The files of this process in one directory, and those that earlier processes left.
 
-    `limit` bounds the bytes of this process's own files. With `sync` every write is on the disk
-    when it returns. Raises ConfigError for a directory that cannot be used.
+    `limit` bounds the size of this process's own files in bytes. With `sync` every write has
+    reached the disk when it returns. Raises ConfigError for a directory that cannot be used.
     """
 
     def __init__(self, directory: str, limit: int, *, sync: bool = False):
@@ -47,9 +47,9 @@ class NotificationSpool:
         self._sync = sync
         self._host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
         self._lock = hub.native_lock()
-        #: Segments with messages that are nowhere else, oldest first; the last may still grow.
+        #: Segments with messages that exist only there, oldest first; the last may still grow.
         self._stored: list[Segment] = []
-        #: Where messages are noted that are in memory, too.
+        #: The segment for messages that are also in memory.
         self._ahead: Segment | None = None
         #: All segments that this process has locked.
         self._held: set[Segment] = set()
@@ -69,9 +69,9 @@ class NotificationSpool:
     # -- writing ---------------------------------------------------------------------------------
 
     def store(self, messages: Sequence[message.Message]) -> list[message.Message]:
-        """Write messages that are to leave memory; return those that could not be kept.
+        """Write messages that leave memory; return those that could not be written.
 
-        That is so because the limit is reached or the disk fails, which is logged.
+        A message cannot be written if the limit is reached or the disk fails, which is logged.
         """
         left = list(messages)
         with self._lock:
@@ -89,9 +89,9 @@ class NotificationSpool:
         return left
 
     def note(self, one: message.Message) -> bool:
-        """Write down a message that memory keeps, too, in case that this process dies.
+        """Write a message that also stays in memory, in case this process dies.
 
-        False if that was not possible; see `store`.
+        Return False if that was not possible; see `store`.
         """
         with self._lock:
             if one.settled:
@@ -116,7 +116,7 @@ class NotificationSpool:
     def _fitting(
         self, messages: Sequence[message.Message], segment: Segment
     ) -> Sequence[message.Message]:
-        """Return the messages from the first on that have room, in the segment and altogether."""
+        """Return the leading messages that fit into the segment and the limit."""
         room = self.limit - self._size
         size = segment.size
         for number, one in enumerate(messages):
@@ -137,7 +137,7 @@ class NotificationSpool:
             if self._sync:
                 os.fdatasync(segment.fd)
         except OSError:
-            # What the caller is told not to be here must not be sent by the next process.
+            # The next process must not send what is reported to the caller as not written.
             os.ftruncate(segment.fd, segment.size)
             raise
         segment.size += len(data)
@@ -146,7 +146,7 @@ class NotificationSpool:
 
     def _new(self) -> Segment:
         while True:
-            # The names sort by age; hosts that share a directory leave each other's files alone.
+            # The names sort by age; hosts that share a directory ignore each other's files.
             name = f"{self._host}-{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}"
             path = os.path.join(self.directory, _PREFIX + name + _SUFFIX)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -165,7 +165,7 @@ class NotificationSpool:
     # -- reading ---------------------------------------------------------------------------------
 
     def claim(self) -> list[Segment]:
-        """Return what processes of this host left that run no more, oldest first, now ours."""
+        """Lock and return what ended processes of this host left, oldest first."""
         found = []
         for name in sorted(os.listdir(self.directory)):
             if not name.startswith(f"{_PREFIX}{self._host}-") or not name.endswith(_SUFFIX):
@@ -187,7 +187,7 @@ class NotificationSpool:
         return found
 
     def next_stored(self) -> Segment | None:
-        """Return the oldest segment of messages that are not in memory, which grows no more."""
+        """Return the oldest segment of messages that are not in memory; it grows no more."""
         with self._lock:
             return self._stored.pop(0) if self._stored else None
 
@@ -196,9 +196,9 @@ class NotificationSpool:
         return bool(self._stored)
 
     def read(self, segment: Segment) -> list[message.Message]:
-        """Return the messages of a segment; if there are none it is removed.
+        """Return the messages of a segment; remove a segment that has none.
 
-        Lines that hold no message (the last one before a crash, say) are skipped and counted.
+        Lines without a message (such as the last one before a crash) are skipped and counted.
         """
         messages = []
         corrupt = 0
@@ -222,7 +222,7 @@ class NotificationSpool:
         return messages
 
     def settle(self, messages: Iterable[message.Message]) -> None:
-        """Take note that messages need no further care; remove files with no others."""
+        """Note that messages are settled; remove files whose messages all are."""
         with self._lock:
             for one in messages:
                 segment, one.segment = one.segment, None
@@ -248,7 +248,7 @@ class NotificationSpool:
             os.close(segment.fd)
 
     def close(self) -> None:
-        """Let go of all files: those with messages wait for the next process."""
+        """Close all files: those with messages wait for the next process."""
         with self._lock:
             for segment in list(self._held):
                 if segment is self._ahead and not segment.size:
@@ -261,7 +261,7 @@ class NotificationSpool:
 
 
 def _locked(path: str, fd: int) -> Segment | None:
-    """Return the segment if nobody has it and it is still there; close `fd` otherwise."""
+    """Return the segment if no process has locked it and it still exists; else close `fd`."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_nlink:

@@ -1,4 +1,4 @@
-"""How often something repeated may be said in the log."""
+"""Limit how often a repeated message is logged."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 
 class RateLimiter:
-    """Lets something through at most once in `seconds`; the first time at once."""
+    """Permits one action in `seconds`; the first one at once."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
         self._next = float("-inf")
 
     def due(self) -> bool:
-        """Return whether it is time again; a yes begins the next pause."""
+        """Return whether the action is due; if so, begin the next pause."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -21,5 +21,5 @@ class RateLimiter:
         return True
 
     def reset(self) -> None:
-        """Let the next one through at once."""
+        """Permit the next action at once."""
         self._next = float("-inf")

@@ -1,8 +1,8 @@
-"""The registry's HTTP API as Python calls; what `glance.registry` makes for each request.
+"""The registry's HTTP API as Python calls; `glance.registry` creates a client per request.
 
 Values are those of the registry's JSON: a record has the keys of
-`glance.image.fields.DETAIL_KEYS`, `location` included, with times as ISO 8601 text. Which
-error a broken registry becomes is decided in `glance.registry`, not here.
+`glance.image.fields.DETAIL_KEYS`, including `location`, with times as ISO 8601 text.
+`glance.registry`, not this module, decides which error a broken registry causes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from glance.client import base
 from glance.common import exception
 from glance.image import types
 
-#: Header that asks for lists as the public API shows them (no location), and confirms that it is
-#: so: an older registry ignores the wish.
+#: Header that requests lists as the public API shows them (without location), and confirms it in
+#: the response: an older registry ignores the header.
 PUBLIC_SHAPE = "x-glance-registry-public-shape"
 #: Header with the secret that the registry and its callers share.
 SHARED_SECRET = "x-glance-registry-secret"
@@ -26,10 +26,10 @@ _JSON_PURGE = {**_JSON, "x-glance-registry-purge-props": "true"}
 
 
 class RegistryClient(base.BaseClient):
-    """One caller's view of a registry.
+    """A registry as one caller sees it.
 
-    `headers` go with every request (identity, request id; lower-case names). Errors are those of
-    `BaseClient.do_request`.
+    `headers` are sent with every request (identity, request id; lower-case names). Errors are
+    those of `BaseClient.do_request`.
     """
 
     DEFAULT_PORT = 9191
@@ -44,21 +44,21 @@ class RegistryClient(base.BaseClient):
     def get_images(self, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of short records.
 
-        `kwargs` are filters, marker, limit, sort_key and sort_dir; others are dropped.
+        `kwargs` are filters, marker, limit, sort_key and sort_dir; others are ignored.
         """
         return self._list("/images", "images", base.listing_params(kwargs))
 
     def get_images_detailed(self, **kwargs: Any) -> list[types.ImageRecord]:
-        """Return a page of full records; arguments as `get_images`."""
+        """Return a page of full records; arguments as for `get_images`."""
         return self._list("/images/detail", "images", base.listing_params(kwargs))
 
     def get_public_images(self, detail: bool, **kwargs: Any) -> bytes:
-        """Return a page as the JSON document that the public API answers with.
+        """Return a page as the JSON document of the public API's response.
 
-        PERF: the registry writes it, and nobody decodes it on the way; the list row of tests/bench
-        measures it. `detail` chooses full records; other arguments as `get_images`.
+        PERF: the registry writes it, and it is not decoded on the way; the list row of tests/bench
+        measures it. `detail` selects full records; other arguments are as for `get_images`.
         """
-        response = self._ask(
+        response = self._request(
             "GET",
             "/images/detail" if detail else "/images",
             headers={PUBLIC_SHAPE: "true"},
@@ -71,7 +71,7 @@ class RegistryClient(base.BaseClient):
         return json.dumps({"images": shown}).encode()
 
     def get_image(self, image_id: object) -> types.ImageRecord:
-        """Return a full record, in whatever status the image is."""
+        """Return a full record, whatever the status of the image."""
         return self._image("GET", f"/images/{base.segment(image_id)}")
 
     def add_image(self, image_metadata: Mapping[str, Any]) -> types.ImageRecord:
@@ -89,8 +89,8 @@ class RegistryClient(base.BaseClient):
     ) -> types.ImageRecord:
         """Change the given attributes and return the record.
 
-        `purge_props` removes the properties that are not given. `from_state` makes the change
-        only if the image has this status; Duplicate (409) is raised otherwise.
+        `purge_props` removes the properties that are not given. With `from_state` the change is
+        made only if the image has this status; otherwise Duplicate (409) is raised.
         """
         if "image" not in image_metadata:
             image_metadata = {"image": image_metadata}
@@ -107,24 +107,26 @@ class RegistryClient(base.BaseClient):
     def remove_image(
         self, image_id: object, status: str | None = None, **waiting: int
     ) -> dict[str, Any]:
-        """Delete a record, leaving it in `status`, and return it (empty from an old registry).
+        """Delete a record, set its `status`, and return it (empty from an old registry).
 
-        `waiting` may have `due_in` and `lease`, both in seconds: when the data is due for its
-        removal, and how long the caller means to remove it itself.
+        `waiting` may have `due_in` and `lease`, both in seconds: when the data is due for removal,
+        and how long the caller reserves it in order to remove it itself.
         """
-        response = self._ask(
+        response = self._request(
             "DELETE",
             f"/images/{base.segment(image_id)}",
             params={"status": status, **waiting},
         )
-        # WIRE: a Diablo registry answers null.
-        answer = base.read_json(response)
-        return dict(answer["image"]) if isinstance(answer, dict) and "image" in answer else {}
+        # WIRE: a Diablo registry returns null.
+        document = base.read_json(response)
+        return (
+            dict(document["image"]) if isinstance(document, dict) and "image" in document else {}
+        )
 
     def postpone_scrub(
         self, image_id: object, error: str, *, dead: bool = False, location: str | None = None
     ) -> bool:
-        """Hand data that could not be removed to the scrubber; True if the registry took it."""
+        """Leave data that could not be removed to the scrubber; True if the registry agreed."""
         left = {"error": error, "dead": dead, "location": location}
         return self._done("POST", f"/images/{base.segment(image_id)}/scrub", {"scrub": left})
 
@@ -135,11 +137,11 @@ class RegistryClient(base.BaseClient):
         return self._list(f"/images/{base.segment(image_id)}/members", "members")
 
     def get_member_images(self, member_id: object) -> list[types.SharedImage]:
-        """Return what is shared with a member: `image_id` and `can_share` each."""
+        """Return the images shared with a member: `image_id` and `can_share` each."""
         return self._list(f"/shared-images/{base.segment(member_id)}", "shared_images")
 
     def replace_members(self, image_id: object, member_data: Any) -> bool:
-        """Make the members of an image exactly those given; True if the registry said 204.
+        """Replace the members of an image by those given; return True if the status was 204.
 
         `member_data` is a list of memberships, one membership, or either under `memberships`.
         """
@@ -152,17 +154,17 @@ class RegistryClient(base.BaseClient):
     def add_member(
         self, image_id: object, member_id: object, can_share: bool | None = None
     ) -> bool:
-        """Make or change one membership; without `can_share` an existing one stays as it is."""
+        """Add or change one membership; without `can_share` an existing one is unchanged."""
         body = None if can_share is None else {"member": {"can_share": bool(can_share)}}
         return self._done("PUT", _member(image_id, member_id), body)
 
     def delete_member(self, image_id: object, member_id: object) -> bool:
-        """End one membership; True also if there was none."""
+        """Remove one membership; return True also if there was none."""
         return self._done("DELETE", _member(image_id, member_id))
 
-    # -- the exchange ----------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------
 
-    def _ask(
+    def _request(
         self,
         method: str,
         action: str,
@@ -175,10 +177,10 @@ class RegistryClient(base.BaseClient):
         return self.do_request(method, action, data, fields, params)
 
     def _list(self, action: str, key: str, params: Mapping[str, Any] | None = None) -> list[Any]:
-        answer = base.read_json(self._ask("GET", action, params=params), key)
-        if not isinstance(answer, list):
+        document = base.read_json(self._request("GET", action, params=params), key)
+        if not isinstance(document, list):
             raise exception.ClientConnectionError("The registry's answer holds no list")
-        return answer
+        return document
 
     def _image(
         self,
@@ -187,13 +189,13 @@ class RegistryClient(base.BaseClient):
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> types.ImageRecord:
-        answer = base.read_json(self._ask(method, action, body, headers), "image")
-        if not isinstance(answer, dict):
+        document = base.read_json(self._request(method, action, body, headers), "image")
+        if not isinstance(document, dict):
             raise exception.ClientConnectionError("The registry's answer holds no image")
-        return cast(types.ImageRecord, answer)
+        return cast(types.ImageRecord, document)
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:
-        with self._ask(method, action, body, _JSON if body is not None else None) as response:
+        with self._request(method, action, body, _JSON if body is not None else None) as response:
             response.read()
             return response.status == 204
 

@@ -1,7 +1,7 @@
-"""The request context under the name that registry configurations give as `context_class`.
+"""The request context under the name that registry configurations have in `context_class`.
 
-It is the one context of the whole service. In Diablo the registry's class alone could judge who
-sees an image, and a file that forgot to name it broke every call.
+It is the one context of the whole service. In Diablo only the registry's class could decide who
+sees an image, and every call failed if the file did not name it.
 """
 
 from glance.identity.context import RequestContext

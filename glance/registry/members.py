@@ -1,7 +1,7 @@
-"""The registry's resource of memberships: who an image is shared with.
+"""The registry's resource of memberships: with whom an image is shared.
 
-Called by `glance.registry.server` only. Every write is checked in the same order: read-only
-caller, caller without owner, image not visible, image not sharable, body.
+Only `glance.registry.server` calls it. Every write is checked in the same order: read-only caller,
+caller without owner, image not visible, image not sharable, body.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MembershipsController:
         return wsgi.json_response({"shared_images": found})
 
     def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """PUT /images/{id}/members: the body names all members there shall be."""
+        """PUT /images/{id}/members: replace all members by those in the body."""
         number = self._may_share(request, id)
         body = request.read_json()
         entries = body.get("memberships") if isinstance(body, dict) else None
@@ -59,7 +59,7 @@ class MembershipsController:
         return wsgi.Response(204)
 
     def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """PUT /images/{id}/members/{member}: add it, or change its right to share."""
+        """PUT /images/{id}/members/{member}: add a member, or change its right to share."""
         number = self._may_share(request, id)
         name = membership.member_id(wsgi.segment(member))
         can_share = None
@@ -82,13 +82,13 @@ class MembershipsController:
         return wsgi.Response(204)
 
     def remove(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """DELETE /images/{id}/members/{member}: no error if it is no member."""
+        """DELETE /images/{id}/members/{member}: succeeds also if it is not a member."""
         number = self._may_share(request, id)
         api.member_delete(self.db, request.context, number, wsgi.segment(member))
         return wsgi.Response(204)
 
     def _may_share(self, request: CallerRequest, id: str) -> int:
-        """Return the image's number after all checks that come before the body."""
+        """Return the image's number after all checks that precede the body."""
         request.context.require_write()
         number = fields.path_id(id)
         api.member_check(self.db, request.context, number)

@@ -1,8 +1,8 @@
 """The registry application: image records as JSON over HTTP, for glance-api only.
 
-Controllers check the request and call `glance.registry.db.api`, which owns the rules about what a
-caller may see and change. Records are served whole, with raw locations: the registry must never
-be reachable by end users.
+Controllers check the request and call `glance.registry.db.api`, which holds the rules about what a
+caller may see and change. Records are served complete, with raw locations: end users must never be
+able to reach the registry.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _SECRET_KEY = "HTTP_" + client.SHARED_SECRET.upper().replace("-", "_")
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
-    """Return an option type: a whole number, or `fallback` for text that is none."""
+    """Return an option type: a whole number, or `fallback` for other text."""
 
     def convert(text: str) -> int:
         try:
             return int(text.strip())
         except ValueError:
-            # WIRE: old files with such text started; the limit they got was the default.
+            # WIRE: daemons with such text in their file started, with the default limit.
             LOG.debug("A page size that is no number counts as %d", fallback)
             return fallback
 
@@ -153,17 +153,16 @@ class RecordsController:
             from_state=from_state,
             **self.limits,
         )
-        # SECURITY: values, the location first of all, stay out of the log.
+        # SECURITY: values, above all the location, must not be logged.
         LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))
         return _record(image)
 
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /images/{id}?status=: soft-delete and answer with the record as it now is.
+        """DELETE /images/{id}?status=: soft-delete and return the resulting record.
 
-        With `status=pending_delete` the data is due for its removal in `due_in` seconds, and for
-        `lease` seconds nobody but the API removes it. With `status=deleted`, an image that is
-        deleted and still pending_delete is settled: the API removes the data between two such
-        calls.
+        With `status=pending_delete` the data is due for removal in `due_in` seconds, and for
+        `lease` seconds only the API removes it. With `status=deleted`, an image that is deleted
+        and still pending_delete is settled: the API removes the data between two such calls.
         """
         context = request.context
         context.require_write()
@@ -191,11 +190,11 @@ class RecordsController:
         return _record(image)
 
     def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """POST /images/{id}/scrub: note what the API could not remove; the scrubber will.
+        """POST /images/{id}/scrub: queue data that the API could not remove for the scrubber.
 
-        The body names the class of the `error`; `dead` says that no further try can succeed. With
-        a `location` it is about what a failed upload of the image left there, without one about
-        the data of the image, which is deleted.
+        The body names the class of the `error`; `dead` means that no further attempt can succeed.
+        With a `location` the data is what a failed upload of the image left there, without one the
+        data of the image, which is deleted.
         """
         context = request.context
         context.require_write()
@@ -267,7 +266,7 @@ def _record(image: types.StoredImage) -> wsgi.Response:
 class RegistryAPI:
     """The registry as a WSGI application; paths may begin with `/v1`.
 
-    With `registry_shared_secret` set, a request without it is answered with 401.
+    If `registry_shared_secret` is set, a request without it gets 401.
     """
 
     def __init__(self, conf: config.Conf, db: engine.Database):
@@ -287,8 +286,8 @@ class RegistryAPI:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
-        if self.secret and not self._knows_the_secret(environ):
-            # SECURITY: what was sent may be the secret with a slip, and stays out of the log.
+        if self.secret and not self._has_secret(environ):
+            # SECURITY: the value may be the secret with a typing error, so it must not be logged.
             LOG.warning("A request without the registry_shared_secret was refused")
             refusal = exception.NotAuthorized("The registry answers to its own image API only")
             return wsgi.fail(refusal, environ, start_response)
@@ -297,16 +296,16 @@ class RegistryAPI:
             environ = {**environ, "PATH_INFO": path[3:] or "/"}
         return self.router(environ, start_response)
 
-    def _knows_the_secret(self, environ: Mapping[str, Any]) -> bool:
-        # WIRE: header values are latin-1 text, as PEP 3333 has it.
+    def _has_secret(self, environ: Mapping[str, Any]) -> bool:
+        # WIRE: header values are latin-1 text, as PEP 3333 defines.
         return hmac.compare_digest(environ.get(_SECRET_KEY, "").encode("latin-1"), self.secret)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:
     """Paste factory of `[app:registryapp]`.
 
-    Raises DatabaseMigrationError, with advice, when the database's schema is not the one this
-    program works with and may not be made so.
+    Raises DatabaseMigrationError, with advice, when the schema does not have the required version
+    and may not be created.
     """
     conf = config.from_paste(global_conf, local_conf)
     db = engine.from_conf(conf)

@@ -1,7 +1,7 @@
-"""The registry as programs see it that act for the service itself, and not for a caller.
+"""Access to the registry for programs that act for the service itself, not for a caller.
 
-The prefetcher and the cleaner of the image cache ask it for images whose owners they do not know.
-A registry without authentication answers them as it does everybody. Another one wants to see an
+The prefetcher and the cleaner of the image cache request images whose owners they do not know. A
+registry without authentication serves them like every caller. With authentication it needs an
 administrator: a token, or a user that signs in to the identity service.
 """
 
@@ -39,10 +39,10 @@ config.options(
 
 
 class ServiceAccount:
-    """Asks the registry of `link` for the service. Safe to use from several threads."""
+    """Asks the registry of `link` for the service. Thread-safe."""
 
     def __init__(self, conf: config.Conf, link: RegistryLink):
-        """Take the account from `conf`; ConfigError if half of it is missing."""
+        """Read the account from `conf`. Raises ConfigError for an incomplete one."""
         self.conf, self.link = conf, link
         self._lock = threading.Lock()
         self._strategy: strategies.BaseStrategy | None = None
@@ -53,9 +53,9 @@ class ServiceAccount:
                 raise exception.ConfigError(
                     f"{conf.source}: admin_user needs {' and '.join(missing)}, too"
                 )
-            self._strategy = self._made_strategy()
+            self._strategy = self._create_strategy()
 
-    def _made_strategy(self) -> strategies.BaseStrategy:
+    def _create_strategy(self) -> strategies.BaseStrategy:
         creds = {
             "strategy": "keystone",
             "username": self.conf.admin_user,
@@ -68,11 +68,11 @@ class ServiceAccount:
         )
 
     def call(self, function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-        """Return what a method of the link does, given these arguments behind the context.
+        """Call a method of the link with these arguments after the context.
 
-        A token that is refused is replaced by a fresh one, once. Raises what the function raises,
-        NotAuthorized for an account that is not let in, and RegistryUnavailable when the identity
-        service does not answer.
+        A refused token is replaced by a fresh one, once. Raises what the function raises,
+        NotAuthorized for a refused account, and RegistryUnavailable when the identity service does
+        not respond.
         """
         context = self._context()
         try:
@@ -84,7 +84,7 @@ class ServiceAccount:
         return function(self._context(instead_of=context.auth_tok), *args, **kwargs)
 
     def active_image(self, image_id: str) -> types.ImageRecord | None:
-        """Return the record of an image, None if there is none of this id that is active."""
+        """Return the record of an image, None if there is no active image with this id."""
         try:
             record = self.call(self.link.get_image_metadata, fields.path_id(image_id))
         except exception.NotFound:
@@ -104,7 +104,7 @@ class ServiceAccount:
         self._token = strategy.auth_token
 
     def _context(self, instead_of: str | None = None) -> RequestContext:
-        """Return the context of an administrator, with another token than `instead_of`."""
+        """Return the context of an administrator, with a token other than `instead_of`."""
         with self._lock:
             if self._strategy is not None and self._token == instead_of:
                 self._sign_in(self._strategy)

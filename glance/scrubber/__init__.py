@@ -1,9 +1,9 @@
 """glance-scrubber: remove the data of deleted images that has waited long enough.
 
-A pass works off the scrub queue in the registry's database: it leases what is due, oldest first,
-removes the data and settles the records; what could not be removed waits longer from try to try.
-Any number of scrubbers may run, on any hosts. A pass looks at the uploads that died, too
-(`glance.scrubber.uploads`). Those who remove are the `workers`; the program around it all is
+A pass processes the scrub queue in the registry's database: it leases the due rows, oldest first,
+removes the data and settles the records; what could not be removed waits longer after each
+attempt. Any number of scrubbers may run, on any hosts. A pass also settles uploads that died
+(`glance.scrubber.uploads`). `workers` removes the data; the program is
 `glance.cli.maintenance.scrub`.
 """
 
@@ -58,7 +58,7 @@ config.options(
 
 
 class Scrubber(PeriodicTask):
-    """Makes passes, `wakeup_time` seconds apart; `stop` ends the running one early."""
+    """Makes passes, `wakeup_time` seconds apart; `stop` ends the current one early."""
 
     turn_name = "pass"
 
@@ -72,21 +72,21 @@ class Scrubber(PeriodicTask):
 
     @functools.cached_property
     def events(self) -> events.Events:
-        """Tells of what a pass does. Who only looks at the queue has no use for it."""
+        """The events of this scrubber, created at the first use."""
         return events.create(self.conf)
 
     @functools.cached_property
-    def crew(self) -> Workers:
+    def workers(self) -> Workers:
         return Workers(self.conf, self.db, self.stores, self.owner, self.stopped, self.events)
 
     def turn(self) -> None:
         self.run_once()
 
     def run_once(self) -> Summary:
-        """Make one pass, all of it, and return what it did. Raises ServiceUnavailable.
+        """Make one complete pass and return what it did. Raises ServiceUnavailable.
 
-        Stopped, it takes nothing more, waits `STOP_SECONDS` at most for what is under way, and
-        gives its leases back.
+        When stopped, it begins nothing more, waits at most `STOP_SECONDS` for removals in
+        progress, and releases its leases.
         """
         started = time.monotonic()
         summary = Summary()
@@ -101,7 +101,7 @@ class Scrubber(PeriodicTask):
                 if not claims:
                     break
                 summary.leased += len(claims)
-                if not self.crew.work_off(claims, summary):
+                if not self.workers.work_off(claims, summary):
                     break
         finally:
             self._release()
@@ -110,7 +110,7 @@ class Scrubber(PeriodicTask):
         return summary
 
     def _finish_settling(self, summary: Summary) -> None:
-        """Wait for the end of the look at broken uploads; one that hangs goes on for itself."""
+        """Wait until broken uploads are settled; if that hangs, it continues in its thread."""
         assert self._settling is not None
         give_up = time.monotonic() + self.conf.scrub_timeout
         while not self._settling.wait(TICK):

@@ -1,8 +1,8 @@
-"""The scrub queue of the Essex release: a directory of files, taken over once.
+"""The scrub queue of the Essex release: a directory of files, imported once.
 
-Each file is named by an image id and has two lines: the storage URI, and when it is due, in
-seconds since the epoch. As the URIs are there in clear, a file is removed as soon as its image
-stands in the queue of the database. For operators: `glance-manage import_scrubber_datadir`.
+Each file is named after an image id and has two lines: the storage URI, and when it is due, in
+seconds since the epoch. Because the URIs are in clear, a file is removed as soon as its image is
+in the queue of the database. For operators: `glance-manage import_scrubber_datadir`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from glance.registry.db import api, engine, scrub_queue
 
 LOG = logging.getLogger(__name__)
 
-#: What Essex keeps beside the images: when it cleaned up last.
+#: The file in which Essex keeps the time of its last cleanup.
 HOUSEKEEPING = ".cleanup"
 _LONGEST = 128 * 1024
 _SEEING = RequestContext(is_admin=True, show_deleted=True)
@@ -26,18 +26,18 @@ _SEEING = RequestContext(is_admin=True, show_deleted=True)
 
 @dataclasses.dataclass(slots=True)
 class Imported:
-    """How many files were taken over, and the names of those that were not, with reasons."""
+    """How many files were imported, and the names of those that were not, with reasons."""
 
     taken: int = 0
     left: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def take_over(db: engine.Database, directory: str) -> Imported:
-    """Enter what the files of `directory` name into the queue, and remove them.
+    """Add what the files of `directory` name to the queue, and remove the files.
 
-    An image whose deletion is complete already needs no entry. Files of images that are not
-    deleted, or that the registry does not know, stay: they are for a person to look at. Raises
-    BadInputError if the directory cannot be read.
+    An image whose deletion is complete needs no entry. Files of images that are not deleted, or
+    that the registry does not know, stay: an operator has to check them. Raises BadInputError if
+    the directory cannot be read.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -74,7 +74,7 @@ def _take_over(db: engine.Database, path: str, name: str) -> None:
 
 
 def _read(path: str) -> tuple[str, datetime.datetime]:
-    """Return the location and the time of a file; BadInputError if it has another form."""
+    """Return the location and the time in a file. BadInputError if it has another form."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:

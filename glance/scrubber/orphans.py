@@ -1,12 +1,12 @@
 """Orphans in both directions: data that no record points to, records whose data is missing.
 
-For operators (`glance-manage orphans`): what crashes, restored backups and other programs leave.
-The stores are listed once and compared with the registry's database; what looks wrong is looked at
-again by itself before it is reported, because images come and go meanwhile. Nothing here is found
-by age alone, and nothing younger than the caller's limit counts: an upload in progress has data
-and no record that says so.
+For operators (`glance-manage orphans`): these are left by crashes, restored backups and other
+programs. The stores are listed once and compared with the registry's database; each suspect is
+checked again individually before it is reported, because images are created and deleted meanwhile.
+Nothing is reported by age alone, and nothing younger than the caller's limit is: an upload in
+progress has data that no record names yet.
 
-SECURITY: what is returned for showing holds no locations.
+SECURITY: what is returned for display holds no locations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ARRIVING = ("queued", "saving")
 
 @dataclasses.dataclass(slots=True)
 class OrphanObject:
-    """An object that no record points to. `removed` tells what `remove` did, None nothing yet."""
+    """An object that no record points to. `removed` is the result of `remove`, None before it."""
 
     store: str
     image_id: str
@@ -44,7 +44,7 @@ class OrphanObject:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MissingData:
-    """An active image whose data is not as its record says; `problem` says how, in a few words."""
+    """An active image whose data does not match its record; `problem` describes how."""
 
     image_id: int
     store: str
@@ -54,10 +54,10 @@ class MissingData:
 
 @dataclasses.dataclass(slots=True)
 class OrphanReport:
-    """What was found. `young` counts stray objects that are too young to tell.
+    """The result of a scan. `young` counts stray objects that are too young to be sure.
 
-    `unlisted` names the stores that cannot list, whose records were looked at one by one, and
-    `failed` those that could not be listed now: nothing is known of them.
+    `unlisted` names the stores that cannot list, whose records were checked one by one, and
+    `failed` those that could not be listed now: nothing is known about them.
     """
 
     strays: list[OrphanObject] = dataclasses.field(default_factory=list)
@@ -68,7 +68,7 @@ class OrphanReport:
 
     @property
     def reclaimable(self) -> int:
-        """How many bytes the stray objects take that are still there."""
+        """The size in bytes of the stray objects that still exist."""
         return sum(stray.size or 0 for stray in self.strays if not stray.removed)
 
 
@@ -76,25 +76,25 @@ class OrphanScan:
     """Compares the stores with the database of a registry."""
 
     def __init__(self, db: engine.Database, stores: store.Stores, min_age: float):
-        """`min_age`: how old an object must be, in seconds, to be called stray."""
+        """`min_age`: how old an object must be, in seconds, to count as stray."""
         self.db, self.stores, self.min_age = db, stores, min_age
 
     def survey(self) -> OrphanReport:
-        """Look at everything.
+        """Scan all stores and all records.
 
-        Raises ServiceUnavailable when the database is away, and ConfigError when locations cannot
-        be decrypted: whatever they point to would look as if nobody wanted it.
+        Raises ServiceUnavailable when the database is unavailable, and ConfigError when locations
+        cannot be decrypted: the data that they point to would look like orphans.
 
-        PERF: keeps a few words for each image in memory, and asks the stores for single objects
-        only where the list does not show what the record says.
+        PERF: keeps a few words for each image in memory, and requests single objects from the
+        stores only where the list does not match the record.
         """
         found = OrphanReport()
-        # NOTE: the records first: an image that is deleted meanwhile is looked at again.
-        wanted = {hash(name) for name in self._wanted()}
+        # NOTE: the records first: an image that is deleted meanwhile is checked again.
+        referenced = {hash(name) for name in self._referenced_names()}
         present: dict[int, int | None] = {}
         for driver in self.stores:
             if not driver.is_configured():
-                # It takes no images, so that none can be left behind there.
+                # It is read-only, so no data can be left behind there.
                 continue
             if base.Capability.LIST not in driver.capabilities:
                 if base.Capability.WRITE in driver.capabilities:
@@ -104,16 +104,16 @@ class OrphanScan:
                 for entry in driver.list_objects():
                     name = self.stores.name_of(entry.location)
                     present[hash(name)] = entry.size
-                    if hash(name) not in wanted:
+                    if hash(name) not in referenced:
                         self._judge(driver, entry, found)
             except exception.StoreError as err:
                 LOG.error("Store %s cannot be listed: %s", driver.name, type(err).__name__)
                 found.failed.append(driver.name)
-        found.bereft.extend(self._bereft(present, found.failed))
+        found.bereft.extend(self._images_without_data(present, found.failed))
         return found
 
     def remove(self, stray: OrphanObject) -> bool:
-        """Remove a stray object unless a record has come to point to it; return if it is gone."""
+        """Remove a stray object unless a record points to it now; return whether it is gone."""
         if not self._is_stray(stray.image_id, stray.location):
             LOG.warning("Image %s: its data is wanted by now", stray.image_id)
             stray.removed = False
@@ -132,7 +132,7 @@ class OrphanScan:
 
     # -- data without a record -------------------------------------------------------------------
 
-    def _wanted(self) -> Iterator[str]:
+    def _referenced_names(self) -> Iterator[str]:
         """Yield the names of all objects that a record or the scrub queue points to."""
         for image in maintenance.images_with_data(self.db):
             if image["location"] is not None:
@@ -151,7 +151,7 @@ class OrphanScan:
             )
 
     def _is_stray(self, image_id: str, location: str) -> bool:
-        """Look at the record of the image whose id the object carries, as it is now."""
+        """Check the current record of the image whose id the object has in its name."""
         if not image_id.isdecimal():
             return True
         try:
@@ -166,7 +166,9 @@ class OrphanScan:
 
     # -- records without data --------------------------------------------------------------------
 
-    def _bereft(self, present: dict[int, int | None], failed: list[str]) -> Iterator[MissingData]:
+    def _images_without_data(
+        self, present: dict[int, int | None], failed: list[str]
+    ) -> Iterator[MissingData]:
         for image in maintenance.images_with_data(self.db):
             location = image["location"]
             if image["status"] != "active" or image["deleted"] or location is None:
@@ -182,12 +184,12 @@ class OrphanScan:
             size = present.get(hash(self.stores.name_of(location)), -1)
             if size is None or size == image["size"]:
                 continue
-            problem = self._look_at(image["id"])
+            problem = self._problem_of(image["id"])
             if problem is not None:
                 yield MissingData(image["id"], driver.name, image["size"] or 0, problem)
 
-    def _look_at(self, image_id: int) -> str | None:
-        """Return what is wrong with the data of an image now; None if nothing is."""
+    def _problem_of(self, image_id: int) -> str | None:
+        """Return what is wrong with the data of an image now, None if nothing is."""
         try:
             image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
             if image["location"] is None:
@@ -205,7 +207,7 @@ class OrphanScan:
 
 
 def _readable(location: str) -> str:
-    """Return a location; ConfigError if it is encrypted still."""
+    """Return a location. Raises ConfigError if it is still encrypted."""
     if cipher.is_clear(location):
         return location
     raise exception.ConfigError(

@@ -1,4 +1,4 @@
-"""Taking back the deletion of an image whose data has not been removed yet.
+"""Restore a deleted image whose data has not been removed yet.
 
 For operators: `glance-scrubber --restore` and `glance-manage restore`.
 """
@@ -13,10 +13,10 @@ from glance.registry.db import api, engine
 
 
 def restore(db: engine.Database, stores: store.Stores, image_id: int) -> types.StoredImage:
-    """Take back the deletion of an image whose data has not been removed; return the record.
+    """Restore a deleted image whose data has not been removed; return the record.
 
-    Raises ImageNotFound, Conflict with the reason if the image is in no such state or somebody is
-    removing its data now, and a StoreError if the data is not there or cannot be looked at.
+    Raises ImageNotFound, Conflict with the reason if the image is in another state or its data is
+    being removed now, and a StoreError if the data is missing or cannot be checked.
     """
     seeing = RequestContext(is_admin=True, show_deleted=True)
     image = api.image_get(db, seeing, image_id)

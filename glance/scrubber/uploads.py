@@ -1,8 +1,8 @@
-"""Uploads that died: staged data whose writer is gone, records that are `saving` for too long.
+"""Uploads that died: staged data without a writer, records that are `saving` for too long.
 
-Called by each pass of the scrubber, and beside running uploads: the stores tell the staged data of
-the living from that of the dead. Before anything goes that a failed upload left, `hold_back` is
-asked.
+Each pass of the scrubber calls `settle`, possibly during uploads: the stores distinguish the
+staged data of running and dead writers. `hold_back` decides before anything that a failed upload
+left is removed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _ADMIN = RequestContext(is_admin=True, show_deleted=True)
 
 
 class Settling:
-    """One look at all uploads that died, in a thread of its own: it asks stores, which may hang.
+    """Settles all uploads that died, in a thread of its own, because stores may hang.
 
-    `killed` are the ids of the images whose upload was given up, `error` is what ended it early.
+    `killed` holds the ids of the images whose upload was given up, `error` what ended it early.
     """
 
     def __init__(self, conf: config.Conf, db: engine.Database, stores: store.Stores):
@@ -49,7 +49,7 @@ class Settling:
         threading.Thread(target=self._work, args=(conf, db, stores), daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, or for some seconds; return whether it has ended."""
+        """Wait until it has ended, at most for `seconds`; return whether it has ended."""
         return self._ended.wait(seconds)
 
     def _work(self, conf: config.Conf, db: engine.Database, stores: store.Stores) -> None:
@@ -58,21 +58,21 @@ class Settling:
         except exception.Error as err:
             self.error = err
         except Exception:
-            # A thread has no caller to tell, and the queue goes on without it.
+            # A thread has no caller to raise to, and the queue does not depend on it.
             LOG.exception("The uploads that died could not be settled")
         finally:
             self._ended.set()
 
 
 def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list[int]:
-    """Settle them all; return the ids of the images that were killed.
+    """Settle all dead uploads; return the ids of the images that were killed.
 
     Raises ServiceUnavailable.
     """
     killed: list[int] = []
     for left in stores.sweep():
         try:
-            needed, ended = _look_at(db, left.image_id)
+            needed, ended = _settle_record(db, left.image_id)
         except exception.Error as err:
             LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
             left.leave()
@@ -83,7 +83,7 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
         for image in maintenance.images_stalled(db, records.utcnow() - age):
             killed += [image["id"]] * _kill(db, image["id"])
-    # What a vanished host left in a remote backend, of which no trace is here.
+    # What a vanished host left in a remote backend, without a journal on this host.
     stores.drop_stale_uploads()
     return killed
 
@@ -91,10 +91,10 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
 def hold_back(
     db: engine.Database, stores: store.Stores, image_id: int, location: str
 ) -> removal.Removal | None:
-    """Say why what a failed upload of an image left must not be removed; None if it may be.
+    """Return why the remains of a failed upload must not be removed; None if they may be.
 
-    A later upload of the same image may be writing there now, or may have brought the image to
-    life with data in the same place. Raises nothing.
+    A later upload of the same image may be writing there now, or may have activated the image with
+    data in the same place. Never raises.
     """
     try:
         image = api.image_get(db, _ADMIN, image_id)
@@ -111,8 +111,8 @@ def hold_back(
     return None
 
 
-def _look_at(db: engine.Database, image_id: str) -> tuple[bool, bool]:
-    """Return whether a record says that the data is there, and whether one had to be killed."""
+def _settle_record(db: engine.Database, image_id: str) -> tuple[bool, bool]:
+    """Return whether a record refers to the data, and whether one had to be killed."""
     if not image_id.isdecimal():
         return False, False
     try:
@@ -126,7 +126,7 @@ def _look_at(db: engine.Database, image_id: str) -> tuple[bool, bool]:
 
 
 def _kill(db: engine.Database, image_id: int) -> bool:
-    """Give up an upload; False if it has ended by itself meanwhile."""
+    """Give up an upload; return False if it has ended by itself meanwhile."""
     try:
         api.image_update(db, _ADMIN, image_id, {"status": "killed"}, from_state="saving")
     except (exception.Conflict, exception.NotFound):

@@ -1,8 +1,8 @@
-"""Removing what a scrubber has leased: several images at once, each in a thread of its own.
+"""Remove the data that a scrubber has leased: several images at once, each in its own thread.
 
-Called by `glance.scrubber`, which leases. One attempt at one image is `glance.store.removal`; here
-is what comes before and after it: leases are renewed, threads that hang are left behind, and the
-ends of attempts are entered into the registry's database.
+`glance.scrubber` takes the leases and calls this. `glance.store.removal` makes one attempt at one
+image; this module does what comes before and after it: it renews leases, abandons threads that
+hang, and enters the outcome of attempts into the registry's database.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ config.options(
     ),
 )
 
-#: How long removals under way may go on after the scrubber was told to end, in seconds.
+#: How long removals in progress may continue after the scrubber was stopped, in seconds.
 STOP_SECONDS = 30.0
 _RENEW_SECONDS = scrub_queue.LEASE.total_seconds() / 3
 TICK = 0.2
@@ -62,7 +62,7 @@ TICK = 0.2
 
 @dataclasses.dataclass(slots=True)
 class Summary:
-    """What a pass did, in images (and parts that failed uploads left)."""
+    """What a pass did, counted in images (and in parts that failed uploads left)."""
 
     leased: int = 0
     deleted: int = 0
@@ -92,8 +92,8 @@ class Summary:
 class Workers:
     """The workers of one scrubber, whose leases have the owner `owner`.
 
-    When `stopped` is set, what is under way is finished, for `STOP_SECONDS` at most, and nothing
-    else is begun.
+    When `stopped` is set, removals in progress may end, for at most `STOP_SECONDS`, and no others
+    are begun.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Workers:
         self._hung: set[scrub_queue.Claim] = set()
 
     def work_off(self, claims: Sequence[scrub_queue.Claim], summary: Summary) -> bool:
-        """Remove what was leased; False if it could not all be tried.
+        """Remove what was leased; return False if not all of it could be attempted.
 
-        Each removal has a thread, which is left behind if the store hangs; as long as it lives it
-        takes the place of a worker, so that a store that hangs for good stops everything but the
-        scrubber.
+        Each removal has a thread, which is abandoned if the store hangs; while the thread lives it
+        takes the place of a worker, so that a store that hangs for ever stops all removals, but
+        not the scrubber.
         """
         waiting = collections.deque(claims)
         running: dict[scrub_queue.Claim, float] = {}
@@ -143,7 +143,7 @@ class Workers:
         return not waiting
 
     def _free(self, claim: scrub_queue.Claim) -> None:
-        """Remove the data behind a claim. Runs in a thread of its own."""
+        """Remove the data of a claim. Runs in a thread of its own."""
         image_id, location = claim.image_id, claim.location
         leftover = claim.item != scrub_queue.DATA
         freed = None
@@ -154,7 +154,7 @@ class Workers:
         self._ended.put((claim, freed))
 
     def _collect_results(self, running: dict[scrub_queue.Claim, float], summary: Summary) -> None:
-        """Settle the next removal that ends, if one does within a moment."""
+        """Settle the next removal that ends, if one ends soon."""
         try:
             claim, freed = self._ended.get(timeout=TICK)
         except queue.Empty:
@@ -162,7 +162,7 @@ class Workers:
         running.pop(claim, None)
         late = claim in self._hung
         self._hung.discard(claim)
-        # NOTE: one that was given up is queued again, and its failure counted, already.
+        # NOTE: an abandoned removal has been queued again already, and its failure counted.
         if not late or freed.outcome.is_final:
             self._settle(claim, freed, summary)
 
@@ -182,7 +182,7 @@ class Workers:
             LOG.warning("The leases could not be renewed: %s", err)
 
     def _settle(self, claim: scrub_queue.Claim, freed: Removal, summary: Summary) -> None:
-        """Enter the end of an attempt into the registry's database, and count it."""
+        """Enter the outcome of an attempt into the registry's database, and count it."""
         outcome = freed.outcome
         try:
             if outcome.is_final:
@@ -192,7 +192,7 @@ class Workers:
             else:
                 outcome = self._postpone(claim, freed)
         except exception.Error as err:
-            # The lease runs out, and then the data is found gone.
+            # The lease expires, and the next attempt finds that the data is gone.
             LOG.error("Image %s stays pending_delete: %s", claim.image_id, err)
             outcome = RemovalOutcome.POSTPONED
         summary.count(outcome)

@@ -1,8 +1,8 @@
-"""The stores of a process: which driver serves which location.
+"""The stores of a process: which driver handles which location.
 
-`create_stores` makes the one `Stores` object of a program (API, scrubber, prefetcher), which is
-handed to whoever needs image data. Drivers live in the modules beside this one; what they promise
-is written in `glance.store.base`.
+`create_stores` creates the one `Stores` object of a program (API, scrubber, prefetcher), which is
+passed to all code that needs image data. Drivers are in the other modules of this package;
+`glance.store.base` defines their contract.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ OPTIONS = config.options(
 
 
 class Stores:
-    """The enabled stores, by scheme. Safe to use from many requests at once."""
+    """The enabled stores, by scheme. Safe for concurrent use by many requests."""
 
     def __init__(self, conf: config.Conf):
         """Load and set up the drivers.
 
-        A driver whose library is missing is left out with an ERROR in the log; ConfigError if a
-        name in the configuration stands for no driver, or two drivers claim one scheme.
+        A driver whose library is missing is skipped with an ERROR in the log. Raises ConfigError
+        for an unknown driver name, or if two drivers claim one scheme.
         """
         self.conf = conf
         self.default = conf.default_store.lower()
@@ -112,28 +112,28 @@ class Stores:
     # -- choosing --------------------------------------------------------------------------------
 
     def for_scheme(self, name: str) -> base.Store:
-        """Return the store that answers to a scheme or store name; UnknownScheme if none does."""
+        """Return the store of a scheme or store name. Raises UnknownScheme if there is none."""
         try:
             return self._by_scheme[name.strip().lower()]
         except KeyError:
             raise exception.UnknownScheme(name.strip().lower()) from None
 
     def for_uri(self, uri: str) -> base.Store:
-        """Return the store for a location. UnknownScheme, or BadStoreUri without a scheme."""
+        """Return the store for a location. Raises UnknownScheme; BadStoreUri without a scheme."""
         return self.for_scheme(scheme_of(uri))
 
     def location(self, uri: str) -> Location:
-        """Return the parsed location. UnknownScheme, or BadStoreUri with the reason."""
+        """Return the parsed location. Raises UnknownScheme, or BadStoreUri with the reason."""
         schemes: dict[str, type[StoreLocation]] = {
             scheme: store.location_class for scheme, store in self._by_scheme.items()
         }
         return get_location_from_uri(uri, schemes)
 
     def writable(self, name: str | None = None) -> base.Store:
-        """Return the store to upload to, by the name a caller gave; None means the default one.
+        """Return the store for uploads with the name that a caller gave; None means the default.
 
-        UnknownScheme or StoreAddDisabled (both the caller's fault) for a name; StorageWriteDenied
-        (the service's fault) if the default store takes no images.
+        Raises UnknownScheme or StoreAddDisabled (both errors of the caller) for a name;
+        StorageWriteDenied (an error of the service) if the default store is read-only.
         """
         if name is not None:
             store = self.for_scheme(name)
@@ -145,7 +145,7 @@ class Stores:
             raise exception.StorageWriteDenied().of(self.default) from err
 
     def check_default(self) -> None:
-        """Raise ConfigError if the default store takes no images and the operator allows no such.
+        """Raise ConfigError if the default store is read-only and the settings do not permit that.
 
         For programs that accept uploads, at start.
         """
@@ -160,7 +160,7 @@ class Stores:
             LOG.log(hooks.level_at_start(logging.WARNING), "%s", problem)
 
     def warn_of_credentials(self) -> None:
-        """Log a WARNING for each store that takes images and may have credentials in locations.
+        """Log a WARNING for each writable store whose locations may hold credentials.
 
         For programs whose settings have no `metadata_encryption_key`, at start.
         """
@@ -180,8 +180,8 @@ class Stores:
     def get(self, uri: str, offset: int = 0, length: int | None = None) -> body.Body:
         """Return the data at a stored location; the caller closes it.
 
-        Raises UnsupportedBackend if no enabled store can read the location (it was stored, so that
-        is no fault of the caller), and what `Store.get` raises.
+        Raises UnsupportedBackend if no enabled store can read the location (which is no error of
+        the caller, because it was stored), and what `Store.get` raises.
         """
         store, location = self._stored(uri)
         return store.get(location, offset, length)
@@ -198,7 +198,7 @@ class Stores:
         """Delete the data at a stored location.
 
         Raises UnknownScheme or BadStoreUri if that can never succeed, StoreDeleteNotSupported if
-        the store deletes nothing, and what `Store.delete` raises.
+        the store cannot delete, and what `Store.delete` raises.
         """
         location = self.location(uri)
         self.for_scheme(location.scheme).delete(location)
@@ -206,8 +206,8 @@ class Stores:
     def check_registerable(self, uri: str, *, is_admin: bool) -> None:
         """Raise BadStoreUri, UnknownScheme or Forbidden unless the caller may register `uri`.
 
-        The same rules hold for copy sources. A host name is resolved, but nobody is contacted; one
-        that cannot be resolved passes.
+        The same rules apply to copy sources. A host name is resolved, but no connection is made; a
+        name that cannot be resolved passes.
         """
         location = self.location(uri)
         self.for_scheme(location.scheme).check_registerable(location, is_admin=is_admin)
@@ -215,17 +215,17 @@ class Stores:
     def owns(self, uri: str, image_id: str) -> bool:
         """Return whether the data at `uri` was stored by this service for the image `image_id`.
 
-        False for a registered location, whose data must not be deleted. UnknownScheme, or
+        False for a registered location, whose data must not be deleted. Raises UnknownScheme, or
         BadStoreUri with the reason.
         """
         location = self.location(uri)
         return self.for_scheme(location.scheme).owns(location, image_id)
 
     def name_of(self, uri: str) -> str:
-        """Return what tells an object from all others of all stores, for comparing only.
+        """Return a name that identifies an object among all stores, for comparison only.
 
-        Two locations may lead to one object by different addresses and accounts. For a location
-        that no enabled store understands, it is the text itself.
+        Two locations may lead to one object through different addresses and accounts. For a
+        location that no enabled store understands, it is the text itself.
         """
         try:
             location = self.location(uri)
@@ -235,16 +235,16 @@ class Stores:
             return uri
 
     def sweep(self) -> list[base.AbandonedWrite]:
-        """Return what dead processes left half-written in the stores, for the caller to settle.
+        """Return the staged writes of dead processes in the stores, for the caller to settle.
 
-        Raises nothing.
+        Never raises.
         """
         return [left for store in self._stores for left in store.sweep()]
 
     def drop_stale_uploads(self) -> int:
-        """Remove what vanished hosts left half-written in the backends; return how many.
+        """Remove the unfinished writes of vanished hosts from the backends; return how many.
 
-        Asks remote backends. Raises nothing.
+        Sends requests to remote backends. Never raises.
         """
         return sum(store.drop_stale_uploads() for store in self._stores)
 

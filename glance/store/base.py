@@ -1,10 +1,9 @@
-"""What a store is: the contract of drivers, the staged write, and the transfer loop.
+"""The contract of store drivers, the staged write, and the transfer loop.
 
-A driver subclasses `Store`, says what it can do in `capabilities`, and implements `get`,
-`get_size`, `stage`, `delete` and `list_objects` as far as it declared them. `add` is written once,
-here, over `stage`. Drivers raise the store errors of `glance.common.exception` only; what their
-backend's library raises is translated inside the driver. What does not belong here: choosing a
-store, HTTP.
+A driver subclasses `Store`, declares what it can do in `capabilities`, and implements `get`,
+`get_size`, `stage`, `delete` and `list_objects` accordingly. `add` is implemented once, here, with
+`stage`. Drivers raise the store errors of `glance.common.exception` only; they translate the
+errors of their backend's library. What does not belong here: the choice of a store, HTTP.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ LOG = logging.getLogger(__name__)
 
 _IMAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
 
-# PERF: 1 GiB into the file store took 1.08 times what MD5 alone takes (2 cores shared with others,
-# best of 8). Chunks of 1 MiB: 1.5 times; 4 MiB: 1.09 times, for twice the memory; 64 KiB: twice.
-# Writing in a thread of its own beside reading, too, is slower (1.4 times): three busy threads and
-# the kernel's flusher on two cores keep preempting whoever holds the interpreter.
+# PERF: 1 GiB into the file store took 1.08 times the time of MD5 alone (2 shared cores, best of
+# 8). Chunks of 1 MiB: 1.5 times; 4 MiB: 1.09 times, for twice the memory; 64 KiB: twice. A
+# separate thread for writing is slower, too (1.4 times): three busy threads and the kernel's
+# flusher on two cores keep preempting the thread that holds the interpreter lock.
 CHUNK = 2 * 1024 * 1024
 IN_FLIGHT = 4
 
@@ -70,11 +69,11 @@ class AddResult(NamedTuple):
 
 
 class StoredObject(NamedTuple):
-    """What `Store.list_objects` found: an object that this service stored, or a part of one.
+    """A result of `Store.list_objects`: an object that this service stored, or a part of one.
 
-    `image_id` is the id that its name carries, `location` the URI to delete it by (may hold
-    secrets), `size` its bytes with all parts, `modified` when it was written, in seconds since the
-    epoch. `size` and `modified` are None where the backend does not tell.
+    `image_id` is the id in its name, `location` the URI to delete it by (may hold secrets), `size`
+    its size in bytes with all parts, `modified` when it was written, in seconds since the epoch.
+    `size` and `modified` are None if the backend does not report them.
     """
 
     image_id: str
@@ -84,7 +83,7 @@ class StoredObject(NamedTuple):
 
 
 class Received(NamedTuple):
-    """What `transfer` moved: bytes, MD5 in hex, and the digests of all algorithms by name."""
+    """What `transfer` moved: size in bytes, MD5 in hex, and the digests of all algorithms."""
 
     size: int
     checksum: str
@@ -140,12 +139,12 @@ def _naming_each(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class StagedWrite:
-    """Bytes on their way into a store, which nobody sees before `commit`.
+    """A staged write: bytes on the way into a store, which are not visible before `commit`.
 
-    A context manager: leaving the block without having committed aborts; leaving it after `commit`
-    says that the record of the image is settled, whatever its end. After any error, and after the
-    greenthread that writes was killed, nothing is left behind; after the death of the process, a
-    sweep finds what was not settled. `store_name` is the store that it writes to.
+    A context manager: leaving the block without a commit aborts; leaving it after `commit` means
+    that the record of the image is settled, successfully or not. After any error, and after a kill
+    of the writing greenthread, nothing is left behind; after the death of the process, a sweep
+    finds what was not settled. `store_name` is the store that it writes to.
     """
 
     store_name: str | None = None
@@ -162,27 +161,27 @@ class StagedWrite:
         """Make the bytes visible under the image id and return their storage URI.
 
         Durable on return. Raises StoreObjectExists if the id has data already, and what `write`
-        raises. After an error the stage is gone.
+        raises. After an error the staged write has ended.
         """
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Remove what was written, after `commit` only the traces of writing it. Never raises."""
+        """Remove what was written; after `commit` only temporary files. Never raises."""
         raise NotImplementedError
 
     def leftovers(self) -> list[str]:
         """Return the storage URIs of what could not be removed, once the write has ended.
 
-        Segments or parts that a failed or aborted write left because the backend was in trouble.
-        `Store.delete` must be able to remove each; the caller hands them to the scrubber.
+        These are segments or parts that a failed or aborted write left because the backend failed.
+        `Store.delete` must be able to remove each; the caller passes them to the scrubber.
         """
         return []
 
     def abandon(self) -> AbandonedWrite:
-        """Hand committed data over to be settled later, as a sweep would find it.
+        """Leave committed data to be settled later, in the form in which a sweep finds it.
 
-        For a writer that cannot find out whether a record points to the data. The staged write has
-        ended then.
+        For a writer that cannot find out whether a record points to the data. This ends the staged
+        write.
         """
         raise NotImplementedError
 
@@ -199,11 +198,11 @@ class StagedWrite:
 
 
 class AbandonedWrite:
-    """What a writer that died left of a staged write; no other process can take it meanwhile.
+    """What a dead writer left of a staged write; no other process can claim it meanwhile.
 
-    `committed` tells that the data is visible under `image_id`: the writer died before it heard
-    that the image's record says so, or just after. Settle it with exactly one of the methods, none
-    of which raises.
+    `committed` means that the data is visible under `image_id`: the writer died before, or just
+    after, it learned the outcome of the record's update. Settle it with exactly one of the
+    methods, none of which raises.
     """
 
     image_id: str
@@ -213,11 +212,11 @@ class AbandonedWrite:
         raise NotImplementedError
 
     def discard(self) -> None:
-        """Remove everything, committed data too: no record needs it."""
+        """Remove everything, including committed data: no record needs it."""
         raise NotImplementedError
 
     def keep(self) -> None:
-        """Keep the committed data, which a record points to, and remove the traces."""
+        """Keep the committed data, which a record points to, and remove temporary files."""
         raise NotImplementedError
 
     def leave(self) -> None:
@@ -226,11 +225,11 @@ class AbandonedWrite:
 
 
 class Store:
-    """One kind of backend. An instance serves all requests of a process at once.
+    """One kind of backend. One instance serves all requests of a process concurrently.
 
-    Making an instance reads options and, to find out whether it may write, looks at local disks;
-    it opens no connection. `name` is the store's own name, `schemes` the URI schemes (and store
-    names) it answers to, `location_class` what parses their URIs.
+    Creating an instance reads options and checks local disks, to find out whether it may write; it
+    opens no connection. `name` is the store's own name, `schemes` the URI schemes (and store
+    names) that it handles, `location_class` the class that parses their URIs.
 
     A driver raises store errors without a name: whatever leaves one of its methods, a body that it
     returned, or a staged write of its own, gets the store's name here.
@@ -269,37 +268,37 @@ class Store:
                 level = min(level, logging.INFO)
                 LOG.log(level, "Store %s is not configured; it takes no images", self.name)
 
-    # -- for drivers to write --------------------------------------------------------------------
+    # -- to be implemented by drivers ------------------------------------------------------------
 
     def configure(self) -> None:
-        """Read what getting and deleting need. Raises BadStoreConfiguration."""
+        """Read the options for getting and deleting. Raises BadStoreConfiguration."""
 
     def configure_add(self) -> None:
-        """Read and check what adding needs. Raises BadStoreConfiguration."""
+        """Read and check the options for adding. Raises BadStoreConfiguration."""
 
     def is_configured(self) -> bool:
-        """Return whether the operator set any option of this store up."""
+        """Return whether the operator has set any option of this store."""
         return True
 
     def get(
         self, location: location.Location, offset: int = 0, length: int | None = None
     ) -> body.Body:
-        """Return the bytes from `offset`, `length` of them or all that follow.
+        """Return the bytes from `offset` on: `length` of them, or all.
 
-        The body's `size` is the size of the whole object, None if the backend does not tell. The
-        caller closes it. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, and
-        RangeNotSatisfiable if `offset` lies behind the end.
+        The body's `size` is the size of the whole object, None if the backend does not report it.
+        The caller closes it. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, and
+        RangeNotSatisfiable if `offset` is past the end.
         """
         raise NotImplementedError
 
     def get_size(self, location: location.Location) -> int | None:
-        """Return the size in bytes, None if the backend does not tell. Raises like `get`."""
+        """Return the size in bytes, None if the backend does not report it. Raises like `get`."""
         raise NotImplementedError
 
     def stage(self, image_id: str, size: int | None = None) -> StagedWrite:
-        """Begin to write the data of an image; `size` in bytes as far as it is known.
+        """Begin to write the data of an image; `size` is in bytes, None if unknown.
 
-        The size is a hint to reserve room and to refuse early; what arrives counts. Raises
+        The size is a hint to reserve space and to refuse early; the actual data counts. Raises
         StoreObjectExists, StorageFull, StorageWriteDenied, BackendUnavailable, StoreAddDisabled.
         """
         raise exception.StoreAddDisabled().of(self.name)
@@ -322,11 +321,11 @@ class Store:
     def check_object(
         self, location: location.Location, *, is_admin: bool, at_home: bool, host: str, port: int
     ) -> None:
-        """Raise like `check_registerable`, for stores that have an account of their own.
+        """Raise like `check_registerable`, for stores with a configured account.
 
-        SECURITY: what the configured account opens may belong to anybody, so that only an
-        administrator may register it. Elsewhere, `host` must be one that this service may be sent
-        to, and the location must bring credentials.
+        SECURITY: what the configured account can read may belong to any tenant, so only an
+        administrator may register it. Elsewhere, `host` must be one that callers may make this
+        service contact, and the location must include credentials.
         """
         if not is_admin:
             raise exception.Forbidden(
@@ -343,53 +342,53 @@ class Store:
     def owns(self, location: location.Location, image_id: str) -> bool:
         """Return whether this store would have put the data of `image_id` at `location`.
 
-        False means that somebody registered the location: its data is not ours to delete.
+        False means that a caller registered the location: this service must not delete its data.
         """
         return Capability.WRITE in self.capabilities
 
     def sweep(self) -> list[AbandonedWrite]:
         """Return the staged writes whose writers died, for the caller to settle each.
 
-        Raises nothing: what cannot be looked at is logged.
+        Never raises: what cannot be read is logged.
         """
         return []
 
     def drop_stale_uploads(self) -> int:
         """Remove unfinished writes of any host from the backend; return how many there were.
 
-        For the scrubber, now and then: for what no sweep finds because the host of the writer is
-        gone. Writes that somebody may still go on with stay. Raises nothing: what cannot be
-        removed is logged.
+        The scrubber calls it periodically, for writes that no sweep finds because the host of the
+        writer is gone. Writes that may still continue stay. Never raises: what cannot be removed
+        is logged.
         """
         return 0
 
     def list_objects(self) -> Iterator[StoredObject]:
-        """Yield everything of images that lies in the backend, in any order, page by page.
+        """Yield all objects of images in the backend, in any order, page by page.
 
-        For stores with the capability LIST. What belongs to an object (segments behind a manifest)
-        is counted into it; what belongs to none, as a broken upload leaves it, is yielded by
-        itself, and so are objects of images that the registry does not know. Staged writes in
-        progress are left out where they can be told from others. Objects whose name this store
-        would never give are not ours and left out. Raises StoreForbidden, BackendUnavailable.
+        For stores with the capability LIST. Parts of an object (segments of a manifest) are
+        counted into it; parts without an object, which a broken upload leaves, are yielded
+        separately, and so are objects of images that the registry does not know. Staged writes in
+        progress are excluded if they can be recognised. Objects with names that this store never
+        gives are excluded. Raises StoreForbidden, BackendUnavailable.
         """
         raise NotImplementedError
 
-    # -- written once ----------------------------------------------------------------------------
+    # -- common to all drivers -------------------------------------------------------------------
 
     def add(
         self, image_id: str, image_file: body.Readable, image_size: int | None = None
     ) -> AddResult:
         """Store the data of an image: stage, transfer, commit.
 
-        `image_size` None or 0 means unknown. Raises what `stage`, `image_file.read` and the
-        staged write raise; after an error nothing is left.
+        `image_size` None or 0 means unknown. Raises what `stage`, `image_file.read` and the staged
+        write raise; after an error nothing is left.
         """
         with self.stage(image_id, image_size or None) as staged:
             received = transfer(image_file, staged)
             return AddResult(staged.commit(), received.size, received.checksum)
 
     def require_add(self) -> None:
-        """Raise StoreAddDisabled if this store takes no images."""
+        """Raise StoreAddDisabled if this store is read-only."""
         if self.add_disabled is not None:
             raise exception.StoreAddDisabled().of(self.name)
 
@@ -400,10 +399,10 @@ def is_image_id(text: str) -> bool:
 
 
 def check_image_id(image_id: str) -> str:
-    """Return `image_id`; ValueError if it could be more than a plain name.
+    """Return `image_id`. Raises ValueError if it is not a plain name.
 
-    SECURITY: ids become file and object names. A wrong one is an error of the program, not of its
-    user, because ids are checked when they come in.
+    SECURITY: ids become file and object names. A wrong one is a programming error, not an error of
+    the user, because ids are checked when they are received.
     """
     if not isinstance(image_id, str) or not is_image_id(image_id):
         raise ValueError("an image id must be text of letters, digits, '.', '_' and '-'")
@@ -413,9 +412,9 @@ def check_image_id(image_id: str) -> str:
 def transfer(
     reader: body.Readable, staged: StagedWrite, algorithms: tuple[str, ...] = (digest.MD5,)
 ) -> Received:
-    """Move everything from `reader` into `staged`, digesting on the way. Commits nothing.
+    """Move all data from `reader` into `staged` and compute its digests. Does not commit.
 
-    The digest is worked out in a native thread while the next chunks are read and written; at most
+    A native thread computes the digest while the next chunks are read and written; at most
     `IN_FLIGHT` chunks wait for it. Raises what reading and writing raise; on return or error
     nothing uses `staged` any more. `algorithms` must contain MD5.
     """
@@ -423,7 +422,7 @@ def transfer(
     first = reader.read(CHUNK)
     second = reader.read(CHUNK) if first else b""
     if not second:
-        # PERF: most images of tests and many kernels fit in one chunk, which is not worth a lane.
+        # PERF: most images of tests and many kernels fit in one chunk, which needs no thread.
         if first:
             threads.run(digester.update, first)
             staged.write(first)

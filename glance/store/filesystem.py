@@ -1,8 +1,8 @@
 """The file store: one file per image in a directory of this host (`file:`, `filesystem:`).
 
 Layout: `<datadir>/<image id>` for complete images, `<datadir>/.incoming/<image id>.<random>` for
-those on their way in. An image appears under its id in one step, complete and synced to the disk,
-or not at all. Blocking calls run in native threads.
+those being written. An image appears under its id in one step, complete and synced to the disk, or
+not at all. Blocking calls run in native threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from glance.streaming.staged_file import LocalFile
 LOG = logging.getLogger(__name__)
 
 INCOMING = ".incoming"
-#: How many directory entries one job of a native thread looks at.
+#: How many directory entries one job of a native thread reads.
 _LIST_STEP = 500
 
 
@@ -115,7 +115,7 @@ class FilesystemStore(base.Store):
             ) from err
 
     def _probe(self) -> None:
-        """Try what an upload does: make a file, link it into place, remove both names."""
+        """Try the steps of an upload: create a file, link it into place, remove both names."""
         name = f".probe.{os.getpid()}.{secrets.token_hex(8)}"
         staged, final = os.path.join(self.incoming, name), os.path.join(self.datadir, name)
         os.close(staged_file.create_fd(staged))
@@ -157,7 +157,7 @@ class FilesystemStore(base.Store):
         """Return a descriptor and the size of a regular file inside the allowed directories."""
         path = self._contained(location, self.datadir, self.locations_dir)
         with reading():
-            # NOTE: non-blocking, or a named pipe would hang the open.
+            # NOTE: non-blocking; otherwise opening a named pipe would hang.
             fd = threads.open_fd(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -168,9 +168,9 @@ class FilesystemStore(base.Store):
     def _contained(self, location: Location, *directories: str | None) -> str:
         """Return the path of `location`, its parent free of symbolic links.
 
-        SECURITY: StoreForbidden unless the file lies inside one of `directories`, and for the data
-        directory outside of the service's own corner. The last component is not resolved: whoever
-        opens it must not follow a link there.
+        SECURITY: raises StoreForbidden unless the file is inside one of `directories`, and, for
+        the data directory, outside the service's own subdirectory. The last component is not
+        resolved: the caller must not follow a link when it opens the file.
         """
         store_location = location.store_location
         assert isinstance(store_location, FileLocation)
@@ -184,7 +184,7 @@ class FilesystemStore(base.Store):
         raise exception.StoreForbidden()
 
     def _is_inside(self, path: str, directory: str) -> bool:
-        """Return whether a path without links lies in a directory where images may be."""
+        """Return whether a path without links is in a directory where images may be."""
         root = os.path.realpath(directory).rstrip("/") + "/"
         hidden = directory == self.datadir and path[len(root) :].startswith(".")
         return path.startswith(root) and not hidden
@@ -197,7 +197,7 @@ class FilesystemStore(base.Store):
     def _delete(self, location: Location) -> None:
         path = self._contained(location, self.datadir, self.locations_dir)
         if not self._is_inside(path, self.datadir):
-            # Somebody registered the file, which stays theirs whatever the configuration says.
+            # A caller registered the file; it is not glance's file, whatever the configuration.
             raise exception.StoreDeleteNotSupported()
         with reading():
             if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -217,13 +217,13 @@ class FilesystemStore(base.Store):
         try:
             entries = threads.run(os.scandir, self.datadir)
         except OSError as err:
-            # NOTE: a directory that is not there is an unmounted disk, not an empty store.
+            # NOTE: a missing directory means an unmounted disk, not an empty store.
             raise exception.BackendUnavailable() from err
         with entries:
             while names := threads.run(_names, entries):
-                yield from filter(None, threads.run(self._look_at, names))
+                yield from filter(None, threads.run(self._stored_objects, names))
 
-    def _look_at(self, names: list[str]) -> list[base.StoredObject | None]:
+    def _stored_objects(self, names: list[str]) -> list[base.StoredObject | None]:
         return [self._stored(name) for name in names if base.is_image_id(name)]
 
     def _stored(self, name: str) -> base.StoredObject | None:
@@ -231,7 +231,7 @@ class FilesystemStore(base.Store):
         try:
             status = os.lstat(path)
         except FileNotFoundError:
-            # Deleted since its name was read.
+            # It was deleted after its name was read.
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -259,7 +259,7 @@ class FilesystemStore(base.Store):
         try:
             threads.run(staged.open, size)
         except BaseException:
-            # A kill may arrive when the file is open already.
+            # A kill may arrive when the file is already open.
             staged.abort()
             raise
         return staged
@@ -277,10 +277,10 @@ class FilesystemStore(base.Store):
     # -- cleaning --------------------------------------------------------------------------------
 
     def sweep(self) -> list[base.AbandonedWrite]:
-        """Return the staged files whose writers are gone, their room given back already.
+        """Return the staged files whose writers are gone; their space is already freed.
 
-        Safe beside running uploads of any process: a writer holds a lock on its file as long as it
-        lives. Where the file system has no locks, only files older than `incoming_max_age` count.
+        Safe during uploads of any process: a writer holds a lock on its file as long as it lives.
+        If the file system has no locks, only files older than `incoming_max_age` count.
         """
         return threads.run(self._sweep)
 

@@ -1,8 +1,8 @@
-"""Which hosts a caller may send this service to: the rules against reading internal addresses.
+"""Which hosts callers may make this service contact: the rules that protect internal addresses.
 
-Who registers `http://…` makes this service send requests. It must not become a way to reach what
-only this host or its network can reach. The rules are applied to addresses, after resolving; the
-http store connects to the very address that was judged.
+A caller that registers `http://…` makes this service send requests. It must not be a way to reach
+what only this host or its network can reach. The rules apply to addresses, after resolving; the
+http store connects to exactly the address that was checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# The options of the daemons' ports, with what holds where they are not set.
+# The options of the daemons' ports, with their defaults.
 _OWN_PORTS = {"bind_port": 9292, "registry_port": 9191}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
@@ -51,8 +51,8 @@ config.options(
 class HostRules:
     """The rules of one configuration.
 
-    `allowed_hosts` are lower-case `host` or `host:port` texts; if there are any, they alone may be
-    reached, whatever their addresses are. `allow_private` admits addresses of private networks.
+    `allowed_hosts` are lower-case `host` or `host:port` texts; if there are any, only they may be
+    contacted, whatever their addresses are. `allow_private` permits addresses of private networks.
     `own_ports` are refused on every address of this host.
     """
 
@@ -72,7 +72,7 @@ class HostRules:
     def check(self, host: str, port: int) -> None:
         """Raise BadStoreUri if no location at this host may be registered.
 
-        An unknown name passes: images may be registered before their server is there.
+        An unknown name passes: images may be registered before their server exists.
         """
         try:
             self.addresses(host, port)
@@ -86,7 +86,8 @@ class HostRules:
     def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
         """Return the addresses (and the port) to connect to for a host, at least one.
 
-        StoreForbidden if the rules leave none, BackendUnavailable if the name has no address.
+        Raises StoreForbidden if the rules permit none, BackendUnavailable if the name has no
+        address.
         """
         listed = self._is_listed(host.lower(), port)
         if self.allowed_hosts and not listed:
@@ -100,7 +101,7 @@ class HostRules:
         return [(text, port) for text in permitted]
 
     def permits(self, text: str, port: int) -> bool:
-        """Return whether the address `text` may be connected to, lists aside."""
+        """Return whether connections to the address `text` are permitted, apart from lists."""
         return all(self._permits(each) for each in _meanings(text)) and not (
             port in self.own_ports and _is_local(text)
         )
@@ -137,14 +138,14 @@ def _resolve(host: str, port: int) -> Iterator[str]:
 
 
 def _meanings(text: str) -> Iterator[Address]:
-    """Yield the addresses that packets for `text` may end up at."""
+    """Yield the addresses that packets for `text` may reach."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         yield address
     elif address.ipv4_mapped is not None:
         yield address.ipv4_mapped
     elif address in _NAT64:
-        # NOTE: networks without IPv4 reach all of it through here.
+        # NOTE: networks without IPv4 reach all IPv4 addresses through this prefix.
         yield ipaddress.IPv4Address(address.packed[-4:])
     else:
         yield address

@@ -1,8 +1,8 @@
 """Locations: the private addresses of image data, parsed from and written as URIs.
 
-Drivers read the parts of a `StoreLocation`; the rest of glance handles locations as opaque text
-and calls `public_uri` before showing one. Every scheme's grammar is written by hand here, because
-a general URL splitter takes `?`, `#` and `/` inside a secret for delimiters.
+Drivers read the parts of a `StoreLocation`; the rest of glance treats locations as opaque text and
+calls `public_uri` before showing one. Every scheme's grammar is implemented here, because a
+general URL splitter treats `?`, `#` and `/` inside a secret as delimiters.
 
 SECURITY: a location may hold the credentials of a backend. `str()` and `repr()` show asterisks in
 their place, and no error raised here quotes the URI.
@@ -32,11 +32,11 @@ class StoreLocation:
 
     @classmethod
     def parse(cls, uri: str) -> StoreLocation:
-        """Return the location of `uri`; BadStoreUri says what is wrong with it."""
+        """Return the location of `uri`. Raises BadStoreUri with the reason."""
         raise NotImplementedError
 
     def _credentials(self) -> tuple[str, ...]:
-        """Return the decoded fields before the `@`; empty where there are none."""
+        """Return the decoded fields before the `@`; empty if there are none."""
         return ()
 
     def _format(self, user: str) -> str:
@@ -48,21 +48,21 @@ class StoreLocation:
         return bool(self._credentials())
 
     def uri(self, secret: bool = False) -> str:
-        """Return the URI: with `secret` the one to store, else one with asterisks to log."""
+        """Return the URI: with `secret` the one to store, otherwise one with asterisks to log."""
         fields = self._credentials()
         if not fields:
             return self._format("")
         return self._format(":".join(map(_encode, fields)) + "@" if secret else HIDDEN)
 
     def name_in_store(self) -> str:
-        """Return what tells the object from all others, whatever address and account lead there.
+        """Return a name that identifies the object, whatever address and account lead to it.
 
-        Two locations with one name may be the same object, those with two names never are.
+        Two locations with one name may be the same object; those with two names never are.
         """
         return self.public_uri()
 
     def public_uri(self) -> str:
-        """Return the URI without its user part, for administrators to see."""
+        """Return the URI without its user part, as administrators may see it."""
         return self._format("")
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class StoreLocation:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FileLocation(StoreLocation):
-    """An absolute path of this host. It is taken as it stands: nothing in it is encoded."""
+    """An absolute path of this host. It is taken literally: nothing in it is encoded."""
 
     schemes = ("file", "filesystem")
 
@@ -99,10 +99,10 @@ class FileLocation(StoreLocation):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class HttpLocation(StoreLocation):
-    """A resource on a web server. `path` and `query` are kept in their encoded form.
+    """A resource on a web server. `path` and `query` keep their encoded form.
 
-    `port` is None where the URI names none; `user` is None where it has no credentials. `query`
-    starts with its question mark, or is empty.
+    `port` is None if the URI has none; `user` is None if it has no credentials. `query` starts
+    with its question mark, or is empty.
     """
 
     schemes = ("http", "https")
@@ -136,23 +136,23 @@ class HttpLocation(StoreLocation):
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Return what decides whether a redirect may keep the credentials."""
+        """Return the origin, which decides whether a redirect may keep the credentials."""
         return self.scheme, self.host.lower(), self.effective_port
 
     @property
     def target(self) -> str:
-        """Return path and query as they go into a request line: printable ASCII only."""
+        """Return path and query for a request line: printable ASCII only."""
         text = (self.path or "/") + self.query
         return urllib.parse.quote(text, safe="".join(map(chr, range(0x21, 0x7F))))
 
     @property
     def address(self) -> str:
-        """Return `host[:port]` as the URI has it."""
+        """Return `host[:port]` as in the URI."""
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
     def uri(self, secret: bool = False) -> str:
         text = super().uri(secret)
-        # SECURITY: the query of a signed URL is as good as a password, so logs must not have it.
+        # SECURITY: the query of a signed URL works like a password, so it must not be logged.
         return text if secret or not self.query else text.removesuffix(self.query) + "?***"
 
     def _credentials(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class HttpLocation(StoreLocation):
 class SwiftLocation(StoreLocation):
     """An object in Swift. `auth_address` is host, port and path of the identity service.
 
-    `user` is `account:user` or `user`, or None where the URI has no credentials.
+    `user` is `account:user` or `user`, or None if the URI has no credentials.
     """
 
     schemes = ("swift", "swift+http", "swift+https")
@@ -184,7 +184,7 @@ class SwiftLocation(StoreLocation):
         _refuse_control_characters(rest)
         _refuse_second_scheme(rest, "swift+http:// or swift+https://")
         rest = rest.strip()
-        # NOTE: Diablo wrote keys raw, so that one may hold a slash before the `@`.
+        # NOTE: Diablo wrote keys without encoding, so a key may have a slash before the `@`.
         at = rest.rfind("@", 0, rest.find("/") if "/" in rest else len(rest))
         at = rest.find("@") if at < 0 else at
         user, key = None, ""
@@ -205,7 +205,7 @@ class SwiftLocation(StoreLocation):
 
     @property
     def host_and_port(self) -> tuple[str, int]:
-        """Return where the identity service is."""
+        """Return host and port of the identity service."""
         host, port = _host_and_port(self.auth_address.partition("/")[0])
         return host, port or (80 if self.scheme == "swift+http" else 443)
 
@@ -224,7 +224,7 @@ class SwiftLocation(StoreLocation):
 class S3Location(StoreLocation):
     """An object in S3. `service_address` is host, port and path of the service.
 
-    `access_key` is None where the URI has no credentials.
+    `access_key` is None if the URI has no credentials.
     """
 
     schemes = ("s3", "s3+http", "s3+https")
@@ -241,7 +241,7 @@ class S3Location(StoreLocation):
         scheme, rest = split_scheme(uri, cls.schemes)
         _refuse_control_characters(rest)
         _refuse_second_scheme(rest, "s3+http:// or s3+https://")
-        # NOTE: secrets of AWS hold raw slashes but never an `@`: the first one ends them.
+        # NOTE: secrets of AWS have unencoded slashes but never an `@`: the first one ends them.
         credentials, at, tail = rest.strip().partition("@")
         access_key, secret_key = None, ""
         if at:
@@ -269,7 +269,7 @@ class S3Location(StoreLocation):
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """What a driver is given: the scheme, which selected the driver, and the parsed parts."""
+    """The argument of drivers: the scheme, which selected the driver, and the parsed parts."""
 
     scheme: str
     store_location: StoreLocation
@@ -282,7 +282,7 @@ class Location:
         return self.store_location.uri(secret)
 
     def get_store_uri(self) -> str:
-        """Return the URI to store, credentials included."""
+        """Return the URI to store, including credentials."""
         return self.uri(secret=True)
 
     def __str__(self) -> str:
@@ -299,7 +299,7 @@ SCHEMES: Mapping[str, type[StoreLocation]] = {
 def get_location_from_uri(
     uri: str, schemes: Mapping[str, type[StoreLocation]] = SCHEMES
 ) -> Location:
-    """Return the location of `uri`. UnknownScheme, or BadStoreUri with the reason."""
+    """Return the location of `uri`. Raises UnknownScheme, or BadStoreUri with the reason."""
     scheme = scheme_of(uri)
     cls = schemes.get(scheme)
     if cls is None:
@@ -308,7 +308,7 @@ def get_location_from_uri(
 
 
 def scheme_of(uri: str) -> str:
-    """Return what stands before `://`, in lower case; BadStoreUri if there is none."""
+    """Return the scheme before `://`, in lower case. Raises BadStoreUri if there is none."""
     scheme, sep, _ = uri.strip().partition("://")
     if not sep or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise exception.BadStoreUri(reason="it must start with a scheme and ://")
@@ -316,7 +316,7 @@ def scheme_of(uri: str) -> str:
 
 
 def split_scheme(uri: str, schemes: tuple[str, ...]) -> tuple[str, str]:
-    """Return scheme and rest of `uri`; BadStoreUri if the scheme is none of `schemes`."""
+    """Return scheme and rest of `uri`. Raises BadStoreUri for a scheme not in `schemes`."""
     scheme = scheme_of(uri)
     if scheme not in schemes:
         raise exception.BadStoreUri(reason=f"the scheme must be one of {', '.join(schemes)}")
@@ -324,9 +324,9 @@ def split_scheme(uri: str, schemes: tuple[str, ...]) -> tuple[str, str]:
 
 
 def public_uri(uri: str) -> str:
-    """Return `uri` without any user part: what an administrator may see.
+    """Return `uri` without any user part, as an administrator may see it.
 
-    Text that no grammar fits loses everything up to its last `@`.
+    Text that matches no grammar loses everything up to its last `@`.
     """
     try:
         return get_location_from_uri(uri).store_location.public_uri()
@@ -335,16 +335,16 @@ def public_uri(uri: str) -> str:
         return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri.rpartition("@")[2]
 
 
-# -- pieces of the grammars ----------------------------------------------------------------------
+# -- parts of the grammars -----------------------------------------------------------------------
 
 
 def _encode(text: str) -> str:
-    """Percent-encode all but the unreserved characters of RFC 3986."""
+    """Percent-encode all except the unreserved characters of RFC 3986."""
     return urllib.parse.quote(text, safe="", errors="surrogateescape")
 
 
 def _decode(text: str) -> str:
-    """Undo `_encode`; a `%` without two hex digits stands for itself (raw text of Diablo)."""
+    """Reverse `_encode`; a `%` without two hex digits is literal (unencoded text of Diablo)."""
     return urllib.parse.unquote(text, errors="surrogateescape")
 
 
@@ -385,7 +385,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _container_and_object(text: str) -> tuple[str, str, str]:
-    """Split `address/container/object`; the address may have slashes of its own."""
+    """Split `address/container/object`; the address may contain slashes."""
     address, slash, obj = text.rpartition("/")
     address, second_slash, container = address.rpartition("/")
     address = address.rstrip("/")

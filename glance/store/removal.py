@@ -1,8 +1,8 @@
-"""Removing the data of a deleted image: one attempt, and what its end means.
+"""Remove the data of a deleted image: one attempt, and its outcome.
 
-The API makes it when an image is deleted, `glance-scrubber` makes it for what waits. `free` raises
-nothing: whatever a driver does, the image is deleted, and only its data may have to wait. The
-settings that both go by are here too.
+The API makes an attempt when an image is deleted, `glance-scrubber` makes attempts for the data
+that waits. `free` never raises: whatever a driver does, the image is deleted, and only its data
+may have to wait. The settings of both are here too.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class RemovalOutcome(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """Return whether the record can be settled: nothing remains that could be removed."""
+        """Return whether the record can be settled: no data remains that could be removed."""
         return self in (RemovalOutcome.DELETED, RemovalOutcome.GONE, RemovalOutcome.NOT_OURS)
 
 
 class Removal(NamedTuple):
-    """The outcome of one attempt, with the class of the error that stood in the way."""
+    """The outcome of one attempt, with the class of the error that prevented it."""
 
     outcome: RemovalOutcome
     error: str = ""
@@ -64,17 +64,17 @@ class Removal(NamedTuple):
 def free(
     stores: store.Stores, conf: config.Conf, image_id: int, location: str | None, *, ours: bool
 ) -> Removal:
-    """Try to remove what lies at `location` for an image. Raises nothing.
+    """Try to remove the data of an image at `location`. Never raises.
 
-    With `ours` the location is known to be written by this service (a part that a failed upload
-    left); else the store is asked whether it is.
+    With `ours` this service is known to have written the location (a part that a failed upload
+    left); otherwise the store decides whether it has.
     """
     if not location:
         return Removal(RemovalOutcome.GONE)
     if not cipher.is_clear(location):
-        # NOTE: not dead, as it would be for a bad URI: the operator has forgotten the key here.
+        # NOTE: not dead, as for a bad URI: the operator has not configured the key here.
         return Removal(RemovalOutcome.POSTPONED, "LocationEncrypted")
-    # SECURITY: locations hold credentials, so the log names errors by their class.
+    # SECURITY: locations hold credentials, so the log names only the classes of errors.
     try:
         ours = ours or conf.delete_registered_images or stores.owns(location, str(image_id))
         if not ours:
@@ -95,7 +95,7 @@ def free(
         LOG.error("Image %s: the store refuses to remove its data", image_id)
         return Removal(RemovalOutcome.POSTPONED, type(err).__name__)
     except Exception as err:
-        # Whatever a driver raises concerns this image alone.
+        # Any other error of a driver affects this image only.
         LOG.warning("Image %s: its data was not removed: %s", image_id, type(err).__name__)
         LOG.debug("Image %s: where that comes from", image_id, exc_info=True)
         return Removal(RemovalOutcome.POSTPONED, type(err).__name__)

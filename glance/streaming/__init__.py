@@ -1,1 +1,1 @@
-"""Bytes in motion: bodies, digests, disks, and work beside the event loop."""
+"""Streams of bytes: bodies, digests, disks, and work outside the event loop."""

@@ -1,8 +1,8 @@
-"""Streaming bodies: objects that yield the bytes of an image, and readers that take them in.
+"""Streaming bodies: objects that yield the bytes of an image, and readers for uploads.
 
-Stores and the cache give out a `Body`; the WSGI server sends it and closes it. The server sends a
+Stores and the cache return a `Body`; the WSGI server sends it and closes it. The server sends a
 `FileBody` without copying through Python, by its `fileno`, `offset` and `length`. `UploadReader`
-guards what comes in from a client. What does not belong here: HTTP headers, digests, locations.
+checks what a client sends. What does not belong here: HTTP headers, digests, locations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FIRST_READ = 64 * 1024
 
 
 class Readable(Protocol):
-    """What an upload is read from: `read(n)` gives at most n bytes, and b"" at the end."""
+    """The source of an upload: `read(n)` returns at most n bytes, and b"" at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -31,8 +31,8 @@ class Body:
 
     `length` is the number of bytes that iteration yields, None if unknown. `size` is the number of
     bytes of the whole object that this may be a part of, None if unknown. Iteration yields exactly
-    `length` bytes or raises BackendCorrupt, so that whoever sends it cuts the connection instead
-    of sending a wrong body. `close` may be called at any time and twice; the one who got the body
+    `length` bytes or raises BackendCorrupt, so that the sender cuts the connection instead of
+    sending a wrong body. `close` may be called at any time and twice; the receiver of the body
     closes it. `store_name` is the store that the bytes come from, which errors name; None if they
     come from none.
     """
@@ -70,8 +70,8 @@ class Body:
     def slice(self, start: int, stop: int) -> Body:
         """Return the body of the bytes from `start` up to, not including, `stop`.
 
-        The slice takes this body over: iterate and close only the slice. ValueError if the borders
-        do not lie inside a body of known length.
+        The slice owns this body from then on: iterate over and close only the slice. Raises
+        ValueError if the limits are not inside a body of known length.
         """
         self._check_borders(start, stop)
         return _Slice(self, start, stop)
@@ -150,49 +150,49 @@ class _Slice(Body):
 
 
 class FileBody(Body):
-    """A part of a regular file, by default all of it. It owns the descriptor it was given.
+    """A part of a regular file, by default all of it. It owns its descriptor.
 
-    A server may send `length` bytes from `offset` of `fileno()` by itself; it still has to close
-    the body. Reads never move the file's position.
+    A server may itself send `length` bytes from `offset` of `fileno()`; it still has to close the
+    body. Reads never move the file's position.
     """
 
     length: int
 
     def __init__(self, fd: int, *, size: int, offset: int = 0, length: int | None = None):
-        """Take over `fd`, a file of `size` bytes. The part must lie inside the file."""
+        """Take ownership of `fd`, a file of `size` bytes. The part must be inside the file."""
         super().__init__(size - offset if length is None else length, size=size)
         self.offset = offset
-        # NOTE: the object closes the descriptor even if it is dropped without being closed.
+        # NOTE: the descriptor is closed even if the object is dropped without `close`.
         self._file = io.FileIO(fd)
 
     def fileno(self) -> int:
-        """Return the open descriptor; ValueError after close."""
+        """Return the open descriptor. Raises ValueError after close."""
         return self._file.fileno()
 
     def _chunks(self) -> Iterator[bytes]:
         position, end = self.offset, self.offset + self.length
         while position < end:
-            # PERF: a trip to a native thread costs about 0.05 ms, a cold page up to 20 ms of
-            # stopped hub.
-            trouble = None
+            # PERF: a call in a native thread costs about 0.05 ms; a page that is not in memory
+            # would block the hub for up to 20 ms.
+            error = None
             try:
                 chunk = threads.run(os.pread, self.fileno(), min(CHUNK, end - position), position)
             except OSError as err:
-                chunk, trouble = b"", err
+                chunk, error = b"", err
             if not chunk:
-                yield from self.read_on(position - self.offset, trouble)
+                yield from self.read_on(position - self.offset, error)
                 return
             position += len(chunk)
             yield chunk
 
-    def read_on(self, count: int, trouble: OSError | None = None) -> Iterator[bytes]:
-        """Yield what follows the first `count` bytes, now that the file gives no more.
+    def read_on(self, count: int, error: OSError | None = None) -> Iterator[bytes]:
+        """Yield what follows the first `count` bytes after the file could not be read further.
 
-        `trouble` is why, None if the file was shorter than it should be. Nothing by default, or
-        the trouble is raised. Whoever sends the file by itself asks, too.
+        `error` is the reason, None if the file was shorter than expected. By default this yields
+        nothing, or raises the error. A server that sends the file itself calls it, too.
         """
-        if trouble is not None:
-            raise trouble
+        if error is not None:
+            raise error
         return iter(())
 
     def slice(self, start: int, stop: int) -> FileBody:
@@ -209,7 +209,7 @@ class FileBody(Body):
 
 
 class BodyReader:
-    """Read a body like a file: the source of a copy from one store into another."""
+    """Reads a body like a file: the source of a copy from one store into another."""
 
     def __init__(self, body: Body):
         self._chunks = iter(body)
@@ -223,17 +223,17 @@ class BodyReader:
 
 
 class UploadReader:
-    """The guarded reader of an upload: no lie of a client about its data gets past it.
+    """The checking reader of an upload, which does not trust what a client declares.
 
-    `length` is the promised number of bytes of the request body (Content-Length), `expected` the
-    declared size of the image (None or 0: not declared), `cap` the largest size that is taken
-    (None or 0: no limit), `idle_timeout` the seconds within which some data has to come (None or
-    0: for ever).
+    `length` is the announced length of the request body (Content-Length), `expected` the declared
+    size of the image (None or 0: not declared), `cap` the largest permitted size (None or 0: no
+    limit), all in bytes; `idle_timeout` the seconds within which some data has to arrive (None or
+    0: no limit).
 
-    `read` raises UploadTruncated if the body ends before `length`, breaks off or comes no further,
+    `read` raises UploadTruncated if the body ends before `length`, breaks off or stalls,
     ImageSizeLimitExceeded as soon as there is more than `cap`, and ImageSizeMismatch as soon as
     there is more than `expected`, or at the end if there was less. `count` is the number of bytes
-    handed out so far. After an error every further `read` raises it again.
+    returned so far. After an error every further `read` raises it again.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class UploadReader:
         self._idle_timeout = idle_timeout or None
         limit_waits = getattr(stream, "limit_waits", None)
         if idle_timeout and limit_waits is not None:
-            # NOTE: better than a deadline for a whole read, of which parts may have come.
+            # NOTE: better than a deadline for a whole read, parts of which may have arrived.
             limit_waits(idle_timeout)
             self._idle_timeout = None
         self._step = _FIRST_READ
@@ -280,10 +280,10 @@ class UploadReader:
             size = min(size, self._length - self.count)
         for limit in (self._cap, self._expected):
             if limit is not None:
-                # One byte too many is enough to know, and may be the last for a long time.
+                # One byte too many is enough, and may be the last one for a long time.
                 size = min(size, limit + 1 - self.count)
-        # NOTE: reads grow from 64 KiB on, and only while they come in within a second, so that a
-        # slow client shows its progress before the time-out.
+        # NOTE: reads grow from 64 KiB on, and only while they complete within a second, so that a
+        # slow client shows its progress before the timeout.
         size = min(size, self._step)
         if not size:
             return b""

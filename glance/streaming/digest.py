@@ -1,7 +1,7 @@
 """Digests of streamed bytes: several algorithms and the byte count in one pass.
 
-Uploads, cache fills and client-side verification feed a `Digester`. It is plain and unlocked: who
-wants the work off the event loop calls `update` through `glance.streaming.threads`.
+Uploads, cache fills and client-side verification use a `Digester`. It has no lock; to keep the
+work off the event loop, call `update` through `glance.streaming.threads`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class Digester:
     """Running digests of the bytes passed to `update`, and their `count`."""
 
     def __init__(self, *algorithms: str):
-        """Make a digester for `algorithms` (names of hashlib; MD5 when none is given)."""
+        """Create a digester for `algorithms` (names of hashlib; MD5 when none is given)."""
         self.count = 0
-        # NOTE: MD5 is the checksum of the API contract, not a protection; hosts in FIPS mode must
-        # be able to compute it.
+        # NOTE: MD5 is the checksum of the API, not a security measure; hosts in FIPS mode must be
+        # able to compute it.
         self._hashes = {
             name: hashlib.new(name, usedforsecurity=False) for name in algorithms or (MD5,)
         }
@@ -31,15 +31,15 @@ class Digester:
         self.count += len(data)
 
     def hexdigest(self, algorithm: str = MD5) -> str:
-        """Return the digest so far in lower-case hex; KeyError for one that was not asked for."""
+        """Return the current digest in lower-case hex. KeyError for an unknown algorithm."""
         return self._hashes[algorithm].hexdigest()
 
     def hexdigests(self) -> dict[str, str]:
-        """Return all digests so far, by algorithm."""
+        """Return all current digests, by algorithm."""
         return {name: running.hexdigest() for name, running in self._hashes.items()}
 
     def verify(self, expected: str | None, algorithm: str = MD5) -> None:
-        """Raise ChecksumMismatch if `expected` is given and, case ignored, not the digest."""
+        """Raise ChecksumMismatch if `expected` is given and, ignoring case, not the digest."""
         if expected and expected.strip().lower() != self.hexdigest(algorithm):
             raise exception.ChecksumMismatch(
                 f"The data's {algorithm.upper()} checksum differs from the declared one; "

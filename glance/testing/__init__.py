@@ -1,5 +1,5 @@
-"""Suites that judge drivers, shipped so that drivers from elsewhere can be judged by them too.
+"""Conformance suites for drivers, shipped so that drivers of other packages can use them too.
 
-`faults` is the proxy that makes a remote backend fail. The suites need pytest. Nothing of the
-services imports this package.
+`faults` is a proxy that makes a remote backend fail. The suites need pytest. No service imports
+this package.
 """

@@ -1,16 +1,16 @@
-"""The cases that every index driver of the image cache must pass, as a class to inherit from.
+"""The tests that every index driver of the image cache must pass, as a class to inherit from.
 
-A driver's test module is a name and nothing else::
+The test module of a driver only names it::
 
     class TestMyDriver(CacheDriverSuite):
         driver = "mypackage.mymodule.MyDriver"
 
 It is parted as an index is (`glance.image_cache.index`): `EntriesSuite`, `QueueSuite` and
 `CountersSuite` ask for what each part must guarantee, `TransactionSuite` for what holds them
-together. Most cases go through `ImageCache`, so what they ask for is what the services rely on.
+together. Most tests use `ImageCache`, so they check what the services rely on.
 """
 
-# The cases take fixtures, whose types pytest knows and a checker does not.
+# The tests take fixtures, whose types pytest knows and a type checker does not.
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ def make_data(size: int, seed: object = 0) -> bytes:
 
 
 def image_of(data: bytes, image_id: object = 1, name: str | None = None) -> Image:
-    """Return what a registry would say of `data`."""
+    """Return the image that a registry would describe for `data`."""
     return Image(str(image_id), len(data), hashlib.md5(data).hexdigest(), name)
 
 
 def fetched(cache: image_cache.ImageCache, image: Image) -> bytes | None:
-    """Return an image out of the cache as a client gets it, None for a miss."""
+    """Return an image from the cache as a client gets it, None for a miss."""
     found = cache.open(image)
     if found is None:
         return None
     with found:
         data = b"".join(found)
-    found.answered(len(data), True)
+    found.count_hit(len(data), True)
     return data
 
 
 def store(
     cache: image_cache.ImageCache, data: bytes, image_id: object = 1, **fields: Any
 ) -> Image:
-    """Bring an image into the cache."""
+    """Store an image in the cache."""
     image = image_of(data, image_id, **fields)
     cache.store(image, body.IterBody([data[:7], data[7:]] if data else []))
     return image
@@ -86,7 +86,7 @@ def files(cache: image_cache.ImageCache, top: str) -> list[str]:
 
 
 def used(cache: image_cache.ImageCache) -> int:
-    """Return the bytes that the files of the cache have."""
+    """Return the size in bytes of all files of the cache."""
     tops = (layout.ENTRIES, layout.INCOMPLETE, layout.INVALID)
     return sum(item.stat().st_size for top in tops for item in cache.directory.files(top))
 
@@ -310,7 +310,7 @@ class EntriesSuite(DriverFixtures):
         (wrong,) = cache.entries(INVALID)
         assert (wrong.image_id, wrong.name) == ("1", "x")
         assert error.__name__ in wrong.error
-        # It does not stand in the way, and several may be kept.
+        # It does not block another attempt, and several may be kept.
         with pytest.raises(error):
             cache.store(image, body.IterBody([data]))
         assert ids(cache, INVALID) == ["1", "1"]
@@ -664,7 +664,7 @@ class CountersSuite(DriverFixtures):
     def test_a_body_of_which_nothing_was_sent_is_no_read(self, cache):
         found = cache.open(store(cache, make_data(10)))
         found.close()
-        found.answered(0, False)
+        found.count_hit(0, False)
         cache.flush()
         assert cache.entry(1).hits == 0
 
@@ -750,7 +750,7 @@ def until(happened: Any, seconds: float = 10) -> None:
 
 
 def in_child(act: Any) -> None:
-    """Have a process of its own `act` and die without tidying up."""
+    """Run `act` in a separate process that dies without cleaning up."""
     child = os.fork()
     if not child:
         try:
@@ -761,7 +761,7 @@ def in_child(act: Any) -> None:
 
 
 def die_writing(cache: image_cache.ImageCache) -> None:
-    """Leave half of image 1 behind, as a process does that is killed."""
+    """Leave half of image 1, as a killed process does."""
 
     def write() -> None:
         writer = cache.begin(image_of(make_data(10)))

@@ -1,15 +1,15 @@
-"""A proxy between a driver and its backend that makes things go wrong on demand.
+"""A proxy between a driver and its backend that injects faults on demand.
 
-A driver is pointed at `FaultProxy.port` instead of at its backend; requests pass through untouched
+A driver connects to `FaultProxy.port` instead of its backend; requests pass through unchanged
 until a test orders a `Fault`::
 
     with FaultProxy(backend_port) as proxy:
-        proxy.order(Fault(method="PUT", path="-00002", answer=503))
-        proxy.order(Fault(method="GET", cut_answer=1000))
+        proxy.order(Fault(method="PUT", path="-00002", status=503))
+        proxy.order(Fault(method="GET", cut_response=1000))
 
-It knows enough of HTTP/1.1 to count the bytes of bodies, in both directions, and speaks plain HTTP
-on 127.0.0.1. Headers pass as they are, Host too, so that signatures stay valid and a service that
-names its own address names the proxy's.
+It knows enough of HTTP/1.1 to count the bytes of bodies, in both directions, and uses plain HTTP
+on 127.0.0.1. Headers pass unchanged, including Host, so that signatures stay valid and a service
+that returns its own address returns the proxy's.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ _HEAD_LIMIT = 256 * 1024
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What is to happen to some requests.
+    """A fault for some requests.
 
-    It strikes requests whose method is `method` (None: any) and whose target `path`, a regular
-    expression, is found in: after the first `skip` of them, `times` requests (None: all). What
-    happens is given by the other fields, of which several may be set:
+    It applies to requests whose method is `method` (None: any) and whose target matches `path`, a
+    regular expression (search): after the first `skip` of them, to `times` requests (None: all).
+    The other fields, of which several may be set, define what happens:
 
-    `answer`, a status with `headers`: the proxy answers by itself once it has read the request.
-    `cut_request`: the connections break after so many bytes of the request's body went through.
-    `stall_request`: silence after so many bytes of the request's body.
-    `cut_answer`, `stall_answer`: the same for the body of the answer; -1 means before its head, so
-    that the backend has done its work but nobody hears of it.
-    `trickle`: the answer's body comes at so many bytes a second.
-    `change`: headers of the answer to replace, by lower-case name.
-    `flip`: the byte of the answer's body at this offset is another.
+    `status`, with `headers`: the proxy responds itself once it has read the request.
+    `cut_request`: the connections break after so many bytes of the request's body.
+    `stall_request`: nothing is forwarded after so many bytes of the request's body.
+    `cut_response`, `stall_response`: the same for the body of the response; -1 means before its
+    head, so that the backend has executed the request but the response is lost.
+    `trickle`: the response body is sent at so many bytes a second.
+    `change`: headers of the response to replace, by lower-case name.
+    `flip`: the byte of the response body at this offset is changed.
     """
 
     method: str | None = None
     path: str = ""
     times: int | None = 1
     skip: int = 0
-    answer: int | None = None
+    status: int | None = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cut_request: int | None = None
     stall_request: int | None = None
-    cut_answer: int | None = None
-    stall_answer: int | None = None
+    cut_response: int | None = None
+    stall_response: int | None = None
     trickle: int | None = None
     change: Mapping[str, str] = dataclasses.field(default_factory=dict)
     flip: int | None = None
@@ -68,7 +68,7 @@ class Fault:
 
 
 class _Cut(Exception):
-    """Both connections break now."""
+    """Both connections have to break now."""
 
 
 class _Order:
@@ -86,7 +86,7 @@ class _Order:
 
 @dataclasses.dataclass
 class _Head:
-    """First line and headers of a message, with what is needed to find its end."""
+    """First line and headers of a message, with access to the headers that define its end."""
 
     first: str
     lines: list[str]
@@ -107,7 +107,7 @@ class _Head:
 
 
 class _Wire:
-    """One side's connection, read through a buffer of its own."""
+    """A connection to one side, with its own read buffer."""
 
     def __init__(self, sock: socket.socket):
         self.sock = sock
@@ -123,7 +123,7 @@ class _Wire:
         return data[:size]
 
     def line(self) -> bytes:
-        """Return the next line with its end, b"" at the end of the stream."""
+        """Return the next line with its line end, b"" at the end of the stream."""
         found = b""
         while not found.endswith(b"\n"):
             data = self._buffer or self.sock.recv(_BLOCK)
@@ -134,12 +134,12 @@ class _Wire:
         return found
 
     def reset(self) -> None:
-        """Break the connection with RST, as a crashed peer would."""
+        """Break the connection with RST, like a crashed peer."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def wake(self) -> None:
-        """Let whoever waits for it see its end."""
+        """Make all waiters see the end of the stream."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -149,9 +149,9 @@ class _Wire:
 
 
 class FaultProxy:
-    """A context manager; `port` is where it listens, `seen` lists `METHOD target` of all requests.
+    """A context manager; it listens on `port`, and `seen` lists `METHOD target` of all requests.
 
-    Safe to give orders to while requests pass.
+    Faults may be ordered while requests pass.
     """
 
     def __init__(self, backend_port: int):
@@ -167,24 +167,24 @@ class FaultProxy:
     # -- orders ----------------------------------------------------------------------------------
 
     def order(self, *faults: Fault) -> None:
-        """Let these happen from now on; of two that strike one request, the first ordered does."""
+        """Apply these faults from now on; of two that match a request, the first applies."""
         with self._lock:
             self._orders += map(_Order, faults)
 
     def clear(self) -> None:
-        """Let everything pass again, and forget what was seen."""
+        """Let everything pass again, and clear `seen`."""
         with self._lock:
             self._orders.clear()
             self.seen.clear()
 
     def count(self, method: str, path: str = "") -> int:
-        """Return how many requests were seen with this method and a target that `path` fits."""
+        """Return how many requests were seen with this method and a target that `path` matches."""
         wanted = Fault(method, path)
         with self._lock:
             return sum(wanted.strikes(*line.split(" ", 1)) for line in self.seen)
 
     def down(self) -> None:
-        """Refuse connections, and break those that are open."""
+        """Refuse connections, and break open ones."""
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -231,7 +231,7 @@ class FaultProxy:
             while self._exchange(client, backend):
                 pass
         except (_Cut, OSError, ValueError):
-            # One side broke off, or is ordered to; the other is to see the same.
+            # One side broke off, or has to by a fault; break the other side, too.
             client.reset()
         finally:
             for wire in filter(None, (client, backend)):
@@ -246,22 +246,22 @@ class FaultProxy:
         return wire
 
     def _exchange(self, client: _Wire, backend: _Wire) -> bool:
-        """Pass one request and its answer; return whether the connections may serve another."""
+        """Pass one request and its response; return whether the connections may be reused."""
         request = _read_head(client)
         if request is None:
             return False
         method, target = request.first.split(" ")[:2]
         fault = self._meet(method, target)
-        if fault.answer is not None:
+        if fault.status is not None:
             if request.get("expect"):
                 client.send(f"HTTP/1.1 {status_line(100)}\r\n\r\n".encode())
             for _ in _body(client, request):
                 pass
-            client.send(_own_answer(fault))
+            client.send(_own_response(fault))
             return False
         backend.send(request.encode())
         if request.get("expect"):
-            # The backend decides; its 100 Continue or refusal goes to the client first.
+            # The backend decides: its 100 Continue or refusal goes to the client first.
             head = _read_head(backend)
             if head is None:
                 raise _Cut
@@ -272,19 +272,19 @@ class FaultProxy:
                 return False
         body = _body(client, request)
         self._pass(body, backend, fault.cut_request, fault.stall_request)
-        answer = _read_head(backend)
-        if answer is None:
+        response = _read_head(backend)
+        if response is None:
             raise _Cut
-        self._check(-1, fault.cut_answer, fault.stall_answer)
+        self._check(-1, fault.cut_response, fault.stall_response)
         for name, value in fault.change.items():
-            answer.replace(name, value)
-        client.send(answer.encode())
-        body = _body(backend, answer, method)
+            response.replace(name, value)
+        client.send(response.encode())
+        body = _body(backend, response, method)
         if fault.flip is not None:
             body = _flipped(body, fault.flip)
-        self._pass(body, client, fault.cut_answer, fault.stall_answer, fault.trickle)
-        framed = answer.get("content-length") or answer.get("transfer-encoding")
-        return bool(framed) and (answer.get("connection") or "").lower() != "close"
+        self._pass(body, client, fault.cut_response, fault.stall_response, fault.trickle)
+        framed = response.get("content-length") or response.get("transfer-encoding")
+        return bool(framed) and (response.get("connection") or "").lower() != "close"
 
     def _meet(self, method: str, target: str) -> Fault:
         with self._lock:
@@ -325,8 +325,8 @@ class FaultProxy:
             raise _Cut
 
 
-def _own_answer(fault: Fault) -> bytes:
-    head = _Head(f"HTTP/1.1 {fault.answer} Fault", [])
+def _own_response(fault: Fault) -> bytes:
+    head = _Head(f"HTTP/1.1 {fault.status} Fault", [])
     for name, value in {"content-length": "0", "connection": "close", **fault.headers}.items():
         head.replace(name, value)
     return head.encode()
@@ -349,7 +349,7 @@ def _read_head(wire: _Wire) -> _Head | None:
 
 
 def _body(wire: _Wire, head: _Head, method: str | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a body as they are on the wire; `method` is given for an answer."""
+    """Yield the bytes of a body as they are on the wire; `method` is given for a response."""
     length = head.get("content-length")
     if method is not None:
         status = int(head.first.split(" ")[1])

@@ -1,6 +1,6 @@
-"""The cases that every notification strategy must pass, as classes to inherit from.
+"""The tests that every notification strategy must pass, as classes to inherit from.
 
-A strategy's test module is a fixture and a few lines::
+The test module of a strategy is a fixture and a few lines::
 
     class TestMyStrategy(NotifierSuite):
         @pytest.fixture
@@ -10,11 +10,11 @@ A strategy's test module is a fixture and a few lines::
         def received(self, strategy):
             return [json.loads(line) for line in ...]
 
-`RemoteNotifierSuite` is for a strategy that depends on another side; it also has to say how that
-goes away and comes back (`interrupt`, `restore`).
+`RemoteNotifierSuite` is for a strategy with a remote receiver; its test module also defines how
+the receiver becomes unreachable and reachable again (`interrupt`, `restore`).
 """
 
-# The cases take fixtures, whose types pytest knows and a checker does not.
+# The tests take fixtures, whose types pytest knows and a type checker does not.
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from glance.common import config, exception
 from glance.notifier import message
 from glance.notifier import strategy as notifier_strategy
 
-#: Payloads whose form must survive the way.
+#: Payloads that must arrive unchanged.
 PAYLOADS = [
     {"id": 1, "name": "ubuntu", "properties": {"os": "linux"}},
     {"name": "\U0001f600 é \u2028 \n \0", "deleted": False, "size": 2**60, "checksum": None},
@@ -39,23 +39,23 @@ PAYLOADS = [
 
 
 class NotifierSuite:
-    """The cases; see the module."""
+    """The tests; see the module."""
 
     @pytest.fixture
     def strategy(self) -> notifier_strategy.Strategy:
-        """Return the strategy to judge; nothing has been sent by it yet."""
+        """Return the strategy under test, which has not sent anything yet."""
         raise NotImplementedError
 
     def received(self, strategy: notifier_strategy.Strategy) -> list[dict[str, Any]]:
         """Return the envelopes that have arrived, in the order of their arrival.
 
-        Each case asks once.
+        Each test calls this once.
         """
         raise NotImplementedError
 
     @pytest.fixture
     def ready(self, strategy):
-        """The strategy, opened; it is closed after the case."""
+        """The opened strategy; it is closed after the test."""
         strategy.open()
         yield strategy
         strategy.close()
@@ -127,17 +127,17 @@ class NotifierSuite:
 
 
 class RemoteNotifierSuite(NotifierSuite):
-    """The cases for a strategy with another side that may be away."""
+    """The tests for a strategy whose receiver may be unreachable."""
 
-    #: A text that the strategy's test put into every secret it configured; none may show it.
+    #: A text in every secret that the test module configures; no text may show it.
     canary: str | None = None
 
     def interrupt(self, strategy: notifier_strategy.Strategy) -> None:
-        """Make the other side go away."""
+        """Make the receiver unreachable."""
         raise NotImplementedError
 
     def restore(self, strategy: notifier_strategy.Strategy) -> None:
-        """Bring the other side back."""
+        """Make the receiver reachable again."""
         raise NotImplementedError
 
     def test_it_cannot_be_opened_while_the_other_side_is_away(self, strategy):
@@ -158,7 +158,7 @@ class RemoteNotifierSuite(NotifierSuite):
         self.interrupt(ready)
         with pytest.raises(Exception) as caught:
             for _ in range(3):
-                # The first bytes may be lost without anybody noticing.
+                # The loss of the first bytes may remain unnoticed.
                 ready.send(sent[10:], lambda one: confirmed.add(one.id))
         self.judge(ready, caught.value)
         ready.close()
@@ -171,8 +171,8 @@ class RemoteNotifierSuite(NotifierSuite):
         assert {one["message_id"] for one in self.received(ready)} == confirmed
 
     def judge(self, strategy: notifier_strategy.Strategy, error: BaseException) -> None:
-        """Look at what an operator is told of an error."""
-        said = strategy.explain(error)
-        assert said and "\n" not in said
-        assert self.canary is None or self.canary not in said
+        """Check the description of an error for the operator."""
+        explanation = strategy.explain(error)
+        assert explanation and "\n" not in explanation
+        assert self.canary is None or self.canary not in explanation
         assert not isinstance(error, exception.ConfigError)

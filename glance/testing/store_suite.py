@@ -1,6 +1,6 @@
-"""The cases that every store driver must pass, as classes to inherit from.
+"""The tests that every store driver must pass, as classes to inherit from.
 
-A driver's test module is a fixture and a few lines::
+The test module of a driver is a fixture and a few lines::
 
     class TestMyStore(WritableStoreSuite):
         @pytest.fixture
@@ -11,16 +11,16 @@ A driver's test module is a fixture and a few lines::
             return os.listdir(store.directory)
 
 `WritableStoreSuite` is for stores that read, write and delete, `ReadOnlyStoreSuite` for those that
-only read; the latter also has to say how data comes into the backend (`put`). What a driver does
-not declare in its capabilities it must refuse, and that is checked as well. After each case the
-backend must be empty again.
+only read; its test module also defines how data gets into the backend (`put`). A driver must
+refuse what its capabilities do not declare, which is tested as well. After each test the backend
+must be empty again.
 
 A driver that has passed all cases once may be judged in further configurations without those that
 can come to nothing new: `class TestMyStoreInParts(MyStoreSuite, differs_in="layout")` leaves out
 the cases about texts and those about images of a few bytes, `differs_in="access"` the former.
 """
 
-# The cases take fixtures, whose types pytest knows and a checker does not.
+# The tests take fixtures, whose types pytest knows and a type checker does not.
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ BAD_IDS = ["", ".", "..", "../x", ".hidden", "a/b", "a\0b", "-x", "a\n", "ä", "
 
 
 def make_data(size: int, seed: int = 0) -> bytes:
-    """Return `size` bytes that are the same in every run and repeat nowhere."""
+    """Return `size` bytes that are the same in every run and have no repetition."""
     return random.Random(f"{size}/{seed}").randbytes(size)
 
 
 class ScriptedSource:
-    """What an upload is read from: `data`, in reads no longer than asked for.
+    """The source of an upload: `data`, in reads of at most the requested size.
 
-    `fault` is called with the number of bytes handed out so far before each read: it may raise.
+    `fault` is called before each read with the number of bytes returned so far; it may raise.
     """
 
     def __init__(self, data: bytes, fault: Callable[[int], object] = lambda count: None):
@@ -98,15 +98,15 @@ class ScriptedSource:
 
 
 class Boom(Exception):
-    """The fault that the cases inject."""
+    """The error that the tests inject."""
 
 
 class Killed(BaseException):
-    """Like a killed greenthread: no Exception, so that no careless handler stops it."""
+    """Like the kill of a greenthread: no Exception, so that no broad handler stops it."""
 
 
 def failing_after(count: int, error: BaseException) -> Callable[[int], None]:
-    """Return a fault that raises `error` once `count` bytes have been handed out."""
+    """Return a fault that raises `error` once `count` bytes have been returned."""
 
     def fault(done: int) -> None:
         if done >= count:
@@ -141,18 +141,18 @@ def descriptors() -> int:
 
 
 class StoreSuite:
-    """The cases for reading; both kinds of stores inherit them."""
+    """The tests of reading, for both kinds of stores."""
 
-    #: A text that the driver's test put into every secret it configured: no text that the driver
-    #: makes may show it, and no log, not even with everything in it.
+    #: A text in every secret that the test module configures: no text of the driver may show it,
+    #: and no log at any level.
     canary: str | None = None
 
-    #: Whether the backend can refuse the second of two that write one object at the same moment.
-    #: Where it cannot, the registry's records alone keep two uploads of one image apart; what is
-    #: stored must still be the whole data of one of them.
+    #: Whether the backend can refuse the second of two simultaneous writes of one object. If it
+    #: cannot, only the registry's records keep two uploads of one image apart; the stored data
+    #: must still be the whole data of one of them.
     exclusive: bool = True
 
-    #: Whether an open body can be read to its end although its data is deleted meanwhile. Where it
+    #: Whether an open body can be read to its end although its data is deleted meanwhile. If it
     #: cannot, reading must fail.
     survives_deletion: bool = True
 
@@ -165,7 +165,7 @@ class StoreSuite:
 
     @pytest.fixture
     def store(self) -> base.Store:
-        """Return the store to judge, with an empty backend."""
+        """Return the store under test, with an empty backend."""
         raise NotImplementedError
 
     def contents(self, store: base.Store) -> list[str]:
@@ -173,26 +173,26 @@ class StoreSuite:
         raise NotImplementedError
 
     def put(self, store: base.Store, image_id: str, data: bytes) -> str:
-        """Bring data into the backend and return its storage URI."""
+        """Put data into the backend and return its storage URI."""
         raise NotImplementedError
 
     def remove(self, store: base.Store, uri: str) -> None:
-        """Take data out of the backend again, if it is there."""
+        """Remove data from the backend, if it exists."""
         raise NotImplementedError
 
     def uri_at(self, address: str) -> str | None:
-        """Return the URI of the image 17 in a store configured for this address of its backend.
+        """Return the URI of image 17 in a store that is configured with this backend address.
 
         None if the addresses of this kind of store cannot be configured.
         """
         return None
 
     def store_without(self, option: str) -> base.Store | None:
-        """Return the store with one option that uploads need left out; see `required`."""
+        """Return the store without one option that uploads need; see `required`."""
         return None
 
     def with_credentials(self, uri: str) -> str | None:
-        """Return `uri` with credentials in it as Diablo wrote it; None if its kind has none."""
+        """Return `uri` with credentials, as Diablo wrote it; None if its kind has none."""
         return None
 
     @pytest.fixture(autouse=True)
@@ -211,7 +211,7 @@ class StoreSuite:
         assert self.canary is None or not any(self.canary in text for text in shown)
 
     def keep(self, store: base.Store, image_id: str, data: bytes) -> Location:
-        """Put data for the length of one case."""
+        """Put data into the backend for the duration of one test."""
         uri = self.put(store, image_id, data)
         self.uris.append(uri)
         return self.locate(store, uri)
@@ -220,12 +220,12 @@ class StoreSuite:
         return get_location_from_uri(uri, dict.fromkeys(store.schemes, store.location_class))
 
     def missing(self, store: base.Store) -> Location:
-        """Return a location at which nothing is."""
+        """Return a location without data."""
         uri = self.put(store, "missing", b"x")
         self.remove(store, uri)
         return self.locate(store, uri)
 
-    # -- what a driver says of itself --
+    # -- declarations of a driver --
 
     @about_texts
     def test_it_names_itself_and_its_schemes(self, store):
@@ -330,7 +330,7 @@ class StoreSuite:
             body.close()
             store.get(location).close()
             store.get_size(location)
-        # A server that lives in this process closes its side a moment later.
+        # A server in this process closes its side a moment later.
         deadline = time.monotonic() + 5
         while descriptors() > before and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -422,7 +422,7 @@ class StoreSuite:
 
 
 class ReadOnlyStoreSuite(StoreSuite):
-    """For stores that neither write nor delete: they must say so before anything is read."""
+    """For stores that neither write nor delete: they must refuse before they read anything."""
 
     def test_it_declares_neither_writing_nor_deleting(self, store):
         assert not store.capabilities & (Capability.WRITE | Capability.DELETE)
@@ -468,15 +468,15 @@ class WritableStoreSuite(StoreSuite):
         source: Readable,
         size: int | None = None,
     ) -> base.AddResult:
-        """Add for the length of one case."""
+        """Add data for the duration of one test."""
         result = store.add(image_id, source, size)
         self.uris.append(result.location)
         return result
 
-    #: Options without which nothing can be stored.
+    #: Options that storing needs.
     required: tuple[str, ...] = ()
 
-    #: Sizes in bytes at which the driver begins to store in another way, segments for one.
+    #: Sizes in bytes at which the driver changes how it stores data, for example to segments.
     borders: tuple[int, ...] = ()
 
     @pytest.mark.parametrize("known", [True, False], ids=["known size", "unknown size"])
@@ -623,7 +623,7 @@ class WritableStoreSuite(StoreSuite):
                 nonlocal left, peak
                 peak = max(peak, resident())
                 left -= 1
-                # A fresh object each time, as a socket would give.
+                # A new object each time, as from a socket.
                 return bytes(bytearray(block)) if left >= 0 else b""
 
         before = resident()
@@ -743,7 +743,7 @@ class WritableStoreSuite(StoreSuite):
                 kept[name].store_location.name_in_store()
             )
             assert store.owns(located, name)
-            # The backend may tell whole seconds, and have a clock of its own.
+            # The backend may return whole seconds, and may have another clock.
             assert entry.modified is None or abs(entry.modified - started) < 300
         store.delete(self.locate(store, found["big"].location))
         assert {entry.image_id for entry in store.list_objects()} == {"1", "10"}

@@ -68,7 +68,7 @@ def make(proxy, tmp_path):
             s3_store_large_object_chunk_size="5",
             **options,
         )
-        store.patience = 0.5
+        store.settle_delay = 0.5
         return store
 
     return make
@@ -89,7 +89,7 @@ def locate(store, image_id="1"):
 
 def timeout_for(faults):
     """Be patient with a busy machine, but not where a stall is to be noticed."""
-    stalls = any((fault.stall_request, fault.stall_answer) != (None, None) for fault in faults)
+    stalls = any((fault.stall_request, fault.stall_response) != (None, None) for fault in faults)
     return 2 if stalls else 20
 
 
@@ -101,21 +101,21 @@ def settle(store):
 
 UPLOADS = [
     # what goes wrong, size, retries, how it ends
-    ("put-503-once", [Fault("PUT", KEY, answer=503)], SMALL, 1, None),
-    ("put-500-always", [Fault("PUT", KEY, times=None, answer=500)], SMALL, 1, Unavailable),
-    ("put-429-once", [Fault("PUT", KEY, answer=429)], SMALL, 1, None),
+    ("put-503-once", [Fault("PUT", KEY, status=503)], SMALL, 1, None),
+    ("put-500-always", [Fault("PUT", KEY, times=None, status=500)], SMALL, 1, Unavailable),
+    ("put-429-once", [Fault("PUT", KEY, status=429)], SMALL, 1, None),
     ("put-cut-once", [Fault("PUT", KEY, cut_request=50_000)], SMALL, 1, None),
     ("put-cut-always", [Fault("PUT", KEY, times=None, cut_request=9)], SMALL, 1, Unavailable),
     ("put-stalls", [Fault("PUT", KEY, stall_request=50_000)], SMALL, 0, Unavailable),
     ("put-stalls-once", [Fault("PUT", KEY, stall_request=50_000)], SMALL, 1, None),
-    ("put-answer-lost", [Fault("PUT", KEY, cut_answer=-1)], SMALL, 0, None),
-    ("put-answer-lost-again", [Fault("PUT", KEY, times=None, cut_answer=-1)], SMALL, 1, None),
-    ("put-answer-late", [Fault("PUT", KEY, stall_answer=-1)], SMALL, 0, None),
+    ("put-answer-lost", [Fault("PUT", KEY, cut_response=-1)], SMALL, 0, None),
+    ("put-answer-lost-again", [Fault("PUT", KEY, times=None, cut_response=-1)], SMALL, 1, None),
+    ("put-answer-late", [Fault("PUT", KEY, stall_response=-1)], SMALL, 0, None),
     (
         "put-answer-lost-and-no-more-answers",
         [
-            Fault("PUT", KEY, times=None, cut_answer=-1),
-            Fault("HEAD", KEY, skip=2, times=1, answer=503),
+            Fault("PUT", KEY, times=None, cut_response=-1),
+            Fault("HEAD", KEY, skip=2, times=1, status=503),
         ],
         SMALL,
         0,
@@ -141,40 +141,40 @@ UPLOADS = [
         exception.BackendCorrupt,
     ),
     ("parts-encrypted", [Fault("PUT", PART, times=None, change=ENCRYPTED_PART)], LARGE, 0, None),
-    ("put-without-conditions", [Fault("PUT", KEY, answer=501)], SMALL, 0, None),
-    ("complete-without-conditions", [Fault("POST", COMPLETE, answer=501)], LARGE, 0, None),
+    ("put-without-conditions", [Fault("PUT", KEY, status=501)], SMALL, 0, None),
+    ("complete-without-conditions", [Fault("POST", COMPLETE, status=501)], LARGE, 0, None),
     (
         "put-403",
-        [Fault("PUT", KEY, times=None, answer=403)],
+        [Fault("PUT", KEY, times=None, status=403)],
         SMALL,
         1,
         exception.StorageWriteDenied,
     ),
-    ("put-507", [Fault("PUT", KEY, times=None, answer=507)], SMALL, 1, exception.StorageFull),
-    ("put-413", [Fault("PUT", KEY, times=None, answer=413)], SMALL, 1, exception.StorageFull),
+    ("put-507", [Fault("PUT", KEY, times=None, status=507)], SMALL, 1, exception.StorageFull),
+    ("put-413", [Fault("PUT", KEY, times=None, status=413)], SMALL, 1, exception.StorageFull),
     (
         "bucket-403",
-        [Fault("HEAD", "/glance/?$", answer=403)],
+        [Fault("HEAD", "/glance/?$", status=403)],
         SMALL,
         0,
         exception.StorageWriteDenied,
     ),
-    ("bucket-301", [Fault("HEAD", "/glance/?$", answer=301)], SMALL, 0, Unavailable),
-    ("bucket-503-once", [Fault("HEAD", "/glance/?$", answer=503)], SMALL, 1, None),
-    ("begin-503-once", [Fault("POST", BEGIN, answer=503)], LARGE, 1, None),
-    ("begin-answer-lost", [Fault("POST", BEGIN, cut_answer=-1)], LARGE, 0, None),
+    ("bucket-301", [Fault("HEAD", "/glance/?$", status=301)], SMALL, 0, Unavailable),
+    ("bucket-503-once", [Fault("HEAD", "/glance/?$", status=503)], SMALL, 1, None),
+    ("begin-503-once", [Fault("POST", BEGIN, status=503)], LARGE, 1, None),
+    ("begin-answer-lost", [Fault("POST", BEGIN, cut_response=-1)], LARGE, 0, None),
     (
         "begin-answer-lost-twice",
-        [Fault("POST", BEGIN, times=2, cut_answer=-1)],
+        [Fault("POST", BEGIN, times=2, cut_response=-1)],
         LARGE,
         1,
         Unavailable,
     ),
-    ("begin-500", [Fault("POST", BEGIN, times=None, answer=500)], LARGE, 0, Unavailable),
-    ("part-503-once", [Fault("PUT", PART, skip=1, answer=503)], LARGE, 1, None),
+    ("begin-500", [Fault("POST", BEGIN, times=None, status=500)], LARGE, 0, Unavailable),
+    ("part-503-once", [Fault("PUT", PART, skip=1, status=503)], LARGE, 1, None),
     (
         "part-500-always",
-        [Fault("PUT", PART, skip=1, times=None, answer=500)],
+        [Fault("PUT", PART, skip=1, times=None, status=500)],
         LARGE,
         1,
         Unavailable,
@@ -188,7 +188,7 @@ UPLOADS = [
         Unavailable,
     ),
     ("part-stalls-once", [Fault("PUT", PART, stall_request=MIB)], LARGE, 1, None),
-    ("part-answer-lost", [Fault("PUT", PART, skip=1, cut_answer=-1)], LARGE, 1, None),
+    ("part-answer-lost", [Fault("PUT", PART, skip=1, cut_response=-1)], LARGE, 1, None),
     (
         "part-wrong-etag",
         [Fault("PUT", PART, change={"etag": '"' + "0" * 32 + '"'})],
@@ -198,35 +198,35 @@ UPLOADS = [
     ),
     (
         "part-403",
-        [Fault("PUT", PART, skip=1, times=None, answer=403)],
+        [Fault("PUT", PART, skip=1, times=None, status=403)],
         LARGE,
         1,
         exception.StorageWriteDenied,
     ),
-    ("complete-503-once", [Fault("POST", COMPLETE, answer=503)], LARGE, 1, None),
+    ("complete-503-once", [Fault("POST", COMPLETE, status=503)], LARGE, 1, None),
     (
         "complete-500-always",
-        [Fault("POST", COMPLETE, times=None, answer=500)],
+        [Fault("POST", COMPLETE, times=None, status=500)],
         LARGE,
         1,
         Unavailable,
     ),
     (
         "complete-403",
-        [Fault("POST", COMPLETE, times=None, answer=403)],
+        [Fault("POST", COMPLETE, times=None, status=403)],
         LARGE,
         1,
         exception.StorageWriteDenied,
     ),
-    ("complete-answer-lost", [Fault("POST", COMPLETE, cut_answer=-1)], LARGE, 0, None),
+    ("complete-answer-lost", [Fault("POST", COMPLETE, cut_response=-1)], LARGE, 0, None),
     (
         "complete-answer-lost-again",
-        [Fault("POST", COMPLETE, times=None, cut_answer=-1)],
+        [Fault("POST", COMPLETE, times=None, cut_response=-1)],
         LARGE,
         1,
         None,
     ),
-    ("complete-cut-answer", [Fault("POST", COMPLETE, cut_answer=20)], LARGE, 0, None),
+    ("complete-cut-answer", [Fault("POST", COMPLETE, cut_response=20)], LARGE, 0, None),
     ("complete-no-xml", [Fault("POST", COMPLETE, flip=3)], LARGE, 0, None),
     (
         "complete-length-lies",
@@ -267,7 +267,7 @@ def test_parts_that_cannot_be_removed_at_once_are_removed_by_the_next_sweep(
     proxy, make, contents, error
 ):
     store = make()
-    proxy.order(Fault("DELETE", times=None, answer=403))
+    proxy.order(Fault("DELETE", times=None, status=403))
     with pytest.raises(type(error)):
         store.add("1", ScriptedSource(LARGE, failing_after(11 * MIB, error)), None)
     # It is tried again once, in vain; then the trace is there for the next start.
@@ -280,7 +280,7 @@ def test_parts_that_cannot_be_removed_at_once_are_removed_by_the_next_sweep(
 
 
 def test_parts_that_cannot_be_removed_at_once_are_removed_a_moment_later(proxy, make, contents):
-    proxy.order(Fault("DELETE", times=1, answer=503))
+    proxy.order(Fault("DELETE", times=1, status=503))
     with pytest.raises(Boom):
         make().add("1", ScriptedSource(LARGE, failing_after(11 * MIB, Boom())), None)
     until(lambda: contents() == [], "nothing is left")
@@ -289,8 +289,8 @@ def test_parts_that_cannot_be_removed_at_once_are_removed_a_moment_later(proxy, 
 def test_what_is_not_known_to_be_gone_is_named_for_the_scrubber(proxy, make, contents):
     store = make()
     proxy.order(
-        Fault("PUT", KEY, cut_answer=-1),
-        Fault("HEAD", KEY, skip=2, times=None, answer=503),
+        Fault("PUT", KEY, cut_response=-1),
+        Fault("HEAD", KEY, skip=2, times=None, status=503),
     )
     with pytest.raises(Unavailable), store.stage("1", 5) as staged:
         staged.write(b"bytes")
@@ -321,7 +321,7 @@ def test_a_service_that_looks_for_the_object_itself_is_believed(proxy, make, con
     with store.stage("1") as staged:
         staged.write(data)
         store.add("1", ScriptedSource(b"other"), 5)
-        proxy.order(Fault("HEAD", KEY, answer=404))
+        proxy.order(Fault("HEAD", KEY, status=404))
         with pytest.raises(exception.StoreObjectExists):
             staged.commit()
     assert store.get_size(locate(store)) == 5
@@ -340,12 +340,12 @@ def stored(make):
 
 
 GOOD_DOWNLOADS = [
-    ("503-once", [Fault("GET", KEY, answer=503)]),
-    ("cut-before-the-answer", [Fault("GET", KEY, cut_answer=-1)]),
-    ("cut-in-the-body", [Fault("GET", KEY, cut_answer=5 * MIB)]),
-    ("cut-twice", [Fault("GET", KEY, times=2, cut_answer=5 * MIB)]),
-    ("stall", [Fault("GET", KEY, stall_answer=5 * MIB)]),
-    ("cut-then-503", [Fault("GET", KEY, cut_answer=99), Fault("GET", KEY, skip=1, answer=503)]),
+    ("503-once", [Fault("GET", KEY, status=503)]),
+    ("cut-before-the-answer", [Fault("GET", KEY, cut_response=-1)]),
+    ("cut-in-the-body", [Fault("GET", KEY, cut_response=5 * MIB)]),
+    ("cut-twice", [Fault("GET", KEY, times=2, cut_response=5 * MIB)]),
+    ("stall", [Fault("GET", KEY, stall_response=5 * MIB)]),
+    ("cut-then-503", [Fault("GET", KEY, cut_response=99), Fault("GET", KEY, skip=1, status=503)]),
     ("no-etag", [Fault("GET", KEY, change={"etag": ""})]),
 ]
 
@@ -373,14 +373,14 @@ def test_a_trickle_is_no_failure_as_long_as_it_goes_on(proxy, make, contents):
 
 
 BAD_DOWNLOADS = [
-    ("500", [Fault("GET", KEY, times=None, answer=500)], Unavailable),
-    ("403", [Fault("GET", KEY, times=None, answer=403)], exception.StoreForbidden),
-    ("404", [Fault("GET", KEY, times=None, answer=404)], exception.StoreObjectNotFound),
-    ("redirect", [Fault("GET", KEY, answer=302, headers={"location": "/x"})], Unavailable),
-    ("cut", [Fault("GET", KEY, times=None, cut_answer=MIB)], Unavailable),
+    ("500", [Fault("GET", KEY, times=None, status=500)], Unavailable),
+    ("403", [Fault("GET", KEY, times=None, status=403)], exception.StoreForbidden),
+    ("404", [Fault("GET", KEY, times=None, status=404)], exception.StoreObjectNotFound),
+    ("redirect", [Fault("GET", KEY, status=302, headers={"location": "/x"})], Unavailable),
+    ("cut", [Fault("GET", KEY, times=None, cut_response=MIB)], Unavailable),
     (
         "403-after-a-cut",
-        [Fault("GET", KEY, cut_answer=MIB), Fault("GET", KEY, times=None, answer=403)],
+        [Fault("GET", KEY, cut_response=MIB), Fault("GET", KEY, times=None, status=403)],
         Unavailable,
     ),
     (
@@ -390,20 +390,20 @@ BAD_DOWNLOADS = [
     ),
     (
         "another-version-after-a-cut",
-        [Fault("GET", KEY, cut_answer=MIB), Fault("GET", KEY, skip=1, answer=412)],
+        [Fault("GET", KEY, cut_response=MIB), Fault("GET", KEY, skip=1, status=412)],
         Unavailable,
     ),
     (
         "another-range-after-a-cut",
         [
-            Fault("GET", KEY, cut_answer=MIB),
+            Fault("GET", KEY, cut_response=MIB),
             Fault("GET", KEY, skip=1, change={"content-range": "bytes 0-5/12582912"}),
         ],
         Unavailable,
     ),
     (
         "no-range-after-a-cut",
-        [Fault("GET", KEY, cut_answer=MIB), Fault("GET", KEY, skip=1, answer=200)],
+        [Fault("GET", KEY, cut_response=MIB), Fault("GET", KEY, skip=1, status=200)],
         Unavailable,
     ),
 ]
@@ -441,7 +441,7 @@ def test_another_part_than_asked_for_is_an_error(proxy, make, stored, contents, 
 
 
 def test_without_retries_a_broken_download_ends_where_it_broke(proxy, make, stored, contents):
-    proxy.order(Fault("GET", KEY, cut_answer=MIB))
+    proxy.order(Fault("GET", KEY, cut_response=MIB))
     with make().get(stored) as body, pytest.raises(Unavailable):
         b"".join(body)
     assert proxy.count("GET", KEY) == 1
@@ -453,12 +453,12 @@ def test_without_retries_a_broken_download_ends_where_it_broke(proxy, make, stor
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault("DELETE", KEY, answer=503), None),
-        (Fault("DELETE", KEY, cut_answer=-1), None),
-        (Fault("HEAD", KEY, cut_answer=-1), None),
-        (Fault("DELETE", KEY, times=None, answer=503), Unavailable),
-        (Fault("DELETE", KEY, times=None, answer=403), exception.StoreForbidden),
-        (Fault("HEAD", KEY, times=None, answer=503), Unavailable),
+        (Fault("DELETE", KEY, status=503), None),
+        (Fault("DELETE", KEY, cut_response=-1), None),
+        (Fault("HEAD", KEY, cut_response=-1), None),
+        (Fault("DELETE", KEY, times=None, status=503), Unavailable),
+        (Fault("DELETE", KEY, times=None, status=403), exception.StoreForbidden),
+        (Fault("HEAD", KEY, times=None, status=503), Unavailable),
     ],
 )
 def test_a_delete_is_done_or_an_error(proxy, make, stored, contents, fault, error):

@@ -202,13 +202,13 @@ def test_an_object_that_lies_under_the_id_already_is_left_alone(site):
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
-        (Fault("PUT", PART, skip=1, times=None, answer=500), 503),
-        (Fault("PUT", PART, skip=1, times=None, answer=403), 503),
+        (Fault("PUT", PART, skip=1, times=None, status=500), 503),
+        (Fault("PUT", PART, skip=1, times=None, status=403), 503),
         (Fault("PUT", PART, skip=1, times=None, cut_request=MIB), 503),
         (Fault("PUT", PART, skip=1, times=None, stall_request=MIB), 503),
-        (Fault("PUT", PART, skip=1, times=None, answer=507), 413),
+        (Fault("PUT", PART, skip=1, times=None, status=507), 413),
         (Fault("PUT", PART, change={"etag": '"0"'}), 500),
-        (Fault("POST", "uploadId", times=None, answer=500), 503),
+        (Fault("POST", "uploadId", times=None, status=500), 503),
     ],
     ids=["500", "403", "cut", "stall", "full", "wrong etag", "complete"],
 )
@@ -225,11 +225,11 @@ def test_an_upload_that_fails_is_killed_and_gone(site, fault, status):
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("PUT", PART, skip=1, answer=503),
+        Fault("PUT", PART, skip=1, status=503),
         Fault("PUT", PART, skip=1, cut_request=MIB),
-        Fault("PUT", PART, skip=1, cut_answer=-1),
-        Fault("POST", "uploadId", cut_answer=-1),
-        Fault("POST", "uploads", cut_answer=-1),
+        Fault("PUT", PART, skip=1, cut_response=-1),
+        Fault("POST", "uploadId", cut_response=-1),
+        Fault("POST", "uploads", cut_response=-1),
     ],
     ids=["503", "cut", "part's answer lost", "last answer lost", "first answer lost"],
 )
@@ -252,8 +252,8 @@ def test_a_client_that_vanishes_leaves_nothing(site):
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("GET", r"/glance/\d+", times=None, cut_answer=MIB),
-        Fault("GET", r"/glance/\d+", times=None, stall_answer=MIB),
+        Fault("GET", r"/glance/\d+", times=None, cut_response=MIB),
+        Fault("GET", r"/glance/\d+", times=None, stall_response=MIB),
     ],
     ids=["cut", "stall"],
 )
@@ -332,7 +332,7 @@ def test_what_s3_could_not_remove_at_one_start_goes_at_another(site):
         upload.send(DATA[: 8 * MIB])
         faults.until(lambda: site.proxy.count("PUT", PART), "a part is on its way")
         site.api.kill()
-    site.proxy.order(Fault("DELETE", times=None, answer=503))
+    site.proxy.order(Fault("DELETE", times=None, status=503))
     site.api.start()
     faults.until_status(site, image_id, "killed")
     faults.until(lambda: site.proxy.count("DELETE") > 1, "it was tried")

@@ -170,19 +170,19 @@ def test_an_administrator_registers_what_the_account_opens(site):
 # -- when Swift breaks --
 
 LASTING = {
-    "a 503 for a small image": (SMALL, Fault("PUT", OBJECT, None, answer=503), 503),
-    "a 503 for a segment": (DATA, Fault("PUT", SECOND, None, answer=503), 503),
-    "a 503 for the manifest": (DATA, Fault("PUT", MANIFEST, None, answer=503), 503),
-    "a full cluster": (DATA, Fault("PUT", SECOND, None, answer=507), 413),
-    "a quota": (SMALL, Fault("PUT", OBJECT, None, answer=413), 413),
-    "no permission to write": (SMALL, Fault("PUT", OBJECT, None, answer=403), 503),
-    "a container that vanished": (DATA, Fault("PUT", SECOND, None, answer=404), 503),
-    "credentials that are refused": (DATA, Fault("PUT", SECOND, None, answer=401), 503),
+    "a 503 for a small image": (SMALL, Fault("PUT", OBJECT, None, status=503), 503),
+    "a 503 for a segment": (DATA, Fault("PUT", SECOND, None, status=503), 503),
+    "a 503 for the manifest": (DATA, Fault("PUT", MANIFEST, None, status=503), 503),
+    "a full cluster": (DATA, Fault("PUT", SECOND, None, status=507), 413),
+    "a quota": (SMALL, Fault("PUT", OBJECT, None, status=413), 413),
+    "no permission to write": (SMALL, Fault("PUT", OBJECT, None, status=403), 503),
+    "a container that vanished": (DATA, Fault("PUT", SECOND, None, status=404), 503),
+    "credentials that are refused": (DATA, Fault("PUT", SECOND, None, status=401), 503),
     "resets in a segment": (DATA, Fault("PUT", SECOND, None, cut_request=1000), 503),
     "silence in a segment": (DATA, Fault("PUT", SECOND, None, stall_request=0), 503),
     "answers that are lost and nothing to find": (
         SMALL,
-        Fault(None, OBJECT, None, skip=1, cut_answer=-1),
+        Fault(None, OBJECT, None, skip=1, cut_response=-1),
         503,
     ),
     "wrong digests": (DATA, Fault("PUT", SECOND, None, change={"etag": "0" * 32}), 500),
@@ -216,15 +216,15 @@ def test_an_upload_that_fails_is_killed_and_gone(site, name):
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("PUT", SECOND, answer=503),
-        Fault("PUT", SECOND, answer=401),
-        Fault("PUT", SECOND, answer=422),
+        Fault("PUT", SECOND, status=503),
+        Fault("PUT", SECOND, status=401),
+        Fault("PUT", SECOND, status=422),
         Fault("PUT", SECOND, cut_request=1000),
         Fault("PUT", SECOND, stall_request=1000),
-        Fault("PUT", SECOND, cut_answer=-1),
+        Fault("PUT", SECOND, cut_response=-1),
         Fault("PUT", SECOND, change={"etag": "0" * 32}),
-        Fault("PUT", MANIFEST, cut_answer=-1),
-        Fault("PUT", MANIFEST, answer=500),
+        Fault("PUT", MANIFEST, cut_response=-1),
+        Fault("PUT", MANIFEST, status=500),
     ],
     ids=["503", "401", "422", "reset", "silence", "lost", "digest", "lost manifest", "500"],
 )
@@ -248,8 +248,8 @@ def test_a_client_that_vanishes_leaves_nothing(site):
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (DATA, Fault("GET", OBJECT, None, cut_answer=1000)),
-        (DATA, Fault("GET", OBJECT, None, stall_answer=1000)),
+        (DATA, Fault("GET", OBJECT, None, cut_response=1000)),
+        (DATA, Fault("GET", OBJECT, None, stall_response=1000)),
         (DATA, Fault("GET", OBJECT, None, flip=2 * MIB)),
         (SMALL, Fault("GET", OBJECT, None, flip=0)),
         (SMALL, Fault("GET", OBJECT, None, flip=len(SMALL) - 1)),
@@ -270,11 +270,11 @@ def test_a_download_that_is_not_whole_and_right_never_looks_so(site, data, fault
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("GET", OBJECT, cut_answer=MIB),
-        Fault("GET", OBJECT, stall_answer=MIB),
-        Fault("GET", OBJECT, answer=503),
-        Fault("GET", OBJECT, answer=401),
-        Fault("GET", OBJECT, cut_answer=-1),
+        Fault("GET", OBJECT, cut_response=MIB),
+        Fault("GET", OBJECT, stall_response=MIB),
+        Fault("GET", OBJECT, status=503),
+        Fault("GET", OBJECT, status=401),
+        Fault("GET", OBJECT, cut_response=-1),
         Fault("GET", OBJECT, trickle=8 * MIB),
     ],
     ids=["cut", "stall", "503", "401", "lost", "trickle"],
@@ -352,7 +352,7 @@ def test_what_swift_could_not_remove_at_one_start_goes_at_another(site):
         upload.send(DATA + DATA)
         faults.until(lambda: len(site.store.held()) >= 2, "segments are there")
         site.api.kill()
-    site.proxy.order(Fault("DELETE", times=None, answer=503))
+    site.proxy.order(Fault("DELETE", times=None, status=503))
     site.api.start()
     faults.until_status(site, image_id, "killed")
     assert site.left() != []

@@ -53,16 +53,16 @@ def test_gibibytes_to_swift_and_back_leave_memory_flat(make_site, node, tmp_path
 
 #: What may happen to an upload on its way into Swift; each strikes some object of it, or none.
 TROUBLES = [
-    Fault("PUT", r"/\d+$", answer=503),
-    Fault("PUT", r"/\d+$", 2, answer=503),
-    Fault("PUT", r"-0000\d$", 2, answer=503),
+    Fault("PUT", r"/\d+$", status=503),
+    Fault("PUT", r"/\d+$", 2, status=503),
+    Fault("PUT", r"-0000\d$", 2, status=503),
     Fault("PUT", r"-0000\d$", 2, cut_request=1000),
-    Fault("PUT", r"-0000\d$", cut_answer=-1),
-    Fault("PUT", r"/\d+$", cut_answer=-1),
-    Fault("PUT", "manifest=put", 2, answer=500),
-    Fault("PUT", "", 2, answer=413),
-    Fault("HEAD", "", 2, answer=503),
-    Fault("DELETE", "", 2, answer=503),
+    Fault("PUT", r"-0000\d$", cut_response=-1),
+    Fault("PUT", r"/\d+$", cut_response=-1),
+    Fault("PUT", "manifest=put", 2, status=500),
+    Fault("PUT", "", 2, status=413),
+    Fault("HEAD", "", 2, status=503),
+    Fault("DELETE", "", 2, status=503),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import itertools
 import pathlib
 import re
@@ -87,6 +88,54 @@ def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"`[^`<]+<([^>]+)>`_", text):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+#: Paths (``glance/api/upload.py``) and dotted names (``glance.client.Client``) on pages.
+PRINTED = re.compile(
+    r"(?<![\w./@:-])(glance(?:/\w+)+(?:\.py)?|glance(?:\.[A-Za-z_]\w*)+(?::\w+)?)"
+)
+#: Not names of Python: files that programs or the system read.
+OTHER_FILES = {"glance.conf"}
+
+
+def exists(name):
+    """Return whether a path of the tree, a dotted name, or a name that the code quotes exists."""
+    if "/" in name:
+        return (ROOT / name).exists()
+    parts = name.replace(":", ".").split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError as err:
+            assert err.name.startswith("glance"), err
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part, None)
+        if found is not None:
+            return True
+        break
+    # Names of loggers and groups of entry points are text only.
+    return any(f'"{name}"' in path.read_text(encoding="utf-8") for path in SOURCES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_and_names_on_pages_exist(page):
+    printed = set(PRINTED.findall(page.read_text(encoding="utf-8"))) - OTHER_FILES
+    assert not {name for name in printed if not exists(name)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["glance/api/nothing.py", "glance.api.Nothing", "glance.nothing", "glance.client.Nothing"],
+)
+def test_names_that_do_not_exist_are_found(name):
+    assert PRINTED.findall(f"see ``{name}``, and more.") == [name]
+    assert not exists(name)
+
+
+def test_the_architecture_page_names_the_code():
+    text = (ROOT / "doc" / "source" / "architecture.rst").read_text(encoding="utf-8")
+    assert "glance/api/upload.py" in PRINTED.findall(text)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Stages that stand before the Images API in its paste pipeline."""
+"""Middleware in front of the Images API in its paste pipeline."""

@@ -1,13 +1,13 @@
-"""The image cache in the pipeline: requests behind this stage are served by way of it.
+"""The image cache in the pipeline: requests that pass this filter are served through it.
 
-The stage opens the cache once per process and hands it on in the environ
-(`glance.image_cache.ENVIRON`); the images resource asks it for the data when it has asked the
-registry for the record. So the record is asked for once, callers are judged before the cache is
-looked at, and an answer's head is made in one place whether its body comes from the cache or not.
-A stage that answered by itself would have to do all three again.
+The filter opens the cache once per process and passes it on in the environ
+(`glance.image_cache.ENVIRON`); the images resource gets the data from it after it has loaded the
+record from the registry. So the record is requested once, permissions are checked before the cache
+is used, and the head of the response is made in one place, whether its body comes from the cache
+or not. A filter that sent the response itself would have to repeat all three.
 
-NOTE: the stage stands between the context filter and the application. It lets everything pass
-untouched when `image_cache_enabled` is off or the cache cannot be used.
+NOTE: the filter stands between the context filter and the application. It changes nothing when
+`image_cache_enabled` is off or the cache cannot be used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from glance.http import wsgi
 
 
 class CacheFilter:
-    """The stage; see the module."""
+    """The middleware; see the module."""
 
     def __init__(self, app: wsgi.WSGIApp, cache: image_cache.ImageCache):
         self.app = app
@@ -44,7 +44,7 @@ def filter_factory(
 
 
 def filtered(app: wsgi.WSGIApp, conf: config.Conf) -> wsgi.WSGIApp:
-    """Return `app` behind the cache, or `app` itself if there is none."""
+    """Return `app` wrapped with the cache, or `app` itself if there is none."""
     cache = image_cache.open_cache(conf)
     if cache is None:
         return app

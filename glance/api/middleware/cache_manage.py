@@ -1,6 +1,6 @@
-"""The stage that adds management of the image cache: the routes of `glance.api.cached_images`.
+"""The filter for management of the image cache: the routes of `glance.api.cached_images`.
 
-Stands behind the context stage and before the application. The stage that caches is another one.
+It stands between the context filter and the application. Caching is done by another filter.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from glance.api import cached_images
 from glance.common import config
 from glance.http import wsgi
 
-#: First segments of the paths that are answered here.
+#: First segments of the paths that are handled here.
 OWN = frozenset({"cached_images", "queued_images", "cache_stats"})
 
 
 class CacheManage:
-    """The stage; see the module."""
+    """The middleware; see the module."""
 
     def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
         self.app = app

@@ -1,7 +1,7 @@
-"""The stage that old files call `imagecache`: the image cache and its management interface.
+"""The filter that old files call `imagecache`: the image cache and its management interface.
 
-In Diablo the filter brought the interface only, and `image_cache_enabled` alone switched caching
-on. A file of that time goes on to get both from it. New files name `cache` and `cachemanage`.
+In Diablo the filter provided the interface only, and `image_cache_enabled` alone switched caching
+on. A file of that time still gets both from this filter. New files name `cache` and `cachemanage`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Find out which API version a request means, by its path or its Accept header.
+"""Determine the API version of a request, by its path or its Accept header.
 
-The path wins. A versioned request loses its version segment on the way to the application;
-requests that name no served version get the version document (300).
+The path wins. The version segment is removed from the path for the application; requests that name
+no supported version get the version document (300).
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ UNVERSIONED = frozenset(
 
 _VERSION = re.compile(r"v[0-9]")
 _SERVED = re.compile(r"v1(\.0|\.1)?", re.ASCII)
-#: WIRE: an odd minor without digits (`v1.a`) has always been taken for v1.
+#: WIRE: an odd minor version without digits (`v1.a`) has always been accepted as v1.
 _TOLERATED = re.compile(r"v1\.[^0-9]+", re.ASCII)
 
 _VENDOR = "application/vnd.openstack.images-"
 _VENDOR_SERVED = re.compile(r"v1(\.0|\.1)?(?![0-9A-Za-z.])", re.ASCII)
-#: Types that ordinary clients ask for. Others name an API that this service is not.
+#: Types that ordinary clients request. Other types name an API that this service does not have.
 _ORDINARY = re.compile(
     r"\*/\*|(application|text|image)/\*|application/(json|octet-stream|xml|xhtml\+xml)|text/.+|image/.+"
 )
 
 
 class VersionNegotiation:
-    """The stage; see the module."""
+    """The middleware; see the module."""
 
     def __init__(self, app: wsgi.WSGIApp, conf: config.Conf):
         self.app = app
@@ -60,7 +60,7 @@ class VersionNegotiation:
         return chosen(environ, start_response)
 
     def _is_v1(self, environ: dict[str, Any]) -> bool:
-        """Return whether v1 serves the request; if its path names v1, take the segment off."""
+        """Return whether v1 serves the request; if its path names v1, remove that segment."""
         path = environ.get("PATH_INFO", "")
         first, slash, rest = path.lstrip("/").partition("/")
         if first == "versions":

@@ -1,7 +1,7 @@
 """The images resource: list, show, create, update, delete.
 
-Each handler checks first whatever can be checked without the registry, then what can be checked
-without the bytes; only then is something changed.
+Each handler first checks what it can check without the registry, then what it can check without
+the data; only then does it change anything.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LOG = logging.getLogger(__name__)
 OCTETS = "application/octet-stream"
 PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
 COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
-#: Fields whose change makes a copy in the image cache worthless.
+#: Fields whose change invalidates a copy in the image cache.
 CACHED_BY: Final = ("status", "size", "checksum", "is_public", "owner")
-#: Seconds for which a store is asked for the size of a location that is being registered.
+#: How long to wait for a store to return the size of a location that is being registered.
 PROBE_SECONDS = 20
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
@@ -36,10 +36,10 @@ PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
 @dataclasses.dataclass(slots=True)
 class ImageRequest:
-    """What a POST or PUT asks for, taken from its headers.
+    """What a POST or PUT requests, read from its headers.
 
     `meta` holds the attributes to store. At most one source of data is set: `has_data`,
-    `location` or `copy_from`. `store` is the name of the wanted store, if any.
+    `location` or `copy_from`. `store` is the name of the requested store, if any.
     """
 
     meta: dict[str, Any]
@@ -51,7 +51,7 @@ class ImageRequest:
 
     @classmethod
     def of(cls, request: CallerRequest) -> ImageRequest:
-        """Read and check the headers of `request`; raise Invalid for what cannot be done."""
+        """Read and check the headers of `request`. Raises Invalid for an impossible request."""
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = fields.parse_headers(request.raw_headers, decode)
         copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
@@ -84,12 +84,12 @@ class ImageRequest:
             )
 
     def fills(self) -> bool:
-        """Return whether this request brings data to the image."""
+        """Return whether this request provides data for the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
 def _decoder(user_agent: str) -> Callable[[str], str] | None:
-    # WIRE: python-glanceclient percent-encodes every value; all other clients mean what they send.
+    # WIRE: python-glanceclient percent-encodes every value; all other clients send plain values.
     if not user_agent.startswith("python-glanceclient"):
         return None
 
@@ -117,7 +117,7 @@ class ImagesController:
         return self._list(request, detail=False)
 
     def detail(self, request: CallerRequest) -> wsgi.Response:
-        """GET /images/detail: the full list, without locations for everybody."""
+        """GET /images/detail: the full list, without locations for any caller."""
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
@@ -127,7 +127,7 @@ class ImagesController:
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """HEAD /images/{id}: the metadata of an image in any status; no store is asked."""
+        """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
             return wsgi.Response(304, _etag(image))
@@ -149,16 +149,16 @@ class ImagesController:
         headers = self._metadata(request.context, image)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
             return wsgi.Response(304, _etag(image))
-        wanted = request.environ.get("HTTP_RANGE")
+        range_header = request.environ.get("HTTP_RANGE")
         condition = request.environ.get("HTTP_IF_RANGE")
         if condition is not None and not _matches(condition, image["checksum"]):
-            wanted = None
+            range_header = None
         cache = image_cache.of(request.environ)
-        opened = download.open_image(self.service, image, wanted, cache)
+        opened = download.open_image(self.service, image, range_header, cache)
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
-            hooks.after_answer(request.environ, opened.body.answered)
+            hooks.after_response(request.environ, opened.body.count_hit)
         headers.append(("Content-Type", OCTETS))
         if cache is not None and cache.debug_header:
             headers.append(("Cache-Status", _cache_status(opened.source)))
@@ -227,7 +227,7 @@ class ImagesController:
         )
 
     def _target(self, image_request: ImageRequest) -> base.Store | None:
-        """Return the store that the data goes to; refuse a store that takes none."""
+        """Return the store for the data; refuse a read-only store."""
         stores = self.service.stores
         if not image_request.has_data and not image_request.copy_from:
             if image_request.store:
@@ -243,7 +243,7 @@ class ImagesController:
         image_request: ImageRequest,
         image: types.ImageRecord | None = None,
     ) -> None:
-        """Raise Forbidden for what the operator lets others do only; `image` is as it was."""
+        """Raise Forbidden for what the policy does not permit; `image` is the unchanged record."""
         rules = self.service.policy
         if image_request.meta.get("is_public") and not (image and image["is_public"]):
             rules.require("publicize_image", context)
@@ -263,7 +263,7 @@ class ImagesController:
             )
 
     def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
-        """Refuse data whose announced size is above the cap, before a byte of it is read."""
+        """Refuse data whose announced size exceeds the cap, before a byte of it is read."""
         cap = self.conf.image_size_cap
         announced = [image_request.meta.get("size") or 0]
         if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
@@ -274,7 +274,7 @@ class ImagesController:
     def _registration(
         self, context: RequestContext, location: str, declared: int | None
     ) -> dict[str, Any]:
-        """Return the values that make an image active with data that lies elsewhere."""
+        """Return the values that make an image active with data at a registered location."""
         self.service.stores.check_registerable(location, is_admin=context.is_admin)
         probed = self._probe(location)
         if declared and probed is not None and probed != declared:
@@ -287,18 +287,18 @@ class ImagesController:
             "size": declared or probed or 0,
         }
 
-    def _ask_size(self, location: str) -> int | None:
+    def _fetch_size(self, location: str) -> int | None:
         """Return the size of a location as `Stores.get_size`, within PROBE_SECONDS."""
         found: list[int | exception.StoreError | None] = []
 
-        def ask() -> None:
+        def request_size() -> None:
             try:
                 found.append(self.service.stores.get_size(location))
             except exception.StoreError as err:
                 found.append(err)
 
-        # NOTE: in the background, because a store that is away may be asked again and again.
-        tasks.spawn(ask).join(PROBE_SECONDS)
+        # NOTE: in the background, because requests to an unavailable store are repeated.
+        tasks.spawn(request_size).join(PROBE_SECONDS)
         late = exception.BackendUnavailable().of(self.service.stores.for_uri(location).name)
         size = found[0] if found else late
         if isinstance(size, exception.StoreError):
@@ -307,7 +307,7 @@ class ImagesController:
 
     def _probe(self, location: str) -> int | None:
         try:
-            size = self._ask_size(location)
+            size = self._fetch_size(location)
         except exception.NotFound:
             if self.conf.strict_locations:
                 raise
@@ -330,7 +330,7 @@ class ImagesController:
         target: base.Store,
         values: Mapping[str, Any] | None = None,
     ) -> types.ImageRecord:
-        """Bring data to a queued image: at once from the body, or in the background."""
+        """Fill a queued image with data: at once from the body, or in the background."""
         run = upload.Upload(
             self.service,
             request.context,
@@ -350,11 +350,11 @@ class ImagesController:
     # -- changing ----------------------------------------------------------------------------
 
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """PUT /images/{id}: change metadata, or bring data to a queued image."""
+        """PUT /images/{id}: change metadata, or fill a queued image with data."""
         context = request.context
         context.require_write()
         events = self.service.events
-        # A body that is refused is a matter of the upload's own.
+        # The upload itself handles a refused body.
         refused = events.reporting_failure(
             "image.update", context, fields.parse_id(id), only=exception.Invalid
         )
@@ -362,7 +362,7 @@ class ImagesController:
             image_request = ImageRequest.of(request)
             target = self._target(image_request)
             before = image = self._image(request, id)
-            # SECURITY: who may not change an image learns nothing of its state.
+            # SECURITY: a caller that may not change an image learns nothing of its state.
             if not context.is_image_mutable(image):
                 raise exception.ImageNotFound(image["id"])
             self._check_policy(context, image_request, image)
@@ -412,7 +412,7 @@ class ImagesController:
     def _forget_copy(
         request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
     ) -> None:
-        """Drop the cache's copy of an image that was deleted, or changed in what it depends on."""
+        """Delete the cached copy of an image that was deleted, or whose fields changed."""
         cache = image_cache.of(request.environ)
         if cache is None or before["status"] != "active":
             return
@@ -426,8 +426,8 @@ class ImagesController:
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
         for name in ("id", "status"):
-            wanted = values.pop(name, None)
-            if wanted is not None and wanted != stored[name]:
+            requested = values.pop(name, None)
+            if requested is not None and requested != stored[name]:
                 raise exception.Forbidden(f"The {name} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
@@ -465,7 +465,7 @@ class ImagesController:
 
 
 def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
-    """Return `find(name)`; a store that is unknown or takes no data is the caller's mistake."""
+    """Return `find(name)`; raise Invalid for a store that is unknown or read-only."""
     try:
         return find(name)
     except exception.UnknownScheme as err:
@@ -483,7 +483,7 @@ def _list_arguments(request: CallerRequest) -> dict[str, Any]:
 
 
 def _cache_status(source: str | None) -> str:
-    """Return where an image came from in the words of RFC 9211."""
+    """Return where an image came from, in the terms of RFC 9211."""
     if source == image_cache.HIT:
         return "glance; hit"
     if source == image_cache.MISS:
@@ -494,7 +494,7 @@ def _cache_status(source: str | None) -> str:
 
 
 def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
-    # WIRE: the checksum unquoted, as clients compare it raw; no ETag rather than an empty one.
+    # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
     checksum = image.get("checksum")
     return [("ETag", checksum)] if checksum else []
 

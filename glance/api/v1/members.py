@@ -1,4 +1,4 @@
-"""Members of an image: who it is shared with. The registry decides; this passes on."""
+"""Members of an image: with whom it is shared. The registry decides; this forwards requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MembersController:
         self.events = service.events
 
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /images/{id}/members: as many memberships as the caller may know of."""
+        """GET /images/{id}/members: the memberships that the caller may see."""
         members = self.registry.get_image_members(request.context, fields.path_id(id))
         return wsgi.json_response({"members": members})
 
@@ -35,7 +35,7 @@ class MembersController:
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
         number, name = fields.path_id(id), wsgi.segment(member)
-        with _HidingRefusal(), self._telling(request.context, number, name):
+        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
@@ -44,25 +44,25 @@ class MembersController:
         request.context.require_write()
         number = fields.path_id(id)
         memberships = parse_memberships(request.read_json())
-        with _HidingRefusal(), self._telling(request.context, number):
+        with _HidingRefusal(), self._emitting_changes(request.context, number):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """DELETE /images/{id}/members/{member}: also when there is no such membership."""
+        """DELETE /images/{id}/members/{member}: succeeds also without such a membership."""
         request.context.require_write()
         number, name = fields.path_id(id), wsgi.segment(member)
-        with _HidingRefusal(), self._telling(request.context, number, name):
+        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.delete_member(request.context, number, name)
         return wsgi.Response(204)
 
     @contextlib.contextmanager
-    def _telling(
+    def _emitting_changes(
         self, context: RequestContext, image_id: int, only: str | None = None
     ) -> Iterator[None]:
-        """Tell which memberships are other than before, of one member or of all.
+        """Emit events for the memberships that the block changed, of one member or of all.
 
-        The registry is asked for them around the change, and only if somebody wants to know.
+        It reads them from the registry before and after the change, and only if events are sent.
         """
         if not self.events.is_enabled("image.member.update"):
             yield
@@ -76,19 +76,19 @@ class MembersController:
     def _members(
         self, context: RequestContext, image_id: int, only: str | None
     ) -> list[types.Member] | None:
-        """Return memberships, None if the registry does not say."""
+        """Return memberships, None if the registry does not return them."""
         try:
             members = self.registry.get_image_members(context, image_id)
         except exception.Error:
-            # The change itself will say what is wrong, or has worked.
+            # The change itself reports the error, or has succeeded.
             return None
         return [one for one in members if only in (None, one["member_id"])]
 
 
 class _HidingRefusal:
-    """Show a refused change of members as 404, with the registry's reason.
+    """Turn a refused change of members into 404, with the registry's reason.
 
-    SECURITY: who may not share an image is not told whether it could be shared by others.
+    SECURITY: a caller that may not share an image must not learn whether others could.
     """
 
     def __enter__(self) -> None:
@@ -102,7 +102,7 @@ class _HidingRefusal:
 def parse_memberships(document: Any) -> list[membership.Membership]:
     """Return the memberships in the body of a replacement.
 
-    Accepted are `{"memberships": [...]}`, a bare list, and one membership object, which shipped
+    Accepts `{"memberships": [...]}`, a bare list, and one membership object, which released
     clients send. Raises Invalid for anything else.
     """
     if isinstance(document, Mapping):
@@ -111,7 +111,7 @@ def parse_memberships(document: Any) -> list[membership.Membership]:
 
 
 def _can_share_of(document: Any) -> bool | None:
-    """Return what the body for one member says, None if nothing."""
+    """Return `can_share` from the body for one member, None if it is not set."""
     values = document.get("member", {}) if isinstance(document, Mapping) else None
     if values is None and isinstance(document, Mapping):
         return None

@@ -1,1 +1,1 @@
-"""The HTTP/1.1 client: connections, responses, a pool of them, proxies. Everything uses it."""
+"""The HTTP/1.1 client: connections, responses, connection pools, proxies."""

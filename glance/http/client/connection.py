@@ -1,14 +1,14 @@
-"""One HTTP/1.1 connection of a client: opening it, sending a request, hearing the answer.
+"""One HTTP/1.1 connection of a client: opening it, sending a request, receiving the response.
 
-`glance.http.client.pool` keeps these connections; `glance.identity.strategies` uses one for a
-sign-in. The answer itself is a `glance.http.client.response.ClientResponse`. Nothing here knows
-tokens, images or which status is an error. Only ordinary sockets are used, so the module works in
-plain threads and, unchanged, in a process whose sockets were made green.
+`glance.http.client.pool` keeps these connections. The response itself is a
+`glance.http.client.response.ClientResponse`. Nothing here knows tokens, images or which status is
+an error. The module uses only ordinary sockets, so it works in plain threads and, unchanged, in a
+process with patched sockets.
 
-PERF: written by hand because glance-api asks the registry in every request, and the standard
-library's client parses the headers of an answer with the e-mail package. CPU for one kept-alive
+PERF: written by hand because glance-api calls the registry in every request, and the standard
+library's client parses the headers of a response with the e-mail package. CPU for one kept-alive
 request, Python 3.11, loopback: that client alone 72 us; this module with pool, client and JSON on
-top 40 us. An upload also has to notice an answer that comes before its body is sent, which the
+top 40 us. An upload also has to notice a response that arrives before its body is sent, which the
 standard one cannot.
 """
 
@@ -37,14 +37,14 @@ Address = tuple[str, int]
 
 MAX_HEAD = 65536
 SENDFILE = 4 * 1024 * 1024
-#: Errors of os.sendfile that mean: this pair of descriptors cannot do it.
+#: Errors of os.sendfile that mean that this pair of descriptors does not support it.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
-#: ... and that are the network's fault, not the file's.
+#: Errors of os.sendfile that come from the network, not from the file.
 _SOCKET_ERRORS = frozenset({errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 
 class _ResponseReady(Exception):
-    """The server answered while the body was still being sent."""
+    """The server responded while the body was still being sent."""
 
 
 def authority(host: str, port: int, default_port: int | None = None) -> str:
@@ -57,14 +57,14 @@ def authority(host: str, port: int, default_port: int | None = None) -> str:
 
 
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str]) -> bytes:
-    """Return the request line and headers, ready to send; Invalid if a value breaks out of them.
+    """Return the request line and headers to send. Raises Invalid for a value with a line break.
 
-    `target` is percent-encoded. Header values are text as WSGI carries it (bytes as latin-1).
+    `target` is percent-encoded. Header values are text in WSGI form (bytes as latin-1).
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     block = "\r\n".join(lines)
-    # SECURITY: a line break inside any part would start a header of the caller's choosing.
+    # SECURITY: a line break inside any part would start a header chosen by the caller.
     if not block.count("\n") == block.count("\r") == len(lines) - 1 or "\0" in block:
         raise exception.Invalid("A header or the path holds a line break or a NUL: remove it")
     try:
@@ -75,10 +75,10 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TLS:
-    """How the two sides of a TLS connection prove who they are.
+    """How the two sides of a TLS connection authenticate.
 
     The server is verified against `ca_file`, or the system's authorities; `insecure` switches
-    that off. `cert_file` and `key_file` prove this client's identity.
+    that off. `cert_file` and `key_file` authenticate this client.
     """
 
     key_file: str | None = None
@@ -87,7 +87,7 @@ class TLS:
     insecure: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """Return a context made from the files; raise BadInputError if they cannot be used."""
+        """Return a context made from the files. Raises BadInputError if they cannot be used."""
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file:
@@ -104,10 +104,10 @@ class TLS:
 
 
 class ClientConnection:
-    """A connection to one server, perhaps by way of a proxy; used by one request at a time.
+    """A connection to one server, possibly through a proxy; used by one request at a time.
 
     Timeouts are in seconds, None waits for ever. `reused` is set by the pool. A request that a
-    proxy hands on has to name the whole URL, which is the caller's business.
+    proxy forwards has to name the whole URL, which the caller has to provide.
 
     `addresses`, where they are given, are connected to in turn instead of looking up `host`, which
     then only names the server that TLS verifies; `connect_timeout` holds for all of them together.
@@ -136,7 +136,7 @@ class ClientConnection:
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the socket; raise `ConnectionBroken` if that fails."""
+        """Open the socket. Raises `ConnectionBroken` if that fails."""
         sock: socket.socket | None = None
         try:
             sock = self._dial()
@@ -180,14 +180,14 @@ class ClientConnection:
 
     @property
     def reusable(self) -> bool:
-        """Whether the last exchange left the connection open and in step."""
+        """Whether the last exchange left the connection open and in a defined state."""
         return self._sock is not None and not self._broken and not self._buffer
 
     def is_alive(self) -> bool:
         """Return whether an idle connection can still be used.
 
-        Whatever can be read from an idle connection (its end, or bytes nobody asked for) makes it
-        useless. The probe reads instead of selecting: a TLS connection may have tickets to read.
+        Anything that can be read from an idle connection (its end, or unsolicited bytes) makes it
+        unusable. The probe reads instead of selecting: a TLS connection may have tickets to read.
         """
         sock = self._sock
         if sock is None:
@@ -213,23 +213,23 @@ class ClientConnection:
         on_end: Callable[[ClientConnection], None] | None = None,
         deadline: float | None = None,
     ) -> response.ClientResponse:
-        """Send a request and return its answer, body unread.
+        """Send a request and return its response, with the body unread.
 
-        `on_end` gets the connection when the answer was read to its end. By the `deadline` (in the
-        time of `time.monotonic`) the answer's headers have to be there, however steadily they
-        trickle; it holds for connecting and sending, too. Raises `ConnectionBroken` or a subclass;
-        the connection is closed then.
+        `on_end` gets the connection when the response was read to its end. The headers of the
+        response must have arrived by the `deadline` (in the time of `time.monotonic`), however
+        steadily they trickle; it bounds connecting and sending, too. Raises `ConnectionBroken` or
+        a subclass; the connection is closed then.
         """
         self._deadline = deadline
         if self._sock is None:
             self.connect()
-        trouble: response.ConnectionBroken | None = None
+        send_error: response.ConnectionBroken | None = None
         try:
             try:
                 if payload is None:
                     self._send_all(head)
                 elif payload.data is not None and len(payload.data) <= payload_module.SMALL:
-                    # PERF: one segment for headers and body: one wake-up of the server.
+                    # PERF: one segment for headers and body wakes the server up once.
                     self._send_all(head + payload.data)
                     if progress is not None:
                         progress(len(payload.data), payload.length)
@@ -240,9 +240,9 @@ class ClientConnection:
             except response.ConnectionTimedOut:
                 raise
             except response.ConnectionBroken as err:
-                # NOTE: a server that refuses an upload may answer and close without reading the
-                # body; its answer is worth more to the caller than the broken pipe.
-                self._broken, trouble = True, err
+                # NOTE: a server that refuses an upload may respond and close without reading the
+                # body; its response is more useful to the caller than the broken pipe.
+                self._broken, send_error = True, err
             try:
                 answer = self._read_head()
                 if deadline is not None:
@@ -250,10 +250,10 @@ class ClientConnection:
                     self._sock.settimeout(self.read_timeout)
                 return response.ClientResponse(self, method, answer, on_end)
             except response.ConnectionBroken as err:
-                if trouble is None or isinstance(err, response.BadResponse):
+                if send_error is None or isinstance(err, response.BadResponse):
                     raise
-                trouble.answered = err.answered
-                raise trouble from err
+                send_error.answered = err.answered
+                raise send_error from err
         except BaseException:
             self.close()
             raise
@@ -278,7 +278,7 @@ class ClientConnection:
         return left if self.read_timeout is None else min(left, self.read_timeout)
 
     def _upload(self, head: bytes, payload: Payload, progress: Progress | None) -> None:
-        """Send a large or endless body, watching for an early answer all the while."""
+        """Send a large body or one of unknown length, and watch for an early response."""
         sock = self._sock
         sock.settimeout(0)
         sent = 0
@@ -354,7 +354,7 @@ class ClientConnection:
         return sent
 
     def _wait(self, events: int) -> None:
-        """Wait until the socket is ready to send; raise `_Answered` if an answer comes first."""
+        """Wait until the socket is writable; raise `_ResponseReady` if a response comes first."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, events)
             ready = selector.select(self._time_left())
@@ -364,7 +364,7 @@ class ClientConnection:
             self._poll()
 
     def _poll(self) -> None:
-        """Take in what has come; raise `_Answered` if it is a final answer's head."""
+        """Receive what has arrived; raise `_ResponseReady` for the head of a final response."""
         try:
             data = self._sock.recv(response.RECEIVE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -382,7 +382,7 @@ class ClientConnection:
         return self._buffer[:7] == b"HTTP/1."[: len(self._buffer)]
 
     def _drop_interim(self) -> None:
-        """Forget complete 1xx answers at the head of the buffer."""
+        """Drop complete 1xx responses at the head of the buffer."""
         while self._buffer.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -392,7 +392,7 @@ class ClientConnection:
     # -- receiving -------------------------------------------------------------------------------
 
     def _read_head(self) -> str:
-        """Return the next final answer's status line and headers."""
+        """Return the status line and headers of the next final response."""
         while True:
             self._drop_interim()
             end = self._buffer.find(b"\r\n\r\n")
@@ -412,7 +412,7 @@ class ClientConnection:
         return head.decode("latin-1")
 
     def take(self, limit: int) -> bytes:
-        """Return 1 to `limit` bytes of the answer, nothing at the end of the stream."""
+        """Return 1 to `limit` bytes of the response, b"" at the end of the stream."""
         buffer = self._buffer
         if buffer:
             self._buffer = buffer[limit:]
@@ -431,7 +431,7 @@ class ClientConnection:
         return data
 
     def take_line(self) -> bytes:
-        """Return the next line of a chunked body's framing, without its end."""
+        """Return the next line of a chunked body's framing, without its line end."""
         while b"\r\n" not in self._buffer:
             if len(self._buffer) > response.MAX_LINE:
                 raise response.BadResponse("a line of the chunked answer is too long", True)
@@ -444,12 +444,12 @@ class ClientConnection:
         return line
 
     def desync(self) -> None:
-        """Never use the connection for another request."""
+        """Mark the connection as unusable for another request."""
         self._broken = True
 
 
 class TLSConnection(ClientConnection):
-    """A connection inside TLS; `context` says what is verified."""
+    """A connection over TLS; `context` defines what is verified."""
 
     def __init__(
         self,
@@ -470,16 +470,16 @@ class TLSConnection(ClientConnection):
         return self.context.wrap_socket(sock, server_hostname=self.host)
 
     def _tunnel(self, sock: socket.socket, proxy: http_proxy.Proxy) -> None:
-        """Have the proxy connect us with the server."""
+        """Open a tunnel through the proxy to the server."""
         place = authority(self.host, self.port)
         sock.sendall(request_head("CONNECT", place, place, proxy.fields))
-        answer = b""
-        while b"\r\n\r\n" not in answer:
+        response_head = b""
+        while b"\r\n\r\n" not in response_head:
             data = sock.recv(response.RECEIVE)
-            if not data or len(answer) > MAX_HEAD:
+            if not data or len(response_head) > MAX_HEAD:
                 raise OSError("the proxy made no tunnel")
-            answer += data
-        line = answer.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
+            response_head += data
+        line = response_head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
         status = line[1] if len(line) > 1 and line[0].startswith("HTTP/1.") else ""
         if not status.startswith("2"):
             raise OSError(f"the proxy made no tunnel: it answered {status or 'nonsense'}")

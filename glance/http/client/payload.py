@@ -1,8 +1,8 @@
-"""What a client sends as the body of a request, with its length.
+"""The body of a client's request, with its length.
 
-`glance.http.client.connection` sends a payload, `glance.client.base` makes one from whatever the
-caller handed in: bytes, text, or an object with `read`. Measuring and rewinding live here, so that
-the length in the headers and the bytes behind them cannot disagree.
+`glance.http.client.connection` sends a payload, `glance.client.base` creates one from the caller's
+bytes, text, or object with `read`. Measuring and rewinding are here, so that the length in the
+headers and the bytes after them cannot disagree.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 PIECE = 65536
-#: Bodies up to this many bytes travel in the same packet train as the headers.
+#: Bodies up to this size (bytes) are sent together with the headers.
 SMALL = 65536
 
 
 @runtime_checkable
 class ReadableFile(Protocol):
-    """An image source: anything that hands out bytes with `read(size)`."""
+    """An image source: any object that returns bytes from `read(size)`."""
 
     def read(self, size: int = -1, /) -> Any: ...
 
 
 class Payload:
-    """One request body. `length` is in bytes, None when it cannot be known ahead.
+    """One request body. `length` is in bytes, None when it is not known in advance.
 
     A file object is measured by seeking and sent from its current position; it is never closed
-    here. One that cannot seek (a pipe) has no length. Errors of the local file reach the caller
-    as they are.
+    here. One that cannot seek (a pipe) has no length. Errors of the local file are raised to the
+    caller unchanged.
     """
 
     __slots__ = ("consumed", "data", "length", "source", "start")
@@ -58,7 +58,7 @@ class Payload:
         try:
             start = source.tell()
             end = source.seek(0, os.SEEK_END)
-            # NOTE: old file-like objects return nothing from seek.
+            # NOTE: old file-like objects return None from seek.
             end = source.tell() if end is None else end
             source.seek(start)
         except io.UnsupportedOperation:
@@ -70,7 +70,7 @@ class Payload:
         self.start, self.length = start, max(0, end - start)
 
     def rewind(self) -> bool:
-        """Go back to the first byte; False if the source cannot."""
+        """Go back to the first byte; return False if the source cannot."""
         if self.data is not None or not self.consumed:
             return True
         if self.start is None:
@@ -81,7 +81,7 @@ class Payload:
         return True
 
     def pieces(self) -> Iterator[memoryview | bytes]:
-        """Hand out the body in pieces of at most 64 KiB, at most `length` bytes in all."""
+        """Yield the body in pieces of at most 64 KiB, at most `length` bytes in all."""
         if self.data is not None:
             for offset in range(0, len(self.data), PIECE):
                 yield self.data[offset : offset + PIECE]
@@ -103,8 +103,8 @@ class Payload:
     def file_range(self) -> tuple[int, int] | None:
         """Return (descriptor, offset) if the body is a plain range of a regular file, else None.
 
-        NOTE: only the io module's own file objects count: a GzipFile has a descriptor too, and
-        what lies behind it is not what `read` gives.
+        NOTE: only the io module's own file objects count: a GzipFile has a descriptor too, whose
+        bytes are not what `read` returns.
         """
         raw = self.source
         if isinstance(raw, io.BufferedReader | io.BufferedRandom):
@@ -117,7 +117,7 @@ class Payload:
         return descriptor, self.start
 
     def sent_from_file(self, count: int) -> None:
-        """Note that `count` bytes of the file went out without being read here."""
+        """Record that `count` bytes of the file were sent without being read here."""
         self.consumed = True
         if self.source is not None and self.start is not None:
             source: Any = self.source

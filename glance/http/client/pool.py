@@ -1,7 +1,7 @@
-"""Kept connections to one server, shared by all clients of it in a process.
+"""A pool of connections to one server, shared by all clients of it in a process.
 
-`glance.client.base.BaseClient` makes a pool, or is given one; `glance.registry` keeps one for
-the registry. The rule about sending a request twice lives here and nowhere else.
+`glance.client.base.BaseClient` creates a pool, or is given one; `glance.registry` keeps one for
+the registry. The rule about sending a request twice is implemented here only.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from glance.http.client import proxy as http_proxy
 from glance.http.client import response
 
 CONNECT_TIMEOUT = 20.0
-#: Long, because an upload is answered only when the store has made the image durable.
+#: Long, because the response to an upload comes only when the image is durable in the store.
 READ_TIMEOUT = 600.0
-#: Seconds; servers of glance keep an idle connection longer than this.
+#: In seconds; servers of glance keep an idle connection longer than this.
 IDLE_TIMEOUT = 30.0
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
 class ConnectionPool:
-    """Kept connections to one server; safe to share between threads, and between users.
+    """Connections to one server; safe to share between threads, and between users.
 
-    The connection used last is taken first. A process that was forked starts with an empty pool.
-    `request` is all that most callers need; one with rules of its own about sending again takes
-    connections out and puts them back. Timeouts are in seconds; None waits for ever. A `proxy` is
-    given requests for http, and asked for a tunnel for https.
+    The connection used last is taken first. A forked process starts with an empty pool. Most
+    callers need only `request`; one with its own rules about retries takes connections out and
+    puts them back. Timeouts are in seconds; None waits for ever. A `proxy` forwards requests for
+    http, and opens a tunnel for https.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class ConnectionPool:
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self.host_header = http_connection.authority(host, port, 443 if context else 80)
         self.proxy = proxy
-        # What a proxy has to be told in each request; one in a tunnel does not concern it.
-        told = proxy if proxy is not None and context is None else None
-        self._prefix = f"http://{self.host_header}" if told else ""
-        self._fields = told.fields if told else {}
+        # Each request through a proxy needs its headers; a request in a tunnel does not.
+        forwarder = proxy if proxy is not None and context is None else None
+        self._prefix = f"http://{self.host_header}" if forwarder else ""
+        self._fields = forwarder.fields if forwarder else {}
         # NOTE: append and pop of a deque are atomic, in threads and in green threads.
         self._idle: collections.deque[http_connection.ClientConnection] = collections.deque()
         self._pid = os.getpid()
@@ -68,17 +68,17 @@ class ConnectionPool:
         body: payload_module.Payload | None = None,
         progress: http_connection.Progress | None = None,
     ) -> response.ClientResponse:
-        """Send a request and return the answer, its body unread; the caller reads or closes it.
+        """Send a request and return the response, body unread; the caller reads or closes it.
 
         Raises ClientConnectionError. A request that fails on a kept connection before a byte of
-        the answer came is sent once more, on a new one, if repeating it is harmless and its body
-        is at hand; a POST never is.
+        the response arrived is sent once more, on a new one, if it is idempotent and its body is
+        available; a POST never is.
         """
         if self._prefix:
             target, headers = self._prefix + target, {**headers, **self._fields}
         head = http_connection.request_head(method, target, self.host_header, headers)
         stream = body is not None and body.source is not None
-        # NOTE: a stream cannot be sent again, so it does not risk a connection about to close.
+        # NOTE: a stream cannot be sent again, so it must not use a connection about to close.
         connection = self.new() if stream else self.take()
         try:
             return connection.exchange(method, head, body, progress, self.put)
@@ -91,18 +91,18 @@ class ConnectionPool:
         try:
             return self.new().exchange(method, head, body, progress, self.put)
         except response.ConnectionBroken as err:
-            # NOTE: the first one may have been carried out; who asks for the cause must see it.
+            # NOTE: the first request may have been executed; its error must be the visible cause.
             raise err from first
 
     def new(self) -> http_connection.ClientConnection:
-        """Return a connection that is not open yet and belongs to nobody."""
+        """Return a new connection that is not open yet and not part of the pool."""
         place = (self.host, self.port, self.connect_timeout, self.read_timeout)
         return http_connection.new_connection(*place, context=self.context, proxy=self.proxy)
 
     def take(self) -> http_connection.ClientConnection:
-        """Return a kept connection (its `reused` is set), or a new one."""
+        """Return a kept connection (with `reused` set), or a new one."""
         if self._pid != os.getpid():
-            # NOTE: the sockets are shared with the parent; dropping our copies leaves its open.
+            # NOTE: the sockets are shared with the parent; closing our copies leaves its open.
             self._idle, self._pid = collections.deque(), os.getpid()
         idle = self._idle
         while idle:
@@ -118,7 +118,7 @@ class ConnectionPool:
         return self.new()
 
     def put(self, connection: http_connection.ClientConnection) -> None:
-        """Keep a connection whose last answer was read; close it if there are enough."""
+        """Keep a connection whose last response was read; close it if the pool is full."""
         idle = self._idle
         if len(idle) >= self.max_idle or self._pid != os.getpid():
             connection.close()

@@ -1,8 +1,8 @@
-"""Which proxy a client speaks through, told by the program or by the usual variables.
+"""Select the proxy of a client, from the program's settings or the usual variables.
 
-`glance.client.base` and `glance.identity.strategies` ask for one before they connect; to speak
-through it is the work of `glance.http.client.connection`. Servers of glance among each other use
-none.
+`glance.client.base` and `glance.identity.keystone` select one before they connect;
+`glance.http.client.connection` connects through it. The services of glance use none between each
+other.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Proxy:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The headers that are for the proxy alone."""
+        """The headers for the proxy only."""
         return {"proxy-authorization": self.authorization} if self.authorization else {}
 
 
 def choose(
     use_ssl: bool, host: str, port: int, proxies: Mapping[str, str] | None = None
 ) -> Proxy | None:
-    """Return the proxy on the way to a server, None for the direct way.
+    """Return the proxy for a server, None for a direct connection.
 
-    Arguments as `find`. Raises BadInputError for a URL that names no http proxy.
+    Arguments are as for `find`. Raises BadInputError for a URL that names no http proxy.
     """
     url = find(use_ssl, host, port, proxies)
     return parse(url) if url else None
@@ -46,10 +46,10 @@ def choose(
 def find(
     use_ssl: bool, host: str, port: int, proxies: Mapping[str, str] | None = None
 ) -> str | None:
-    """Return the URL of the proxy on the way to a server, None for the direct way.
+    """Return the URL of the proxy for a server, None for a direct connection.
 
     `proxies` maps http, https and all to URLs of proxies, and no to the hosts that need none. If
-    it is None, the environment tells (http_proxy, https_proxy, all_proxy, no_proxy), and loopback
+    it is None, the environment counts (http_proxy, https_proxy, all_proxy, no_proxy), and loopback
     is always reached directly.
     """
     if proxies is None:
@@ -68,7 +68,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     for kind in ("http", "https", "all", "no"):
         name = f"{kind}_proxy"
         value = environ.get(name)
-        # SECURITY: a CGI program is given the header "Proxy" of its caller as HTTP_PROXY.
+        # SECURITY: a CGI program gets the header "Proxy" of its client as HTTP_PROXY.
         if value is None and not (kind == "http" and "REQUEST_METHOD" in environ):
             value = environ.get(name.upper())
         if value:
@@ -77,7 +77,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse(url: str) -> Proxy:
-    """Return the proxy that a URL names; without a scheme it is an http URL."""
+    """Return the proxy of a URL; without a scheme it is an http URL."""
     try:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port
@@ -96,7 +96,7 @@ def parse(url: str) -> Proxy:
 
 
 def bypasses(host: str, port: int, exceptions: str) -> bool:
-    """Return whether a list like that in no_proxy has a server: by host, domain, network, port."""
+    """Return whether a list as in no_proxy names a server: by host, domain, network, port."""
     host = host.lower().rstrip(".")
     for entry in exceptions.lower().replace(",", " ").split():
         if entry == "*":
@@ -115,7 +115,7 @@ def bypasses(host: str, port: int, exceptions: str) -> bool:
 def _in_network(host: str, network: str) -> bool:
     if "/" not in network:
         return False
-    import ipaddress  # PERF: seldom needed, and not small
+    import ipaddress  # PERF: rarely needed, and not small
 
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)

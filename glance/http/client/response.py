@@ -1,7 +1,8 @@
-"""The answer of an HTTP/1.1 server, as a client reads it, and the ways in which it can fail.
+"""The response of an HTTP/1.1 server, as a client reads it, and how it can fail.
 
-`glance.http.client.connection` makes a `Response` when the head of an answer has come; the body is
-then read through it. Framing only: nothing here knows JSON, metadata or which status is an error.
+`glance.http.client.connection` creates a `ClientResponse` when the head of a response has arrived;
+the body is then read through it. Framing only: nothing here knows JSON, metadata or which status
+is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def parse_length(text: str | None) -> int | None:
 
 
 class ConnectionBroken(exception.ClientConnectionError):
-    """The connection failed; `answered` tells whether a byte of the answer had come."""
+    """The connection failed; `answered` is whether a byte of the response had arrived."""
 
     def __init__(self, cause: object, answered: bool = False):
         super().__init__(f"Unable to connect to server. Got error: {cause}")
@@ -45,15 +46,15 @@ class ConnectionTimedOut(ConnectionBroken):
 
 
 class BadResponse(ConnectionBroken):
-    """What came back is not HTTP/1.1."""
+    """The response is not HTTP/1.1."""
 
 
 class BodyTruncated(ConnectionBroken):
-    """The answer's body ended before the length that its headers promise."""
+    """The body of the response ended before the length that its headers announce."""
 
 
 class ResponseStream(Protocol):
-    """What a `Response` needs of its connection."""
+    """What a `ClientResponse` needs from its connection."""
 
     idle_since: float
 
@@ -70,10 +71,10 @@ class ResponseStream(Protocol):
 
 
 class ClientResponse:
-    """An answer: `status`, `reason`, headers, and a body that is read once.
+    """A response: `status`, `reason`, headers, and a body that is read once.
 
-    The connection is given back as soon as the last byte was read; an answer that is not read to
-    its end has to be closed. Works as a context manager.
+    The connection is released as soon as the last byte was read; a response that is not read to
+    its end has to be closed. It is a context manager.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class ClientResponse:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body that are still to come; None if the answer does not say."""
+        """How many bytes of the body are still to be read; None if unknown."""
         return self._left
 
     @property
@@ -144,11 +145,11 @@ class ClientResponse:
 
     @property
     def closed(self) -> bool:
-        """Whether the body was read to its end, or given up."""
+        """Whether the body was read to its end, or closed."""
         return self._connection is None
 
     def getheader(self, name: str, default: str | None = None) -> str | None:
-        """Return a header by name in any case; several of one name are joined by commas."""
+        """Return a header by its name in any case; several of one name are joined by commas."""
         return self._fields.get(name.lower(), default)
 
     def getheaders(self) -> list[tuple[str, str]]:
@@ -158,8 +159,8 @@ class ClientResponse:
     def read(self, size: int | None = None) -> bytes:
         """Return `size` bytes of the body, fewer only at its end; the whole rest without `size`.
 
-        Raises `BodyTruncated` if the connection ends before the body does. What had come by then
-        is returned first, if a size was asked for: the error follows with the next call.
+        Raises `BodyTruncated` if the connection ends before the body does. With a `size`, what had
+        arrived by then is returned first, and the next call raises the error.
         """
         if self._failure is not None:
             self._raise_failure()
@@ -249,7 +250,7 @@ class ClientResponse:
             connection.close()
 
     def close(self) -> None:
-        """Give up the rest of the body; the connection is closed if there is any."""
+        """Discard the rest of the body; the connection is closed if there is any."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -1,7 +1,7 @@
 """The HTTP server of both daemons: a listening socket, worker processes, HTTP/1.1.
 
-`serve` is called by the programs (`glance.cli.daemon.services`); it knows nothing of images. The
-parts::
+The programs call `serve` (`glance.cli.daemon.services`). The server knows nothing of images. The
+modules::
 
     listen       the socket and its TLS context, opened before the fork
     access       the log of requests
@@ -10,18 +10,18 @@ parts::
     balance      how connections spread over the workers
     worker       one process: hub, accept loop, draining
     connection   one client: request after request, keep-alive, closing
-    exchange     one request and its answer: the server's side of WSGI
-    incoming     request bodies (`wsgi.input`)
-    stream       bytes from and to a socket, with time-outs
-    sendfile     zero-copy answers
-    wire         the text of requests and answers; pure functions
-    notify       telling a service manager what state the daemon is in
+    exchange     one request and its response: the server's side of WSGI
+    request_body request bodies (`wsgi.input`)
+    stream       bytes from and to a socket, with timeouts
+    sendfile     zero-copy responses
+    parser       the text of requests and responses; pure functions
+    notify       reports the state of the daemon to a service manager
     signals      signals as bytes of a pipe
 
-Why not eventlet's own WSGI server: it refuses requests that shipped clients send (both
-Content-Length and Transfer-Encoding), takes bare line feeds and folded lines, resets connections
-whose upload it answered early, gives up when the process runs out of descriptors, and cannot be
-asked for zero-copy bodies. What is left of it after overriding all that would be its bugs.
+Why not eventlet's own WSGI server? It refuses requests that released clients send (both
+Content-Length and Transfer-Encoding), accepts bare line feeds and folded lines, resets connections
+when it responds before the end of an upload, stops when the process runs out of descriptors, and
+cannot send zero-copy bodies. Little but its bugs would be left after overriding all that.
 """
 
 from glance.http.server import options  # noqa: F401  declares the options

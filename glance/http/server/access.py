@@ -1,4 +1,4 @@
-"""The access log: one line at level INFO for each answered request.
+"""The access log: one line at level INFO for each request that got a response.
 
 The logger has the name that it had in Diablo, `eventlet.wsgi.server`, so that logging
 configurations still find it. Option access_log silences it.
@@ -16,15 +16,15 @@ LOG = logging.getLogger("eventlet.wsgi.server")
 
 
 def is_on() -> bool:
-    """Return whether lines are kept. Ask before making one.
+    """Return whether lines are logged. Check this before formatting one.
 
-    PERF: a line costs 27 microseconds, 34 as JSON; asking costs 0.1.
+    PERF: a line costs 27 microseconds, 34 as JSON; this check costs 0.1.
     """
     return LOG.isEnabledFor(logging.INFO)
 
 
 def switch(on: bool) -> None:
-    """Keep lines, or none, in this process."""
+    """Switch the access log of this process on or off."""
     LOG.disabled = not on
 
 
@@ -37,8 +37,8 @@ def record(
 ) -> None:
     """Write the line of one request.
 
-    `request` is its first line, `status` the answer's, `sent` the bytes of the answer's body that
-    the kernel took, headers and chunk marks not counted.
+    `request` is the request line, `status` the status of the response, `sent` how many bytes of
+    the response body the kernel accepted, without headers and chunk framing.
     """
     client = environ.get("REMOTE_ADDR", "-")
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").replace(" ", "")

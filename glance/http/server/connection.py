@@ -1,4 +1,4 @@
-"""One client: its requests one after the other, and the end of its connection."""
+"""One client connection: its requests one after the other, and its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINGER = (5.0, 30.0, 256 * 1024 * 1024)
 
 @dataclasses.dataclass(slots=True)
 class ServerSettings:
-    """What all connections of a process share. Times are in seconds, None means no limit."""
+    """What all connections of a process share. Times are in seconds; None means no limit."""
 
     app: WSGIApp
     scheme: str = "http"
@@ -46,7 +46,7 @@ class ServerConnection:
     def __init__(self, service: ServerSettings, sock: Any, peer: Any):
         self.service = service
         self.stream = streams.SocketStream(sock, service.socket_timeout)
-        #: No request has begun to arrive since the last one was answered.
+        #: No request has begun to arrive since the last response.
         self.idle = True
         #: When the connection became idle, by the monotonic clock.
         self.since = time.monotonic()
@@ -56,7 +56,7 @@ class ServerConnection:
         self._base: dict[str, Any] = {}
 
     def serve(self) -> None:
-        """Answer requests until the connection ends, then close it. Logs its errors."""
+        """Serve requests until the connection ends, then close it. Log errors."""
         try:
             self.stream.handshake(HEAD_TIME)
             self._base = self._connection_environ()
@@ -67,7 +67,7 @@ class ServerConnection:
         except (OSError, streams.ClientGone) as err:
             LOG.debug("Connection of %s broke: %s", self._peer, err)
         except Exception:
-            # The border of the greenthread: without it the error would go to nobody.
+            # The outermost frame of the greenthread: otherwise the error would be lost.
             LOG.exception("A connection failed")
         finally:
             self.stream.close()
@@ -102,13 +102,13 @@ class ServerConnection:
         return work.keep
 
     def _read_head(self) -> bytes | None:
-        """Return the next request head, None when the client sends no more."""
+        """Return the next request head, or None when the client sends no more."""
         stream = self.stream
         deadline = 0.0
         timeout: float | None = self.service.keepalive_timeout if self.requests else HEAD_TIME
         while True:
             if stream.pending:
-                # A line break too many after a body is forgiven (RFC 9112 §2.2).
+                # An extra line break after a body is tolerated (RFC 9112 §2.2).
                 while stream.pending.startswith(b"\r\n"):
                     stream.pending = stream.pending[2:]
                 if self.idle:
@@ -140,7 +140,7 @@ class ServerConnection:
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
-        """Answer a request that the application does not see, and close."""
+        """Respond to a request that is not passed to the application, and close."""
         LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status_line, refusal.text)
         headers, data = refusal.render()
         extra = f"Date: {dates.now()}\r\nConnection: close\r\n"
@@ -170,7 +170,7 @@ class ServerConnection:
             "wsgi.multithread": True,
             "wsgi.multiprocess": service.multiprocess,
             "wsgi.run_once": False,
-            # The input ends where the body ends, whatever the framing (webob asks for this).
+            # The input ends where the body ends, whatever the framing (webob needs this).
             "wsgi.input_terminated": True,
         }
         if service.scheme == "https":
@@ -180,8 +180,8 @@ class ServerConnection:
     def _environ(self, head: parser.Head, source: request_body.Input) -> dict[str, Any]:
         """Return the environ of one request.
 
-        Beside the standard entries: `headers_raw`, the header pairs in order with names as sent,
-        and `RAW_PATH_INFO`, the path before percent-decoding.
+        In addition to the standard entries it has `headers_raw`, the header pairs in order with
+        names as sent, and `RAW_PATH_INFO`, the path before percent-decoding.
         """
         environ = self._base.copy()
         environ.update(head.cgi)

@@ -1,4 +1,4 @@
-"""One request and its answer: the server's side of WSGI (PEP 3333)."""
+"""One request and its response: the server's side of WSGI (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ LOG = logging.getLogger(__name__)
 
 #: An unread rest of a request body up to this size (bytes) is read, to keep the connection.
 DRAIN = 64 * 1024
-#: How long that may take, in seconds.
+#: How long reading it may take, in seconds.
 _DRAIN_TIME = 5.0
-#: Pieces up to this size (bytes) are copied behind what precedes them, to save a packet.
+#: Pieces up to this size (bytes) are joined to what precedes them, to save a packet.
 _JOIN = 64 * 1024
 
 Headers = list[tuple[str, str]]
 
 
 class Exchange:
-    """Runs the application for one request and sends what it answers.
+    """Runs the application for one request and sends its response.
 
-    `keep` tells whether the connection can take another request: the caller's wish at first, the
+    `keep` is whether the connection can take another request: the caller's wish at first, the
     outcome after `run`.
     """
 
@@ -71,10 +71,10 @@ class Exchange:
         return self._write
 
     def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> None:
-        """Answer the request. Never raises an Exception: what goes wrong is logged here."""
+        """Respond to the request. Never raises an Exception: errors are logged here."""
         started = time.monotonic() if access.is_on() else 0.0
-        waiting: list[Callable[[int, bool], None]] = []
-        environ[hooks.AFTER_ANSWER] = waiting
+        callbacks: list[Callable[[int, bool], None]] = []
+        environ[hooks.AFTER_RESPONSE] = callbacks
         whole = False
         try:
             result = app(environ, self.start_response)
@@ -89,11 +89,11 @@ class Exchange:
             self.keep = False
             LOG.debug("The client of %s %s went away", self.head.method, self.head.path)
         except (Exception, eventlet.Timeout):
-            # The border between application and server: nothing of the error goes to the client.
+            # The boundary between application and server: the client sees nothing of the error.
             LOG.exception("%s %s failed", self.head.method, self.head.path)
             self._fail()
-        for work in waiting:
-            work(self.sent, whole)
+        for callback in callbacks:
+            callback(self.sent, whole)
         self._drain()
         if started:
             head = self.head
@@ -101,7 +101,7 @@ class Exchange:
             access.record(environ, request, self.status, self.sent, time.monotonic() - started)
 
     def _fail(self) -> None:
-        """Answer 500, or leave an answer that has begun visibly unfinished."""
+        """Respond with 500, or leave a response that has begun visibly unfinished."""
         self.keep = False
         if self.head_sent:
             if self._promised is None and not self._chunked:
@@ -114,7 +114,7 @@ class Exchange:
         try:
             self._send_whole(data)
         except streams.ClientGone:
-            # Nobody is left to be told.
+            # The client has gone, so there is no one to send it to.
             pass
 
     def _drain(self) -> None:
@@ -125,12 +125,12 @@ class Exchange:
             try:
                 source.read(DRAIN)
             except (OSError, ValueError):
-                # What the client does with a body that nobody wants is its own business.
+                # The body is not needed, so a fault in it is not an error.
                 pass
             self.stream.timeout = timeout
         self.keep = self.keep and source.finished
 
-    # -- the answer ------------------------------------------------------------------------------
+    # -- the response ----------------------------------------------------------------------------
 
     def _send(self, result: Iterable[bytes]) -> None:
         if isinstance(result, list | tuple) and not self.head_sent:
@@ -156,13 +156,13 @@ class Exchange:
             self.head_sent = False
             raise RuntimeError("Content-Length is not the length of the file")
         self.stream.send(head, more=source.length > 0)
-        trouble = None
+        error = None
         try:
             sendfile.send(self.stream, source, self._count)
         except OSError as err:
-            trouble = err
+            error = err
         if self.sent < source.length:
-            for data in source.read_on(self.sent, trouble):
+            for data in source.read_on(self.sent, error):
                 self._transmit(data)
         self._finish()
 
@@ -185,19 +185,19 @@ class Exchange:
             self._finish()
 
     def _write(self, data: bytes) -> None:
-        """The `write` callable of WSGI: send a piece at once."""
+        """Send a piece at once (the `write` callable of WSGI)."""
         head = b"" if self.head_sent else self._open(None)
         self._transmit(b"" if self._is_bodiless() else data, head)
 
     def _is_bodiless(self) -> bool:
-        """Return whether the answer is a head only (RFC 9110 §6.4.1)."""
+        """Return whether the response is a head only (RFC 9110 §6.4.1)."""
         status = self.status[:3]
         return self.head.method == "HEAD" or status in ("204", "304") or status[:1] == "1"
 
     def _open(self, length: int | None) -> bytes:
-        """Return the head of the answer, with its framing fixed and the connection's fate decided.
+        """Return the head of the response; decide on its framing and on keeping the connection.
 
-        `length` is the body's in bytes, None if it is not known.
+        `length` is the body's length in bytes, None if it is not known.
         """
         if not self.status:
             raise AssertionError("the application has not called start_response")
@@ -230,16 +230,16 @@ class Exchange:
         return head
 
     def _body_is_in_the_way(self) -> bool:
-        """Return whether too much of the request body is unread to get to the next request.
+        """Return whether too much of the request body is unread to reach the next request.
 
-        A client that waits for 100 Continue may send its body or not, now that it gets an answer:
+        A client that waits for 100 Continue may send its body or not once it gets a response, so
         what follows could be either.
         """
         source = self.input
         return not source.finished and (source.expects_continue or source.unread() > DRAIN)
 
     def _transmit(self, data: bytes, head: bytes = b"") -> None:
-        """Send a piece of the body, framed, behind `head`."""
+        """Send `head`, then a piece of the body in its framing."""
         excess = False
         if self._promised is not None and self.sent + len(data) > self._promised:
             data, excess = data[: self._promised - self.sent], True
@@ -257,7 +257,7 @@ class Exchange:
             raise RuntimeError("the answer is longer than its Content-Length")
 
     def _send_framed(self, head: bytes, data: bytes, tail: bytes) -> None:
-        """Send three parts in a row; a ClientGone tells how much of them all was left."""
+        """Send three parts in a row; ClientGone holds how much of all three was left."""
         send = self.stream.send
         if len(data) <= _JOIN:
             send(head + data + tail)
@@ -277,7 +277,7 @@ class Exchange:
             send(tail)
 
     def _finish(self) -> None:
-        """Send the end mark; raise for an answer that is shorter than was promised."""
+        """Send the end mark; raise RuntimeError for a response shorter than was promised."""
         if self._chunked:
             self.stream.send(b"0\r\n\r\n")
         elif self._promised is not None and self.sent < self._promised:

@@ -1,4 +1,4 @@
-"""The listening socket and its TLS context, made before the workers are."""
+"""The listening socket and its TLS context, created before the workers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from eventlet import patcher
 
 from glance.common import config, exception
 
-# NOTE: the native modules whether or not the process is patched: the parent has no event loop,
-# and the connections of the workers do their own waiting.
+# NOTE: the native modules, whether or not the process is patched: the parent has no event loop,
+# and the workers' connections wait in the hub by themselves.
 native_socket = patcher.original("socket")
 native_ssl = patcher.import_patched("ssl", ("socket", native_socket))
 
 
 def bind(conf: config.Conf) -> Any:
-    """Return a listening, non-blocking socket on `bind_host`:`bind_port`; ConfigError."""
+    """Return a listening, non-blocking socket on `bind_host`:`bind_port`. Raises ConfigError."""
     host, port = conf.bind_host, conf.bind_port
     if port is None:
         raise exception.ConfigError("option bind_port is not set")
@@ -49,12 +49,12 @@ def _reason(err: Exception) -> str:
 
 
 def _no_passphrase() -> str:
-    # NOTE: without this OpenSSL would ask on the terminal, and a daemon wait for ever.
+    # NOTE: otherwise OpenSSL would prompt on the terminal, and a daemon would wait for ever.
     raise ValueError("the key asks for a passphrase; take it off with: openssl pkey")
 
 
 def tls_context(conf: config.Conf) -> ssl.SSLContext | None:
-    """Return the context for `cert_file` and `key_file`, None without them; ConfigError."""
+    """Return the context for `cert_file` and `key_file`, None without them. Raises ConfigError."""
     if not conf.cert_file and not conf.key_file:
         return None
     if not conf.cert_file or not conf.key_file:

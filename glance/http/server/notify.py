@@ -1,6 +1,6 @@
-"""Tells who started the daemon what state it is in, by the protocol of systemd's sd_notify(3).
+"""Reports the daemon's state to the process that started it, as in systemd's sd_notify(3).
 
-`glance-control` listens in the same way, and any service manager may.
+`glance-control` receives these reports, and any other service manager may.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ LOG = logging.getLogger(__name__)
 
 
 def notify(**fields: object) -> None:
-    """Send fields such as READY=1 to the socket named by NOTIFY_SOCKET; nothing without it.
+    """Send fields such as READY=1 to the socket named by NOTIFY_SOCKET, if it is set.
 
-    Never fails: a manager that has gone away is no reason to stop serving.
+    Never raises: a manager that has gone away is no reason to stop serving.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:

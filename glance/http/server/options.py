@@ -1,4 +1,4 @@
-"""Options of the listening side, the same for glance-api and glance-registry."""
+"""Options of the HTTP server, the same for glance-api and glance-registry."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ config.options(
 
 
 def worker_count(conf: config.Conf) -> int:
-    """Return how many processes are to serve; 0 means: this one."""
+    """Return the number of worker processes; 0 means that this process serves."""
     if conf.workers is not None:
         return int(conf.workers)
     return min(len(os.sched_getaffinity(0)), MAX_WORKERS)

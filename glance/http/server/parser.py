@@ -1,8 +1,9 @@
-"""The text of HTTP/1.1 requests and answers: pure functions over bytes, no sockets.
+"""The text of HTTP/1.1 requests and responses: pure functions over bytes, no sockets.
 
-Strict where laxness has been used to smuggle requests past a proxy (bare line feeds, folded lines,
-blanks before the colon, several lengths), lenient where shipped clients are odd: UTF-8 in header
-names and values, header names with an underscore, Content-Length beside Transfer-Encoding.
+The parser is strict where leniency has been used to smuggle requests past a proxy (bare line
+feeds, folded lines, blanks before the colon, several lengths), and lenient where released clients
+need it: UTF-8 in header names and values, header names with an underscore, Content-Length beside
+Transfer-Encoding.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ _AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
 
 
 class RequestRefused(Exception):
-    """A request that no application gets to see; the response is a status and one sentence.
+    """A request that is not passed to the application; the response is a status and one sentence.
 
-    `status_line` is the status with its phrase. Every response has an id; this one is made here.
+    `status_line` is the status with its phrase. Every response has a request id; the one of this
+    response is made here.
     """
 
     def __init__(self, status: int, text: str):
@@ -42,7 +44,7 @@ class RequestRefused(Exception):
         self.request_id = f"req-{uuid.uuid4()}"
 
     def render(self) -> tuple[list[tuple[str, str]], bytes]:
-        """Return headers and body of the answer, shaped like every error of the service."""
+        """Return headers and body of the response, in the form of every error of the service."""
         body = f"{self.status_line}\n\n{self.text}\n".encode()
         headers = [
             ("Content-Type", "text/plain; charset=UTF-8"),
@@ -75,7 +77,7 @@ class Head:
         self.cgi: dict[str, str] = {}
 
     def wants_keep_alive(self) -> bool:
-        """Return whether the client means to send another request on this connection."""
+        """Return whether the client may send another request on this connection."""
         options = self.cgi.get("HTTP_CONNECTION")
         if options is None:
             return self.minor >= 1
@@ -85,17 +87,17 @@ class Head:
         return self.minor >= 1 or "keep-alive" in words
 
 
-# PERF: environ keys of header names seen before; a look-up costs a tenth of making one.
+# PERF: environ keys of header names seen before; a lookup costs a tenth of making one.
 _keys: dict[str, str] = {"Content-Type": "CONTENT_TYPE", "Content-Length": "CONTENT_LENGTH"}
 _MAX_KEYS = 1024
 
 
 def _key_of(name: str) -> str:
-    """Return the environ key of a header name, "" for one that must not get into the environ.
+    """Return the environ key of a header name, "" for one that must not enter the environ.
 
     SECURITY: `X_Identity_Status` and `X-Identity-Status` would share a key, and a filter or proxy
-    in front that strips the one knows nothing of the other. The names with underscores that
-    clients send are read from the raw pairs by the application.
+    in front that strips the one does not know the other. The application reads the names with
+    underscores that clients send from the raw pairs.
     """
     if not _NAME.fullmatch(name):
         raise bad_request("A header line has no proper name before its colon")
@@ -111,9 +113,9 @@ def _key_of(name: str) -> str:
 
 
 def find_end(data: bytes | bytearray) -> int:
-    """Return the index behind the blank line that ends a request head, -1 if it is not there yet.
+    """Return the index after the blank line that ends a request head, -1 if it has not arrived.
 
-    Raises Refused for a head that cannot become a good one, so that nobody waits for its end.
+    Raises RequestRefused for a head that cannot become valid, instead of waiting for its end.
     """
     end = data.find(b"\r\n\r\n")
     if end >= 0 and end + 4 <= MAX_HEAD:
@@ -126,7 +128,7 @@ def find_end(data: bytes | bytearray) -> int:
 
 
 def check_partial_line(data: bytes | bytearray, max_line: int) -> None:
-    """Refuse a head that is not complete yet but has an overlong line already."""
+    """Raise RequestRefused for an incomplete head that already has an overlong line."""
     if len(data) <= max_line:
         return
     for index, line in enumerate(data.split(b"\r\n")):
@@ -142,7 +144,7 @@ def _check_line_length(length: int, index: int, max_line: int) -> None:
 
 
 def parse_head(data: bytes, max_line: int = 16384) -> Head:
-    """Parse a request head; `data` ends with its blank line. Raises Refused."""
+    """Parse a request head; `data` ends with its blank line. Raises RequestRefused."""
     lines = data[:-4].decode("latin-1").split("\r\n")
     first = lines[0]
     if len(data) > max_line:
@@ -185,7 +187,7 @@ def _split_target(head: Head) -> None:
         if target == "*" and head.method == "OPTIONS":
             head.path = head.raw_path = "*"
             return
-        # A proxy's form: the authority in the target wins over the Host header (RFC 9112 §3.2.2).
+        # The form for proxies: the authority in the target overrides Host (RFC 9112 §3.2.2).
         scheme, sep, rest = target.partition("://")
         if not sep or scheme.lower() not in ("http", "https"):
             raise bad_request("The request target must begin with a slash")
@@ -211,7 +213,7 @@ def _check_host(head: Head) -> None:
 def framing(head: Head) -> tuple[bool, int, bool]:
     """Return how the body is delimited: (chunked, length, must close afterwards).
 
-    Raises Refused for lengths that two readers could understand differently.
+    Raises RequestRefused for lengths that two readers could understand differently.
 
     WIRE: Diablo's client sends Content-Length with a chunked body. It is decoded as chunked, the
     length is ignored, and the connection closed (RFC 9112 §6.3); the environ loses the length.
@@ -234,7 +236,7 @@ def framing(head: Head) -> tuple[bool, int, bool]:
     return True, 0, length is not None
 
 
-# -- answers -------------------------------------------------------------------------------------
+# -- responses -----------------------------------------------------------------------------------
 
 # PERF: capitalised forms of names seen before.
 _capitals: dict[str, str] = {}
@@ -258,9 +260,9 @@ def capitalize(name: str) -> str:
 def render_head(status: str, headers: Iterable[tuple[str, str]], extra: str = "") -> bytes:
     """Return status line and headers as bytes, blank line included.
 
-    `extra` is ready-made header text that comes last. Strings are WSGI strings: each character is
+    `extra` is formatted header text that comes last. Strings are WSGI strings: each character is
     one byte. SECURITY: line breaks in a value become blanks, so that no stored text can add a
-    header or a second answer.
+    header or a second response.
     """
     parts = [f"HTTP/1.1 {status}\r\n"]
     for name, value in headers:

@@ -1,7 +1,7 @@
-"""The parent process: starts the workers, replaces those that die, and ends them in good order.
+"""The parent process: starts the workers, replaces those that die, and stops them in order.
 
-The parent never runs the event loop and never loads the application: what has a socket, a thread
-or a database connection is made in the workers, after the fork.
+The parent never runs the event loop and never loads the application: everything with a socket, a
+thread or a database connection is created in the workers, after the fork.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ LOG = logging.getLogger(__name__)
 
 MakeApp = Callable[[], connection.WSGIApp]
 
-# What a worker says when it serves, with the seconds that its application may take to end.
+# What a worker reports when it serves, with the seconds that its application may take to stop.
 _READY = re.compile(rb"ready ([0-9.]+)\n")
-# NOTE: eventlet's own os.write tries for ever to write to a parent that has died.
+# NOTE: eventlet's own os.write retries for ever when the parent has died.
 _write = patcher.original("os").write
 #: A worker that dies younger than this (seconds) is replaced after a pause, longer each time.
 _YOUNG = 60.0
@@ -50,7 +50,7 @@ _SIGNALS = (
     signal.SIGUSR1,
     signal.SIGCHLD,
 )
-# What the workers are told: INT and QUIT stop at once, in good order.
+# The signal that the workers get for each signal: INT and QUIT stop at once, in order.
 _STOPS = {
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGHUP: signal.SIGHUP,
@@ -60,16 +60,17 @@ _STOPS = {
 
 
 def check(conf: config.Conf) -> None:
-    """Raise ConfigError if what the server needs, beyond single options, is not there."""
+    """Raise ConfigError if something that the server needs besides valid options is missing."""
     privileges.identity(conf)
     listen.tls_context(conf)
 
 
 def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
-    """Serve the application that `make_app` makes until a signal ends it; return the exit code.
+    """Serve the application that `make_app` creates until a signal; return the exit code.
 
-    `make_app` runs in each serving process. `name` is the program's, for the log. Raises
-    ConfigError when the socket cannot be opened or the first workers cannot make the application.
+    `make_app` runs in each serving process. `name` is the program's name for the log. Raises
+    ConfigError when the socket cannot be opened or the first workers cannot create the
+    application.
 
     Signals: TERM and HUP stop accepting and let requests finish for `stop_timeout` and
     `graceful_timeout`; INT does not wait for them; a second TERM or INT ends everything at once.
@@ -103,7 +104,7 @@ def _serve_alone(
 
 
 class _Alone(worker.Worker):
-    """A worker without a parent: it minds second signals by itself."""
+    """A worker without a parent: it handles second signals itself."""
 
     stops = 0
 
@@ -122,23 +123,23 @@ class _Alone(worker.Worker):
 
 @dataclasses.dataclass(slots=True)
 class _Child:
-    """One worker as the parent sees it. `said` is what came over its pipe so far."""
+    """One worker as the parent sees it. `report` is what has arrived over its pipe so far."""
 
     pid: int
     slot: int
     pipe: int
     born: float
-    said: bytes = b""
+    report: bytes = b""
 
     @property
     def ready(self) -> bool:
-        return _READY.match(self.said) is not None
+        return _READY.match(self.report) is not None
 
     @property
-    def patience(self) -> float:
-        """Seconds that its application may take to end, once its requests have."""
-        said = _READY.match(self.said)
-        return float(said[1]) if said else 0.0
+    def app_stop_timeout(self) -> float:
+        """Seconds that its application may take to stop, once its requests have ended."""
+        report = _READY.match(self.report)
+        return float(report[1]) if report else 0.0
 
 
 class Parent:
@@ -170,15 +171,15 @@ class Parent:
         self._stops = 0
         self._stop_signal: signal.Signals | None = None
         self._deadline: float | None = None
-        # Its writing end lives as long as the parent: the workers see the end of it.
+        # Its writing end is open as long as the parent lives: the workers notice when it closes.
         self._lifeline, self._life = os.pipe2(os.O_CLOEXEC)
         self._signals = signals.SignalPipe(_SIGNALS)
         self._poll = patcher.original("select").poll()
         self._poll.register(self._signals.fd)
 
     def run(self) -> int:
-        # NOTE: one first, so that whatever it prepares for all (tables of a new database) is there
-        # when the others start.
+        # NOTE: one worker starts first, so that what it prepares for all (tables of a new
+        # database) exists when the others start.
         self._spawn(0)
         failure: exception.ConfigError | None = None
         while self.children or not self._stop_signal:
@@ -194,14 +195,14 @@ class Parent:
         return 1 if self._stops > 1 else 0
 
     def _turn(self) -> None:
-        """Wait for something to happen and see to it."""
-        readable = {fd for fd, _ in self._poll.poll(self._patience())}
+        """Wait for an event and handle it."""
+        readable = {fd for fd, _ in self._poll.poll(self._poll_timeout())}
         if self._signals.fd in readable:
             for signum in self._signals.take():
                 self._handle(signal.Signals(signum))
         for child in list(self.children.values()):
             if child.pipe in readable:
-                self._listen_to(child)
+                self._read_report(child)
         self._reap()
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
@@ -209,8 +210,8 @@ class Parent:
         if self._stop_signal is None:
             self._fill(now)
 
-    def _patience(self) -> int:
-        """Return for how many milliseconds nothing is to be done unless something happens."""
+    def _poll_timeout(self) -> int:
+        """Return how many milliseconds to wait for an event until something is due."""
         moments = list(self.due.values())
         if self._deadline is not None:
             moments.append(self._deadline)
@@ -238,7 +239,7 @@ class Parent:
     def _spawn(self, slot: int) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with warnings.catch_warnings():
-            # eventlet warns of forks; this process has no hub that could cross one.
+            # eventlet warns about forks; this process has no hub that a fork could copy.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if not pid:
@@ -249,7 +250,7 @@ class Parent:
         self._poll.register(reading)
 
     def _be_worker(self, slot: int, writing: int) -> None:
-        """Live as a worker; never returns."""
+        """Run as a worker; never return."""
         code = 1
         try:
             self._signals.close()
@@ -272,23 +273,23 @@ class Parent:
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode())
                 worker.leave(1)
-            _write(writing, b"ready %.1f\n" % hooks.patience())
+            _write(writing, b"ready %.1f\n" % hooks.stop_timeout())
             os.close(writing)
             server.run(pipe, self._lifeline)
             code = 0
         except BaseException:
-            # The border of the process: the parent's stack lies below.
+            # The outermost frame of the worker: below it is the parent's stack.
             LOG.exception("A worker of %s failed", self.name)
         finally:
             worker.leave(code)
 
-    def _listen_to(self, child: _Child) -> None:
-        """Read what a worker says about its start; there has to be something, or its end."""
+    def _read_report(self, child: _Child) -> None:
+        """Read a worker's report about its start. Call it when the pipe is readable."""
         if child.pipe < 0:
             return
-        said = os.read(child.pipe, 65536)
-        child.said += said
-        if not said or child.ready:
+        report = os.read(child.pipe, 65536)
+        child.report += report
+        if not report or child.ready:
             self._close_pipe(child)
 
     def _close_pipe(self, child: _Child) -> None:
@@ -302,7 +303,7 @@ class Parent:
             done, status = os.waitpid(pid, os.WNOHANG)
             if not done:
                 continue
-            self._listen_to(child)
+            self._read_report(child)
             self._close_pipe(child)
             del self.children[pid]
             self._balance.leave(child.slot)
@@ -310,9 +311,9 @@ class Parent:
                 self._lost(child, os.waitstatus_to_exitcode(status))
 
     def _lost(self, child: _Child, code: int) -> None:
-        """Plan the replacement of a dead worker; ConfigError if the service never came up."""
+        """Schedule the replacement of a dead worker; ConfigError if the service never came up."""
         reason = f"signal {-code}" if code < 0 else f"status {code}"
-        problem = "" if child.ready else child.said.decode("utf-8", "replace")
+        problem = "" if child.ready else child.report.decode("utf-8", "replace")
         if not self._announced:
             problem = problem or f"A worker ended at its start with {reason}"
             raise exception.ConfigError(problem.split("\0"))
@@ -344,7 +345,7 @@ class Parent:
             self._begin_stop(_STOPS[signum])
         elif signum == signal.SIGUSR1:
             log.reopen()
-            self._tell(signum)
+            self._signal_workers(signum)
 
     def _begin_stop(self, signum: signal.Signals) -> None:
         times = {
@@ -352,23 +353,23 @@ class Parent:
             signal.SIGHUP: self.conf.graceful_timeout,
             signal.SIGQUIT: 0.0,
         }
-        # NOTE: never kill a worker that is busy saving what nobody else has.
-        patience = max((child.patience for child in self.children.values()), default=0.0)
-        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + patience + 1.0
+        # NOTE: never kill a worker that is still saving data that exists nowhere else.
+        ending = max((child.app_stop_timeout for child in self.children.values()), default=0.0)
+        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + ending + 1.0
         self._deadline = min(deadline, self._deadline or deadline)
         if self._stop_signal is None:
             LOG.info("%s stops (%s)", self.name, signum.name)
-            # NOTE: before the workers close theirs: the port is free when the last one did.
+            # NOTE: before the workers close theirs: the port is free when the last one has.
             self.listener.close()
         self._stop_signal = signum
         self.due.clear()
-        self._tell(signum)
+        self._signal_workers(signum)
 
-    def _tell(self, signum: int) -> None:
+    def _signal_workers(self, signum: int) -> None:
         for pid in self.children:
-            # NOTE: not reaped yet, so the id is still that worker's.
+            # NOTE: not reaped yet, so the pid is still that worker's.
             os.kill(pid, signum)
 
     def _kill_all(self) -> None:
         self._deadline = None
-        self._tell(signal.SIGKILL)
+        self._signal_workers(signal.SIGKILL)

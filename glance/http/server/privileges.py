@@ -1,4 +1,4 @@
-"""Give up root's rights: options user and group, once the port is open and the key is read."""
+"""Drop root privileges: options user and group, once the port is open and the key is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a process is to be; `name` is None where only the group was given."""
+    """The user and group to run as; `name` is None where only the group was given."""
 
     name: str | None
     uid: int
@@ -23,9 +23,9 @@ class Identity:
 
 
 def identity(conf: config.Conf) -> Identity | None:
-    """Return who the daemon is to run as, None if it stays who it is.
+    """Return the user and group that the daemon is to run as, None for no change.
 
-    Raises ConfigError for names that are not known, and for a change that only root can make.
+    Raises ConfigError for unknown names, and for a change that only root can make.
     """
     if not conf.user and not conf.group:
         return None
@@ -47,11 +47,11 @@ def identity(conf: config.Conf) -> Identity | None:
 
 
 def drop(conf: config.Conf) -> None:
-    """Become who `conf` says, with the root directory to work in; nothing if it says nobody."""
+    """Switch to the user and group of `conf`, if any, and to the root directory."""
     who = identity(conf)
     if who is None:
         return
-    # The open log goes along: it is to be written, and opened anew, by the new owner.
+    # The open log changes its owner, too: the new user writes and reopens it.
     log.hand_over(who.uid, who.gid)
     if who.name is not None:
         os.initgroups(who.name, who.gid)

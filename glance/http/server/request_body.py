@@ -11,23 +11,23 @@ CONTINUE = f"HTTP/1.1 {statuses.status_line(100)}\r\n\r\n".encode("ascii")
 
 _MAX_CHUNK_LINE = 4096
 _MAX_TRAILERS = 64 * 1024
-#: What is received at once while looking for chunks, which clients make as small as 4 KiB.
+#: How much (bytes) is received at once while looking for chunks; some are as small as 4 KiB.
 _CHUNKED_RECV = 256 * 1024
 _ALL = 1 << 62
-#: Largest piece (bytes) that room is made for at once.
+#: Largest piece (bytes) that memory is allocated for at once.
 _PORTION = 4 * 1024 * 1024
 
 
 class MalformedChunk(ValueError):
-    """The client broke the rules of the chunked coding; the connection cannot go on."""
+    """The client violated the chunked coding; the connection cannot be used further."""
 
 
 class Input:
     """The body of one request, of known length (here none, too) or chunked (`ChunkedInput`).
 
     `read(size)` returns exactly `size` bytes unless the body ends before; b"" at its end. A client
-    that goes away makes a sized body just end early: who must know counts. Waits raise
-    TimeoutError after the stream's time-out.
+    that disconnects makes a body of known length end early; a reader that must know counts the
+    bytes. Waits raise TimeoutError after the stream's timeout.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class Input:
 
     @property
     def finished(self) -> bool:
-        """Return whether the whole body was read, so that the next request comes next."""
+        """Whether the whole body was read, so that the next request follows."""
         return not self._left
 
     def unread(self) -> int:
-        """Return how many bytes of the body are still to come, a huge number if unknown."""
+        """Return how many bytes of the body are unread, a huge number if unknown."""
         return self._left
 
     def _begin(self) -> None:
-        """Ask for the body, if the client wants to be asked and has not begun already."""
+        """Send `100 Continue` unless the client has begun to send the body already."""
         self.expects_continue = False
         if not self._stream.pending:
             self._stream.send(CONTINUE)
 
     def limit_waits(self, seconds: float) -> None:
-        """Let `read` raise TimeoutError when not a byte has come for `seconds`."""
+        """Make `read` raise TimeoutError when no byte has arrived for `seconds`."""
         timeout = self._stream.timeout
         self._stream.timeout = seconds if timeout is None else min(timeout, seconds)
 
@@ -75,7 +75,7 @@ class Input:
         if not size or self.broken:
             return b""
         if size > _PORTION:
-            # SECURITY: room is made for what a client sends, not for what it announces.
+            # SECURITY: memory is allocated for what a client sends, not for what it announces.
             return b"".join(self._portions(size))
         self.broken = True
         data = self._stream.read_exactly(size)
@@ -89,7 +89,7 @@ class Input:
             yield data
 
     def readline(self, size: int | None = None) -> bytes:
-        """Return the next line with its end. Slow: no application of ours reads lines."""
+        """Return the next line with its line end. Slow: no application of glance reads lines."""
         line = bytearray()
         limit = _ALL if size is None or size < 0 else size
         while len(line) < limit and not line.endswith(b"\n"):
@@ -152,13 +152,13 @@ class ChunkedInput(Input):
         return data
 
     def _next_chunk(self) -> bool:
-        """Go to the next chunk; False behind the last one."""
+        """Go to the next chunk; return False after the last one."""
         if not self._first and self._line(2):
             raise MalformedChunk("a chunk is longer than announced")
         self._first = False
         digits, _, _ = self._line(_MAX_CHUNK_LINE).partition(b";")
         digits = digits.strip(b" \t")
-        # SECURITY: int() takes signs, underscores and blanks, which another reader may not.
+        # SECURITY: int() accepts signs, underscores and blanks, which another reader may not.
         if not 0 < len(digits) <= 15 or digits.strip(b"0123456789abcdefABCDEF"):
             raise MalformedChunk("a chunk has no proper size")
         self._left = int(digits, 16)
@@ -171,7 +171,7 @@ class ChunkedInput(Input):
         return False
 
     def _line(self, limit: int) -> bytes:
-        """Return the next line without its CR LF, which has to come within `limit` bytes."""
+        """Return the next line without its CR LF, which must arrive within `limit` bytes."""
         stream = self._stream
         while True:
             end = stream.pending.find(b"\n")

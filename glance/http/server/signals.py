@@ -1,4 +1,4 @@
-"""Signals as bytes of a pipe, so that a loop can wait for them like for any descriptor."""
+"""Signals as bytes of a pipe, so that a loop can wait for them as for any descriptor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _noted(signum: int, frame: object) -> None:
 
 
 class SignalPipe:
-    """Catches `signums`; when one has come, `fd` is readable and `take` returns those that came.
+    """Catches `signums`; when one has arrived, `fd` is readable and `take` returns it.
 
     SIGHUP stays ignored for a program that was started by nohup.
     """
@@ -26,14 +26,14 @@ class SignalPipe:
             signal.signal(signum, _noted)
 
     def take(self) -> bytes:
-        """Return the numbers of the signals that came, in order. Call it when `fd` is readable.
+        """Return the numbers of the signals that arrived, in order. Call it when `fd` is readable.
 
         NOTE: in a patched process reading a descriptor without data would wait in the hub.
         """
         return os.read(self.fd, 4096)
 
     def close(self) -> None:
-        """Stop waking. Handlers stay until they are set anew."""
+        """Close the pipe. The handlers stay until others are installed."""
         signal.set_wakeup_fd(-1)
         os.close(self.fd)
         os.close(self._wake)

@@ -1,4 +1,4 @@
-"""Bytes from and to one client's socket: waits happen in the hub and have a time limit."""
+"""Bytes from and to one client's socket; waits happen in the hub and have a timeout."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _RECV = 64 * 1024
 
 
 class ClientGone(Exception):
-    """The client closed the connection or takes nothing any more; there is no one to answer.
+    """The client closed the connection or no longer reads; no response can reach it.
 
-    `unsent` is what is left, in bytes, of the data that was being sent.
+    `unsent` is how many bytes of the data that was being sent are left.
     """
 
     unsent = 0
 
 
 class SocketStream:
-    """A non-blocking socket with a buffer for bytes that were received too early.
+    """A non-blocking socket with a buffer for bytes that were received early.
 
-    `timeout` (seconds, None: for ever) limits each wait for the client. Reading raises
-    TimeoutError then; a connection that was closed or broke reads as its end, b"". Sending raises
-    ClientGone for either.
+    `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
+    TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
+    Sending raises ClientGone in either case.
     """
 
     __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout")
@@ -48,7 +48,7 @@ class SocketStream:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether bytes go out as they are (no TLS)."""
+        """Return whether bytes are sent as they are (no TLS)."""
         return not self._tls
 
     # -- waiting ---------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class SocketStream:
         hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
 
     def moved(self, count: int) -> None:
-        """Note that `count` bytes were moved; lets others run when it was a lot without a wait.
+        """Count `count` bytes as moved; let others run after many bytes without a wait.
 
         NOTE: a fast peer keeps its socket ready all the time, so its greenthread never waits.
         """
@@ -76,7 +76,7 @@ class SocketStream:
         eventlet.sleep(0)
 
     def handshake(self, timeout: float) -> None:
-        """Do the TLS handshake; nothing for a plain socket. Raises OSError."""
+        """Perform the TLS handshake; do nothing for a plain socket. Raises OSError."""
         if not self._tls:
             return
         while True:
@@ -93,7 +93,7 @@ class SocketStream:
     def recv(self, size: int, timeout: float | None = -1) -> bytes:
         """Return at most `size` bytes from the socket as soon as there are any; b"" at the end.
 
-        Does not look at `pending`. `timeout` replaces the stream's own.
+        Does not read from `pending`. `timeout` replaces the stream's own.
         """
         while True:
             try:
@@ -131,7 +131,7 @@ class SocketStream:
                 return pending[:size]
             self.pending = b""
             if size <= _RECV:
-                # A small body of which a part came along with its head.
+                # A small body, part of which arrived with its head.
                 while len(pending) < size:
                     data = self.recv(size - len(pending))
                     if not data:
@@ -143,7 +143,7 @@ class SocketStream:
             if len(first) == size or not first:
                 return first
             pending = first
-        # PERF: BytesIO gives its buffer away without a copy; joining received pieces costs one.
+        # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
         target = io.BytesIO(bytes(size))
         filled = len(pending)
         with target.getbuffer() as view:
@@ -159,7 +159,7 @@ class SocketStream:
         return target.getvalue()
 
     def more(self, size: int = _RECV) -> bool:
-        """Receive up to `size` bytes into `pending`; False at the end of input."""
+        """Receive up to `size` bytes into `pending`; return False at the end of input."""
         data = self.recv(size)
         self.pending = self.pending + data if self.pending else data
         return bool(data)
@@ -167,7 +167,7 @@ class SocketStream:
     # -- writing ---------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> None:
-        """Send all of `data`. `more`: hold back a last small packet, for more follows at once."""
+        """Send all of `data`. With `more`, hold back a last small packet: more data follows."""
         flags = socket.MSG_MORE if more and not self._tls else 0
         left: bytes | memoryview = data
         while True:
@@ -198,11 +198,11 @@ class SocketStream:
     # -- the end ---------------------------------------------------------------------------------
 
     def linger(self, idle: float, total: float, budget: int) -> None:
-        """Close so that the client can still read what was sent while it is sending itself.
+        """Half-close so that a client that is still sending can read what was sent to it.
 
-        A socket closed with unread bytes in it resets the connection, and the answer is lost on
-        the way. So: end our direction, then throw away what comes, for `idle` seconds without a
-        byte, `total` seconds or `budget` bytes at most. The caller closes.
+        Closing a socket with unread bytes in it resets the connection, and the response is lost on
+        the way. So this ends the sending direction, then discards what arrives, for at most `idle`
+        seconds without a byte, `total` seconds or `budget` bytes. The caller closes.
         """
         try:
             _socket.socket.shutdown(self.sock, socket.SHUT_WR)
@@ -222,22 +222,22 @@ class SocketStream:
             budget -= len(data)
 
     def cut(self) -> None:
-        """Wake whoever waits on the socket with an end of input; never raises."""
+        """Wake all waiters on the socket with an end of input; never raises."""
         try:
-            # NOTE: not the TLS socket's own method, which would take its state from under a
-            # greenthread that is inside of it.
+            # NOTE: not the TLS socket's own method, which would drop the state that a greenthread
+            # inside it still uses.
             _socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         except OSError:
             # Already disconnected.
             pass
 
     def reset_on_close(self) -> None:
-        """Make `close` break the connection visibly instead of ending it in good order."""
+        """Make `close` reset the connection visibly instead of ending it in an orderly way."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         try:
             self.sock.close()
         except OSError:
-            # A reset may be reported here; the descriptor is gone all the same.
+            # A reset may be reported here; the descriptor is closed in any case.
             pass

@@ -1,4 +1,4 @@
-"""One serving process: it accepts connections until told to stop, then lets requests finish."""
+"""One serving process: it accepts connections until a stop signal, then lets requests finish."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ LOG = logging.getLogger(__name__)
 
 #: Connections that one process serves at a time.
 MAX_CONNECTIONS = 1000
-#: What a client that has just connected gets to send its request in, when the server stops.
+#: Seconds in which a client that has just connected may send its request when the server stops.
 _FRESH_TIME = 1.0
-#: What requests get to tidy up in after their connection was cut, in seconds.
+#: Seconds in which requests may clean up after their connection was cut.
 TIDY_TIME = 3.0
 _TICK = 0.02
-#: How long a connection is left to workers that have fewer, in seconds.
+#: How long a new connection is left to workers that have fewer, in seconds.
 _COURTESY = 0.001
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Worker:
-    """Serves `app` on the listening socket. Made and run in the process that serves.
+    """Serves `app` on the listening socket. Created and run in the serving process.
 
     `seat` is its place among several workers.
 
-    Three ways to stop: TERM gives running requests `stop_timeout`, HUP `graceful_timeout`, QUIT no
-    time. A later one can only shorten the time.
+    Three signals stop it: TERM gives running requests `stop_timeout`, HUP `graceful_timeout`, QUIT
+    no time. A later signal can only shorten the time.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Worker:
         self._stopping = event.Event()
 
     def run(self, pipe: signals.SignalPipe, lifeline: int | None = None) -> None:
-        """Serve until a signal says stop, or `lifeline` (the parent's pipe) ends."""
+        """Serve until a stop signal arrives, or `lifeline` (the parent's pipe) ends."""
         eventlet.spawn(self._watch_signals, pipe)
         if lifeline is not None:
             eventlet.spawn(self._watch_parent, lifeline)
@@ -85,7 +85,7 @@ class Worker:
         hooks.stop()
 
     def stop(self, signum: int) -> None:
-        """Begin to stop, or shorten the time of a stop that is under way."""
+        """Begin to stop, or shorten the deadline of a stop in progress."""
         deadline = time.monotonic() + self.times[signal.Signals(signum)]
         if self._deadline is None or deadline < self._deadline:
             self._deadline = deadline
@@ -100,7 +100,7 @@ class Worker:
                 self.handle(signum)
 
     def handle(self, signum: int) -> None:
-        """Obey a signal."""
+        """Handle a signal."""
         if signum in STOP_SIGNALS:
             self.stop(signum)
         elif signum == signal.SIGUSR1:
@@ -119,32 +119,33 @@ class Worker:
                 if not self._cut_longest_idle():
                     eventlet.sleep(_TICK)
             if self._seat is not None and self._seat.is_ahead():
-                # PERF: of 8 clients that came at once, one of two workers could get all, and kept
-                # them, while the other had nothing to do.
+                # PERF: if 8 clients connected at once, one of two workers could accept them all
+                # and keep them while the other one was idle.
                 eventlet.sleep(_COURTESY)
             try:
                 accepted = self._accept()
             except OSError as err:
-                # NOTE: without descriptors the socket stays readable: wait, or spin.
+                # NOTE: without descriptors the socket stays readable: without a wait this would
+                # spin.
                 if err.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     LOG.error("Cannot accept a connection: %s", err.strerror)
                     if not self._cut_longest_idle():
                         eventlet.sleep(0.5)
                 continue
             if accepted:
-                # Another process may take the next one, and this one begins to serve.
+                # Let this one begin to be served; another process may accept the next one.
                 eventlet.sleep(0)
             else:
                 hubs.trampoline(self._listener.fileno(), read=True)
 
     def _accept(self) -> bool:
-        """Accept a connection if one waits, and begin to serve it."""
+        """Accept a connection if one waits, and begin to serve it; return whether one waited."""
         try:
             sock, peer = self._listener.accept()
         except BlockingIOError:
             return False
         except ConnectionError:
-            # It was closed again before we came.
+            # The client closed it before it was accepted.
             return True
         sock.setblocking(False)
         hubs.notify_opened(sock.fileno())
@@ -154,7 +155,7 @@ class Worker:
         return True
 
     def _accept_the_rest(self) -> None:
-        """Take what the kernel has accepted already: closing the socket would reset it."""
+        """Take connections that the kernel has accepted: closing the socket would reset them."""
         try:
             while len(self.connections) < MAX_CONNECTIONS and self._accept():
                 eventlet.sleep(0)
@@ -163,14 +164,14 @@ class Worker:
 
     def _serve(self, client: connection.ServerConnection) -> None:
         self.connections.add(client)
-        self._tell()
+        self._note_load()
         try:
             client.serve()
         finally:
             self.connections.discard(client)
-            self._tell()
+            self._note_load()
 
-    def _tell(self) -> None:
+    def _note_load(self) -> None:
         if self._seat is not None:
             self._seat.note(len(self.connections))
 
@@ -208,6 +209,6 @@ class Worker:
 
 
 def leave(code: int) -> None:
-    """End a child process without running what belongs to its parent (exit handlers, stack)."""
+    """End a child process without running its parent's exit handlers and stack."""
     logging.shutdown()
     os._exit(code)

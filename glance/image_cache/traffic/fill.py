@@ -1,10 +1,10 @@
-"""A download that fills the cache, and the others of the same image that follow it.
+"""A download that fills the cache, and other downloads of the same image that follow it.
 
-The bytes of one image come from the store once, however many clients of this process ask for it:
-whoever has sent all that is there pulls the next chunk out of the store, writes it to the
-incomplete entry and sends it; the others read it from the file. So the quickest client sets the
-pace and a slow one holds up nobody. Trouble of the cache never reaches a client: the one that has
-the store's data at hand goes on with it, the others open the store where they stand.
+The bytes of one image are read from the store once, however many clients of this process request
+it: a client that has sent everything so far reads the next chunk from the store, writes it to the
+incomplete entry and sends it; the others read it from the file. So the fastest client sets the
+pace, and a slow one delays no other. Failures of the cache never reach a client: the one that
+holds the store's data continues with it, the others open the store at their position.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds without progress after which a follower goes to the store itself.
-PATIENCE = 30.0
-#: Seconds that the end of a process waits for a chunk that is on its way in.
+#: Seconds without progress after which a follower opens the store itself.
+FOLLOW_TIMEOUT = 30.0
+#: Seconds that a stopping process waits for a chunk that is being read.
 _STOP = 1.0
 
-#: Opens the image's data in the store from an offset on.
+#: Opens the image's data in the store at an offset.
 Opener = Callable[[int], body.Body]
 
 STARTING, FILLING, COMPLETE, DROPPED, FAILED = (
@@ -39,11 +39,11 @@ STARTING, FILLING, COMPLETE, DROPPED, FAILED = (
 
 
 class Fill:
-    """One image on its way from the store into the cache. Used by greenthreads of one process.
+    """The transfer of one image from the store into the cache, for greenthreads of one process.
 
     `count` bytes are in the file, where followers may read them. `begun`: the store's data was
     opened; `detached`: it is fetched to the end although no client waits. In state DROPPED the
-    cache gave the copy up; in FAILED the store's data ended wrong. `ended` is called once, when no
+    cache gave the copy up; in FAILED the store's data was wrong. `ended` is called once, when no
     more clients can follow.
     """
 
@@ -63,7 +63,7 @@ class Fill:
         self.begun = self.detached = False
         self.refusal: CacheRefused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
-        # Held by whoever pulls the next chunk; by the leader from the first moment on.
+        # Held by the client that reads the next chunk; at first by the leader.
         self._lock = hub.lock()
         self._lock.acquire()
         self._readers = 0
@@ -77,10 +77,10 @@ class Fill:
     # -- starting --------------------------------------------------------------------------------
 
     def lead(self) -> FillBody:
-        """Begin to fill; return the body of the client that asked first.
+        """Begin to fill; return the body of the first client.
 
-        Raises what the store raises. Refused if the image does not get into the cache: nothing of
-        the store was opened then.
+        Raises what the store raises, and Refused if the cache does not admit the image; the store
+        was not opened then.
         """
         try:
             self._announce()
@@ -114,9 +114,9 @@ class Fill:
         return body.FileBody(fd, size=self.image.size)
 
     def follow(self) -> FillBody | None:
-        """Return the body of a further client; None if it has to go to the store itself."""
-        # NOTE: the lock is held while the store is being opened, whose errors must come before
-        # the head of the answer.
+        """Return the body of another client; None if it has to open the store itself."""
+        # NOTE: the lock is held while the store is being opened, whose errors must come before the
+        # head of the response.
         if self.state == STARTING:
             if not self._acquire():
                 return None
@@ -128,13 +128,13 @@ class Fill:
         return FillBody(self)
 
     def why_not(self) -> str:
-        """Return in a word why nobody can follow."""
+        """Return, in a word, why clients cannot follow."""
         if self.refusal is not None:
             return self.refusal.reason
         return entries.COMPLETE if self.state == COMPLETE else "not to be followed"
 
     def _acquire(self) -> bool:
-        return bool(self._lock.acquire(timeout=PATIENCE))
+        return bool(self._lock.acquire(timeout=FOLLOW_TIMEOUT))
 
     # -- filling ---------------------------------------------------------------------------------
 
@@ -154,11 +154,11 @@ class Fill:
         return data if writer.is_untouched(fd) else b""
 
     def advance(self, position: int) -> tuple[bytes, body.Body | None]:
-        """Bring the next chunk in for a client that has sent `position` bytes.
+        """Read the next chunk for a client that has sent `position` bytes.
 
-        Returns the chunk, or b"" if another brought one meanwhile. With it comes the store's body
-        if the cache gave up: the client goes on with that and closes it. Raises what the store
-        raises, and _Alone if there is nothing to wait for.
+        Returns the chunk, or b"" if another client read one meanwhile, and the store's body if the
+        cache gave up: the client continues with that and closes it. Raises what the store raises,
+        and _Alone if there is nothing to wait for.
         """
         if not self._acquire():
             raise _Alone
@@ -188,7 +188,7 @@ class Fill:
         return chunk
 
     def _keep(self, chunk: bytes) -> bool:
-        """Write a chunk; False if the cache cannot keep the image."""
+        """Write a chunk; return False if the cache cannot keep the image."""
         assert self._writer is not None
         try:
             self._writer.write(chunk)
@@ -202,7 +202,7 @@ class Fill:
             raise
         else:
             self.count = self._writer.count
-            # NOTE: what followers read may stay in a file that is no entry any more.
+            # NOTE: followers may still read from a file that is no entry any more.
             if not self._writer.lost or self._readers > 1:
                 return True
             self._writer.abort()
@@ -211,7 +211,7 @@ class Fill:
     # -- ending ----------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Commit what is written wholly. Raises what the store says at its end."""
+        """Commit the complete image. Raises what the store raises at the end of its data."""
         if self.state != FILLING:
             return
         with self._lock:
@@ -240,7 +240,7 @@ class Fill:
                 self._end(COMPLETE)
 
     def leave(self) -> None:
-        """Hear that a client is done. The last one settles what becomes of the image."""
+        """Drop one reader. The last one decides whether the image is kept."""
         with self._counting:
             self._readers -= 1
             if self._readers:
@@ -254,7 +254,7 @@ class Fill:
                 return
             else:
                 self._end(FAILED)
-        self._forget_file()
+        self._close_file_if_unused()
 
     def _finish_alone(self) -> None:
         try:
@@ -269,7 +269,7 @@ class Fill:
             self.leave()
 
     def stop(self) -> None:
-        """Give the copy up; clients, if there are any, go on with the store."""
+        """Give the copy up; clients, if there are any, continue with the store."""
         if self._lock.acquire(timeout=_STOP):
             try:
                 if self.state == FILLING:
@@ -278,9 +278,9 @@ class Fill:
                 self._lock.release()
 
     def _end(self, state: str, error: BaseException | None = None) -> None:
-        """Enter a final state; of an image that is not committed nothing stays.
+        """Enter a final state; remove an image that is not committed.
 
-        With an `error` of the store, what it gave is kept as an invalid entry.
+        With an `error` of the store, its data is kept as an invalid entry.
         """
         self.state = state
         self._ended(self)
@@ -291,10 +291,10 @@ class Fill:
         finally:
             if source is not None:
                 source.close()
-            self._forget_file()
+            self._close_file_if_unused()
 
-    def _forget_file(self) -> None:
-        """Close the file unless somebody reads it, who may have come at the last moment."""
+    def _close_file_if_unused(self) -> None:
+        """Close the file unless a client, possibly a late one, still reads it."""
         with self._counting:
             if self._readers or self._file is None:
                 return
@@ -342,7 +342,7 @@ class FillBody(body.Body):
 
 
 class _Alone(Exception):
-    """A client has to go on by itself."""
+    """A client has to continue by itself."""
 
     def __str__(self) -> str:
         return "no progress"

@@ -1,4 +1,4 @@
-"""A cached image on its way to a client: opened, compared with what was verified, and counted."""
+"""A cached image for a client: opened, compared with what was verified, and counted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from glance.streaming import body
 
 
 class Altered(OSError):
-    """The file of an entry is not what was committed."""
+    """The file of an entry differs from what was committed."""
 
 
 class CachedBody(body.FileBody):
     """A part of a complete entry, by default all of it.
 
-    `used` is called with the entry and the time when it was opened, once the caller has said by
-    `answered` that something of it was sent; `broke` when the file cannot be read to its end.
-    The rest comes from the store then, by `opener`, which is given the offset in the image.
+    `used` is called with the entry and the time when it was opened, once the caller has reported
+    by `count_hit` that something of it was sent; `broke` when the file cannot be read to its end.
+    The rest then comes from the store, through `opener`, which gets the offset in the image.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class CachedBody(body.FileBody):
         self.opened_at = time.time()
         self._used, self._broke, self._opener = used, broke, opener
 
-    def answered(self, sent: int, whole: bool) -> None:
-        """Count a hit if at least one byte was sent; `hooks.after_answer` calls it."""
+    def count_hit(self, sent: int, whole: bool) -> None:
+        """Count a hit if at least one byte was sent; `hooks.after_response` calls it."""
         if sent:
             self._used(self.entry, self.opened_at)
 
-    def read_on(self, count: int, trouble: OSError | None = None) -> Iterator[bytes]:
+    def read_on(self, count: int, error: OSError | None = None) -> Iterator[bytes]:
         self._broke(self.entry, "the file cannot be read to its end")
         if self._opener is None:
-            yield from super().read_on(count, trouble)
+            yield from super().read_on(count, error)
             return
         left = self.length - count
         with self._opener(self.offset + count) as rest:
@@ -55,10 +55,10 @@ class CachedBody(body.FileBody):
 
 
 def open_entry(entries: Entries, entry: CacheEntry) -> tuple[int, bool]:
-    """Open the file of a complete entry; return whether it looks as it did when it was verified.
+    """Open the file of a complete entry; return whether it looks unchanged since verification.
 
-    Blocks. Raises FileNotFoundError, Altered for one of another size or kind, other OSErrors when
-    the file cannot be opened now.
+    Blocks. Raises FileNotFoundError, Altered for a file of another size or kind, other OSErrors
+    when the file cannot be opened now.
     """
     try:
         fd = entries.directory.open(entry.file)

@@ -1,6 +1,6 @@
-"""What requests ask of the cache: a copy, a download that makes one, forgetting one.
+"""What requests do with the cache: read a copy, make one during a download, invalidate one.
 
-`ImageCache` builds on it. Nothing here raises for trouble of the cache.
+`ImageCache` builds on it. Nothing here raises for failures of the cache.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
 
-#: Where a download comes from, besides the reasons of `Refused`.
+#: Where the data of a download comes from, besides the reasons of `Refused`.
 HIT, MISS, FOLLOW = "hit", "miss", "follow"
 
-#: Every so manieth hit is followed by a verification, with `read` in image_cache_verify.
+#: One hit in this many is verified afterwards, with `read` in image_cache_verify.
 _VERIFY_EVERY = 10
 
 
 class Serving:
-    """The part of `ImageCache` that answers requests; they wait cooperatively.
+    """The part of `ImageCache` for requests, whose methods wait cooperatively.
 
-    `troubled` is set when the cache could not be used.
+    `failing` is set when the cache could not be used.
     """
 
     def __init__(self, conf: config.Conf, index: Index, maintenance: cleaning.Upkeep):
@@ -38,7 +38,7 @@ class Serving:
         self.usage = usage.Usage(index.counters)
         self.verify_how: tuple[str, ...] = conf.image_cache_verify
         self.finish_workers: int = conf.image_cache_finish_workers
-        self.troubled = False
+        self.failing = False
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
         self._filling = hub.native_lock()
@@ -50,13 +50,13 @@ class Serving:
         raise NotImplementedError
 
     def stop_filling(self) -> None:
-        """Give up images that are on their way in."""
+        """Give up fills in progress."""
         for running in list(self._fills.values()):
             running.stop()
 
-    def complain(self, err: BaseException) -> None:
-        """Note trouble of the cache; log it once a minute."""
-        self.troubled = True
+    def report_failure(self, err: BaseException) -> None:
+        """Record a failure of the cache; log it once a minute."""
+        self.failing = True
         if time.monotonic() - self._complained > 60:
             self._complained = time.monotonic()
             LOG.error("Images are served without the cache for now: %s", err)
@@ -68,21 +68,21 @@ class Serving:
         length: int | None = None,
         opener: fill.Opener | None = None,
     ) -> reader.CachedBody | None:
-        """Return the bytes of a cached image, all or a part, to be sent and closed; None: a miss.
+        """Return the body of a cached image, whole or a part, or None for a miss.
 
-        An entry that is not what the registry says, or whose file has changed, is never used. The
-        caller says by `CachedBody.answered` how much was sent, which counts a hit. Should the file
-        fail while it is sent, the body goes on with what `opener` gives.
+        An entry that does not match the registry's record, or whose file has changed, is never
+        used. The caller closes the body and reports by `CachedBody.count_hit` how much was sent.
+        If the file fails while it is sent, the body continues with the data of `opener`.
         """
         if not image.size:
             return None
         try:
             found = threads.run(self._open, image, offset, length, opener)
         except (exception.CacheUnavailable, OSError) as err:
-            self.complain(err)
+            self.report_failure(err)
             return None
         if isinstance(found, CacheEntry):
-            # NOTE: not from the native thread, where a greenthread would never get its turn.
+            # NOTE: not from the native thread, where a greenthread would never run.
             self._check_later(found)
             return None
         return found
@@ -90,12 +90,12 @@ class Serving:
     def _open(
         self, image: Image, offset: int, length: int | None, opener: fill.Opener | None
     ) -> reader.CachedBody | CacheEntry | None:
-        """Open an entry; return it as it is if its file has to be verified first."""
+        """Open an entry; return the entry itself if its file has to be verified first."""
         entry = self.index.entries.lookup(image.image_id)
         if entry is None:
             return None
         if not _is_of(entry, image):
-            # It belongs to another life of that id.
+            # It belongs to an earlier image of that id.
             self.usage.count("invalidated", self.index.entries.remove(entry))
             return None
         try:
@@ -128,7 +128,7 @@ class Serving:
         try:
             threads.run(self._condemn, entry, reason)
         except exception.CacheUnavailable as err:
-            self.complain(err)
+            self.report_failure(err)
 
     def _condemn(self, entry: CacheEntry, reason: str) -> None:
         LOG.error("Image %s: its copy in the cache is bad: %s", entry.image_id, reason)
@@ -136,7 +136,7 @@ class Serving:
         self.usage.count("invalidated")
 
     def _check_later(self, entry: CacheEntry) -> None:
-        """Verify an entry in the background, unless that is under way."""
+        """Verify an entry in the background, unless that is in progress."""
         if entry.file not in self._checking:
             self._checking.add(entry.file)
             tasks.spawn(self._check, entry)
@@ -146,16 +146,16 @@ class Serving:
             wrong = threads.run(self.upkeep.check, entry)
             self.usage.count("invalidated", wrong is not None)
         except exception.CacheUnavailable as err:
-            self.complain(err)
+            self.report_failure(err)
         finally:
             self._checking.discard(entry.file)
 
     def fetch(self, image: Image, opener: fill.Opener) -> tuple[body.Body, str]:
-        """Return the whole of an image that is not cached, and in a word where it comes from.
+        """Return the body of a whole image that is not cached, and a word for its source.
 
-        `opener` opens the image's data in the store from an offset on. The word is MISS when this
-        download fills the cache, FOLLOW when it reads what another one brings in, and the reason
-        why not when the cache has no part in it. Raises what `opener` raises and nothing else.
+        `opener` opens the image's data in the store at an offset. The word is MISS when this
+        download fills the cache, FOLLOW when it follows another one that does, and otherwise the
+        reason why the cache has no part in it. Raises what `opener` raises and nothing else.
         """
         running, is_mine = self._fill_of(image, opener)
         if not is_mine:
@@ -172,15 +172,15 @@ class Serving:
             except CacheRefused as err:
                 reason = err.reason
                 if isinstance(err.__cause__, exception.CacheUnavailable | OSError):
-                    self.complain(err.__cause__)
+                    self.report_failure(err.__cause__)
         if reason == COMPLETE and (found := self.open(image, opener=opener)) is not None:
-            # Another has brought it in between our look and our attempt.
+            # Another download has filled it between the lookup and this attempt.
             return found, HIT
         self.usage.count("bypasses")
         return opener(0), reason
 
     def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
-        """Return the fill of an image; return whether it is a new one, to be led by the caller."""
+        """Return the fill of an image, and whether it is new and the caller has to lead it."""
         with self._filling:
             running = self._fills.get(image.image_id)
             if running is not None:
@@ -200,11 +200,11 @@ class Serving:
         self._finishing -= ended.detached
         if ended.begun and ended.state != fill.COMPLETE:
             self.usage.count("aborted")
-            # NOTE: whether it is set up again costs little to try.
-            self.troubled = self.troubled or ended.state == fill.DROPPED
+            # NOTE: an attempt to set the cache up again is cheap.
+            self.failing = self.failing or ended.state == fill.DROPPED
 
     def _may_finish(self, running: fill.Fill) -> bool:
-        """Return whether an image that no client waits for any more is fetched to the end."""
+        """Return whether to fetch an image to the end although no client waits for it."""
         if running.count * 2 < running.image.size or self._finishing >= self.finish_workers:
             return False
         self._finishing += 1
@@ -212,14 +212,14 @@ class Serving:
         return True
 
     def invalidate(self, image_id: object) -> None:
-        """Forget an image that was deleted, or that not the same callers may see any more."""
-        # NOTE: the clients of a running fill read on, but nobody joins them, and it is not kept.
+        """Remove the copy of an image that was deleted, or whose visibility has changed."""
+        # NOTE: the clients of a running fill continue, but no others join, and it is not kept.
         self._fills.pop(str(image_id), None)
         try:
             gone = threads.run(self._forget, str(image_id))
             self.usage.count("invalidated", gone)
         except exception.CacheUnavailable as err:
-            self.complain(err)
+            self.report_failure(err)
 
     def _forget(self, image_id: str) -> int:
         with self.index.transaction():
@@ -230,6 +230,6 @@ class Serving:
 
 
 def _is_of(entry: CacheEntry, image: Image) -> bool:
-    """Return whether an entry is the image that the registry means."""
+    """Return whether an entry matches the image of the registry."""
     same = not image.checksum or not entry.checksum or image.checksum == entry.checksum
     return entry.size == image.size and same

@@ -1,4 +1,4 @@
-"""Reads and counters on their way to the index: collected in memory, written now and then."""
+"""Hits and counters for the index: collected in memory, written periodically."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Usage:
             self._counters[name] += increment
 
     def flush(self) -> None:
-        """Write everything to the index; what cannot be written is kept. Blocks."""
+        """Write everything to the index; keep what cannot be written. Blocks."""
         with self._lock:
             accesses, self._accesses = self._accesses, {}
             counters, self._counters = self._counters, collections.Counter()

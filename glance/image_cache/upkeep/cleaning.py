@@ -1,4 +1,4 @@
-"""Keeping the cache directory right: cleaning, recovery after a crash, verification.
+"""Keep the cache directory consistent: cleaning, recovery after a crash, verification.
 
 Cleaning and recovery hold the maintenance lock: one process of a host at a time. Everything here
 blocks.
@@ -33,7 +33,7 @@ _KEPT = 7 * 86400
 class Cleaned:
     """What a cleaning removed, in files or queued images.
 
-    `busy`: another process was at it, nothing was done.
+    `busy`: another process was cleaning; nothing was done.
     """
 
     invalid: int = 0
@@ -55,7 +55,7 @@ class Verified:
 
 
 class Upkeep:
-    """The upkeep of one cache."""
+    """Cleaning, recovery and verification of one cache."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Upkeep:
         self.stall_time: int = conf.image_cache_stall_time
 
     def clean(self) -> Cleaned:
-        """Remove everything that nobody needs, going by what is known here."""
+        """Remove everything that is not needed, without asking the registry."""
         done = Cleaned()
         with self._alone(done) as mine:
             if mine:
@@ -84,7 +84,7 @@ class Upkeep:
         return done
 
     def recover(self) -> Cleaned:
-        """Remove what a crash left: at the start of a process, and after the loss of the index."""
+        """Remove what a crash left. Called at the start, and after the loss of the index."""
         done = Cleaned()
         with self._alone(done) as mine:
             if mine:
@@ -94,7 +94,7 @@ class Upkeep:
 
     @contextlib.contextmanager
     def _alone(self, done: Cleaned) -> Iterator[bool]:
-        """Hold the maintenance lock; yields False, noted in `done`, if another process has it."""
+        """Hold the maintenance lock; yield False and set `done.busy` if another process has it."""
         try:
             with self.directory.lock() as mine:
                 done.busy = not mine
@@ -111,9 +111,9 @@ class Upkeep:
         return sum(self.index.entries.remove(item) for item in old)
 
     def reap_incomplete(self, stall_time: float | None) -> int:
-        """Remove incomplete entries of dead writers, and those that stand still for so long.
+        """Remove incomplete entries of dead and of stalled writers; return how many.
 
-        `stall_time` in seconds; None: none of living writers. Returns how many.
+        A writer without progress for `stall_time` seconds has stalled; None: no writer has.
         """
         found = self.index.entries.in_state(INCOMPLETE)
         return sum(
@@ -124,11 +124,11 @@ class Upkeep:
 
     def _settle_files(self, done: Cleaned) -> None:
         """Remove files without an entry and entries without a file."""
-        # NOTE: files first: one that is made later has its entry before.
+        # NOTE: files first: the entry of a file that is created later exists before it.
         files = self._files()
         strays = files - self._known()
         if strays:
-            # A file is moved into place inside the transaction that makes it an entry.
+            # A file is moved into place in the transaction that makes it an entry.
             with self.index.transaction():
                 for file in strays - self._known():
                     done.strays += self._remove_stray(file)
@@ -157,7 +157,7 @@ class Upkeep:
         return {entry.file for state in STATES for entry in self.index.entries.in_state(state)}
 
     def _remove_stray(self, file: str) -> bool:
-        """Remove a file that is no entry, unless a living writer has lost its entry just now."""
+        """Remove a file without an entry, unless a running writer has just lost its entry."""
         try:
             with open(self.directory.open(file), "rb") as stream:
                 if staged_file.is_locked(stream.fileno()):
@@ -172,7 +172,7 @@ class Upkeep:
             return False
 
     def verify(self) -> Verified:
-        """Read all complete entries; those that are not what they were become invalid."""
+        """Read all complete entries; those that have changed become invalid."""
         done = Verified()
         for entry in self.index.entries.in_state(COMPLETE):
             wrong = self.check(entry)
@@ -183,7 +183,7 @@ class Upkeep:
         return done
 
     def check(self, entry: CacheEntry) -> CacheEntry | None:
-        """Read one complete entry. Return it as an invalid one if it is not what it was."""
+        """Read one complete entry; if it has changed, return it as an invalid entry."""
         try:
             stamp, checksum = self._read(entry)
             if entry.checksum and checksum != entry.checksum:
@@ -199,7 +199,7 @@ class Upkeep:
         return None
 
     def _read(self, entry: CacheEntry) -> tuple[str, str]:
-        """Return stamp and MD5 of an entry's file. OSError, Altered if it has another size."""
+        """Return stamp and MD5 of an entry's file. Raises OSError; Altered for another size."""
         fd, _ = reader.open_entry(self.index.entries, entry)
         with open(fd, "rb", buffering=0) as stream:
             stamp = self.index.entries.stamp(os.fstat(fd))
@@ -210,7 +210,7 @@ class Upkeep:
 
 
 def read_all(stream: FileIO) -> tuple[int, str]:
-    """Return how many bytes a file has from here on, and their MD5."""
+    """Return how many bytes follow in a file, and their MD5."""
     running = digest.Digester()
     while chunk := stream.read(_READ):
         running.update(chunk)

@@ -1,9 +1,9 @@
-"""The cache directory of Diablo or Essex, taken over once.
+"""The cache directory of Diablo or Essex, adopted once.
 
-There every complete image is a file of its own id right in the directory, beside directories of
-failed and unfinished ones and of a prefetch queue. A file is adopted if it is what the registry
-says of its image; all others are removed, and what was queued is queued again. The most recently
-used come first, as long as there is room.
+In such a directory every complete image is a file named by its id, next to directories of failed
+and incomplete ones and of a prefetch queue. A file is adopted if it matches the registry's record
+of its image; all others are removed, and queued images are queued again. The most recently used
+files are adopted first, as long as there is room.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
 
-#: Directories of empty files that are named like queued images.
+#: Directories of empty files that are named by queued images.
 _QUEUES = ("prefetching", "prefetch", "queue")
 _INDEX = "cache.db"
 
 
 @dataclasses.dataclass(slots=True)
 class Adopted:
-    """What became of the files of an old directory, and how many images were queued."""
+    """What was done with the files of an old directory, and how many images were queued."""
 
     adopted: int = 0
     removed: int = 0
@@ -40,7 +40,7 @@ class Adopted:
 
 
 def is_legacy(directory: layout.CacheDirectory) -> bool:
-    """Return whether a directory is of an older version. Blocks."""
+    """Return whether a directory is from an older version. Blocks."""
     if directory.layout_version() is not None:
         return False
     try:
@@ -69,7 +69,7 @@ def _last_use(item: os.DirEntry[str]) -> float:
 
 
 def prepare(directory: layout.CacheDirectory) -> None:
-    """Put the index of Essex out of the way of ours. Blocks."""
+    """Move the index of Essex out of the way of glance's index. Blocks."""
     with contextlib.suppress(OSError):
         os.rename(directory.full(_INDEX), directory.full(f"{_INDEX}.old-{int(time.time())}"))
 
@@ -80,10 +80,10 @@ def adopt(
     limits: cache_limits.Room,
     image_of: Callable[[str], Image | None],
 ) -> Adopted | None:
-    """Take over an old directory and mark it as one of ours; None if another process is at it.
+    """Adopt an old directory and mark its new layout; None if another process is doing so.
 
-    `image_of` tells what the registry says of an image, None for one that is not active; what it
-    raises ends the work, to be taken up again. Raises CacheUnavailable, OSError.
+    `image_of` returns the registry's image for an id, None if it is not active; what it raises
+    ends the work, which can be continued later. Raises CacheUnavailable, OSError.
     """
     done = Adopted()
     with directory.lock() as mine:
@@ -109,7 +109,7 @@ def _take(
     limits: cache_limits.Room,
     image: Image,
 ) -> bool:
-    """Make an entry of an old file if it is the image and there is room. Blocks."""
+    """Make an old file an entry if it matches the image and there is room. Blocks."""
     try:
         fd = directory.open(image.image_id)
     except OSError:
@@ -147,7 +147,7 @@ def _take_queue(
     name: str,
     image_of: Callable[[str], Image | None],
 ) -> int:
-    """Queue again what was queued, and remove the old queue."""
+    """Queue the images of the old queue, and remove it."""
     try:
         found = sorted(os.scandir(directory.full(name)), key=lambda item: item.stat().st_mtime)
     except OSError:
@@ -155,7 +155,7 @@ def _take_queue(
     count = 0
     for item in found:
         image = image_of(item.name)
-        # Cached, queued twice, or of an odd name: nothing to fetch.
+        # Cached already, queued twice, or an invalid name: nothing to fetch.
         with contextlib.suppress(CacheRefused):
             if image is not None:
                 threads.run(prefetch_queue.add, index, image.image_id, image.name)

@@ -1,8 +1,8 @@
-"""Room in the cache: what is let in, and what has to go for it.
+"""The limits of the cache: which images it admits, and what it evicts for them.
 
-The size that counts is that of all entries: complete ones, invalid ones, and incomplete ones with
-all the bytes that they will have. It is reckoned and changed in one transaction of the index, so
-that several processes together never pass the limit. Everything here blocks.
+The limit applies to the size of all entries: complete ones, invalid ones, and incomplete ones with
+their final size. The size is computed and changed in one transaction of the index, so that several
+processes together never exceed the limit. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from glance.streaming import staged_file
 
 LOG = logging.getLogger(__name__)
 
-#: Entries younger than this (seconds) go only when there is nothing else.
+#: Entries younger than this (seconds) are evicted only when there are no others.
 YOUNG = 60.0
-#: An entry that was announced but has no file for so long (seconds) was given up.
+#: An announced entry without a file after so many seconds was given up.
 _ANNOUNCED = 60.0
-#: How many entries a prune removes before others get a turn at the index.
+#: How many entries a prune removes before other users of the index may run.
 _BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune removed, in files and bytes; `enough` tells whether all limits hold now."""
+    """What a prune removed, in files and bytes; `enough` is whether all limits hold now."""
 
     files: int = 0
     bytes: int = 0
@@ -49,7 +49,7 @@ class Room:
         self.extra: int = int(self.max_size * conf.image_cache_percent_extra_to_free)
 
     def admit(self, entry: CacheEntry) -> list[CacheEntry]:
-        """Enter an incomplete entry, making room for all of it; return the entries that went.
+        """Add an incomplete entry, making room for all of it; return the evicted entries.
 
         Raises Refused, with nothing changed.
         """
@@ -72,7 +72,7 @@ class Room:
         return gone
 
     def has_room(self, size: int) -> bool:
-        """Return whether so many bytes fit in without anything having to go."""
+        """Return whether so many bytes fit without an eviction."""
         return size <= self.max_entry and max(self._excess(size)) <= 0
 
     def _make_room(self, size: int) -> list[CacheEntry]:
@@ -80,14 +80,14 @@ class Room:
         needed = max(over, lacking)
         if needed <= 0:
             return []
-        wanted = max(over + self.extra if over > 0 else 0, lacking)
-        victims = self.index.entries.victims(wanted, time.time() - YOUNG)
+        to_free = max(over + self.extra if over > 0 else 0, lacking)
+        victims = self.index.entries.victims(to_free, time.time() - YOUNG)
         if sum(victim.size for victim in victims) < needed:
             raise CacheRefused("no room")
         return self._evict(victims)
 
     def _excess(self, size: int) -> tuple[int, int]:
-        """Return by how much `size` more bytes would pass the limit, and the free room."""
+        """Return by how much `size` more bytes would exceed the limit, and the free space."""
         over = self.index.entries.total_size() + size - self.max_size
         promised = sum(item.room - item.size for item in self.index.entries.in_state(INCOMPLETE))
         lacking = self.min_free + promised + size - self.directory.free()
@@ -105,14 +105,14 @@ class Room:
         return gone
 
     def prune(self) -> Pruned:
-        """Remove what is least recently used until the limits hold, and a little more."""
+        """Remove the least recently used entries until the limits hold, and a little more."""
         over, lacking = self._excess(0)
         needed = max(over, lacking)
-        wanted = max(over + self.extra if over > 0 else 0, lacking)
+        to_free = max(over + self.extra if over > 0 else 0, lacking)
         files = freed = 0
-        while freed < wanted:
+        while freed < to_free:
             with self.index.transaction():
-                victims = self.index.entries.victims(wanted - freed, time.time() - YOUNG)
+                victims = self.index.entries.victims(to_free - freed, time.time() - YOUNG)
                 gone = self._evict(victims[:_BATCH])
             if not gone:
                 break
@@ -121,9 +121,9 @@ class Room:
         return Pruned(files, freed, freed >= needed)
 
     def is_abandoned(self, entry: CacheEntry, stall_time: float | None = None) -> bool:
-        """Return whether nobody writes an incomplete entry any more.
+        """Return whether an incomplete entry has no writer any more.
 
-        With `stall_time` (seconds) a living writer counts as none if it has stood still so long.
+        With `stall_time` a running writer without progress for so many seconds counts as none.
         """
         try:
             fd = self.directory.open(entry.file)

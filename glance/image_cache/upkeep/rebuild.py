@@ -1,7 +1,8 @@
-"""A lost index made anew from the files of the cache: glance-cache-manage rebuild-index.
+"""Rebuild a lost index from the files of the cache: glance-cache-manage rebuild-index.
 
-A file is believed only if it is what the registry says of its image. The API does not do this when
-it finds its index lost: reading a whole cache takes long, fetching what is needed again does not.
+A file is accepted only if it matches the registry's record of its image. The API does not do this
+when its index is lost: reading a whole cache takes long, fetching the needed images again does
+not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class Rebuilt:
-    """What became of files that the index did not know, and how many entries it has now."""
+    """What was done with files that the index did not know, and how many entries it has now."""
 
     adopted: int = 0
     removed: int = 0
@@ -29,11 +30,11 @@ class Rebuilt:
 
 
 def rebuild(cache: ImageCache, image_of: Callable[[str], Image | None]) -> Rebuilt:
-    """Enter the files of complete entries that the index of an open cache does not know.
+    """Add the files of complete entries that the index of an open cache does not know.
 
-    `image_of` tells what the registry says of an image, None for one that is not active; what it
-    raises ends the work, and the files that were not looked at stay. Files that are not what the
-    registry says are removed. Raises CacheUnavailable, Error if the cache is being cleaned.
+    `image_of` returns the registry's image for an id, None if it is not active; what it raises
+    ends the work, and the files that were not checked stay. Files that do not match are removed.
+    Raises CacheUnavailable, and Error if the cache is being cleaned.
     """
     done = Rebuilt()
     with cache.directory.lock() as mine:
@@ -61,7 +62,7 @@ def _expected(name: str) -> str | None:
 
 
 def _read(cache: ImageCache, file: str, image: Image) -> CacheEntry | None:
-    """Return the entry that a file is, None if it is not what the registry says. Blocks."""
+    """Return the entry of a file, None if it does not match the registry's record. Blocks."""
     try:
         fd = cache.directory.open(file)
     except OSError as err:

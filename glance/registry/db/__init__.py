@@ -1,1 +1,1 @@
-"""The registry's database: the only place of glance that knows SQL."""
+"""The registry's database: the only part of glance that knows SQL."""

@@ -1,9 +1,9 @@
-"""Reading and changing image records: each function is one transaction and returns plain dicts.
+"""Read and change image records: each function is one transaction and returns plain dicts.
 
-Called by the registry application and by maintenance programs. The first arguments are always the
-`Database` and the caller's context, which decides what the caller may see and change. Lists live
-in `image_list`, deletions in `deletion`, members in `sharing`; their functions are here too, as
-`db.api` is what others import.
+The registry application and maintenance programs call these functions. The first arguments are
+always the `Database` and the caller's context, which decides what the caller may see and change.
+Lists are in `image_list`, deletions in `deletion`, members in `sharing`; their functions are
+exported here too, because other modules import `db.api`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 images, properties = models.images, models.image_properties
 Context = identity_context.RequestContext
 
-#: What a new record holds where the caller gives nothing.
+#: Defaults of a new record.
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(records.COLUMNS),
     "is_public": False,
@@ -69,7 +69,7 @@ _DEFAULTS: dict[str, Any] = {
 _CHANGEABLE = sorted(fields.WRITABLE_KEYS - {"id"})
 _ID_ATTEMPTS = 5
 
-# PERF: a statement that is made anew is looked at anew before it runs.
+# PERF: SQLAlchemy analyses each new statement object again before it runs.
 _INSERT = images.insert()
 _INSERT_PROPERTY = properties.insert()
 _UPDATE = (
@@ -113,7 +113,7 @@ _USED_STORAGE = (
 
 
 def image_get(db: engine.Database, context: Context, image_id: int) -> types.StoredImage:
-    """Return the image record; ImageNotFound if there is none that the caller can see."""
+    """Return the image record. Raises ImageNotFound if the caller cannot see such an image."""
     with db.read() as conn:
         return records.reveal(db, records.load(conn, context, image_id))
 
@@ -135,30 +135,30 @@ def image_create(
     """
     record = fields.validate({**_DEFAULTS, **values}, formats)
     record["created_at"] = record["updated_at"] = records.utcnow()
-    wanted = dict(record.pop("properties", None) or {})
-    records.check_quota(len(wanted), 0, property_quota, "properties")
-    asked_id = record.pop("id")
-    if asked_id is not None:
-        record["id"] = asked_id
+    given = dict(record.pop("properties", None) or {})
+    records.check_quota(len(given), 0, property_quota, "properties")
+    given_id = record.pop("id")
+    if given_id is not None:
+        record["id"] = given_id
 
     def work(conn: Connection) -> int:
         _check_storage(conn, record, storage_quota)
-        # NOTE: it is sealed for the image's id, which may only be known afterwards.
+        # NOTE: it is sealed for the image's id, which may be known only after the insert.
         row = {**record, "location": None} if db.cipher.seals else record
         image_id: int = conn.execute(_INSERT, row).inserted_primary_key[0]
         if row["location"] != record["location"]:
             sealed = db.cipher.seal(image_id, record["location"])
             conn.execute(_SET_LOCATION, {"row_id": image_id, "new_location": sealed})
-        _insert_properties(conn, image_id, wanted, record["created_at"])
+        _insert_properties(conn, image_id, given, record["created_at"])
         return image_id
 
     for _ in range(_ID_ATTEMPTS):
         try:
             image_id = db.transaction(work)
-            return cast(types.StoredImage, {**record, "id": image_id, "properties": wanted})
+            return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
         except exc.IntegrityError as err:
-            if asked_id is not None:
-                raise exception.Duplicate(f"Image with ID {asked_id} already exists") from err
+            if given_id is not None:
+                raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
             if db.dialect != "postgresql":
                 raise
             _step_over_taken_ids(db)
@@ -166,10 +166,10 @@ def image_create(
 
 
 def _step_over_taken_ids(db: engine.Database) -> None:
-    """Move PostgreSQL's id sequence behind the run of ids that callers proposed.
+    """Move PostgreSQL's id sequence past the ids that callers proposed.
 
-    A proposed id does not move the sequence, so that one huge id cannot use it up; the price is
-    that the sequence meets taken ids later. SQLite and MySQL count from the highest id instead.
+    A proposed id does not move the sequence, so that one huge id cannot exhaust it; in return the
+    sequence may reach ids that are taken. SQLite and MySQL count from the highest id instead.
     """
     db.transaction(
         lambda conn: conn.execute(
@@ -196,10 +196,10 @@ def image_update(
     storage_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
 ) -> types.StoredImage:
-    """Change an image and its properties at once and return the new record.
+    """Change an image and its properties in one transaction and return the new record.
 
     `values` are typed and partial; properties are added or replaced, and with `purge_props` those
-    not named are removed. `from_state` makes it a compare-and-set on the status.
+    not given are removed. `from_state` makes it a compare-and-set on the status.
 
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
     status is not `from_state` or may not become the new one, Invalid if the merged record breaks
@@ -239,9 +239,9 @@ def image_update(
 
 
 def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> None:
-    """Raise QuotaExceeded if the data of an image that gets some is too much for its owner.
+    """Raise QuotaExceeded if the data of an image that is being filled exceeds its owner's quota.
 
-    Images without an owner count for nobody.
+    Images without an owner count towards no quota.
     """
     if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
         return
@@ -257,15 +257,15 @@ def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> N
 def _change_properties(
     conn: Connection,
     image_id: int,
-    wanted: Mapping[str, str | None],
+    given: Mapping[str, str | None],
     purge: bool,
     quota: int,
     now: Any,
 ) -> dict[str, str | None]:
-    """Bring the stored properties to `wanted` and return all live ones.
+    """Store the properties `given` for an image and return all of its live properties.
 
-    A row that was soft-deleted is revived, for (image, name) is unique over deleted rows too.
-    Stored names of old databases may hold capitals; they are the same names.
+    A soft-deleted row is revived, because (image, name) is unique over deleted rows too. Stored
+    names of old databases may have capitals; they count as the same names.
     """
     stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
     by_name = {row.name.lower(): row for row in stored}
@@ -273,7 +273,7 @@ def _change_properties(
     result = {name: row.value for name, row in by_name.items() if not row.deleted}
     before = len(result)
     new, changed, purged = {}, [], []
-    for name, value in wanted.items():
+    for name, value in given.items():
         row = by_name.get(name)
         if row is None:
             new[name] = value
@@ -284,9 +284,9 @@ def _change_properties(
         purged = [
             {"row_id": row.id, "now": now}
             for row in stored
-            if not row.deleted and row.name.lower() not in wanted
+            if not row.deleted and row.name.lower() not in given
         ]
-    result.update(wanted)
+    result.update(given)
     records.check_quota(len(result), before, quota, "properties")
     _insert_properties(conn, image_id, new, now)
     if changed:
@@ -297,9 +297,9 @@ def _change_properties(
 
 
 def _insert_properties(
-    conn: Connection, image_id: int, wanted: Mapping[str, str | None], now: Any
+    conn: Connection, image_id: int, given: Mapping[str, str | None], now: Any
 ) -> None:
-    if wanted:
+    if given:
         conn.execute(
             _INSERT_PROPERTY,
             [
@@ -311,6 +311,6 @@ def _insert_properties(
                     "updated_at": now,
                     "deleted": False,
                 }
-                for name, value in wanted.items()
+                for name, value in given.items()
             ],
         )

@@ -1,7 +1,7 @@
-"""Deleting image records, settling them when the data is gone, and taking a deletion back.
+"""Delete image records, settle them when their data is gone, and restore them.
 
-Each function is one transaction. What waits in `pending_delete` has a row in the scrub queue from
-the moment of its deletion, and loses it in the transaction that ends the wait.
+Each function is one transaction. An image in `pending_delete` has a row in the scrub queue from
+its deletion on, and loses it in the transaction that settles it.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def image_delete(
     due_in: float = 0,
     lease: float = 0,
 ) -> types.StoredImage:
-    """Soft-delete an image with its properties and members; return the record as it now is.
+    """Soft-delete an image with its properties and members; return the resulting record.
 
     `status` becomes the image's status; None keeps `deleted` or `pending_delete` and turns every
     other into `deleted`. With `pending_delete` the data is entered into the scrub queue, due in
-    `due_in` seconds and for `lease` seconds left to the caller; an image without a location has
-    none, and becomes `deleted`. `any_owner` tells whether the caller may delete what others own,
-    None that administrators may. The returned record still shows the properties the image had.
-    Raises ImageNotFound if the caller cannot see or may not delete it, ImageProtected if it is
-    protected.
+    `due_in` seconds and leased to the caller for `lease` seconds; an image without a location has
+    no data, and becomes `deleted`. `any_owner` is whether the caller may delete images of other
+    owners; None means that administrators may. The returned record still has the properties of the
+    image. Raises ImageNotFound if the caller cannot see or may not delete it, ImageProtected if it
+    is protected.
     """
     if any_owner is None:
         any_owner = context.is_admin
@@ -109,10 +109,10 @@ def image_delete(
 def image_settle(
     db: engine.Database, context: Context, image_id: int, *, any_owner: bool = False
 ) -> types.StoredImage:
-    """Turn a deleted image from `pending_delete` into `deleted`: its data is gone now.
+    """Change the status of an image from `pending_delete` to `deleted`: its data is gone.
 
-    ImageNotFound if the caller may not change it, nor with `any_owner` delete what others own, or
-    if it is in no such state.
+    Raises ImageNotFound if the caller may not change it (nor, with `any_owner`, delete images of
+    others), or if it is not in that status.
     """
     seeing = _seeing_deleted(context, any_owner)
 
@@ -139,12 +139,12 @@ def image_postpone(
     dead: bool = False,
     location: str | None = None,
 ) -> None:
-    """Note that the API could not remove data, for an error of this class.
+    """Record that the API could not remove data, because of an error of this class.
 
-    Without a `location`, the data of an image that waits in the scrub queue; no effect if it does
-    not, or if a scrubber has it by now. With one, what a failed write of the image left there.
-    ImageNotFound if the caller may not change the image, nor with `any_owner` delete what others
-    own.
+    Without a `location` this is the data of an image in the scrub queue; it has no effect if the
+    image is not queued, or if a scrubber has leased it. With one, it is what a failed write of the
+    image left there. Raises ImageNotFound if the caller may not change the image (nor, with
+    `any_owner`, delete images of others).
     """
     seeing = _seeing_deleted(context, any_owner)
     db.transaction(lambda conn: records.lock_mutable(conn, seeing, image_id))
@@ -165,15 +165,15 @@ def _seeing_deleted(context: Context, any_owner: bool) -> Context:
 
 
 def settle(db: engine.Database, image_id: int, item: str) -> bool:
-    """End the wait of a row of the scrub queue, for a scrubber that has removed what it names.
+    """Remove a row of the scrub queue, for a scrubber that has removed its data.
 
-    An image that is still `pending_delete` becomes `deleted` with it. False if somebody else has
-    settled it.
+    An image that is still `pending_delete` becomes `deleted` in the same transaction. Returns
+    False if it was settled already.
     """
 
     def work(conn: Connection) -> bool:
         if item == scrub_queue.DATA:
-            # NOTE: the image first, as everybody locks in this order.
+            # NOTE: the image first, because all transactions lock in this order.
             conn.execute(_SETTLE, {"row_id": image_id, "now": records.utcnow()})
         return scrub_queue.remove(conn, image_id, item)
 
@@ -181,11 +181,11 @@ def settle(db: engine.Database, image_id: int, item: str) -> bool:
 
 
 def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
-    """Take the deletion of an image back, whose data waits for its removal; return the record.
+    """Restore a deleted image whose data has not been removed yet; return the record.
 
-    It is active again, with the properties and members it had. The caller has made sure that the
-    data is still there. Raises ImageNotFound if there is no such image, Conflict with the reason
-    if it is not `pending_delete` or its data is being removed now.
+    It is active again, with the properties and members it had. The caller has checked that the
+    data still exists. Raises ImageNotFound if there is no such image, Conflict with the reason if
+    it is not `pending_delete` or its data is being removed now.
     """
     admin = Context(is_admin=True, show_deleted=True)
 
@@ -201,8 +201,9 @@ def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
         for table in (properties, members):
             same_moment = table.c.deleted_at == locked["deleted_at"]
             if table is properties:
-                # NOTE: Diablo notes no time on these. SECURITY: nor on members, so that one whom
-                # it deleted cannot be told from one who was shut out before: members stay away.
+                # NOTE: Diablo stores no time for these. SECURITY: nor for members, so that members
+                # deleted with the image cannot be distinguished from those removed before: they
+                # are not restored.
                 same_moment = sa.or_(same_moment, table.c.deleted_at.is_(None))
             conn.execute(
                 table.update()

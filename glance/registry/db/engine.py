@@ -1,8 +1,8 @@
 """The connection to the registry's database: opened lazily, once in each process.
 
-A `Database` is an object of the application, not of the module: two applications in one process
-can use two databases. It hands out connections for three purposes (one statement, a snapshot of
-several, a write) and hides what SQLite, PostgreSQL and MySQL need for each. Statements live in
+A `Database` belongs to the application, not to the module: two applications in one process can use
+two databases. It provides connections for three purposes (one statement, a snapshot of several, a
+write) and hides what SQLite, PostgreSQL and MySQL need for each. Statements are in
 `glance.registry.db.api`.
 """
 
@@ -62,10 +62,10 @@ config.options(
 )
 
 #: How long SQLite itself waits for a lock, in milliseconds.
-# NOTE: it waits inside C and so holds up every request of the worker; longer waits are done by
-# `Database.transaction`, which sleeps in a way that lets other requests run.
+# NOTE: it waits inside C and so blocks every request of the worker; `Database.transaction` does
+# longer waits, in which other requests can run.
 BUSY_TIMEOUT = 1000
-#: How long `Database.transaction` goes on trying against locks and deadlocks, in seconds.
+#: How long `Database.transaction` retries after locks and deadlocks, in seconds.
 RETRY_FOR = 25.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
@@ -78,8 +78,8 @@ class Database:
     """One database, usable from any process that inherits the object.
 
     Connections are opened at first use and never shared with a parent process. Errors of the
-    connection become ServiceUnavailable; `IntegrityError` passes, because only the statement's
-    author knows what it means.
+    connection become ServiceUnavailable; `IntegrityError` is passed on, because only the caller
+    knows what it means.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.engine.Connection]:
-        """Yield a connection for one statement that changes nothing, or several on their own."""
+        """Yield a connection for reading: one statement, or several independent ones."""
         with self._translated(), self._view("read").connect() as conn:
             yield conn
 
@@ -130,7 +130,7 @@ class Database:
         """Yield a connection whose statements all see one state of the database."""
         with self._translated(), self._view("snapshot").connect() as conn:
             if self.dialect == "sqlite":
-                # PERF: past SQLAlchemy, whose way costs 30 us, a tenth of a list of 25.
+                # PERF: without SQLAlchemy, which takes 30 us for it, a tenth of a list of 25.
                 conn.connection.dbapi_connection.execute("BEGIN")
             yield conn
 
@@ -138,16 +138,17 @@ class Database:
     def write(self) -> Iterator[sa.engine.Connection]:
         """Yield a connection in a transaction: committed at the end, rolled back on an error.
 
-        Does not try again when the database is locked; `transaction` does.
+        Does not retry when the database is locked; `transaction` does.
         """
         with self._translated(), self._begun() as conn:
             yield conn
 
     def transaction(self, work: Callable[[sa.engine.Connection], T]) -> T:
-        """Run `work(connection)` in a transaction and return what it returns.
+        """Run `work(connection)` in a transaction and return its result.
 
         `work` runs again from the start after a deadlock or a lock that was not released in time,
-        so it must have no effect outside the database. ServiceUnavailable after `retry_for`.
+        so it must have no effect outside the database. Raises ServiceUnavailable after
+        `retry_for`.
         """
 
         def attempt() -> T:
@@ -186,8 +187,8 @@ class Database:
         with self._lock:
             if self._pid == os.getpid():
                 return
-            # NOTE: an engine inherited over a fork is dropped without closing its sockets, which
-            # belong to the parent.
+            # NOTE: an engine inherited through a fork is dropped without closing its sockets,
+            # which belong to the parent.
             try:
                 engine = create(self.url, idle_timeout=self.idle_timeout)
                 reader = engine
@@ -205,14 +206,14 @@ class Database:
             self._views = {"read": reader, "snapshot": snapshot, "write": engine}
             self._engines = [engine, reader]
             if self.dialect == "sqlite":
-                # NOTE: the one writer waits for the disk beside the hub; who would wait for it
-                # inside SQLite would stop the hub after all.
+                # NOTE: the one writer waits for the disk outside the hub; another writer that
+                # waited for it inside SQLite would block the hub after all.
                 self._turn = hub.lock()
             self._pid = os.getpid()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn trouble with the connection into ServiceUnavailable; the cause is chained."""
+        """Turn errors of the connection into ServiceUnavailable; the cause is chained."""
         try:
             yield
         except exc.TimeoutError as err:
@@ -234,7 +235,7 @@ class Database:
 
 
 def from_conf(conf: config.Conf) -> Database:
-    """Return the `Database` of a program's configuration; ConfigError when none is named."""
+    """Return the `Database` of a program's configuration. Raises ConfigError without one."""
     if not conf.sql_connection:
         raise exception.ConfigError(
             f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
@@ -262,14 +263,15 @@ def create(
     busy_timeout: int | None = None,
     autocommit: bool = False,
 ) -> sa.engine.Engine:
-    """Return a SQLAlchemy engine with a pool, set up for the database behind `url`.
+    """Return a SQLAlchemy engine with a pool, set up for the database at `url`.
 
     `foreign_keys=False` is for schema changes, which on SQLite replace tables that others refer
-    to; `busy_timeout` is in milliseconds and for SQLite too. On SQLite each statement stands alone
-    until somebody says BEGIN, as `exclude_writers` does; elsewhere `autocommit` asks for that.
+    to; `busy_timeout` is in milliseconds, also for SQLite. On SQLite each statement is a
+    transaction of its own until BEGIN, which `exclude_writers` sends; elsewhere `autocommit` has
+    that effect.
     """
     parsed = sa.engine.make_url(url)
-    # SECURITY: bound values (locations with credentials) stay out of logs and error texts.
+    # SECURITY: bound values (locations with credentials) must not show in logs and errors.
     settings: dict[str, Any] = {"future": True, "hide_parameters": True}
     if autocommit:
         settings.update(isolation_level="AUTOCOMMIT")
@@ -286,13 +288,13 @@ def create(
     engine.dialect.do_commit = _commit
 
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver must not begin transactions by itself, in the middle of one of ours.
+        # The driver must not begin transactions itself, in the middle of one of glance's.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout or BUSY_TIMEOUT}")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
-        # Readers and the one writer do not hinder each other. Refused while another process opens
-        # the file for the first time; the setting is kept in the file, so a later connection will
-        # find or make it.
+        # Readers and the one writer do not block each other. SQLite refuses this while another
+        # process opens the file for the first time; the setting is stored in the file, so a later
+        # connection finds it or makes it.
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
 
@@ -301,27 +303,27 @@ def create(
 
 
 def _commit(connection: Any) -> None:
-    """Commit in a native thread: it waits for the disk, with drivers that know no event loop.
+    """Commit in a native thread: drivers that know no event loop wait for the disk.
 
-    PERF: 2 to 15 ms, in which a worker answers dozens of other requests.
+    PERF: 2 to 15 ms, in which a worker serves dozens of other requests.
     """
     threads.run(connection.commit)
 
 
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Have the pool open another connection if the server has taken leave of an idle one.
+    """Make the pool open another connection if the server has closed an idle one.
 
-    PERF: a server that ends says so, or its socket does. To ask it each time, as pool_pre_ping
-    does, costs a round trip, on one machine 150 of 620 us for a single image.
+    PERF: a server that ends closes its socket, which can be seen here. A query each time, as with
+    pool_pre_ping, costs a round trip, on one machine 150 of 620 us for a single image.
     """
     if hub.is_readable(connection.fileno()):
         raise exc.DisconnectionError
 
 
 def exclude_writers(conn: sa.engine.Connection) -> None:
-    """Begin the transaction of `conn` on SQLite, as the only one that writes; else do nothing.
+    """On SQLite, begin the transaction of `conn` as the only writer; elsewhere do nothing.
 
-    NOTE: not in a listener for SQLAlchemy's event `begin`. PERF: an engine that has one looks for
+    NOTE: not a listener for SQLAlchemy's event `begin`. PERF: an engine with a listener looks for
     listeners at every step of every statement, 21 us of 65 for one image.
     """
     if conn.dialect.name == "sqlite":
@@ -329,7 +331,7 @@ def exclude_writers(conn: sa.engine.Connection) -> None:
 
 
 def is_contention(err: exc.DBAPIError) -> bool:
-    """Return whether an error means "another transaction was in the way, try again"."""
+    """Return whether an error means a conflict with another transaction: try again."""
     cause = err.orig
     if isinstance(cause, sqlite3.OperationalError):
         return "locked" in str(cause) or "busy" in str(cause)

@@ -1,7 +1,7 @@
-"""Lists of images: filters, order and paging as one statement.
+"""Lists of images: filters, order and paging in one statement.
 
-The page's place is given by a row, not by a count (keyset paging): rows that appear or vanish
-before it shift nothing. Null sort values are smaller than any other, on every database.
+A page begins after a row, not after a count (keyset pagination): rows that are added or removed
+before it shift nothing. Null sort values are smaller than all others, on every database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ images, properties = models.images, models.image_properties
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Shape:
-    """All of a query that changes the text of its statement; values are bound later."""
+    """Everything in a query that changes the text of its statement; values are bound later."""
 
     columns: tuple[str, ...]
     has_owner: bool
@@ -38,7 +38,7 @@ class _Shape:
     changes_since: bool
     sort_key: str
     descending: bool
-    part: str | None  # of the order, with respect to the marker; see `_parts`
+    part: str | None  # of the order, relative to the marker; see `_parts`
     explicit_nulls: bool
 
 
@@ -71,8 +71,8 @@ def image_list(
 ) -> list[types.StoredImage] | list[types.BriefImage]:
     """Return one page of the images that the caller may list.
 
-    Records are full with `detail`, else they have the six keys of a short list. Invalid when the
-    marker is not an image that the caller can see.
+    Records are full with `detail`; otherwise they have the six keys of a short list. Raises
+    Invalid if the marker is not an image that the caller can see.
     """
     deleted = True if context.show_deleted else query.deleted
     columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
@@ -110,7 +110,7 @@ def image_list(
         for part in parts:
             statement = _page_statement(dataclasses.replace(shape, part=part))
             params["page_limit"] = query.limit - len(page)
-            # PERF: all rows at once: handing out one at a time costs 2 us each.
+            # PERF: all rows at once: fetching them one at a time costs 2 us each.
             found = conn.execute(statement, params).all()
             page += [dict(zip(columns, row, strict=True)) for row in found]
             if len(page) == query.limit:
@@ -151,7 +151,7 @@ def _marker_statement(caller: str, sort_key: str, live_only: bool) -> Select:
 
 @functools.lru_cache(maxsize=512)
 def _page_statement(shape: _Shape) -> Select:
-    """PERF: building the statement costs more than running it, so each shape is built once."""
+    """Return the statement of a page. PERF: building one costs more than running it: cached."""
     columns = [images.c[name] for name in shape.columns if name != "properties"]
     statement = sa.select(*columns).where(visibility.listed_for(shape.is_public, shape.has_owner))
     if shape.deleted is False:
@@ -176,7 +176,7 @@ def _page_statement(shape: _Shape) -> Select:
     statement = statement.order_by(*_order(shape, images.c)).limit(limit)
     if "properties" not in shape.columns:
         return statement
-    # NOTE: SQLite would look for the properties of every image that it has to sort.
+    # NOTE: otherwise SQLite would read the properties of every image that it has to sort.
     page = statement.subquery("page")
     order = _order(shape, page.c)
     return sa.select(*page.c, records.properties_of(page.c.id)).order_by(*order)
@@ -193,10 +193,11 @@ def _has_property(number: int) -> ColumnElement[bool]:
 
 
 def _parts(query: listing.ListQuery, marker_value: Any) -> list[str | None]:
-    """Return the parts of what follows the marker, in order: `values` and `nulls` are whole ones.
+    """Return the parts of the list after the marker, in order; `values` and `nulls` are whole.
 
-    PERF: each is a range of an index. Together in one statement they are none, and each page but
-    the first took as long as all the pages behind it: 10 to 60 ms among 100 000 images.
+    PERF: each part is a range of an index. One statement for all parts would use no index, and
+    each page except the first would take as long as all following pages: 10 to 60 ms among 100 000
+    images.
     """
     descending = query.sort_dir == "desc"
     if marker_value is None:
@@ -207,7 +208,7 @@ def _parts(query: listing.ListQuery, marker_value: Any) -> list[str | None]:
 
 
 def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
-    """Return the clause for rows in a part of the order, behind the marker in its own part."""
+    """Return the clause for rows in a part of the order, after the marker in its own part."""
     key, marker_id = images.c[shape.sort_key], sa.bindparam("marker_id")
     if shape.part == "nulls":
         return key.is_(None)
@@ -220,7 +221,7 @@ def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
         return sa.and_(key.is_(None), further)
     value = sa.bindparam("marker_value", type_=key.type)
     place, marker = sa.tuple_(key, images.c.id), sa.tuple_(value, marker_id)
-    # PERF: `<=` too, for MySQL, which finds no range of an index in the comparison of pairs.
+    # PERF: `<=` too, because MySQL uses no index range for the comparison of pairs.
     if shape.descending:
         return sa.and_(key <= value, place < marker)
     return sa.and_(key >= value, place > marker)

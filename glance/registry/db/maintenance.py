@@ -1,6 +1,6 @@
-"""What maintenance programs ask of the database, for all images and without a caller.
+"""Queries and changes of maintenance programs, for all images and without a caller.
 
-Called by the scrubber and by `glance-manage`; never on behalf of a request.
+The scrubber and `glance-manage` call them, never a request.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ queue = models.scrub_queue
 
 
 def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> list[types.ImageRow]:
-    """Return live images in status `saving` that did not change since `changed_before`.
+    """Return live images in status `saving` that have not changed since `changed_before`.
 
-    Uploads whose process died leave them; records without properties, oldest change first.
+    Uploads whose process died leave them. The records have no properties; the oldest change is
+    first.
     """
     statement = (
         _records()
@@ -36,9 +37,9 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
 
 
 def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[types.ImageRow]:
-    """Yield, in pages, all records that name data which is there or waits for its removal.
+    """Yield, in pages, all records that name data that exists or waits for its removal.
 
-    Without properties, by id; the locations are in clear.
+    The records have no properties and are ordered by id; the locations are in clear.
     """
     after = 0
     while True:
@@ -58,10 +59,10 @@ def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[types.I
 
 
 def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: int = 100) -> int:
-    """Remove the rows of images that were deleted long ago; return how many images went.
+    """Remove the rows of images deleted before a time; return how many images were removed.
 
-    Images that the scrub queue names stay. So does the one with the highest id: SQLite
-    and MySQL count new ids from it, and the id of a deleted image is never given out again.
+    Images in the scrub queue stay. So does the one with the highest id: SQLite and MySQL count new
+    ids from it, and the id of a deleted image must never be used again.
     """
     highest = sa.select(sa.func.max(images.c.id)).scalar_subquery()
     old = (
@@ -94,11 +95,10 @@ def reseal(
     batch: int = 500,
     rewrite: Callable[[str], str] = lambda location: location,
 ) -> tuple[int, int]:
-    """Bring all locations, queued ones too, to the present key, or into clear if there is none.
+    """Seal all locations, including queued ones, with the current key, or put them in clear.
 
-    `rewrite` is given each location in clear and returns how it should be written. Safe beside
-    running services. Returns how many were changed, and how many could not be because no key
-    opens them.
+    `rewrite` gets each location in clear and returns the one to write. Safe while services run.
+    Returns how many were changed, and how many could not be because no key opens them.
     """
     changed = failed = 0
     for table, columns in ((images, ("id",)), (queue, ("image_id", "item"))):
@@ -123,7 +123,7 @@ def reseal(
             statements = [
                 table.update()
                 .where(*(column == value for column, value in zip(place, row, strict=False)))
-                # Somebody may write another location meanwhile.
+                # Another process may write another location meanwhile.
                 .where(table.c.location == row.location)
                 .values(location=text)
                 for row, text in fresh
@@ -149,14 +149,14 @@ def _behind(place: list[Any], after: tuple[Any, ...]) -> Any:
 def _sealed_anew(
     db: engine.Database, image_id: int, stored: str, rewrite: Callable[[str], str]
 ) -> str | None:
-    """Return a location as it should be stored now; None if it cannot be read."""
+    """Return a location in the form to store now; None if it cannot be read."""
     clear = db.cipher.open(image_id, stored)
     if clear is None or not cipher.is_clear(clear):
         return None
-    wanted = rewrite(clear)
-    if wanted == clear and db.cipher.is_current(stored):
+    rewritten = rewrite(clear)
+    if rewritten == clear and db.cipher.is_current(stored):
         return stored
-    return db.cipher.seal(image_id, wanted)
+    return db.cipher.seal(image_id, rewritten)
 
 
 def _records() -> Any:

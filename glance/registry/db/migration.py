@@ -1,12 +1,12 @@
-"""The schema's version: reading it, changing it, and what a starting daemon does about it.
+"""The schema's version: how to read and change it, and the check of a starting daemon.
 
-Called by `glance-manage` and by the registry's application factory. The steps are a repository of
-sqlalchemy-migrate in `migrate_repo`; they are run here, all in one transaction under a lock, so
-that a failing upgrade leaves the database as it was and processes that start at once do not
-meddle with each other. (MySQL ends a transaction at each change of a table: there the lock holds,
-and a failing upgrade stays at the last complete step.)
+`glance-manage` and the registry's application factory call it. The steps are a repository of
+sqlalchemy-migrate in `migrate_repo`; this module runs them all in one transaction under a lock, so
+that a failing upgrade leaves the database unchanged and processes that start at the same time do
+not interfere. (MySQL ends a transaction at each change of a table: there the lock holds, and a
+failing upgrade stays at the last complete step.)
 
-Every failure is a DatabaseMigrationError with one line that says what to do.
+Every failure is a DatabaseMigrationError with one line of advice.
 """
 
 from __future__ import annotations
@@ -55,48 +55,48 @@ _versions = sa.Table(
 
 
 def db_version(url: str) -> int:
-    """Return the schema's version; DatabaseMigrationError if the database has none."""
+    """Return the schema's version. Raises DatabaseMigrationError if the database has none."""
     with _connected(url) as conn:
         return _controlled_version(conn, url)
 
 
 def version_control(url: str, version: int | str | None = None) -> None:
-    """Enter a version (0 unless given) into the version table, which is made if need be."""
-    wanted = _valid(version, default=0)
+    """Write a version (0 unless given) to the version table, which is created if missing."""
+    target = _valid(version, default=0)
     with _connected(url, write=True) as conn:
         if _version(conn) is not None:
             raise exception.DatabaseMigrationError(
                 f"database '{config.mask_url(url)}' is already under migration control"
             )
-        _stamp(conn, wanted)
+        _stamp(conn, target)
 
 
 def upgrade(url: str, version: int | str | None = None) -> None:
     """Upgrade to a version, the latest unless given."""
-    wanted = _valid(version, default=models.SCHEMA_VERSION)
+    target = _valid(version, default=models.SCHEMA_VERSION)
     with _connected(url, write=True) as conn:
-        _upgrade(conn, _controlled_version(conn, url), wanted)
+        _upgrade(conn, _controlled_version(conn, url), target)
 
 
 def downgrade(url: str, version: int | str) -> None:
-    """Downgrade to a version. Refused where values would be cut off."""
-    wanted = _valid(version, default=None)
+    """Downgrade to a version. Refused if values would be truncated."""
+    target = _valid(version, default=None)
     with _connected(url, write=True) as conn:
         current = _controlled_version(conn, url)
-        if wanted > current:
+        if target > current:
             raise exception.DatabaseMigrationError(
-                f"the database is at version {current}, below {wanted}: use upgrade"
+                f"the database is at version {current}, below {target}: use upgrade"
             )
-        _walk(conn, current, wanted)
+        _walk(conn, current, target)
 
 
 def db_sync(url: str, version: int | str | None = None) -> None:
-    """Put the database under control if it is not, then upgrade it.
+    """Put the database under version control if it is not, then upgrade it.
 
-    Tables that were made outside of control are recognised when they are those of a Diablo
-    registry (version 9) or of this release; others are refused.
+    Tables without a version are recognised if they are those of a Diablo registry (version 9) or
+    of this release; others are refused.
     """
-    wanted = _valid(version, default=models.SCHEMA_VERSION)
+    target = _valid(version, default=models.SCHEMA_VERSION)
     with _connected(url, write=True) as conn:
         current = _version(conn)
         if not current:
@@ -104,14 +104,14 @@ def db_sync(url: str, version: int | str | None = None) -> None:
             if current is None or adopted:
                 _stamp(conn, adopted)
             current = adopted
-        _upgrade(conn, current, wanted)
+        _upgrade(conn, current, target)
 
 
 def prepare(conf: config.Conf, db: engine.Database) -> None:
-    """Make sure, at the start of a daemon, that the schema is the one it works with.
+    """Check, at the start of a daemon, that the schema has the required version.
 
-    Creates the tables in an empty database if `db_auto_create` allows; anything else than the
-    right version is refused with advice. Waits for a database that cannot be reached yet.
+    Creates the tables in an empty database if `db_auto_create` allows; every other version is
+    refused with advice. Waits for a database that cannot be reached yet.
     """
     found = _wait_for(conf, db)
     if found == models.SCHEMA_VERSION:
@@ -127,7 +127,7 @@ def prepare(conf: config.Conf, db: engine.Database) -> None:
             f"version {models.SCHEMA_VERSION}: {advice}"
         )
     with _connected(db.url, write=True) as conn:
-        # NOTE: looked at again under the lock; another worker may have been first.
+        # NOTE: checked again under the lock; another worker may have been first.
         if _version(conn) == models.SCHEMA_VERSION:
             return
         if sa.inspect(conn).get_table_names():
@@ -147,8 +147,8 @@ def prepare(conf: config.Conf, db: engine.Database) -> None:
 
 
 def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
-    """Return the version that `db` has now, or None; tries again while it is unreachable."""
-    # NOTE: a file that cannot be opened now will not be there in a second either.
+    """Return the current version of `db`, or None; retry while it is unreachable."""
+    # NOTE: a file that cannot be opened now cannot be opened in a second either.
     left = 0 if db.dialect == "sqlite" else conf.sql_max_retries
 
     def ask() -> int | None:
@@ -171,7 +171,7 @@ def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
 
 
 def _version(conn: Connection) -> int | None:
-    """Return the version on record, None if there is none."""
+    """Return the recorded version, None if there is none."""
     if not sa.inspect(conn).has_table(VERSION_TABLE):
         return None
     statement = sa.select(_versions.c.version).where(_versions.c.repository_id == REPOSITORY_ID)
@@ -189,7 +189,7 @@ def _controlled_version(conn: Connection, url: str) -> int:
 
 
 def _stamp(conn: Connection, version: int) -> None:
-    """Write `version` into the version table, made at the first time."""
+    """Write `version` to the version table, which is created the first time."""
     _versions.create(conn, checkfirst=True)
     mine = _versions.c.repository_id == REPOSITORY_ID
     if conn.execute(_versions.update().where(mine).values(version=version)).rowcount:
@@ -202,7 +202,7 @@ def _stamp(conn: Connection, version: int) -> None:
 
 
 def _recognise(conn: Connection) -> int:
-    """Return the version that uncontrolled tables have; 0 if there are none of glance's."""
+    """Return the version of tables without a recorded one; 0 if there are no glance tables."""
     inspector = sa.inspect(conn)
     names = set(inspector.get_table_names()) & set(models.metadata.tables)
     if not names:
@@ -222,38 +222,38 @@ def _recognise(conn: Connection) -> int:
 # -- running steps -------------------------------------------------------------------------------
 
 
-def _upgrade(conn: Connection, current: int, wanted: int) -> None:
-    if current > wanted:
+def _upgrade(conn: Connection, current: int, target: int) -> None:
+    if current > target:
         raise exception.DatabaseMigrationError(
-            f"the database is at version {current}, above {wanted}: use downgrade"
+            f"the database is at version {current}, above {target}: use downgrade"
         )
-    _walk(conn, current, wanted)
+    _walk(conn, current, target)
 
 
-def _walk(conn: Connection, current: int, wanted: int) -> None:
-    """Run the steps from one version to another, entering each into the version table."""
-    if current == wanted:
+def _walk(conn: Connection, current: int, target: int) -> None:
+    """Run the steps from one version to another, and record each in the version table."""
+    if current == target:
         return
-    if max(current, wanted) > models.SCHEMA_VERSION:
+    if max(current, target) > models.SCHEMA_VERSION:
         raise exception.DatabaseMigrationError(
             f"the database is at version {current}, which this release does not know"
         )
-    # PERF: imported when there is work: sqlalchemy-migrate takes a third of a second to load.
+    # PERF: imported only when needed: sqlalchemy-migrate takes a third of a second to load.
     from migrate.versioning import repository
 
-    changes = repository.Repository(REPOSITORY).changeset(conn.dialect.name, current, wanted)
+    changes = repository.Repository(REPOSITORY).changeset(conn.dialect.name, current, target)
     for version, change in changes:
         reached = int(version) + changes.step
         LOG.info("Changing the schema from version %d to %d", version, reached)
         change.run(conn, changes.step)
         _stamp(conn, reached)
         if conn.dialect.name == "mysql":
-            # The step's tables are committed already; so must be the number that says so.
+            # The step's tables are committed already; commit its number, too.
             conn.exec_driver_sql("COMMIT")
 
 
 def _valid(version: int | str | None, default: int | None) -> int:
-    """Return a version given by a caller or a command line as a number that exists."""
+    """Return a version from a caller or a command line as the number of an existing version."""
     if version is None or version == "":
         if default is None:
             raise exception.DatabaseMigrationError("downgrade requires a version argument")
@@ -268,7 +268,7 @@ def _valid(version: int | str | None, default: int | None) -> int:
 
 @contextlib.contextmanager
 def _connected(url: str, write: bool = False) -> Iterator[Connection]:
-    """Yield a connection of its own; with `write`, in a transaction that excludes all others."""
+    """Yield a separate connection; with `write`, in a transaction that excludes all others."""
     try:
         found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     except (exc.ArgumentError, exc.NoSuchModuleError, ImportError, ValueError) as err:
@@ -294,7 +294,7 @@ def _exclude_others(conn: Connection) -> None:
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif conn.dialect.name == "mysql":
-        # Belongs to the connection, which is closed after the work.
+        # The lock belongs to the connection, which is closed after the work.
         conn.execute(
             sa.text("SELECT GET_LOCK(:key, :seconds)"),
             {"key": f"glance-{_LOCK}", "seconds": _LOCK_SECONDS},
@@ -310,7 +310,7 @@ def _translated(url: str) -> Iterator[None]:
 
 
 def _reason(url: str, err: BaseException | None) -> str:
-    """Return one line about a database in trouble, for the operator."""
-    # SECURITY: the driver's own sentence, without the SQL and the values bound to it.
+    """Return one line about a failure of the database, for the operator."""
+    # SECURITY: only the driver's sentence, without the SQL and its bound values.
     text = " ".join(str(getattr(err, "orig", err)).split())
     return f"database '{config.mask_url(url)}': {text}"

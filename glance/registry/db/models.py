@@ -16,7 +16,7 @@ metadata = sa.MetaData()
 
 
 def timestamp() -> sa.types.TypeEngine:
-    """Return the type of a UTC time with microseconds (MySQL drops them unless told)."""
+    """Return the type of a UTC time with microseconds (MySQL drops them by default)."""
     return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
@@ -40,8 +40,8 @@ def _bookkeeping() -> list[sa.Column]:
 
 
 def order_index(name: str, *columns: sa.Column) -> sa.Index:
-    """Return an index in the order of lists, where nulls are smaller than any value."""
-    # NOTE: for PostgreSQL they are greater, unless told.
+    """Return an index in the order of lists, where nulls are smaller than all values."""
+    # NOTE: for PostgreSQL they are greater by default.
     nulls = {column.key: "NULLS FIRST" for column in columns if column.nullable}
     return sa.Index(name, *columns, postgresql_ops=nulls)
 
@@ -68,14 +68,14 @@ images = sa.Table(
 
 # PERF: a page of 25 among 100 000 images takes 1 ms with these and 20 to 100 ms without. The two
 # formats have none: SQLite, which keeps no statistics, would use it for a filter by format and
-# then sort a quarter of the table; to read the newest images until the page is full is faster.
+# then sort a quarter of the table; reading the newest images until the page is full is faster.
 for _columns in (
     ("created_at", "id"),
     ("updated_at", "id"),
     ("name", "id"),
     ("size", "id"),
     ("status", "id"),
-    # A filter by status, in the order of lists that ask for none.
+    # A filter by status, in the default order of lists.
     ("status", "created_at"),
 ):
     order_index(f"ix_images_{'_'.join(_columns)}", *(images.c[name] for name in _columns))
@@ -104,7 +104,7 @@ image_members = sa.Table(
     mysql_engine="InnoDB",
 )
 
-#: Data that waits for its removal; the columns are explained in `glance.registry.db.scrub_queue`.
+#: Data that waits for its removal; `glance.registry.db.scrub_queue` explains the columns.
 scrub_queue = sa.Table(
     "scrub_queue",
     metadata,

@@ -1,8 +1,8 @@
-"""Loading image records: what `api`, `image_list`, `deletion` and `sharing` have in common.
+"""Load image records: what `api`, `image_list`, `deletion` and `sharing` have in common.
 
-A record is an image mapping of `glance.image.fields` with Python datetimes. Its location is as
-it is stored (see `glance.image.cipher`) until `reveal` has put it in clear, which all that leaves
-this package has been through.
+A record is an image mapping of `glance.image.fields` with Python datetimes. Its location has its
+stored form (see `glance.image.cipher`) until `reveal` puts it in clear, which is done for every
+record that leaves this package.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PROPERTIES_OF = (
 
 
 class json_object_agg(functions.GenericFunction):  # type: ignore[misc]  # no stubs, see setup.cfg
-    """Names and values of many rows as one JSON object; of no rows, null or an empty one."""
+    """Names and values of many rows as one JSON object; null or empty for no rows."""
 
     type = sa.JSON()
     inherit_cache = True
@@ -55,13 +55,13 @@ def _of_mysql(element: Any, compiling: Any, **kw: Any) -> str:
 
 
 def utcnow() -> datetime.datetime:
-    """Return the current UTC time as the database keeps it: naive, with microseconds."""
+    """Return the current UTC time in the database's form: naive, with microseconds."""
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 @functools.cache
 def _with_properties(caller: str, show_deleted: bool) -> Select:
-    """PERF: one statement for an image and its properties; the image repeats in each row."""
+    """Return one statement for an image and its properties (PERF); each row has the image."""
     statement = (
         sa.select(*(images.c[name] for name in COLUMNS), properties.c.name, properties.c.value)
         .select_from(
@@ -90,7 +90,7 @@ def _for_update(caller: str, show_deleted: bool) -> Select:
 def load(
     conn: Connection, context: identity_context.RequestContext, image_id: int
 ) -> types.StoredImage:
-    """Return the image with its live properties; ImageNotFound if the caller may not see it."""
+    """Return the image with its live properties. ImageNotFound if the caller may not see it."""
     statement = _with_properties(visibility.kind(context), context.show_deleted)
     found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).all()
     if not found:
@@ -103,9 +103,9 @@ def load(
 def lock(
     conn: Connection, context: identity_context.RequestContext, image_id: int
 ) -> types.ImageRow:
-    """Return the image without properties, its row locked to the end of the transaction.
+    """Return the image without properties and lock its row until the end of the transaction.
 
-    ImageNotFound if the caller may not see it.
+    Raises ImageNotFound if the caller may not see it.
     """
     statement = _for_update(visibility.kind(context), context.show_deleted)
     found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).first()
@@ -122,16 +122,16 @@ def to_row(values: Iterable[Any]) -> types.ImageRow:
 def lock_mutable(
     conn: Connection, context: identity_context.RequestContext, image_id: int
 ) -> types.ImageRow:
-    """Return what `lock` does; ImageNotFound also if the caller may not change the image."""
+    """Do as `lock` does; raise ImageNotFound also if the caller may not change the image."""
     image = lock(conn, context, image_id)
     if not context.is_image_mutable(image):
-        # SECURITY: what the caller may not change looks absent, even when it can be read.
+        # SECURITY: an image that the caller may not change looks absent, even if it is readable.
         raise exception.ImageNotFound(image_id)
     return image
 
 
 def reveal(db: engine.Database, record: Row) -> Row:
-    """Put the location of a record, as it is stored, in clear; return the record."""
+    """Put the stored location of a record in clear; return the record."""
     record["location"] = db.cipher.open(record["id"], record["location"])
     return record
 
@@ -139,8 +139,8 @@ def reveal(db: engine.Database, record: Row) -> Row:
 def properties_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str | None]]:
     """Return the live properties of the image `image_id`, a column, as a column `properties`.
 
-    PERF: so a page is one statement and not a transaction of two: with PostgreSQL that spares
-    three round trips, and a fifth of the processor's time for a list of 25.
+    PERF: this makes a page one statement and not a transaction of two: with PostgreSQL that saves
+    three round trips, and a fifth of the CPU time for a list of 25.
     """
     return (
         sa.select(json_object_agg(properties.c.name, properties.c.value))
@@ -158,9 +158,9 @@ def with_properties(conn: Connection, record: types.ImageRow) -> types.StoredIma
 
 
 def check_quota(count: int, before: int, quota: int, what: str) -> None:
-    """Raise QuotaExceeded for growth beyond a quota; what an image already has may stay.
+    """Raise QuotaExceeded for growth beyond a quota; existing items may stay.
 
-    A quota that is not positive is none.
+    A quota that is not positive means no limit.
     """
     if 0 < quota < count and count > before:
         raise exception.QuotaExceeded(
@@ -169,5 +169,5 @@ def check_quota(count: int, before: int, quota: int, what: str) -> None:
 
 
 def _viewer(context: identity_context.RequestContext) -> dict[str, Any]:
-    # An administrator's statements ask nothing about the caller.
+    # An administrator's statements have no parameters for the caller.
     return {} if context.is_admin else visibility.viewer(context)

@@ -2,12 +2,12 @@
 
 A row is entered in the transaction that deletes its image (`glance.registry.db.deletion`), by the
 API for what a failed upload left in a store, and by `adopt` for images that an older release
-deleted. Scrubbers lease rows, so that one of them works on a row at a time, whatever host it is
-on; a lease that is neither renewed nor given back runs out, and with it the claim of a dead
-process. Hosts must agree on the time within a small part of `LEASE`.
+deleted. Scrubbers lease rows, so that only one of them works on a row at a time, on any host; a
+lease that is neither renewed nor released expires, and with it the claim of a dead process. The
+clocks of the hosts must agree within a small part of `LEASE`.
 
 The columns: `item` is `DATA` for the data of the image itself, else a digest of the address of a
-leftover; `due_at` is when the row may be worked on; `attempts` counts failures, `last_error` is
+leftover; `due_at` is when the row may be processed; `attempts` counts failures, `last_error` is
 the class of the last one, never its text; `dead` rows are given up.
 """
 
@@ -29,7 +29,7 @@ from glance.streaming.retry import Backoff
 
 images, queue = models.images, models.scrub_queue
 
-#: The item that stands for the data of the image itself.
+#: The item for the data of the image itself.
 DATA = "data"
 #: Owner of the leases under which the API removes data itself.
 API = "api"
@@ -40,7 +40,7 @@ BACKOFF = Backoff(60, 6 * 3600, jitter=0)
 
 
 class Claim(NamedTuple):
-    """A leased row: what to remove. `location` may hold secrets; None means there is nothing."""
+    """A leased row: what to remove. `location` may hold secrets; None means no data."""
 
     image_id: int
     item: str
@@ -49,7 +49,7 @@ class Claim(NamedTuple):
 
 
 class ScrubEntry(NamedTuple):
-    """A row as an operator may see it, without its location."""
+    """A row in the form for operators, without its location."""
 
     image_id: int
     item: str
@@ -75,11 +75,10 @@ def enter(
     due_in: float = 0,
     lease: float = 0,
 ) -> None:
-    """Enter the data of an image, within the transaction that deletes it.
+    """Add the data of an image to the queue, in the transaction that deletes the image.
 
-    `location` is as the image's row has it, sealed or in clear. It is due in `due_in` seconds.
-    With `lease`, the caller means to remove the data itself and scrubbers stay away for so many
-    seconds.
+    `location` is the value in the image's row, sealed or in clear. It is due in `due_in` seconds.
+    With `lease`, the caller removes the data itself, and scrubbers ignore it for so many seconds.
     """
     until = now + datetime.timedelta(seconds=lease) if lease else None
     conn.execute(
@@ -96,11 +95,11 @@ def enter(
 
 
 def enter_leftover(db: engine.Database, image_id: int, location: str, error: str) -> None:
-    """Enter what a failed write left at `location`, which could not be removed for `error`.
+    """Add what a failed write left at `location` and could not be removed because of `error`.
 
-    One that is queued already stays. The image must have a record.
+    A row that exists already is not changed. The image must have a record.
     """
-    # SECURITY: a digest of text without the password: nobody can try passwords against it.
+    # SECURITY: a digest of text without the password, so that it cannot be used to guess it.
     shown = config.mask_url(location)
     item = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).hexdigest()
     now = records.utcnow()
@@ -118,9 +117,9 @@ def enter_leftover(db: engine.Database, image_id: int, location: str, error: str
 
 
 def adopt(db: engine.Database) -> int:
-    """Enter deleted images in `pending_delete` that have no row; return how many there were.
+    """Add deleted images in `pending_delete` that have no row; return how many there were.
 
-    Releases before the queue leave such images.
+    Releases before the queue left such images.
     """
     waiting = (
         sa.select(
@@ -144,9 +143,9 @@ def adopt(db: engine.Database) -> int:
 def enter_again(
     db: engine.Database, image_id: int, location: str, due_at: datetime.datetime
 ) -> None:
-    """Enter an image that another queue had, or change its row: where its data is, when due.
+    """Add an image from another queue, or change its row: where its data is, and when it is due.
 
-    A row that a scrubber is at work on stays as it is.
+    A row that a scrubber has leased is not changed.
     """
     now = records.utcnow()
     sealed = db.cipher.seal(image_id, location)
@@ -163,7 +162,7 @@ def enter_again(
 
 
 def _insert(db: engine.Database, statement: Any) -> int:
-    """Insert rows, return how many; none if somebody else enters one of them at the same time."""
+    """Insert rows and return how many; 0 if another process inserts one at the same time."""
     try:
         return int(db.transaction(lambda conn: conn.execute(statement).rowcount))
     except exc.IntegrityError:
@@ -173,9 +172,9 @@ def _insert(db: engine.Database, statement: Any) -> int:
 def lease(
     db: engine.Database, owner: str, limit: int, *, kept_for: datetime.timedelta
 ) -> list[Claim]:
-    """Lease at most `limit` rows that are due, those that waited longest first.
+    """Lease at most `limit` due rows, those that waited longest first.
 
-    Data that nobody tried to remove yet is left alone until `kept_for` after its deletion.
+    Data without an attempt so far is not leased until `kept_for` after its deletion.
     """
     now = records.utcnow()
     free = sa.and_(
@@ -199,7 +198,7 @@ def lease(
 
     def work(conn: Connection) -> tuple[bool, list[Claim]]:
         claims = [Claim(*row) for row in conn.execute(due)]
-        # NOTE: row by row, as only that tells which ones another scrubber has taken meanwhile.
+        # NOTE: row by row; only that shows which rows another scrubber has leased meanwhile.
         return bool(claims), [
             claim._replace(location=db.cipher.open(claim.image_id, claim.location))
             for claim in claims
@@ -208,18 +207,18 @@ def lease(
 
     while True:
         some_due, taken = db.transaction(work)
-        # Others may have taken all of these; there may be more behind them.
+        # Others may have leased all of these; more rows may follow them.
         if taken or not some_due:
             return taken
 
 
 def renew(db: engine.Database, owner: str) -> None:
-    """Make all leases of `owner` last for `LEASE` from now."""
+    """Extend all leases of `owner` to `LEASE` from now."""
     _set_leases(db, queue.c.lease_owner == owner, owner, records.utcnow() + LEASE)
 
 
 def release(db: engine.Database, owner: str) -> None:
-    """Give back all leases of `owner`."""
+    """Release all leases of `owner`."""
     _set_leases(db, queue.c.lease_owner == owner, None, None)
 
 
@@ -234,7 +233,7 @@ def _set_leases(
 
 
 def remove(conn: Connection, image_id: int, item: str = DATA) -> bool:
-    """Take a row out within a transaction; return whether it was there."""
+    """Remove a row within a transaction; return whether it existed."""
     return bool(conn.execute(queue.delete().where(_is(image_id, item))).rowcount)
 
 
@@ -248,10 +247,10 @@ def postpone(
     dead: bool = False,
     max_attempts: int = 0,
 ) -> ScrubEntry | None:
-    """Note a failure of class `error`, give the lease of `owner` back and let the row wait.
+    """Record a failure of class `error`, release the lease of `owner` and let the row wait.
 
-    It is given up if `dead`, or at its failure number `max_attempts` (0: never). Returns the row
-    as it is now; None if it is gone or somebody else's by now.
+    It is given up if `dead`, or at failure number `max_attempts` (0: never). Returns the changed
+    row; None if it is gone or leased by another owner.
     """
     now = records.utcnow()
 
@@ -283,7 +282,7 @@ def postpone(
 
 
 def entries(db: engine.Database) -> list[ScrubEntry]:
-    """Return all rows, the next one due first."""
+    """Return all rows, ordered by when they are due."""
     now = records.utcnow()
     with db.read() as conn:
         ordered = _ENTRIES.order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
@@ -291,7 +290,7 @@ def entries(db: engine.Database) -> list[ScrubEntry]:
 
 
 def locations(db: engine.Database) -> Iterator[str]:
-    """Yield what the rows name, in clear: locations, which may hold secrets."""
+    """Yield the locations of all rows in clear; they may hold secrets."""
     with db.read() as conn:
         found = conn.execute(
             sa.select(queue.c.image_id, queue.c.location).where(queue.c.location.is_not(None))
@@ -301,9 +300,9 @@ def locations(db: engine.Database) -> Iterator[str]:
 
 
 def retry(db: engine.Database) -> int:
-    """Make everything due that failed before; return how many rows.
+    """Make all failed rows due; return how many there are.
 
-    What was given up counts its failures anew.
+    The failures of rows that were given up are counted from 0 again.
     """
     now = records.utcnow()
     statement = (
@@ -320,7 +319,7 @@ def retry(db: engine.Database) -> int:
 
 
 def is_leased(conn: Connection, image_id: int, now: datetime.datetime) -> bool:
-    """Return whether somebody is at work on the data of an image."""
+    """Return whether the data of an image is leased."""
     statement = sa.select(queue.c.item).where(_is(image_id, DATA)).where(queue.c.lease_until > now)
     return conn.execute(statement).first() is not None
 

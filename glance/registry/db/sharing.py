@@ -1,7 +1,7 @@
-"""Who an image is shared with: memberships of images.
+"""Memberships of images: with whom an image is shared.
 
-A membership row is unique for (image, member) over deleted rows too, so adding revives. A removed
-membership counts as none: it grants nothing and its `can_share` is forgotten.
+A membership row is unique for (image, member) over deleted rows too, so adding revives a row. A
+removed membership counts as none: it grants nothing, and its `can_share` has no effect.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _REMOVE = (
 
 
 def member_list(db: engine.Database, context: Context, image_id: int) -> list[types.StoredMember]:
-    """Return the memberships of an image that the caller may know of, oldest first.
+    """Return the memberships of an image that the caller may see, oldest first.
 
-    Owner and administrator see all, a member sees its own, others none. ImageNotFound if the
-    caller cannot see the image.
+    Owners and administrators see all, a member sees its own, others none. Raises ImageNotFound if
+    the caller cannot see the image.
     """
     with db.snapshot() as conn:
         image = records.load(conn, context, image_id)
@@ -75,7 +75,7 @@ def member_list(db: engine.Database, context: Context, image_id: int) -> list[ty
 def member_images(db: engine.Database, context: Context, member: str) -> list[types.SharedImage]:
     """Return which images are shared with `member`, newest membership first.
 
-    An administrator sees all, the member itself too, others only images they own.
+    An administrator and the member itself see all, others only images that they own.
     """
     statement, params = _SHARED_WITH, {"name": member}
     if not context.is_admin and context.owner != member:
@@ -91,8 +91,8 @@ def member_images(db: engine.Database, context: Context, member: str) -> list[ty
 def member_check(db: engine.Database, context: Context, image_id: int) -> None:
     """Raise if the caller may not change the memberships of the image.
 
-    NotAuthorized without an owner, ImageNotFound if the image is not visible, Forbidden if the
-    caller may not share it.
+    Raises NotAuthorized without an owner, ImageNotFound if the image is not visible, Forbidden if
+    the caller may not share it.
     """
     with db.snapshot() as conn:
         _check(conn, context, image_id, records.load)
@@ -109,8 +109,8 @@ def member_add(
 ) -> None:
     """Share an image with `member`.
 
-    `can_share` None leaves an existing membership as it is and gives a new one no right to share.
-    Raises as `member_check`, and QuotaExceeded.
+    `can_share` None does not change an existing membership and gives a new one no right to share.
+    Raises the errors of `member_check`, and QuotaExceeded.
     """
 
     def work(conn: Connection) -> None:
@@ -135,29 +135,32 @@ def member_replace(
     *,
     member_quota: int = 0,
 ) -> None:
-    """Make `memberships` the whole list of an image: pairs of member and `can_share`.
+    """Replace all memberships of an image by `memberships`: pairs of member and `can_share`.
 
     `can_share` None keeps the value of an existing membership and is False for a new one. Raises
-    as `member_check`, Invalid for a member named twice, and QuotaExceeded; then nothing changes.
+    the errors of `member_check`, Invalid for a member named twice, and QuotaExceeded; then nothing
+    changes.
     """
-    wanted = dict(memberships)
-    if len(wanted) != len(memberships):
+    requested = dict(memberships)
+    if len(requested) != len(memberships):
         raise exception.Invalid("A member is named more than once")
 
     def work(conn: Connection) -> None:
         _check(conn, context, image_id, records.lock)
         stored = _stored(conn, image_id)
         live = sum(not row.deleted for row in stored.values())
-        records.check_quota(len(wanted), live, member_quota, "members")
-        removed = [row for name, row in stored.items() if name not in wanted and not row.deleted]
+        records.check_quota(len(requested), live, member_quota, "members")
+        removed = [
+            row for name, row in stored.items() if name not in requested and not row.deleted
+        ]
         _remove(conn, removed)
-        _apply(conn, image_id, stored, wanted)
+        _apply(conn, image_id, stored, requested)
 
     db.transaction(work)
 
 
 def member_delete(db: engine.Database, context: Context, image_id: int, member: str) -> None:
-    """Stop sharing an image with `member`; no error if it was not. Raises as `member_check`."""
+    """Stop sharing an image with `member`, if it was shared. Errors as for `member_check`."""
 
     def work(conn: Connection) -> None:
         _check(conn, context, image_id, records.lock)
@@ -190,12 +193,12 @@ def _stored(conn: Connection, image_id: int) -> dict[str, Any]:
 
 
 def _apply(
-    conn: Connection, image_id: int, stored: dict[str, Any], wanted: dict[str, bool | None]
+    conn: Connection, image_id: int, stored: dict[str, Any], requested: dict[str, bool | None]
 ) -> None:
-    """Add, change and revive the memberships in `wanted`."""
+    """Add, change and revive the memberships in `requested`."""
     now = records.utcnow()
     new, changed = [], []
-    for name, can_share in wanted.items():
+    for name, can_share in requested.items():
         row = stored.get(name)
         if row is None:
             new.append(

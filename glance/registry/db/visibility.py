@@ -1,8 +1,8 @@
 """Who may see which image, as SQL.
 
-`visible_to` is the twin of `glance.identity.context.RequestContext.is_image_visible`, for one
-image asked for by id; `listed_for` is the narrower rule of lists. Both refer to the caller through
-the bound parameter `viewer`, so that a statement is built once for each kind of caller.
+`visible_to` is the counterpart of `glance.identity.context.RequestContext.is_image_visible`, for
+one image requested by id; `listed_for` is the narrower rule of lists. Both refer to the caller
+through the bound parameter `viewer`, so that a statement is built once for each kind of caller.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ADMIN, OWNER, ANONYMOUS = "admin", "owner", "anonymous"
 
 
 def live(table: sa.Table) -> ColumnElement[bool]:
-    """Return the clause that leaves out soft-deleted rows.
+    """Return the clause that excludes soft-deleted rows.
 
-    PERF: `IS NOT true` cannot use an index. With `= false` SQLite, which has no statistics, takes
-    the index on `deleted` for selective and reads every live row of the table.
+    PERF: `IS NOT true` cannot use an index. With `= false` SQLite, which has no statistics,
+    assumes that the index on `deleted` is selective and reads every live row of the table.
     """
     return table.c.deleted.is_not(sa.true())
 
@@ -38,9 +38,9 @@ _SHARED = (
     .where(members.c.member == sa.bindparam("viewer"))
     .where(live(members))
 )
-# PERF: a list looks at many images, so what is shared with the caller is found once. Asked anew
-# for each image, PostgreSQL takes the question for so dear that it compiles it: 440 ms, not 2, for
-# the first of 100 000 images by name.
+# PERF: a list reads many images, so the images shared with the caller are found once. With a
+# subquery for each image, PostgreSQL estimates such a high cost that it compiles the statement:
+# 440 ms, not 2, for the first of 100 000 images by name.
 _AMONG_SHARED = images.c.id.in_(
     sa.select(members.c.image_id)
     .where(members.c.member == sa.bindparam("viewer"))
@@ -64,14 +64,14 @@ _LISTED: dict[tuple[bool | None, bool], ColumnElement[bool]] = {
 
 
 def kind(context: identity_context.RequestContext) -> str:
-    """Return which of the three kinds of caller this is, for `visible_to`."""
+    """Return the kind of the caller, one of three, for `visible_by_kind`."""
     if context.is_admin:
         return ADMIN
     return ANONYMOUS if context.owner is None else OWNER
 
 
 def visible_to(context: identity_context.RequestContext) -> ColumnElement[bool]:
-    """Return the clause over `images` that is true for what the caller may read by id."""
+    """Return the clause over `images` that is true for images that the caller may read by id."""
     return visible_by_kind(kind(context))
 
 
@@ -80,10 +80,10 @@ def visible_by_kind(caller: str) -> ColumnElement[bool]:
 
 
 def listed_for(is_public: bool | None, has_owner: bool) -> ColumnElement[bool]:
-    """Return the clause over `images` that is true for what belongs into a list.
+    """Return the clause over `images` that is true for images that belong in a list.
 
-    `is_public` as in `glance.image.listing.ListQuery`: True is what an ordinary user sees, who
-    finds an ownerless private image by its id only.
+    `is_public` is as in `glance.image.listing.ListQuery`: True means what an ordinary user sees,
+    who can read an ownerless private image by its id only.
     """
     return _LISTED[is_public, has_owner]
 

@@ -1,8 +1,8 @@
 """The S3 store: objects of one bucket (`s3:`, `s3+http:`, `s3+https:`).
 
-The key of an object is the image id. Requests go through `glance.store.s3.client`, which brings in
-boto and is imported once the store is set up, or a location of it is used, and not before. Writing
-is the work of `glance.store.s3.upload`, reading that of `glance.store.s3.download`.
+The key of an object is the image id. Requests go through `glance.store.s3.client`, which imports
+boto and is itself imported only when the store is set up or one of its locations is used.
+`glance.store.s3.upload` writes, `glance.store.s3.download` reads.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ LOG = logging.getLogger(__name__)
 MIB = 1024 * 1024
 #: What needs boto.
 CLIENT = "glance.store.s3.client"
-#: Seconds for which a bucket that was there is not looked at again.
+#: Seconds for which an existing bucket is not checked again.
 BUCKET_MEMORY = 300
-#: How long nobody may have added to a multipart upload until it counts as abandoned.
+#: How long a multipart upload must be without a new part to count as abandoned.
 ABANDONED_AFTER = datetime.timedelta(hours=24)
-#: What a cleaner tries; what it cannot do waits for the next sweep.
+#: Attempts of a cleanup; what fails waits for the next sweep.
 HURRIED_RETRIES = 1
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
 
@@ -153,7 +153,7 @@ class S3Store(base.Store):
     def is_configured(self) -> bool:
         names = [f"s3_store_{name}" for name in ("host", "access_key", "secret_key", "bucket")]
         values = [self.conf[name] or "" for name in names if self.conf.is_set(name)]
-        # NOTE: Diablo's sample file has values such as <20-char AWS access key>, which nobody set.
+        # NOTE: Diablo's sample file has values such as <20-char AWS access key>: not set.
         return bool(values) and not any(value.startswith("<") for value in values)
 
     def configure(self) -> None:
@@ -166,7 +166,7 @@ class S3Store(base.Store):
         self._bucket_seen = -float(BUCKET_MEMORY)
         self._kept: dict[tuple[bool, bool], s3_client.S3Client] = {}
         self.publishing = hub.NamedLocks()
-        self.patience = conf.s3_store_timeout
+        self.settle_delay = conf.s3_store_timeout
         try:
             self.endpoint = Endpoint.parse(conf.s3_store_host)
         except ValueError as err:
@@ -208,9 +208,9 @@ class S3Store(base.Store):
     # -- clients ---------------------------------------------------------------------------------
 
     def client_for(self, location: S3Location, *, hurried: bool = False) -> s3_client.S3Client:
-        """Return a client for the bucket of a location, with the keys that open it.
+        """Return a client for the bucket of a location, with the keys for it.
 
-        Raises BackendUnavailable where boto is missing. A `hurried` one gives up soon.
+        Raises BackendUnavailable if boto is missing. A `hurried` client gives up early.
         """
         endpoint = Endpoint.of(location)
         configured = self._opened_by_our_keys(endpoint, location)
@@ -226,8 +226,8 @@ class S3Store(base.Store):
     def _opened_by_our_keys(self, endpoint: Endpoint, location: S3Location) -> bool:
         """Return whether the configured keys are to be used for a location.
 
-        Where they open the bucket they win, because those of an old location may have been changed
-        since. SECURITY: no other host is sent anything that was made with them.
+        If they open the bucket they win, because those of an old location may have changed.
+        SECURITY: nothing that was signed with them is sent to any other host.
         """
         ours = self.conf.s3_store_access_key, self.conf.s3_store_secret_key
         if self.endpoint is None or not all(ours) or not endpoint.is_same_service(self.endpoint):
@@ -279,7 +279,7 @@ class S3Store(base.Store):
         )
 
     def location_of(self, image_id: str) -> S3Location:
-        """Return the location that this store gives to an image."""
+        """Return the location of an image in this store."""
         assert self.endpoint is not None
         return S3Location(self.endpoint.scheme, self.endpoint.address, self.bucket, image_id)
 
@@ -303,7 +303,7 @@ class S3Store(base.Store):
         parts = _parts(location)
         client = self.client_for(parts)
         with reading():
-            # NOTE: S3 does not tell whether there was anything to delete.
+            # NOTE: S3 does not report whether there was anything to delete.
             client.head(parts.key)
             client.delete(parts.key)
 
@@ -324,7 +324,7 @@ class S3Store(base.Store):
                             found.modified.timestamp() if found.modified else None,
                         )
         except exception.StoreObjectNotFound as err:
-            # NOTE: a bucket that is not there is a wrong setting, unless it is yet to be made.
+            # NOTE: a missing bucket is a wrong setting, unless glance is to create it.
             if not self.conf.s3_store_create_bucket_on_put:
                 raise exception.BackendUnavailable() from err
 
@@ -357,7 +357,7 @@ class S3Store(base.Store):
         return upload.StagedObject(self, location, size)
 
     def _check_bucket(self, client: s3_client.S3Client) -> None:
-        """Make sure that the bucket is there, making it if that is wanted."""
+        """Check that the bucket exists; create it if the settings say so."""
         if time.monotonic() - self._bucket_seen < BUCKET_MEMORY:
             return
         try:
@@ -387,15 +387,15 @@ class S3Store(base.Store):
     # -- cleaning --------------------------------------------------------------------------------
 
     def sweep(self) -> list[base.AbandonedWrite]:
-        """Return the uploads of this host whose writers are gone. Asks the disk only."""
+        """Return the uploads of this host whose writers are gone. Reads the disk only."""
         left = upload_journal.find(self.directory, self.name, self.conf.incoming_max_age)
         return [upload.AbandonedObject(self, found) for found in left]
 
     def drop_stale_uploads(self) -> int:
-        """Abort multipart uploads of images that nobody has added to for a day.
+        """Abort multipart uploads of images without a new part for a day.
 
-        The bucket is taken to be glance's own. The parts count, because a slow upload of a large
-        image may take longer than a day.
+        The bucket is assumed to be glance's own. The age of the parts counts, because a slow
+        upload of a large image may take longer than a day.
         """
         if self.add_disabled is not None:
             return 0

@@ -1,6 +1,6 @@
-"""One bucket of an S3 service: its objects, its multipart uploads, and what boto reads of them.
+"""One bucket of an S3 service: its objects and multipart uploads, parsed with boto.
 
-What does not belong here: images, locations, what to do about a failure.
+What does not belong here: images, locations, handling of failures.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Which upload wrote an object: kept with the object as x-amz-meta-...
+#: The upload that wrote an object: stored with the object as x-amz-meta-...
 TOKEN = "glance-upload"
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What the service tells of an object. `token` names the upload that wrote it."""
+    """What the service reports about an object. `token` names the upload that wrote it."""
 
     size: int
     etag: str
@@ -49,7 +49,7 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """An object as a list shows it."""
+    """An object in a listing."""
 
     key: str
     size: int
@@ -66,9 +66,9 @@ class OpenUpload:
 
 
 class S3Client:
-    """Requests to one bucket of one service. Safe to use from many greenthreads at once.
+    """Requests to one bucket of one service. Safe for concurrent use by greenthreads.
 
-    Every method raises `Refused` or `Unreachable`. `keep` tells whether connections are kept for
+    Every method raises `S3Refused` or `Unreachable`. `keep` is whether connections are kept for
     the next request. With `keys` None requests are not signed.
     """
 
@@ -101,22 +101,22 @@ class S3Client:
     # -- objects ---------------------------------------------------------------------------------
 
     def head(self, key: str) -> Info:
-        """Return what is known of an object."""
-        answer = self._request("HEAD", key)
-        size = http_response.parse_length(answer.getheader("content-length"))
+        """Return the information about an object."""
+        response = self._request("HEAD", key)
+        size = http_response.parse_length(response.getheader("content-length"))
         if size is None:
             raise Unreachable("the answer to HEAD has no length")
-        return Info(size, etags.opaque(answer.etag), answer.getheader(f"x-amz-meta-{TOKEN}"))
+        return Info(size, etags.opaque(response.etag), response.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
         self, key: str, offset: int, length: int | None, etag: etags.ETag | None = None
     ) -> http_response.ClientResponse:
-        """Return the answer with the bytes from `offset`, `length` (not 0) or all that follow.
+        """Return the response with the bytes from `offset` on: `length` of them (not 0), or all.
 
-        With `etag` only from that version of the object. The caller closes the answer.
+        With `etag` only from that version of the object. The caller closes the response.
         """
-        wanted = ranges.format_range(offset, length)
-        headers = {"Range": wanted} if wanted else {}
+        range_header = ranges.format_range(offset, length)
+        headers = {"Range": range_header} if range_header else {}
         if etag:
             headers["If-Match"] = str(etag)
         response: http_response.ClientResponse = self._request(
@@ -125,25 +125,25 @@ class S3Client:
         return response
 
     def put(self, key: str, source: PayloadSource, token: str) -> None:
-        """Store an object that must not be there yet; 412 if it is and the service looks.
+        """Store an object that must not exist; 412 if it does and the service checks that.
 
-        Raises BackendCorrupt if the service holds something else than was sent.
+        Raises BackendCorrupt if the service has stored something else than was sent.
         """
         token_header = {f"x-amz-meta-{TOKEN}": token}
-        answer = self._exclusively(
+        response = self._exclusively(
             lambda only: self._put(key, source, {**token_header, **only}, None)
         )
-        if _is_encrypted(answer) and self.head(key).size != source.count:
+        if _is_encrypted(response) and self.head(key).size != source.count:
             self._corrupt()
 
     def delete(self, key: str) -> None:
-        """Remove an object; it is no error if there is none."""
+        """Remove an object; it is no error if it does not exist."""
         self._request("DELETE", key)
 
     def _put(
         self, key: str, source: PayloadSource, headers: dict[str, str], query: str | None
     ) -> S3Response:
-        """Send `source` and return the answer; compare what the service received by its ETag."""
+        """Send `source` and return the response; verify what the service received by its ETag."""
         headers |= {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(source.count),
@@ -151,12 +151,12 @@ class S3Client:
         }
         if self.settings.signature == 4:
             headers["x-amz-content-sha256"] = source.sha256
-        answer: S3Response = self._request(
+        response: S3Response = self._request(
             "PUT", key, headers=headers, query=query, sending=Sending(source=source)
         )
-        if not _is_encrypted(answer) and etags.opaque(answer.etag).lower() != source.md5:
+        if not _is_encrypted(response) and etags.opaque(response.etag).lower() != source.md5:
             self._corrupt()
-        return answer
+        return response
 
     def _corrupt(self) -> NoReturn:
         LOG.error("S3 at %s received other data than was sent", self.endpoint.address)
@@ -179,7 +179,7 @@ class S3Client:
     def initiate(self, key: str, token: str) -> str:
         """Begin a multipart upload; return its id.
 
-        Not tried again after a doubtful failure, which may have begun one.
+        Not retried after a doubtful failure, which may have begun one.
         """
         headers = {"Content-Type": "application/octet-stream"}
         with _parsed():
@@ -196,7 +196,7 @@ class S3Client:
         return self._put(key, source, {}, query).etag
 
     def complete(self, key: str, upload_id: str, tags: Sequence[str]) -> None:
-        """Make the parts an object that must not be there yet; 412 if it is, as with `put`."""
+        """Join the parts to an object that must not exist; 412 if it does, as with `put`."""
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{saxutils.escape(tag)}</ETag></Part>"
             for number, tag in enumerate(tags, 1)
@@ -209,12 +209,12 @@ class S3Client:
                 )
             )
         if not done.etag:
-            # NOTE: the status was sent before the work; boto looks for an error only behind a
-            # declaration of XML.
+            # NOTE: the status was sent before the work; boto looks for an error only after an XML
+            # declaration.
             raise Unreachable("the answer tells of no object")
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Drop a multipart upload and its parts; 404 if it has ended already."""
+        """Abort a multipart upload and remove its parts; 404 if it has ended already."""
         with _parsed():
             self._bucket.cancel_multipart_upload(key, _quote(upload_id))
 
@@ -234,7 +234,7 @@ class S3Client:
                 return
 
     def last_part(self, upload: OpenUpload) -> datetime.datetime | None:
-        """Return when the newest part of an upload came, None if it has none."""
+        """Return when the newest part of an upload arrived, None if it has none."""
         parts = MultiPartUpload(self._bucket)
         parts.key_name, parts.id = upload.key, _quote(upload.upload_id)
         with _parsed():
@@ -242,7 +242,7 @@ class S3Client:
         return max(filter(None, times), default=None)
 
     def _exclusively(self, request: Callable[[Mapping[str, str]], T]) -> T:
-        """Make a request that must replace nothing, as far as the service can promise that."""
+        """Send a request that must not replace an object, if the service can ensure that."""
         if self._conditional:
             try:
                 return request({"If-None-Match": "*"})
@@ -256,11 +256,11 @@ class S3Client:
     # -- the bucket ------------------------------------------------------------------------------
 
     def head_bucket(self) -> None:
-        """Do nothing if the bucket is there and may be used."""
+        """Raise unless the bucket exists and may be used."""
         self._request("HEAD", "")
 
     def create_bucket(self) -> None:
-        """Make the bucket; it is no error if it is ours already."""
+        """Create the bucket; it is no error if the account owns it already."""
         location = "" if self.region == DEFAULT_REGION else self.region
         try:
             with _parsed():
@@ -290,15 +290,15 @@ class S3Client:
                 sender=sending,
             )
         except UnicodeEncodeError as err:
-            # Names in S3 are UTF-8, so that nothing has this one.
+            # Names in S3 are UTF-8, so nothing has this name.
             raise S3Refused(404, "NoSuchKey") from err
 
 
 @contextlib.contextmanager
 def _parsed() -> Iterator[None]:
-    """Translate what boto's parsers raise about answers that look like a success.
+    """Translate the errors of boto's parsers for responses that look successful.
 
-    SECURITY: boto's own errors quote the answer, which can repeat what was signed.
+    SECURITY: boto's own errors quote the response, which can repeat what was signed.
     """
     try:
         yield
@@ -309,10 +309,10 @@ def _parsed() -> Iterator[None]:
         raise Unreachable(f"the answer is no XML of S3 ({type(err).__name__})") from None
 
 
-def _is_encrypted(answer: S3Response) -> bool:
-    """Return whether the ETag of an object is no MD5, because a managed key encrypts it."""
-    kind = answer.getheader("x-amz-server-side-encryption", "") or ""
-    customer = answer.getheader("x-amz-server-side-encryption-customer-algorithm")
+def _is_encrypted(response: S3Response) -> bool:
+    """Return whether the ETag of an object is not its MD5, because it is encrypted by a key."""
+    kind = response.getheader("x-amz-server-side-encryption", "") or ""
+    customer = response.getheader("x-amz-server-side-encryption-customer-algorithm")
     return kind.startswith("aws:kms") or bool(customer)
 
 

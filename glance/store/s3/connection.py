@@ -1,8 +1,8 @@
-"""The border to boto: signing and naming, and nothing that boto would find by itself.
+"""The interface to boto: signing and naming, without settings that boto finds by itself.
 
-boto names buckets in requests, signs them, and reads XML; `glance.store.s3.exchange` sends them.
-Only this module imports boto, and it is only imported once an S3 store is used. No /etc/boto.cfg,
-no ~/.boto and no environment counts.
+boto names buckets in requests, signs them, and parses XML; `glance.store.s3.exchange` sends them.
+This module is imported only when an S3 store is used. /etc/boto.cfg, ~/.boto and environment
+variables have no effect.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
 
 
 class _NoSecrets(logging.Filter):
-    """Drops what boto says at debug level: headers, signatures and what was signed.
+    """Drops what boto logs at debug level: headers, signatures and what was signed.
 
-    SECURITY: also where the operator's own logging configuration turns that level on.
+    SECURITY: also if the operator's own logging configuration enables that level.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -37,7 +37,7 @@ class _NoSecrets(logging.Filter):
 
 @contextlib.contextmanager
 def _without_settings() -> Iterator[None]:
-    """Keep boto from reading files of settings, which it does while it is imported."""
+    """Keep boto from reading its configuration files, which it does when it is imported."""
     names = ("BOTO_CONFIG", "AWS_CREDENTIAL_FILE")
     saved = {name: os.environ.pop(name, None) for name in names}
     os.environ["BOTO_CONFIG"] = os.devnull
@@ -57,7 +57,7 @@ with _without_settings():
 
 
 class _Provider(boto.provider.Provider):  # type: ignore[misc]  # boto ships no hints
-    """The keys, and nothing from files, environment or the host's metadata service."""
+    """The given keys only, nothing from files, environment or the host's metadata service."""
 
     def __init__(self, keys: Keys | None):
         self.name = "aws"
@@ -73,9 +73,9 @@ class _Provider(boto.provider.Provider):  # type: ignore[misc]  # boto ships no 
 
 
 class SigningConnection(S3Connection):  # type: ignore[misc]  # boto ships no hints
-    """boto's connection, whose requests are carried out by an `S3Exchange`.
+    """boto's connection, whose requests an `S3Exchange` sends.
 
-    It keeps nothing between requests, so that many greenthreads may use it at once.
+    It keeps no state between requests, so that many greenthreads may use it at once.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SigningConnection(S3Connection):  # type: ignore[misc]  # boto ships no hi
             suppress_consec_slashes=False,
             anon=keys is None,
         )
-        # NOTE: settings of boto's own could have changed these.
+        # NOTE: boto's own settings could have changed these.
         self.is_secure, self.protocol = endpoint.secure, "https" if endpoint.secure else "http"
         if keys is not None and self._signature == 4:
             self.auth_region_name = region
@@ -104,7 +104,7 @@ class SigningConnection(S3Connection):  # type: ignore[misc]  # boto ships no hi
         return ["hmac-v4-s3"] if self._signature == 4 else ["s3"]
 
     def handle_proxy(self, *settings: Any) -> None:
-        """Use no proxy: boto would look for one in the environment, and print advice."""
+        """Use no proxy: boto would search the environment for one, and print advice."""
         self.proxy = self.proxy_port = self.proxy_user = self.proxy_pass = None
         self.no_proxy, self.use_proxy = "", False
 
@@ -119,5 +119,5 @@ class SigningConnection(S3Connection):  # type: ignore[misc]  # boto ships no hi
         override_num_retries: Any = None,
         retry_handler: Any = None,
     ) -> Any:
-        # boto hands `sender` through as it is.
+        # boto passes `sender` on unchanged.
         return self._exchange.carry_out(self, request, sender or Sending())

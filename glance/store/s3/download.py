@@ -1,7 +1,7 @@
-"""Reading from S3: answers that are checked, and go on after the connection broke.
+"""Read from S3: responses are checked, and continued after a broken connection.
 
-The object's ETag ties the parts of a download together: what is read after a break comes from the
-same version of the object, or the download fails.
+The object's ETag ties the parts of a download together: the data after a break comes from the same
+version of the object, or the download fails.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ READ = 256 * 1024
 
 
 def open_object(client: S3Client, key: str, offset: int, length: int | None) -> body.Body:
-    """Return the bytes of an object from `offset`, `length` of them or all that follow.
+    """Return the bytes of an object from `offset` on: `length` of them, or all.
 
-    The caller closes the body. Raises `Failed`, and RangeNotSatisfiable if `offset` lies behind
-    the end.
+    The caller closes the body. Raises `S3Error`, and RangeNotSatisfiable if `offset` is past the
+    end.
     """
     if length == 0:
         return _nothing(client, key, offset)
@@ -46,7 +46,7 @@ def open_object(client: S3Client, key: str, offset: int, length: int | None) -> 
 
 
 def _nothing(client: S3Client, key: str, offset: int) -> body.Body:
-    """Return the empty part behind the end of an object, or of length 0."""
+    """Return the empty body at the end of an object, or of length 0."""
     size = client.head(key).size
     ranges.clip(size, offset)  # raises for an offset behind the end
     return body.IterBody((), 0, size=size)
@@ -70,16 +70,16 @@ def _checked(
     if response.status == 206:
         return whole.part(part.offset, part.length)
     body_ = whole.part(0, size)
-    # A service that does not know ranges sends everything.
+    # A service without support for ranges sends everything.
     return body_ if part.length == size else body_.slice(part.offset, part.end)
 
 
 def _check_range(response: http_response.ClientResponse, offset: int, length: int | None) -> int:
-    """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
-    told = ranges.parse_content_range(response.getheader("content-range"))
-    if told is None or told[1] is None:
+    """Return the object's size from a 206 response. Raises Unreachable for another range."""
+    content_range = ranges.parse_content_range(response.getheader("content-range"))
+    if content_range is None or content_range[1] is None:
         raise Unreachable("the answer has no usable Content-Range")
-    part, size = told[0], told[1]
+    part, size = content_range[0], content_range[1]
     fits = part.offset == offset and part == ranges.clip(size, offset, length)
     if not fits or response.length not in (None, part.length):
         raise Unreachable("the answer has another range than asked for")
@@ -87,7 +87,7 @@ def _check_range(response: http_response.ClientResponse, offset: int, length: in
 
 
 class _Object:
-    """An object that is being read; its answer is replaced by another one after a break."""
+    """An object that is being read; after a break another response replaces the current one."""
 
     def __init__(
         self, client: S3Client, key: str, response: http_response.ClientResponse, size: int
@@ -99,7 +99,7 @@ class _Object:
         self._etag = None if tag is None or tag.weak else tag
 
     def part(self, start: int, length: int) -> body.Body:
-        """Return the body of the bytes that the answer holds, which begin at `start`."""
+        """Return the body of the bytes of the response, which begin at `start`."""
         return body.IterBody(
             self._chunks(start, start + length), length, self._close, size=self._size
         )

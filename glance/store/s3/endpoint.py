@@ -1,6 +1,6 @@
-"""Where an S3 service is, and what follows from its name: transport, region, style of addresses.
+"""The address of an S3 service, and what follows from it: transport, region, addressing style.
 
-Pure text work for the modules of the S3 store; nothing here opens a connection or knows boto.
+Text processing for the modules of the S3 store; nothing here opens a connection or knows boto.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DNS_SAFE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]\Z")
 class Endpoint:
     """The address of a service: host (lower case, IPv6 in brackets), port, path before buckets.
 
-    `port` is None where the default one is used; `prefix` is empty or begins with a slash.
+    `port` is None for the default port; `prefix` is empty or begins with a slash.
     """
 
     secure: bool
@@ -35,8 +35,8 @@ class Endpoint:
     def parse(cls, text: str) -> Endpoint:
         """Return the endpoint that the option names: `[http[s]://]host[:port][/path]`.
 
-        Without a scheme it is https for Amazon and http, as in Diablo, for everybody else. Raises
-        ValueError.
+        Without a scheme it is https for Amazon and http, as in Diablo, for all other services.
+        Raises ValueError.
         """
         scheme, sep, rest = text.strip().partition("://")
         if not sep:
@@ -63,7 +63,7 @@ class Endpoint:
 
     @property
     def scheme(self) -> str:
-        """Return the scheme of locations; never the bare `s3`, whose transport is ambiguous."""
+        """Return the scheme of locations; never plain `s3`, whose transport is ambiguous."""
         return "s3+https" if self.secure else "s3+http"
 
     @property
@@ -72,12 +72,12 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Return `host[:port][/path]` as locations have it."""
+        """Return `host[:port][/path]` as in locations."""
         port = "" if self.port is None else f":{self.port}"
         return f"{self.host}{port}{self.prefix}"
 
     def is_same_service(self, other: Endpoint) -> bool:
-        """Return whether both lead to one service, by whatever transport."""
+        """Return whether both lead to the same service, over any transport."""
         if (self.host, self.prefix) != (other.host, other.prefix):
             return False
         return self.port == other.port or self.effective_port == other.effective_port
@@ -88,7 +88,7 @@ class Endpoint:
 
     @property
     def region(self) -> str:
-        """Return the region that the host's name tells of, else the default one."""
+        """Return the region in the host name, or the default one."""
         if self.is_amazon:
             for label in self.host.split("."):
                 match = _REGION.match(label)
@@ -99,9 +99,9 @@ class Endpoint:
     def names_by_host(self, bucket: str, style: str) -> bool:
         """Return whether requests name the bucket in the host instead of the path.
 
-        `style` is `path`, `subdomain` or `auto`: a bucket with dots does not fit the certificate
-        of the service, and servers other than Amazon's need a wildcard in the DNS for this. One
-        with capitals is none that a host's name can tell.
+        `style` is `path`, `subdomain` or `auto`: a bucket with dots does not match the certificate
+        of the service, and servers other than Amazon's need a wildcard in the DNS for this. A host
+        name cannot represent a bucket with capitals.
         """
         if style == "auto":
             return self.is_amazon and bool(_DNS_SAFE.match(bucket))

@@ -1,6 +1,6 @@
-"""How a request to S3 fails, and which error of a store that is to the one who asked.
+"""How a request to S3 fails, and the store error for each failure.
 
-`glance.store.s3.client` raises `Failed`; whoever calls it translates with `reading` or `writing`.
+`glance.store.s3.client` raises `S3Error`; its callers translate it with `reading` or `writing`.
 The texts hold statuses and codes only, nothing that was sent.
 """
 
@@ -14,7 +14,7 @@ from glance.common import exception
 
 LOG = logging.getLogger(__name__)
 
-#: Codes by which a service says that the keys are wrong, not what they are used for.
+#: Codes of a service for wrong keys (not for a lack of permission).
 _BAD_KEYS = frozenset(
     {
         "InvalidAccessKeyId",
@@ -34,14 +34,14 @@ _FULL_CODES = frozenset({"EntityTooLarge", "QuotaExceeded", "XMinioStorageFull",
 class S3Error(Exception):
     """A request did not succeed.
 
-    `doubtful` tells that the service may have carried it out, or may do so yet.
+    `doubtful` means that the service may have executed it, or may still do so.
     """
 
     doubtful = False
 
 
 class S3Refused(S3Error):
-    """The service answered, but not with success: its status and S3 error code ("" if unknown)."""
+    """The service responded with an error: its status and S3 error code ("" if unknown)."""
 
     def __init__(self, status: int, code: str = ""):
         super().__init__(f"{status} {code}".strip())
@@ -50,10 +50,10 @@ class S3Refused(S3Error):
 
 
 class Unreachable(S3Error):
-    """No usable answer came.
+    """There was no usable response.
 
-    `hopeless` means that trying again cannot help, `stale` that a kept connection was closed
-    before anything of an answer came, as services do with connections that have been idle.
+    `hopeless` means that a retry cannot help, `stale` that a kept connection was closed before any
+    part of a response arrived, as services do with idle connections.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Unreachable(S3Error):
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Translate what a service answers to a writer."""
+    """Translate the errors of a service for a writer."""
     try:
         yield
     except S3Refused as err:
@@ -83,7 +83,7 @@ def writing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Translate what a service answers to somebody who reads or deletes."""
+    """Translate the errors of a service for reading or deleting."""
     try:
         yield
     except S3Refused as err:

@@ -1,7 +1,7 @@
-"""Requests to S3 on their way: sent in time by glance's own client, and again where that may help.
+"""Send requests to S3 with glance's own client: with a deadline, and again if that may help.
 
-`glance.store.s3.connection` hands requests of boto's over. Nothing here knows what a request is
-for, nor boto's modules.
+`glance.store.s3.connection` passes on the requests of boto. Nothing here knows the purpose of a
+request, or boto's modules.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from glance.streaming import hub, retry
 LOG = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-#: An answer other than an image is never larger.
-MAX_ANSWER = 16 * 1024 * 1024
+#: Largest response other than an image, in bytes.
+MAX_RESPONSE = 16 * 1024 * 1024
 MAX_ERROR = 64 * 1024
 #: Bytes per second below which sending a body counts as stalled.
 SLOWEST = 16 * 1024
@@ -35,7 +35,7 @@ SLOWEST = 16 * 1024
 BACKOFF = retry.Backoff(0.5, 20.0)
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
-#: Codes of a 400 that speak of the way here, not of the request.
+#: Codes of a 400 that are about the transmission, not the request.
 _AGAIN_CODES = frozenset(
     {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"}
 )
@@ -44,7 +44,7 @@ _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
 
 
 class PayloadSource(Protocol):
-    """Bytes to send, as often as it takes: their number, digests in hex, and a fresh payload."""
+    """Bytes to send, repeatedly if needed: their number, digests in hex, and a new payload."""
 
     @property
     def count(self) -> int: ...
@@ -68,7 +68,7 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to talk to a service: time-out in seconds, how often to try again, what to trust."""
+    """How to connect to a service: timeout in seconds, number of retries, what to trust."""
 
     timeout: float
     retries: int
@@ -78,7 +78,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class S3Response:
-    """A complete answer, in the shape that boto's own parsers ask for."""
+    """A complete response, in the form that boto's parsers need."""
 
     status: int
     reason: str
@@ -87,7 +87,7 @@ class S3Response:
 
     @property
     def etag(self) -> str:
-        """Return the ETag as it was written, quotes included."""
+        """Return the ETag as it was sent, including quotes."""
         return self.headers.get("etag", "")
 
     def read(self) -> bytes:
@@ -102,17 +102,17 @@ class S3Response:
 
 @dataclasses.dataclass(frozen=True)
 class Sending:
-    """What goes along with a request: its body, and whether its answer is an object to stream."""
+    """The body of a request, and whether its response is an object to stream."""
 
     source: PayloadSource | None = None
     streaming: bool = False
 
 
 class S3Exchange:
-    """Sends the requests to one host of a service. Safe to use from many greenthreads at once.
+    """Sends requests to one host of a service. Safe for concurrent use by greenthreads.
 
-    `host` is the endpoint's, or that of a bucket. `keep` tells whether connections are kept for
-    the next request.
+    `host` is that of the endpoint or of a bucket. `keep` is whether connections are kept for the
+    next request.
     """
 
     def __init__(self, endpoint: Endpoint, host: str, settings: Settings, *, keep: bool):
@@ -127,12 +127,12 @@ class S3Exchange:
         )
 
     def carry_out(self, connection: Any, request: Any, sending: Sending) -> Any:
-        """Sign and send a request of boto's until it is answered; return a good answer.
+        """Sign and send a request of boto, with retries; return a successful response.
 
         That is an `S3Response`, or the `ClientResponse` itself if it is `streaming`. Raises
-        `S3Error`. Redirects are not followed: a signature is meant for one host.
+        `S3Error`. Redirects are not followed: a signature is valid for one host.
         """
-        # NOTE: sent twice it would make two uploads, one of which nobody knew.
+        # NOTE: sent twice it would create two uploads, one of them unknown to glance.
         once = request.method == "POST" and request.path.endswith("?uploads")
         doubtful = False
 
@@ -143,7 +143,7 @@ class S3Exchange:
                     return self._try(connection, request, sending)
                 except S3Error as err:
                     doubtful = err.doubtful = doubtful or err.doubtful
-                    # It costs no try that a kept connection had been closed.
+                    # A closed kept connection does not count as an attempt.
                     stale = isinstance(err, Unreachable) and err.stale
                     if not stale or (once and doubtful):
                         raise
@@ -162,7 +162,7 @@ class S3Exchange:
         )
 
     def _try(self, connection: Any, request: Any, sending: Sending) -> Any:
-        # NOTE: version 2 signs the date of the first try for ever otherwise.
+        # NOTE: otherwise version 2 would sign the date of the first attempt each time.
         request.headers.pop("Date", None)
         try:
             request.authorize(connection=connection)
@@ -178,13 +178,13 @@ class S3Exchange:
         if payload is None and request.body:
             payload = Payload(request.body)
         size = payload.length or 0 if payload is not None else 0
-        # NOTE: services take minutes to join thousands of parts, and send blanks all the while.
-        patience = (10 if request.method == "POST" else 2) * self.settings.timeout + size / SLOWEST
-        # NOTE: a kept connection may be about to close. What must not be sent twice by mistake
-        # goes over a new one.
+        # NOTE: services take minutes to join thousands of parts, and send blanks meanwhile.
+        timeout = (10 if request.method == "POST" else 2) * self.settings.timeout + size / SLOWEST
+        # NOTE: a kept connection may be about to close. Requests that must not be sent twice use a
+        # new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            with hub.deadline(patience, "the answer did not come in time"):
+            with hub.deadline(timeout, "the answer did not come in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
@@ -202,7 +202,7 @@ class S3Exchange:
         broken = None
         if isinstance(err, http_response.ConnectionBroken):
             broken = None if isinstance(err, http_response.ConnectionTimedOut) else err
-        # NOTE: it is `ConnectionTimedOut` only once the connection has been made.
+        # NOTE: it is `ConnectionTimedOut` only after the connection has been established.
         unmade = isinstance(cause, ConnectionRefusedError | socket.gaierror) or (
             broken is not None and isinstance(cause, TimeoutError)
         )
@@ -214,20 +214,20 @@ class S3Exchange:
 
 
 def _may_help(err: Exception) -> bool:
-    """Return whether to send a request again after this."""
+    """Return whether to send a request again after this error."""
     if isinstance(err, S3Refused):
         return err.status in _AGAIN or err.code in _AGAIN_CODES
     return not (isinstance(err, Unreachable) and err.hopeless)
 
 
 def _digested(response: http_response.ClientResponse) -> S3Response:
-    """Return an answer with its body read; Refused if it is an error."""
+    """Return a response with its body read. Raises S3Refused if it is an error."""
     with response:
         if response.status >= 300:
             found = _CODE.search(response.read(MAX_ERROR))
             raise S3Refused(response.status, found[1].decode("ascii") if found else "")
-        data = response.read(MAX_ANSWER + 1)
-        if len(data) > MAX_ANSWER:
+        data = response.read(MAX_RESPONSE + 1)
+        if len(data) > MAX_RESPONSE:
             raise http_response.BadResponse("the answer is too long", True)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return S3Response(response.status, response.reason, headers, data)

@@ -1,10 +1,10 @@
-"""Writing to S3: one part at a time on a local disk, in one request or as a multipart upload.
+"""Write to S3: each part is spooled to a local disk; one request or a multipart upload.
 
-What fits into one part becomes an object by one request. More becomes a multipart upload, of which
-nobody sees anything before its last step. A trace on the local disk says what the backend may hold
-of an upload; every object carries the token of the upload that wrote it, so that after an error, a
-lost answer or a crash it can be told whose it is. Where the answers lead is in the table of
-failures in doc/source/stores.rst.
+Data that fits into one part becomes an object by one request. More data becomes a multipart
+upload, of which nothing is visible before its last step. An upload journal on the local disk
+records what the backend may hold of an upload; every object has the token of the upload that wrote
+it, so that its writer is known after an error, a lost response or a crash. The table of failures
+in doc/source/stores.rst shows the outcomes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,10 @@ MIB = 1024 * 1024
 MAX_PART = 5 * 1024 * MIB
 MAX_PARTS = 10_000
 MAX_OBJECT = 5 * 1024 * 1024 * MIB
-#: Parts of an upload of unknown size double after so many.
+#: The part size of an upload of unknown size doubles after so many parts.
 _DOUBLING = 1000
 
-#: Statuses of a publishing request that an earlier try, or somebody else, may have caused.
-_TAKEN = frozenset({404, 409, 412})
-
-
-#: Statuses of a publishing request that an earlier try, or somebody else, may have caused.
+#: Statuses of a publishing request that an earlier attempt, or another writer, may have caused.
 _TAKEN = frozenset({404, 409, 412})
 
 
@@ -50,14 +46,14 @@ class S3Backend(Protocol):
     part_size: int
     directory: str
     publishing: hub.NamedLocks
-    #: How many seconds a service may go on with a request that nobody waits for.
-    patience: float
+    #: Seconds for which a service may continue with a request that was given up.
+    settle_delay: float
 
     def client_for(self, location: S3Location, *, hurried: bool = False) -> S3Client: ...
 
 
 def part_size(configured: int, size: int | None, number: int) -> int:
-    """Return the bytes of part `number` (from 1) of an upload of `size` bytes, None if unknown."""
+    """Return the size of part `number` (from 1) of an upload of `size` bytes (None: unknown)."""
     if size is None:
         return min(configured << (number - 1) // _DOUBLING, MAX_PART)
     needed = -(-size // MAX_PARTS)
@@ -65,7 +61,7 @@ def part_size(configured: int, size: int | None, number: int) -> int:
 
 
 class _Part:
-    """The part at hand, as a source for `S3Client`: spooled and digested."""
+    """The current part, as a source for `S3Client`: spooled and digested."""
 
     def __init__(self, directory: str):
         self._spool = spool.UploadSpool(directory)
@@ -102,7 +98,7 @@ class _Part:
 
 
 class StagedObject(base.StagedWrite):
-    """The write of a living writer."""
+    """A staged write into S3."""
 
     def __init__(self, store: S3Backend, location: S3Location, size: int | None):
         """Begin; `location` (without credentials) is where the object will be."""
@@ -111,7 +107,7 @@ class StagedObject(base.StagedWrite):
         self._location = location
         self._total = 0
         self._size = size if size is not None and size >= store.large_size else None
-        #: How much the first part takes: a small image of known size goes in one request.
+        #: Size of the first part: a small image of known size is sent in one request.
         small = size is not None and self._size is None
         self._limit = store.large_size if small else part_size(store.part_size, self._size, 1)
         self._etags: list[str] = []
@@ -144,7 +140,7 @@ class StagedObject(base.StagedWrite):
             view = view[len(taken) :]
 
     def _send_part(self) -> None:
-        """Send the part at hand and make room for the next one."""
+        """Send the current part and clear it for the next one."""
         part, left = self._require_open()
         number = len(self._etags) + 1
         if number > MAX_PARTS or self._total + part.count > MAX_OBJECT:
@@ -154,7 +150,7 @@ class StagedObject(base.StagedWrite):
             if "upload_id" not in left.values:
                 left.update(multipart=True)
                 left.update(upload_id=self._initiate())
-            with self._noting_doubt():
+            with self._recording_doubt():
                 etag = self._client.put_part(self._location.key, self._upload_id, number, part)
         self._etags.append(etag)
         self._total += part.count
@@ -162,7 +158,7 @@ class StagedObject(base.StagedWrite):
         self._limit = part_size(self._store.part_size, self._size, number + 1)
 
     def _initiate(self) -> str:
-        """Begin the multipart upload; once more if the answer got lost."""
+        """Begin the multipart upload; once more if the response was lost."""
         key = self._location.key
         try:
             return self._client.initiate(key, self._token)
@@ -184,7 +180,7 @@ class StagedObject(base.StagedWrite):
         try:
             self._commit()
         except BaseException:
-            # NOTE: the object may be visible already; nobody would ever learn of it, so it goes.
+            # NOTE: the object may be visible already; no record will point to it, so remove it.
             self.abort()
             raise
         self._committed = True
@@ -196,8 +192,8 @@ class StagedObject(base.StagedWrite):
         if self._etags and part.count:
             self._send_part()
         self._total += part.count
-        # NOTE: services look whether the object is there when the request begins, if at all: of
-        # two requests at once both would pass. Other processes are kept apart by the registry.
+        # NOTE: services check whether the object exists at the start of the request, if at all:
+        # two simultaneous requests would both pass. The registry excludes other processes.
         with self._store.publishing.hold(key):
             with writing():
                 if self._info() is not None:
@@ -210,7 +206,7 @@ class StagedObject(base.StagedWrite):
                 self._publish(lambda: self._client.put(key, part, self._token))
 
     def _check(self) -> None:
-        """Make sure that the object is ours and whole."""
+        """Check that this upload wrote the object and that it is complete."""
         with writing():
             info = self._info()
         if info is None or info.token != self._token:
@@ -222,19 +218,19 @@ class StagedObject(base.StagedWrite):
             raise exception.BackendCorrupt()
 
     def _publish(self, request: Callable[[], None]) -> None:
-        """Send the request that makes the object visible; find out what became of it."""
+        """Send the request that makes the object visible; find out its outcome."""
         with writing():
             try:
-                with self._noting_doubt():
+                with self._recording_doubt():
                     request()
             except S3Error as err:
-                # NOTE: an earlier try may have been carried out although its answer was lost: the
-                # next one finds the object there, or its upload gone.
+                # NOTE: an earlier attempt may have succeeded although its response was lost: the
+                # next one finds that the object exists, or that its upload is gone.
                 taken = isinstance(err, S3Refused) and err.status in _TAKEN
-                if not ((err.doubtful or taken) and self._was_carried_out()):
+                if not ((err.doubtful or taken) and self._has_succeeded()):
                     raise
 
-    def _was_carried_out(self) -> bool:
+    def _has_succeeded(self) -> bool:
         info = self._info()
         if info is None or info.token != self._token:
             return False
@@ -243,8 +239,8 @@ class StagedObject(base.StagedWrite):
         return True
 
     @contextlib.contextmanager
-    def _noting_doubt(self) -> Iterator[None]:
-        """Enter into the trace that the service may still be at work on a failed request."""
+    def _recording_doubt(self) -> Iterator[None]:
+        """Record in the journal that the service may still be executing a failed request."""
         try:
             yield
         except S3Error as err:
@@ -254,12 +250,12 @@ class StagedObject(base.StagedWrite):
         except exception.Error:
             raise
         except BaseException:
-            # Killed in the middle of it.
+            # Killed during the request.
             self._require_open()[1].update(doubtful=True)
             raise
 
     def _info(self) -> Info | None:
-        """Return what lies under the image's name, None if there is nothing."""
+        """Return information about the object of the image, None if there is none."""
         try:
             return self._client.head(self._location.key)
         except S3Refused as err:
@@ -284,9 +280,9 @@ class StagedObject(base.StagedWrite):
         if gone and not left.values.get("doubtful"):
             left.remove()
         else:
-            # NOTE: the service may still be at work on a request that nobody waits for, or be
-            # back soon. If this process ends meanwhile, a sweep finds the trace.
-            tasks.spawn(_look_again, remains, self._store.patience)
+            # NOTE: the service may still be executing a request that was given up, or be back
+            # soon. If this process ends meanwhile, a sweep finds the journal.
+            tasks.spawn(_clean_up_later, remains, self._store.settle_delay)
 
     def leftovers(self) -> list[str]:
         return self._left
@@ -313,8 +309,8 @@ class StagedObject(base.StagedWrite):
             return
         self._trace = None
         self._close()
-        # NOTE: garbage collection must not wait for a network; what the backend holds waits for
-        # the next sweep.
+        # NOTE: garbage collection must not wait for a network; the next sweep removes what the
+        # backend holds.
         if self._committed or not AbandonedObject.may_hold(left):
             left.remove()
         else:
@@ -322,7 +318,7 @@ class StagedObject(base.StagedWrite):
 
 
 class AbandonedObject(base.AbandonedWrite):
-    """What the trace of a writer says; the backend is asked when it has to be known."""
+    """What the journal of a writer records; the backend is queried only when necessary."""
 
     def __init__(self, store: S3Backend, left: upload_journal.UploadJournal):
         self.image_id = str(left.values["image_id"])
@@ -356,15 +352,15 @@ class AbandonedObject(base.AbandonedWrite):
         self._trace.leave()
 
     def clean_up(self) -> bool:
-        """Remove everything from the backend; return whether that worked. The trace stays."""
+        """Remove everything from the backend; return whether that succeeded. The journal stays."""
         values = self._trace.values
         try:
             if values.get("upload_id"):
                 drop_upload(self._client, self.image_id, values["upload_id"])
             elif values.get("multipart"):
-                # The answer that named the upload got lost.
+                # The response that named the upload was lost.
                 drop_uploads(self._client, self.image_id)
-            # NOTE: in this order. Once its upload is gone, nothing can become visible any more.
+            # NOTE: in this order: once its upload is gone, nothing can become visible any more.
             if values.get("publishing") and self._is_ours():
                 self._client.delete(self.image_id)
         except (S3Error, exception.Error) as err:
@@ -388,20 +384,20 @@ class AbandonedObject(base.AbandonedWrite):
         return self._store.client_for(location, hurried=True)
 
 
-def _look_again(remains: AbandonedObject, pause: float) -> None:
+def _clean_up_later(remains: AbandonedObject, pause: float) -> None:
     hub.sleep(pause)
     remains.discard()
 
 
 def drop_uploads(client: S3Client, key: str) -> None:
-    """Abort all multipart uploads of an image, which nobody else writes. Raises `Failed`."""
+    """Abort all multipart uploads of an image without another writer. Raises `S3Error`."""
     for found in list(client.uploads(key)):
         if found.key == key:
             drop_upload(client, key, found.upload_id)
 
 
 def drop_upload(client: S3Client, key: str, upload_id: str) -> None:
-    """Abort a multipart upload, if there is one (still). Raises `Failed`."""
+    """Abort a multipart upload, if it still exists. Raises `S3Error`."""
     try:
         client.abort(key, upload_id)
     except S3Refused as err:

@@ -1,10 +1,10 @@
-"""The Swift store: images as objects, or as segments behind a manifest (`swift:`, `swift+http:`,
+"""The Swift store: images as objects, or as segments and a manifest (`swift:`, `swift+http:`,
 `swift+https:`).
 
-Locations that this release writes carry no credentials: the configured account reads them. Those
-of Diablo do, and are still read; where they name the configured account, the configured key is
+Locations that this release writes have no credentials: the configured account reads them. Those of
+Diablo have, and can still be read; if they name the configured account, the configured key is
 used, so that a key can be changed. Layout in the container: `objects`; requests: `client`;
-reading: `download`; writing: `upload`; the options are in `options`.
+reading: `download`; writing: `upload`; options: `options`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if importlib.util.find_spec("swiftclient") is None:
 LOG = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
-#: Seconds for which what was found out about container and cluster is believed.
+#: Seconds for which information about container and cluster is cached.
 REMEMBER = 300
-#: What Swift lets a single object have unless `/info` says otherwise.
+#: Largest single object in Swift, in bytes, unless `/info` has another value.
 DEFAULT_MAX_FILE_SIZE = 5 * 1024 * MIB
 
 
@@ -80,7 +80,7 @@ class SwiftStore(base.Store):
         if not self.container or "/" in self.container:
             self._refuse("swift_store_container is no name of a container")
         try:
-            # What is written must be what is read again.
+            # The written location must be readable by the same settings.
             SwiftLocation.parse(self.location_of("1"))
         except exception.BadStoreUri:
             self._refuse("swift_store_auth_address is no address")
@@ -90,7 +90,7 @@ class SwiftStore(base.Store):
             self._refuse(
                 f"swift_store_spool_dir {self.spool_dir} cannot be used: {err.strerror}", err
             )
-        # PERF: now, and not in the middle of the first request.
+        # PERF: import it now, not during the first request.
         _client()
 
     def _refuse(self, reason: str, cause: Exception | None = None) -> None:
@@ -132,17 +132,17 @@ class SwiftStore(base.Store):
     def _account_of(self, location: SwiftLocation) -> Account:
         """Return the account to use for a location.
 
-        SECURITY: configured credentials go to the configured address only. A location without
-        credentials is read with the configured account wherever that is now; one that names the
-        configured user at the configured address uses the configured key; every other one brings
-        its own.
+        SECURITY: configured credentials are sent to the configured address only. A location
+        without credentials is read with the configured account at its current address; one that
+        names the configured user at the configured address uses the configured key; every other
+        one has its own credentials.
         """
         if location.user is None:
             return self._own_account()
         at_home = self._is_at_home(location)
         if at_home and location.user == self.conf.swift_store_user and self.conf.swift_store_key:
             return self._own_account()
-        # NOTE: Diablo, which wrote such locations, spoke version 1 only.
+        # NOTE: Diablo, which wrote such locations, supported version 1 only.
         version = self.conf.swift_store_auth_version if at_home else "1"
         return self._account(location.auth_url, location.user, location.key, version)
 
@@ -162,7 +162,7 @@ class SwiftStore(base.Store):
         return SwiftLocation(self._scheme, self._address, self.container, image_id).uri()
 
     def identity(self) -> str:
-        """Return what tells this store's uploads from those of another one on this host."""
+        """Return what distinguishes this store's uploads from those of others on this host."""
         return f"{self.conf.swift_store_user}@{self.location_of('')}"
 
     def owns(self, location: Location, image_id: str) -> bool:
@@ -217,7 +217,7 @@ class SwiftStore(base.Store):
         return staged
 
     def _check_free(self, client: SwiftClient, image_id: str) -> None:
-        """Raise StoreObjectExists if the image has data, or its name is a segment of another's."""
+        """Raise StoreObjectExists if the image has data, or its name is another's segment."""
         with contextlib.suppress(exception.StoreObjectNotFound):
             client.head(self.container, image_id)
             raise exception.StoreObjectExists()
@@ -228,11 +228,11 @@ class SwiftStore(base.Store):
                     raise exception.StoreObjectExists()
 
     def forget(self) -> None:
-        """Look at container and cluster anew before the next upload."""
+        """Discard cached information about container and cluster before the next upload."""
         self._remembered.clear()
 
     def _check_container(self, client: SwiftClient, size: int) -> None:
-        """Raise unless the container is there, or was made, and its quota has room for `size`."""
+        """Raise unless the container exists or was created, and its quota has room for `size`."""
         headers = self._recall("container")
         if headers is None:
             try:
@@ -263,7 +263,7 @@ class SwiftStore(base.Store):
         conf = self.conf
         info = self._recall("cluster")
         if info is None:
-            info = self._ask(client)
+            info = self._cluster_info(client)
             self._remember("cluster", info)
         largest = info.get("swift", {}).get("max_file_size") or DEFAULT_MAX_FILE_SIZE
         static = 0
@@ -280,11 +280,11 @@ class SwiftStore(base.Store):
             dynamic=dynamic,
         )
 
-    def _ask(self, client: SwiftClient) -> dict[str, Any]:
+    def _cluster_info(self, client: SwiftClient) -> dict[str, Any]:
         try:
             return client.capabilities()
         except exception.StoreError as err:
-            # Some clusters do not tell; what every Swift can is assumed then.
+            # Some clusters do not publish it; assume what every Swift supports.
             LOG.info("Swift does not tell what it can: %s", type(err).__name__)
             return {}
 
@@ -310,11 +310,11 @@ class SwiftStore(base.Store):
         return found
 
     def _has_container(self, client: SwiftClient) -> bool:
-        """Return whether the container exists; BackendUnavailable if it should and does not."""
+        """Return whether the container exists. BackendUnavailable if it should and does not."""
         try:
             client.head_container(self.container)
         except exception.StoreObjectNotFound as err:
-            # NOTE: one that nobody but the operator makes does not vanish by itself.
+            # NOTE: a container that only the operator creates does not vanish by itself.
             if not self.conf.swift_store_create_container_on_put:
                 raise exception.BackendUnavailable() from err
             return False

@@ -1,12 +1,12 @@
-"""Requests to Swift, through python-swiftclient: logging in, trying again, translating errors.
+"""Requests to Swift with python-swiftclient: sign-in, retries, translation of errors.
 
-The driver makes one `SwiftClient` per operation. Everything that it raises is a store error of
+The driver creates one `SwiftClient` per operation. Everything that it raises is a store error of
 `glance.common.exception`, or what the reader of an upload raised. This is the only module that
-knows swiftclient; it is imported when the store is first used, because the library and what it
-brings along take 30 MB and a third of a second.
+uses swiftclient; it is imported when the store is first used, because the library and its
+dependencies take 30 MB and a third of a second.
 
-SECURITY: accounts show no keys, and the loggers of the libraries, which would put parts of tokens
-and keys into a debug log, are kept at WARNING.
+SECURITY: the `repr` of accounts shows no keys, and the loggers of the libraries, which would write
+parts of tokens and keys to a debug log, are kept at WARNING.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ try:
     from keystoneauth1.exceptions import ClientException as IdentityError
     from keystoneauth1.exceptions import ConnectFailure, HttpServerError
 except ImportError:
-    # Without the library only version 1 can be spoken, and these are never raised.
+    # Without the library only version 1 is supported, and these are never raised.
     class IdentityError(Exception):  # type: ignore[no-redef]  # the name of the other branch
         pass
 
@@ -60,7 +60,7 @@ for _name in ("swiftclient", "keystoneclient", "keystoneauth", "urllib3", "reque
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Account:
-    """Whom to log in as, and where. `user` may be `project:user`; `version` is 1, 2 or 3."""
+    """An account and where to sign in. `user` may be `project:user`; `version` is 1, 2 or 3."""
 
     auth_url: str
     user: str
@@ -76,9 +76,9 @@ Tokens = dict[Account, tuple[str, str]]
 
 
 class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no hints
-    """A connection that shares tokens and knows the provider's internal network.
+    """A connection that shares tokens and can use the provider's internal network.
 
-    NOTE: overriding the login is the only way that also covers the one after a 401.
+    NOTE: overriding the sign-in is the only way that also covers the one after a 401.
     """
 
     def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
@@ -118,7 +118,7 @@ class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no 
         try:
             url, token = super().get_auth()
         except (ConnectFailure, HttpServerError) as err:
-            # The library tries again after what it takes for a failure of Swift itself.
+            # The library retries after what it considers a failure of Swift itself.
             raise swift.ClientException("identity service", http_status=503) from err
         if not url or not token:
             raise swift.ClientException("the identity service named no storage URL")
@@ -132,7 +132,7 @@ class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no 
     def delete_manifest(self, container: str, name: str) -> bytes:
         """Delete a static manifest with its segments; return the report, which is JSON.
 
-        `delete_object` would drop the report.
+        `delete_object` would discard the report.
         """
         result: bytes = self._retry(None, _delete_manifest, container, name)
         return result
@@ -154,7 +154,7 @@ def _delete_manifest(
 
 @dataclasses.dataclass
 class SwiftResponse:
-    """An answer whose body is still to come. `read` raises BackendUnavailable."""
+    """A response whose body is unread. `read` raises BackendUnavailable."""
 
     status: int
     headers: Mapping[str, str]
@@ -170,9 +170,9 @@ class SwiftResponse:
 
 
 class SwiftClient:
-    """An account in Swift, for one operation. Close it in the end.
+    """An account in Swift, for one operation. The caller closes it.
 
-    `retries` is how often a request that failed for a passing reason is sent again.
+    `retries` is how often a request is sent again after a transient failure.
     """
 
     def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
@@ -192,7 +192,7 @@ class SwiftClient:
         return retry.Retries(dataclasses.replace(BACKOFF, retries=self._connection.retries))
 
     def capabilities(self) -> dict[str, Any]:
-        """Return what `/info` says of the cluster. Raises what `translated` makes of a failure."""
+        """Return the `/info` document of the cluster. Raises the errors of `translated`."""
         with translated():
             if not self._connection.url:
                 self._connection.get_auth()
@@ -213,7 +213,7 @@ class SwiftClient:
             self._connection.put_container(container)
 
     def names(self, container: str, prefix: str = "") -> Iterator[dict[str, Any]]:
-        """Yield what the listing says of each object, page by page, sorted by name."""
+        """Yield the listing's entry of each object, page by page, sorted by name."""
         marker = ""
         while True:
             with translated():
@@ -226,24 +226,24 @@ class SwiftClient:
     # -- objects ---------------------------------------------------------------------------------
 
     def head(self, container: str, name: str) -> Mapping[str, str]:
-        """Return the headers (lower case) of an object; StoreObjectNotFound."""
+        """Return the headers (lower case) of an object. Raises StoreObjectNotFound."""
         with translated():
             headers: Mapping[str, str] = self._connection.head_object(container, name)
             return headers
 
     def get(self, container: str, name: str, headers: Mapping[str, str]) -> SwiftResponse:
-        """Begin to read an object. RangeNotSatisfiable has the size 0 if Swift did not tell it."""
-        answer: dict[str, Any] = {}
+        """Begin to read an object. RangeNotSatisfiable has size 0 if Swift did not report it."""
+        response: dict[str, Any] = {}
         with translated():
             found, data = self._connection.get_object(
                 container,
                 name,
                 resp_chunk_size=CHUNK,
                 headers=dict(headers),
-                response_dict=answer,
+                response_dict=response,
             )
-        # NOTE: below the library's body, which resumes whole objects only and resumes by itself.
-        return SwiftResponse(answer["status"], found, data.resp)
+        # NOTE: not the library's body, which resumes by itself, and whole objects only.
+        return SwiftResponse(response["status"], found, data.resp)
 
     def put(
         self,
@@ -255,10 +255,10 @@ class SwiftClient:
         headers: Mapping[str, str],
         query: str | None = None,
     ) -> str:
-        """Write an object that is not there yet and return its ETag.
+        """Write an object that does not exist yet and return its ETag.
 
-        `contents` is bytes, or a reader of `length` bytes that can be tried again if it seeks; a
-        length of None sends whatever comes. Raises StoreObjectExists.
+        `contents` is bytes, or a reader of `length` bytes, which can be retried if it can seek;
+        with a length of None everything is sent. Raises StoreObjectExists.
         """
         sent = {
             "Content-Type": "application/octet-stream",
@@ -266,7 +266,7 @@ class SwiftClient:
             **headers,
         }
         if isinstance(contents, bytes) and contents:
-            # NOTE: the library sends bytes once only, unlike text.
+            # NOTE: the library does not retry bytes, unlike text.
             contents = io.BytesIO(contents)
         with translated(writing=True):
             etag: str = self._connection.put_object(
@@ -281,12 +281,12 @@ class SwiftClient:
         return etag
 
     def delete(self, container: str, name: str) -> None:
-        """Delete one object; StoreObjectNotFound."""
+        """Delete one object. Raises StoreObjectNotFound."""
         with translated():
             self._connection.delete_object(container, name)
 
     def delete_with_segments(self, container: str, name: str) -> None:
-        """Delete a static manifest and its segments; BackendUnavailable if any of them stays."""
+        """Delete a static manifest and its segments. BackendUnavailable if any of them stays."""
         with translated():
             report = json.loads(self._connection.delete_manifest(container, name))
         errors = report.get("Errors")
@@ -301,7 +301,7 @@ def translated(writing: bool = False) -> Iterator[None]:
     try:
         yield
     except swift.ClientException as err:
-        # SECURITY: a log may show the chained error, and a location must not be in it.
+        # SECURITY: a log may show the chained error, which must not hold a location.
         err.http_scheme = err.http_host = err.http_port = err.http_path = err.http_query = ""
         err.http_response_content = ""
         raise _translate(err, writing) from err
@@ -313,7 +313,7 @@ def translated(writing: bool = False) -> Iterator[None]:
 
 
 def _innermost(err: BaseException) -> BaseException:
-    """Return what a failure comes down to; the texts of the layers above it quote URLs."""
+    """Return the root cause of a failure; the texts of the errors above it quote URLs."""
     while (cause := err.__cause__ or err.__context__) is not None:
         err = cause
     if isinstance(err, requests.RequestException | urllib3.exceptions.HTTPError):
@@ -325,7 +325,7 @@ def _translate(err: swift.ClientException, writing: bool) -> exception.Error:
     status = err.http_status
     if status is None:
         if "reset contents" not in err.msg:
-            # Texts of the library about logging in; they quote no address and no secret.
+            # Texts of the library about the sign-in; they quote no address and no secret.
             LOG.error("The Swift store cannot log in: %s", err.msg)
         return exception.BackendUnavailable()
     if status == 401:

@@ -1,4 +1,4 @@
-"""Images on their way out of Swift: checked answers, which go on after a broken connection."""
+"""Read images from Swift: responses are checked, and continued after a broken connection."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: Bytes that a connection must bring to be worth another one after it broke.
+#: Bytes that a broken connection must have delivered for another one to be opened.
 PROGRESS = 1024 * 1024
 
 
 def open_object(
     client: SwiftClient, where: SwiftLocation, offset: int, length: int | None
 ) -> body.Body:
-    """Return `length` bytes (None: all) of an object from `offset`; the body closes the client.
+    """Return `length` bytes (None: all) of an object from `offset` on; the body closes `client`.
 
     Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, BackendCorrupt, and
-    RangeNotSatisfiable if `offset` lies behind the end; the client is the caller's then.
+    RangeNotSatisfiable if `offset` is past the end; after an error the caller closes the client.
     """
     if length == 0:
         return _nothing(client, offset, length_of(client.head(where.container, where.obj)))
-    wanted = ranges.format_range(offset, length)
-    headers = {"Range": wanted} if wanted else {}
+    range_header = ranges.format_range(offset, length)
+    headers = {"Range": range_header} if range_header else {}
     try:
-        answer = client.get(where.container, where.obj, headers)
+        response = client.get(where.container, where.obj, headers)
     except exception.RangeNotSatisfiable as err:
-        # NOTE: Swift says so of the byte right behind the end, too.
+        # NOTE: Swift responds with 416 for the byte right after the end, too.
         size = err.size or length_of(client.head(where.container, where.obj)) or 0
         return _nothing(client, offset, size)
     try:
-        return _opened(client, where, answer, offset, length)
+        return _opened(client, where, response, offset, length)
     except BaseException:
-        answer.close()
+        response.close()
         raise
 
 
@@ -55,21 +55,21 @@ def _nothing(client: SwiftClient, offset: int, size: int | None) -> body.Body:
 def _opened(
     client: SwiftClient,
     where: SwiftLocation,
-    answer: SwiftResponse,
+    response: SwiftResponse,
     offset: int,
     length: int | None,
 ) -> body.Body:
-    if answer.status == 206:
-        part, size = _part(answer.headers)
+    if response.status == 206:
+        part, size = _part(response.headers)
         if part.offset != offset or part != ranges.clip(size, offset, length):
-            # SECURITY: other bytes than those asked for must never look like them.
+            # SECURITY: other bytes must never be returned as those that were requested.
             raise exception.BackendCorrupt()
-        return SwiftDownload(client, where, answer, part.offset, part.length, size)
-    whole = length_of(answer.headers)
-    found = SwiftDownload(client, where, answer, 0, whole, whole)
+        return SwiftDownload(client, where, response, part.offset, part.length, size)
+    whole = length_of(response.headers)
+    found = SwiftDownload(client, where, response, 0, whole, whole)
     if not offset and length is None:
         return found
-    # A server that knows no ranges sent everything.
+    # A server without support for ranges sent everything.
     if whole is None:
         raise exception.BackendCorrupt()
     part = ranges.clip(whole, offset, length)
@@ -77,32 +77,32 @@ def _opened(
 
 
 class SwiftDownload(body.Body):
-    """The bytes of an answer that begins at `first`; a broken connection is taken up again."""
+    """The bytes of a response from `first` on; continued after a broken connection."""
 
     def __init__(
         self,
         client: SwiftClient,
         where: SwiftLocation,
-        answer: SwiftResponse,
+        response: SwiftResponse,
         first: int,
         length: int | None,
         size: int | None,
     ):
         super().__init__(length, size=size)
-        self._client, self._where, self._answer = client, where, answer
+        self._client, self._where, self._response = client, where, response
         self._first = first
-        self._etag = answer.headers.get("etag")
+        self._etag = response.headers.get("etag")
 
     def _chunks(self) -> Iterator[bytes]:
         done = failed_at = 0
         retries = self._client.retries()
         while self.length is None or done < self.length:
             try:
-                chunk = self._answer.read()
+                chunk = self._response.read()
                 if not chunk and self.length is not None:
                     raise exception.BackendUnavailable()
             except exception.BackendUnavailable:
-                # NOTE: who gets a little further each time is not given another chance for ever.
+                # NOTE: a download with little progress each time must not be retried for ever.
                 if done - failed_at >= PROGRESS:
                     retries.reset()
                 failed_at = done
@@ -118,29 +118,29 @@ class SwiftDownload(body.Body):
 
     def _resume(self, done: int) -> None:
         assert self.length is not None
-        self._answer.close()
+        self._response.close()
         rest = ranges.Range(self._first + done, self.length - done)
         headers = {"Range": rest.request}
         if self._etag:
             # SECURITY: never the rest of another object.
             headers["If-Match"] = self._etag
-        self._answer = self._client.get(self._where.container, self._where.obj, headers)
-        if self._answer.status != 206 or _part(self._answer.headers) != (rest, self.size):
+        self._response = self._client.get(self._where.container, self._where.obj, headers)
+        if self._response.status != 206 or _part(self._response.headers) != (rest, self.size):
             raise exception.BackendCorrupt()
 
     def _release(self) -> None:
-        self._answer.close()
+        self._response.close()
         self._client.close()
 
 
 def length_of(headers: Mapping[str, str]) -> int | None:
-    """Return the bytes that an answer says it has, None if it does not."""
+    """Return the length of a response from its headers, None if they do not have it."""
     return http_response.parse_length(headers.get("content-length"))
 
 
 def _part(headers: Mapping[str, str]) -> tuple[ranges.Range, int]:
-    """Return the part that a partial answer has, and the size of the whole object."""
-    told = ranges.parse_content_range(headers.get("content-range"))
-    if told is None or told[1] is None:
+    """Return the range of a partial response, and the size of the whole object."""
+    content_range = ranges.parse_content_range(headers.get("content-range"))
+    if content_range is None or content_range[1] is None:
         raise exception.BackendCorrupt()
-    return told[0], told[1]
+    return content_range[0], content_range[1]

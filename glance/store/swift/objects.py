@@ -1,9 +1,9 @@
-"""What an image looks like in Swift: names of segments, marks on objects, and how all of it goes.
+"""The layout of an image in Swift: names of segments, marks on objects, deletion of all of it.
 
-An image is one object under its id, or a manifest under its id and segments `<id>-NNNNN` beside it
-in the same container. Every object that this release writes is marked with the upload that wrote
-it; whatever is removed after a failure is removed by that mark, so that nothing of another upload,
-or of somebody else, ever is. What does not belong here: requests, which `client` sends.
+An image is one object under its id, or a manifest under its id and segments `<id>-NNNNN` in the
+same container. Every object that this release writes is marked with the upload that wrote it;
+after a failure only objects with that mark are removed, so that nothing of another upload or
+another owner ever is. What does not belong here: requests, which `client` sends.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from glance.streaming import hub, tasks
 MAX_SEGMENTS = 99_999
 WORKERS = 10
 
-#: Marks on objects: the upload that wrote it, and on a segment the image that it is a part of.
+#: Marks on objects: the upload that wrote it, and, on a segment, its image.
 UPLOAD = "x-object-meta-glance-upload"
 PART_OF = "x-object-meta-glance-part-of"
-#: On a manifest: how many segments it has.
+#: On a manifest: the number of its segments.
 SEGMENTS = "x-object-meta-glance-segments"
 
 _NUMBER = re.compile(r"(.+)-([0-9]{5})", re.ASCII | re.DOTALL)
 
 
 class Requests(Protocol):
-    """What is needed of a `client.SwiftClient`."""
+    """The part of `client.SwiftClient` that this module uses."""
 
     def head(self, container: str, name: str) -> Mapping[str, str]: ...
 
@@ -51,22 +51,22 @@ Connect = Callable[[], Requests]
 
 
 def segment_name(image_id: str, number: int) -> str:
-    """Return the name of a segment; the first has the number 1."""
+    """Return the name of a segment; the first one has number 1."""
     return f"{image_id}-{number:05}"
 
 
 def segment_of(name: str) -> str | None:
-    """Return the id of the image that a segment's name belongs to, None for other names."""
+    """Return the image id in the name of a segment, None for other names."""
     match = _NUMBER.fullmatch(name)
     return match[1] if match else None
 
 
 def delete_image(connect: Connect, container: str, image_id: str) -> None:
-    """Delete the object of an image with exactly its own segments, and the manifest last.
+    """Delete the object of an image with exactly its own segments; the manifest is last.
 
-    Where the object is gone already, segments that it left are what is deleted. Raises
-    StoreObjectNotFound if there is nothing at all, StoreForbidden, BackendUnavailable; after an
-    error the manifest is still there, so that the deletion can be repeated.
+    If the object is gone already, its remaining segments are deleted. Raises StoreObjectNotFound
+    if there is nothing at all, StoreForbidden, BackendUnavailable; after an error the manifest
+    still exists, so that the deletion can be repeated.
     """
     with connect() as client:
         try:
@@ -94,13 +94,13 @@ def _segments(
     image_id: str,
     headers: Mapping[str, str],
 ) -> tuple[str, list[str]]:
-    """Return the container and the names of the segments behind a dynamic manifest."""
-    # NOTE: swiftclient has undone the percent-encoding of the header.
+    """Return the container and the names of the segments of a dynamic manifest."""
+    # NOTE: swiftclient has decoded the percent-encoding of the header.
     where, _, prefix = headers["x-object-manifest"].partition("/")
     count = headers.get(SEGMENTS, "")
     if count.isdigit() and (where, prefix) == (container, f"{image_id}-"):
         return where, [segment_name(image_id, number + 1) for number in range(int(count))]
-    # NOTE: Diablo's prefix is the bare id, which is the beginning of other images' names too.
+    # NOTE: Diablo's prefix is the plain id, which is also a prefix of other images' names.
     owner = prefix.removesuffix("-")
     return where, _parts_only(connect, where, owner, _candidates(client, where, owner))
 
@@ -114,7 +114,7 @@ def _candidates(client: Requests, container: str, image_id: str) -> list[str]:
 def _parts_only(
     connect: Connect, container: str, image_id: str, names: Iterable[str]
 ) -> list[str]:
-    """Drop the names of objects that are images of their own, whose id looks like a segment."""
+    """Drop the names of objects that are images themselves, with an id like a segment's name."""
     kept: list[str] = []
 
     def look(client: Requests, name: str) -> None:
@@ -142,10 +142,10 @@ def _delete_all(connect: Connect, container: str, names: Iterable[str]) -> None:
 def remove_upload(
     connect: Connect, container: str, image_id: str, upload: str, segments: int
 ) -> None:
-    """Remove what one upload has written: the object under the image's id, segments 1 to N.
+    """Remove what one upload has written: the object under the image's id, and segments 1 to N.
 
-    What is not there, or was written by another upload, is left as it is. Raises
-    BackendUnavailable and StoreForbidden as soon as something cannot be removed.
+    Objects of other uploads are not changed. Raises BackendUnavailable and StoreForbidden as soon
+    as something cannot be removed.
     """
 
     def remove(client: Requests, name: str) -> None:
@@ -162,7 +162,7 @@ def remove_upload(
 def _for_each(
     connect: Connect, names: Iterable[str], act: Callable[[Requests, str], None]
 ) -> None:
-    """Do something about each name, up to `WORKERS` at a time; raise the first error.
+    """Call a function for each name, up to `WORKERS` at a time; raise the first error.
 
     After an error nothing more is begun.
     """
@@ -180,7 +180,7 @@ def _for_each(
                         name = left.pop()
                     act(client, name)
         except BaseException as err:
-            # It belongs to the caller, who waits for all of them.
+            # The caller, which waits for all of them, raises it.
             errors.append(err)
 
     helpers = [tasks.spawn(work) for _ in range(min(len(left), WORKERS) - 1)]
@@ -193,7 +193,7 @@ def _for_each(
 
 @dataclasses.dataclass
 class Group:
-    """What a listing shows of one image: bytes with all segments, time of the last change."""
+    """One image in a listing: its size in bytes with all segments, and its last change."""
 
     image_id: str
     size: int = 0
@@ -201,17 +201,17 @@ class Group:
 
 
 def grouped(listing: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
-    """Yield the images of a sorted listing, with their segments counted in.
+    """Yield the images of a sorted listing, including their segments.
 
-    Segments without an object under the image's id are a group too. Names that are no image's are
-    left out.
+    Segments without an object under the image's id are a group too. Names that belong to no image
+    are excluded.
     """
     pending: dict[str, Group] = {}
     whole: set[str] = set()
     for item in listing:
         name = item["name"]
         for image_id in [known for known in pending if segment_name(known, 99_999) < name]:
-            # NOTE: a listing is sorted, so no more segments of it will come.
+            # NOTE: a listing is sorted, so no more segments of it follow.
             whole.discard(image_id)
             yield pending.pop(image_id)
         owner = segment_of(name)
@@ -220,7 +220,7 @@ def grouped(listing: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
             continue
         group = pending.setdefault(image_id, Group(image_id))
         if owner is None and "slo_etag" in item:
-            # The size of a static manifest in a listing is that of all its segments.
+            # The size of a static manifest in a listing includes all its segments.
             whole.add(image_id)
             group.size = item["bytes"]
         elif image_id not in whole:
@@ -232,7 +232,7 @@ def grouped(listing: Iterable[Mapping[str, Any]]) -> Iterator[Group]:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Return the seconds since the epoch for a time as listings have it (UTC)."""
+    """Return the seconds since the epoch of a time in a listing (UTC)."""
     try:
         parsed = datetime.datetime.fromisoformat(text or "")
     except ValueError:

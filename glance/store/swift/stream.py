@@ -1,4 +1,4 @@
-"""One request whose body comes from a writer: the meeting of `write` and a library that reads."""
+"""One request whose body comes from a writer: connects `write` to a library that reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glance.streaming import tasks
 
 
 class BackgroundRequest:
-    """Hands what is written to one request that is under way in the background.
+    """Passes written data to a request that runs in the background.
 
     `send` is called with a reader and returns the ETag of the object.
     """
@@ -29,7 +29,7 @@ class BackgroundRequest:
         try:
             self._etag = send(self)
         except BaseException as err:
-            # It belongs to the writer; `put` and `finish` raise it there.
+            # `put` and `finish` raise it in the writer.
             self._error = err
         with self._changed:
             self._done = True
@@ -38,7 +38,7 @@ class BackgroundRequest:
     # -- the writer's side -----------------------------------------------------------------------
 
     def put(self, data: bytes) -> None:
-        """Pass `data` on once the data before is sent; raises what the request raised."""
+        """Pass `data` on once the previous data is sent. Raises what the request raised."""
         with self._changed:
             while self._chunk and not self._done:
                 self._changed.wait()
@@ -57,7 +57,7 @@ class BackgroundRequest:
         return self._etag
 
     def abort(self) -> None:
-        """Break the request off and wait for its end. Idempotent."""
+        """Cancel the request and wait for its end. Idempotent."""
         with self._changed:
             self._aborted = True
             self._changed.notify_all()
@@ -67,7 +67,7 @@ class BackgroundRequest:
         if self._error is not None:
             raise self._error
         if self._done:
-            # Swift answered before everything was sent.
+            # Swift responded before everything was sent.
             raise exception.BackendUnavailable()
 
     # -- the request's side ----------------------------------------------------------------------

@@ -1,10 +1,9 @@
-"""Images on their way into Swift: one object, or segments and a manifest that comes last.
+"""Write images to Swift: one object, or segments and then a manifest.
 
-What is known to be small, or turns out to be, is spooled and sent at the end; what is larger is
-sent segment by segment, each from the spool, so that a failure costs a segment and not the image.
-An image of known size between the two, larger than a segment but below the threshold, streams into
-one object. What was written is found again, after a crash, by the upload's trace. What does not
-belong here: reading and deleting images.
+A small image is spooled and sent at the end; a larger one is sent segment by segment, each from
+the spool, so that a failure costs a segment and not the image. An image of known size between the
+two, larger than a segment but below the threshold, is streamed into one object. After a crash, the
+upload journal shows what was written. What does not belong here: reading and deleting images.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: How often a part is sent that arrived in Swift with another digest.
+#: How often a part is sent if it arrives in Swift with another digest.
 TRIES = 3
-#: Seconds after which removing what a failed upload wrote is left to the scrubber.
+#: Seconds after which the removal of what a failed upload wrote is left to the scrubber.
 CLEANUP_SECONDS = 30
-#: While Swift's listings do not show all segments of a dynamic manifest yet.
+#: While Swift's listings do not yet show all segments of a dynamic manifest.
 LISTING_BACKOFF = retry.Backoff(0.25, 4.0, retries=5, jitter=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How images are laid out; sizes in bytes.
+    """The layout of images; sizes are in bytes.
 
     `threshold` is the size from which an image is segmented, `segment` the size of a segment,
     `static` how many segments a static manifest may have; with more, or if it is 0, the manifest
@@ -54,14 +53,14 @@ class Plan:
     dynamic: bool
 
     def for_size(self, size: int | None) -> Plan:
-        """Return the plan for an image of `size`, with segments as large as it takes."""
+        """Return the plan for an image of `size`, with segments that are large enough."""
         most = objects.MAX_SEGMENTS if self.dynamic else self.static
         smallest = -(-(size or 0) // most)
         return dataclasses.replace(self, segment=max(self.segment, smallest))
 
 
 class SwiftBackend(Protocol):
-    """What an upload needs of its store."""
+    """What an upload needs from its store."""
 
     container: str
     spool_dir: str
@@ -76,7 +75,7 @@ class SwiftBackend(Protocol):
 
 
 class SwiftUpload(base.StagedWrite):
-    """One image on its way in. `begin` it, then use it as a staged write."""
+    """The upload of one image. Call `begin`, then use it as a staged write."""
 
     def __init__(self, store: SwiftBackend, image_id: str, plan: Plan):
         self._store, self._image_id, self._plan = store, image_id, plan
@@ -94,7 +93,7 @@ class SwiftUpload(base.StagedWrite):
         self._left: list[str] = []
 
     def begin(self, size: int | None) -> None:
-        """Make spool and trace; `size` decides whether the image streams."""
+        """Create spool and journal; `size` decides whether the image is streamed."""
         self._open = True
         self._client = self._store.connect()
         self._trace = upload_journal.begin(
@@ -107,9 +106,9 @@ class SwiftUpload(base.StagedWrite):
             committed=False,
         )
         if size is not None and self._plan.segment < size < self._plan.threshold:
-            # NOTE: no length is sent. The declared size is a hint, and the digest tells whether
-            # everything arrived.
-            # A reader that cannot go back makes every failure final: no retries.
+            # NOTE: no length is sent. The declared size is a hint; the digest shows whether
+            # everything arrived. A reader that cannot go back makes every failure final: no
+            # retries.
             connect = functools.partial(self._store.connect, retries=0)
             container, marks = self._store.container, self._marks()
             self._sent = True
@@ -167,7 +166,7 @@ class SwiftUpload(base.StagedWrite):
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     def _send_spooled(self, name: str, **marks: str) -> str:
-        """Write what is spooled as one object; return its MD5."""
+        """Write the spooled data as one object; return its MD5."""
         digest = self._md5.hexdigest()
         contents = self._spooled.reader() if self._spooled.size else b""
         headers = self._marks(**marks) | {"ETag": digest}
@@ -187,9 +186,9 @@ class SwiftUpload(base.StagedWrite):
         headers: Mapping[str, str],
         query: str | None = None,
     ) -> str | None:
-        """Write an object and return the ETag that Swift has for it.
+        """Write an object and return its ETag in Swift.
 
-        One that is not what was sent is removed again, and None returned.
+        If it differs from what was sent it is removed again, and None is returned.
         """
         assert self._client is not None
         container = self._store.container
@@ -201,17 +200,17 @@ class SwiftUpload(base.StagedWrite):
         except exception.BackendCorrupt:
             return None
         except exception.StorageWriteDenied:
-            # The container may be gone, and be made again before the next upload.
+            # The container may be gone, and may be created again before the next upload.
             self._store.forget()
             raise
         except exception.StoreObjectExists:
-            # NOTE: an earlier try may have been carried out although its answer was lost.
+            # NOTE: an earlier attempt may have succeeded although its response was lost.
             found = self._client.head(container, name)
             if found.get(objects.UPLOAD) != self._upload:
                 raise
             etag = etags.opaque(found.get("etag"))
-        wanted = headers.get("ETag")
-        if wanted is not None and etag != wanted:
+        expected = headers.get("ETag")
+        if expected is not None and etag != expected:
             self._client.delete(container, name)
             return None
         return etag
@@ -226,8 +225,8 @@ class SwiftUpload(base.StagedWrite):
             self._finish()
             self._trace.update(committed=True)
         except BaseException:
-            # NOTE: a kill can arrive when the object is there already; nobody would ever learn of
-            # it, so it goes.
+            # NOTE: a kill can arrive when the object exists already; no record will point to it,
+            # so remove it.
             self._discard()
             raise
         self._committed = True
@@ -265,7 +264,7 @@ class SwiftUpload(base.StagedWrite):
         self._put_manifest(manifest, {}, "multipart-manifest=put")
 
     def _put_dynamic_manifest(self) -> None:
-        # NOTE: with the hyphen, or the prefix would fit the segments of other images too.
+        # NOTE: with the hyphen; otherwise the prefix would match other images' segments too.
         prefix = f"{self._store.container}/{self._image_id}-"
         self._put_manifest(b"", {"X-Object-Manifest": urllib.parse.quote(prefix)}, None)
 
@@ -275,18 +274,18 @@ class SwiftUpload(base.StagedWrite):
             raise exception.BackendCorrupt()
 
     def _check_whole(self) -> None:
-        """Raise BackendCorrupt unless Swift has exactly our segments behind the manifest."""
+        """Raise BackendCorrupt unless the manifest has exactly the segments of this upload."""
         client = self._client
         assert client is not None
         digests = "".join(digest for digest, _ in self._parts).encode()
-        wanted = hashlib.md5(digests, usedforsecurity=False).hexdigest()
+        expected = hashlib.md5(digests, usedforsecurity=False).hexdigest()
 
         def is_whole() -> bool:
             found = client.head(self._store.container, self._image_id)
             if found.get("content-length") != str(self._count):
                 return False
-            # NOTE: of more segments than fit into one listing Swift works out no ETag.
-            if (etags.opaque(found.get("etag")) or wanted) != wanted:
+            # NOTE: Swift computes no ETag of more segments than fit into one listing.
+            if (etags.opaque(found.get("etag")) or expected) != expected:
                 raise exception.BackendCorrupt()
             return True
 
@@ -326,7 +325,7 @@ class SwiftUpload(base.StagedWrite):
             self._left.append(self._store.location_of(self._image_id))
 
     def _close(self) -> None:
-        """End what uses local files and connections; idempotent."""
+        """Close local files and connections; idempotent."""
         if self._stream is not None:
             self._stream.abort()
         if self._spool is not None:
@@ -340,12 +339,12 @@ class SwiftUpload(base.StagedWrite):
         if hub.may_wait():
             self.abort()
         else:
-            # Garbage collection inside the event loop, where nobody may wait for Swift.
+            # Garbage collection inside the event loop, which must not wait for Swift.
             tasks.spawn(self.abort)
 
 
 class AbandonedUpload(base.AbandonedWrite):
-    """An upload of a dead writer, known by its trace."""
+    """An upload of a dead writer, known from its journal."""
 
     def __init__(self, store: SwiftBackend, found: upload_journal.UploadJournal):
         self.image_id = found.values["image_id"]
@@ -366,9 +365,9 @@ class AbandonedUpload(base.AbandonedWrite):
 
 
 def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
-    """Remove what a trace tells of, and the trace; return whether it is all gone.
+    """Remove what a journal records, and the journal; return whether all of it is gone.
 
-    What cannot be removed now keeps its trace, and waits for the next sweep. Never raises.
+    If something cannot be removed now, the journal stays for the next sweep. Never raises.
     """
     values = found.values
     try:
@@ -381,7 +380,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
                 values["segments"],
             )
     except Exception as err:
-        # Whatever it is, the image's failure is what the caller has to hear of.
+        # Whatever the error is, the caller must get the failure of the image.
         LOG.warning(
             "Image %s: parts of a broken upload stay in Swift for now: %s",
             values["image_id"],

@@ -90,11 +90,11 @@ def test_trouble_is_healed_when_it_is_over(duties, cache, tmp_path):
     (tmp_path / "cache").rename(tmp_path / "elsewhere")
     (tmp_path / "cache").touch()
     cache.open(image_cache.Image("1", 10))
-    assert cache.troubled
+    assert cache.failing
     assert duties.attempt(cache.heal) is False
     (tmp_path / "cache").unlink()
     assert duties.attempt(cache.heal) is True
-    assert not cache.troubled
+    assert not cache.failing
     store(cache, make_data(10))
 
 

@@ -92,7 +92,7 @@ def everything(tell):
 def download(api, path, **headers):
     """Fetch as a client of the real server does; return the response once it has ended."""
     request = webob.Request.blank(path, headers=headers, remote_addr="192.0.2.7")
-    waiting = request.environ[hooks.AFTER_ANSWER] = []
+    waiting = request.environ[hooks.AFTER_RESPONSE] = []
     response = request.get_response(api.app)
     return response, waiting
 
@@ -350,7 +350,7 @@ def test_a_download_cut_short_is_told_as_an_error(told, sent, whole):
 def test_nothing_is_sent_by_head_or_to_a_cache_that_is_up_to_date(told):
     image = told.add(PAYLOAD)
     request = webob.Request.blank(f"{URL}/{image['id']}", method="HEAD")
-    waiting = request.environ[hooks.AFTER_ANSWER] = []
+    waiting = request.environ[hooks.AFTER_RESPONSE] = []
     assert request.get_response(told.api.app).status_int == 200
     assert waiting == []
     response, waiting = download(told.api, f"{URL}/{image['id']}", If_None_Match=CHECKSUM)

@@ -13,16 +13,16 @@ def test_work_at_the_end_is_done_once_last_come_first_served(caplog):
     def fail():
         raise RuntimeError("broken")
 
-    before = hooks.patience()
-    hooks.at_stop(lambda: done.append(1), patience=2.0)
-    hooks.at_stop(fail, patience=0.5)
+    before = hooks.stop_timeout()
+    hooks.at_stop(lambda: done.append(1), stop_timeout=2.0)
+    hooks.at_stop(fail, stop_timeout=0.5)
     hooks.at_stop(lambda: done.append(2))
-    assert hooks.patience() == before + 2.5
+    assert hooks.stop_timeout() == before + 2.5
     hooks.stop()
     hooks.stop()
     assert done == [2, 1]
     assert "fail failed at the end" in caplog.text
-    assert hooks.patience() == 0
+    assert hooks.stop_timeout() == 0
 
 
 @pytest.mark.filterwarnings("ignore:Using fork:DeprecationWarning")
@@ -39,8 +39,8 @@ def test_a_child_does_not_do_the_work_of_its_parent(tmp_path):
 
 
 def test_a_server_without_the_means_never_calls_back():
-    hooks.after_answer({}, lambda sent, whole: 1 / 0)
-    environ = {hooks.AFTER_ANSWER: []}
+    hooks.after_response({}, lambda sent, whole: 1 / 0)
+    environ = {hooks.AFTER_RESPONSE: []}
     work = print
-    hooks.after_answer(environ, work)
-    assert environ[hooks.AFTER_ANSWER] == [work]
+    hooks.after_response(environ, work)
+    assert environ[hooks.AFTER_RESPONSE] == [work]

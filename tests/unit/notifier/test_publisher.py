@@ -155,7 +155,7 @@ def test_pauses_grow_to_a_bound(launch, strategy, monkeypatch):
     pauses = []
     monkeypatch.setattr(sender._halt, "wait", pauses.append)
     for _ in range(8):
-        assert sender._survive(RuntimeError("away"))
+        assert sender._wait_after_failure(RuntimeError("away"))
     assert pauses == [0.01, 0.02, 0.04, 0.05, 0.05, 0.05, 0.05, 0.05]
 
 

@@ -199,9 +199,9 @@ def test_a_process_that_stops_waits_for_its_notifier(monkeypatch):
             "rabbit_notification_topic": "stop",
         }
     )
-    before = hooks.patience()
+    before = hooks.stop_timeout()
     teller = notifier.create(conf)
-    assert hooks.patience() - before > 7
+    assert hooks.stop_timeout() - before > 7
     until(lambda: teller.statistics()["connected"])
     for number in range(200):
         teller.info("image.update", {"n": number})

@@ -106,15 +106,15 @@ def assert_whole(node, store, result, way):
 # -- uploads that get over it --------------------------------------------------------------------
 
 PASSING = {
-    "a 503": {"answer": 503},
-    "a time-out of Swift's": {"answer": 408},
-    "too many requests": {"answer": 429},
+    "a 503": {"status": 503},
+    "a time-out of Swift's": {"status": 408},
+    "too many requests": {"status": 429},
     "a reset in the middle": {"cut_request": 100_000},
     "silence": {"stall_request": 0},
-    "an answer that is lost": {"cut_answer": -1},
-    "a token that has expired": {"answer": 401},
+    "an answer that is lost": {"cut_response": -1},
+    "a token that has expired": {"status": 401},
     "a wrong digest": {"change": {"etag": "0" * 32}},
-    "a digest that Swift refuses": {"answer": 422},
+    "a digest that Swift refuses": {"status": 422},
 }
 
 
@@ -141,7 +141,7 @@ def test_a_passing_failure_of_the_manifest_is_got_over(swift_node, make_store, p
 
 def test_a_token_that_expires_between_two_uploads_is_replaced(swift_node, make_store, proxy):
     store = make_store()
-    proxy.order(Fault(answer=401))
+    proxy.order(Fault(status=401))
     assert read(store, add(store)) == DATA
     assert proxy.count("GET", "/auth/") == 1
 
@@ -149,13 +149,13 @@ def test_a_token_that_expires_between_two_uploads_is_replaced(swift_node, make_s
 # -- uploads that fail leave nothing -------------------------------------------------------------
 
 LASTING = {
-    "a 503": ({"answer": 503}, exception.BackendUnavailable),
-    "a full cluster": ({"answer": 507}, exception.StorageFull),
-    "a quota": ({"answer": 413}, exception.StorageFull),
-    "no permission": ({"answer": 403}, exception.StorageWriteDenied),
-    "refused credentials": ({"answer": 401}, exception.BackendUnavailable),
-    "a container that is gone": ({"answer": 404}, exception.StorageWriteDenied),
-    "an answer that nobody expects": ({"answer": 418}, exception.BackendUnavailable),
+    "a 503": ({"status": 503}, exception.BackendUnavailable),
+    "a full cluster": ({"status": 507}, exception.StorageFull),
+    "a quota": ({"status": 413}, exception.StorageFull),
+    "no permission": ({"status": 403}, exception.StorageWriteDenied),
+    "refused credentials": ({"status": 401}, exception.BackendUnavailable),
+    "a container that is gone": ({"status": 404}, exception.StorageWriteDenied),
+    "an answer that nobody expects": ({"status": 418}, exception.BackendUnavailable),
     "resets": ({"cut_request": 100_000}, exception.BackendUnavailable),
     "silence": ({"stall_request": 0}, exception.BackendUnavailable),
     "wrong digests": ({"change": {"etag": "0" * 32}}, exception.BackendCorrupt),
@@ -180,7 +180,7 @@ def test_a_manifest_that_cannot_be_written_takes_the_segments_along(
     swift_node, make_store, proxy, way
 ):
     store = make_store(way)
-    proxy.order(Fault("PUT", r"/1($|\?)", times=None, answer=503))
+    proxy.order(Fault("PUT", r"/1($|\?)", times=None, status=503))
     with pytest.raises(exception.BackendUnavailable):
         add(store)
     assert names(swift_node) == []
@@ -234,8 +234,8 @@ def test_what_cannot_be_removed_is_told_and_removed_by_the_next_sweep(
 ):
     store = make_store("static")
     proxy.order(
-        Fault("PUT", "/1-00003", times=None, answer=503),
-        Fault("DELETE", "", times=None, answer=503),
+        Fault("PUT", "/1-00003", times=None, status=503),
+        Fault("DELETE", "", times=None, status=503),
     )
     staged = store.stage("1", len(DATA))
     with pytest.raises(exception.BackendUnavailable), staged:
@@ -254,7 +254,7 @@ def test_what_cannot_be_removed_is_told_and_removed_by_the_next_sweep(
 def test_what_is_left_over_can_be_deleted_by_its_location(swift_node, make_store, proxy):
     store = make_store("dynamic")
     proxy.order(
-        Fault("PUT", "/1$", times=None, answer=503), Fault("DELETE", times=None, answer=503)
+        Fault("PUT", "/1$", times=None, status=503), Fault("DELETE", times=None, status=503)
     )
     staged = store.stage("1", len(DATA))
     with pytest.raises(exception.BackendUnavailable), staged:
@@ -280,7 +280,7 @@ def test_nothing_is_left_over_where_nothing_was_sent(make_store, proxy):
 
 
 @pytest.mark.parametrize(
-    "fault", [{"answer": 503}, {"answer": 404}, {"cut_answer": -1}, {"stall_answer": -1}]
+    "fault", [{"status": 503}, {"status": 404}, {"cut_response": -1}, {"stall_response": -1}]
 )
 def test_no_traceback_shows_where_an_image_lies(make_store, proxy, caplog, fault):
     store = make_store()
@@ -307,7 +307,7 @@ def test_a_swift_that_is_away_is_told_before_a_byte_is_read(make_store, proxy):
 def test_a_cluster_that_does_not_tell_its_limits_is_used_as_any(
     swift_node, proxy, tmp_path, status
 ):
-    proxy.order(Fault("GET", "/info", times=None, answer=status))
+    proxy.order(Fault("GET", "/info", times=None, status=status))
     options = swift_node.store_options(
         tmp_path, port=proxy.port, swift_store_retries="0", **WAYS["static"][0]
     )
@@ -321,7 +321,7 @@ def test_a_cluster_that_does_not_tell_its_limits_is_used_as_any(
 # -- downloads -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [{"cut_answer": 300_000}, {"stall_answer": 300_000}])
+@pytest.mark.parametrize("fault", [{"cut_response": 300_000}, {"stall_response": 300_000}])
 @pytest.mark.parametrize("part", [(0, None), (1000, None), (1000, 2 * MIB)])
 @pytest.mark.parametrize("way", ["one object", "static", "dynamic"])
 def test_a_download_that_breaks_goes_on_where_it_was(make_store, proxy, way, part, fault):
@@ -338,7 +338,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(make_store, proxy, way, par
 def test_a_download_that_breaks_again_and_again_fails(make_store, proxy, way):
     store = make_store(way)
     location = get_location_from_uri(add(store).location)
-    proxy.order(Fault("GET", "/1$", cut_answer=300_000), Fault("GET", "/1$", 9, cut_answer=-1))
+    proxy.order(Fault("GET", "/1$", cut_response=300_000), Fault("GET", "/1$", 9, cut_response=-1))
     found = b""
     with pytest.raises(exception.BackendUnavailable), store.get(location) as body:
         for chunk in body:
@@ -351,7 +351,7 @@ def test_a_download_never_goes_on_with_another_object(swift_node, make_store, pr
     store = make_store()
     location = get_location_from_uri(add(store).location)
     # NOTE: silence and no reset, which would take along what had arrived.
-    proxy.order(Fault("GET", "/1$", stall_answer=300_000))
+    proxy.order(Fault("GET", "/1$", stall_response=300_000))
     found = b""
     with pytest.raises(exception.StoreError), store.get(location) as body:
         for chunk in body:
@@ -386,7 +386,7 @@ def test_another_part_than_was_asked_for_is_refused(make_store, proxy, range_of_
 def test_answers_of_swift_are_told_as_errors_of_stores(make_store, proxy, act, status, error):
     store = make_store()
     location = get_location_from_uri(add(store).location)
-    proxy.order(Fault(None, "/1$", times=None, answer=status))
+    proxy.order(Fault(None, "/1$", times=None, status=status))
     with pytest.raises(error):
         getattr(store, act)(location)
 
@@ -398,7 +398,7 @@ def test_answers_of_swift_are_told_as_errors_of_stores(make_store, proxy, act, s
 def test_a_deletion_that_fails_in_the_middle_can_be_repeated(swift_node, make_store, proxy, way):
     store = make_store(way)
     location = get_location_from_uri(add(store).location)
-    proxy.order(Fault("DELETE", "", times=None, answer=503))
+    proxy.order(Fault("DELETE", "", times=None, status=503))
     with pytest.raises(exception.BackendUnavailable):
         store.delete(location)
     assert "1" in names(swift_node)

@@ -85,11 +85,11 @@ def test_without_orders_everything_passes_on_one_connection(backend, proxy, clie
 
 
 def test_a_fault_strikes_the_requests_that_it_names_as_often_as_ordered(backend, proxy, client):
-    proxy.order(Fault("PUT", "b$", skip=1, times=2, answer=503, headers={"retry-after": "1"}))
+    proxy.order(Fault("PUT", "b$", skip=1, times=2, status=503, headers={"retry-after": "1"}))
     statuses = [ask(client, "PUT", path, b"x")[0].status for path in ("/a", *["/b"] * 4)]
     assert statuses == [201, 201, 503, 503, 201]
     assert len(backend.bodies) == 3
-    proxy.order(Fault(times=None, answer=500))
+    proxy.order(Fault(times=None, status=500))
     assert [ask(client, "GET")[0].status for _ in range(3)] == [500] * 3
     proxy.clear()
     assert ask(client, "GET")[0].status == 200
@@ -103,14 +103,14 @@ def test_a_cut_request_never_reaches_its_end(backend, proxy, client):
 
 
 def test_a_lost_answer_leaves_the_work_done(backend, proxy, client):
-    proxy.order(Fault("PUT", cut_answer=-1))
+    proxy.order(Fault("PUT", cut_response=-1))
     with pytest.raises(BROKEN):
         ask(client, "PUT", body=DATA)
     assert backend.bodies == [DATA]
 
 
 def test_a_cut_answer_has_its_head_and_so_many_bytes(proxy, client):
-    proxy.order(Fault("GET", cut_answer=1000))
+    proxy.order(Fault("GET", cut_response=1000))
     client.request("GET", "/x")
     reply = client.getresponse()
     assert reply.read(1000) == DATA[:1000]
@@ -119,7 +119,7 @@ def test_a_cut_answer_has_its_head_and_so_many_bytes(proxy, client):
         raise ConnectionError
 
 
-@pytest.mark.parametrize("field", ["stall_request", "stall_answer"])
+@pytest.mark.parametrize("field", ["stall_request", "stall_response"])
 def test_a_stall_is_silence(proxy, field):
     proxy.order(Fault("PUT", **{field: 0}))
     client = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=0.3)

@@ -1,9 +1,9 @@
-"""How a step changes tables, on SQLite, PostgreSQL and MySQL alike.
+"""How a step changes tables on SQLite, PostgreSQL and MySQL.
 
-SQLite changes a table by building it anew: the new table is filled and takes the old one's name
-after the old one is gone, in that order, so that the foreign keys of other tables go on pointing
-at the name. Every function works on a connection in a transaction, which MySQL alone does not
-honour for these statements.
+SQLite changes a table by rebuilding it: the new table is filled and gets the old one's name after
+the old one is dropped, in that order, so that the foreign keys of other tables still refer to the
+name. Every function works on a connection in a transaction; only MySQL ignores it for these
+statements.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from glance.registry.db.migrate_repo import schema
 def begin(migrate_engine: Any) -> Iterator[Connection]:
     """Yield the connection of a step.
 
-    glance's own runner passes the connection of its one transaction; the `migrate` tool passes an
-    engine, and then the step is a transaction of its own.
+    glance's own runner passes the connection of its single transaction; the `migrate` tool passes
+    an engine, and then the step is a separate transaction.
     """
     if isinstance(migrate_engine, Connection):
         yield migrate_engine
@@ -38,7 +38,7 @@ def begin(migrate_engine: Any) -> Iterator[Connection]:
 def create_table(conn: Connection, table: sa.Table, version: int) -> None:
     """Create a table with its indexes.
 
-    One that exists with the same columns is taken over: a Diablo registry makes missing tables
+    An existing table with the same columns is accepted: a Diablo registry creates missing tables
     when it starts, whatever version the database has.
     """
     existing = sa.inspect(conn)
@@ -79,7 +79,7 @@ def rebuild(
     version: int,
     sources: Mapping[str, str] | None = None,
 ) -> None:
-    """Replace a table of SQLite by one with the definition `table`, keeping the rows.
+    """Replace a table of SQLite by one with the definition `table`, and keep the rows.
 
     `sources` gives SQL expressions for columns that are not simply copied.
     """
@@ -103,17 +103,17 @@ def rebuild(
 def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
     """Give a table exactly the indexes of a version.
 
-    Others of glance's (their names begin with `ix_`) are dropped; an operator's own stay.
+    Other indexes of glance (their names begin with `ix_`) are dropped; an operator's own stay.
     """
-    wanted = schema.indexes(table.name, version)
+    expected = schema.indexes(table.name, version)
     found = _own_indexes(conn, table.name)
-    for name, columns in wanted.items():
+    for name, columns in expected.items():
         if found.get(name) != columns:
             if name in found:
                 _drop_index(conn, table.name, name)
             models.order_index(name, *(table.c[column] for column in columns)).create(conn)
     # NOTE: after the new ones exist; MySQL refuses to drop the last index of a foreign key.
-    for name in found.keys() - wanted.keys():
+    for name in found.keys() - expected.keys():
         _drop_index(conn, table.name, name)
 
 
@@ -125,7 +125,7 @@ def longest(conn: Connection, table: str, column: str, condition: str = "1 = 1")
 
 
 def _own_indexes(conn: Connection, table: str) -> dict[str, tuple[str, ...] | None]:
-    """Return glance's indexes with their columns; None for one that is unique."""
+    """Return glance's indexes with their columns; None for a unique one."""
     return {
         index["name"]: None if index["unique"] else tuple(index["column_names"])
         for index in sa.inspect(conn).get_indexes(table)

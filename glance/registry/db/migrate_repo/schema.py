@@ -1,7 +1,8 @@
-"""The tables as they are at each version of the schema.
+"""The tables at each version of the schema.
 
-Steps build and rebuild tables from here, so that a version looks the same however a database came
-to it. Versions 1 to 9 are those of the Diablo release. `glance.registry.db.models` is the target.
+Steps build and rebuild tables from these definitions, so that a version is the same however a
+database reached it. Versions 1 to 9 are those of Diablo. `glance.registry.db.models` is the
+target.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def tables(version: int) -> dict[str, sa.Table]:
 
 
 def indexes(table: str, version: int) -> Indexes:
-    """Return the indexes (name to columns) of a table at a version, without the unique ones."""
+    """Return the non-unique indexes (name to columns) of a table at a version."""
     found: Indexes
     if table == "images":
         names = ["is_public", "deleted"]
@@ -151,7 +152,7 @@ def _single(table: str, *columns: str) -> Indexes:
 def _table(name: str, parts: list[sa.schema.SchemaItem]) -> sa.Table:
     metadata = sa.MetaData()
     if name != "images":
-        # The other end of the foreign key, for the types to be known.
+        # The target of the foreign key, so that its type is known.
         sa.Table("images", metadata, sa.Column("id", sa.Integer, primary_key=True))
     return sa.Table(name, metadata, *parts, mysql_engine="InnoDB")
 

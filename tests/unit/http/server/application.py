@@ -93,7 +93,7 @@ def application(environ, start_response):
     name = environ["PATH_INFO"].lstrip("/")
     headers = [("Content-Type", "text/plain")]
     if "note" in query:
-        hooks.after_answer(environ, lambda *end: ended.append([query["note"], *end]))
+        hooks.after_response(environ, lambda *end: ended.append([query["note"], *end]))
 
     def answer(data, status="200 OK"):
         start_response(status, [*headers, ("Content-Length", str(len(data)))])
@@ -174,7 +174,7 @@ def run(options):
             raise exception.ConfigError(failure)
         if farewell:
             for word in ("last", "first"):
-                hooks.at_stop(functools.partial(say, word, farewell), patience=farewell + 1)
+                hooks.at_stop(functools.partial(say, word, farewell), stop_timeout=farewell + 1)
         return application
 
     log.setup(conf, "testing")

@@ -376,7 +376,7 @@ def test_an_image_that_another_process_writes_comes_from_the_store(cache, make, 
 
 
 def test_a_follower_that_waits_too_long_goes_to_the_store(cache, monkeypatch):
-    monkeypatch.setattr(fill, "PATIENCE", 0.05)
+    monkeypatch.setattr(fill, "FOLLOW_TIMEOUT", 0.05)
     stuck, go_on = threading.Event(), threading.Event()
 
     def hold(position):

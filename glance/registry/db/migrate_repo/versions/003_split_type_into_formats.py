@@ -1,4 +1,4 @@
-"""Replace the column `type` by two formats; what it held becomes a property of that name."""
+"""Replace the column `type` by two formats; its value becomes a property of that name."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def downgrade(migrate_engine: Any) -> None:
 
 
 def _types_to_properties(conn: Connection) -> None:
-    """Give each typed image a live property; one it has already is left alone.
+    """Give each typed image a live property, unless it has one already.
 
-    The property of a deleted image is deleted with it, and a soft-deleted row is revived, for
+    The property of a deleted image is deleted with it, and a soft-deleted row is revived, because
     (image, key) is unique over deleted rows too.
     """
     images, properties = schema.images(2), schema.image_properties(3)
@@ -65,7 +65,7 @@ def _types_to_properties(conn: Connection) -> None:
 
 
 def _own_types(properties: sa.Table, images: sa.Table) -> Any:
-    """Return a query of the properties that stand for a column's value."""
+    """Return a query of the properties that hold the column's value."""
     return (
         sa.select(properties.c.id, properties.c.image_id, properties.c.value)
         .join(images, images.c.id == properties.c.image_id)

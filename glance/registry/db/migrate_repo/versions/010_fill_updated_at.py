@@ -1,4 +1,4 @@
-"""Give every row a time of its last change, as the record of a new image has from the start."""
+"""Give every row a time of its last change, which new records have from the start."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def upgrade(migrate_engine: Any) -> None:
 
 
 def downgrade(migrate_engine: Any) -> None:
-    """Nothing: version 9 allows a time here too."""
+    """Do nothing: version 9 allows a time here too."""
 
 
 def _complete_dates(conn: Connection) -> None:
-    """Turn bare dates, which Diablo's step 003 wrote on SQLite, into times that can be read."""
+    """Turn bare dates, which Diablo's step 003 wrote on SQLite, into readable times."""
     for table in TABLES:
         for column in ("created_at", "updated_at", "deleted_at"):
             conn.execute(

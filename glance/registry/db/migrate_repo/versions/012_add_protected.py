@@ -1,4 +1,4 @@
-"""Add the mark that keeps an image from being deleted."""
+"""Add the flag that protects an image from deletion."""
 
 from __future__ import annotations
 

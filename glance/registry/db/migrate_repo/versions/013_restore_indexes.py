@@ -1,7 +1,7 @@
-"""Bring indexes, defaults and foreign keys to the same state, whatever a database's history.
+"""Bring indexes, defaults and foreign keys to the same state, whatever the database's history.
 
-Diablo's migrations, its start-up and its several databases left different sets of indexes, and on
-a modern SQLite foreign keys that point at a table long gone.
+Diablo's migrations, its start-up and its supported databases left different sets of indexes, and
+on a current SQLite foreign keys that refer to a table that no longer exists.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _set_defaults(conn: Connection, table: str, version: int) -> None:
 
 
 def _widen_times(conn: Connection, table: str) -> None:
-    """Let MySQL keep microseconds. Not undone, which would cut them off."""
+    """Let MySQL keep microseconds. A downgrade does not undo this, because it would lose them."""
     for column in TIMES:
         null = "NOT NULL" if column == "created_at" else "NULL"
         conn.execute(sa.text(f"ALTER TABLE {table} MODIFY {column} DATETIME(6) {null}"))

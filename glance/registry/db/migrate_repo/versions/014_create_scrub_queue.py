@@ -1,8 +1,8 @@
 """Create the scrub queue: data that waits for its removal, with attempts and leases.
 
-Images that wait already are entered by the scrubber's first pass. The queue holds nothing that a
-downgrade must keep: images in `pending_delete` say by themselves that they wait. (What failed
-uploads left in a store is known to the queue alone; `glance-manage orphans` finds it too.)
+The scrubber's first pass enters images that wait already. The queue holds nothing that a downgrade
+must keep: the status `pending_delete` of an image shows that it waits. (Only the queue knows what
+failed uploads left in a store; `glance-manage orphans` finds that too.)
 """
 
 from __future__ import annotations

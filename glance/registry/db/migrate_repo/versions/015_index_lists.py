@@ -1,4 +1,4 @@
-"""Index images in every order in which lists are asked for; see `glance.registry.db.models`."""
+"""Index images in every order in which lists are requested; see `glance.registry.db.models`."""
 
 from __future__ import annotations
 
