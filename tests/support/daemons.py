@@ -87,7 +87,10 @@ class Daemon:
     """One server process with its workers; what it prints goes to a file.
 
     It is forked from a process that has the modules (`support.warm`), unless it is to be `fresh`.
+    A fresh one is started from `programs`, which is the checkout's bin unless somebody sets it.
     """
+
+    programs = BIN
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class Daemon:
         else:
             with self.output.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [sys.executable, str(BIN / self.program), *words],
+                    [sys.executable, str(self.programs / self.program), *words],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
