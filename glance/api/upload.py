@@ -34,7 +34,7 @@ from glance.streaming import body, retry, tasks
 LOG = logging.getLogger(__name__)
 
 #: Between attempts of the activating call, which is safe to repeat; somebody waits for it.
-ACTIVATION_BACKOFF = retry.Backoff(0.2, 3.0, retries=3, factor=4, jitter=0.25)
+ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 
 
 @dataclasses.dataclass(slots=True)
