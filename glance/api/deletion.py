@@ -29,8 +29,8 @@ config.options(
         30.0,
         unit="seconds",
         minimum=0.1,
-        help="How long a DELETE waits for the store to remove the data. A store that takes longer "
-        "goes on in the background, and glance-scrubber sees to what it does not finish.",
+        help="How long a DELETE request waits for the store to remove the data. After that, the "
+        "removal continues in the background, and glance-scrubber finishes what remains.",
     ),
 )
 

@@ -55,18 +55,20 @@ config.options(
         "metadata_encryption_key",
         key,
         secret=True,
-        help="Key that locations are encrypted with in the registry's database, as they may hold "
-        "credentials of a store: 16, 24 or 32 characters, or base64: and so many bytes encoded. "
-        "glance-registry and glance-scrubber need the same; glance-api warns of a store with "
-        "credentials when it has none. Needs the Python package cryptography.",
+        help="Key that encrypts locations in the registry's database, because they may contain "
+        "credentials of a store: 16, 24 or 32 characters, or base64: followed by that many "
+        "bytes encoded. glance-registry and glance-scrubber need the same key; glance-api "
+        "warns of a store with credentials if it has no key. Requires pip install "
+        "'glance[encryption]'.",
     ),
     config.Option(
         "metadata_encryption_old_keys",
         keys,
         (),
         secret=True,
-        help="Earlier keys, which locations may still be encrypted with. glance-manage "
-        "encrypt_locations brings them all to the present key, or to none if there is none.",
+        help="Previous keys with which locations may still be encrypted. glance-manage "
+        "encrypt_locations encrypts all of them with the current key, or decrypts them if "
+        "there is none.",
     ),
 )
 

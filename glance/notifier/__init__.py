@@ -61,8 +61,8 @@ OPTIONS = config.options(
     config.Option(
         "notifier_strategy",
         default="noop",
-        help="How other systems are told of changes to images: noop (not at all), logging, "
-        "rabbit, or the name of an installed strategy.",
+        help="How notifications about images are sent: noop (not at all), logging, rabbit, or "
+        "the name of an installed strategy.",
     ),
     *message.OPTIONS,
     *backlog.OPTIONS,

@@ -41,7 +41,7 @@ OPTIONS = (
         30.0,
         unit="seconds",
         minimum=0,
-        help="How long a process that stops goes on sending what waits.",
+        help="How long a process that is stopping continues to send waiting messages.",
     ),
 )
 

@@ -47,7 +47,7 @@ config.options(
         25,
         unit="images",
         minimum=0,
-        help="How many images a list call answers with when it names no limit.",
+        help="Number of images in a list if the request gives no limit.",
     ),
     config.Option(
         "api_limit_max",
@@ -55,33 +55,34 @@ config.options(
         1000,
         unit="images",
         minimum=1,
-        help="How many images a list call answers with at most.",
+        help="Maximum number of images in a list.",
     ),
     config.Option(
         "image_property_quota",
         config.integer,
         128,
-        help="How many properties one image may have; 0 or a negative number lifts the limit.",
+        help="Maximum number of custom properties of an image; 0 or a negative number means no "
+        "limit.",
     ),
     config.Option(
         "user_storage_quota",
         config.integer,
         0,
         unit="bytes",
-        help="How much the active images of one owner may have together; 0 or a negative number "
+        help="Maximum total size of the active images of one owner; 0 or a negative number "
         "means no limit. Images without an owner are not counted.",
     ),
     config.Option(
         "disk_formats",
         config.words,
         fields.DISK_FORMATS,
-        help="Disk formats that images may have.",
+        help="Disk formats that are allowed for images.",
     ),
     config.Option(
         "container_formats",
         config.words,
         fields.CONTAINER_FORMATS,
-        help="Container formats that images may have.",
+        help="Container formats that are allowed for images.",
     ),
 )
 

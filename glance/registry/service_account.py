@@ -26,14 +26,20 @@ config.options(
     "service account",
     config.Option(
         "admin_user",
-        help="User with the role in admin_role, as whom the program signs in to the identity "
-        "service before it asks the registry; unset, the registry has to do without a token.",
+        help="User, with the role in admin_role, as which the program authenticates at the "
+        "identity service for its own requests to the registry. Unset: these requests have "
+        "no token.",
     ),
     config.Option("admin_password", secret=True, help="Password of admin_user."),
-    config.Option("admin_tenant_name", help="Tenant that admin_user signs in for."),
-    config.Option("auth_url", help="URL of the identity service that admin_user signs in to."),
+    config.Option("admin_tenant_name", help="Tenant for which admin_user authenticates."),
     config.Option(
-        "admin_token", secret=True, help="Token to send to the registry instead of signing in."
+        "auth_url", help="URL of the identity service at which admin_user authenticates."
+    ),
+    config.Option(
+        "admin_token",
+        secret=True,
+        help="Token for requests to the registry. With it, the program does not authenticate as "
+        "admin_user.",
     ),
 )
 

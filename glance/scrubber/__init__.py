@@ -35,7 +35,8 @@ config.options(
         "daemon",
         config.boolean,
         False,
-        help="Go on until told to end, with pauses of wakeup_time, instead of making one pass.",
+        help="Keep running, with a pause of wakeup_time between two passes, instead of making "
+        "one pass.",
     ),
     config.Option(
         "wakeup_time",
@@ -43,7 +44,7 @@ config.options(
         300,
         unit="seconds",
         minimum=1,
-        help="Pause between two passes of the daemon.",
+        help="Pause between two passes in daemon mode.",
     ),
     config.Option(
         "scrub_batch",
@@ -51,8 +52,8 @@ config.options(
         100,
         unit="images",
         minimum=1,
-        help="How many images a scrubber takes from the queue at a time, so that others leave "
-        "them alone.",
+        help="How many images a scrubber takes from the queue at a time. Other scrubbers skip "
+        "these images.",
     ),
 )
 

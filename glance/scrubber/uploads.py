@@ -28,8 +28,8 @@ config.options(
         unit="seconds",
         minimum=0,
         aliases=("stalled_upload_time",),
-        help="Age after which an upload that is not done is given up and its image killed; 0 "
-        "never does that. Choose more than the longest upload takes.",
+        help="Age after which an unfinished upload is abandoned and its image is killed; 0 "
+        "means never. Choose more than the longest upload takes.",
     ),
 )
 

@@ -33,15 +33,15 @@ config.options(
         10,
         unit="images",
         minimum=1,
-        help="How many images lose their data at the same time.",
+        help="For how many images a scrubber removes data at the same time.",
     ),
     config.Option(
         "scrub_max_attempts",
         config.integer,
         0,
         minimum=0,
-        help="After how many failures the data of an image is given up; 0 never does that. "
-        "glance-scrubber --retry takes up again what was given up.",
+        help="Number of failed attempts after which the scrubber gives up on the data of an "
+        "image; 0 means never. glance-scrubber --retry tries such images again.",
     ),
     config.Option(
         "scrub_timeout",
@@ -50,7 +50,7 @@ config.options(
         unit="seconds",
         minimum=0.1,
         help="How long a scrubber waits for a store to remove the data of one image. A large "
-        "image in many segments takes its time.",
+        "image in many segments takes a while.",
     ),
 )
 

@@ -40,26 +40,26 @@ OPTIONS = config.options(
     config.Option(
         "default_store",
         default="file",
-        help="Store that takes the data of uploads which do not name one in x-image-meta-store.",
+        help="Store for uploads that do not name a store in x-image-meta-store.",
     ),
     config.Option(
         "enabled_stores",
         config.words,
         default=(),
-        help="Names of the stores to use; empty means all that come with glance.",
+        help="Names of the stores to use. Empty: all stores that come with glance.",
     ),
     config.Option(
         "known_stores",
         config.words,
         default=(),
-        help="Further store drivers: names of entry points of the group glance.stores, or dotted "
-        "paths of classes.",
+        help="Additional store drivers: names of entry points in the group glance.stores, or "
+        "dotted paths of classes.",
     ),
     config.Option(
         "allow_readonly_default_store",
         config.boolean,
         default=False,
-        help="Whether the API starts although its default store takes no images.",
+        help="Start the API even if its default store does not accept images.",
     ),
     config.Option(
         "incoming_max_age",
@@ -67,8 +67,8 @@ OPTIONS = config.options(
         default=86400,
         minimum=0,
         unit="seconds",
-        help="Age after which the remains of a broken upload are removed where the file system "
-        "cannot tell whether their writer still runs.",
+        help="Age after which the remains of an interrupted upload are removed if the file "
+        "system cannot tell whether the process that wrote them is still running.",
     ),
 )
 

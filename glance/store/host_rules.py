@@ -33,16 +33,16 @@ config.options(
         "http_store_allowed_hosts",
         config.words,
         default=(),
-        help="Hosts (host or host:port) that locations which somebody registers may name. If any "
-        "is named, only these may, whatever their addresses; if none is, the rules for addresses "
-        "hold.",
+        help="Hosts (host or host:port) that registered locations may name. If the list is not "
+        "empty, only these hosts are allowed, whatever their addresses; if it is empty, "
+        "the rules for addresses apply.",
     ),
     config.Option(
         "http_store_allow_private",
         config.boolean,
         default=True,
-        help="Whether images may be read from addresses of private networks. Loopback and "
-        "link-local addresses are refused in any case.",
+        help="Allow images to be read from addresses of private networks. Loopback and "
+        "link-local addresses are always refused.",
     ),
 )
 

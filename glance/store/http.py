@@ -50,26 +50,25 @@ OPTIONS = config.options(
         default=60.0,
         minimum=0.1,
         unit="seconds",
-        help="How long to wait for the answer of such a server to begin, and for more data to "
-        "come.",
+        help="How long to wait for the response of such a server to begin, and for more data.",
     ),
     config.Option(
         "http_store_allow_insecure_auth",
         config.boolean,
         default=False,
-        help="Whether credentials in a location are sent over plain http as well.",
+        help="Send credentials in a location over plain http as well.",
     ),
     config.Option(
         "http_store_ca_file",
         config.path,
-        help="File of CA certificates that https servers are verified with, instead of the "
-        "system's.",
+        help="CA certificates that https servers are verified against, in PEM format. Unset: "
+        "those of the system.",
     ),
     config.Option(
         "http_store_insecure",
         config.boolean,
         default=False,
-        help="Whether certificates of https servers are left unverified. For tests only.",
+        help="Do not verify the certificates of https servers. For tests only.",
     ),
 )
 

@@ -170,23 +170,27 @@ PROGRAMS = (
 )
 
 SAMPLE_INTRO = """\
-Settings of {name}. What is commented out is the default; no value means unset.
+Settings of {name}. Comments show the defaults; no value means unset.
 Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
 """
 
 OPTIONS_INTRO = """\
-For operators. Options stand in the ``[DEFAULT]`` section of a configuration file; one in the
-section of an application or a filter holds for that part only. Booleans are written true, yes, on,
-1 or false, no, off, 0; lists are separated by commas or blanks. Unknown names are never fatal: one
-that is a slip away from an option is warned of in the log. A group of options is read by the
-programs that its first line names, whose samples in ``etc`` hold all of them.
+For operators: all options of the configuration files.
+
+Options belong in the section ``[DEFAULT]`` of a configuration file. An option in the section of an
+application or a filter applies to that part only. Booleans are written true, yes, on, 1 or false,
+no, off, 0; lists are separated by commas or spaces. Unknown names are ignored; the log has a
+warning for a name that resembles an option. The first line of each group names the programs that
+read its options; the samples of these programs in ``etc`` contain all of them.
 """
 
 ERRORS_INTRO = """\
-For users of the API. An error is answered with its status and a plain text: the status line, an
-empty line, and one line that says what is wrong and what to do. The Python client raises the class
-marked *client* for a status. Classes without an entry of their own are answered like their base
-class. A sentence in italics is all that the answer to such an error ever says.
+For users of the API: the errors, with their HTTP statuses.
+
+The response to an error has its status and a plain text: the status line, an empty line, and one
+line that says what is wrong and what to do. For each status, the Python client raises the class
+marked *client*. A class without an entry has the status of its base class. If an entry has a
+sentence in italics, the response contains that sentence instead of the error's own message.
 """
 
 

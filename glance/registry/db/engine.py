@@ -32,9 +32,9 @@ config.options(
     "registry database",
     config.Option(
         "sql_connection",
-        help="Where the registry keeps its records, as a SQLAlchemy URL such as "
-        "sqlite:////var/lib/glance/glance.sqlite. Four slashes begin an absolute path; a relative "
-        "one depends on the directory the daemon is started in.",
+        help="Database of the registry, as a SQLAlchemy URL such as "
+        "sqlite:////var/lib/glance/glance.sqlite. Four slashes begin an absolute path; a "
+        "relative path depends on the directory in which the daemon is started.",
     ),
     config.Option(
         "sql_idle_timeout",
@@ -43,15 +43,15 @@ config.options(
         unit="seconds",
         minimum=0,
         aliases=("sql_timeout",),
-        help="Age at which a pooled connection is replaced; keep it below the time after which "
-        "the database server drops idle connections.",
+        help="Age at which a pooled connection is replaced. Choose less than the time after "
+        "which the database server closes idle connections.",
     ),
     config.Option(
         "sql_max_retries",
         config.integer,
         10,
         minimum=0,
-        help="How often a starting daemon tries again to reach the database.",
+        help="How often a daemon that starts retries to connect to the database.",
     ),
     config.Option(
         "sql_retry_interval",
@@ -59,7 +59,7 @@ config.options(
         1.0,
         unit="seconds",
         minimum=0,
-        help="Pause between two tries of a starting daemon to reach the database.",
+        help="Pause between two such retries.",
     ),
 )
 

@@ -33,8 +33,9 @@ config.options(
         "db_auto_create",
         config.boolean,
         None,
-        help="Whether a starting registry creates its tables in an empty database. Unset: yes on "
-        "SQLite, no elsewhere; run glance-manage db_sync instead.",
+        help="Whether a registry that starts creates its tables in an empty database. Unset: "
+        "yes for SQLite, no for other databases, for which glance-manage db_sync creates "
+        "them.",
     ),
 )
 
