@@ -24,9 +24,9 @@ PREFETCHING = "prefetching"
 
 #: Why an image is not queued -> what its caller is told.
 _REASONS = {
-    COMPLETE: "is cached already",
+    COMPLETE: "is already cached",
     INCOMPLETE: "is being written to the cache",
-    image_cache.QUEUED: "is queued already",
+    image_cache.QUEUED: "is already queued",
     image_cache.IN_PROGRESS: "is being fetched",
 }
 
@@ -124,7 +124,7 @@ class CachedImagesController:
         """PUT /cached_images/{id} or /queued_images/{id}: have the prefetcher fetch an image."""
         record = registry.get_image_metadata(self.conf, request.context, fields.path_id(id))
         if record["status"] != "active":
-            raise exception.NotFound(f"Image {id} has no data that could be cached")
+            raise exception.NotFound(f"Image {id} has no data to cache")
         try:
             cache.queue_add(image_cache.Image.of(record))
         except image_cache.CacheRefused as err:
@@ -229,6 +229,6 @@ def _page(rows: Sequence[dict[str, Any]], query: Mapping[str, str]) -> list[dict
         chosen = chosen[places[-1] + 1 :]
     if limit is not None:
         if not (limit.isascii() and limit.isdecimal()):
-            raise exception.Invalid("limit must be a whole number, not below 0")
+            raise exception.Invalid("limit must be a whole number, 0 or greater")
         chosen = chosen[: int(limit[:10])]
     return chosen

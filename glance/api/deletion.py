@@ -61,7 +61,11 @@ def delete(service: api.ImageService, context: RequestContext, image: Mapping[st
         return
     attempt = offload.spawn(_free, service, context, image["id"], location)
     if not attempt.join(service.conf.delete_timeout):
-        LOG.warning("Image %s: the store takes long to remove its data", image["id"])
+        LOG.warning(
+            "Image %s: the store is slow to remove its data; the removal continues in the "
+            "background",
+            image["id"],
+        )
 
 
 def _delete_record(
@@ -141,8 +145,8 @@ def _hand_over(
             _patiently(service, context, image_id, location)
         except exception.Error as err:
             LOG.error(
-                "Image %s: remains of its failed upload stay in the store: %s "
-                "(glance-manage orphans finds them)",
+                "Image %s: data of its failed upload remains in the store: %s (glance-manage "
+                "orphans finds it)",
                 image_id,
                 type(err).__name__,
             )

@@ -58,7 +58,7 @@ def open_image(
     """
     location = image.get("location")
     if image["status"] != "active" or not location:
-        raise exception.NotFound(f"Image {image['id']} has no data to fetch")
+        raise exception.NotFound(f"Image {image['id']} has no data to download")
     known: int | None = image.get("size") or None
     part = None
     if range_header and serves_ranges(service, image):
@@ -173,7 +173,7 @@ class _Verified(body.Body):
                 held = chunk
             fanout.join()
         if digester.hexdigest() != self._checksum.lower():
-            LOG.error("Image %s: the store gave other bytes than it was given", self._image_id)
+            LOG.error("Image %s: the store returned other data than it received", self._image_id)
             raise exception.BackendCorrupt()
         if held:
             yield held
@@ -186,7 +186,7 @@ def _require_store(service: api.ImageService, location: str, image_id: object) -
     try:
         service.stores.for_uri(location)
     except exception.UnknownScheme as err:
-        LOG.error("Image %s lies in a store that is not enabled", image_id)
+        LOG.error("Image %s is in a store that is not enabled", image_id)
         raise exception.ServiceUnavailable(
             "The store that holds the image is not enabled on this server"
         ) from err
@@ -203,6 +203,6 @@ def _checked(
         raise exception.BackendCorrupt
     if part is not None and data.length != part.length:
         # SECURITY: other bytes than those asked for must never look like them.
-        LOG.error("Image %s: the store gave another part than was asked for", image_id)
+        LOG.error("Image %s: the store returned another range than was requested", image_id)
         raise exception.BackendCorrupt
     return Download(data, data.size if known is None else known, part)

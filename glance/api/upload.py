@@ -135,7 +135,7 @@ class Upload:
                 # NOTE: at the start it was good. To a registry with anonymous callers, whoever
                 # has no valid token is one of them, and forbidden to write.
                 raise exception.NotAuthorized(
-                    "The token ended during the upload; upload again with another one"
+                    "The token expired during the upload; upload again with a new token"
                 ) from err
             except exception.Duplicate:
                 # NOTE: an earlier try may have been carried out although its answer was lost.
@@ -149,7 +149,7 @@ class Upload:
                 self.undecided = self.undecided or not _was_refused(err)
                 if pause is None:
                     raise
-                LOG.warning("Image %s: the registry is away, trying again", self.image_id)
+                LOG.warning("Image %s: the registry is unavailable; retrying", self.image_id)
                 offload.sleep(pause)
         self.status = "active"
         return record
@@ -221,7 +221,7 @@ class Upload:
         try:
             self._update({"status": "killed"}, self.status)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
-            LOG.error("Image %s is killed later: %s", self.image_id, type(err).__name__)
+            LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
             recovery.kill_later(self.service, self.context, self.image_id)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)

@@ -82,7 +82,7 @@ class VersionNegotiation:
         if _SERVED.fullmatch(segment):
             return True
         if _TOLERATED.fullmatch(segment):
-            LOG.info("Version segment %r is taken for v1", segment)
+            LOG.info("Version segment %r is treated as v1", segment)
             return True
         return False
 
