@@ -192,9 +192,9 @@ def _translated() -> Iterator[None]:
             raise
         if err.status is None and not isinstance(err, exception.ClientConnectionError):
             raise
-        LOG.error("The registry gave no usable answer: %s", err)
+        LOG.error("The registry returned no usable response: %s", err)
         raise exception.RegistryUnavailable(
-            "The image registry cannot answer at the moment; try again later"
+            "The image registry is unavailable at the moment; try again later"
         ) from err
 
 

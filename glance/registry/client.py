@@ -178,7 +178,7 @@ class RegistryClient(base.BaseClient):
     ) -> list[dict[str, Any]]:
         answer = base.read_json(self._ask("GET", action, params=params), key)
         if not isinstance(answer, list):
-            raise exception.ClientConnectionError("The registry's answer holds no list")
+            raise exception.ClientConnectionError("The registry's response contains no list")
         return answer
 
     def _image(
@@ -190,7 +190,7 @@ class RegistryClient(base.BaseClient):
     ) -> dict[str, Any]:
         answer = base.read_json(self._ask(method, action, body, headers), "image")
         if not isinstance(answer, dict):
-            raise exception.ClientConnectionError("The registry's answer holds no image")
+            raise exception.ClientConnectionError("The registry's response contains no image")
         return answer
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:

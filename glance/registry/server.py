@@ -123,7 +123,7 @@ class RecordsController:
         try:
             image = api.image_get(self.db, request.context, fields.path_id(id))
         except exception.ImageNotFound:
-            LOG.info("Image %s is not there for user %s", id, request.context.user)
+            LOG.info("Image %s is not visible to user %s", id, request.context.user)
             raise
         return _record(image)
 
@@ -250,7 +250,7 @@ def _leftover(body: Any) -> dict[str, Any]:
     if location is not None and not isinstance(location, str):
         raise exception.Invalid("location must be text")
     if location and len(location.encode()) > fields.MAX_LOCATION:
-        raise exception.Invalid(f"A location has at most {fields.MAX_LOCATION} bytes")
+        raise exception.Invalid(f"A location may have at most {fields.MAX_LOCATION} bytes")
     return {"error": error, "dead": dead, "location": location}
 
 
@@ -293,7 +293,7 @@ class RegistryAPI:
         if self.secret and not self._knows_the_secret(environ):
             # SECURITY: what was sent may be the secret with a slip, and stays out of the log.
             LOG.warning("A request without the registry_shared_secret was refused")
-            refusal = exception.NotAuthorized("The registry answers to its own image API only")
+            refusal = exception.NotAuthorized("The registry serves only its own image API")
             return wsgi.fail(refusal, environ, start_response)
         path = environ.get("PATH_INFO", "")
         if path == "/v1" or path.startswith("/v1/"):

@@ -57,7 +57,7 @@ class ServiceAccount:
             missing = [name for name in ("admin_password", "auth_url") if not conf[name]]
             if missing:
                 raise exception.ConfigError(
-                    f"{conf.source}: admin_user needs {' and '.join(missing)}, too"
+                    f"{conf.source}: admin_user also requires {' and '.join(missing)}"
                 )
             self._strategy = self._made_strategy()
 
@@ -86,7 +86,7 @@ class ServiceAccount:
         except exception.NotAuthorized as err:
             if self._strategy is None or isinstance(err, exception.Forbidden):
                 raise
-            LOG.info("The registry refuses the token; signing in anew")
+            LOG.info("The registry rejected the token; authenticating again")
         return function(self.conf, self._context(instead_of=context.auth_tok), *args, **kwargs)
 
     def active_image(self, image_id: str) -> dict[str, Any] | None:
@@ -103,9 +103,9 @@ class ServiceAccount:
         except exception.NotAuthorized:
             raise
         except exception.Error as err:
-            LOG.error("Signing in as %s failed: %s", self.conf.admin_user, err)
+            LOG.error("Authentication as %s failed: %s", self.conf.admin_user, err)
             raise exception.RegistryUnavailable(
-                "The registry cannot be asked, as nobody can sign in at the moment"
+                "The registry cannot be queried, because authentication fails at the moment"
             ) from err
         self._token = strategy.auth_token
 

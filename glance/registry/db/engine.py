@@ -102,7 +102,7 @@ class Database:
             parsed.get_dialect()
         except exc.NoSuchModuleError as err:
             raise exception.ConfigError(
-                "option sql_connection asks for a kind of database that is not known"
+                "option sql_connection names an unknown kind of database"
             ) from err
         except (exc.ArgumentError, ValueError) as err:
             raise exception.ConfigError("option sql_connection is not a SQLAlchemy URL") from err
@@ -161,7 +161,7 @@ class Database:
                 except exc.DBAPIError as err:
                     if not is_contention(err) or time.monotonic() >= deadline:
                         raise
-                    LOG.info("The database is busy; trying the transaction again")
+                    LOG.info("The database is busy; retrying the transaction")
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -239,7 +239,7 @@ def from_conf(conf: config.Conf) -> Database:
     """Return the `Database` of a program's configuration; ConfigError when none is named."""
     if not conf.sql_connection:
         raise exception.ConfigError(
-            f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
+            f"{conf.source}: option sql_connection is required: a SQLAlchemy URL such as "
             "sqlite:////var/lib/glance/glance.sqlite"
         )
     database = Database(

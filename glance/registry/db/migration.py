@@ -158,7 +158,7 @@ def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
         except exception.ServiceUnavailable as err:
             if not left:
                 raise exception.DatabaseMigrationError(_reason(db.url, err.__cause__)) from err
-        LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
+        LOG.warning("The database cannot be reached; retrying (%d attempts left)", left)
         left -= 1
         time.sleep(conf.sql_retry_interval)
 
@@ -207,7 +207,7 @@ def _recognise(conn: Connection) -> int:
     for version in (models.SCHEMA_VERSION, schema.DIABLO):
         tables = schema.tables(version)
         if found == {name: set(table.columns.keys()) for name, table in tables.items()}:
-            LOG.info("The tables are those of schema version %d", version)
+            LOG.info("The tables match schema version %d", version)
             return version
     raise exception.DatabaseMigrationError(
         "the database has tables of an unknown schema and no version: enter the version they "
@@ -269,7 +269,7 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
         found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     except (exc.ArgumentError, exc.NoSuchModuleError, ImportError, ValueError) as err:
         raise exception.DatabaseMigrationError(
-            f"'{config.mask_url(url)}' is no database that can be used here"
+            f"'{config.mask_url(url)}' is not a database that can be used here"
         ) from err
     try:
         with _translated(url):
