@@ -94,7 +94,7 @@ class Scrubber:
             try:
                 self.run_once()
             except exception.Error as err:
-                LOG.error("The pass was given up: %s", err)
+                LOG.error("The pass was aborted: %s", err)
             self._stopped.wait(self.conf.wakeup_time)
 
     def run_once(self) -> Summary:
@@ -109,7 +109,7 @@ class Scrubber:
             self._settling = uploads.Settling(self.conf, self.db, self.stores)
         adopted = scrub_queue.adopt(self.db)
         if adopted:
-            LOG.info("Entered %d images of an older release into the queue", adopted)
+            LOG.info("Added %d images of an older release to the queue", adopted)
         try:
             while not self._stopped.is_set():
                 claims = self._lease()
@@ -132,7 +132,7 @@ class Scrubber:
             if self._stopped.is_set():
                 give_up = min(give_up, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= give_up:
-                LOG.warning("A store holds up the look at broken uploads")
+                LOG.warning("A store delays the search for interrupted uploads")
                 return
         done, self._settling = self._settling, None
         summary.killed = len(done.killed)
@@ -151,7 +151,7 @@ class Scrubber:
         try:
             scrub_queue.release(self.db, self.owner)
         except exception.ServiceUnavailable as err:
-            LOG.error("The leases stay until they run out: %s", err)
+            LOG.error("The leases remain until they expire: %s", err)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Scrubber:

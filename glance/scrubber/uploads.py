@@ -59,7 +59,7 @@ class Settling:
             self.error = err
         except Exception:
             # A thread has no caller to tell, and the queue goes on without it.
-            LOG.exception("The uploads that died could not be settled")
+            LOG.exception("Interrupted uploads cannot be cleaned up")
         finally:
             self._ended.set()
 
@@ -74,7 +74,9 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
         try:
             needed, ended = _look_at(db, left.image_id)
         except exception.Error as err:
-            LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
+            LOG.error(
+                "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
+            )
             left.leave()
             continue
         killed += [int(left.image_id)] * ended
@@ -106,7 +108,7 @@ def hold_back(
         return removal.Removal(removal.RemovalOutcome.POSTPONED, "UploadInProgress")
     wanted = image["status"] in ("active", "pending_delete") and image["location"]
     if wanted and stores.name_of(image["location"]) == stores.name_of(location):
-        LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
+        LOG.warning("Image %s: what an upload left is now the image's own data", image_id)
         return removal.Removal(removal.RemovalOutcome.NOT_OURS)
     return None
 

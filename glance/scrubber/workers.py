@@ -85,7 +85,7 @@ class Summary:
         return (
             f"{self.leased} leased, {self.deleted} deleted, {self.gone} already gone, "
             f"{self.not_ours} not ours, {self.postponed} postponed, {self.dead} dead, "
-            f"{self.killed} broken uploads killed"
+            f"{self.killed} interrupted uploads killed"
         )
 
 
@@ -138,7 +138,7 @@ class Workers:
                 self._renew()
                 renewed = now
         if waiting:
-            LOG.error("%d images wait: all workers are held up by a store", len(waiting))
+            LOG.error("%d images are waiting: a store blocks all workers", len(waiting))
         summary.postponed += len(waiting) + len(running)
         return not waiting
 
@@ -170,7 +170,7 @@ class Workers:
         now = time.monotonic()
         for claim, since in list(running.items()):
             if now - since >= self.conf.scrub_timeout:
-                LOG.warning("Image %s: the store does not come to an end", claim.image_id)
+                LOG.warning("Image %s: the store does not finish", claim.image_id)
                 del running[claim]
                 self._hung.add(claim)
                 self._settle(claim, Removal(RemovalOutcome.POSTPONED, "ScrubTimeout"), summary)
@@ -210,8 +210,8 @@ class Workers:
         if entry is None or not entry.dead:
             return RemovalOutcome.POSTPONED
         LOG.error(
-            "Image %s: its data is given up after %d attempts (%s); glance-scrubber --retry takes "
-            "it up again",
+            "Image %s: giving up on its data after %d attempts (%s); glance-scrubber --retry "
+            "tries again",
             claim.image_id,
             entry.attempts,
             freed.error,

@@ -105,7 +105,7 @@ class FilesystemStore(base.Store):
         try:
             if not os.path.isdir(self.datadir):
                 os.makedirs(self.datadir, 0o750, exist_ok=True)
-                LOG.info("Made the image directory %s", self.datadir)
+                LOG.info("Created the image directory %s", self.datadir)
             os.makedirs(self.incoming, 0o750, exist_ok=True)
             self._probe()
         except OSError as err:
@@ -249,7 +249,7 @@ class FilesystemStore(base.Store):
             self._contained(location, self.locations_dir)
         except exception.StoreForbidden:
             raise exception.BadStoreUri(
-                reason="the file lies outside of the directory for registered files"
+                reason="the file is outside the directory for registered files"
             ) from None
 
     # -- writing ---------------------------------------------------------------------------------
@@ -301,11 +301,11 @@ class FilesystemStore(base.Store):
                 # Another process settled it, or its upload has just ended.
                 continue
             except OSError as err:
-                LOG.warning("Cannot look at the broken upload %s: %s", name, err.strerror)
+                LOG.warning("Cannot read the interrupted upload %s: %s", name, err.strerror)
                 continue
             if left is None:
                 continue
-            LOG.info("Found the broken upload %s", name)
+            LOG.info("Found the interrupted upload %s", name)
             if base.is_image_id(left.image_id):
                 found.append(left)
             else:

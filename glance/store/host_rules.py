@@ -81,7 +81,7 @@ class HostRules:
                 reason="this server does not read images from that host"
             ) from err
         except exception.BackendUnavailable:
-            LOG.info("A host that somebody registers cannot be resolved now")
+            LOG.info("The host of a location to register cannot be resolved at the moment")
 
     def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
         """Return the addresses (and the port) to connect to for a host, at least one.
@@ -90,7 +90,9 @@ class HostRules:
         """
         listed = self._is_listed(host.lower(), port)
         if self.allowed_hosts and not listed:
-            raise exception.StoreForbidden("The location's host is not on the list of this server")
+            raise exception.StoreForbidden(
+                "The location's host is not on this server's list of allowed hosts"
+            )
         found = _resolve(host.strip("[]"), port)
         permitted = [text for text in found if listed or self.permits(text, port)]
         if not permitted:

@@ -233,7 +233,7 @@ class _Answer:
         status = self.response.status
         if status == 200 or (status == 206 and wanted is not None):
             return
-        LOG.warning("%s answers %d", self.location, status)
+        LOG.warning("%s returned status %d", self.location, status)
         if status in (404, 410):
             raise exception.StoreObjectNotFound()
         if status == 416 and wanted is not None:
@@ -249,7 +249,7 @@ class _Answer:
         if self.response.status == 206:
             part, size = self.content_range()
             if part.offset != offset or (length is not None and part.length > length):
-                self._useless("another range than asked for")
+                self._useless("another range than requested")
             if self.response.length not in (None, part.length):
                 self._useless("a length that contradicts its range")
             return body.IterBody(self._chunks(), part.length, self.close, size=size)
@@ -279,7 +279,7 @@ class _Answer:
         return told
 
     def _useless(self, what: str) -> NoReturn:
-        LOG.warning("%s answers with %s", self.location, what)
+        LOG.warning("%s returned %s", self.location, what)
         raise exception.BackendUnavailable()
 
     def _chunks(self) -> Iterator[bytes]:
@@ -328,7 +328,7 @@ def _redirected(location: HttpLocation, target: str) -> HttpLocation:
     try:
         goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
     except (exception.BadStoreUri, ValueError) as err:
-        LOG.warning("%s redirects to something that is no web address", location)
+        LOG.warning("%s redirects to something that is not a web address", location)
         raise exception.BackendUnavailable() from err
     if location.scheme == "https" and goal.scheme != "https":
         LOG.warning("%s redirects from https to http", location)
@@ -385,7 +385,7 @@ class _Wire(io.RawIOBase):
             return self._timeout
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer did not begin in time")
+            raise TimeoutError("the response did not begin in time")
         return min(left, self._timeout)
 
     def makefile(self, mode: str) -> io.BufferedReader:

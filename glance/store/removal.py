@@ -86,7 +86,7 @@ def free(
         LOG.debug("Image %s: its store removes nothing", image_id)
         return Removal(RemovalOutcome.NOT_OURS)
     except exception.StoreObjectNotFound:
-        LOG.warning("Image %s: its data is gone already", image_id)
+        LOG.warning("Image %s: its data is already gone", image_id)
         return Removal(RemovalOutcome.GONE)
     except (exception.UnknownScheme, exception.BadStoreUri) as err:
         name = type(err).__name__

@@ -154,7 +154,7 @@ class StagedFile(base.StagedWrite):
                     os.unlink(path)
                 except OSError as err:
                     LOG.warning(
-                        "Cannot remove the broken upload of image %s: %s",
+                        "Cannot remove the interrupted upload of image %s: %s",
                         self._image_id,
                         err.strerror,
                     )
@@ -202,7 +202,9 @@ class AbandonedFile(base.AbandonedWrite):
             for path in filter(None, paths):
                 os.unlink(path)
         except OSError as err:
-            LOG.warning("A broken upload of image %s stays: %s", self.image_id, err.strerror)
+            LOG.warning(
+                "An interrupted upload of image %s remains: %s", self.image_id, err.strerror
+            )
         finally:
             os.close(fd)
 

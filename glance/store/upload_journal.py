@@ -66,7 +66,7 @@ class UploadJournal:
                 if unlink:
                     os.unlink(self._path)
             except OSError as err:
-                LOG.warning("The trace of an upload stays: %s", err.strerror)
+                LOG.warning("The record of an upload cannot be removed: %s", err.strerror)
             finally:
                 os.close(fd)
 
@@ -124,7 +124,7 @@ def _find(directory: str, store: str, max_age: float) -> list[UploadJournal]:
                 # Its upload has just ended, or another process settled it.
                 continue
             except OSError as err:
-                LOG.warning("Cannot look at the trace %s: %s", name, err.strerror)
+                LOG.warning("Cannot read the upload record %s: %s", name, err.strerror)
                 continue
             if trace is not None:
                 found.append(trace)

@@ -194,7 +194,7 @@ class S3Store(base.Store):
                 raise self._unusable(f"s3_store_{name} is not set")
         assert self.endpoint is not None
         if not _BUCKET.match(self.bucket):
-            raise self._unusable("s3_store_bucket is not the name of a bucket")
+            raise self._unusable("s3_store_bucket is not a valid bucket name")
         by_host = conf.s3_store_bucket_url_format == "subdomain"
         if self.bucket != self.bucket.lower() and (self.endpoint.is_amazon or by_host):
             raise self._unusable("s3_store_bucket must be in lower case")
@@ -370,8 +370,8 @@ class S3Store(base.Store):
         except S3Refused as err:
             if err.status in (301, 307, 400):
                 LOG.error(
-                    "The S3 bucket %s is in another region than %s, or the service wants another "
-                    "version of signatures: set s3_store_host, s3_store_region and "
+                    "The S3 bucket %s is in another region than %s, or the service requires "
+                    "another version of signatures: set s3_store_host, s3_store_region and "
                     "s3_store_signature_version",
                     self.bucket,
                     client.region,
@@ -380,13 +380,13 @@ class S3Store(base.Store):
                 raise
             if not self.conf.s3_store_create_bucket_on_put:
                 LOG.error(
-                    "The S3 bucket %s does not exist: make it, or set "
+                    "The S3 bucket %s does not exist: create it, or set "
                     "s3_store_create_bucket_on_put",
                     self.bucket,
                 )
                 raise
             client.create_bucket()
-            LOG.info("Made the S3 bucket %s", self.bucket)
+            LOG.info("Created the S3 bucket %s", self.bucket)
         self._bucket_seen = time.monotonic()
 
     # -- cleaning --------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ class S3Store(base.Store):
                     count += 1
         except (S3Error, exception.Error) as err:
             if not (isinstance(err, S3Refused) and err.status == 404):
-                LOG.warning("Cannot look for abandoned uploads in S3: %s", err)
+                LOG.warning("Cannot search for abandoned uploads in S3: %s", err)
         return count
 
 

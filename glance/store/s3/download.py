@@ -64,7 +64,7 @@ def _checked(
         size = _check_range(response, offset, length)
         length = size - offset if length is None else min(length, size - offset)
     elif response.length is None:
-        raise Unreachable("the answer to GET has no length")
+        raise Unreachable("the response to GET has no length")
     else:
         size = response.length
     whole = _Object(client, key, response, size)
@@ -83,12 +83,12 @@ def _check_range(response: http_response.ClientResponse, offset: int, length: in
     """Return the object's size as a 206 answer tells it; Unreachable if it is another part."""
     told = ranges.parse_content_range(response.getheader("content-range"))
     if told is None or told[1] is None:
-        raise Unreachable("the answer has no usable Content-Range")
+        raise Unreachable("the response has no usable Content-Range")
     part, size = told[0], told[1]
     end = size if length is None else min(size, offset + length)
     wanted = ranges.Range(offset, end - offset)
     if part != wanted or response.length not in (None, wanted.length):
-        raise Unreachable("the answer has another range than asked for")
+        raise Unreachable("the response has another range than requested")
     return size
 
 
@@ -115,7 +115,7 @@ class _Object:
                 chunk = self._response.read(min(READ, end - position))
             except (http_response.ConnectionBroken, OSError) as err:
                 LOG.warning(
-                    "Reading the object %s of S3 broke off after %d of %d bytes (%s)",
+                    "Reading the object %s of S3 was interrupted after %d of %d bytes (%s)",
                     self._key,
                     position,
                     end,
@@ -136,9 +136,9 @@ class _Object:
             self._response.close()
             self._response = self._client.get(self._key, position, end - position, self._etag)
             if self._response.status != 206:
-                raise Unreachable("the answer to a range is no range")
+                raise Unreachable("the response to a range request has no range")
             if _check_range(self._response, position, end - position) != self._size:
-                raise Unreachable("the object has another size now")
+                raise Unreachable("the size of the object has changed")
         except S3Error as err:
             raise exception.BackendUnavailable() from err
 

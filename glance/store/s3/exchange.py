@@ -150,7 +150,7 @@ class S3Exchange:
                 if attempt == self.settings.retries or not _may_help(err):
                     raise
                 LOG.warning(
-                    "S3 at %s: %s failed (%s), trying again",
+                    "S3 at %s: %s failed (%s); retrying",
                     self.endpoint.address,
                     request.method,
                     err,
@@ -181,7 +181,7 @@ class S3Exchange:
         # goes over a new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            with offload.deadline(patience, "the answer did not come in time"):
+            with offload.deadline(patience, "the response did not arrive in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
@@ -193,7 +193,9 @@ class S3Exchange:
         cause = err.__cause__ or err
         if isinstance(cause, ssl.SSLCertVerificationError):
             LOG.error(
-                "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
+                "The certificate of S3 at %s is not trusted: %s",
+                self.endpoint.address,
+                cause.verify_message,
             )
             return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
         broken = isinstance(err, http_response.ConnectionBroken) and not isinstance(
@@ -225,6 +227,6 @@ def _digested(response: http_response.ClientResponse) -> S3Response:
             raise S3Refused(response.status, found[1].decode("ascii") if found else "")
         data = response.read(MAX_ANSWER + 1)
         if len(data) > MAX_ANSWER:
-            raise http_response.BadResponse("the answer is too long", True)
+            raise http_response.BadResponse("the response is too long", True)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return S3Response(response.status, response.reason, headers, data)

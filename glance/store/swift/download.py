@@ -111,7 +111,7 @@ class SwiftDownload(body.Body):
                 failed_at = done
                 if self.length is None or failures > self._retries:
                     raise
-                LOG.warning("Swift broke off in the middle of an image; going on")
+                LOG.warning("Swift closed the connection in the middle of an image; resuming")
                 self._client.pause(failures)
                 self._resume(done)
                 continue

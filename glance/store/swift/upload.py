@@ -369,7 +369,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     """
     values = found.values
     try:
-        with offload.deadline(CLEANUP_SECONDS, "Swift does not answer"):
+        with offload.deadline(CLEANUP_SECONDS, "Swift does not respond"):
             objects.remove_upload(
                 functools.partial(store.connect, retries=1),
                 store.container,
@@ -380,7 +380,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     except Exception as err:
         # Whatever it is, the image's failure is what the caller has to hear of.
         LOG.warning(
-            "Image %s: parts of a broken upload stay in Swift for now: %s",
+            "Image %s: parts of an interrupted upload remain in Swift for now: %s",
             values["image_id"],
             type(err).__name__,
         )

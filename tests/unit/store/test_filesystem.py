@@ -323,7 +323,7 @@ def test_abort_never_raises(store, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
         staged.abort()
-    assert "broken upload of image 1" in caplog.text
+    assert "interrupted upload of image 1" in caplog.text
     assert sweep_away(store) == ["1"]
 
 
