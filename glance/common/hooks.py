@@ -59,7 +59,7 @@ def stop() -> None:
             work()
         except Exception:
             # Nobody else would hear of it, and the others have a right to their turn.
-            LOG.exception("%s failed at the end", getattr(work, "__qualname__", work))
+            LOG.exception("%s failed at shutdown", getattr(work, "__qualname__", work))
 
 
 def first_has_started() -> None:

@@ -154,7 +154,7 @@ def _formatter(conf: config.Conf) -> logging.Formatter:
         return logging.Formatter(conf.log_format, conf.log_date_format)
     except ValueError as err:
         raise exception.ConfigError(
-            f"{conf.source}: option log_format cannot be used: {err}"
+            f"{conf.source}: option log_format is not valid: {err}"
         ) from err
 
 
@@ -178,7 +178,7 @@ def _syslog(conf: config.Conf, program: str) -> logging.Handler:
     numbers = logging.handlers.SysLogHandler.facility_names
     if name not in numbers:
         raise exception.ConfigError(
-            f"{conf.source}: option syslog_log_facility {facility} is not known to syslog"
+            f"{conf.source}: option syslog_log_facility: syslog has no facility {facility}"
         )
     address = SYSLOG if os.path.exists(SYSLOG) else ("127.0.0.1", 514)
     handler = logging.handlers.SysLogHandler(address, numbers[name])
@@ -192,7 +192,9 @@ def _from_file(path: str) -> None:
     try:
         logging.config.fileConfig(path, disable_existing_loggers=False)
     except Exception as err:
-        raise exception.ConfigError(f"The logging config file {path} is wrong: {err!r}") from err
+        raise exception.ConfigError(
+            f"The logging config file {path} is not valid: {err!r}"
+        ) from err
     _use_native_locks(_handlers())
 
 
@@ -231,7 +233,7 @@ def reopen() -> None:
                 stream.close()
                 handler.stream = None
         except OSError as err:
-            print(f"A log file cannot be opened anew: {err}", file=sys.stderr)
+            print(f"A log file cannot be reopened: {err}", file=sys.stderr)
         finally:
             handler.release()
 

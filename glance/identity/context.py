@@ -199,7 +199,7 @@ class ContextMiddleware:
         request_id = environ.get("glance.request_id")
         if environ.get("HTTP_X_IDENTITY_STATUS") != "Confirmed":
             if not self.anonymous:
-                raise exception.NotAuthorized("A valid token is needed in X-Auth-Token")
+                raise exception.NotAuthorized("A valid token is required in X-Auth-Token")
             return self.context_class(
                 read_only=True,
                 owner_is_tenant=self.owner_is_tenant,

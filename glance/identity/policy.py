@@ -81,5 +81,7 @@ def from_conf(conf: config.Conf) -> Policy:
             f"policy_class {conf.policy_class} cannot be imported"
         ) from None
     if not isinstance(made, Policy):
-        raise exception.ConfigError(f"policy_class {conf.policy_class} is no Policy")
+        raise exception.ConfigError(
+            f"policy_class {conf.policy_class} is not a subclass of Policy"
+        )
     return made

@@ -40,7 +40,9 @@ def key(text: str) -> bytes:
     except (UnicodeEncodeError, binascii.Error):
         found = b""
     if len(found) not in (16, 24, 32):
-        raise ValueError("use 16, 24 or 32 ASCII characters, or base64: and so many bytes in it")
+        raise ValueError(
+            "use 16, 24 or 32 ASCII characters, or base64: followed by that many bytes encoded"
+        )
     return found
 
 
@@ -123,7 +125,7 @@ class Cipher:
             # What the library raises for a forged text has a class of its own.
             LOG.error(
                 "The location of image %s cannot be decrypted (%s): is metadata_encryption_key "
-                "the one it was encrypted with?",
+                "the key that it was encrypted with?",
                 image_id,
                 type(err).__name__,
             )
@@ -158,8 +160,8 @@ def _aead(found: bytes) -> Any:
         from cryptography.hazmat.primitives.ciphers import aead
     except ImportError as err:
         raise exception.ConfigError(
-            "option metadata_encryption_key needs the Python package cryptography, which is not "
-            "installed"
+            "option metadata_encryption_key requires cryptography: pip install "
+            "'glance[encryption]'"
         ) from err
     return aead.AESGCM(found)
 

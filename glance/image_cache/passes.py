@@ -68,7 +68,7 @@ class Passes:
             try:
                 self.run_once()
             except exception.Error as err:
-                LOG.error("The pass was given up: %s", err)
+                LOG.error("The pass was aborted: %s", err)
             self.stopped.wait(self.conf.image_cache_wakeup_time)
 
     def run_once(self) -> PassOutcome:

@@ -157,7 +157,7 @@ class Notifier:
         except Exception:
             # Telling of a change must never undo or fail it; nobody above could help either.
             self._counters.dropped += 1
-            LOG.exception("An %s notification could not be made", event_type)
+            LOG.exception("An %s notification could not be created", event_type)
 
     def _confirm(self, one: message.Message) -> None:
         self._counters.confirmed += 1

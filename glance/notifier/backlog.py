@@ -213,7 +213,7 @@ class Backlog:
     def _report_losses(self) -> None:
         if self._lost and self._loss_pace.due():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._lost.items()))
-            LOG.warning("Notifications were dropped for lack of room: %s", kinds)
+            LOG.warning("Notifications were dropped for lack of space: %s", kinds)
             self._lost.clear()
 
     def report_losses(self) -> None:

@@ -152,7 +152,7 @@ def parse(line: bytes) -> Message:
     if not identity or priority not in PRIORITIES:
         raise ValueError("the envelope is not complete")
     if _is_long(identity) or _is_long(event_type):
-        raise ValueError("the envelope has words that are too long")
+        raise ValueError("the envelope has fields that are too long")
     when = datetime.datetime.fromisoformat(time)
     if when.tzinfo is None:
         when = when.replace(tzinfo=datetime.UTC)

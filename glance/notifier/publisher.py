@@ -149,8 +149,8 @@ class Publisher:
                 hopeless.append(one)
         if self._refusal_pace.due():
             LOG.error(
-                "%s notifications were refused by the other side (%s of them for good): nobody "
-                "there wants %s",
+                "The receiver rejected %s notifications (%s of them for good): no queue accepts "
+                "%s",
                 len(refused),
                 len(hopeless),
                 ", ".join(sorted({one.event_type for one in refused})),
@@ -171,7 +171,7 @@ class Publisher:
         if self._outage_pace.due():
             LOG.log(
                 strategy.severity(err),
-                "Notifications cannot be sent, %s wait: %s",
+                "Notifications cannot be sent; %s are waiting: %s",
                 len(self._backlog),
                 strategy.explain(err),
             )
@@ -189,7 +189,7 @@ class Publisher:
 
     def _report_recovery(self) -> None:
         if self._failures:
-            LOG.info("Notifications can be sent again, %s wait", len(self._backlog))
+            LOG.info("Notifications can be sent again; %s are waiting", len(self._backlog))
 
     def _be_well(self) -> None:
         """Take note of a success: the next trouble is a new one."""

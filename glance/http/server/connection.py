@@ -138,13 +138,14 @@ class ServerConnection:
             return False
         if expected.lower() != "100-continue":
             raise parser.RequestRefused(
-                "417 Expectation Failed", "Use Expect: 100-continue or no Expect"
+                "417 Expectation Failed",
+                "The Expect header must be 100-continue; correct it, or omit it",
             )
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
         """Answer a request that the application does not see, and close."""
-        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status, refusal.text)
+        LOG.info("Rejected a request from %s: %s (%s)", self._peer, refusal.status, refusal.text)
         headers, data = refusal.render()
         extra = f"Date: {parser.http_date()}\r\nConnection: close\r\n"
         self.stream.send(parser.render_head(refusal.status, headers, extra) + data)

@@ -180,7 +180,7 @@ class SqliteDriver(driver.Driver):
             damage = self._damage()
             if damage is None:
                 return
-            LOG.error("The index of the image cache is damaged, a new one is begun: %s", damage)
+            LOG.error("The index of the image cache is damaged; creating a new one: %s", damage)
             os.rename(self.path, f"{self.path}.corrupt-{int(time.time())}")
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
@@ -234,7 +234,9 @@ class SqliteDriver(driver.Driver):
             yield
         except (sqlite3.Error, OSError) as err:
             text = err.strerror if isinstance(err, OSError) else err
-            raise exception.CacheUnavailable(f"The index of the image cache: {text}") from err
+            raise exception.CacheUnavailable(
+                f"The index of the image cache cannot be used: {text}"
+            ) from err
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -96,7 +96,7 @@ class XattrDriver(driver.Driver):
             yield
         except OSError as err:
             raise exception.CacheUnavailable(
-                f"The index of the image cache: {err.strerror}"
+                f"The index of the image cache cannot be used: {err.strerror}"
             ) from err
 
     @contextlib.contextmanager
@@ -130,7 +130,9 @@ class XattrDriver(driver.Driver):
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError) as err:
-            LOG.error("The prefetch queue of the image cache is damaged and begun anew: %s", err)
+            LOG.error(
+                "The prefetch queue of the image cache is damaged; starting a new one: %s", err
+            )
         return {"queue": [], "counters": {}}
 
     def _save_state(self, state: Mapping[str, Any]) -> None:
@@ -154,7 +156,9 @@ class XattrDriver(driver.Driver):
             size = os.lstat(path).st_size
         except (OSError, ValueError) as err:
             if isinstance(err, OSError) and err.errno in (errno.EIO, errno.EACCES, errno.EMFILE):
-                raise exception.CacheUnavailable(f"The image cache: {err.strerror}") from err
+                raise exception.CacheUnavailable(
+                    f"The image cache cannot be read: {err.strerror}"
+                ) from err
             return None
         if "created_at" not in values:
             return None

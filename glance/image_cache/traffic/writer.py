@@ -124,7 +124,7 @@ class Writer:
                 checksum = self._digester.hexdigest()
                 if self.entry.checksum not in (None, checksum):
                     raise exception.ChecksumMismatch(
-                        "The image has another checksum than its record says"
+                        "The checksum of the image differs from that in its record"
                     )
             os.fsync(self._fd)
             now = time.time()
@@ -185,7 +185,7 @@ class Writer:
     def _require_untouched(self) -> None:
         status = os.fstat(self._fd)
         if self.count and (status.st_mtime_ns, status.st_size) != (self._mark, self.count):
-            raise OSError(errno.ESTALE, "somebody else has written to the file")
+            raise OSError(errno.ESTALE, "another process has written to the file")
 
     def _require_open(self) -> None:
         if self._fd < 0:

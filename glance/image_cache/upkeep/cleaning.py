@@ -166,7 +166,7 @@ class Upkeep:
         try:
             return self.directory.unlink(file)
         except OSError as err:
-            LOG.warning("A stray in the image cache cannot be removed: %s", err.strerror)
+            LOG.warning("A stray file in the image cache cannot be removed: %s", err.strerror)
             return False
 
     def verify(self) -> Verified:
@@ -185,7 +185,7 @@ class Upkeep:
         try:
             stamp, checksum = self._read(entry)
             if entry.checksum and checksum != entry.checksum:
-                raise reader.Altered("the checksum is not what it was")
+                raise reader.Altered("the checksum has changed")
         except FileNotFoundError:
             self.driver.remove(entry)
             return None
@@ -203,7 +203,7 @@ class Upkeep:
             stamp = self.driver.stamp(os.fstat(fd))
             count, checksum = read_all(stream)
         if count != entry.size:
-            raise reader.Altered("the size is not what it was")
+            raise reader.Altered("the size has changed")
         return stamp, checksum
 
 
