@@ -13,28 +13,31 @@ from glance.cli.program import Word
 GENERATED = "Made by `tox -e docs`; change the declarations in glance/cli instead."
 
 DESCRIPTION = """\
-The glance program registers, uploads, finds, shares, fetches and deletes disk images. It speaks
-with glance-api, version 1 of the Images API.
+The glance program registers, uploads, finds, shares, downloads and deletes disk images. It is a
+client of version 1 of the Images API, which glance-api serves.
 
-Options and arguments may stand in any order. Every option may be given to every command, which
-ignores those it has no use for.
+Options and arguments may be given in any order. Every command accepts every option, and ignores
+those that do not apply to it.
 """
 
 MESSAGES = """\
-Messages of the Diablo release stand on standard output, errors included, because scripts look for
-them there. Everything newer goes to standard error in one line. With --format=json standard output
-holds JSON only, an array for listings and an object for one image, and all messages go to standard
+Messages of the Diablo release, including errors, go to standard output, because scripts look for
+them there. Newer messages are single lines on standard error. With --format=json, standard output
+contains only JSON, an array for lists and an object for one image, and all messages go to standard
 error.
 """
 
 PROGRESS = """\
-add, download and glance-upload show how far they have come, how fast, and how long it will take,
-on standard error if that is a terminal and nowhere else.
+If standard error is a terminal, add, download and glance-upload show on it the progress, the
+speed and the remaining time.
 """
 
 PROXIES = (
-    ("http_proxy, https_proxy, all_proxy", "Proxy to speak through; loopback never needs one."),
-    ("no_proxy", "Hosts and domains that are spoken with directly, separated by commas."),
+    (
+        "http_proxy, https_proxy, all_proxy",
+        "Proxy to use; it is never used for loopback addresses.",
+    ),
+    ("no_proxy", "Hosts and domains to connect to without a proxy, separated by commas."),
 )
 
 
@@ -43,8 +46,8 @@ def environment(options: Iterable[ProgramOption]) -> list[tuple[str, str]]:
     rows = []
     for option in options:
         for number, name in enumerate(option.env):
-            other = f" Used when {option.env[0]} is unset." if number else ""
-            rows.append((name, f"Stands in for {option.names[-1]}.{other}"))
+            other = f" Ignored if {option.env[0]} is set." if number else ""
+            rows.append((name, f"Default of {option.names[-1]}.{other}"))
     return [*rows, *PROXIES] if rows else []
 
 
