@@ -300,7 +300,7 @@ def test_a_named_configuration_that_is_missing_is_not_replaced(tmp_path, program
     (tmp_path / f"{program}.conf").write_text(configuration(program, tmp_path))
     assert refusal(program, tmp_path, *words).splitlines() == [
         f"ERROR: Unable to locate any configuration file. Cannot load application {program}",
-        f"There is no file {tmp_path}/typo.conf",
+        f"The file {tmp_path}/typo.conf does not exist",
     ]
 
 

@@ -71,7 +71,7 @@ def find_config_file(
             inside = [os.path.join(path, name) for name in names]
             path = next(filter(os.path.isfile, inside), inside[0])
         if not os.path.isfile(path):
-            raise exception.ConfigError(f"{missing}\nThere is no file {path}")
+            raise exception.ConfigError(f"{missing}\nThe file {path} does not exist")
         return path
     for name in names:
         for directory in SEARCH_PATH:
@@ -292,13 +292,14 @@ def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
     if said == "noauth" and implied == "keystone":
         # SECURITY: whoever has any token would be an administrator.
         raise exception.ConfigError(
-            f"auth_mode is noauth, but the pipeline of {program} has a token filter: "
-            "take one of them out"
+            f"auth_mode is noauth, but the pipeline of {program} has a token filter: remove one "
+            "of them"
         )
     if said == "keystone" and implied == "noauth":
         raise exception.ConfigError(
-            f"auth_mode is keystone, but no token filter stands before the context filter of "
-            f"{program}; with a proxy that tells who is asking, it is trusted-headers"
+            f"auth_mode is keystone, but the pipeline of {program} has no token filter before "
+            "the context filter; if a proxy authenticates callers, set auth_mode = "
+            "trusted-headers"
         )
     return said
 
@@ -321,15 +322,15 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
         ):
             return "noauth"
         raise exception.ConfigError(
-            f"Set auth_mode: how callers are known cannot be told, as {program} is no plain "
-            "pipeline"
+            f"Set auth_mode: {program} is not a plain pipeline, so it does not show how callers "
+            "are authenticated"
         )
     for stage in parser.get(section, "pipeline").split()[:-1]:
         factory = _factory(parser, f"filter:{stage}")
         if factory in CONTEXT_FACTORIES:
             return "noauth"
         if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
-            LOG.info("Stage %s counts as a token filter: auth_mode is keystone", stage)
+            LOG.info("Filter %s is treated as a token filter: auth_mode is keystone", stage)
             return "keystone"
     return "noauth"
 

@@ -135,8 +135,8 @@ class Control:
             return 0
         if not daemon.ended:
             return fail(
-                f"ERROR: {server.program} does not answer after {START_SECONDS:g} seconds; "
-                f"it goes on as process {daemon.pid}"
+                f"ERROR: {server.program} is not ready after {START_SECONDS:g} seconds; it keeps "
+                f"running as process {daemon.pid}"
             )
         with file.lock():
             file.remove(daemon.pid)

@@ -57,8 +57,8 @@ def check_database(conf: config.Conf) -> None:
 
 
 COMMON_OPTIONS = (
-    ProgramOption(("-v", "--verbose"), "verbose", "Log what is done."),
-    ProgramOption(("-d", "--debug"), "debug", "Log much detail."),
+    ProgramOption(("-v", "--verbose"), "verbose", "Log at INFO level instead of WARNING."),
+    ProgramOption(("-d", "--debug"), "debug", "Log at DEBUG level."),
     ProgramOption(
         ("--config-file",),
         "config_file",
@@ -73,27 +73,31 @@ LOGGING_OPTIONS = (
     ProgramOption(
         ("--log-config",),
         "log_config",
-        "Python logging config file, which overrides everything else about the log.",
+        "Configuration file for Python's logging package; it overrides all other logging options.",
         "PATH",
         "string",
         values="file",
     ),
-    ProgramOption(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
+    ProgramOption(("--log-format",), "log_format", "Format of a log line.", "FORMAT", "string"),
     ProgramOption(
-        ("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"
+        ("--log-date-format",),
+        "log_date_format",
+        "Format of the time in a log line.",
+        "FORMAT",
+        "string",
     ),
     ProgramOption(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
     ProgramOption(
         ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
     ),
-    ProgramOption(("--use-syslog",), "use_syslog", "Log to the system's logger."),
+    ProgramOption(("--use-syslog",), "use_syslog", "Log to syslog."),
 )
 COMMON = ("Common Options", COMMON_OPTIONS)
 LOGGING = ("Logging Options", LOGGING_OPTIONS)
 
 CONFPATH = Word(
     "[CONFPATH]",
-    "The configuration file, or the directory that holds it; --config-file does the same.",
+    "The configuration file, or the directory that contains it; the same as --config-file.",
     values="file",
 )
 
@@ -116,14 +120,18 @@ class DaemonProgram:
 
 
 _EXIT_CODES = (
-    (0, "The daemon was told to end, and has."),
-    (1, "It could not start; lines ERROR: on standard error say everything that is wrong."),
-    (2, "An option could not be understood."),
+    (0, "The daemon was stopped."),
+    (
+        1,
+        "The daemon could not start; lines that begin with ERROR: on standard error list all "
+        "problems.",
+    ),
+    (2, "An option is not valid."),
 )
 _DAEMON_TEXT = """
-It stays in the foreground and logs to standard output, unless the configuration says otherwise.
-SIGTERM lets requests finish for stop_timeout seconds, SIGHUP for graceful_timeout; SIGINT ends the
-daemon at once, and SIGUSR1 opens its log files anew.
+It stays in the foreground, and logs to standard output unless the configuration says otherwise.
+After SIGTERM, running requests have stop_timeout seconds to finish; after SIGHUP, they have
+graceful_timeout seconds. SIGINT stops the daemon at once. SIGUSR1 reopens its log files.
 """
 
 API = DaemonProgram(
@@ -131,8 +139,8 @@ API = DaemonProgram(
         "glance-api",
         "Serve the Images API",
         """
-The glance-api daemon serves version 1 of the Images API over HTTP and moves image data to and from
-stores. What it knows about images it asks a glance-registry.
+The glance-api daemon serves version 1 of the Images API over HTTP, and transfers image data to and
+from stores. It gets the records of images from glance-registry.
 """
         + _DAEMON_TEXT,
         (CONFPATH,),
@@ -148,8 +156,8 @@ REGISTRY = DaemonProgram(
         "glance-registry",
         "Serve image records to glance-api",
         """
-The glance-registry daemon keeps what is known about images and their members in a database and
-answers glance-api. Users never speak with it.
+The glance-registry daemon keeps the records of images and their members in a database, and serves
+them to glance-api. Users never connect to it.
 """
         + _DAEMON_TEXT,
         (CONFPATH,),
@@ -249,7 +257,7 @@ def configure(
     exposed = paste.exposed_secrets(path)
     if exposed:
         logger.warning(
-            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
+            "Everybody on this host may read %s, which contains secrets (%s); run chmod o-r",
             path,
             ", ".join(exposed),
         )
@@ -299,14 +307,14 @@ def _warn(conf: config.Conf, service: DaemonProgram) -> None:
         return
     if conf.auth_mode == "trusted-headers" and not conf.registry_shared_secret:
         logger.warning(
-            "The registry listens on %s and believes what anybody who can reach it says of who is "
-            "asking. Set bind_host = 127.0.0.1 or registry_shared_secret.",
+            "The registry listens on %s and trusts the identity headers of everybody who can "
+            "reach it. Set bind_host = 127.0.0.1 or registry_shared_secret.",
             conf.bind_host,
         )
     if conf.auth_mode == "noauth":
         logger.warning(
             "The registry listens on %s without authentication: everybody who can reach it is "
-            "an administrator. Set bind_host = 127.0.0.1 or put a token filter into its pipeline.",
+            "an administrator. Set bind_host = 127.0.0.1 or add a token filter to its pipeline.",
             conf.bind_host,
         )
 

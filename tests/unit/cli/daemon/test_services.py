@@ -235,4 +235,4 @@ def test_a_registry_that_believes_everybody_is_warned_of(start, tmp_path, host, 
         f"auth_mode = trusted-headers\nregistry_shared_secret = {secret}"
     )
     assert start("glance-registry", default=default) == 0
-    assert ("believes what anybody who can reach it says" in start.log.read_text()) == warned
+    assert ("trusts the identity headers of everybody" in start.log.read_text()) == warned
