@@ -1,4 +1,4 @@
-"""glance-control: the command line. What it says is done by `glance.cli.daemon.servers`."""
+"""glance-control: the command line. `glance.cli.daemon.servers` executes the commands."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _directory(config: str) -> str | None:
-    """Return the directory that is meant for all servers; None for a file of no server."""
+    """Return the directory with the files of all servers; None for any other file."""
     path = os.path.abspath(os.path.expanduser(config))
     if os.path.basename(path) in {f"{server.program}.conf" for server in servers.SERVERS.values()}:
         return os.path.dirname(path)

@@ -27,18 +27,18 @@ LOG = logging.getLogger(__name__)
 
 
 def load_drivers(conf: config.Conf) -> None:
-    """Import the store drivers, which declare options."""
+    """Import the store drivers, because they declare options."""
     store = importlib.import_module("glance.store")
     for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
         try:
             plugin.load(store.GROUP, name, store.BUILTIN)
         except (ImportError, LookupError):
-            # The stores themselves say what becomes of it.
+            # The stores report it themselves.
             LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
 
 
 def _prepare_api(conf: config.Conf) -> None:
-    """Load the store drivers; try the files for the registry's TLS."""
+    """Load the store drivers; check the files for TLS to the registry."""
     load_drivers(conf)
     importlib.import_module("glance.notifier").check(conf)
     if conf.registry_client_protocol == "https":
@@ -50,9 +50,9 @@ def _prepare_api(conf: config.Conf) -> None:
 
 
 def check_database(conf: config.Conf) -> None:
-    """Find out whether `sql_connection` names a database; connects to none."""
+    """Check that `sql_connection` names a database, without connecting to it."""
     engine = importlib.import_module("glance.registry.db.engine")
-    # NOTE: an idle time that is no number is told when all options are checked.
+    # NOTE: an invalid idle time is reported when all options are checked.
     engine.from_conf(conf.replace(sql_idle_timeout=0))
 
 
@@ -68,7 +68,7 @@ COMMON_OPTIONS = (
         values="file",
     ),
 )
-#: Each overrides the same option of the file; a flag is on when either says so.
+#: Each overrides the same option of the file; a flag is on if either sets it.
 LOGGING_OPTIONS = (
     ProgramOption(
         ("--log-config",),
@@ -171,7 +171,7 @@ them to glance-api. Users never connect to it.
 
 
 def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
-    """Return `conf` with what the command line says."""
+    """Return `conf` with the options of the command line."""
     values: dict[str, Any] = {}
     for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
         said = getattr(args, option.dest, None)
@@ -189,7 +189,7 @@ def report(err: exception.Error) -> int:
 
 
 def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
-    """Run a daemon until it is told to end; return its exit code."""
+    """Run a daemon until it is stopped; return its exit code."""
     args = parse(service.declared, argv)
     try:
         return _serve(service, args)
@@ -198,7 +198,7 @@ def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
 
 
 def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line of a program that takes nothing but a configuration."""
+    """Parse the command line of a program whose only argument is a configuration."""
     parser = declared.parser()
     parser.add_argument("confpath", nargs="?", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -233,10 +233,10 @@ def configure(
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
-    With `prints`, standard output is for the program's results, and no log line goes there.
-    `checks` get the settings that hold for the application, before options are checked: they load
-    what declares more of them, and raise ConfigError for what is wrong beyond single options.
-    The file of a program that is no server may be another program's (`paste.load_shared_conf`).
+    With `prints`, standard output is for the program's results, and log lines do not go there.
+    `checks` get the settings of the application before the options are checked: they load modules
+    that declare more options, and raise ConfigError for problems beyond single options.
+    The file of a program that is not a server may be another program's (`paste.load_shared_conf`).
     Raises ConfigError with all problems at once.
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
@@ -265,7 +265,7 @@ def configure(
 
 
 def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
-    """Set up the log of a program; of one that `prints` results, beside standard output."""
+    """Set up the log of a program; with `prints`, log to stderr instead of stdout."""
     log.setup(conf, program)
     for handler in logging.getLogger().handlers if prints else ():
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
@@ -273,7 +273,7 @@ def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
 
 
 def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
-    """Return what sections of glance's own set; their modules are loaded and so declare it."""
+    """Return the settings of glance's own sections; import their modules, which declare them."""
     parts = []
     for stage in stages:
         if not stage.is_ours:
@@ -281,14 +281,14 @@ def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
         try:
             importlib.import_module(stage.factory.partition(":")[0])
         except ImportError:
-            # Loading the application will say so, with the file's name.
+            # Loading the application will report it, with the name of the file.
             LOG.debug("Factory %s cannot be imported", stage.factory, exc_info=True)
         parts.append(config.Conf(stage.own, source=stage.source))
     return parts
 
 
 def _require(*checks: Callable[[], None]) -> None:
-    """Run all checks, then raise one ConfigError with everything that they complained of."""
+    """Run all checks, then raise one ConfigError with all their problems."""
     problems: list[str] = []
     for check in checks:
         try:
@@ -300,7 +300,7 @@ def _require(*checks: Callable[[], None]) -> None:
 
 
 def _warn(conf: config.Conf, service: DaemonProgram) -> None:
-    """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
+    """Warn of dangerous settings, and log those that must agree between daemons."""
     logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
     if service is not REGISTRY or _is_loopback(conf.bind_host):
@@ -327,9 +327,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def patch() -> None:
-    """Replace the blocking sockets of the standard library by green ones."""
+    """Replace the blocking sockets of the standard library with green ones."""
     with warnings.catch_warnings():
-        # It announces the end of its feature work; operators can do nothing about that.
+        # The warning is of no use to operators.
         warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
         import eventlet
 

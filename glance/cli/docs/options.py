@@ -1,8 +1,8 @@
 """Pages made from the tables: the sample files in etc, doc/source/options.rst and errors.rst.
 
-`python -m glance.cli.docs.options` (that is `tox -e docs`) writes them anew from the option and
-the error table and from the pipelines in etc/pipelines; a test fails when they are stale. Nothing
-of the running service calls this.
+`python -m glance.cli.docs.options` (that is `tox -e docs`) rewrites them from the option and
+error tables and from the pipelines in etc/pipelines; a test fails if they are stale. The running
+service does not use this module.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ OWN_TYPES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SampleFile:
-    """A program with a configuration file: which groups of options it reads, in which order.
+    """A program with a configuration file, and the groups of options that it reads, in order.
 
-    `settings` are what its sample sets instead of showing the default. `stem` is the name of its
-    file without an ending, if that is not the program's.
+    `settings` are values that its sample sets instead of showing the default. `stem` is the name
+    of its file without the extension, if it differs from the program's name.
     """
 
     name: str
@@ -195,7 +195,7 @@ sentence in italics, the response contains that sentence instead of the error's 
 
 
 def load_options() -> None:
-    """Import every module of the package that may declare options, so that the table is whole.
+    """Import every module of the package that may declare options, so that the table is complete.
 
     Programs and the test suites for drivers declare none, and schema versions are not modules.
     """
@@ -247,7 +247,7 @@ def _entry(option: config.Option) -> str:
 
 
 def _facts(option: config.Option) -> Iterator[str]:
-    """Yield what text an option takes, type first."""
+    """Yield the facts about an option's value, its type first."""
     name = option.type.__name__.strip("_")
     kind = TYPES.get(option.type) or OWN_TYPES.get(name, name)
     yield f"{kind}, in {option.unit}" if option.unit else kind
@@ -301,7 +301,7 @@ def _shown(option: config.Option) -> str:
 
 
 def _literals(text: str) -> str:
-    """Return a sentence of a docstring with its single back quotes made literals of the page."""
+    """Return a sentence of a docstring with its single back quotes doubled, as in rst."""
     return text.replace("`", "``")
 
 
@@ -320,7 +320,7 @@ def errors_page(rows: Iterable[httperror.Row]) -> str:
 
 
 def _promise(row: httperror.Row) -> str:
-    # NOTE: the own docstring only; one of a base class would speak of something else.
+    # NOTE: only the class's own docstring; that of a base class would be about something else.
     text = row.error.__doc__ or getattr(row.error, "message", None) or row.text
     fixed = "" if row.own_text else f" *{row.text}*"
     return _literals(text.splitlines()[0]) + fixed

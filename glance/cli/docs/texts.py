@@ -1,6 +1,6 @@
-"""What the manual pages and the reference of the programs say alike, and how texts are read.
+"""Texts that the manual pages and the reference of the programs share, and their parsing.
 
-`glance.cli.docs.manpages` and `glance.cli.docs.reference` write it down in their ways.
+`glance.cli.docs.manpages` and `glance.cli.docs.reference` format them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROXIES = (
 
 
 def environment(options: Iterable[ProgramOption]) -> list[tuple[str, str]]:
-    """Return the variables that a program heeds, with what they stand in for; none without any."""
+    """Return the variables that a program reads, each with a sentence; empty without any."""
     rows = []
     for option in options:
         for number, name in enumerate(option.env):
@@ -57,19 +57,19 @@ def codes(exit_codes: Iterable[tuple[int, str]]) -> list[tuple[str, str]]:
 
 
 def choices(word: Word) -> list[tuple[str, str]]:
-    """Return the words that an argument may be, each with a sentence about it."""
+    """Return the allowed words of an argument, each with a sentence about it."""
     return [(name, f"{text[:1].upper()}{text[1:]}.") for name, text in word.choices.items()]
 
 
 def option_help(option: ProgramOption) -> str:
-    """Return the text about an option with its default in place."""
+    """Return the help text of an option with its default filled in."""
     text = option.help.replace("%default", str(option.default))
     text = text if text.endswith(".") else f"{text}."
     return f"{text} One of {', '.join(option.choices)}." if option.choices else text
 
 
 def spelled(option: ProgramOption) -> list[str]:
-    """Return an option's names, each with the value that it takes."""
+    """Return an option's names, each with its value."""
     if option.kind is None:
         return list(option.names)
     value = option.metavar or option.dest.upper()
@@ -77,7 +77,7 @@ def spelled(option: ProgramOption) -> list[str]:
 
 
 def paragraphs(text: str) -> Iterator[tuple[bool, str]]:
-    """Split a help text; each part comes with whether its lines are to be kept as they are."""
+    """Split a help text; yield for each part whether it is preformatted, and its text."""
     for part in text.strip("\n").split("\n\n"):
         lines = part.split("\n")
         kept = all(line.startswith("  ") for line in lines)

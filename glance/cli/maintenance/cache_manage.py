@@ -1,8 +1,8 @@
-"""glance-cache-manage: look into the image cache of a glance-api, and change what is in it.
+"""glance-cache-manage: inspect and manage the image cache of a glance-api.
 
-Most commands ask the API (`glance.api.cached_images`). `verify` and `rebuild-index` work on the
-cache directory of this host, as its configuration says. The `cache-*` commands of `glance` do some
-of the same in Diablo's words.
+Most commands call the API (`glance.api.cached_images`). `verify` and `rebuild-index` work on the
+cache directory that the configuration of this host names. The `cache-*` commands of `glance` do
+part of this, with Diablo's names.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class WrongUsage(Exception):
 
 
 class Declined(Exception):
-    """The answer to the question was no; nothing was done."""
+    """The user declined; nothing was done."""
 
 
 class CacheCommandCall:
-    """One run of a command: its options, the arguments behind it, and the client."""
+    """One run of a command: its options, its arguments, and the client."""
 
     def __init__(self, args: argparse.Namespace, ids: Sequence[str]):
         self.args = args
@@ -74,12 +74,12 @@ class CacheCommandCall:
         return self.ids[0]
 
     def confirm(self, question: str) -> None:
-        """Ask before something is removed, on standard error; --force asks nothing."""
+        """Ask for confirmation, except with --force; raise Declined if the answer is no."""
         if not self.args.force and not console.ask(f"{question} [y/N] ", default=False):
             raise Declined
 
     def show(self, result: Any, text: str = "") -> None:
-        """Print the result as JSON, or else the text about it."""
+        """Print the result as JSON, otherwise the text about it."""
         if self.args.json:
             print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
         elif text:
@@ -97,7 +97,7 @@ class CacheCommandCall:
             tables.print_table(columns, [cache.row(row, columns) for row in rows], header=True)
 
     def show_count(self, count: int, told: str) -> None:
-        """Print how many entries a command has removed; people are told with --verbose only."""
+        """Print the number of removed entries: always as JSON, as text only with --verbose."""
         self.show({"num_deleted": count}, told.format(count) if self.args.verbose else "")
 
 
@@ -215,7 +215,7 @@ def rebuild_index(call: CacheCommandCall) -> None:
     )
 
 
-#: Command -> what it does; its docstring says so to users.
+#: Command -> its function, whose docstring is the help text.
 COMMANDS: dict[str, Callable[[CacheCommandCall], None]] = {
     run.__name__.replace("_", "-"): run
     for run in (
@@ -295,7 +295,7 @@ Before it removes anything, the program asks for confirmation, unless --force is
 
 
 def complain(text: str) -> None:
-    """Print one line about something that went wrong on standard error."""
+    """Print one line about an error on standard error."""
     line = console.printable(" ".join(text.split()))
     print(f"{PROGRAM.name}: {line}", file=sys.stderr)
 
@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except exception.ConfigError as err:
         services.report(err)
         return FAILED
-    except Exception as err:  # the border to the person: every failure is said in a line
+    except Exception as err:  # top level: print every failure in one line
         if args.debug:
             raise
         if isinstance(err, exception.NotAuthorized):

@@ -1,6 +1,6 @@
 """glance-cache-prefetcher, glance-cache-pruner and glance-cache-cleaner, by cron or as daemons.
 
-The work is done by `prefetcher`, `pruner` and `reaper` in `glance.image_cache`.
+The modules `prefetcher`, `pruner` and `reaper` of `glance.image_cache` do the work.
 glance-cache-reaper is the cleaner under Diablo's name.
 """
 
@@ -21,7 +21,7 @@ from glance.common import config, exception, log
 
 FAILED, WRONG = 1, 2
 
-#: Configuration files that serve as well, if the program has none of its own.
+#: Programs whose configuration file is used if the program has none of its own.
 SHARED = ("glance-cache", "glance-api")
 
 _DAEMON = ProgramOption(
@@ -44,7 +44,7 @@ The options of the image cache must be those of glance-api on the same host.
 class CacheProgram:
     """A program: its command line, and the module that makes its passes.
 
-    `name` is what Diablo calls its application and, with `.conf`, its configuration file.
+    `name` is Diablo's name of its application and, with `.conf`, of its configuration file.
     """
 
     declared: Program
@@ -132,7 +132,7 @@ asks the registry which images are active if the configuration names the registr
 
 
 CLEANER = _cleaner("glance-cache-cleaner")
-#: The same under its name of old.
+#: The same program under its old name.
 REAPER = _cleaner("glance-cache-reaper")
 
 

@@ -1,8 +1,8 @@
-"""glance-manage: look after the registry's database, its schema first of all.
+"""glance-manage: manage the registry's database and its schema.
 
-The work is done by `migration` and `maintenance` in `glance.registry.db`. Results go to stdout and
-log lines to stderr, so that a script can read a version whatever the configuration says about
-logging.
+The modules `migration` and `maintenance` of `glance.registry.db` do the work. Results go to stdout
+and log lines to stderr, so that a script can read the version whatever the configuration of
+logging is.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from glance.cli.program import Program, Word
 from glance.common import config, exception
 from glance.registry.db import engine, maintenance, migration, models, records
 
-#: Whose configuration file names the database.
+#: The program whose configuration file names the database.
 REGISTRY = "glance-registry"
 LOG = logging.getLogger("glance-manage")
-#: How many images one transaction of db_purge removes; the registry writes in between.
+#: Number of images that one transaction of db_purge removes; the registry can write in between.
 BATCH = 500
 
 
@@ -77,7 +77,7 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
 
 
 def _number(option: str, text: str, least: int, most: int) -> int:
-    """Return the value of an option that takes a whole number within limits."""
+    """Return the value of an option that takes a whole number from `least` to `most`."""
     if re.fullmatch(r"[0-9]{1,10}", text) and least <= int(text) <= most:
         return int(text)
     raise exception.BadInputError(
@@ -85,8 +85,8 @@ def _number(option: str, text: str, least: int, most: int) -> int:
     )
 
 
-#: Command word -> what it does to the database at a URL; its docstring says so to users. It
-#: returns the exit code, None for 0.
+#: Command word -> its function, which takes the URL of the database and returns the exit code,
+#: None for 0. Its docstring is the help text.
 COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
     **{
         run.__name__: run
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connection(args: argparse.Namespace) -> str:
-    """Set up logging and return the URL of the database that is meant."""
+    """Set up logging and return the URL of the database."""
     path, conf = _configuration(args)
     args.conf = conf = services.override(conf, args)
     services.set_up_log(conf, "glance-manage", prints=True)
@@ -205,7 +205,7 @@ def _connection(args: argparse.Namespace) -> str:
 
 
 def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
-    """Return the registry's settings and their file; none are needed if the database is named."""
+    """Return the registry's file and settings; not required if the options name a database."""
     try:
         path = paste.find_config_file(REGISTRY, args.config_file)
     except exception.ConfigError:

@@ -1,7 +1,7 @@
-"""What glance-manage does about image data: orphans, restoring, encryption, old queues.
+"""The commands of glance-manage for image data: orphans, restore, encryption, old queues.
 
-The commands are entered into the table of `glance.cli.maintenance.manage`. The work is done by
-`glance.scrubber` and `glance.registry.db`; locations and credentials are never printed.
+They are part of the table in `glance.cli.maintenance.manage`. `glance.scrubber` and
+`glance.registry.db` do the work; locations and credentials are never printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from glance.store import location
 LOG = logging.getLogger("glance-manage")
 
 FOUND = 3
-#: Programs whose configuration names the stores, the first one that has a file counts.
+#: Programs whose configuration names the stores; the first one with a file is used.
 STORE_PROGRAMS = ("glance-scrubber", "glance-api")
 
 OPTIONS = (
@@ -123,7 +123,7 @@ def _as_written_now(text: str) -> str:
     try:
         return location.get_location_from_uri(text).get_store_uri()
     except (exception.UnknownScheme, exception.BadStoreUri):
-        # One of a driver from elsewhere, or nonsense, which stays what it is.
+        # A location of an unknown driver, or an invalid one, stays unchanged.
         return text
 
 
@@ -159,7 +159,7 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int]] = {
 
 
 class _Database:
-    """The database at a URL, of this release's schema, for the length of a command."""
+    """The database at a URL, with the schema of this release, for the duration of a command."""
 
     def __init__(self, url: str, conf: config.Conf):
         version = migration.db_version(url)
@@ -190,7 +190,7 @@ def _stores(args: argparse.Namespace) -> store.Stores:
 
 
 def _store_file(named: str | None) -> tuple[str, str]:
-    """Return whose configuration file it is, and its path."""
+    """Return the program of the configuration file, and the path of the file."""
     problem: exception.ConfigError | None = None
     for program in STORE_PROGRAMS:
         try:

@@ -1,6 +1,6 @@
-"""glance-scrubber: remove the data of deleted images, once or for ever.
+"""glance-scrubber: remove the data of deleted images, once or as a daemon.
 
-The work is done by `glance.scrubber`.
+`glance.scrubber` does the work.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
-    """Do what is asked instead of a pass."""
+    """Execute --list or --restore."""
     try:
         if args.list:
             print_queue(scrub_queue.entries(app.db))
@@ -128,13 +128,13 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
 
 
 def restore(app: scrubber.Scrubber, image_id: str) -> None:
-    """Take back the deletion of an image; raises what `recovery.restore` does."""
+    """Restore a deleted image; raises the errors of `recovery.restore`."""
     image = recovery.restore(app.db, app.stores, fields.path_id(image_id))
     print(f"Image {image['id']} is active again")
 
 
 def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
-    """Print the queue as a table, never a location."""
+    """Print the queue as a table, without locations."""
     print(f"{'ID':<10} {'WHAT':<8} {'DUE':<19} {'ATTEMPTS':>8} {'STATE':<7} LAST ERROR")
     for entry in entries:
         what = "image" if entry.item == scrub_queue.DATA else "leftover"
@@ -147,7 +147,7 @@ def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
 
 
 def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
-    """Return the scrubber, and whether it is to go on for ever. Raises ConfigError."""
+    """Return the scrubber, and whether it runs as a daemon. Raises ConfigError."""
     path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
     conf = services.configure(
         PROGRAM.name,

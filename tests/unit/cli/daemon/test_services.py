@@ -195,7 +195,7 @@ def test_a_file_with_secrets_that_everybody_may_read_is_warned_of(start, mode, w
     url = "mysql://glance:canary@db/glance"
     start("glance-registry", mode=mode, default=f"sql_connection = {url}")
     text = start.log.read_text()
-    assert ("holds secrets (sql_connection)" in text) == warned
+    assert ("contains secrets (sql_connection)" in text) == warned
     assert "canary" not in text
 
 
