@@ -24,14 +24,15 @@ config.options(
     "images API",
     config.Option(
         "public_endpoint",
-        help="URL under which clients reach this service, for links in answers. Unset: scheme and "
-        "host of the request.",
+        help="URL of this service as clients reach it, for links in responses. Unset: the "
+        "scheme and host of the request.",
     ),
     config.Option(
         "expose_location",
         default="admin",
         choices=("admin", "never"),
-        help="Who is shown where an image's data lies; credentials are removed in any case.",
+        help="Who sees the location of an image's data: administrators (admin) or nobody "
+        "(never). Credentials are always removed.",
     ),
     config.Option(
         "image_size_cap",
@@ -39,7 +40,7 @@ config.options(
         1024**4,
         unit="bytes",
         minimum=0,
-        help="Largest image that may be stored; 0 means no limit.",
+        help="Maximum size of an image; 0 means no limit.",
     ),
     config.Option(
         "upload_idle_timeout",
@@ -47,25 +48,26 @@ config.options(
         60.0,
         unit="seconds",
         minimum=0,
-        help="Give up an upload from which nothing came for this long; 0 waits for ever.",
+        help="Abort an upload that has sent no data for this long; 0 means no timeout.",
     ),
     config.Option(
         "strict_locations",
         config.boolean,
         False,
-        help="Refuse to register a location whose size cannot be found out.",
+        help="Refuse to register a location if the size of its data cannot be determined.",
     ),
     config.Option(
         "require_formats",
         config.boolean,
         False,
-        help="Refuse data or a location for an image without disk and container format.",
+        help="Reject image data and locations for an image that has no disk format or no "
+        "container format.",
     ),
     config.Option(
         "delayed_delete",
         config.boolean,
         False,
-        help="Keep the data of deleted images for scrub_time, until glance-scrubber removes it.",
+        help="Keep the data of deleted images for scrub_time; glance-scrubber then removes it.",
     ),
 )
 

@@ -71,7 +71,7 @@ class CacheMaintenance(PeriodicTask):
         except exception.CacheUnavailable as err:
             self.cache.report_failure(err)
         except exception.Error as err:
-            LOG.warning("The image cache: %s", err)
+            LOG.warning("Maintenance of the image cache failed: %s", err)
         else:
             return True
         return False
@@ -80,7 +80,7 @@ class CacheMaintenance(PeriodicTask):
         done = self.cache.take_over(self._image_of)
         if done is not None:
             LOG.info(
-                "Took over an old cache directory: %s images adopted, %s files removed, %s queued",
+                "Migrated an old cache directory: %s images adopted, %s files removed, %s queued",
                 done.adopted,
                 done.removed,
                 done.queued,

@@ -28,9 +28,9 @@ PREFETCHING = "prefetching"
 
 #: Why an image is not queued -> the message for the caller.
 _REASONS = {
-    COMPLETE: "is cached already",
+    COMPLETE: "is already cached",
     INCOMPLETE: "is being written to the cache",
-    image_cache.QUEUED: "is queued already",
+    image_cache.QUEUED: "is already queued",
     image_cache.IN_PROGRESS: "is being fetched",
 }
 
@@ -130,7 +130,7 @@ class CachedImagesController:
         """PUT /cached_images/{id} or /queued_images/{id}: queue an image for the prefetcher."""
         record = self.registry.get_image_metadata(request.context, fields.path_id(id))
         if record["status"] != "active":
-            raise exception.NotFound(f"Image {id} has no data that could be cached")
+            raise exception.NotFound(f"Image {id} has no data to cache")
         try:
             cache.queue_add(image_cache.Image.of(record))
         except image_cache.CacheRefused as err:
@@ -240,6 +240,6 @@ def _page(rows: Sequence[Cached], query: Mapping[str, str]) -> list[Cached]:
         chosen = chosen[places[-1] + 1 :]
     if limit is not None:
         if not (limit.isascii() and limit.isdecimal()):
-            raise exception.Invalid("limit must be a whole number, not below 0")
+            raise exception.Invalid("limit must be a whole number, 0 or greater")
         chosen = chosen[: int(limit[:10])]
     return chosen

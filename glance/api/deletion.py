@@ -31,8 +31,8 @@ config.options(
         30.0,
         unit="seconds",
         minimum=0.1,
-        help="How long a DELETE waits for the store to remove the data. A store that takes longer "
-        "goes on in the background, and glance-scrubber sees to what it does not finish.",
+        help="How long a DELETE request waits for the store to remove the data. After that, the "
+        "removal continues in the background, and glance-scrubber finishes what remains.",
     ),
 )
 
@@ -64,7 +64,11 @@ def delete(service: api.ImageService, context: RequestContext, image: types.Imag
         return
     attempt = tasks.spawn(_free, service, context, image["id"], location)
     if not attempt.join(service.conf.delete_timeout):
-        LOG.warning("Image %s: the store takes long to remove its data", image["id"])
+        LOG.warning(
+            "Image %s: the store is slow to remove its data; the removal continues in the "
+            "background",
+            image["id"],
+        )
 
 
 def _delete_record(
@@ -143,8 +147,8 @@ def _hand_over(
             _postpone(service, context, image_id, location)
         except exception.Error as err:
             LOG.error(
-                "Image %s: remains of its failed upload stay in the store: %s "
-                "(glance-manage orphans finds them)",
+                "Image %s: data of its failed upload remains in the store: %s (glance-manage "
+                "orphans finds it)",
                 image_id,
                 type(err).__name__,
             )

@@ -74,7 +74,7 @@ def _location(image: types.ImageRecord) -> str:
     """Return where the data of an active image lies; NotFound if it has none."""
     location = image.get("location")
     if image["status"] != "active" or not location:
-        raise exception.NotFound(f"Image {image['id']} has no data to fetch")
+        raise exception.NotFound(f"Image {image['id']} has no data to download")
     return location
 
 
@@ -182,7 +182,7 @@ class _Verified(body.Body):
                 held = chunk
             fanout.join()
         if digester.hexdigest() != self._checksum.lower():
-            LOG.error("Image %s: the store gave other bytes than it was given", self._image_id)
+            LOG.error("Image %s: the store returned other data than it received", self._image_id)
             raise exception.BackendCorrupt()
         if held:
             yield held
@@ -195,7 +195,7 @@ def _require_store(service: api.ImageService, location: str, image_id: object) -
     try:
         service.stores.for_uri(location)
     except exception.UnknownScheme as err:
-        LOG.error("Image %s lies in a store that is not enabled", image_id)
+        LOG.error("Image %s is in a store that is not enabled", image_id)
         raise exception.ServiceUnavailable(
             "The store that holds the image is not enabled on this server"
         ) from err
@@ -212,6 +212,6 @@ def _checked(
         raise exception.BackendCorrupt().of(data.store_name)
     if part is not None and data.length != part.length:
         # SECURITY: other bytes must never be sent as those that were requested.
-        LOG.error("Image %s: the store gave another part than was asked for", image_id)
+        LOG.error("Image %s: the store returned another range than was requested", image_id)
         raise exception.BackendCorrupt().of(data.store_name)
     return Download(data, data.size if known is None else known, part)

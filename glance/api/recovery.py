@@ -53,7 +53,9 @@ def settle(
         try:
             needed = _settle_record(service, context, left.image_id, tells=True)
         except exception.Error as err:
-            LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
+            LOG.error(
+                "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
+            )
             # Half an image is of no use to anybody, whatever its record says.
             left.leave() if left.committed else left.discard()
             continue
@@ -106,7 +108,7 @@ def _authorized(
         try:
             return _kill(service, context, image_id, tells)
         except exception.NotAuthorized:
-            LOG.info("Image %s: the caller's token has ended", image_id)
+            LOG.info("Image %s: the caller's token has expired", image_id)
     return service.account.call(lambda account: _kill(service, account, image_id, tells))
 
 

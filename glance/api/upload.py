@@ -137,7 +137,7 @@ class Upload:
                 # NOTE: the token was valid at the start. A registry with anonymous access treats a
                 # caller without a valid token as anonymous, who must not write.
                 raise exception.NotAuthorized(
-                    "The token ended during the upload; upload again with another one"
+                    "The token expired during the upload; upload again with a new token"
                 ) from err
             except exception.Duplicate:
                 # NOTE: an earlier attempt may have succeeded although its response was lost.
@@ -154,7 +154,7 @@ class Upload:
             ACTIVATION_BACKOFF,
             on=AWAY,
             report=lambda err: LOG.warning(
-                "Image %s: the registry is away, trying again", self.image_id
+                "Image %s: the registry is unavailable; retrying", self.image_id
             ),
         )
         self.status = "active"
@@ -226,7 +226,7 @@ class Upload:
         try:
             self._update({"status": "killed"}, self.status)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
-            LOG.error("Image %s is killed later: %s", self.image_id, type(err).__name__)
+            LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
             recovery.kill_later(self.service, self.context, self.image_id)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)

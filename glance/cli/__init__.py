@@ -1,1 +1,1 @@
-"""The programs. Only here are sockets patched (services) and is the command line read."""
+"""The programs. Only they patch sockets (see services) and read the command line."""

@@ -1,9 +1,9 @@
-"""One option of a program's command line, from which its parser, help, pages and completion come.
+"""A command-line option, from which parsers, help texts, pages and completion scripts are made.
 
-`glance.cli.user.commands` has those of `glance`, `glance.cli.program` what the other programs are
-made of. What an option does is in the module that declares it.
+`glance.cli.user.commands` declares the options of `glance`, and `glance.cli.program` the structure
+of the other programs. The module that declares an option implements it.
 
-PERF: a named tuple, because the dataclasses module brings inspect along; see `commands`.
+PERF: a named tuple, because the dataclasses module imports inspect; see `commands`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _TYPES = {"int": int, "float": float, "string": str}
 
 
 class ProgramOption(NamedTuple):
-    """One option; `env` are the variables that stand in for it, first one first.
+    """One option. `env` lists the environment variables with its default; the first one wins.
 
-    `kind` is a type that optparse knows by name (None: a flag), `choices` are the only values if
-    there are any, `values` names what a shell may complete it with.
+    `kind` is the name of an optparse type (None: a flag), `choices` lists the allowed values
+    (empty: any), `values` names the words with which a shell completes it.
     """
 
     names: tuple[str, ...]
@@ -36,11 +36,11 @@ class ProgramOption(NamedTuple):
     values: str | None = None
 
     def default_in(self, environ: Mapping[str, str]) -> Any:
-        """Return what holds without the option: a variable that is set, else the default."""
+        """Return the default: the value of the first variable that is set, else `default`."""
         return next((environ[name] for name in self.env if environ.get(name)), self.default)
 
     def add_to(self, parser: optparse.OptionParser, environ: Mapping[str, str]) -> None:
-        """Declare the option to the parser of `glance`."""
+        """Add the option to the parser of `glance`."""
         if self.kind is None:
             parser.add_option(
                 *self.names, dest=self.dest, default=False, action="store_true", help=self.help
@@ -57,7 +57,7 @@ class ProgramOption(NamedTuple):
         )
 
     def add_to_group(self, group: argparse._ArgumentGroup, environ: Mapping[str, str]) -> None:
-        """Declare the option to the parser of another program."""
+        """Add the option to the parser of another program."""
         text = self.help.replace("%default", "%(default)s")
         if self.kind is None:
             group.add_argument(*self.names, dest=self.dest, action="store_true", help=text)

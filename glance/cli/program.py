@@ -1,8 +1,8 @@
-"""What a program other than `glance` consists of: its words and options, declared once.
+"""The declaration of a program other than `glance`: its arguments and options.
 
-Each program declares a `Program` in its own module. From it come its parser and its help here, and
-in `glance.cli.docs.pages` the manual page, the reference and the completion in the shells. What
-the words mean to the program, and their order, it checks by itself.
+Each program declares a `Program` in its own module. This module makes its parser and help from the
+declaration; `glance.cli.docs.pages` makes the manual page, the reference and the completion
+scripts. The program itself checks the meaning and order of its arguments.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from glance.cli.option import ProgramOption
 class Word(NamedTuple):
     """A positional argument, as the usage line shows it.
 
-    `choices` are the words that it may be, with what each means; `values` names what else a shell
-    may complete it with, as in `Option`.
+    `choices` maps each allowed word to its meaning; `values` names other words with which a shell
+    completes it, as in `ProgramOption`.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Word(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name without the marks of the usage line."""
+        """The name without the punctuation of the usage line."""
         return self.name.strip("<>[]. ")
 
     @property
     def is_repeated(self) -> bool:
-        """Whether it may stand there several times."""
+        """Whether it may be given several times."""
         return "..." in self.name
 
 
 class Program(NamedTuple):
-    """A program: what it is for in a line and in a text, what it is called with, how it ends.
+    """A program: its name, summary, description, arguments, options and exit codes.
 
-    `groups` are its options under the headings of its help.
+    `groups` pairs the headings of the help with their options.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Program(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """The line that says how the program is called."""
+        """The usage line."""
         return " ".join([self.name, "[options]", *(word.name for word in self.words)])
 
     def parser(
@@ -65,8 +65,8 @@ class Program(NamedTuple):
     ) -> argparse.ArgumentParser:
         """Return a parser of all options; `environ` supplies defaults.
 
-        With `abbreviated`, beginnings of options are understood. The positional arguments are
-        left to the program, to be added without a help text.
+        With `abbreviated`, options may be abbreviated. The program itself adds the positional
+        arguments, without help texts.
         """
         parser = argparse.ArgumentParser(
             prog=self.name,

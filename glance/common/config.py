@@ -101,7 +101,7 @@ class Option:
         if self.choices and value not in self.choices:
             raise ValueError(f"use one of {', '.join(map(str, self.choices))}")
         if self.minimum is not None and value is not None and value < self.minimum:
-            raise ValueError(f"use a number not below {self.minimum:g}")
+            raise ValueError(f"use a number of at least {self.minimum:g}")
         return value
 
 
@@ -221,7 +221,7 @@ class Conf(Mapping[str, Any]):
         for name in sorted(set(self._raw) - set(TABLE) - _PASTE_NAMES):
             close = near(name)
             if close is not None:
-                LOG.warning("%s: option %s is unknown; is %s meant?", self.source, name, close)
+                LOG.warning("%s: option %s is unknown; did you mean %s?", self.source, name, close)
             else:
                 LOG.debug("%s: option %s is not one of glance's", self.source, name)
 
@@ -239,7 +239,7 @@ class Conf(Mapping[str, Any]):
 
     def _problem(self, option: Option, raw: Any, err: ValueError) -> str:
         shown = mask(option.name, raw)
-        return f"{self.source}: option {option.name} has the unusable value {shown!r}: {err}"
+        return f"{self.source}: option {option.name} has the invalid value {shown!r}: {err}"
 
 
 def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -251,7 +251,7 @@ def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]
         if owner == name or owner not in values:
             raw[owner] = value
         elif values[owner] != value:
-            ignored[name] = f"{owner} wins"
+            ignored[name] = f"{owner} takes precedence"
     return raw, ignored
 
 
@@ -311,7 +311,7 @@ def from_file(values: Mapping[str, Any], source: str) -> Conf:
     """Return the `Conf` of a file's `[DEFAULT]`, without options that are not for files."""
     barred = {name for name in values if name in TABLE and not TABLE[name].in_files}
     conf = Conf({k: v for k, v in values.items() if k not in barred}, source=source)
-    conf._ignored |= dict.fromkeys(sorted(barred), "it is for the command line only")
+    conf._ignored |= dict.fromkeys(sorted(barred), "it can only be set on the command line")
     return conf
 
 

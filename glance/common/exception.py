@@ -70,11 +70,11 @@ class ApiError(Error):
 
 
 class AuthorizationFailure(Error):
-    """The identity service responded, but without a usable token."""
+    """The response of the identity service has no usable token."""
 
 
 class ClientConnectionError(Error):
-    """No connection to the server, or it broke before the response was complete."""
+    """The connection to the server failed, or broke before the response was complete."""
 
 
 class DatabaseMigrationError(Error):
@@ -82,7 +82,7 @@ class DatabaseMigrationError(Error):
 
 
 class MissingArgumentError(Error):
-    """A required argument was not given."""
+    """A required argument is missing."""
 
 
 class NotEmpty(Error):
@@ -90,7 +90,7 @@ class NotEmpty(Error):
 
 
 class BadInputError(Error):
-    """Input of a command line or a file could not be understood."""
+    """A command-line argument or the content of a file is not valid."""
 
 
 class ProcessExecutionError(IOError):
@@ -114,7 +114,7 @@ class ProcessExecutionError(IOError):
 
 
 class RedirectException(Error):
-    """The server points to another URL, kept in `url`."""
+    """The server redirects to another URL, `url`."""
 
     def __init__(self, url: str):
         super().__init__(f"Redirected to {url}")
@@ -122,15 +122,15 @@ class RedirectException(Error):
 
 
 class MultipleChoices(Error):
-    """The server responded with the versions that it supports (300)."""
+    """The server returned a list of the API versions that it supports (300)."""
 
 
 class UnexpectedStatus(Error):
-    """The server responded with a status that the API does not define."""
+    """The server returned a status that the API does not define."""
 
 
 class ConfigError(Error):
-    """A configuration cannot be used. `problems` holds one sentence for each problem."""
+    """The configuration is not valid. `problems` has one sentence for each problem."""
 
     def __init__(self, problems: list[str] | str):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -141,23 +141,23 @@ class ConfigError(Error):
 
 
 class Invalid(Error):
-    """The caller's data is wrong; the message says what is wrong and how to correct it."""
+    """The caller's data is not valid; the message says what is wrong and how to correct it."""
 
 
 class BadRequest(Invalid):
-    """The server called the request malformed (client side of 400)."""
+    """The server rejected the request as malformed (client side of 400)."""
 
 
 class UploadTruncated(Invalid):
-    """Fewer bytes arrived than were announced, or the body broke off."""
+    """Fewer bytes arrived than were announced, or the request body was interrupted."""
 
 
 class ImageSizeMismatch(Invalid):
-    """The image does not have the size that the caller declared."""
+    """The size of the image differs from the size that the caller declared."""
 
 
 class ChecksumMismatch(Invalid):
-    """The image does not have the MD5 checksum that the caller declared."""
+    """The MD5 of the image differs from the MD5 that the caller declared."""
 
 
 class UriTooLong(Error):
@@ -172,15 +172,15 @@ class HeadersTooLarge(Error):
 
 
 class NotAuthorized(Error):
-    """The caller is not authenticated: no token, or an invalid one."""
+    """The caller is not authenticated: the token is missing or not valid."""
 
 
 class Forbidden(NotAuthorized):
-    """The caller is authenticated, but not permitted to do this."""
+    """The caller is authenticated, but is not allowed to do this."""
 
 
 class ReadOnly(Forbidden):
-    """An anonymous caller may read only."""
+    """Anonymous callers may only read."""
 
 
 class ImageProtected(Forbidden):
@@ -191,7 +191,7 @@ class ImageProtected(Forbidden):
 
 
 class NotFound(Error):
-    """The object does not exist, or is not visible to the caller."""
+    """The resource does not exist, or the caller may not see it."""
 
 
 class ImageNotFound(NotFound):
@@ -206,11 +206,11 @@ class MethodUnknown(NotFound):
 
 
 class Duplicate(Error):
-    """The object exists already."""
+    """The resource already exists."""
 
 
 class Conflict(Duplicate):
-    """The object is in a state that does not allow this."""
+    """The state of the resource does not allow this."""
 
 
 class ImageDeleted(Error):
@@ -218,18 +218,20 @@ class ImageDeleted(Error):
 
 
 class RangeNotSatisfiable(Error):
-    """The requested range lies outside the image; `size` is the image's size in bytes."""
+    """The requested range is outside the image; `size` is the image's size in bytes."""
 
     def __init__(self, size: int):
-        super().__init__(f"The range lies outside the image, which has {size} bytes")
+        super().__init__(f"The range is outside the image, which has {size} bytes")
         self.size = size
 
 
 class MethodNotAllowed(Error):
-    """The resource exists but does not support this method; `allow` lists those it supports."""
+    """The resource does not support this method; `allow` lists those that it supports."""
 
     def __init__(self, allow: list[str]):
-        super().__init__(f"Use one of the methods: {', '.join(allow)}")
+        super().__init__(
+            f"This resource does not support the method; use one of: {', '.join(allow)}"
+        )
         self.allow = allow
 
 
@@ -238,14 +240,14 @@ class NotImplementedMethod(Error):
 
 
 class VersionUnknown(Error):
-    """The request names an API version that is not served."""
+    """The request names an API version that the server does not support."""
 
 
 # -- limits and failures -------------------------------------------------------------------------
 
 
 class LimitExceeded(Error):
-    """A quota or a size limit would be exceeded."""
+    """The request would exceed a quota or a size limit."""
 
 
 class ImageSizeLimitExceeded(LimitExceeded):
@@ -253,7 +255,7 @@ class ImageSizeLimitExceeded(LimitExceeded):
 
 
 class QuotaExceeded(LimitExceeded):
-    """A per-image or per-owner quota would be exceeded."""
+    """The request would exceed a quota per image or per owner."""
 
 
 class ServerError(Error):
@@ -261,21 +263,21 @@ class ServerError(Error):
 
 
 class ServiceUnavailable(Error):
-    """The service, or one that it needs, is unavailable; try again later."""
+    """The service, or one that it needs, is temporarily unavailable; try again later."""
 
 
 class RegistryUnavailable(ServiceUnavailable):
-    """The registry cannot be reached or gave no usable response."""
+    """The registry cannot be reached, or returned no usable response."""
 
 
 class CacheUnavailable(ServiceUnavailable):
-    """The image cache, or its index, cannot be used now; downloads never fail because of this."""
+    """The image cache or its index is temporarily unavailable; no download fails because of it."""
 
 
 class GlanceException(Error):
-    """Error whose text is its class attribute `message` filled with keyword arguments.
+    """Error whose text is the class attribute `message`, formatted with keyword arguments.
 
-    Missing keys leave the bare template, so that raising never fails.
+    If a key is missing, the text is the bare template, so that raising never fails.
     """
 
     message: str | None = "An unknown exception occurred"
@@ -303,7 +305,7 @@ class InvalidNotifierStrategy(GlanceException):
 
 
 class StoreError(GlanceException):
-    """Base of all store errors. Their texts are fixed and free of secrets; causes are chained.
+    """Base of all store errors. Their texts are fixed, without secrets; causes are chained.
 
     `store` is the name of the store that it is about, such as "swift"; None if it is about none.
     """
@@ -333,7 +335,7 @@ class StoreError(GlanceException):
 
 
 class BackendException(StoreError):
-    """A backend gave a response that the driver cannot use."""
+    """The driver cannot use the response of the backend."""
 
     message = "The image store's backend failed."
     named: ClassVar[str | None] = "The backend of the %(store)s store failed."
@@ -370,7 +372,7 @@ class UnknownScheme(StoreError, Invalid):
 
 
 class BadStoreUri(StoreError, Invalid):
-    """A location URI cannot be used. The text gives the reason, never the URI."""
+    """The location URI is not valid. The message gives the reason, never the URI."""
 
     message = "The Store URI was malformed. Reason: %(reason)s"
     named = None
@@ -401,7 +403,7 @@ class StorageFull(StoreError, LimitExceeded):
 
 
 class StorageWriteDenied(StoreError, ServiceUnavailable):
-    message = "The image store does not permit writing at the moment."
+    message = "The image store cannot be written to at the moment."
     named = "The %(store)s store does not permit writing at the moment."
 
 

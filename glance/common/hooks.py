@@ -60,7 +60,7 @@ def stop() -> None:
             work()
         except Exception:
             # The error would be lost otherwise, and the other callbacks have to run.
-            LOG.exception("%s failed at the end", getattr(work, "__qualname__", work))
+            LOG.exception("%s failed at shutdown", getattr(work, "__qualname__", work))
 
 
 def first_has_started() -> None:

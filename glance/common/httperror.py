@@ -42,19 +42,19 @@ TABLE: tuple[Row, ...] = (
     Row(exception.Invalid, 400, "The request is not valid."),
     Row(exception.BadRequest, 400, "The request is not valid.", client=True),
     Row(exception.BadInputError, 400, "The request is not valid."),
-    Row(exception.MissingArgumentError, 400, "An argument is missing."),
-    Row(exception.StoreAddDisabled, 400, "This store takes no new images."),
-    Row(exception.NotAuthorized, 401, "A valid token is needed.", client=True),
-    Row(exception.AuthorizationFailure, 401, "Signing in failed."),
+    Row(exception.MissingArgumentError, 400, "A required argument is missing."),
+    Row(exception.StoreAddDisabled, 400, "This store does not accept new images."),
+    Row(exception.NotAuthorized, 401, "A valid token is required.", client=True),
+    Row(exception.AuthorizationFailure, 401, "Authentication failed."),
     Row(exception.Forbidden, 403, "You are not allowed to do this.", client=True),
-    Row(exception.NotFound, 404, "There is no such resource.", client=True),
-    Row(exception.MethodNotAllowed, 405, "This resource does not know the method."),
-    Row(exception.Duplicate, 409, "It exists already.", client=True),
-    Row(exception.NotEmpty, 409, "It is not empty."),
+    Row(exception.NotFound, 404, "The resource was not found.", client=True),
+    Row(exception.MethodNotAllowed, 405, "This resource does not support the method."),
+    Row(exception.Duplicate, 409, "The resource already exists.", client=True),
+    Row(exception.NotEmpty, 409, "The resource is not empty."),
     Row(exception.ImageDeleted, 412, "The image was deleted during the upload."),
-    Row(exception.LimitExceeded, 413, "A limit would be passed.", client=True),
+    Row(exception.LimitExceeded, 413, "The request would exceed a limit.", client=True),
     Row(exception.UriTooLong, 414, "The path and query are too long.", client=True),
-    Row(exception.RangeNotSatisfiable, 416, "The range lies outside the image."),
+    Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),
@@ -63,23 +63,23 @@ TABLE: tuple[Row, ...] = (
     Row(
         exception.ConfigError,
         500,
-        "The server is not set up correctly.",
+        "The server is not configured correctly.",
         own_text=False,
     ),
     Row(exception.DatabaseMigrationError, 500, "The server failed.", own_text=False),
     Row(exception.GlanceException, 500, "The server failed.", own_text=False),
-    Row(exception.NotImplementedMethod, 501, "The method is not known to this service."),
+    Row(exception.NotImplementedMethod, 501, "This service does not support the method."),
     Row(
         exception.ServiceUnavailable,
         503,
-        "Try again later.",
+        "The service is temporarily unavailable; try again later.",
         retry_after=30,
         client=True,
     ),
     Row(
         exception.ClientConnectionError,
         503,
-        "A service that is needed cannot be reached.",
+        "A service that this server needs cannot be reached; try again later.",
         own_text=False,
         retry_after=30,
     ),
@@ -87,7 +87,9 @@ TABLE: tuple[Row, ...] = (
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
-_UNKNOWN = Row(Exception, 500, "The server failed. The request id names this failure in its log.")
+_UNKNOWN = Row(
+    Exception, 500, "The server failed. The request id identifies this failure in its log."
+)
 
 
 def row_for(error: BaseException) -> Row:
@@ -125,7 +127,7 @@ def from_status(status: int, body: str = "") -> exception.Error:
     if cls is exception.ServerError:
         text = f"Internal Server error: {text}"
     elif cls is exception.UnexpectedStatus:
-        text = f"Unknown error occurred! The server answered {status}. {text}".rstrip()
+        text = f"Unknown error occurred! The server returned status {status}. {text}".rstrip()
     error = cls(text)
     assert isinstance(error, exception.Error)
     error.status, error.body = status, body

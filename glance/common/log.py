@@ -33,44 +33,45 @@ REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request
 
 config.options(
     "logging",
-    config.Option("verbose", config.boolean, False, help="Log what is done, not only troubles."),
+    config.Option("verbose", config.boolean, False, help="Log at INFO level instead of WARNING."),
     config.Option(
         "debug",
         config.boolean,
         False,
-        help="Log much detail, and all settings at start with secrets masked.",
+        help="Log at DEBUG level, including all settings at start, with secrets masked.",
     ),
-    config.Option("log_file", config.path, help="File to log to; unset: standard output."),
-    config.Option("log_dir", config.path, help="Directory that log_file is taken relative to."),
+    config.Option("log_file", config.path, help="File to log to. Unset: standard output."),
+    config.Option("log_dir", config.path, help="Directory that log_file is relative to."),
     config.Option(
         "log_format",
         default=DEFAULT_FORMAT,
-        help="Layout of a log line, as Python's logging package writes it; %(request_id)s stands "
-        "for the id of the request that a line is about.",
+        help="Format of a log line, in the syntax of Python's logging package. %(request_id)s "
+        "is the id of the request that the line belongs to.",
     ),
     config.Option(
-        "log_date_format", default=DEFAULT_DATE_FORMAT, help="Layout of the time in a log line."
+        "log_date_format",
+        default=DEFAULT_DATE_FORMAT,
+        help="Format of the time in a log line, in the syntax of Python's time.strftime.",
     ),
     config.Option(
         "log_json",
         config.boolean,
         False,
         help="Write each log line as a JSON object with time (UTC), level, logger, message and, "
-        "where there is one, request_id; log_format and log_date_format mean nothing then.",
+        "if there is one, request_id. log_format and log_date_format then have no effect.",
     ),
     config.Option(
         "log_config",
         config.path,
-        help="Configuration file of Python's logging package; it overrides all other log options.",
+        help="Configuration file for Python's logging package. It overrides all other logging "
+        "options.",
         in_files=False,
     ),
-    config.Option(
-        "use_syslog", config.boolean, False, help="Log to the system's logger instead of a file."
-    ),
+    config.Option("use_syslog", config.boolean, False, help="Log to syslog instead of a file."),
     config.Option(
         "syslog_log_facility",
         default="LOG_USER",
-        help="Facility of lines sent to the system's logger, such as LOG_LOCAL0.",
+        help="Syslog facility of the log lines, such as LOG_LOCAL0.",
     ),
 )
 
@@ -153,7 +154,7 @@ def _formatter(conf: config.Conf) -> logging.Formatter:
         return logging.Formatter(conf.log_format, conf.log_date_format)
     except ValueError as err:
         raise exception.ConfigError(
-            f"{conf.source}: option log_format cannot be used: {err}"
+            f"{conf.source}: option log_format is not valid: {err}"
         ) from err
 
 
@@ -177,7 +178,7 @@ def _syslog(conf: config.Conf, program: str) -> logging.Handler:
     numbers = logging.handlers.SysLogHandler.facility_names
     if name not in numbers:
         raise exception.ConfigError(
-            f"{conf.source}: option syslog_log_facility {facility} is not known to syslog"
+            f"{conf.source}: option syslog_log_facility: syslog has no facility {facility}"
         )
     address = SYSLOG if os.path.exists(SYSLOG) else ("127.0.0.1", 514)
     handler = logging.handlers.SysLogHandler(address, numbers[name])
@@ -191,7 +192,9 @@ def _from_file(path: str) -> None:
     try:
         logging.config.fileConfig(path, disable_existing_loggers=False)
     except Exception as err:
-        raise exception.ConfigError(f"The logging config file {path} is wrong: {err!r}") from err
+        raise exception.ConfigError(
+            f"The logging config file {path} is not valid: {err!r}"
+        ) from err
     _use_native_locks(_handlers())
 
 
@@ -230,7 +233,7 @@ def reopen() -> None:
                 stream.close()
                 handler.stream = None
         except OSError as err:
-            print(f"A log file cannot be opened anew: {err}", file=sys.stderr)
+            print(f"A log file cannot be reopened: {err}", file=sys.stderr)
         finally:
             handler.release()
 

@@ -40,6 +40,8 @@ class RequestId:
             return start_response(status, headers, *args)
 
         if len(sent) > MAX_LENGTH:
-            error = exception.HeadersTooLarge(f"A request id has at most {MAX_LENGTH} characters")
+            error = exception.HeadersTooLarge(
+                f"A request id may have at most {MAX_LENGTH} characters"
+            )
             return wsgi.fail(error, environ, start)
         return self.app(environ, start)

@@ -74,7 +74,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         cut short, or not JSON.
         """
         if not self.has_body():
-            raise exception.Invalid("A JSON body is needed")
+            raise exception.Invalid("A JSON body is required")
         length = None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
         if length is not None and length > maximum:
             raise exception.LimitExceeded(f"The body may have at most {maximum} bytes")
@@ -100,7 +100,7 @@ def _read(stream: Any, size: int) -> bytes:
             chunks.append(chunk)
             size -= len(chunk)
     except (OSError, ValueError) as err:
-        raise exception.UploadTruncated("The body broke off") from err
+        raise exception.UploadTruncated("The body was interrupted") from err
     return b"".join(chunks)
 
 
@@ -173,7 +173,7 @@ def fail(
         )
     elif httperror.status_of(error) in (500, 503):
         LOG.warning(
-            "Answered %s in request %s: %s (caused by %r)",
+            "Returned %s for request %s: %s (caused by %r)",
             line,
             environ.get("glance.request_id", "-"),
             httperror.text_of(error),
@@ -217,13 +217,13 @@ class Router(Generic[RequestT]):
     def _dispatch(self, environ: dict[str, Any]) -> Response:
         method = environ["REQUEST_METHOD"]
         if method not in KNOWN_METHODS:
-            raise exception.NotImplementedMethod("This service does not know the method")
+            raise exception.NotImplementedMethod("This service does not support the method")
         path = environ.get("PATH_INFO") or "/"
         if len(path) > 1 and path.endswith("/"):
             path = path[:-1]
         match = self._mapper.match(path)
         if match is None:
-            raise exception.MethodUnknown("There is no such resource")
+            raise exception.MethodUnknown("The resource was not found")
         handlers = self._tables[match.pop("controller")]
         handler = handlers.get(method)
         if handler is None:

@@ -28,31 +28,32 @@ config.options(
         "auth_mode",
         default=None,
         choices=("noauth", "keystone", "trusted-headers"),
-        help="How callers are known. Unset: noauth when no token filter stands in the pipeline "
-        "before the context filter, else keystone.",
+        help="How callers are authenticated. Unset: keystone if the pipeline has a token filter "
+        "before the context filter, otherwise noauth.",
     ),
     config.Option(
         "owner_is_tenant",
         config.boolean,
         True,
-        help="Whether images belong to the caller's tenant or, if false, to the user. Set it the "
-        "same for glance-api and glance-registry.",
+        help="Whether an image belongs to the caller's tenant (true) or to the user (false). "
+        "Use the same value for glance-api and glance-registry.",
     ),
     config.Option(
         "admin_role",
         default="admin",
-        help="Role that makes a caller an administrator; case does not matter.",
+        help="Role that makes a caller an administrator. Case is ignored.",
     ),
     config.Option(
         "allow_anonymous_access",
         config.boolean,
         False,
-        help="With authentication on, let callers without a valid token read public images.",
+        help="With authentication enabled, allow callers without a valid token to read public "
+        "images.",
     ),
     config.Option(
         "context_class",
         default="glance.identity.context.RequestContext",
-        help="Class of the request context; the registry uses its own.",
+        help="Class of the request context. The registry uses its own.",
     ),
 )
 
@@ -209,7 +210,7 @@ class ContextMiddleware:
         request_id = environ.get("glance.request_id")
         if environ.get("HTTP_X_IDENTITY_STATUS") != "Confirmed":
             if not self.anonymous:
-                raise exception.NotAuthorized("A valid token is needed in X-Auth-Token")
+                raise exception.NotAuthorized("A valid token is required in X-Auth-Token")
             return self.context_class(
                 read_only=True,
                 owner_is_tenant=self.owner_is_tenant,

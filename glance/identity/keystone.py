@@ -134,7 +134,7 @@ def _by_plugin(
     try:
         plugin = loader.load_from_options(**plugin_options)
     except TypeError:
-        raise exception.MissingArgumentError(f"auth_type {kind} needs more creds") from None
+        raise exception.MissingArgumentError(f"auth_type {kind} needs more credentials") from None
     access = plugin.get_access(http)
     image_url = given.get("image_endpoint_override")
     if not image_url and access.has_service_catalog():
@@ -255,12 +255,12 @@ def _translated() -> Iterator[None]:
             raise exception.AuthorizationFailure(
                 f"Exceeded max redirects {keystone_diablo.MAX_ROUNDS}"
             ) from None
-        raise exception.AuthorizationFailure("The identity service gave no token") from None
+        raise exception.AuthorizationFailure("The identity service returned no token") from None
     except (exceptions.ConnectionError, requests.RequestException) as err:
         cause = getattr(err, "original", err)
         if isinstance(cause, requests.exceptions.InvalidSchema):
             raise exception.AuthorizationFailure(
-                "The identity service redirects from https to http: refused"
+                "The identity service redirects from https to http, which is refused"
             ) from None
         raise exception.ClientConnectionError(
             f"Unable to connect to the identity service ({type(err).__name__}): "

@@ -58,7 +58,7 @@ def _version_1(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
         response.headers.get(f"X-{name}") for name in ("Server-Management-Url", "Auth-Token")
     )
     if not url or not token:
-        raise exception.AuthorizationFailure("The identity service gave no token")
+        raise exception.AuthorizationFailure("The identity service returned no token")
     return token, url
 
 
@@ -75,7 +75,7 @@ def _version_2(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
         if not isinstance(token, str):
             raise TypeError
     except (ValueError, KeyError, TypeError) as err:
-        raise exception.AuthorizationFailure("The identity service gave no token") from err
+        raise exception.AuthorizationFailure("The identity service returned no token") from err
     try:
         url = str(reply["serviceCatalog"]["glance"][0]["publicURL"])
     except (LookupError, TypeError):

@@ -21,11 +21,11 @@ ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
     "choose_id": (ANYONE, "choose the id of a new image"),
-    "set_location": (ANYONE, "register data that lies elsewhere"),
-    "copy_from": (ANYONE, "let the service fetch an image's data from elsewhere"),
-    "delete_any_image": (ADMIN, "delete images of others that they can see"),
+    "set_location": (ANYONE, "register a location for an image"),
+    "copy_from": (ANYONE, "let the service copy image data from a location"),
+    "delete_any_image": (ADMIN, "delete visible images of other owners"),
     "see_deleted": (ADMIN, "list deleted images"),
-    "manage_image_cache": (ADMIN, "look into the image cache and change it"),
+    "manage_image_cache": (ADMIN, "manage the image cache"),
 }
 
 config.options(
@@ -35,14 +35,15 @@ config.options(
             f"policy_{rule}",
             config.words,
             (default,),
-            help=f"Who may {act}: names of roles, or anyone, admin, nobody.",
+            help=f"Who may {act}: a list of roles, or anyone, admin or nobody.",
         )
         for rule, (default, act) in RULES.items()
     ),
     config.Option(
         "policy_class",
         default="glance.identity.policy.Policy",
-        help="Class that decides by these options, or by what an operator's own one knows.",
+        help="Class that makes the policy decisions. The default class reads the policy_* "
+        "options.",
     ),
 )
 
@@ -80,5 +81,7 @@ def from_conf(conf: config.Conf) -> Policy:
             f"policy_class {conf.policy_class} cannot be imported"
         ) from None
     if not isinstance(made, Policy):
-        raise exception.ConfigError(f"policy_class {conf.policy_class} is no Policy")
+        raise exception.ConfigError(
+            f"policy_class {conf.policy_class} is not a subclass of Policy"
+        )
     return made

@@ -41,7 +41,9 @@ def key(text: str) -> bytes:
     except (UnicodeEncodeError, binascii.Error):
         secret = b""
     if len(secret) not in (16, 24, 32):
-        raise ValueError("use 16, 24 or 32 ASCII characters, or base64: and so many bytes in it")
+        raise ValueError(
+            "use 16, 24 or 32 ASCII characters, or base64: followed by that many bytes encoded"
+        )
     return secret
 
 
@@ -56,18 +58,20 @@ config.options(
         "metadata_encryption_key",
         key,
         secret=True,
-        help="Key that locations are encrypted with in the registry's database, as they may hold "
-        "credentials of a store: 16, 24 or 32 characters, or base64: and so many bytes encoded. "
-        "glance-registry and glance-scrubber need the same; glance-api warns of a store with "
-        "credentials when it has none. Needs the Python package cryptography.",
+        help="Key that encrypts locations in the registry's database, because they may contain "
+        "credentials of a store: 16, 24 or 32 characters, or base64: followed by that many "
+        "bytes encoded. glance-registry and glance-scrubber need the same key; glance-api "
+        "warns of a store with credentials if it has no key. Requires pip install "
+        "'glance[encryption]'.",
     ),
     config.Option(
         "metadata_encryption_old_keys",
         keys,
         (),
         secret=True,
-        help="Earlier keys, which locations may still be encrypted with. glance-manage "
-        "encrypt_locations brings them all to the present key, or to none if there is none.",
+        help="Previous keys with which locations may still be encrypted. glance-manage "
+        "encrypt_locations encrypts all of them with the current key, or decrypts them if "
+        "there is none.",
     ),
 )
 
@@ -122,7 +126,7 @@ class Cipher:
             # The library raises an error class of its own for a forged text.
             LOG.error(
                 "The location of image %s cannot be decrypted (%s): is metadata_encryption_key "
-                "the one it was encrypted with?",
+                "the key that it was encrypted with?",
                 image_id,
                 type(err).__name__,
             )
@@ -157,8 +161,8 @@ def _aead(secret: bytes) -> Any:
         from cryptography.hazmat.primitives.ciphers import aead
     except ImportError as err:
         raise exception.ConfigError(
-            "option metadata_encryption_key needs the Python package cryptography, which is not "
-            "installed"
+            "option metadata_encryption_key requires cryptography: pip install "
+            "'glance[encryption]'"
         ) from err
     return aead.AESGCM(secret)
 

@@ -65,7 +65,7 @@ def check_text(label: str, value: Any, maximum: int = MAX_NAME) -> str | None:
     if not isinstance(value, str):
         raise exception.Invalid(f"Image attribute {label} must be text")
     if _CONTROL.search(value):
-        raise exception.Invalid(f"Image attribute {label} must not hold control characters")
+        raise exception.Invalid(f"Image attribute {label} must not contain control characters")
     if len(value) > maximum:
         raise exception.Invalid(
             f"Image attribute {label} is too long: use at most {maximum} characters"
@@ -441,8 +441,8 @@ def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str,
         disk, container = disk or container, container or disk
         if disk != container:
             raise exception.Invalid(
-                f"Invalid mix of disk format '{disk}' and container format '{container}': "
-                "for the Amazon kinds aki, ari and ami both must be the same"
+                f"Invalid mix of disk format '{disk}' and container format '{container}': for "
+                "the Amazon formats aki, ari and ami, both must be the same"
             )
         checked["disk_format"], checked["container_format"] = disk, container
     return checked

@@ -144,7 +144,7 @@ def _integer(name: str, value: str) -> int:
 def _count(name: str, value: str) -> int:
     number = _integer(name, value)
     if not 0 <= number <= fields.MAX_BIGINT:
-        raise exception.Invalid(f"{name} must be a whole number that is not negative")
+        raise exception.Invalid(f"{name} must be a whole number, 0 or greater")
     return number
 
 

@@ -340,7 +340,7 @@ class ImageCache(Serving):
             return legacy.adopt(self.directory, self.index, self.room, image_of)
         except OSError as err:
             raise exception.CacheUnavailable(
-                f"The old image cache cannot be taken over: {err.strerror}"
+                f"The old image cache cannot be migrated: {err.strerror}"
             ) from err
 
     def recover(self) -> cleaning.Cleaned:
@@ -418,6 +418,6 @@ def open_cache(conf: config.Conf) -> ImageCache | None:
         cache = ImageCache(conf)
         cache.configure()
     except exception.CacheUnavailable as err:
-        LOG.error("The image cache is off: %s", err)
+        LOG.error("The image cache is disabled: %s", err)
         return None
     return cache

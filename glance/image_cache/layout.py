@@ -60,7 +60,7 @@ class CacheDirectory:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
         found = self.layout_version()
         if found is not None and found != VERSION:
-            raise OSError(errno.EPROTO, f"layout {found} is of another version of glance")
+            raise OSError(errno.EPROTO, f"layout {found} belongs to another version of glance")
         probe = f"{INCOMPLETE}/.probe.{uuid.uuid4().hex}"
         os.close(self.create(probe))
         # NOTE: a process that cleans at this moment may have removed it as a stray file.

@@ -30,28 +30,29 @@ config.options(
         "image_cache_enabled",
         config.boolean,
         False,
-        help="Keep copies of downloaded images on this host's disk; needs the cache filter in the "
-        "pipeline, too.",
+        help="Keep copies of downloaded images on this host's disk. The pipeline must also "
+        "contain the cache filter.",
     ),
     config.Option(
         "image_cache_dir",
         config.path,
         "/var/lib/glance/image-cache/",
         aliases=("image_cache_datadir",),
-        help="Directory of the cache, the same for the API and the cache programs.",
+        help="Directory of the cache. Use the same value for glance-api and the cache programs.",
     ),
     config.Option(
         "image_cache_driver",
         default="sqlite",
-        help="How the cache keeps its index: sqlite (a database in the cache directory), xattr "
-        "(extended attributes of the files), an entry point of the group "
-        "glance.image_cache.drivers, or the dotted path of a class.",
+        help="How the cache stores its index: sqlite (a database in the cache directory), xattr "
+        "(extended attributes of the cached files), the name of an entry point in the "
+        "group glance.image_cache.drivers, or the dotted path of a class.",
     ),
     config.Option(
         "image_cache_sqlite_db",
         config.path,
         "cache.db",
-        help="File of the sqlite driver's index, absolute or relative to the cache directory.",
+        help="File of the sqlite driver's index: an absolute path, or a path relative to the "
+        "cache directory.",
     ),
     config.Option(
         "image_cache_max_size",
@@ -60,14 +61,14 @@ config.options(
         unit="bytes",
         minimum=0,
         aliases=("image_cache_max_size_bytes",),
-        help="Size that the cache never exceeds, images that are being written included.",
+        help="Maximum size of the cache, including images that are still being written.",
     ),
     config.Option(
         "image_cache_percent_extra_to_free",
         fraction,
         0.05,
-        help="Part of image_cache_max_size that is freed beyond what is needed when images have "
-        "to go; a fraction from 0 to 1, in spite of its name.",
+        help="How much to free beyond the space needed when images must be removed: a fraction "
+        "of image_cache_max_size, from 0 to 1 in spite of its name.",
     ),
     config.Option(
         "image_cache_max_entry_size",
@@ -75,7 +76,8 @@ config.options(
         0,
         unit="bytes",
         minimum=0,
-        help="Larger images are not cached; 0 means no limit but image_cache_max_size.",
+        help="Images larger than this are not cached; 0 means no limit other than "
+        "image_cache_max_size.",
     ),
     config.Option(
         "image_cache_min_free_disk",
@@ -83,7 +85,7 @@ config.options(
         1024**3,
         unit="bytes",
         minimum=0,
-        help="Room on the cache's file system that the cache leaves to others.",
+        help="Free space that the cache leaves on its file system.",
     ),
     config.Option(
         "image_cache_stall_time",
@@ -92,8 +94,8 @@ config.options(
         unit="seconds",
         minimum=0,
         aliases=("image_cache_stall_timeout",),
-        help="Age after which an image that is being written without getting on is given up. What "
-        "a dead process left goes at once.",
+        help="Age after which an image that is still being written, but makes no progress, is "
+        "abandoned. What a dead process leaves behind is removed at once.",
     ),
     config.Option(
         "image_cache_invalid_entry_grace_period",
@@ -101,14 +103,15 @@ config.options(
         3600,
         unit="seconds",
         minimum=0,
-        help="How long files that turned out to be wrong are kept for inspection.",
+        help="How long invalid files are kept for inspection.",
     ),
     config.Option(
         "image_cache_verify",
         checks,
         ("size", "checksum"),
-        help="What is checked: size and checksum before an image becomes an entry; with read, "
-        "each process reads an entry again after every tenth download from the cache.",
+        help="What is verified. size and checksum are checked before a copy becomes a cache "
+        "entry; with read, each process also reads an entry again after every tenth "
+        "download from the cache.",
     ),
     config.Option(
         "image_cache_hit_flush_interval",
@@ -116,7 +119,7 @@ config.options(
         5.0,
         unit="seconds",
         minimum=0.1,
-        help="How often downloads from the cache are written to its index.",
+        help="How often downloads from the cache are recorded in its index.",
     ),
     config.Option(
         "image_cache_maintenance_interval",
@@ -124,8 +127,8 @@ config.options(
         0,
         unit="seconds",
         minimum=0,
-        help="How often the API prunes and cleans the cache by itself; 0 leaves it to the cache "
-        "programs.",
+        help="How often glance-api prunes and cleans the cache itself; 0 leaves this to the "
+        "cache programs.",
     ),
     config.Option(
         "image_cache_prefetch_workers",
@@ -141,13 +144,14 @@ config.options(
         2,
         unit="images",
         minimum=0,
-        help="How many images, of which at least half had come when the last client went away, "
-        "each process fetches to the end.",
+        help="How many images each process continues to fetch after the last client has "
+        "disconnected. Only images that are at least half complete are continued.",
     ),
     config.Option(
         "image_cache_debug_header",
         config.boolean,
         False,
-        help="Tell clients in the header Cache-Status where an image came from.",
+        help="Tell clients in the response header Cache-Status whether an image came from the "
+        "cache.",
     ),
 )

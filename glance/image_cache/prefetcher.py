@@ -143,12 +143,12 @@ class _Pass:
             LOG.info("Image %s is cached", item.image_id)
             return "fetched"
         if isinstance(err, NotActive):
-            LOG.warning("Image %s is not active; it leaves the queue", item.image_id)
+            LOG.warning("Image %s is not active; it is removed from the queue", item.image_id)
             self.cache.queue_done(item)
             return "dropped"
         if isinstance(err, image_cache.CacheRefused) and err.reason != image_cache.INCOMPLETE:
             level = logging.INFO if err.reason == image_cache.COMPLETE else logging.WARNING
-            LOG.log(level, "Image %s leaves the queue: %s", item.image_id, err.reason)
+            LOG.log(level, "Image %s is removed from the queue: %s", item.image_id, err.reason)
             self.cache.queue_done(item)
             return "dropped"
         if isinstance(err, (image_cache.CacheRefused, Stopped, *_COMMON)):
@@ -159,7 +159,7 @@ class _Pass:
         LOG.error("Image %s was not fetched: %s", item.image_id, type(err).__name__)
         LOG.debug("Image %s: where that comes from", item.image_id, exc_info=err)
         if not self.cache.queue_return(item, err):
-            LOG.error("Image %s failed too often; it leaves the queue", item.image_id)
+            LOG.error("Image %s failed too often; it is removed from the queue", item.image_id)
         return "failed"
 
 

@@ -57,7 +57,7 @@ class Reaper(passes.Passes):
         try:
             return CleanOutcome(self.cache.clean(self._active))
         except (exception.RegistryUnavailable, exception.NotAuthorized) as err:
-            LOG.error("Nobody can say which images are active still: %s", err)
+            LOG.error("The registry cannot be asked which images are still active: %s", err)
             return CleanOutcome(self.cache.clean(), is_complete=False)
 
     def _active(self, image_ids: Sequence[str]) -> Collection[str]:

@@ -62,8 +62,8 @@ OPTIONS = config.options(
     config.Option(
         "notifier_strategy",
         default="noop",
-        help="How other systems are told of changes to images: noop (not at all), logging, "
-        "rabbit, or the name of an installed strategy.",
+        help="How notifications about images are sent: noop (not at all), logging, rabbit, or "
+        "the name of an installed strategy.",
     ),
     *message.OPTIONS,
     *backlog.OPTIONS,
@@ -163,7 +163,7 @@ class Notifier:
         except Exception:
             # A failed notification must never fail the change; no caller could handle it either.
             self._counters.dropped += 1
-            LOG.exception("An %s notification could not be made", event_type)
+            LOG.exception("An %s notification could not be created", event_type)
 
     def _confirm(self, one: message.Message) -> None:
         self._counters.confirmed += 1

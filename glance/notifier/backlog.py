@@ -34,19 +34,21 @@ OPTIONS = (
         10000,
         unit="messages",
         minimum=1,
-        help="How many messages wait in the memory of a process while they cannot be sent.",
+        help="How many unsent messages each process keeps in memory.",
     ),
     config.Option(
         "notification_overflow",
         default="drop_oldest_info",
         choices=("drop_oldest_info", "drop_newest", "spool"),
-        help="What happens when the buffer is full: the oldest INFO messages go, new messages are "
-        "turned away, or new messages go to notification_spool_dir.",
+        help="What happens when the buffer is full: drop_oldest_info drops the oldest INFO "
+        "messages, drop_newest drops new messages, and spool writes new messages to "
+        "notification_spool_dir.",
     ),
     config.Option(
         "notification_spool_dir",
         config.path,
-        help="Directory for messages that wait on the disk, across restarts; unset: none.",
+        help="Directory in which unsent messages are kept on disk, across restarts. Unset: no "
+        "spool.",
     ),
     config.Option(
         "notification_spool_max_bytes",
@@ -54,20 +56,22 @@ OPTIONS = (
         67108864,
         unit="bytes",
         minimum=0,
-        help="How much a process may put into the spool; new messages are turned away then.",
+        help="Maximum size of the spool of one process. When it is full, new messages are "
+        "dropped.",
     ),
     config.Option(
         "notification_spool_fsync",
         config.boolean,
         False,
-        help="With notification_overflow = spool: have each message on the disk before its "
-        "request is answered, so that a crash loses none. Costs a sync for each event.",
+        help="With notification_overflow = spool, sync each message to disk before the response "
+        "to its request is sent, so that a crash loses no message. Costs one sync per "
+        "event.",
     ),
     config.Option(
         "notification_fallback_file",
         config.path,
-        help="File that gets, one a line, what could neither be sent nor spooled when a process "
-        "stops; unset: such messages are logged as errors.",
+        help="File for messages that can be neither sent nor spooled when a process stops, one "
+        "per line. Unset: such messages are logged as errors.",
     ),
 )
 
@@ -209,7 +213,7 @@ class Backlog:
     def _report_losses(self) -> None:
         if self._lost and self._loss_limiter.due():
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._lost.items()))
-            LOG.warning("Notifications were dropped for lack of room: %s", kinds)
+            LOG.warning("Notifications were dropped for lack of space: %s", kinds)
             self._lost.clear()
 
     def report_losses(self) -> None:

@@ -73,21 +73,21 @@ OPTIONS = config.options(
         "notification_extended_events",
         config.boolean,
         False,
-        help="Tell of more than Diablo did: images reserved, activated without an upload, "
-        "scrubbed, converted, and changes of members.",
+        help="Also emit events that Diablo did not have: images reserved, activated without an "
+        "upload, scrubbed or converted, and changes of members.",
     ),
     config.Option(
         "notification_image_send",
         config.boolean,
         True,
-        help="Tell of each download when it has ended.",
+        help="Emit an event when a download ends.",
     ),
     config.Option(
         "notification_redact_properties",
         pattern,
         re.compile(r"(?i)(password|passwd|secret|token|key)"),
-        help="Regular expression; the value of an image's own property whose name it finds is "
-        "told as three asterisks.",
+        help="Regular expression. If it is found in the name of a custom property, the value of "
+        "the property is replaced by three asterisks.",
     ),
 )
 

@@ -34,21 +34,21 @@ _ISO_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 OPTIONS = (
     config.Option(
         "notification_publisher_id",
-        help="Who the messages say they are from; unset: the name of this host.",
+        help="Publisher id of the messages. Unset: the name of this host.",
     ),
     config.Option(
         "notification_payload_format",
         default="v2",
         choices=("v2", "diablo"),
-        help="diablo makes messages as consumers written for the 2011.3 release expect them: a "
-        "deleted image is told by its id alone, a failure by a text, and the envelope has six "
-        "keys.",
+        help="v2 is the complete format. diablo is for consumers written for the 2011.3 "
+        "release: a deleted image is represented by its id only, a failure by a text, and "
+        "the envelope has six keys.",
     ),
     config.Option(
         "notification_timestamp_format",
         default="diablo",
         choices=("diablo", "iso"),
-        help="How the time (UTC) is written: 2011-09-22 10:00:00.000000 or "
+        help="Format of the time (UTC): diablo is 2011-09-22 10:00:00.000000, iso is "
         "2011-09-22T10:00:00.000000Z.",
     ),
     config.Option(
@@ -57,7 +57,8 @@ OPTIONS = (
         65536,
         unit="bytes",
         minimum=1024,
-        help="A larger message is sent without the image's own properties, and says so.",
+        help="Maximum size of a message. A larger message is sent without the custom properties "
+        "of the image, and with truncated set to true.",
     ),
 )
 
@@ -151,7 +152,7 @@ def parse(line: bytes) -> Message:
     if not identity or priority not in PRIORITIES:
         raise ValueError("the envelope is not complete")
     if _is_long(identity) or _is_long(event_type):
-        raise ValueError("the envelope has words that are too long")
+        raise ValueError("the envelope has fields that are too long")
     when = datetime.datetime.fromisoformat(time)
     if when.tzinfo is None:
         when = when.replace(tzinfo=datetime.UTC)

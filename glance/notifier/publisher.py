@@ -40,7 +40,7 @@ OPTIONS = (
         30.0,
         unit="seconds",
         minimum=0,
-        help="How long a process that stops goes on sending what waits.",
+        help="How long a process that is stopping continues to send waiting messages.",
     ),
 )
 
@@ -148,8 +148,8 @@ class Publisher:
                 hopeless.append(one)
         if self._refusal_limiter.due():
             LOG.error(
-                "%s notifications were refused by the other side (%s of them for good): nobody "
-                "there wants %s",
+                "The receiver rejected %s notifications (%s of them for good): no queue accepts "
+                "%s",
                 len(refused),
                 len(hopeless),
                 ", ".join(sorted({one.event_type for one in refused})),
@@ -170,7 +170,7 @@ class Publisher:
         if self._outage_limiter.due():
             LOG.log(
                 strategy.severity(err),
-                "Notifications cannot be sent, %s wait: %s",
+                "Notifications cannot be sent; %s are waiting: %s",
                 len(self._backlog),
                 strategy.explain(err),
             )
@@ -187,7 +187,7 @@ class Publisher:
 
     def _report_recovery(self) -> None:
         if self._failures:
-            LOG.info("Notifications can be sent again, %s wait", len(self._backlog))
+            LOG.info("Notifications can be sent again; %s are waiting", len(self._backlog))
 
     def _note_success(self) -> None:
         """Note a success: the next failure begins a new outage."""

@@ -272,11 +272,11 @@ class RabbitStrategy(strategy.Strategy):
 
     def _on_blocked(self, reason: str) -> None:
         self._blocked = True
-        LOG.warning("The broker takes no messages for now: %s", reason)
+        LOG.warning("The broker accepts no messages at the moment: %s", reason)
 
     def _on_unblocked(self) -> None:
         self._blocked = False
-        LOG.info("The broker takes messages again")
+        LOG.info("The broker accepts messages again")
 
     # -- failures --------------------------------------------------------------------------------
 

@@ -38,49 +38,49 @@ OPTIONS = config.options(
     config.Option(
         "rabbit_hosts",
         addresses,
-        help="Brokers of a cluster, as host:port, which are tried in turn; instead of rabbit_host "
+        help="Brokers of a cluster, as host:port; they are tried in turn. Overrides rabbit_host "
         "and rabbit_port.",
     ),
-    config.Option("rabbit_userid", default="guest", help="User name at the broker."),
-    config.Option("rabbit_password", secret=True, help="Password of that user; unset: guest."),
+    config.Option("rabbit_userid", default="guest", help="User name for the broker."),
+    config.Option("rabbit_password", secret=True, help="Password of rabbit_userid. Unset: guest."),
+    config.Option("rabbit_virtual_host", default="/", help="Virtual host of the exchange."),
     config.Option(
-        "rabbit_virtual_host", default="/", help="Virtual host that the exchange belongs to."
-    ),
-    config.Option(
-        "rabbit_use_ssl", config.boolean, False, help="Whether to speak TLS with the broker."
+        "rabbit_use_ssl", config.boolean, False, help="Use TLS for the connection to the broker."
     ),
     config.Option(
         "rabbit_ssl_ca",
         config.path,
-        help="Authorities that may vouch for the broker, in PEM form; unset: those of the system.",
+        help="CA certificates that the broker's certificate is verified against, in PEM format. "
+        "Unset: those of the system.",
     ),
     config.Option(
-        "rabbit_ssl_cert", config.path, help="Certificate to show to the broker, in PEM form."
+        "rabbit_ssl_cert", config.path, help="Client certificate for the broker, in PEM format."
     ),
     config.Option("rabbit_ssl_key", config.path, help="Private key of rabbit_ssl_cert."),
     config.Option(
         "rabbit_ssl_verify",
         config.boolean,
         True,
-        help="Whether to refuse a broker whose certificate is not valid for its name.",
+        help="Refuse a broker whose certificate is not valid for its host name.",
     ),
     config.Option(
         "rabbit_notification_topic",
         default="glance_notifications",
-        help="First part of the names of queues and of routing keys.",
+        help="First part of the names of queues and routing keys.",
     ),
     config.Option(
         "rabbit_notification_exchange",
         default="glance",
-        help="Name of the durable topic exchange that all messages go to.",
+        help="Name of the durable topic exchange that all messages are published to.",
     ),
     config.Option(
         "rabbit_notification_queue_names",
         default="upper",
         choices=("upper", "lower", "none"),
-        help="Queues that are declared and bound: <topic>.INFO, .WARN and .ERROR as in the 2011.3 "
-        "release, <topic>.info and so on as in 2012.1, or none, so that consumers bind their own. "
-        "A queue that nobody reads grows without end.",
+        help="Which queues are declared and bound: upper means <topic>.INFO, .WARN and .ERROR "
+        "as in the 2011.3 release, lower means <topic>.info and so on as in 2012.1, and "
+        "none lets consumers bind their own. A queue without a consumer grows without "
+        "limit.",
     ),
     config.Option(
         "rabbit_heartbeat",
@@ -88,7 +88,7 @@ OPTIONS = config.options(
         60,
         unit="seconds",
         minimum=0,
-        help="A broker that is silent for this long is given up; 0 never does that.",
+        help="Close the connection if the broker is silent for this long; 0 means never.",
     ),
     config.Option(
         "rabbit_connect_timeout",
@@ -96,7 +96,7 @@ OPTIONS = config.options(
         5.0,
         unit="seconds",
         minimum=0.1,
-        help="How long to try to connect.",
+        help="How long to wait for a connection to the broker.",
     ),
     config.Option(
         "rabbit_confirm_timeout",
@@ -104,8 +104,8 @@ OPTIONS = config.options(
         10.0,
         unit="seconds",
         minimum=0.1,
-        help="How long the broker may take to confirm messages before they are sent anew over "
-        "another connection.",
+        help="How long to wait for the broker to confirm messages. After that, they are sent "
+        "again over a new connection.",
     ),
     config.Option(
         "rabbit_max_retries",
@@ -113,8 +113,9 @@ OPTIONS = config.options(
         0,
         unit="tries",
         minimum=0,
-        help="After how many failures in a row the messages that wait are put away as at a stop; "
-        "0 keeps them for as long as it takes. Requests never wait for it.",
+        help="After this many consecutive failures, waiting messages are spooled, written to "
+        "notification_fallback_file or logged, as when the process stops; 0 means no "
+        "limit. Requests never wait for retries.",
     ),
     config.Option(
         "rabbit_retry_backoff",
@@ -122,7 +123,7 @@ OPTIONS = config.options(
         1.0,
         unit="seconds",
         minimum=0.01,
-        help="Pause after the first failure; it doubles with each further one.",
+        help="Pause after the first failure. It doubles with each further failure.",
     ),
     config.Option(
         "rabbit_retry_max_backoff",
@@ -130,6 +131,6 @@ OPTIONS = config.options(
         30.0,
         unit="seconds",
         minimum=0.01,
-        help="The longest of these pauses.",
+        help="Maximum pause between two retries.",
     ),
 )

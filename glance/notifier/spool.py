@@ -60,7 +60,7 @@ class NotificationSpool:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             os.close(descriptor)
             if not os.access(directory, os.W_OK | os.X_OK):
-                raise PermissionError(0, "it may not be written to")
+                raise PermissionError(0, "it is not writable")
         except OSError as err:
             raise exception.ConfigError(
                 f"option notification_spool_dir: {directory} cannot be used: {err.strerror}"

@@ -179,7 +179,7 @@ class RegistryClient(base.BaseClient):
     def _list(self, action: str, key: str, params: Mapping[str, Any] | None = None) -> list[Any]:
         document = base.read_json(self._request("GET", action, params=params), key)
         if not isinstance(document, list):
-            raise exception.ClientConnectionError("The registry's answer holds no list")
+            raise exception.ClientConnectionError("The registry's response contains no list")
         return document
 
     def _image(
@@ -191,7 +191,7 @@ class RegistryClient(base.BaseClient):
     ) -> types.ImageRecord:
         document = base.read_json(self._request(method, action, body, headers), "image")
         if not isinstance(document, dict):
-            raise exception.ClientConnectionError("The registry's answer holds no image")
+            raise exception.ClientConnectionError("The registry's response contains no image")
         return cast(types.ImageRecord, document)
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:

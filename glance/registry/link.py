@@ -43,14 +43,14 @@ config.options(
     config.Option(
         "registry_host",
         default="0.0.0.0",
-        help="Address of the registry; 0.0.0.0 means this host.",
+        help="Address of the registry. 0.0.0.0 means this host.",
     ),
     config.Option("registry_port", config.integer, 9191, minimum=1, help="Port of the registry."),
     config.Option(
         "registry_client_protocol",
         default="http",
         choices=("http", "https"),
-        help="Protocol spoken with the registry.",
+        help="Protocol of the connections to the registry.",
     ),
     config.Option(
         "registry_client_timeout",
@@ -58,37 +58,37 @@ config.options(
         30.0,
         minimum=0,
         unit="seconds",
-        help="How long to wait for a connection to the registry, and for each part of its answer, "
-        "before answering 503; 0 waits for ever.",
+        help="How long to wait for a connection to the registry, and for each part of its "
+        "response, before the request fails with 503; 0 means no timeout.",
     ),
     config.Option(
         "registry_client_ca_file",
         config.path,
-        help="File of the authorities that the registry's certificate is verified against; unset: "
-        "those of the system.",
+        help="CA certificates that the registry's certificate is verified against, in PEM "
+        "format. Unset: those of the system.",
     ),
     config.Option(
         "registry_client_cert_file",
         config.path,
-        help="Certificate that proves this service's identity to the registry.",
+        help="Client certificate that this service presents to the registry, in PEM format.",
     ),
     config.Option(
         "registry_client_key_file",
         config.path,
-        help="Private key of registry_client_cert_file.",
+        help="Private key of registry_client_cert_file, in PEM format.",
     ),
     config.Option(
         "registry_client_insecure",
         config.boolean,
         False,
-        help="Accept any certificate from the registry; for tests only.",
+        help="Do not verify the registry's certificate. For tests only.",
     ),
     config.Option(
         "send_identity_headers",
         config.boolean,
         False,
-        help="Send the caller's user, tenant and roles to the registry, which must trust this "
-        "service and nobody else; saves it the validation of the token.",
+        help="Send the caller's user, tenant and roles to the registry, so that it need not "
+        "validate the token. The registry must trust this service and no other client.",
     ),
 )
 config.options(
@@ -97,8 +97,8 @@ config.options(
         "registry_shared_secret",
         header_text,
         secret=True,
-        help="Secret that glance-api sends with each request to the registry; a registry that has "
-        "one refuses requests without it. Set it to the same value in the files of both.",
+        help="Secret that glance-api sends with each request to the registry. A registry that "
+        "has a secret refuses requests without it. Use the same value for both.",
     ),
 )
 
@@ -121,9 +121,9 @@ class _Translation:
             return
         if err.status is None and not isinstance(err, exception.ClientConnectionError):
             return
-        LOG.error("The registry gave no usable answer: %s", err)
+        LOG.error("The registry returned no usable response: %s", err)
         raise exception.RegistryUnavailable(
-            "The image registry cannot answer at the moment; try again later"
+            "The image registry is unavailable at the moment; try again later"
         ) from err
 
 

@@ -18,8 +18,7 @@ config.options(
         "image_member_quota",
         config.integer,
         128,
-        help="With how many members one image may be shared; 0 or a negative number lifts the "
-        "limit.",
+        help="Maximum number of members of an image; 0 or a negative number means no limit.",
     ),
 )
 

@@ -48,7 +48,7 @@ config.options(
         25,
         unit="images",
         minimum=0,
-        help="How many images a list call answers with when it names no limit.",
+        help="Number of images in a list if the request gives no limit.",
     ),
     config.Option(
         "api_limit_max",
@@ -56,33 +56,34 @@ config.options(
         1000,
         unit="images",
         minimum=1,
-        help="How many images a list call answers with at most.",
+        help="Maximum number of images in a list.",
     ),
     config.Option(
         "image_property_quota",
         config.integer,
         128,
-        help="How many properties one image may have; 0 or a negative number lifts the limit.",
+        help="Maximum number of custom properties of an image; 0 or a negative number means no "
+        "limit.",
     ),
     config.Option(
         "user_storage_quota",
         config.integer,
         0,
         unit="bytes",
-        help="How much the active images of one owner may have together; 0 or a negative number "
+        help="Maximum total size of the active images of one owner; 0 or a negative number "
         "means no limit. Images without an owner are not counted.",
     ),
     config.Option(
         "disk_formats",
         config.words,
         fields.DISK_FORMATS,
-        help="Disk formats that images may have.",
+        help="Disk formats that are allowed for images.",
     ),
     config.Option(
         "container_formats",
         config.words,
         fields.CONTAINER_FORMATS,
-        help="Container formats that images may have.",
+        help="Container formats that are allowed for images.",
     ),
 )
 
@@ -120,7 +121,7 @@ class RecordsController:
         try:
             image = api.image_get(self.db, request.context, fields.path_id(id))
         except exception.ImageNotFound:
-            LOG.info("Image %s is not there for user %s", id, request.context.user)
+            LOG.info("Image %s is not visible to user %s", id, request.context.user)
             raise
         return _record(image)
 
@@ -246,7 +247,7 @@ def _leftover(body: Any) -> dict[str, Any]:
     if location is not None and not isinstance(location, str):
         raise exception.Invalid("location must be text")
     if location and len(location.encode()) > fields.MAX_LOCATION:
-        raise exception.Invalid(f"A location has at most {fields.MAX_LOCATION} bytes")
+        raise exception.Invalid(f"A location may have at most {fields.MAX_LOCATION} bytes")
     return {"error": error, "dead": dead, "location": location}
 
 
@@ -289,7 +290,7 @@ class RegistryAPI:
         if self.secret and not self._has_secret(environ):
             # SECURITY: the value may be the secret with a typing error, so it must not be logged.
             LOG.warning("A request without the registry_shared_secret was refused")
-            refusal = exception.NotAuthorized("The registry answers to its own image API only")
+            refusal = exception.NotAuthorized("The registry serves only its own image API")
             return wsgi.fail(refusal, environ, start_response)
         path = environ.get("PATH_INFO", "")
         if path == "/v1" or path.startswith("/v1/"):

@@ -26,14 +26,20 @@ config.options(
     "service account",
     config.Option(
         "admin_user",
-        help="User with the role in admin_role, as whom the program signs in to the identity "
-        "service before it asks the registry; unset, the registry has to do without a token.",
+        help="User, with the role in admin_role, as which the program authenticates at the "
+        "identity service for its own requests to the registry. Unset: these requests have "
+        "no token.",
     ),
     config.Option("admin_password", secret=True, help="Password of admin_user."),
-    config.Option("admin_tenant_name", help="Tenant that admin_user signs in for."),
-    config.Option("auth_url", help="URL of the identity service that admin_user signs in to."),
+    config.Option("admin_tenant_name", help="Tenant for which admin_user authenticates."),
     config.Option(
-        "admin_token", secret=True, help="Token to send to the registry instead of signing in."
+        "auth_url", help="URL of the identity service at which admin_user authenticates."
+    ),
+    config.Option(
+        "admin_token",
+        secret=True,
+        help="Token for requests to the registry. With it, the program does not authenticate as "
+        "admin_user.",
     ),
 )
 
@@ -51,7 +57,7 @@ class ServiceAccount:
             missing = [name for name in ("admin_password", "auth_url") if not conf[name]]
             if missing:
                 raise exception.ConfigError(
-                    f"{conf.source}: admin_user needs {' and '.join(missing)}, too"
+                    f"{conf.source}: admin_user also requires {' and '.join(missing)}"
                 )
             self._strategy = self._create_strategy()
 
@@ -80,7 +86,7 @@ class ServiceAccount:
         except exception.NotAuthorized as err:
             if self._strategy is None or isinstance(err, exception.Forbidden):
                 raise
-            LOG.info("The registry refuses the token; signing in anew")
+            LOG.info("The registry rejected the token; authenticating again")
         return function(self._context(instead_of=context.auth_tok), *args, **kwargs)
 
     def active_image(self, image_id: str) -> types.ImageRecord | None:
@@ -97,9 +103,9 @@ class ServiceAccount:
         except exception.NotAuthorized:
             raise
         except exception.Error as err:
-            LOG.error("Signing in as %s failed: %s", self.conf.admin_user, err)
+            LOG.error("Authentication as %s failed: %s", self.conf.admin_user, err)
             raise exception.RegistryUnavailable(
-                "The registry cannot be asked, as nobody can sign in at the moment"
+                "The registry cannot be queried, because authentication fails at the moment"
             ) from err
         self._token = strategy.auth_token
 

@@ -35,7 +35,8 @@ config.options(
         "daemon",
         config.boolean,
         False,
-        help="Go on until told to end, with pauses of wakeup_time, instead of making one pass.",
+        help="Keep running, with a pause of wakeup_time between two passes, instead of making "
+        "one pass.",
     ),
     config.Option(
         "wakeup_time",
@@ -43,7 +44,7 @@ config.options(
         300,
         unit="seconds",
         minimum=1,
-        help="Pause between two passes of the daemon.",
+        help="Pause between two passes in daemon mode.",
     ),
     config.Option(
         "scrub_batch",
@@ -51,8 +52,8 @@ config.options(
         100,
         unit="images",
         minimum=1,
-        help="How many images a scrubber takes from the queue at a time, so that others leave "
-        "them alone.",
+        help="How many images a scrubber takes from the queue at a time. Other scrubbers skip "
+        "these images.",
     ),
 )
 
@@ -94,7 +95,7 @@ class Scrubber(PeriodicTask):
             self._settling = uploads.Settling(self.conf, self.db, self.stores)
         adopted = scrub_queue.adopt(self.db)
         if adopted:
-            LOG.info("Entered %d images of an older release into the queue", adopted)
+            LOG.info("Added %d images of an older release to the queue", adopted)
         try:
             while not self.stopped.is_set():
                 claims = self._lease()
@@ -117,7 +118,7 @@ class Scrubber(PeriodicTask):
             if self.stopped.is_set():
                 give_up = min(give_up, time.monotonic() + STOP_SECONDS)
             if time.monotonic() >= give_up:
-                LOG.warning("A store holds up the look at broken uploads")
+                LOG.warning("A store delays the search for interrupted uploads")
                 return
         done, self._settling = self._settling, None
         summary.killed = len(done.killed)
@@ -136,7 +137,7 @@ class Scrubber(PeriodicTask):
         try:
             scrub_queue.release(self.db, self.owner)
         except exception.ServiceUnavailable as err:
-            LOG.error("The leases stay until they run out: %s", err)
+            LOG.error("The leases remain until they expire: %s", err)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Scrubber:

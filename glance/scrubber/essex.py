@@ -57,7 +57,7 @@ def take_over(db: engine.Database, directory: str) -> Imported:
 
 def _take_over(db: engine.Database, path: str, name: str) -> None:
     if not name.isascii() or not name.isdecimal():
-        raise exception.BadInputError("its name is no image id")
+        raise exception.BadInputError("its name is not an image id")
     location, due_at = _read(path)
     image = api.image_get(db, _SEEING, int(name))
     if not image["deleted"]:
@@ -87,7 +87,7 @@ def _read(path: str) -> tuple[str, datetime.datetime]:
         location, seconds = (line.strip() for line in lines[:2])
         moment = datetime.datetime.fromtimestamp(int(float(seconds)), datetime.UTC)
     except (ValueError, OverflowError, OSError):
-        raise exception.BadInputError("it has not the two lines of a queue file") from None
+        raise exception.BadInputError("it does not have the two lines of a queue file") from None
     if "://" not in location:
-        raise exception.BadInputError("its first line is no location")
+        raise exception.BadInputError("its first line is not a location")
     return location, moment.replace(tzinfo=None)

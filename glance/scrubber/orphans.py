@@ -115,7 +115,7 @@ class OrphanScan:
     def remove(self, stray: OrphanObject) -> bool:
         """Remove a stray object unless a record points to it now; return whether it is gone."""
         if not self._is_stray(stray.image_id, stray.location):
-            LOG.warning("Image %s: its data is wanted by now", stray.image_id)
+            LOG.warning("Image %s: a record now refers to its data", stray.image_id)
             stray.removed = False
             return False
         try:
@@ -200,7 +200,7 @@ class OrphanScan:
         except exception.StoreObjectNotFound:
             return "missing"
         except exception.StoreError as err:
-            return f"cannot be looked at: {type(err).__name__}"
+            return f"cannot be checked: {type(err).__name__}"
         if size is None or size == image["size"]:
             return None
         return f"has {size} bytes"

@@ -28,8 +28,8 @@ config.options(
         unit="seconds",
         minimum=0,
         aliases=("stalled_upload_time",),
-        help="Age after which an upload that is not done is given up and its image killed; 0 "
-        "never does that. Choose more than the longest upload takes.",
+        help="Age after which an unfinished upload is abandoned and its image is killed; 0 "
+        "means never. Choose more than the longest upload takes.",
     ),
 )
 
@@ -59,7 +59,7 @@ class Settling:
             self.error = err
         except Exception:
             # A thread has no caller to raise to, and the queue does not depend on it.
-            LOG.exception("The uploads that died could not be settled")
+            LOG.exception("Interrupted uploads cannot be cleaned up")
         finally:
             self._ended.set()
 
@@ -74,7 +74,9 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
         try:
             needed, ended = _settle_record(db, left.image_id)
         except exception.Error as err:
-            LOG.error("Image %s: its upload is not settled: %s", left.image_id, err)
+            LOG.error(
+                "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
+            )
             left.leave()
             continue
         killed += [int(left.image_id)] * ended
@@ -106,7 +108,7 @@ def hold_back(
         return removal.Removal(removal.RemovalOutcome.POSTPONED, "UploadInProgress")
     own = image["location"] if image["status"] in ("active", "pending_delete") else None
     if own and stores.name_of(own) == stores.name_of(location):
-        LOG.warning("Image %s: what an upload left is the image's own data by now", image_id)
+        LOG.warning("Image %s: what an upload left is now the image's own data", image_id)
         return removal.Removal(removal.RemovalOutcome.NOT_OURS)
     return None
 

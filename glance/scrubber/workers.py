@@ -33,15 +33,15 @@ config.options(
         10,
         unit="images",
         minimum=1,
-        help="How many images lose their data at the same time.",
+        help="For how many images a scrubber removes data at the same time.",
     ),
     config.Option(
         "scrub_max_attempts",
         config.integer,
         0,
         minimum=0,
-        help="After how many failures the data of an image is given up; 0 never does that. "
-        "glance-scrubber --retry takes up again what was given up.",
+        help="Number of failed attempts after which the scrubber gives up on the data of an "
+        "image; 0 means never. glance-scrubber --retry tries such images again.",
     ),
     config.Option(
         "scrub_timeout",
@@ -50,7 +50,7 @@ config.options(
         unit="seconds",
         minimum=0.1,
         help="How long a scrubber waits for a store to remove the data of one image. A large "
-        "image in many segments takes its time.",
+        "image in many segments takes a while.",
     ),
 )
 
@@ -85,7 +85,7 @@ class Summary:
         return (
             f"{self.leased} leased, {self.deleted} deleted, {self.gone} already gone, "
             f"{self.not_ours} not ours, {self.postponed} postponed, {self.dead} dead, "
-            f"{self.killed} broken uploads killed"
+            f"{self.killed} interrupted uploads killed"
         )
 
 
@@ -138,7 +138,7 @@ class Workers:
                 self._renew()
                 renewed = now
         if waiting:
-            LOG.error("%d images wait: all workers are held up by a store", len(waiting))
+            LOG.error("%d images are waiting: a store blocks all workers", len(waiting))
         summary.postponed += len(waiting) + len(running)
         return not waiting
 
@@ -170,7 +170,7 @@ class Workers:
         now = time.monotonic()
         for claim, since in list(running.items()):
             if now - since >= self.conf.scrub_timeout:
-                LOG.warning("Image %s: the store does not come to an end", claim.image_id)
+                LOG.warning("Image %s: the store does not finish", claim.image_id)
                 del running[claim]
                 self._hung.add(claim)
                 self._settle(claim, Removal(RemovalOutcome.POSTPONED, "ScrubTimeout"), summary)
@@ -210,8 +210,8 @@ class Workers:
         if entry is None or not entry.dead:
             return RemovalOutcome.POSTPONED
         LOG.error(
-            "Image %s: its data is given up after %d attempts (%s); glance-scrubber --retry takes "
-            "it up again",
+            "Image %s: giving up on its data after %d attempts (%s); glance-scrubber --retry "
+            "tries again",
             claim.image_id,
             entry.attempts,
             freed.error,

@@ -40,26 +40,26 @@ OPTIONS = config.options(
     config.Option(
         "default_store",
         default="file",
-        help="Store that takes the data of uploads which do not name one in x-image-meta-store.",
+        help="Store for uploads that do not name a store in x-image-meta-store.",
     ),
     config.Option(
         "enabled_stores",
         config.words,
         default=(),
-        help="Names of the stores to use; empty means all that come with glance.",
+        help="Names of the stores to use. Empty: all stores that come with glance.",
     ),
     config.Option(
         "known_stores",
         config.words,
         default=(),
-        help="Further store drivers: names of entry points of the group glance.stores, or dotted "
-        "paths of classes.",
+        help="Additional store drivers: names of entry points in the group glance.stores, or "
+        "dotted paths of classes.",
     ),
     config.Option(
         "allow_readonly_default_store",
         config.boolean,
         default=False,
-        help="Whether the API starts although its default store takes no images.",
+        help="Start the API even if its default store does not accept images.",
     ),
     config.Option(
         "incoming_max_age",
@@ -67,8 +67,8 @@ OPTIONS = config.options(
         default=86400,
         minimum=0,
         unit="seconds",
-        help="Age after which the remains of a broken upload are removed where the file system "
-        "cannot tell whether their writer still runs.",
+        help="Age after which the remains of an interrupted upload are removed if the file "
+        "system cannot tell whether the process that wrote them is still running.",
     ),
 )
 
@@ -97,7 +97,7 @@ class Stores:
             raise exception.ConfigError(f"store driver {name} cannot be used: {err}") from err
         except ImportError as err:
             level = hooks.level_at_start(logging.ERROR)
-            LOG.log(level, "Store %s is left out, a library of it is missing: %s", name, err)
+            LOG.log(level, "Store %s is skipped, because a library is missing: %s", name, err)
             return
         store = driver(self.conf)
         self._stores.append(store)
@@ -154,7 +154,7 @@ class Stores:
         except (exception.UnknownScheme, exception.StoreAddDisabled) as err:
             store = self._by_scheme.get(self.default)
             reason = store.add_disabled if store is not None else "no such store is enabled"
-            problem = f"default_store {self.default} takes no images: {reason}"
+            problem = f"default_store {self.default} does not accept images: {reason}"
             if not self.conf.allow_readonly_default_store:
                 raise exception.ConfigError(problem) from err
             LOG.log(hooks.level_at_start(logging.WARNING), "%s", problem)
@@ -169,9 +169,10 @@ class Stores:
             if holds and store.add_disabled is None:
                 LOG.log(
                     hooks.level_at_start(logging.WARNING),
-                    "The locations of images in store %s may hold credentials. The registry keeps "
-                    "them in clear unless it has a metadata_encryption_key: set it in the files "
-                    "of glance-registry and glance-scrubber, and here to end this warning.",
+                    "The locations of images in store %s may contain credentials. The registry "
+                    "stores them unencrypted unless it has a metadata_encryption_key: set it in "
+                    "the files of glance-registry and glance-scrubber, and here to end this "
+                    "warning.",
                     store.name,
                 )
 

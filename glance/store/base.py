@@ -263,10 +263,10 @@ class Store:
             self.add_disabled = getattr(err, "reason", None) or str(err)
             level = hooks.level_at_start(logging.ERROR)
             if self.is_configured():
-                LOG.log(level, "Store %s takes no images: %s", self.name, self.add_disabled)
+                LOG.log(level, "Store %s does not accept images: %s", self.name, self.add_disabled)
             else:
                 level = min(level, logging.INFO)
-                LOG.log(level, "Store %s is not configured; it takes no images", self.name)
+                LOG.log(level, "Store %s is not configured; it does not accept images", self.name)
 
     # -- to be implemented by drivers ------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class Store:
             ).of(self.name)
         if location.store_location.has_credentials and not is_admin:
             raise exception.Forbidden(
-                "Only an administrator may register a location that holds credentials"
+                "Only an administrator may register a location that contains credentials"
             )
 
     def check_object(
@@ -335,7 +335,7 @@ class Store:
             return
         if not location.store_location.has_credentials:
             raise exception.BadStoreUri(
-                reason="it is not at this server's own service, and has no credentials"
+                reason="it does not belong to this server's own service, and has no credentials"
             ).of(self.name)
         host_rules.HostRules.from_conf(self.conf).check(host, port)
 

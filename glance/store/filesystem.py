@@ -47,8 +47,8 @@ OPTIONS = config.options(
         "filesystem_store_datadir",
         config.path,
         default="/var/lib/glance/images/",
-        help="Directory that holds the image files. It is made at start if it is missing, must be "
-        "writable by the API and must support hard links.",
+        help="Directory of the image files. It is created at start if it does not exist. The "
+        "API must be able to write to it, and it must support hard links.",
     ),
     config.Option(
         "filesystem_store_min_free_bytes",
@@ -56,27 +56,27 @@ OPTIONS = config.options(
         default=0,
         minimum=0,
         unit="bytes",
-        help="Room that uploads must leave free on the file system of the image directory; an "
-        "upload that would leave less is answered with 413.",
+        help="Free space that uploads must leave on the file system of the image directory. An "
+        "upload that would leave less is rejected with 413.",
     ),
     config.Option(
         "filesystem_store_file_mode",
         _octal,
         default=0o640,
-        help="Access mode of image files, as an octal number.",
+        help="Permissions of image files, as an octal number.",
     ),
     config.Option(
         "allow_file_locations",
         config.boolean,
         default=False,
-        help="Whether administrators may register images by file:// locations inside "
+        help="Allow administrators to register images by file:// locations inside "
         "file_locations_dir.",
     ),
     config.Option(
         "file_locations_dir",
         config.path,
-        help="Directory whose files administrators may register as images when "
-        "allow_file_locations is on. Registered files are read, never deleted.",
+        help="Directory whose files administrators may register as images if "
+        "allow_file_locations is true. Registered files are read, never deleted.",
     ),
 )
 
@@ -105,7 +105,7 @@ class FilesystemStore(base.Store):
         try:
             if not os.path.isdir(self.datadir):
                 os.makedirs(self.datadir, 0o750, exist_ok=True)
-                LOG.info("Made the image directory %s", self.datadir)
+                LOG.info("Created the image directory %s", self.datadir)
             os.makedirs(self.incoming, 0o750, exist_ok=True)
             self._probe()
         except OSError as err:
@@ -247,7 +247,7 @@ class FilesystemStore(base.Store):
             self._contained(location, self.locations_dir)
         except exception.StoreForbidden:
             raise exception.BadStoreUri(
-                reason="the file lies outside of the directory for registered files"
+                reason="the file is outside the directory for registered files"
             ) from None
 
     # -- writing ---------------------------------------------------------------------------------

@@ -33,16 +33,16 @@ config.options(
         "http_store_allowed_hosts",
         config.words,
         default=(),
-        help="Hosts (host or host:port) that locations which somebody registers may name. If any "
-        "is named, only these may, whatever their addresses; if none is, the rules for addresses "
-        "hold.",
+        help="Hosts (host or host:port) that registered locations may name. If the list is not "
+        "empty, only these hosts are allowed, whatever their addresses; if it is empty, "
+        "the rules for addresses apply.",
     ),
     config.Option(
         "http_store_allow_private",
         config.boolean,
         default=True,
-        help="Whether images may be read from addresses of private networks. Loopback and "
-        "link-local addresses are refused in any case.",
+        help="Allow images to be read from addresses of private networks. Loopback and "
+        "link-local addresses are always refused.",
     ),
 )
 
@@ -81,7 +81,7 @@ class HostRules:
                 reason="this server does not read images from that host"
             ) from err
         except exception.BackendUnavailable:
-            LOG.info("A host that somebody registers cannot be resolved now")
+            LOG.info("The host of a location to register cannot be resolved at the moment")
 
     def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
         """Return the addresses (and the port) to connect to for a host, at least one.
@@ -91,7 +91,9 @@ class HostRules:
         """
         listed = self._is_listed(host.lower(), port)
         if self.allowed_hosts and not listed:
-            raise exception.StoreForbidden("The location's host is not on the list of this server")
+            raise exception.StoreForbidden(
+                "The location's host is not on this server's list of allowed hosts"
+            )
         found = _resolve(host.strip("[]"), port)
         permitted = [text for text in found if listed or self.permits(text, port)]
         if not permitted:

@@ -48,26 +48,25 @@ OPTIONS = config.options(
         default=60.0,
         minimum=0.1,
         unit="seconds",
-        help="How long to wait for the answer of such a server to begin, and for more data to "
-        "come.",
+        help="How long to wait for the response of such a server to begin, and for more data.",
     ),
     config.Option(
         "http_store_allow_insecure_auth",
         config.boolean,
         default=False,
-        help="Whether credentials in a location are sent over plain http as well.",
+        help="Send credentials in a location over plain http as well.",
     ),
     config.Option(
         "http_store_ca_file",
         config.path,
-        help="File of CA certificates that https servers are verified with, instead of the "
-        "system's.",
+        help="CA certificates that https servers are verified against, in PEM format. Unset: "
+        "those of the system.",
     ),
     config.Option(
         "http_store_insecure",
         config.boolean,
         default=False,
-        help="Whether certificates of https servers are left unverified. For tests only.",
+        help="Do not verify the certificates of https servers. For tests only.",
     ),
 )
 
@@ -208,7 +207,7 @@ class _ImageResponse:
         status = self.response.status
         if status == 200 or (status == 206 and wanted is not None):
             return
-        LOG.warning("%s answers %d", self.location, status)
+        LOG.warning("%s returned status %d", self.location, status)
         if status in (404, 410):
             raise exception.StoreObjectNotFound()
         if status == 416 and wanted is not None:
@@ -224,7 +223,7 @@ class _ImageResponse:
         if self.response.status == 206:
             part, size = self.content_range()
             if part.offset != offset or (length is not None and part.length > length):
-                self._useless("another range than asked for")
+                self._useless("another range than requested")
             if self.response.length not in (None, part.length):
                 self._useless("a length that contradicts its range")
             return body.IterBody(self._chunks(), part.length, self.close, size=size)
@@ -246,7 +245,7 @@ class _ImageResponse:
         return told
 
     def _useless(self, what: str) -> NoReturn:
-        LOG.warning("%s answers with %s", self.location, what)
+        LOG.warning("%s returned %s", self.location, what)
         raise exception.BackendUnavailable()
 
     def _chunks(self) -> Iterator[bytes]:
@@ -291,7 +290,7 @@ def _redirected(location: HttpLocation, target: str) -> HttpLocation:
     try:
         goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
     except (exception.BadStoreUri, ValueError) as err:
-        LOG.warning("%s redirects to something that is no web address", location)
+        LOG.warning("%s redirects to something that is not a web address", location)
         raise exception.BackendUnavailable() from err
     if location.scheme == "https" and goal.scheme != "https":
         LOG.warning("%s redirects from https to http", location)

@@ -25,16 +25,17 @@ config.options(
         0,
         unit="seconds",
         minimum=0,
-        help="How long the data of a deleted image is kept at least. Where glance-api "
-        "(with delayed_delete) and glance-scrubber have different values, the longer one counts.",
+        help="Minimum time for which the data of a deleted image is kept. If glance-api (with "
+        "delayed_delete) and glance-scrubber have different values, the longer time "
+        "applies.",
     ),
     config.Option(
         "delete_registered_images",
         config.boolean,
         False,
-        help="Whether the data of a deleted image is removed also where somebody registered its "
-        "location and this service did not write it; set it to the same value in the files of "
-        "glance-api and glance-scrubber. Stores that cannot delete leave it anyway.",
+        help="When an image is deleted, also remove its data if its location was registered and "
+        "this service did not write it. Use the same value for glance-api and "
+        "glance-scrubber. Stores that cannot delete keep the data.",
     ),
 )
 
@@ -85,7 +86,7 @@ def free(
         LOG.debug("Image %s: its store removes nothing", image_id)
         return Removal(RemovalOutcome.NOT_OURS)
     except exception.StoreObjectNotFound:
-        LOG.warning("Image %s: its data is gone already", image_id)
+        LOG.warning("Image %s: its data is already gone", image_id)
         return Removal(RemovalOutcome.GONE)
     except (exception.UnknownScheme, exception.BadStoreUri) as err:
         name = type(err).__name__

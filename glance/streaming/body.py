@@ -293,7 +293,7 @@ class UploadReader:
                 data = self._stream.read(size)
         except (OSError, ValueError) as err:
             # ValueError is what eventlet's server raises for a malformed chunk.
-            raise exception.UploadTruncated("The upload broke off; send it again") from err
+            raise exception.UploadTruncated("The upload was interrupted; send it again") from err
         if time.monotonic() - started > 1:
             self._step = _FIRST_READ
         elif size == self._step:

@@ -38,10 +38,10 @@ class PeriodicTask:
             try:
                 self.turn()
             except exception.Error as err:
-                LOG.error("The %s was given up: %s", self.turn_name, err)
+                LOG.error("The %s was aborted: %s", self.turn_name, err)
             except Exception:
                 # A slip in one turn must not end all that would follow.
-                LOG.exception("The %s was given up", self.turn_name)
+                LOG.exception("The %s was aborted", self.turn_name)
             self.stopped.wait(self.interval)
 
     def start(self) -> tasks.Task:

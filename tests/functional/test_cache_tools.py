@@ -442,7 +442,7 @@ def test_an_image_that_is_not_active_any_more_is_dropped(site):
         records.execute("UPDATE images SET status = 'killed' WHERE id = ?", (image_id,))
     done = prefetch(site)
     assert done.returncode == 0
-    assert f"Image {image_id} is not active; it leaves the queue" in done.stdout
+    assert f"Image {image_id} is not active; it is removed from the queue" in done.stdout
     assert "0 fetched, 1 dropped" in done.stdout
 
 
@@ -475,7 +475,7 @@ def test_a_registry_that_is_away_leaves_the_queue_as_it_is(site):
     done = prefetch(site, registry_port=daemons.free_port())
     assert done.returncode == 1
     assert done.stderr == (
-        "ERROR: The image registry cannot answer at the moment; try again later\n"
+        "ERROR: The image registry is unavailable at the moment; try again later\n"
     )
     (item,) = site.http.get("/v1/queued_images?detail=1").json()["queued_images"]
     assert (item["id"], item["status"], item["attempts"]) == (image_id, "queued", 0)

@@ -94,9 +94,9 @@ def test_the_daemons_work_with_the_files_as_they_are(files):
         lines = files.log(program).splitlines()
         # NOTE: what the files say of S3 and Swift are placeholders; those stores say so.
         wrong = [line for line in lines if re.search(r"ERROR|CRITICAL|Traceback", line)]
-        assert not [line for line in wrong if "takes no images: " not in line]
+        assert not [line for line in wrong if "does not accept images: " not in line]
         # NOTE: options that were known then are no slips of the operator now.
-        assert not [line for line in lines if "is unknown; is" in line]
+        assert not [line for line in lines if "is unknown; did" in line]
 
 
 def test_a_name_in_a_file_of_old_makes_no_noise(files):
@@ -183,7 +183,7 @@ def test_the_programs_of_the_cache_work_with_their_files_as_they_are(files):
         conf = files.write(name, {**files.replaced, **replaced})
         done = operators.run(program, conf, cwd=files.directory)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert "is unknown; is" not in files.log(name)
+        assert "is unknown; did" not in files.log(name)
         return files.log(name)
 
     # The sample does not say where images are, and takes their usual place; here is another one.

@@ -189,7 +189,7 @@ def test_a_corrupted_byte_is_never_sent(site, image_id, position):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: whole(site, image_id), range(8)))
     recovers(site, image_id)
-    assert site.rows("invalid")[image_id]["error"] == "the checksum is not what it was"
+    assert site.rows("invalid")[image_id]["error"] == "the checksum has changed"
 
 
 @pytest.mark.parametrize("left", [0, 1, len(DATA) - 1])
@@ -332,7 +332,7 @@ def test_a_store_whose_data_is_not_what_was_recorded_is_never_copied(site, image
     assert site.fetch(image_id).body == wrong
     until(lambda: site.rows("invalid").get(image_id), "it is invalid")
     assert image_id not in site.rows()
-    assert f"Image {image_id}: the store's data is not what its record says" in site.api.log()
+    assert f"Image {image_id}: the data in the store does not match the record" in site.api.log()
 
 
 def test_a_store_that_breaks_off_cuts_the_download_and_is_never_copied(site):

@@ -136,9 +136,9 @@ def test_a_registry_that_is_back_soon_after_the_data_does_no_harm(site):
     with Upload(site, image_id, length=len(DATA)) as upload:
         upload.send(HALF).until_saving()
         site.registry.kill()
-        noted = site.api.log().count("trying again")
+        noted = site.api.log().count("; retrying")
         upload.send(DATA[len(HALF) :])
-        faults.until(lambda: site.api.log().count("trying again") > noted, "the API tries again")
+        faults.until(lambda: site.api.log().count("; retrying") > noted, "the API retries")
         site.registry.start()
         assert upload.reply().status == 201
     faults.assert_active(site, image_id, DATA)
@@ -169,10 +169,10 @@ def test_a_registry_that_hangs_for_a_while_after_the_data_does_no_harm(site):
     image_id = new_id()
     with Upload(site, image_id, length=len(DATA)) as upload:
         upload.send(HALF).until_saving()
-        noted = site.api.log().count("trying again")
+        noted = site.api.log().count("; retrying")
         with faults.stopped(site.registry):
             upload.send(DATA[len(HALF) :])
-            faults.until(lambda: site.api.log().count("trying again") > noted, "it tries again")
+            faults.until(lambda: site.api.log().count("; retrying") > noted, "it retries")
         # NOTE: the registry now carries out the first request too, whose answer nobody awaits.
         assert upload.reply().status == 201
     faults.assert_active(site, image_id, DATA)

@@ -66,7 +66,7 @@ def test_an_upload_whose_token_ends_is_401_and_leaves_nothing(make, running, str
     site = make(strict=strict, trusted_link=False)
     image_id, reply = upload_with_a_token_that_ends(site, running)
     assert reply.status == 401
-    assert "token ended during the upload" in reply.text
+    assert "token expired during the upload" in reply.text
     # The service has an account of its own to say what became of the image.
     faults.until(lambda: status_of(site, image_id) == "killed", "the image is killed")
     faults.until_no_file(site, image_id)

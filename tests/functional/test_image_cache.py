@@ -363,7 +363,7 @@ def test_a_cache_that_cannot_start_is_an_error_in_the_log_and_nothing_else(tmp_p
     options = {"image_cache_dir": directory / "file" / "cache"}
     with CachingSite(directory, api=options) as site:
         plain(site, faults.store(site, DATA))
-        assert "ERROR [glance.image_cache] The image cache is off" in site.api.log()
+        assert "ERROR [glance.image_cache] The image cache is disabled" in site.api.log()
 
 
 def test_the_xattr_driver_serves_alike(tmp_path_factory):

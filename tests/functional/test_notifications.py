@@ -256,11 +256,11 @@ def test_the_memory_of_a_process_is_bounded_while_the_broker_is_away(make_site, 
     site = make_site(workers=1, api={**options, "notification_fallback_file": tmp_path / "rest"})
     count = change(site, 6)
     deadline = time.monotonic() + 30
-    while "dropped for lack of room" not in site.api.log():
+    while "dropped for lack of space" not in site.api.log():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert site.api.stop() == 0
     assert len((tmp_path / "rest").read_text().splitlines()) == 5
-    dropped = re.findall(r"dropped for lack of room: (.*)$", site.api.log(), re.M)
+    dropped = re.findall(r"dropped for lack of space: (.*)$", site.api.log(), re.M)
     numbers = [int(number) for line in dropped for number in re.findall(r"(\d+) image", line)]
     assert sum(numbers) == count - 5

@@ -336,12 +336,14 @@ def test_a_full_broker_is_waited_for_and_gets_each_message_once(broker, options,
     broker.control("set_vm_memory_high_watermark", "0.0000001")
     try:
         changes = sum((change(site, number) for number in range(10)), collections.Counter())
-        records.eventually(True, lambda: "The broker takes no messages for now" in site.api.log())
+        records.eventually(
+            True, lambda: "The broker accepts no messages at the moment" in site.api.log()
+        )
         # Longer than confirmations are waited for.
         time.sleep(3)
     finally:
         broker.control("set_vm_memory_high_watermark", "0.4")
-    records.eventually(True, lambda: "The broker takes messages again" in site.api.log())
+    records.eventually(True, lambda: "The broker accepts messages again" in site.api.log())
     wanted = changes + collections.Counter({("image.upload", "INFO"): 1})
     messages = []
     records.eventually(
@@ -463,7 +465,7 @@ def test_what_nobody_wants_is_counted_and_dropped_and_holds_up_nothing(
         records.eventually(1, lambda: teller.statistics()["dropped"])
         confirmed(teller, 1)
     assert teller.statistics()["published"] >= 4
-    assert "1 notifications were refused" in caplog.text
+    assert "The receiver rejected 1 notifications" in caplog.text
     assert len(broker.take("mine", patience=0.3)) == 1
 
 

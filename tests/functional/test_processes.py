@@ -302,7 +302,7 @@ def test_a_named_configuration_that_is_missing_is_not_replaced(tmp_path, program
     (tmp_path / f"{program}.conf").write_text(configuration(program, tmp_path))
     assert refusal(program, tmp_path, *words).splitlines() == [
         f"ERROR: Unable to locate any configuration file. Cannot load application {program}",
-        f"There is no file {tmp_path}/typo.conf",
+        f"The file {tmp_path}/typo.conf does not exist",
     ]
 
 
@@ -341,8 +341,8 @@ def test_all_unusable_values_are_told_at_once(tmp_path, program):
     conf = tmp_path / "bad.conf"
     conf.write_text(configuration(program, tmp_path, bind_port="many", debug="perhaps"))
     first, second = sorted(refusal(program, tmp_path, conf).splitlines())
-    assert first.startswith("ERROR: bad.conf: option bind_port has the unusable value 'many': ")
-    assert second.startswith("ERROR: bad.conf: option debug has the unusable value 'perhaps': ")
+    assert first.startswith("ERROR: bad.conf: option bind_port has the invalid value 'many': ")
+    assert second.startswith("ERROR: bad.conf: option debug has the invalid value 'perhaps': ")
 
 
 def test_a_registry_needs_a_database(tmp_path):

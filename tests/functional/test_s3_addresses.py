@@ -89,7 +89,7 @@ def refused(store, caplog):
         store.add("1", ScriptedSource(b"data"), 4)
     said = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(said) == 1, "trying again cannot help"
-    assert "is not who it should be" in said[0].getMessage()
+    assert "is not trusted" in said[0].getMessage()
 
 
 def test_a_service_with_a_certificate_of_somebody_else_is_refused(

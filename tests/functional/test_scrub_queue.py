@@ -173,7 +173,7 @@ def test_stores_in_trouble_hold_up_nobody_else(place):
         "not ours": 0,
         "postponed": 3,
         "dead": 0,
-        "broken uploads killed": 0,
+        "interrupted uploads killed": 0,
     }
     assert place.rows("image_id, attempts, last_error, lease_until") == [
         (refused, 1, "StoreForbidden", None),
@@ -207,7 +207,7 @@ def test_a_store_that_hangs_when_it_is_swept_holds_up_no_deletion(place):
     place.journal.with_suffix(".hang").touch()
     code, output, _ = place.scrub(scrub_timeout=1)
     assert (code, counted(output)["deleted"]) == (0, 1)
-    assert "A store holds up the look at broken uploads" in output
+    assert "A store delays the search for interrupted uploads" in output
     assert place.statuses() == {image_id: "deleted"}
 
 
@@ -235,7 +235,7 @@ def test_a_daemon_outlives_a_database_in_trouble(place):
     faults.until(lambda: place.statuses() == {first: "deleted"}, "the first pass")
     place.change("ALTER TABLE scrub_queue RENAME TO elsewhere")
     for line in process.stdout:
-        if "The pass was given up" in line:
+        if "The pass was aborted" in line:
             break
     place.change("ALTER TABLE elsewhere RENAME TO scrub_queue")
     (second,) = place.delete("slow")

@@ -193,7 +193,7 @@ def test_uploads_that_never_ended_are_killed(site):
     done = scrub(site)
     assert done.returncode == 0
     assert statuses(site, old, young) == ["killed", "saving"]
-    assert "1 broken uploads killed" in done.stdout
+    assert "1 interrupted uploads killed" in done.stdout
     change(site, f"UPDATE images SET status = 'killed' WHERE id = {young}")
 
 
@@ -251,7 +251,7 @@ def test_a_wrong_configuration_is_told_apart(site):
         site, wakeup_time="soon", scrub_tiem=5, default_store="file", log_file="/no/where"
     )
     assert done.returncode == 2
-    assert "option wakeup_time has the unusable value 'soon'" in done.stderr
+    assert "option wakeup_time has the invalid value 'soon'" in done.stderr
     assert "cannot write its log file" in done.stderr
 
 

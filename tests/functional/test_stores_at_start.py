@@ -38,7 +38,7 @@ def test_a_store_without_settings_is_told_once_and_in_passing(start):
     lines = start()
     for store in ("swift", "s3"):
         assert about(lines, store) == [
-            ("INFO", f"Store {store} is not configured; it takes no images")
+            ("INFO", f"Store {store} is not configured; it does not accept images")
         ]
 
 
@@ -46,7 +46,7 @@ def test_a_store_with_half_of_its_settings_is_one_error(start):
     lines = start(swift_store_user="account:user", swift_store_key="canary")
     ((level, text),) = about(lines, "swift")
     assert level == "ERROR"
-    assert text == "Store swift takes no images: set swift_store_auth_address"
+    assert text == "Store swift does not accept images: set swift_store_auth_address"
     assert "canary" not in "\n".join(lines)
 
 
@@ -56,16 +56,16 @@ def test_a_store_whose_library_is_missing_is_one_error(start, tmp_path, monkeypa
     lines = start(known_stores="half_a_store.Store")
     ((level, text),) = about(lines, "half_a_store.Store")
     assert level == "ERROR"
-    assert text.startswith("Store half_a_store.Store is left out, a library of it is missing: ")
+    assert text.startswith("Store half_a_store.Store is skipped, because a library is missing: ")
     assert "no_such_library" in text
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"default_store": "swift"}, "takes no images: set swift_store_auth_address"),
-        ({"default_store": "http"}, "takes no images: the store is read-only"),
-        ({"default_store": "floppy"}, "takes no images: no such store is enabled"),
+        ({"default_store": "swift"}, "does not accept images: set swift_store_auth_address"),
+        ({"default_store": "http"}, "does not accept images: the store is read-only"),
+        ({"default_store": "floppy"}, "does not accept images: no such store is enabled"),
         ({"default_store": "file", "enabled_stores": "http"}, "no such store is enabled"),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_default_store_that_takes_nothing_stops_the_start(start, options, reas
 
 def test_a_default_store_that_takes_nothing_may_be_allowed(start):
     lines = start(default_store="http", allow_readonly_default_store=True)
-    warned = [line for line in lines if "default_store http takes no images" in line]
+    warned = [line for line in lines if "default_store http does not accept images" in line]
     assert [line.split()[2] for line in warned] == ["WARNING"]
 
 
@@ -90,8 +90,8 @@ def test_secrets_in_locations_are_warned_of_until_there_is_a_key(start):
         "swift_store_key": "canary",
     }
     ((level, text),) = [
-        (level, text) for level, text in about(start(**swift), "swift") if "may hold" in text
+        (level, text) for level, text in about(start(**swift), "swift") if "may contain" in text
     ]
     assert level == "WARNING" and "metadata_encryption_key" in text
     encrypted = start(**swift, metadata_encryption_key="k" * 16)
-    assert [text for _, text in about(encrypted, "swift") if "may hold" in text] == []
+    assert [text for _, text in about(encrypted, "swift") if "may contain" in text] == []

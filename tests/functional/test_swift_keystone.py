@@ -69,5 +69,5 @@ def test_a_wrong_key_is_the_services_fault_and_told_in_the_log(site):
     reply = site.http.add(DATA, name="x", disk_format="raw", container_format="bare")
     assert reply.status == 503
     assert "wrong-k3y" not in reply.text
-    assert "The Swift store cannot log in" in site.api.log()
+    assert "The Swift store cannot authenticate" in site.api.log()
     assert "wrong-k3y" not in site.api.log()

@@ -140,5 +140,5 @@ def test_a_key_with_a_passphrase_is_an_error_and_no_question(site, authority, tm
     assert other.api.process.wait(30) == 1
     assert other.api.log() == (
         "ERROR: cert_file and key_file cannot be used: "
-        "the key asks for a passphrase; take it off with: openssl pkey\n"
+        "the key has a passphrase; remove it with: openssl pkey\n"
     )

@@ -23,7 +23,8 @@ config.options(
         "serve_unversioned",
         config.boolean,
         True,
-        help="Serve /images without a version prefix as v1, as the manual writes it.",
+        help="Serve paths without a version prefix, such as /images, as version 1; the Diablo "
+        "manual uses such paths.",
     ),
 )
 
@@ -81,7 +82,7 @@ class VersionNegotiation:
         if _SERVED.fullmatch(segment):
             return True
         if _TOLERATED.fullmatch(segment):
-            LOG.info("Version segment %r is taken for v1", segment)
+            LOG.info("Version segment %r is treated as v1", segment)
             return True
         return False
 

@@ -57,7 +57,9 @@ class ImageRequest:
         copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
         purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
         if "store" in meta and not meta["store"]:
-            raise exception.Invalid("Name a store in x-image-meta-store, or leave the header out")
+            raise exception.Invalid(
+                "The header x-image-meta-store is empty; name a store, or omit the header"
+            )
         image_request = cls(
             meta=meta,
             has_data=request.has_body(),
@@ -144,7 +146,7 @@ class ImagesController:
         image = self._image(request, id)
         if image["status"] != "active":
             raise exception.NotFound(
-                f"Image {image['id']} is {image['status']} and has no data to fetch"
+                f"Image {image['id']} is {image['status']} and has no data to download"
             )
         headers = self._metadata(request.context, image)
         if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
@@ -259,7 +261,7 @@ class ImagesController:
             return
         if not merged.get("disk_format") or not merged.get("container_format"):
             raise exception.Invalid(
-                "This server needs a disk format and a container format with the data"
+                "This server requires a disk format and a container format with the data"
             )
 
     def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
@@ -314,12 +316,18 @@ class ImagesController:
             size = None
         except exception.StoreError as err:
             if self.conf.strict_locations:
-                raise exception.Invalid("The size of the location cannot be found out") from err
+                raise exception.Invalid(
+                    "The size of the data at the location cannot be determined"
+                ) from err
             size = None
         if size is None:
             if self.conf.strict_locations:
-                raise exception.Invalid("The size of the location cannot be found out")
-            LOG.warning("The size of a registered location cannot be found out; 0 is recorded")
+                raise exception.Invalid(
+                    "The size of the data at the location cannot be determined"
+                )
+            LOG.warning(
+                "The size of the data at a registered location cannot be determined; 0 is recorded"
+            )
         return size
 
     def _fill(
@@ -471,7 +479,7 @@ def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
     except exception.UnknownScheme as err:
         raise exception.Invalid(f"Store {name!r} is not available on this server") from err
     except exception.StoreError as err:
-        raise exception.Invalid(f"Store {name!r} takes no new images") from err
+        raise exception.Invalid(f"Store {name!r} does not accept new images") from err
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

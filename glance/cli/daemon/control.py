@@ -1,4 +1,4 @@
-"""glance-control: the command line. What it says is done by `glance.cli.daemon.servers`."""
+"""glance-control: the command line. `glance.cli.daemon.servers` executes the commands."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from glance.cli.program import Program, Word
 
 #: What each command word does.
 COMMANDS = {
-    "start": "start, and wait until the server answers",
-    "stop": "stop, after what runs was given some seconds to finish",
-    "shutdown": "let the server finish what it is doing, however long that takes",
-    "restart": "stop, then start",
-    "reload": "start a new process at once while the old one finishes what it is doing",
+    "start": "start the server, and wait until it is ready",
+    "stop": "stop the server; running requests have some seconds to finish",
+    "shutdown": "stop the server after its running requests have finished",
+    "restart": "stop the server, then start it",
+    "reload": "start a new process while the old one finishes its running requests",
     "force-reload": "the same as reload",
-    "status": "tell whether the server runs (exit code 3 if not)",
+    "status": "tell whether the server is running (exit code 3 if not)",
 }
 #: Those that need a configuration.
 STARTING = {"start", "restart", "reload", "force-reload"}
@@ -28,27 +28,27 @@ PROGRAM = Program(
     "glance-control",
     "Start, stop and watch the daemons of the image service",
     """
-The glance-control program starts daemons in the background, with a process id file each, and
-returns when they answer; it stops them, and returns when they have ended.
+The glance-control program starts daemons in the background, with a process id file for each, and
+returns when they are ready. It stops daemons, and returns when they have ended.
 
-Who may not write to /var/run/glance has the process id files in a directory of its own. Where all
-is said, a server that is not installed, or a scrubber that has no configuration file, is skipped.
+If the user cannot write to /var/run/glance, the process id files are in a directory of that user.
+With all, servers that are not installed and a scrubber without a configuration file are skipped.
 
---verbose and --debug are handed to what is started.
+--verbose and --debug are passed on to the daemons.
 """,
     (
         Word(
             "<SERVER>",
-            "The server that is meant.",
+            "The server to control.",
             {
-                "all": "every one of them",
+                "all": "all servers",
                 **{server.name: f"{server.program}" for server in servers.SERVERS.values()},
             },
         ),
-        Word("<COMMAND>", "What to do with it.", COMMANDS),
+        Word("<COMMAND>", "The command to execute.", COMMANDS),
         Word(
             "[CONFPATH]",
-            "The configuration file to start with, or the directory that holds it.",
+            "The configuration file to start with, or the directory that contains it.",
             values="file",
         ),
     ),
@@ -60,9 +60,9 @@ is said, a server that is not installed, or a scrubber that has no configuration
                 ProgramOption(
                     ("--pid-file",),
                     "pid_file",
-                    "File of the server's process id. Without it, it is "
-                    f"{pidfile.DEFAULT_DIRECTORY}/glance-<SERVER>.pid, or in "
-                    f"{pidfile.USER_DIRECTORY} where that cannot be written.",
+                    "File of the server's process id. Default: "
+                    f"{pidfile.DEFAULT_DIRECTORY}/glance-<SERVER>.pid, or a file in "
+                    f"{pidfile.USER_DIRECTORY} if that directory is not writable.",
                     "PATH",
                     "string",
                     values="file",
@@ -71,10 +71,10 @@ is said, a server that is not installed, or a scrubber that has no configuration
         ),
     ),
     (
-        (0, "Done, or there was nothing to do."),
-        (1, "A server is not known, could not be started, or did not end in time."),
-        (2, "An option could not be understood."),
-        (servers.NOT_RUNNING, "status found a server that does not run."),
+        (0, "The command succeeded, or there was nothing to do."),
+        (1, "A server is unknown, could not be started, or did not stop in time."),
+        (2, "An option is not valid."),
+        (servers.NOT_RUNNING, "status found a server that is not running."),
     ),
 )
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 1
     if len(args.words) > 3:
-        parser.error(f"there are words too many: {' '.join(args.words[3:])}")
+        parser.error(f"too many arguments: {' '.join(args.words[3:])}")
     name = args.words[0].lower().removeprefix("glance-")
     command = args.words[1].lower()
     if name != "all" and name not in servers.SERVERS:
@@ -103,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     several = name == "all"
     if several and args.pid_file:
-        parser.error("--pid-file names the file of one server and cannot go with all")
+        parser.error("--pid-file is for one server and cannot be used with all")
     config = args.config_file or (args.words[2] if len(args.words) == 3 else None)
     if several and config and command in STARTING:
         config = _directory(config)
         if config is None:
             return servers.fail(
-                "ERROR: one file cannot configure all servers: name the directory that holds "
+                "ERROR: one file cannot configure all servers: name the directory that contains "
                 f"{', '.join(f'{server.program}.conf' for server in servers.SERVERS.values())}"
             )
     switches = tuple(f"--{switch}" for switch in ("verbose", "debug") if getattr(args, switch))
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _directory(config: str) -> str | None:
-    """Return the directory that is meant for all servers; None for a file of no server."""
+    """Return the directory with the files of all servers; None for any other file."""
     path = os.path.abspath(os.path.expanduser(config))
     if os.path.basename(path) in {f"{server.program}.conf" for server in servers.SERVERS.values()}:
         return os.path.dirname(path)

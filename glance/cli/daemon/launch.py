@@ -1,7 +1,7 @@
-"""Start a daemon in the background and find out whether it came up.
+"""Start a daemon in the background and find out whether it is ready.
 
-Used by `glance-control`. The daemon runs with this interpreter and from this installation: what
-stands in PATH may belong to another one.
+Used by `glance-control`. The daemon runs with this interpreter and from this installation; the
+programs in PATH may belong to another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from glance.cli.daemon import pidfile
 from glance.streaming import retry
 
-#: What a daemon may open, and how much data it may hold, at least.
+#: Minimum limits for a daemon: number of open files, and bytes of data.
 DESCRIPTORS = 32768
 DATA = 2 << 30
 
@@ -34,7 +34,7 @@ Address = tuple[str, int]
 
 
 def installation() -> str:
-    """Return the directory that holds the programs belonging to this one."""
+    """Return the directory with the programs of this installation."""
     started = os.path.realpath(sys.argv[0])
     if os.path.basename(started) == "glance-control":
         return os.path.dirname(started)
@@ -51,9 +51,9 @@ def find_program(program: str) -> str | None:
 
 
 def raise_limits() -> bool:
-    """Allow at least DESCRIPTORS and DATA to what is started from here.
+    """Raise the limits of child processes to at least DESCRIPTORS and DATA.
 
-    False if that is refused; then as much as may be is allowed.
+    Return False if that is refused; the limits are then as high as possible.
     """
     allowed = True
     for kind, wanted in ((resource.RLIMIT_NOFILE, DESCRIPTORS), (resource.RLIMIT_DATA, DATA)):
@@ -70,20 +70,20 @@ def raise_limits() -> bool:
 
 
 class Launch:
-    """A daemon that was just started, in a session of its own with nothing on its stdio.
+    """A daemon that was just started, in a session of its own, without standard input and output.
 
-    What it writes to stderr is kept until it is up: the reason if it does not come up.
+    Its standard error is kept until it is ready: it has the reason if the daemon fails to start.
     """
 
     def __init__(self, program: str, arguments: Sequence[str]):
-        # NOTE: a file and not a pipe, which would fill up or break once nobody reads it.
+        # NOTE: a file, because a pipe would fill up or break when nobody reads it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (see close)
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # Linux chooses a free name that is no file.
+        # Linux chooses a free name, which is not a file.
         self._notices.bind("")
         name = self._notices.getsockname().decode("ascii").replace("\0", "@", 1)
         if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-            # Set by nohup and inherited, it would make the daemon deaf to `shutdown`.
+            # If inherited from nohup, the daemon would ignore `shutdown`.
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
         self.process = subprocess.Popen(
             [sys.executable, program, *arguments],
@@ -94,7 +94,7 @@ class Launch:
             start_new_session=True,
             umask=0o027,
         )
-        # NOTE: its pid file will be believed only once it can be known by its command line.
+        # NOTE: the pid file is trusted only when the process has its command line.
         retry.wait_until(
             lambda: bool(pidfile.command_line(self.pid)) or self.ended, retry.Backoff.steady(0.001)
         )
@@ -110,10 +110,10 @@ class Launch:
         return self.process.poll() is not None
 
     def wait(self, seconds: float, address: Address | None, *, settles: bool = False) -> bool:
-        """Wait until the daemon serves; False if it has ended or the time is over.
+        """Wait until the daemon is ready; False if it has ended or `seconds` have passed.
 
-        It serves when it has said so and accepts connections at `address` (if that is known). One
-        that `settles` serves also when it has lived for a second.
+        It is ready when it has said so and accepts connections at `address` (if known). A daemon
+        that `settles` is also ready after it has run for a second.
         """
 
         def is_up() -> bool:
@@ -128,7 +128,7 @@ class Launch:
         return not self.ended and is_up()
 
     def _listen(self, seconds: float) -> None:
-        """Give the daemon a moment; sooner back when it says something."""
+        """Wait a moment, or until the daemon sends a notice."""
         if self._said_ready:
             time.sleep(seconds)
         elif select.select([self._notices], [], [], seconds)[0]:
@@ -141,12 +141,12 @@ class Launch:
         return [line for line in text.splitlines() if line.strip()][-_LINES:]
 
     def end(self) -> None:
-        """End a daemon that must not go on."""
+        """Terminate the daemon."""
         self.process.terminate()
         self.process.wait()
 
     def close(self) -> None:
-        """Let go of the daemon, which goes on if it runs."""
+        """Release the resources; the daemon keeps running."""
         self._errors.close()
         self._notices.close()
 
@@ -163,7 +163,7 @@ def accepts_connections(address: Address) -> bool:
 
 
 def is_free(address: Address) -> bool:
-    """Return whether nobody listens at an address. What cannot be found out counts as free."""
+    """Return whether nobody listens at an address; True if that cannot be determined."""
     host, port = address
     try:
         found = socket.getaddrinfo(

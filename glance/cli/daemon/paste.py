@@ -1,7 +1,7 @@
 """Find a program's configuration file and load from it: settings, and the paste application.
 
-Called by the programs of `glance.cli`. What an option means is declared with
-`glance.common.config`; here is only how a file becomes a `Conf` and an application.
+Called by the programs of `glance.cli`. Options are declared with `glance.common.config`; this
+module only makes a `Conf` and an application from a file.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ LOG = logging.getLogger(__name__)
 
 App = TypeVar("App")
 
-#: Where a program looks for `<program>.conf` when none is named, first hit wins.
+#: Where a program searches `<program>.conf` if no file is named; the first match wins.
 SEARCH_PATH = (".", "~/.glance", "~", "/etc/glance", "/etc")
 
-#: Factories of stages that make the request context: ours, Diablo's, and that from its Keystone.
+#: Factories of filters that make the request context: ours, Diablo's, and that of its Keystone.
 CONTEXT_FACTORIES = {
     "glance.identity.context:filter_factory",
     "glance.common.context:filter_factory",
     "keystone.middleware.glance_auth_token:filter_factory",
 }
-#: Factories that others are put in the place of: named in a file -> called.
+#: Factories that are replaced: name in a file -> factory that is called.
 _REPLACED = {
     **dict.fromkeys(authtoken.FACTORIES, "glance.identity.authtoken:filter_factory"),
     "glance.common.context:filter_factory": "glance.identity.context:filter_factory",
     "keystone.middleware.glance_auth_token:filter_factory": "glance.identity.context:shim_factory",
 }
-#: Packages whose filters authenticate nobody, unless their names say so.
+#: Packages whose filters do not authenticate, unless their names say so.
 _HARMLESS = frozenset({"glance", "paste", "oslo_middleware", "oslo.middleware"})
-#: Keys of a section that speak to paste.
+#: Keys of a section that belong to paste.
 _PASTE_KEYS = frozenset({"use", "pipeline", "filter-with", "next"})
 _AUTH_WORDS = re.compile("auth|token|keystone|identity|sso", re.IGNORECASE)
 
@@ -57,10 +57,10 @@ def find_config_file(
 ) -> str:
     """Return the absolute path of the configuration file of `program`.
 
-    `option` is what `--config-file` says, `argument` the first positional argument; a directory
-    stands for its `<program>.conf`. A file that is named and missing is an error: never is
-    another one taken instead. Without either, SEARCH_PATH is searched. `others` are programs whose
-    files do as well where there is none of `program`. Raises ConfigError.
+    `option` is the value of `--config-file`, `argument` the first positional argument; a directory
+    means its `<program>.conf`. A named file that is missing is an error; it is never replaced by
+    another one. If neither is given, SEARCH_PATH is searched. `others` are programs whose files
+    are used if there is none of `program`. Raises ConfigError.
     """
     names = [f"{each}.conf" for each in (program, *others)]
     missing = f"Unable to locate any configuration file. Cannot load application {program}"
@@ -71,7 +71,7 @@ def find_config_file(
             inside = [os.path.join(path, name) for name in names]
             path = next(filter(os.path.isfile, inside), inside[0])
         if not os.path.isfile(path):
-            raise exception.ConfigError(f"{missing}\nThere is no file {path}")
+            raise exception.ConfigError(f"{missing}\nThe file {path} does not exist")
         return path
     for name in names:
         for directory in SEARCH_PATH:
@@ -82,9 +82,9 @@ def find_config_file(
 
 
 class _Interpolation(configparser.BasicInterpolation):
-    """Fill in `%(here)s` and the like, and leave every other `%` as it stands.
+    """Interpolate `%(here)s` and the like, and leave every other `%` unchanged.
 
-    NOTE: a log format is full of `%(asctime)s`, which must not make the file unreadable.
+    NOTE: a log format contains `%(asctime)s`, which must not be an error.
     """
 
     def before_get(
@@ -100,7 +100,7 @@ class _Interpolation(configparser.BasicInterpolation):
 
 
 class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # pastedeploy ships no hints
-    """Paste's loader with a forgiving interpolation, where a section's own key really wins."""
+    """Paste's loader with lenient interpolation, in which a section's own keys take precedence."""
 
     def __init__(self, filename: str):
         self.filename = filename
@@ -115,7 +115,7 @@ class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # pastedeploy ships
     def get_context(self, object_type: Any, name: Any = None, global_conf: Any = None) -> Any:
         context = super().get_context(object_type, name, global_conf)
         if not self.absolute_name(name):
-            # NOTE: paste leaves out a key that [DEFAULT] has too, so that it could not override.
+            # NOTE: paste omits a key that is also in [DEFAULT], so it would not override that.
             section = self.find_config_section(object_type, name=name)
             own = set(self.parser._sections[section]) & set(self.parser._defaults)
             for key in own - {"here", "__file__"}:
@@ -141,10 +141,10 @@ def _read(path: str) -> _Loader:
 
 
 def load_shared_conf(path: str) -> config.Conf:
-    """Return the settings of `[DEFAULT]` for a program that serves nobody.
+    """Return the settings of `[DEFAULT]` for a program that is not a server.
 
-    The file may be another program's: no application is looked for, and how callers are known does
-    not matter. Raises ConfigError if the file cannot be read.
+    The file may be another program's: it needs no application, and authentication does not matter.
+    Raises ConfigError if the file cannot be read.
     """
     return config.from_file(dict(_read(path).parser.defaults()), os.path.basename(path))
 
@@ -163,9 +163,9 @@ def load_conf(program: str, path: str) -> config.Conf:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
-    """A section that makes up an application: its factory, and the settings it has of its own.
+    """A section of a pipeline, a filter or the application: its factory and its own settings.
 
-    `source` is what to call it in messages.
+    `source` is its name in messages.
     """
 
     factory: str
@@ -174,15 +174,15 @@ class Stage:
 
     @property
     def is_ours(self) -> bool:
-        """Return whether glance wrote it, so that its settings are options."""
+        """Whether it is part of glance, so that its settings are options."""
         return self.factory.startswith("glance.")
 
 
 def load_stages(program: str, path: str) -> list[Stage]:
     """Return the filters of the pipeline of `program` and its application, in their order.
 
-    Sections that paste finds in other files or makes by itself are left out; so are those that do
-    not exist, which `load_paste_app` complains of. Raises ConfigError if the file cannot be read.
+    Sections that paste finds in other files or makes itself are omitted, and so are missing ones,
+    which `load_paste_app` reports. Raises ConfigError if the file cannot be read.
     """
     parser = _read(path).parser
     names = [f"app:{program}"]
@@ -213,9 +213,9 @@ def exposed_secrets(path: str) -> list[str]:
 
 
 def load_shared_app(program: str, path: str, factory: Callable[[Mapping[str, Any]], App]) -> App:
-    """Return what the factory in the section of `program` makes, or `factory` without a section.
+    """Return the application from the section of `program`, or from `factory` without a section.
 
-    For programs that serve nobody, whose file may be another program's. Raises ConfigError like
+    For programs that are not servers, whose file may be another program's. Raises ConfigError like
     `load_paste_app`.
     """
     loader = _read(path)
@@ -242,11 +242,11 @@ def _unloadable(program: str, path: str, err: Exception) -> exception.ConfigErro
 def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """Return the settings and the application of `program`; the factories run now.
 
-    Where a token filter tells who callers are, what a request itself says of them is taken out
-    before any stage sees it.
+    If a token filter authenticates callers, identity headers in the request itself are removed
+    before any filter sees them.
 
-    Raises ConfigError, with all problems of the settings at once, or with what the factory of an
-    application or filter said.
+    Raises ConfigError, with all problems of the settings at once, or with the error of the factory
+    of an application or filter.
     """
     conf = load_conf(program, path)
     loader = _read(path)
@@ -275,11 +275,11 @@ def _require_application(loader: _Loader, program: str, path: str) -> None:
 
 
 def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
-    """Return how callers are known: what the file says in `auth_mode`, else by the pipeline.
+    """Return how callers are authenticated: by `auth_mode` in the file, otherwise by the pipeline.
 
-    Raises ConfigError for a mode that contradicts the pipeline, and as `infer_auth_mode`.
+    Raises ConfigError for a mode that contradicts the pipeline, and like `infer_auth_mode`.
     """
-    # SECURITY: an empty one is none; it must not turn into "everybody is an administrator".
+    # SECURITY: an empty value is unset; it must not mean "everybody is an administrator".
     said = parser.defaults().get("auth_mode", "").strip()
     plain = parser.has_option(f"pipeline:{program}", "pipeline")
     for stage in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
@@ -292,27 +292,27 @@ def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
     if said == "noauth" and implied == "keystone":
         # SECURITY: whoever has any token would be an administrator.
         raise exception.ConfigError(
-            f"auth_mode is noauth, but the pipeline of {program} has a token filter: "
-            "take one of them out"
+            f"auth_mode is noauth, but the pipeline of {program} has a token filter: remove one "
+            "of them"
         )
     if said == "keystone" and implied == "noauth":
         raise exception.ConfigError(
-            f"auth_mode is keystone, but no token filter stands before the context filter of "
-            f"{program}; with a proxy that tells who is asking, it is trusted-headers"
+            f"auth_mode is keystone, but the pipeline of {program} has no token filter before "
+            "the context filter; if a proxy authenticates callers, set auth_mode = "
+            "trusted-headers"
         )
     return said
 
 
 def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
-    """Return how callers are known, going by the pipeline of `program`.
+    """Return how callers are authenticated, judging by the pipeline of `program`.
 
-    `keystone` if something that may be a token filter stands before the stage that makes the
-    context, else `noauth`. Raises ConfigError for an application that is no plain pipeline: its
-    file has to set auth_mode.
+    `keystone` if the pipeline has a possible token filter before the filter that makes the
+    context, otherwise `noauth`. Raises ConfigError for an application that is not a plain
+    pipeline: its file must set auth_mode.
 
-    SECURITY: a filter of unknown origin counts as a token filter. If it is none, every request is
-    refused until the operator sets auth_mode; the other way round, everybody would be an
-    administrator.
+    SECURITY: a filter of unknown origin counts as a token filter. If it is not one, every request
+    is refused until the operator sets auth_mode; otherwise everybody would be an administrator.
     """
     section = f"pipeline:{program}"
     if not parser.has_option(section, "pipeline"):
@@ -321,15 +321,15 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
         ):
             return "noauth"
         raise exception.ConfigError(
-            f"Set auth_mode: how callers are known cannot be told, as {program} is no plain "
-            "pipeline"
+            f"Set auth_mode: {program} is not a plain pipeline, so it does not show how callers "
+            "are authenticated"
         )
     for stage in parser.get(section, "pipeline").split()[:-1]:
         factory = _factory(parser, f"filter:{stage}")
         if factory in CONTEXT_FACTORIES:
             return "noauth"
         if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
-            LOG.info("Stage %s counts as a token filter: auth_mode is keystone", stage)
+            LOG.info("Filter %s is treated as a token filter: auth_mode is keystone", stage)
             return "keystone"
     return "noauth"
 
@@ -342,6 +342,6 @@ def _factory(parser: configparser.ConfigParser, section: str) -> str:
 
 
 def _is_harmless(factory: str) -> bool:
-    """Return whether a filter comes from a package whose filters know no callers."""
+    """Return whether a filter is from a package whose filters do not authenticate."""
     package = factory.removeprefix("egg:").partition(".")[0].partition("#")[0].lower()
     return package in _HARMLESS and not _AUTH_WORDS.search(factory)

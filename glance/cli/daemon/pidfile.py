@@ -1,7 +1,7 @@
-"""Pid files: where they are kept, what they say, and whether the process is the one they mean.
+"""Pid files: their location, their content, and the check that the process is the right one.
 
-Used by `glance-control`. A pid file holds `<pid>` and a line feed. A process counts as running
-only if its command line is that of the program: ids are given out again, to anybody.
+Used by `glance-control`. A pid file contains `<pid>` and a line feed. A process counts as running
+only if its command line is that of the program, because process ids are reused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PidFile:
         return os.path.lexists(self.path)
 
     def read(self) -> int | None:
-        """Return the process id in the file; None if there is no file, or nonsense in it."""
+        """Return the process id in the file; None if there is no file, or no valid id in it."""
         try:
             with open(self.path, "rb") as file:
                 text = file.read(64).strip()
@@ -48,14 +48,14 @@ class PidFile:
         return pid if pid is not None and is_program(pid, self.program) else None
 
     def prepare(self) -> None:
-        """Make sure that the directory is there and that files can be made in it."""
+        """Create the directory if it is missing, and check that it is writable."""
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise PermissionError(f"{self.directory} is not writable")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other calls of glance-control from looking at or writing pid files here."""
+        """Keep other runs of glance-control from reading or writing pid files here."""
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -64,7 +64,7 @@ class PidFile:
             os.close(descriptor)
 
     def write(self, pid: int) -> None:
-        """Put `pid` into the file; readers see the old file or the whole new one."""
+        """Write `pid` to the file atomically."""
         descriptor, temporary = tempfile.mkstemp(prefix=".glance-", dir=self.directory)
         try:
             with open(descriptor, "w", encoding="ascii") as file:
@@ -76,16 +76,16 @@ class PidFile:
             raise
 
     def remove(self, pid: int | None = None) -> None:
-        """Remove the file; with `pid`, only if that is what it says."""
+        """Remove the file; with `pid`, only if the file contains it."""
         if pid is None or self.read() == pid:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
 
 
 def for_start(program: str) -> PidFile:
-    """Return the pid file that a new process gets.
+    """Return the pid file for a new process.
 
-    An ordinary user, who cannot write to the system's directory, has one of his own.
+    It is in the user's own directory if the system's directory is not writable.
     """
     directory = DEFAULT_DIRECTORY
     if not _can_write(directory):
@@ -94,7 +94,7 @@ def for_start(program: str) -> PidFile:
 
 
 def existing(program: str) -> PidFile:
-    """Return the pid file that is there, the user's own before the system's."""
+    """Return the existing pid file, the user's own before the system's."""
     own = for_start(program)
     for found in (own, *(_in(name, program) for name in (USER_DIRECTORY, DEFAULT_DIRECTORY))):
         if found.exists():
@@ -107,14 +107,14 @@ def _in(directory: str, program: str) -> PidFile:
 
 
 def _can_write(directory: str) -> bool:
-    """Return whether files can be made in a directory that may have to be made first."""
+    """Return whether a directory is writable, or can be created."""
     while not os.path.exists(directory):
         directory = os.path.dirname(directory)
     return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
 def is_program(pid: int, program: str) -> bool:
-    """Return whether a process runs a program, by itself or as the script of a Python."""
+    """Return whether a process runs a program, directly or as a Python script."""
     words = [os.path.basename(word) for word in command_line(pid)]
     name = os.fsencode(program)
     if not words or words[0] == name:
@@ -125,8 +125,8 @@ def is_program(pid: int, program: str) -> bool:
 def command_line(pid: int) -> list[bytes]:
     """Return the words of a process's command line.
 
-    Empty for a process that has ended, though it may not be collected yet, and for a moment for
-    one that has just begun.
+    Empty for a process that has ended, even if it is a zombie, and for a moment after a process
+    was created.
     """
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -136,7 +136,7 @@ def command_line(pid: int) -> list[bytes]:
 
 
 def _script(arguments: list[bytes]) -> bytes | None:
-    """Return the first argument of a Python that is no option of its own."""
+    """Return the first argument of a Python interpreter that is not an option."""
     words = iter(arguments)
     for word in words:
         if word in (b"-X", b"-W"):

@@ -1,7 +1,7 @@
-"""The servers that glance-control knows, and what can be done with one of them.
+"""The servers that glance-control controls, and the actions on them.
 
-Pid files are the business of `pidfile`, starting a process that of `launch`, the command line that
-of `control`. Each action prints what it does, errors on stderr, and returns an exit code.
+`pidfile` handles pid files, `launch` starts processes, `control` has the command line. Each action
+prints what it does, and errors on stderr, and returns an exit code.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from glance.cli.daemon import launch, paste, pidfile, services
 from glance.common import config, exception
 from glance.streaming import retry
 
-#: How long a daemon may take to come up before it is said to be late, in seconds.
+#: How long a daemon may take to become ready, in seconds.
 START_SECONDS = 60.0
-#: How long a daemon may take to end.
+#: How long a daemon may take to end, in seconds.
 STOP_SECONDS = 15.0
 _STEP = 0.1
 NOT_RUNNING = 3
@@ -28,7 +28,7 @@ NO_CONFIG = "Could not find any configuration file to use!"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """A daemon that can be controlled. `port` is its default one, None if it has none."""
+    """A daemon that can be controlled. `port` is its default port, None if it has none."""
 
     name: str
     port: int | None
@@ -44,7 +44,7 @@ SERVERS = {
     for server in (
         Server("api", services.API.port),
         Server("registry", services.REGISTRY.port),
-        # Without the option it would work once and end.
+        # Without the option, it would make one pass and end.
         Server("scrubber", None, ("--daemon",)),
     )
 }
@@ -52,7 +52,7 @@ SERVERS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """What a server is to be started with: its program, its configuration, where it listens."""
+    """What a server is started with: its program, its configuration file, its address."""
 
     program: str
     config: str
@@ -65,12 +65,11 @@ class Site:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Control:
-    """Does what a command word says.
+    """Executes the commands.
 
-    `config` is the file or directory to start with, None to search; `pid_file` a path, None for
-    the usual place; `switches` are options handed to the daemons; `several` says that all servers
-    are meant, so that one which is not installed, or serves nobody and has no configuration, is no
-    error.
+    `config` is the file or directory to start with, None to search; `pid_file` is a path, None for
+    the usual place; `switches` are options for the daemons; `several` means all servers, so that a
+    server that is not installed, or a scrubber without a configuration, is not an error.
     """
 
     config: str | None = None
@@ -79,7 +78,7 @@ class Control:
     several: bool = False
 
     def run(self, command: str, servers: Sequence[Server]) -> int:
-        """Do a command with each server and return the worst exit code."""
+        """Execute a command for each server and return the highest exit code."""
         if command == "restart":
             return self.restart(servers)
         action = {
@@ -95,7 +94,7 @@ class Control:
     # -- start -----------------------------------------------------------------------------------
 
     def start(self, server: Server) -> int:
-        """Start a server and wait until it serves."""
+        """Start a server and wait until it is ready."""
         program = self._program(server)
         if program is None:
             return 0 if self.several else 1
@@ -135,8 +134,8 @@ class Control:
             return 0
         if not daemon.ended:
             return fail(
-                f"ERROR: {server.program} does not answer after {START_SECONDS:g} seconds; "
-                f"it goes on as process {daemon.pid}"
+                f"ERROR: {server.program} is not ready after {START_SECONDS:g} seconds; it keeps "
+                f"running as process {daemon.pid}"
             )
         with file.lock():
             file.remove(daemon.pid)
@@ -151,7 +150,7 @@ class Control:
         return [*self.switches, *server.arguments, "--config-file", site.config]
 
     def _program(self, server: Server) -> str | None:
-        """Return the path of a server's program; None, and a line about it, if there is none."""
+        """Return the path of a server's program; print a line and return None if there is none."""
         path = launch.find_program(server.program)
         if path is None:
             missing = f"{server.program} is not installed in {launch.installation()}"
@@ -172,7 +171,7 @@ class Control:
         return True
 
     def _site(self, server: Server, program: str) -> Site | None:
-        """Return what a server is started with; None, and a message, if that cannot be used."""
+        """Return what a server is started with; print errors and return None if not valid."""
         try:
             path = paste.find_config_file(server.program, self.config)
         except exception.ConfigError as err:
@@ -195,17 +194,17 @@ class Control:
     # -- stop ------------------------------------------------------------------------------------
 
     def stop(self, server: Server) -> int:
-        """End a server and wait until it has ended."""
+        """Stop a server and wait until it has ended."""
         return self._end(
             server, signal.SIGTERM, lambda pid: not pidfile.is_program(pid, server.program)
         )
 
     def shutdown(self, server: Server) -> int:
-        """Tell a server to end when its running requests are done."""
+        """Tell a server to end after its running requests."""
         return self._end(server, signal.SIGHUP, lambda pid: True)
 
     def _end(self, server: Server, signum: signal.Signals, until: Callable[[int], bool]) -> int:
-        """Signal a server, wait until `until` of its process id holds, remove its pid file."""
+        """Signal a server, wait until `until(pid)` is true, remove its pid file."""
         file = self._pid_file(server)
         pid = file.read()
         if pid is None:
@@ -216,7 +215,7 @@ class Control:
             return 0
         _say(f"Stopping {server.program}  pid: {pid}  signal: {int(signum)}")
         try:
-            # SECURITY: the id may be another process's by now.
+            # SECURITY: the id may belong to another process now.
             if not pidfile.is_program(pid, server.program):
                 raise ProcessLookupError
             os.kill(pid, signum)
@@ -237,7 +236,7 @@ class Control:
     # -- both ------------------------------------------------------------------------------------
 
     def restart(self, servers: Sequence[Server]) -> int:
-        """Stop all servers, then start all; a server that could not be started is not stopped."""
+        """Stop all servers, then start them; servers that cannot be started are not stopped."""
         codes, stopped = [], []
         for server in servers:
             program = self._program(server)
@@ -248,21 +247,21 @@ class Control:
                 codes.append(1)
         for server, site, code in stopped:
             codes.append(code)
-            # NOTE: one that is busy with its last requests has let go of its port: the service
-            # must not be down for as long as they take.
+            # NOTE: a server that is busy with its last requests has closed its port; the service
+            # must not be down until they end.
             if code == 0 or self._forget(server, site):
                 codes.append(_guarded(self.start, server))
         return max(codes, default=0)
 
     def _forget(self, server: Server, site: Site) -> bool:
-        """Remove the pid file of a server that has let go of its port; False if it has not."""
+        """Remove the pid file of a server that has closed its port; False if it has not."""
         if not site.is_free():
             return False
         self._pid_file(server).remove()
         return True
 
     def reload(self, server: Server) -> int:
-        """Start a server anew while the old process finishes what it is doing."""
+        """Start a new process while the old one finishes its running requests."""
         program = self._program(server)
         if program is None:
             return 0 if self.several else 1
@@ -276,7 +275,7 @@ class Control:
         return self._end(server, signal.SIGHUP, replaceable) or self.start(server)
 
     def status(self, server: Server) -> int:
-        """Return whether a server runs."""
+        """Print whether a server is running; return 0 if it is, NOT_RUNNING if not."""
         file = self._pid_file(server)
         if pid := file.running():
             _say(f"{server.program} (pid {pid}) is running")
@@ -294,13 +293,13 @@ class Control:
 
 
 def _address(conf: config.Conf, server: Server) -> launch.Address | None:
-    """Return where a server is going to listen; None if that is nowhere, or cannot be told."""
+    """Return the address on which a server will listen; None if it has none, or it is unknown."""
     if server.port is None:
         return None
     try:
         port = int(conf.get("bind_port") or server.port)
     except (ValueError, exception.ConfigError):
-        # The daemon will say so, with whatever else is wrong.
+        # The daemon will report it, together with all other problems.
         return None
     return (str(conf.get("bind_host") or "0.0.0.0"), port) if port else None
 
@@ -317,7 +316,7 @@ def fail(*lines: str) -> int:
 
 
 def _guarded(action: Callable[[Server], int], server: Server) -> int:
-    """Do something with a server; what the system refuses is told in one line."""
+    """Execute an action for a server; print an OSError in one line."""
     try:
         return action(server)
     except OSError as err:

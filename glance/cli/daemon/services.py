@@ -27,18 +27,18 @@ LOG = logging.getLogger(__name__)
 
 
 def load_drivers(conf: config.Conf) -> None:
-    """Import the store drivers, which declare options."""
+    """Import the store drivers, because they declare options."""
     store = importlib.import_module("glance.store")
     for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
         try:
             plugin.load(store.GROUP, name, store.BUILTIN)
         except (ImportError, LookupError):
-            # The stores themselves say what becomes of it.
+            # The stores report it themselves.
             LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
 
 
 def _prepare_api(conf: config.Conf) -> None:
-    """Load the store drivers; try the files for the registry's TLS."""
+    """Load the store drivers; check the files for TLS to the registry."""
     load_drivers(conf)
     importlib.import_module("glance.notifier").check(conf)
     if conf.registry_client_protocol == "https":
@@ -50,15 +50,15 @@ def _prepare_api(conf: config.Conf) -> None:
 
 
 def check_database(conf: config.Conf) -> None:
-    """Find out whether `sql_connection` names a database; connects to none."""
+    """Check that `sql_connection` names a database, without connecting to it."""
     engine = importlib.import_module("glance.registry.db.engine")
-    # NOTE: an idle time that is no number is told when all options are checked.
+    # NOTE: an invalid idle time is reported when all options are checked.
     engine.from_conf(conf.replace(sql_idle_timeout=0))
 
 
 COMMON_OPTIONS = (
-    ProgramOption(("-v", "--verbose"), "verbose", "Log what is done."),
-    ProgramOption(("-d", "--debug"), "debug", "Log much detail."),
+    ProgramOption(("-v", "--verbose"), "verbose", "Log at INFO level instead of WARNING."),
+    ProgramOption(("-d", "--debug"), "debug", "Log at DEBUG level."),
     ProgramOption(
         ("--config-file",),
         "config_file",
@@ -68,32 +68,36 @@ COMMON_OPTIONS = (
         values="file",
     ),
 )
-#: Each overrides the same option of the file; a flag is on when either says so.
+#: Each overrides the same option of the file; a flag is on if either sets it.
 LOGGING_OPTIONS = (
     ProgramOption(
         ("--log-config",),
         "log_config",
-        "Python logging config file, which overrides everything else about the log.",
+        "Configuration file for Python's logging package; it overrides all other logging options.",
         "PATH",
         "string",
         values="file",
     ),
-    ProgramOption(("--log-format",), "log_format", "Layout of a log line.", "FORMAT", "string"),
+    ProgramOption(("--log-format",), "log_format", "Format of a log line.", "FORMAT", "string"),
     ProgramOption(
-        ("--log-date-format",), "log_date_format", "Layout of the time.", "FORMAT", "string"
+        ("--log-date-format",),
+        "log_date_format",
+        "Format of the time in a log line.",
+        "FORMAT",
+        "string",
     ),
     ProgramOption(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
     ProgramOption(
         ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
     ),
-    ProgramOption(("--use-syslog",), "use_syslog", "Log to the system's logger."),
+    ProgramOption(("--use-syslog",), "use_syslog", "Log to syslog."),
 )
 COMMON = ("Common Options", COMMON_OPTIONS)
 LOGGING = ("Logging Options", LOGGING_OPTIONS)
 
 CONFPATH = Word(
     "[CONFPATH]",
-    "The configuration file, or the directory that holds it; --config-file does the same.",
+    "The configuration file, or the directory that contains it; the same as --config-file.",
     values="file",
 )
 
@@ -116,14 +120,18 @@ class DaemonProgram:
 
 
 _EXIT_CODES = (
-    (0, "The daemon was told to end, and has."),
-    (1, "It could not start; lines ERROR: on standard error say everything that is wrong."),
-    (2, "An option could not be understood."),
+    (0, "The daemon was stopped."),
+    (
+        1,
+        "The daemon could not start; lines that begin with ERROR: on standard error list all "
+        "problems.",
+    ),
+    (2, "An option is not valid."),
 )
 _DAEMON_TEXT = """
-It stays in the foreground and logs to standard output, unless the configuration says otherwise.
-SIGTERM lets requests finish for stop_timeout seconds, SIGHUP for graceful_timeout; SIGINT ends the
-daemon at once, and SIGUSR1 opens its log files anew.
+It stays in the foreground, and logs to standard output unless the configuration says otherwise.
+After SIGTERM, running requests have stop_timeout seconds to finish; after SIGHUP, they have
+graceful_timeout seconds. SIGINT stops the daemon at once. SIGUSR1 reopens its log files.
 """
 
 API = DaemonProgram(
@@ -131,8 +139,8 @@ API = DaemonProgram(
         "glance-api",
         "Serve the Images API",
         """
-The glance-api daemon serves version 1 of the Images API over HTTP and moves image data to and from
-stores. What it knows about images it asks a glance-registry.
+The glance-api daemon serves version 1 of the Images API over HTTP, and transfers image data to and
+from stores. It gets the records of images from glance-registry.
 """
         + _DAEMON_TEXT,
         (CONFPATH,),
@@ -148,8 +156,8 @@ REGISTRY = DaemonProgram(
         "glance-registry",
         "Serve image records to glance-api",
         """
-The glance-registry daemon keeps what is known about images and their members in a database and
-answers glance-api. Users never speak with it.
+The glance-registry daemon keeps the records of images and their members in a database, and serves
+them to glance-api. Users never connect to it.
 """
         + _DAEMON_TEXT,
         (CONFPATH,),
@@ -163,7 +171,7 @@ answers glance-api. Users never speak with it.
 
 
 def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
-    """Return `conf` with what the command line says."""
+    """Return `conf` with the options of the command line."""
     values: dict[str, Any] = {}
     for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
         said = getattr(args, option.dest, None)
@@ -181,7 +189,7 @@ def report(err: exception.Error) -> int:
 
 
 def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
-    """Run a daemon until it is told to end; return its exit code."""
+    """Run a daemon until it is stopped; return its exit code."""
     args = parse(service.declared, argv)
     try:
         return _serve(service, args)
@@ -190,7 +198,7 @@ def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
 
 
 def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line of a program that takes nothing but a configuration."""
+    """Parse the command line of a program whose only argument is a configuration."""
     parser = declared.parser()
     parser.add_argument("confpath", nargs="?", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -225,10 +233,10 @@ def configure(
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
-    With `prints`, standard output is for the program's results, and no log line goes there.
-    `checks` get the settings that hold for the application, before options are checked: they load
-    what declares more of them, and raise ConfigError for what is wrong beyond single options.
-    The file of a program that is no server may be another program's (`paste.load_shared_conf`).
+    With `prints`, standard output is for the program's results, and log lines do not go there.
+    `checks` get the settings of the application before the options are checked: they load modules
+    that declare more options, and raise ConfigError for problems beyond single options.
+    The file of a program that is not a server may be another program's (`paste.load_shared_conf`).
     Raises ConfigError with all problems at once.
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
@@ -249,7 +257,7 @@ def configure(
     exposed = paste.exposed_secrets(path)
     if exposed:
         logger.warning(
-            "Everybody on this host may read %s, which holds secrets (%s): chmod o-r",
+            "Everybody on this host may read %s, which contains secrets (%s); run chmod o-r",
             path,
             ", ".join(exposed),
         )
@@ -257,7 +265,7 @@ def configure(
 
 
 def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
-    """Set up the log of a program; of one that `prints` results, beside standard output."""
+    """Set up the log of a program; with `prints`, log to stderr instead of stdout."""
     log.setup(conf, program)
     for handler in logging.getLogger().handlers if prints else ():
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
@@ -265,7 +273,7 @@ def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
 
 
 def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
-    """Return what sections of glance's own set; their modules are loaded and so declare it."""
+    """Return the settings of glance's own sections; import their modules, which declare them."""
     parts = []
     for stage in stages:
         if not stage.is_ours:
@@ -273,14 +281,14 @@ def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
         try:
             importlib.import_module(stage.factory.partition(":")[0])
         except ImportError:
-            # Loading the application will say so, with the file's name.
+            # Loading the application will report it, with the name of the file.
             LOG.debug("Factory %s cannot be imported", stage.factory, exc_info=True)
         parts.append(config.Conf(stage.own, source=stage.source))
     return parts
 
 
 def _require(*checks: Callable[[], None]) -> None:
-    """Run all checks, then raise one ConfigError with everything that they complained of."""
+    """Run all checks, then raise one ConfigError with all their problems."""
     problems: list[str] = []
     for check in checks:
         try:
@@ -292,21 +300,21 @@ def _require(*checks: Callable[[], None]) -> None:
 
 
 def _warn(conf: config.Conf, service: DaemonProgram) -> None:
-    """Tell the operator of settings that work and are dangerous, or must agree elsewhere."""
+    """Warn of dangerous settings, and log those that must agree between daemons."""
     logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
     if service is not REGISTRY or _is_loopback(conf.bind_host):
         return
     if conf.auth_mode == "trusted-headers" and not conf.registry_shared_secret:
         logger.warning(
-            "The registry listens on %s and believes what anybody who can reach it says of who is "
-            "asking. Set bind_host = 127.0.0.1 or registry_shared_secret.",
+            "The registry listens on %s and trusts the identity headers of everybody who can "
+            "reach it. Set bind_host = 127.0.0.1 or registry_shared_secret.",
             conf.bind_host,
         )
     if conf.auth_mode == "noauth":
         logger.warning(
             "The registry listens on %s without authentication: everybody who can reach it is "
-            "an administrator. Set bind_host = 127.0.0.1 or put a token filter into its pipeline.",
+            "an administrator. Set bind_host = 127.0.0.1 or add a token filter to its pipeline.",
             conf.bind_host,
         )
 
@@ -319,9 +327,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def patch() -> None:
-    """Replace the blocking sockets of the standard library by green ones."""
+    """Replace the blocking sockets of the standard library with green ones."""
     with warnings.catch_warnings():
-        # It announces the end of its feature work; operators can do nothing about that.
+        # The warning is of no use to operators.
         warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
         import eventlet
 

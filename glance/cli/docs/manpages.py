@@ -62,7 +62,7 @@ def _roff_head(name: str, summary: str) -> str:
 
 def glance(others: Sequence[str]) -> str:
     """Return the manual page of `glance`, which points to the `others`."""
-    parts = [_roff_head("glance", "register, upload, find, share and fetch disk images")]
+    parts = [_roff_head("glance", "register, upload, find, share and download disk images")]
     parts.append(".SH SYNOPSIS\n.B glance\n<command> [options] [args]\n")
     parts.append(f".SH DESCRIPTION\n{_roff_text(texts.DESCRIPTION)}")
     parts.append(".SH COMMANDS\n")

@@ -1,8 +1,8 @@
 """Pages made from the tables: the sample files in etc, doc/source/options.rst and errors.rst.
 
-`python -m glance.cli.docs.options` (that is `tox -e docs`) writes them anew from the option and
-the error table and from the pipelines in etc/pipelines; a test fails when they are stale. Nothing
-of the running service calls this.
+`python -m glance.cli.docs.options` (that is `tox -e docs`) rewrites them from the option and
+error tables and from the pipelines in etc/pipelines; a test fails if they are stale. The running
+service does not use this module.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ OWN_TYPES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SampleFile:
-    """A program with a configuration file: which groups of options it reads, in which order.
+    """A program with a configuration file, and the groups of options that it reads, in order.
 
-    `settings` are what its sample sets instead of showing the default. `stem` is the name of its
-    file without an ending, if that is not the program's.
+    `settings` are values that its sample sets instead of showing the default. `stem` is the name
+    of its file without the extension, if it differs from the program's name.
     """
 
     name: str
@@ -170,28 +170,32 @@ PROGRAMS = (
 )
 
 SAMPLE_INTRO = """\
-Settings of {name}. What is commented out is the default; no value means unset.
+Settings of {name}. Comments show the defaults; no value means unset.
 Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
 """
 
 OPTIONS_INTRO = """\
-For operators. Options stand in the ``[DEFAULT]`` section of a configuration file; one in the
-section of an application or a filter holds for that part only. Booleans are written true, yes, on,
-1 or false, no, off, 0; lists are separated by commas or blanks. Unknown names are never fatal: one
-that is a slip away from an option is warned of in the log. A group of options is read by the
-programs that its first line names, whose samples in ``etc`` hold all of them.
+For operators: all options of the configuration files.
+
+Options belong in the section ``[DEFAULT]`` of a configuration file. An option in the section of an
+application or a filter applies to that part only. Booleans are written true, yes, on, 1 or false,
+no, off, 0; lists are separated by commas or spaces. Unknown names are ignored; the log has a
+warning for a name that resembles an option. The first line of each group names the programs that
+read its options; the samples of these programs in ``etc`` contain all of them.
 """
 
 ERRORS_INTRO = """\
-For users of the API. An error is answered with its status and a plain text: the status line, an
-empty line, and one line that says what is wrong and what to do. The Python client raises the class
-marked *client* for a status. Classes without an entry of their own are answered like their base
-class. A sentence in italics is all that the answer to such an error ever says.
+For users of the API: the errors, with their HTTP statuses.
+
+The response to an error has its status and a plain text: the status line, an empty line, and one
+line that says what is wrong and what to do. For each status, the Python client raises the class
+marked *client*. A class without an entry has the status of its base class. If an entry has a
+sentence in italics, the response contains that sentence instead of the error's own message.
 """
 
 
 def load_options() -> None:
-    """Import every module of the package that may declare options, so that the table is whole.
+    """Import every module of the package that may declare options, so that the table is complete.
 
     Programs and the test suites for drivers declare none, and schema versions are not modules.
     """
@@ -243,7 +247,7 @@ def _entry(option: config.Option) -> str:
 
 
 def _facts(option: config.Option) -> Iterator[str]:
-    """Yield what text an option takes, type first."""
+    """Yield the facts about an option's value, its type first."""
     name = option.type.__name__.strip("_")
     kind = TYPES.get(option.type) or OWN_TYPES.get(name, name)
     yield f"{kind}, in {option.unit}" if option.unit else kind
@@ -297,7 +301,7 @@ def _shown(option: config.Option) -> str:
 
 
 def _literals(text: str) -> str:
-    """Return a sentence of a docstring with its single back quotes made literals of the page."""
+    """Return a sentence of a docstring with its single back quotes doubled, as in rst."""
     return text.replace("`", "``")
 
 
@@ -316,7 +320,7 @@ def errors_page(rows: Iterable[httperror.Row]) -> str:
 
 
 def _promise(row: httperror.Row) -> str:
-    # NOTE: the own docstring only; one of a base class would speak of something else.
+    # NOTE: only the class's own docstring; that of a base class would be about something else.
     text = row.error.__doc__ or getattr(row.error, "message", None) or row.text
     fixed = "" if row.own_text else f" *{row.text}*"
     return _literals(text.splitlines()[0]) + fixed

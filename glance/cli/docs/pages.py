@@ -1,8 +1,8 @@
 """Files made from the declarations of the programs.
 
-They are doc/source/cli.rst and programs.rst, the manual pages in doc/man and the shells'
-completion scripts in etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`)
-writes them anew; a test fails when they are stale. The programs themselves never import this.
+They are doc/source/cli.rst and programs.rst, the manual pages in doc/man and the completion
+scripts in etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`) rewrites them;
+a test fails if they are stale. The programs themselves never import this module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glance.cli.maintenance import cache_manage, cache_programs, manage, scrub
 from glance.cli.program import Program
 from glance.cli.user import completion, glance_upload
 
-#: All programs but `glance` that operators call.
+#: All programs for operators.
 SERVICE: tuple[Program, ...] = (
     services.API.declared,
     services.REGISTRY.declared,

@@ -1,8 +1,7 @@
 """Completion of the programs other than `glance` in bash and zsh, made from their declarations.
 
-`glance.cli.docs.pages` writes the scripts into etc/completion, where packages find them; bash and
-zsh load them by the name of the program. That of `glance` itself is in
-`glance.cli.user.completion`.
+`glance.cli.docs.pages` writes the scripts to etc/completion for packages; bash and zsh load them
+by the name of the program. The completion of `glance` is in `glance.cli.user.completion`.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _function(program: Program) -> str:
 
 
 def _set(words: Sequence[str]) -> str:
-    """Return what makes the script offer words; it offers files where it has none."""
+    """Return shell code that offers words; without words, the script offers files."""
     return f"words='{' '.join(words)}' " if words else ""
 
 
@@ -104,7 +103,7 @@ def _offered(word: Word) -> tuple[str, ...]:
 
 
 def _is_known(argument: ProgramOption | Word) -> bool:
-    """Return whether there is anything to offer: words, or files."""
+    """Return whether there are words or files to offer."""
     return bool(argument.choices or argument.values)
 
 

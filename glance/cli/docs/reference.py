@@ -10,21 +10,21 @@ from glance.cli.program import Program, Word
 from glance.cli.user import command, commands
 
 CLI_INTRO = """\
-For users of the service. What ``glance help`` prints, and what holds for all commands. The same
-stands in the manual pages ``glance(1)`` and ``glance-upload(1)``; completion of commands, options,
-fields and their values comes with ``glance completion bash`` and ``glance completion zsh``.
+For users of the service: the commands and options, as in ``glance help`` and in the manual pages
+``glance(1)`` and ``glance-upload(1)``. ``glance completion bash`` and ``glance completion zsh``
+print scripts with which the shell completes commands, options, fields and their values.
 
 """
 
 PROGRAMS_INTRO = """\
-For operators. What ``--help`` of each program prints, and the manual pages of the same names say.
-Manual pages and the shells' completion are installed below ``share`` with the programs.
+For operators: the programs, as in the output of ``--help`` and in the manual pages of the same
+names. The manual pages and the completion scripts of the shells are installed below ``share``.
 
 """
 
 HELPER = """\
-Credentials may stand in variables; `nova-to-os-env.sh <../../etc/nova-to-os-env.sh>`_, read by the
-shell with ``.``, makes them from those of Nova.
+Variables can hold the credentials. `nova-to-os-env.sh <../../etc/nova-to-os-env.sh>`_, which the
+shell reads with ``.``, sets them from Nova's variables.
 
 """
 

@@ -1,7 +1,7 @@
 """The commands of glance-cache-manage that work on the cache directory of this host.
 
-Loaded by `glance.cli.maintenance.cache_manage` for these commands only, as it needs code of the
-servers.
+`glance.cli.maintenance.cache_manage` imports it for these commands only, because it needs code of
+the servers.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from glance.image_cache.upkeep import cleaning, rebuild
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
 
-#: Whose files have the options of the cache.
+#: Programs whose configuration files have the options of the cache.
 PROGRAMS = ("glance-cache", "glance-api")
 
 
 def load(args: argparse.Namespace) -> config.Conf:
-    """Return the settings that the command line names; raises ConfigError for unusable ones."""
-    # What goes wrong is said in one line, and nothing else.
+    """Return the settings that the command line names; ConfigError if they are not valid."""
+    # An error is printed as one line, without log lines.
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.CRITICAL)
     first, *others = PROGRAMS
     conf = paste.load_shared_conf(paste.find_config_file(first, args.config_file, others=others))
@@ -35,7 +35,7 @@ def load(args: argparse.Namespace) -> config.Conf:
 
 @contextlib.contextmanager
 def opened(conf: config.Conf) -> Iterator[image_cache.ImageCache]:
-    """Open the cache that a configuration describes. Raises CacheUnavailable."""
+    """Open the cache of a configuration, and close it at the end. Raises CacheUnavailable."""
     cache = image_cache.ImageCache(conf)
     cache.configure()
     try:
@@ -45,13 +45,13 @@ def opened(conf: config.Conf) -> Iterator[image_cache.ImageCache]:
 
 
 def verify(args: argparse.Namespace) -> cleaning.Verified:
-    """Read all complete entries again."""
+    """Read all complete entries again, and mark those that have changed as invalid."""
     with opened(load(args)) as cache:
         return cache.verify()
 
 
 def rebuild_index(args: argparse.Namespace) -> rebuild.Rebuilt:
-    """Enter what files there are into the index, as far as the registry knows them."""
+    """Add the files that match a record of the registry to the index."""
     conf = load(args)
     account = ServiceAccount(conf, RegistryLink(conf))
 

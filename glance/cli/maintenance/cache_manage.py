@@ -1,8 +1,8 @@
-"""glance-cache-manage: look into the image cache of a glance-api, and change what is in it.
+"""glance-cache-manage: inspect and manage the image cache of a glance-api.
 
-Most commands ask the API (`glance.api.cached_images`). `verify` and `rebuild-index` work on the
-cache directory of this host, as its configuration says. The `cache-*` commands of `glance` do some
-of the same in Diablo's words.
+Most commands call the API (`glance.api.cached_images`). `verify` and `rebuild-index` work on the
+cache directory that the configuration of this host names. The `cache-*` commands of `glance` do
+part of this, with Diablo's names.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class WrongUsage(Exception):
 
 
 class Declined(Exception):
-    """The answer to the question was no; nothing was done."""
+    """The user declined; nothing was done."""
 
 
 class CacheCommandCall:
-    """One run of a command: its options, the arguments behind it, and the client."""
+    """One run of a command: its options, its arguments, and the client."""
 
     def __init__(self, args: argparse.Namespace, ids: Sequence[str]):
         self.args = args
@@ -70,16 +70,16 @@ class CacheCommandCall:
 
     def one_id(self) -> str:
         if len(self.ids) != 1:
-            raise WrongUsage("name one image by its ID")
+            raise WrongUsage("give the ID of one image")
         return self.ids[0]
 
     def confirm(self, question: str) -> None:
-        """Ask before something is removed, on standard error; --force asks nothing."""
+        """Ask for confirmation, except with --force; raise Declined if the answer is no."""
         if not self.args.force and not console.ask(f"{question} [y/N] ", default=False):
             raise Declined
 
     def show(self, result: Any, text: str = "") -> None:
-        """Print the result as JSON, or else the text about it."""
+        """Print the result as JSON, otherwise the text about it."""
         if self.args.json:
             print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
         elif text:
@@ -97,17 +97,17 @@ class CacheCommandCall:
             tables.print_table(columns, [cache.row(row, columns) for row in rows], header=True)
 
     def show_count(self, count: int, told: str) -> None:
-        """Print how many entries a command has removed; people are told with --verbose only."""
+        """Print the number of removed entries: always as JSON, as text only with --verbose."""
         self.show({"num_deleted": count}, told.format(count) if self.args.verbose else "")
 
 
 def list_cached(call: CacheCommandCall) -> None:
-    """List the images that the cache holds whole."""
+    """List the images that are complete in the cache."""
     call.show_table(call.client.get_cached_images(), CACHED, "cached images")
 
 
 def list_invalid(call: CacheCommandCall) -> None:
-    """List the entries that went wrong, and how."""
+    """List the invalid entries, with their errors."""
     call.show_table(call.client.get_invalid_cached_images(), INVALID, "invalid cached images")
 
 
@@ -118,14 +118,14 @@ def list_incomplete(call: CacheCommandCall) -> None:
 
 
 def list_queued(call: CacheCommandCall) -> None:
-    """List the images that the prefetcher is to fetch, or is fetching."""
+    """List the images that the prefetcher is fetching or is to fetch."""
     call.show_table(call.client.get_queued_images(), QUEUED, "queued images")
 
 
 def queue_image(call: CacheCommandCall) -> None:
     """Queue images (ID ...) for the prefetcher."""
     if not call.ids:
-        raise WrongUsage("name at least one image by its ID")
+        raise WrongUsage("give the ID of at least one image")
     refused = []
     for image_id in call.ids:
         try:
@@ -140,45 +140,45 @@ def queue_image(call: CacheCommandCall) -> None:
 
 
 def delete_cached_image(call: CacheCommandCall) -> None:
-    """Drop one image (ID) from the cache."""
+    """Remove one image (ID) from the cache."""
     image_id = call.one_id()
     call.confirm(f"Delete cached image {image_id}?")
     call.show_count(call.client.delete_cached_image(image_id), "Deleted {} cached images")
 
 
 def delete_all_cached_images(call: CacheCommandCall) -> None:
-    """Drop all images from the cache."""
+    """Remove all images from the cache."""
     call.confirm("Delete all cached images?")
     call.show_count(call.client.clear_cached_images(), "Deleted {} cached images")
 
 
 def delete_queued_image(call: CacheCommandCall) -> None:
-    """Take one image (ID) off the queue, unless it is being fetched."""
+    """Remove one image (ID) from the queue, unless it is being fetched."""
     image_id = call.one_id()
     call.confirm(f"Delete queued image {image_id}?")
     call.show_count(call.client.delete_queued_image(image_id), "Deleted {} queued images")
 
 
 def delete_all_queued_images(call: CacheCommandCall) -> None:
-    """Take all images off the queue that are not being fetched."""
+    """Remove all images from the queue, except those that are being fetched."""
     call.confirm("Delete all queued images?")
     call.show_count(call.client.delete_all_queued_images(), "Deleted {} queued images")
 
 
 def reap_invalid(call: CacheCommandCall) -> None:
-    """Drop the entries that went wrong, at once."""
+    """Remove the invalid entries at once."""
     call.confirm("Reap all invalid cached images?")
     call.show_count(call.client.reap_invalid_cached_images(), "Reaped {} invalid cached images")
 
 
 def reap_stalled(call: CacheCommandCall) -> None:
-    """Drop the entries whose writing has stalled."""
+    """Remove the entries whose writing has stalled."""
     call.confirm("Reap all stalled cached images?")
     call.show_count(call.client.reap_stalled_cached_images(), "Reaped {} stalled cached images")
 
 
 def stats(call: CacheCommandCall) -> None:
-    """Print sizes in bytes, numbers of entries, and what was counted."""
+    """Print sizes in bytes, numbers of entries, and counters."""
     figures = call.client.get_cache_stats()
     if call.args.json:
         call.show(figures)
@@ -188,7 +188,7 @@ def stats(call: CacheCommandCall) -> None:
 
 
 def verify(call: CacheCommandCall) -> None:
-    """Read all entries again, here; those that have changed become invalid."""
+    """Verify all entries on this host; those that have changed become invalid."""
     from glance.cli.maintenance import cache_local
 
     done = cache_local.verify(call.args)
@@ -198,13 +198,13 @@ def verify(call: CacheCommandCall) -> None:
         f"Read {done.entries} entries of {done.bytes} bytes",
     )
     for row in bad:
-        complain(f"Image {row['id']} is invalid now: {row['error']}")
+        complain(f"Image {row['id']} is now invalid: {row['error']}")
     if bad:
-        raise exception.Error(f"{len(bad)} entries were not what they had been")
+        raise exception.Error(f"{len(bad)} entries have changed")
 
 
 def rebuild_index(call: CacheCommandCall) -> None:
-    """Make the index anew, here, from the files that are what the registry says."""
+    """Rebuild the index on this host, from the files that match their records."""
     from glance.cli.maintenance import cache_local
 
     call.confirm("Rebuild the index of the image cache?")
@@ -215,7 +215,7 @@ def rebuild_index(call: CacheCommandCall) -> None:
     )
 
 
-#: Command -> what it does; its docstring says so to users.
+#: Command -> its function, whose docstring is the help text.
 COMMANDS: dict[str, Callable[[CacheCommandCall], None]] = {
     run.__name__.replace("_", "-"): run
     for run in (
@@ -239,10 +239,10 @@ COMMANDS: dict[str, Callable[[CacheCommandCall], None]] = {
 _WITH_IDS = {queue_image, delete_cached_image, delete_queued_image}
 
 _OWN = (
-    ProgramOption(("-v", "--verbose"), "verbose", "Tell what was done."),
-    ProgramOption(("-d", "--debug"), "debug", "Let errors through with a traceback."),
-    ProgramOption(("-f", "--force"), "force", "Ask no questions."),
-    ProgramOption(("--json",), "json", "Print JSON for programs."),
+    ProgramOption(("-v", "--verbose"), "verbose", "Print what was done."),
+    ProgramOption(("-d", "--debug"), "debug", "Show errors with a traceback."),
+    ProgramOption(("-f", "--force"), "force", "Ask for no confirmation."),
+    ProgramOption(("--json",), "json", "Print results as JSON."),
 )
 _CONNECTION = tuple(
     option._replace(names=("-k", *option.names)) if option.dest == "insecure" else option
@@ -252,8 +252,8 @@ _LOCAL = (
     ProgramOption(
         ("--config-file",),
         "config_file",
-        "Configuration file with the options of the image cache and of the registry. Without it, "
-        "glance-cache.conf or glance-api.conf is looked for in the usual places.",
+        "Configuration file with the options of the image cache and of the registry. Default: "
+        "glance-cache.conf or glance-api.conf in the usual places.",
         "PATH",
         "string",
         values="file",
@@ -262,40 +262,40 @@ _LOCAL = (
 
 PROGRAM = Program(
     "glance-cache-manage",
-    "Look into an image cache and change what is in it",
+    "Inspect and manage an image cache",
     """
-The glance-cache-manage program asks a glance-api about the image cache of its host. The API must
-have the filter cachemanage in its pipeline, and the caller must pass the rule
-policy_manage_image_cache, which administrators do.
+The glance-cache-manage program inspects and changes the image cache of a host through its
+glance-api. The pipeline of the API must contain the filter cachemanage, and the caller must pass
+the rule policy_manage_image_cache, as administrators do.
 
-Two commands work on the cache directory of this host instead, best as the user of glance-api:
-verify and rebuild-index. Both may run while the API does.
+Two commands work on the cache directory of this host instead: verify and rebuild-index. Run them
+as the user of glance-api. Both may run while the API is running.
 
-Before something is dropped it asks, unless --force is given.
+Before it removes anything, the program asks for confirmation, unless --force is given.
 """,
     (
         Word(
             "<command>",
-            "What to do.",
+            "The command to execute.",
             {word: (run.__doc__ or "").rstrip(".") for word, run in COMMANDS.items()},
         ),
-        Word("[<ID> ...]", "The images that are meant."),
+        Word("[<ID> ...]", "The images that the command applies to."),
     ),
     (
         ("Options", _OWN),
-        ("Server and sign-in", _CONNECTION),
+        ("Server and authentication", _CONNECTION),
         ("Options of verify and rebuild-index", _LOCAL),
     ),
     (
-        (0, "Done."),
-        (1, "It failed, in part at least, or the answer was no."),
-        (2, "The arguments could not be understood."),
+        (0, "The command succeeded."),
+        (1, "The command failed, at least in part, or was declined."),
+        (2, "The arguments are not valid."),
     ),
 )
 
 
 def complain(text: str) -> None:
-    """Print one line about something that went wrong on standard error."""
+    """Print one line about an error on standard error."""
     line = console.printable(" ".join(text.split()))
     print(f"{PROGRAM.name}: {line}", file=sys.stderr)
 
@@ -306,11 +306,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_intermixed_args(argv)
     if not args.words:
-        parser.error("name a command")
+        parser.error("a command is required")
     word, *ids = args.words
     run = COMMANDS.get(word)
     if run is None:
-        parser.error(f"there is no command {console.printable(word)}")
+        parser.error(f"unknown command {console.printable(word)}")
     if ids and run not in _WITH_IDS:
         parser.error(f"{word} takes no ID")
     try:
@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except exception.ConfigError as err:
         services.report(err)
         return FAILED
-    except Exception as err:  # the border to the person: every failure is said in a line
+    except Exception as err:  # top level: print every failure in one line
         if args.debug:
             raise
         if isinstance(err, exception.NotAuthorized):

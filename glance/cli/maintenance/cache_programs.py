@@ -1,6 +1,6 @@
 """glance-cache-prefetcher, glance-cache-pruner and glance-cache-cleaner, by cron or as daemons.
 
-The work is done by `prefetcher`, `pruner` and `reaper` in `glance.image_cache`.
+The modules `prefetcher`, `pruner` and `reaper` of `glance.image_cache` do the work.
 glance-cache-reaper is the cleaner under Diablo's name.
 """
 
@@ -21,22 +21,22 @@ from glance.common import config, exception, log
 
 FAILED, WRONG = 1, 2
 
-#: Configuration files that serve as well, if the program has none of its own.
+#: Programs whose configuration file is used if the program has none of its own.
 SHARED = ("glance-cache", "glance-api")
 
 _DAEMON = ProgramOption(
     ("-D", "--daemon"),
     "daemon",
-    "Make a pass now and one after every image_cache_wakeup_time seconds, until told to end.",
+    "Make a pass now and one after every image_cache_wakeup_time seconds, until stopped.",
 )
-_ONCE = ProgramOption(("--once",), "once", "Fetch one image only, the oldest in the queue.")
+_ONCE = ProgramOption(("--once",), "once", "Fetch only one image, the oldest in the queue.")
 
 _TEXT = """
-It makes one pass and ends, as suits cron; --daemon makes it go on until SIGTERM or SIGINT. A pass
-may be made while glance-api runs, and several at once do no harm.
+It makes one pass and ends, which suits cron. With --daemon, it keeps running until SIGTERM or
+SIGINT. It may run while glance-api is running, and several may run at the same time.
 
-Its configuration is {file}.conf or, where there is none, glance-cache.conf or glance-api.conf: the
-options of the image cache must be those of glance-api, on the same host.
+Its configuration file is {file}.conf or, if there is none, glance-cache.conf or glance-api.conf.
+The options of the image cache must be those of glance-api on the same host.
 """
 
 
@@ -44,7 +44,7 @@ options of the image cache must be those of glance-api, on the same host.
 class CacheProgram:
     """A program: its command line, and the module that makes its passes.
 
-    `name` is what Diablo calls its application and, with `.conf`, its configuration file.
+    `name` is Diablo's name of its application and, with `.conf`, of its configuration file.
     """
 
     declared: Program
@@ -63,11 +63,12 @@ def _declare(
         (services.CONFPATH,),
         (services.COMMON, services.LOGGING, (f"Options of {program}", (_DAEMON, *own))),
         (
-            (0, f"{done}; a daemon was told to end."),
+            (0, f"{done}, or the daemon was stopped."),
             (1, f"{failed}; the log says why."),
             (
                 2,
-                "The configuration or an option is wrong; lines ERROR: on standard error say how.",
+                "The configuration or an option is not valid; lines that begin with ERROR: on "
+                "standard error say why.",
             ),
         ),
     )
@@ -79,12 +80,12 @@ PREFETCHER = CacheProgram(
         "glance-prefetcher",
         "Fetch queued images into the image cache",
         """
-The glance-cache-prefetcher program works off the queue that glance cache-prefetch and
-glance-cache-manage queue-image fill. It asks the registry for each image, the oldest in the queue
-first, reads its data from its store and verifies it. What cannot be fetched is tried again after
-a minute, then two, four and so on, five times.
+The glance-cache-prefetcher program processes the queue that glance cache-prefetch and
+glance-cache-manage queue-image fill. It gets the record of each image, the oldest in the queue
+first, reads the data from the store and verifies it. A fetch that fails is retried after one
+minute, then after two, four and so on, five times.
 """,
-        "Nothing is left in the queue whose time had come",
+        "No image that was due is left in the queue",
         "An image could not be fetched",
         _ONCE,
     ),
@@ -98,12 +99,12 @@ PRUNER = CacheProgram(
         "glance-pruner",
         "Make room in the image cache",
         """
-The glance-cache-pruner program removes the least recently used images from the image cache if it
-is larger than image_cache_max_size, or if its file system has less room than
-image_cache_min_free_disk. Downloads that are under way are not disturbed.
+The glance-cache-pruner program removes the least recently used images from the image cache if the
+cache is larger than image_cache_max_size, or if its file system has less free space than
+image_cache_min_free_disk. Running downloads are not affected.
 """,
         "The cache is within its limits",
-        "It could not be brought within its limits",
+        "The cache could not be brought within its limits",
     ),
     "glance-pruner",
     "glance.image_cache.pruner",
@@ -115,15 +116,15 @@ def _cleaner(program: str) -> CacheProgram:
         _declare(
             program,
             "glance-reaper",
-            "Remove what nobody needs from the image cache",
+            "Clean up the image cache",
             f"""
-The {program} program removes invalid entries that are older than
-image_cache_invalid_entry_grace_period, what dead processes left half-written, what has not got on
-for image_cache_stall_time, strays, and images that the registry no longer calls active. The
-registry is asked if the configuration says where it is.
+The {program} program removes from the image cache: invalid entries older than
+image_cache_invalid_entry_grace_period, incomplete entries of dead processes, incomplete entries
+without progress for image_cache_stall_time, stray files, and images that are no longer active. It
+asks the registry which images are active if the configuration names the registry.
 """,
             "The cache is clean",
-            "Something could not be found out or removed",
+            "Something could not be checked or removed",
         ),
         "glance-reaper",
         "glance.image_cache.reaper",
@@ -131,7 +132,7 @@ registry is asked if the configuration says where it is.
 
 
 CLEANER = _cleaner("glance-cache-cleaner")
-#: The same under its name of old.
+#: The same program under its old name.
 REAPER = _cleaner("glance-cache-reaper")
 
 

@@ -1,8 +1,8 @@
-"""glance-manage: look after the registry's database, its schema first of all.
+"""glance-manage: manage the registry's database and its schema.
 
-The work is done by `migration` and `maintenance` in `glance.registry.db`. Results go to stdout and
-log lines to stderr, so that a script can read a version whatever the configuration says about
-logging.
+The modules `migration` and `maintenance` of `glance.registry.db` do the work. Results go to stdout
+and log lines to stderr, so that a script can read the version whatever the configuration of
+logging is.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from glance.cli.program import Program, Word
 from glance.common import config, exception
 from glance.registry.db import engine, maintenance, migration, models, records
 
-#: Whose configuration file names the database.
+#: The program whose configuration file names the database.
 REGISTRY = "glance-registry"
 LOG = logging.getLogger("glance-manage")
-#: How many images one transaction of db_purge removes; the registry writes in between.
+#: Number of images that one transaction of db_purge removes; the registry can write in between.
 BATCH = 500
 
 
 def db_version(url: str, args: argparse.Namespace) -> None:
-    """Print the schema's version."""
+    """Print the version of the schema."""
     print(migration.db_version(url))
 
 
@@ -50,7 +50,7 @@ def downgrade(url: str, args: argparse.Namespace) -> None:
 
 
 def db_sync(url: str, args: argparse.Namespace) -> None:
-    """Do what is needed to bring a database to VERSION, or to the latest."""
+    """Create or change the tables, up to schema version VERSION or the latest."""
     migration.db_sync(url, args.argument)
 
 
@@ -61,7 +61,7 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
     version = migration.db_version(url)
     if version != models.SCHEMA_VERSION:
         raise exception.DatabaseMigrationError(
-            f"the database has schema version {version}, db_purge works with version "
+            f"the database has schema version {version}, but db_purge requires version "
             f"{models.SCHEMA_VERSION}"
         )
     deleted_before = records.utcnow() - datetime.timedelta(days=days)
@@ -77,7 +77,7 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
 
 
 def _number(option: str, text: str, least: int, most: int) -> int:
-    """Return the value of an option that takes a whole number within limits."""
+    """Return the value of an option that takes a whole number from `least` to `most`."""
     if re.fullmatch(r"[0-9]{1,10}", text) and least <= int(text) <= most:
         return int(text)
     raise exception.BadInputError(
@@ -85,8 +85,8 @@ def _number(option: str, text: str, least: int, most: int) -> int:
     )
 
 
-#: Command word -> what it does to the database at a URL; its docstring says so to users. It
-#: returns the exit code, None for 0.
+#: Command word -> its function, which takes the URL of the database and returns the exit code,
+#: None for 0. Its docstring is the help text.
 COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
     **{
         run.__name__: run
@@ -97,26 +97,26 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
 
 PROGRAM = Program(
     "glance-manage",
-    "Look after the registry's database",
+    "Manage the registry's database",
     """
-The glance-manage program makes, upgrades and downgrades the tables of the registry's database,
-removes the records of images that were deleted long ago, finds what is wrong between records and
-image data, and takes deletions back. It works on the database that the configuration of
-glance-registry names, or on the one that --sql-connection does.
+The glance-manage program creates, upgrades and downgrades the tables of the registry's database,
+removes the records of images that were deleted long ago, finds mismatches between records and
+image data, and restores deleted images. It works on the database that the configuration of
+glance-registry names, or on the one in --sql-connection.
 
-The VERSION of upgrade, downgrade and db_sync is a number behind the command; restore has the ID of
-an image there, and import_scrubber_datadir a directory.
+After the command, upgrade, downgrade and db_sync take a VERSION, which is a number, restore takes
+the ID of an image, and import_scrubber_datadir takes a directory.
 
-The command orphans compares the stores with the database: it prints data that no record points to,
-with the bytes that removing it would free, and active images whose data is missing or of another
-size. It changes nothing unless it is given --delete.
+The command orphans compares the stores with the database. It prints data that no record refers to,
+with the number of bytes that its removal would free, and active images whose data is missing or
+has another size. It changes nothing unless --delete is given.
 
-Results go to standard output, log lines to standard error or where the configuration says.
+Results go to standard output; log lines go to standard error, or where the configuration says.
 """,
     (
         Word(
             "<cmd>",
-            "What to do.",
+            "The command to execute.",
             {word: (run.__doc__ or "").rstrip(".") for word, run in COMMANDS.items()},
         ),
     ),
@@ -129,7 +129,7 @@ Results go to standard output, log lines to standard error or where the configur
                 ProgramOption(
                     ("--sql-connection", "--sql_connection"),
                     "sql_connection",
-                    "Database to work on, as a SQLAlchemy URL. Without it, it is the registry's "
+                    "Database to work on, as a SQLAlchemy URL. Default: the registry's "
                     "sql_connection.",
                     "CONNECTION",
                     "string",
@@ -142,7 +142,7 @@ Results go to standard output, log lines to standard error or where the configur
                 ProgramOption(
                     ("--age-in-days",),
                     "age_in_days",
-                    "How many days ago an image must have been deleted. Default: %default",
+                    "Minimum number of days since the deletion of an image. Default: %default",
                     "N",
                     "string",
                     "30",
@@ -150,7 +150,7 @@ Results go to standard output, log lines to standard error or where the configur
                 ProgramOption(
                     ("--max-rows",),
                     "max_rows",
-                    "How many images to remove at most, with their properties and members. "
+                    "Maximum number of images to remove, with their properties and members. "
                     "Default: %default",
                     "M",
                     "string",
@@ -161,10 +161,10 @@ Results go to standard output, log lines to standard error or where the configur
         manage_data.OPTIONS,
     ),
     (
-        (0, "Done; orphans found none, or removed all."),
-        (1, "It failed; one line ERROR: on standard error says why."),
-        (2, "An option could not be understood."),
-        (3, "There are orphans; or the image cannot be restored, and standard error says why."),
+        (0, "The command succeeded; orphans found none, or removed all."),
+        (1, "The command failed; a line that begins with ERROR: on standard error says why."),
+        (2, "An option is not valid."),
+        (3, "There are orphans, or the image cannot be restored; standard error says why."),
     ),
 )
 
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connection(args: argparse.Namespace) -> str:
-    """Set up logging and return the URL of the database that is meant."""
+    """Set up logging and return the URL of the database."""
     path, conf = _configuration(args)
     args.conf = conf = services.override(conf, args)
     services.set_up_log(conf, "glance-manage", prints=True)
@@ -205,7 +205,7 @@ def _connection(args: argparse.Namespace) -> str:
 
 
 def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
-    """Return the registry's settings and their file; none are needed if the database is named."""
+    """Return the registry's file and settings; not required if the options name a database."""
     try:
         path = paste.find_config_file(REGISTRY, args.config_file)
     except exception.ConfigError:

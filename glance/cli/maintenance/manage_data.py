@@ -1,7 +1,7 @@
-"""What glance-manage does about image data: orphans, restoring, encryption, old queues.
+"""The commands of glance-manage for image data: orphans, restore, encryption, old queues.
 
-The commands are entered into the table of `glance.cli.maintenance.manage`. The work is done by
-`glance.scrubber` and `glance.registry.db`; locations and credentials are never printed.
+They are part of the table in `glance.cli.maintenance.manage`. `glance.scrubber` and
+`glance.registry.db` do the work; locations and credentials are never printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from glance.store import location
 LOG = logging.getLogger("glance-manage")
 
 FOUND = 3
-#: Programs whose configuration names the stores, the first one that has a file counts.
+#: Programs whose configuration names the stores; the first one with a file is used.
 STORE_PROGRAMS = ("glance-scrubber", "glance-api")
 
 OPTIONS = (
@@ -35,8 +35,8 @@ OPTIONS = (
         ProgramOption(
             ("--store-config-file",),
             "store_config_file",
-            "Configuration file that says what the stores are, of glance-scrubber or glance-api. "
-            "Without it, the first of both that is found where configuration files are.",
+            "Configuration file of glance-scrubber or glance-api, which names the stores. "
+            "Default: the first of these two that is found in the usual places.",
             "PATH",
             "string",
             values="file",
@@ -44,8 +44,8 @@ OPTIONS = (
         ProgramOption(
             ("--older-than",),
             "older_than",
-            "How old data without a record must be to count, in seconds; uploads in progress have "
-            "such data. Default: %default",
+            "Minimum age, in seconds, of data without a record. Younger data may belong to an "
+            "upload in progress. Default: %default",
             "SECONDS",
             "string",
             "86400",
@@ -53,12 +53,13 @@ OPTIONS = (
         ProgramOption(
             ("--delete",),
             "delete",
-            "Remove the data without a record that was found. Without it nothing is changed.",
+            "Remove the data without a record that was found. Without this option, nothing is "
+            "changed.",
         ),
         ProgramOption(
             ("--format",),
             "format",
-            "How orphans are printed.",
+            "Output format of orphans.",
             "FORMAT",
             "string",
             "table",
@@ -88,7 +89,7 @@ def orphans_command(url: str, args: argparse.Namespace) -> int:
 
 
 def restore(url: str, args: argparse.Namespace) -> int:
-    """Take back the deletion of image ID, whose data still waits for its removal."""
+    """Restore the deleted image ID, if its data has not been removed yet."""
     if args.argument is None:
         raise exception.BadInputError("restore requires an image id")
     with _Database(url, args.conf) as db:
@@ -111,7 +112,7 @@ def encrypt_locations(url: str, args: argparse.Namespace) -> int:
 
 
 def rewrite_locations(url: str, args: argparse.Namespace) -> int:
-    """Write the locations of older releases as this one does, credentials percent-encoded."""
+    """Rewrite the locations of older releases in the current form."""
     with _Database(url, args.conf) as db:
         changed, failed = maintenance.reseal(db, rewrite=_as_written_now)
     print(f"Rewrote {changed} location{'' if changed == 1 else 's'}")
@@ -122,28 +123,28 @@ def _as_written_now(text: str) -> str:
     try:
         return location.get_location_from_uri(text).get_store_uri()
     except (exception.UnknownScheme, exception.BadStoreUri):
-        # One of a driver from elsewhere, or nonsense, which stays what it is.
+        # A location of an unknown driver, or an invalid one, stays unchanged.
         return text
 
 
 def _require_readable(failed: int) -> int:
     if failed:
         raise exception.BadInputError(
-            f"{failed} locations could not be decrypted: name the keys that they were encrypted "
-            "with in metadata_encryption_old_keys"
+            f"{failed} locations could not be decrypted: add the keys that they were encrypted "
+            "with to metadata_encryption_old_keys"
         )
     return 0
 
 
 def import_scrubber_datadir(url: str, args: argparse.Namespace) -> int:
-    """Enter what Essex left in its scrubber_datadir DIR into the scrub queue."""
+    """Add the files in DIR, the scrubber_datadir of Essex, to the scrub queue."""
     if args.argument is None:
         raise exception.BadInputError("import_scrubber_datadir requires a directory")
     with _Database(url, args.conf) as db:
         done = essex.take_over(db, args.argument)
-    print(f"Took over {done.taken} file{'' if done.taken == 1 else 's'}")
+    print(f"Imported {done.taken} file{'' if done.taken == 1 else 's'}")
     for name, reason in done.left:
-        print(f"Left {name}: {reason}")
+        print(f"Skipped {name}: {reason}")
     return 1 if done.left else 0
 
 
@@ -158,13 +159,13 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int]] = {
 
 
 class _Database:
-    """The database at a URL, of this release's schema, for the length of a command."""
+    """The database at a URL, with the schema of this release, for the duration of a command."""
 
     def __init__(self, url: str, conf: config.Conf):
         version = migration.db_version(url)
         if version != models.SCHEMA_VERSION:
             raise exception.DatabaseMigrationError(
-                f"the database has schema version {version}, this command works with version "
+                f"the database has schema version {version}, but this command requires version "
                 f"{models.SCHEMA_VERSION}"
             )
         self._db = engine.Database(url, locations=cipher.from_conf(conf))
@@ -179,7 +180,7 @@ class _Database:
 def _stores(args: argparse.Namespace) -> store.Stores:
     """Return the stores that the configuration of the scrubber or the API enables."""
     program, path = _store_file(args.store_config_file)
-    LOG.info("The stores are those of %s", path)
+    LOG.info("Using the stores that %s configures", path)
     conf = paste.load_conf(program, path)
     stages = paste.load_stages(program, path)
     merged = conf.merged(stages[-1].own, conf.source) if stages else conf
@@ -189,7 +190,7 @@ def _stores(args: argparse.Namespace) -> store.Stores:
 
 
 def _store_file(named: str | None) -> tuple[str, str]:
-    """Return whose configuration file it is, and its path."""
+    """Return the program of the configuration file, and the path of the file."""
     problem: exception.ConfigError | None = None
     for program in STORE_PROGRAMS:
         try:
@@ -241,12 +242,12 @@ def _print_survey(found: orphans.OrphanReport) -> None:
         mark = {None: "", True: "  removed", False: "  NOT REMOVED"}[stray.removed]
         print(f"  {stray.store} {stray.image_id}  {size} bytes  {_time(stray.modified)}{mark}")
     left = sum(not stray.removed for stray in found.strays)
-    print(f"  {left} left, {found.reclaimable} bytes to be had; {found.young} too young to tell")
+    print(f"  {left} left, {found.reclaimable} bytes reclaimable; {found.young} too young to tell")
     print("Records without their data:")
     for image in found.bereft:
         print(f"  image {image.image_id} in {image.store}, {image.size} bytes: {image.problem}")
-    print(f"  {len(found.bereft)} in all")
+    print(f"  {len(found.bereft)} in total")
     for name in found.unlisted:
-        print(f"Store {name} cannot list what it holds")
+        print(f"Store {name} cannot list its data")
     for name in found.failed:
-        print(f"Store {name} could not be looked at; the log says why")
+        print(f"Store {name} could not be checked; the log says why")

@@ -1,6 +1,6 @@
-"""glance-scrubber: remove the data of deleted images, once or for ever.
+"""glance-scrubber: remove the data of deleted images, once or as a daemon.
 
-The work is done by `glance.scrubber`.
+`glance.scrubber` does the work.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ PROGRAM = Program(
     "glance-scrubber",
     "Remove the data of deleted images",
     """
-The glance-scrubber program works off the scrub queue in the registry's database: it removes the
-data of deleted images that have waited for scrub_time, oldest first, and settles uploads that
-never ended. Several may run at once, on one host or on many.
+The glance-scrubber program processes the scrub queue in the registry's database: it removes the
+data of deleted images that have waited for scrub_time, oldest first, and cleans up after uploads
+that never ended. Several scrubbers may run at the same time, on one host or on many.
 
-It makes one pass and ends, as suits cron. As a daemon it makes a pass now and one after every
-wakeup_time seconds, until SIGTERM or SIGINT. Told to end it takes nothing more and finishes what
-is under way, for 30 seconds at most.
+It makes one pass and ends, which suits cron. As a daemon, it makes a pass at start and one after
+every wakeup_time seconds, until SIGTERM or SIGINT. When it is stopped, it starts no more removals
+and finishes the current ones, for at most 30 seconds.
 
-What a store does not remove is tried again after a minute, then after two, four and so on, up to
-six hours.
+A removal that fails is retried after one minute, then after two, four and so on, up to six hours.
 """,
     (services.CONFPATH,),
     (
@@ -42,33 +41,41 @@ six hours.
         (
             "Options of glance-scrubber",
             (
-                ProgramOption(("-D", "--daemon"), "daemon", "Go on until told to end."),
+                ProgramOption(("-D", "--daemon"), "daemon", "Keep running until stopped."),
                 ProgramOption(
                     ("--list",),
                     "list",
-                    "Make no pass; print what waits in the queue: image, when it is due, how "
-                    "often it failed and why.",
+                    "Make no pass; print the queue: each image, when it is due, the number of "
+                    "attempts and the last error.",
                 ),
                 ProgramOption(
                     ("--restore",),
                     "restore",
-                    "Make no pass; take back the deletion of the image with this ID, which is "
-                    "active again then. Its data must still wait for its removal.",
+                    "Make no pass; restore the deleted image with this ID, which becomes active "
+                    "again. Its data must not have been removed yet.",
                     "ID",
                     "string",
                 ),
                 ProgramOption(
                     ("--retry",),
                     "retry",
-                    "Before the pass, make everything due that failed before or was given up.",
+                    "Before the pass, make all images due that failed before or were given up.",
                 ),
             ),
         ),
     ),
     (
-        (0, "All is done; a daemon was told to end."),
-        (1, "Something was postponed or given up, or the database is away; the log says why."),
-        (2, "The configuration or an option is wrong; lines ERROR: on standard error say how."),
+        (0, "The pass is complete, or the daemon was stopped."),
+        (
+            1,
+            "A removal was postponed or given up, or the database is unavailable; the log says "
+            "why.",
+        ),
+        (
+            2,
+            "The configuration or an option is not valid; lines that begin with ERROR: on "
+            "standard error say why.",
+        ),
         (3, "The image that --restore names cannot be restored; standard error says why."),
     ),
 )
@@ -106,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
-    """Do what is asked instead of a pass."""
+    """Execute --list or --restore."""
     try:
         if args.list:
             print_queue(scrub_queue.entries(app.db))
@@ -121,13 +128,13 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
 
 
 def restore(app: scrubber.Scrubber, image_id: str) -> None:
-    """Take back the deletion of an image; raises what `recovery.restore` does."""
+    """Restore a deleted image; raises the errors of `recovery.restore`."""
     image = recovery.restore(app.db, app.stores, fields.path_id(image_id))
     print(f"Image {image['id']} is active again")
 
 
 def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
-    """Print the queue as a table, never a location."""
+    """Print the queue as a table, without locations."""
     print(f"{'ID':<10} {'WHAT':<8} {'DUE':<19} {'ATTEMPTS':>8} {'STATE':<7} LAST ERROR")
     for entry in entries:
         what = "image" if entry.item == scrub_queue.DATA else "leftover"
@@ -140,7 +147,7 @@ def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
 
 
 def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
-    """Return the scrubber, and whether it is to go on for ever. Raises ConfigError."""
+    """Return the scrubber, and whether it runs as a daemon. Raises ConfigError."""
     path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
     conf = services.configure(
         PROGRAM.name,

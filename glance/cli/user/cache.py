@@ -1,8 +1,8 @@
-"""The commands of `glance` about the server's image cache: what it holds, and dropping of it.
+"""The commands of `glance` that list and remove the contents of the server's image cache.
 
-The server answers them where its pipeline has the cache-management filter, and with 404 elsewhere.
-The shared error handler is in `glance.cli.user.command`, tables are printed by
-`glance.cli.user.tables`.
+The server supports them if its pipeline contains the cache-management filter; otherwise it returns
+404. The shared error handler is in `glance.cli.user.command`, and `glance.cli.user.tables` prints
+the tables.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PREFETCHING = (_ID, _NAME, _ACCESSED, tables.Column("Status", "status", 10, ">")
 )
 def cache_index(call: commands.CommandCall) -> int:
     """
-    Lists the images that the server's cache holds whole.
+    Lists the images that are complete in the server's cache.
     """
     call.at_most(0)
     entries = call.client.get_cached_images()
@@ -58,14 +58,14 @@ def cache_index(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-invalid",
     "",
-    "Lists cache entries that went wrong",
+    "Lists the invalid cache entries",
     group=GROUP,
     failure="show invalid cache images",
     options=("format",),
 )
 def cache_invalid(call: commands.CommandCall) -> int:
     """
-    Lists the cache entries that went wrong while they were written, and how.
+    Lists the invalid cache entries, with their errors.
     """
     call.at_most(0)
     entries = call.client.get_invalid_cached_images()
@@ -77,14 +77,14 @@ def cache_invalid(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-incomplete",
     "",
-    "Lists cache entries that are being written",
+    "Lists the cache entries that are being written",
     group=GROUP,
     failure="show incomplete cache images",
     options=("format",),
 )
 def cache_incomplete(call: commands.CommandCall) -> int:
     """
-    Lists the cache entries that are not whole yet.
+    Lists the cache entries that are not complete yet.
     """
     call.at_most(0)
     entries = call.client.get_incomplete_cached_images()
@@ -96,14 +96,14 @@ def cache_incomplete(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-prefetching",
     "",
-    "Lists images that are fetched ahead of use",
+    "Lists the images that are being prefetched",
     group=GROUP,
     failure="show prefetching images",
     options=("format",),
 )
 def cache_prefetching(call: commands.CommandCall) -> int:
     """
-    Lists the images that the cache is fetching ahead of use, or is going to.
+    Lists the images that are being fetched into the cache, or are queued for it.
     """
     call.at_most(0)
     entries = call.client.get_prefetching_cache_images()
@@ -115,15 +115,15 @@ def cache_prefetching(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-prefetch",
     "<ID> ...",
-    "Fetches images into the cache ahead of use",
+    "Prefetches images into the cache",
     group=GROUP,
     failure="prefetch the specified cached image",
     options=("dry_run",),
 )
 def cache_prefetch(call: commands.CommandCall) -> int:
     """
-    Has the server fetch images into its cache before somebody asks for them. The exit code is 1
-    if one of them does not exist.
+    Queues images that the server is to fetch into its cache before anybody requests them. The
+    exit code is 1 if an image does not exist.
     """
     if not call.args:
         raise console.CommandRefused(
@@ -140,7 +140,7 @@ def cache_prefetch(call: commands.CommandCall) -> int:
             call.client.prefetch_cache_image(image_id)
         except exception.NotFound:
             if exists(call, image_id):
-                raise  # the image is there: it is the cache that cannot be managed
+                raise  # the image exists, so the cache cannot be managed
             print(f"No image with ID {console.printable(image_id)} was found")
             code = 1
     if call.options.verbose:
@@ -151,15 +151,15 @@ def cache_prefetch(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-purge",
     "<ID>",
-    "Drops an image from the cache",
+    "Removes an image from the cache",
     group=GROUP,
     failure="purge the specified cached image",
     options=("force", "dry_run"),
 )
 def cache_purge(call: commands.CommandCall) -> int:
     """
-    Drops an image from the server's cache; the image itself stays. Asks first, unless --force is
-    given.
+    Removes an image from the server's cache; the image itself is kept. Asks for confirmation,
+    unless --force is given.
     """
     if not call.args:
         raise console.CommandRefused(
@@ -181,14 +181,15 @@ def cache_purge(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-clear",
     "",
-    "Drops all images from the cache",
+    "Removes all images from the cache",
     group=GROUP,
     failure="clear all cached images",
     options=("force", "dry_run"),
 )
 def cache_clear(call: commands.CommandCall) -> int:
     """
-    Empties the server's cache; the images themselves stay. Asks first, unless --force is given.
+    Removes all images from the server's cache; the images themselves are kept. Asks for
+    confirmation, unless --force is given.
     """
     return drop_all(
         call,
@@ -202,14 +203,14 @@ def cache_clear(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-reap-invalid",
     "",
-    "Drops the cache entries that went wrong",
+    "Removes the invalid cache entries",
     group=GROUP,
     failure="reap invalid images",
     options=("force", "dry_run"),
 )
 def cache_reap_invalid(call: commands.CommandCall) -> int:
     """
-    Drops the cache entries that went wrong. Asks first, unless --force is given.
+    Removes the invalid cache entries. Asks for confirmation, unless --force is given.
     """
     return drop_all(
         call,
@@ -223,14 +224,15 @@ def cache_reap_invalid(call: commands.CommandCall) -> int:
 @commands.command(
     "cache-reap-stalled",
     "",
-    "Drops the cache entries whose writing has stalled",
+    "Removes the cache entries whose writing has stalled",
     group=GROUP,
     failure="reap stalled images",
     options=("force", "dry_run"),
 )
 def cache_reap_stalled(call: commands.CommandCall) -> int:
     """
-    Drops the cache entries whose writing has stalled. Asks first, unless --force is given.
+    Removes the cache entries whose writing has stalled. Asks for confirmation, unless --force is
+    given.
     """
     return drop_all(
         call,
@@ -252,7 +254,7 @@ def exists(call: commands.CommandCall, image_id: str) -> bool:
 def drop_all(
     call: commands.CommandCall, action: str, declined: str, method: str, told: str
 ) -> int:
-    """Ask, then drop entries by a method of the client and tell how many there were."""
+    """Ask for confirmation, remove entries with a method of the client, and print the number."""
     call.at_most(0)
     if not call.confirm(f"{action}?"):
         raise console.CommandRefused(declined)
@@ -283,7 +285,7 @@ def print_entries(
 
 
 def row(entry: Mapping[str, Any], columns: Sequence[tables.Column]) -> dict[str, Any]:
-    """Return the cells of an entry as people see them."""
+    """Return the cells of an entry as they are printed."""
     cells = {column.key: _shown(entry.get(column.key)) for column in columns}
     cells["id"] = entry.get("id", entry.get("image_id"))
     cells["done"] = _share(entry.get("size"), entry.get("expected_size"))
@@ -295,7 +297,7 @@ def _shown(value: Any) -> Any:
 
 
 def _share(size: Any, expected: Any) -> Any:
-    """Return how much of an entry is there, in percent; servers of old send texts."""
+    """Return the completed part of an entry in percent. Old servers send sizes as text."""
     try:
         return int(size) * 100 // int(expected)
     except (TypeError, ValueError, ZeroDivisionError):

@@ -1,8 +1,8 @@
-"""The `glance` program: its parser and help, and how a command is run.
+"""The `glance` program: its parser, its help, and the execution of commands.
 
-Documented messages go to standard output, errors included, because scripts read them there; only
-usage errors and later additions go to standard error. With `--format json`, standard output holds
-JSON and nothing else. Nothing of the server is imported.
+Documented messages, including errors, go to standard output, because scripts read them there; only
+usage errors and later additions go to standard error. With `--format json`, standard output
+contains only JSON. This module imports no server code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-# NOTE: the command modules are imported because they declare their commands, in this order.
+# NOTE: importing the command modules declares their commands, in this order.
 from glance import version
 from glance.cli.user import cache, commands, completion, console, images, members
 from glance.common import exception
@@ -27,9 +27,9 @@ __all__ = ["cache", "completion", "download", "images", "main", "members"]
 GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
 
 EXIT_CODES = (
-    (0, "The command has done what it says."),
-    (1, "It was refused, failed, found nothing, got wrong arguments, or the answer was no."),
-    (2, "An option could not be understood."),
+    (0, "The command succeeded."),
+    (1, "The command failed, was refused or declined, found nothing, or had invalid arguments."),
+    (2, "An option is not valid."),
 )
 
 NOT_AUTHORIZED = (
@@ -57,19 +57,19 @@ def show_help(call: commands.CommandCall) -> int:
 
 
 def synopsis(entry: commands.Command) -> str:
-    """Return the line that says how a command is called."""
+    """Return the usage line of a command."""
     options = "" if entry.name == "help" else "[options] "
     return f"glance {entry.name} {options}{entry.arguments}".rstrip()
 
 
 def shown_options(entry: commands.Command) -> list[str]:
-    """Return the options of a command as its help names them."""
+    """Return the option names of a command that its help shows."""
     by_dest = {option.dest: option for option in commands.OPTIONS}
     return [by_dest[dest].names[-1 if dest == "force" else 0] for dest in entry.options]
 
 
 def in_groups() -> list[tuple[str, list[commands.Command]]]:
-    """Return all commands by block, in the order of the usage text."""
+    """Return all commands by group, in the order of the usage text."""
     groups = []
     for group in GROUPS:
         entries = [entry for entry in commands.COMMANDS.values() if entry.group == group]
@@ -78,7 +78,7 @@ def in_groups() -> list[tuple[str, list[commands.Command]]]:
 
 
 def usage() -> str:
-    """Return the usage text: one entry per command, in blocks."""
+    """Return the usage text: one entry per command, in groups."""
     lines = ["%prog <command> [options] [args]"]
     for group, entries in in_groups():
         lines += ["", f"{group}:", ""]
@@ -96,8 +96,8 @@ def unknown(name: str) -> int:
 
 def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
     """Return the parser of all options; `environ` supplies defaults."""
-    # NOTE: optparse, because its texts and its mixing of options and arguments are what users of
-    # this program know.
+    # NOTE: optparse, because users of this program know its messages, and because it lets
+    # options and arguments be mixed.
     parser = optparse.OptionParser(
         usage(),
         prog="glance",
@@ -110,9 +110,9 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
 
 
 def run(entry: commands.Command, call: commands.CommandCall) -> int:
-    """Run a command and return its exit code; errors are shown as the command declares.
+    """Run a command and return its exit code; print errors as the command declares.
 
-    Where standard output is for data alone, all messages go to standard error.
+    If standard output is for data only, all messages go to standard error.
     """
     if gives_data(entry, call.options):
         with contextlib.redirect_stdout(sys.stderr):
@@ -121,7 +121,7 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
-    """Return whether standard output will hold JSON, or the data of an image, and nothing else."""
+    """Return whether standard output will contain only JSON or only the data of an image."""
     if "file" in entry.options:
         return not options.file
     return "format" in entry.options and bool(options.format == "json")
@@ -139,7 +139,7 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         return 1
     except BrokenPipeError:
         raise
-    except Exception as err:  # the border to the person: every failure is said in a line or two
+    except Exception as err:  # top level: print every failure in a line or two
         if call.options.debug:
             raise
         if entry.modern:
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 1
     except BrokenPipeError:
-        # NOTE: the reader of a pipe has left; the interpreter must not complain at exit.
+        # NOTE: the reader closed the pipe; the interpreter must not print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

@@ -1,14 +1,14 @@
-"""What the `glance` program consists of: its options and commands, each declared once.
+"""The options and commands of the `glance` program, each declared once.
 
 The command modules (`glance.cli.user.images`, `members`, `cache`, `download`) declare their
-commands here. Made from these tables: the parser, the usage text and `help` in
-`glance.cli.user.command`, the manual pages and doc/source/cli.rst in `glance.cli.docs.pages`, the
-shells' completion in `glance.cli.user.completion`. What a command does is in its module, how it
-talks to a person in `glance.cli.user.console`.
+commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
+text and `help`, `glance.cli.docs.pages` the manual pages and doc/source/cli.rst, and
+`glance.cli.user.completion` the completion scripts. `glance.cli.user.console` has the prompts and
+messages.
 
 PERF: every start of the program imports this module and the commands, so neither imports what
-only a request needs: the client is loaded when a command first asks for it. Rows are named tuples
-because the dataclasses module brings inspect along. CPU of `glance --version` beyond that of the
+only a request needs: the client is loaded when a command first uses it. Rows are named tuples,
+because the dataclasses module imports inspect. CPU time of `glance --version` beyond that of the
 bare interpreter, Python 3.11, two busy cores: 40 ms instead of 95.
 """
 
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 DRY_RUN = "Dry run. We would have done the following:"
 
 
-# -- options: all are global, a command ignores those it has no use for ---------------------------
+# -- options: all are global; a command ignores those that do not apply to it ---------------------
 
 OPTIONS: tuple[ProgramOption, ...] = (
-    ProgramOption(("-v", "--verbose"), "verbose", "Print more, and how long it took."),
-    ProgramOption(("-d", "--debug"), "debug", "Let errors through with a traceback."),
+    ProgramOption(
+        ("-v", "--verbose"), "verbose", "Print more details, and how long the command took."
+    ),
+    ProgramOption(("-d", "--debug"), "debug", "Show errors with a traceback."),
     *signin.SERVER,
     *signin.IDENTITY,
     ProgramOption(
@@ -45,7 +47,7 @@ OPTIONS: tuple[ProgramOption, ...] = (
         10,
     ),
     ProgramOption(
-        ("--marker",), "marker", "Image id after which a listing begins.", "MARKER", "string"
+        ("--marker",), "marker", "Image id after which a list begins.", "MARKER", "string"
     ),
     ProgramOption(
         ("--sort_key", "--sort-key"),
@@ -66,7 +68,7 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--format",),
         "format",
-        "Print text for people or json for programs. Default: %default",
+        "Output format: text for people, or json for programs. Default: %default",
         "[text|json]",
         "string",
         "text",
@@ -75,25 +77,27 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--file",),
         "file",
-        "File that download writes. Default: standard output",
+        "File to download to. Default: standard output",
         "FILE",
         "string",
         values="file",
     ),
-    ProgramOption(("-f", "--force"), "force", "Ask no questions and make no pause between pages."),
-    ProgramOption(("--dry-run",), "dry_run", "Print what would be done, and do nothing."),
     ProgramOption(
-        ("--can-share",), "can_share", "Let the member share the image with further members."
+        ("-f", "--force"), "force", "Ask for no confirmation, and do not pause between pages."
+    ),
+    ProgramOption(("--dry-run",), "dry_run", "Print what would be done, without doing it."),
+    ProgramOption(
+        ("--can-share",), "can_share", "Allow the member to share the image with other members."
     ),
     ProgramOption(
         ("--keep-properties",),
         "keep_properties",
-        "Let update keep the custom properties that it does not name.",
+        "Keep the custom properties that an update does not name.",
     ),
 )
 
 
-#: The options about server and sign-in, which every command heeds.
+#: The options for server and authentication, which every command uses.
 CONNECTION = tuple(option.dest for option in (*signin.SERVER, *signin.IDENTITY))
 
 
@@ -101,9 +105,9 @@ CONNECTION = tuple(option.dest for option in (*signin.SERVER, *signin.IDENTITY))
 
 
 class CommandCall:
-    """One run of a command: its `options`, its positional `args`, and the client, made at need.
+    """One run of a command: its `options`, its positional `args`, and a client, made on demand.
 
-    `output` is where data for programs goes, standard output unless a test says otherwise.
+    `output` is the stream for data; standard output, except in tests.
     """
 
     def __init__(
@@ -123,7 +127,7 @@ class CommandCall:
 
     @property
     def for_programs(self) -> bool:
-        """Whether the result is wanted as JSON."""
+        """Whether the result is to be printed as JSON."""
         return bool(self.options.format == "json")
 
     def print_json(self, value: object) -> None:
@@ -134,10 +138,10 @@ class CommandCall:
         self.output.write("\n")
 
     def print_json_list(self, pages: Iterable[Iterable[object]]) -> None:
-        """Print the members of all pages as one JSON array, each page as it comes."""
+        """Print the members of all pages as one JSON array, each page as it arrives."""
         import json
 
-        # NOTE: nothing is written before the first page is there, which may be an error instead.
+        # NOTE: nothing is written before the first page has arrived, because it may be an error.
         separator = "[\n"
         for page in pages:
             for value in page:
@@ -147,7 +151,7 @@ class CommandCall:
         self.output.write("[]\n" if separator == "[\n" else "\n]\n")
 
     def at_most(self, count: int) -> None:
-        """Refuse more positional arguments than the command takes."""
+        """Raise CommandFailed if there are more than `count` positional arguments."""
         if len(self.args) > count:
             surplus = " ".join(self.args[count:])
             raise console.CommandFailed(
@@ -155,7 +159,7 @@ class CommandCall:
             )
 
     def confirm(self, question: str) -> bool:
-        """Ask before something is removed; `--force` and dry runs ask nothing."""
+        """Ask for confirmation, except with `--force` and in dry runs; return the answer."""
         if self.options.force or self.options.dry_run:
             return True
         return console.ask(f"{question} [y/N] ", default=False)
@@ -172,10 +176,10 @@ class CommandCall:
 class Command(NamedTuple):
     """One command.
 
-    `failure` is the phrase of the shared error handler, None if the command has its own words;
-    errors of a `modern` command are one line on standard error. `options` are the options that it
-    heeds beside those of the connection, `fields` the names before its `=`; `values` names what a
-    shell may complete its positional arguments with.
+    `failure` is the phrase for the shared error handler, None if the command prints errors itself;
+    errors of a `modern` command are one line on standard error. `options` lists the options that
+    it uses besides those of the connection, `fields` the names that it takes before `=`; `values`
+    names the words with which a shell completes its positional arguments.
     """
 
     name: str

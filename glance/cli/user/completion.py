@@ -1,8 +1,7 @@
 """Completion of `glance` in bash and zsh: scripts made from the declared options and commands.
 
-`glance completion bash` prints one; `glance.cli.docs.pages` writes both into etc/completion, where
-packages find them. What an option or a field may be completed with is `values` of its declaration,
-looked up here.
+`glance completion bash` prints one; `glance.cli.docs.pages` writes both to etc/completion for
+packages. The words for an option or a field are looked up here by the `values` of its declaration.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from glance.cli.user import console
 
 
 def values(kind: str | None) -> tuple[str, ...]:
-    """Return the words that the declarations call by this name; none for `file` and unknown."""
-    # PERF: these modules are of no use to any other start of the program.
+    """Return the words with this name in the declarations; none for `file` and unknown names."""
+    # PERF: only completion needs these modules.
     from glance.identity import strategies
     from glance.image import fields as image_fields
     from glance.image import listing
@@ -36,7 +35,7 @@ def values(kind: str | None) -> tuple[str, ...]:
 
 
 def commands() -> list[user_commands.Command]:
-    """Return all commands in an order that does not depend on which module was loaded first."""
+    """Return all commands in an order that does not depend on the order of imports."""
     return [user_commands.COMMANDS[name] for name in sorted(user_commands.COMMANDS)]
 
 
@@ -46,7 +45,7 @@ def offered(option: ProgramOption) -> tuple[str, ...]:
 
 
 def options_of(entry: user_commands.Command | None) -> list[ProgramOption]:
-    """Return the options to offer for a command; those of every command without one."""
+    """Return the options to offer for a command; without a command, those of every command."""
     everywhere = {*user_commands.CONNECTION, "verbose", "debug"}
     heeded = everywhere if entry is None else everywhere | set(entry.options)
     return [option for option in user_commands.OPTIONS if option.dest in heeded]
@@ -252,14 +251,14 @@ SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
 @user_commands.command(
     "completion",
     "<SHELL>",
-    "Prints the completion script of a shell",
+    "Prints the completion script for a shell",
     group="Further Commands",
     values="shell",
     modern=True,
 )
 def completion(call: user_commands.CommandCall) -> int:
     """
-    Prints the script that lets a shell complete commands, options, fields and values of glance:
+    Prints the script with which a shell completes commands, options, fields and values of glance:
 
       bash:  source <(glance completion bash)
       zsh:   glance completion zsh > "${fpath[1]}/_glance"

@@ -1,4 +1,4 @@
-"""How the `glance` program talks to a person: questions, messages, arguments as fields."""
+"""The prompts and messages of the `glance` program, and its field=value arguments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 
 class CommandRefused(Exception):
-    """The command cannot go on; its text is for the user and the exit code is 1.
+    """The command cannot continue; its text is for the user, and the exit code is 1.
 
-    WIRE: the text goes to standard output, where scripts look for the messages of old.
+    WIRE: the text goes to standard output, where scripts look for Diablo's messages.
     """
 
 
 class CommandFailed(CommandRefused):
-    """The same for messages that are new: one line on standard error."""
+    """The same for newer messages: one line on standard error."""
 
 
 def ask(question: str, *, default: bool) -> bool:
-    """Print `question` and return the answer; nothing typed is the default, end of input is no."""
+    """Print `question`, return the answer: `default` for an empty line, False at end of input."""
     sys.stdout.write(question)
     sys.stdout.flush()
     line = sys.stdin.readline() if sys.stdin is not None else ""
@@ -34,16 +34,17 @@ def ask(question: str, *, default: bool) -> bool:
 
 
 def pauses() -> bool:
-    """Return whether somebody reads along and can be asked between two pages.
+    """Return whether the user can be asked between two pages.
 
-    That is, when standard output is a terminal, or when answers stand ready in standard input.
+    This is so if standard output is a terminal, or if standard input has answers to read.
     """
     return sys.stdout.isatty() or bool(stdin_holds_data())
 
 
 def stdin_holds_data() -> int:
-    """Return how many bytes of standard input are there to be read, without waiting: those of a
-    file, or at least one of a pipe; none of a terminal.
+    """Return how many bytes can be read from standard input without waiting.
+
+    That is the rest of a file, at least one byte of a pipe that has data, 0 for a terminal.
     """
     if sys.stdin is None or sys.stdin.isatty():
         return 0
@@ -63,18 +64,18 @@ def stdin_holds_data() -> int:
 
 
 def printable(value: object) -> str:
-    """Return the text of `value` with everything replaced that could steer a terminal."""
+    """Return the text of `value` without characters that could control a terminal."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def complain(text: str) -> None:
-    """Print one line about something that went wrong on standard error."""
+    """Print one line about an error on standard error."""
     print(f"glance: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def print_error(error: BaseException) -> None:
-    """Print what a server or the client said went wrong, status first."""
+    """Print an error of the server or the client, with its status first."""
     from glance.common import statuses
 
     status = getattr(error, "status", None)
@@ -85,15 +86,15 @@ def print_error(error: BaseException) -> None:
 
 
 def fields(args: Sequence[str]) -> dict[str, str]:
-    """Return the attributes in arguments of the form field=value; raise Refused for others.
+    """Return the attributes in arguments of the form field=value; raise CommandRefused for others.
 
-    Names are lower-cased, `-` becomes `_`, commas around an argument are dropped, the last of
-    two equal names wins. A value may hold `=`.
+    Names are lower-cased, `-` becomes `_`, commas around an argument are removed, the last of two
+    equal names wins. A value may contain `=`.
     """
     found = {}
     for argument in args:
         if any("\ud800" <= character <= "\udfff" for character in argument):
-            # What the shell handed over was not text; sent on, it would be another name.
+            # The argument was not UTF-8; it would be sent as a different name.
             raise CommandFailed(f"This argument is not UTF-8 text: {printable(argument)}")
         name, equals, value = argument.strip(",").partition("=")
         if not equals or not name:

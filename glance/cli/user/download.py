@@ -1,8 +1,8 @@
-"""`glance download`: an image's data in a file that is either whole or not there.
+"""`glance download`: download an image to a file that is either complete or absent.
 
-The data is gathered beside the file, in one that ends in `.part`, and takes the file's name when
-its length and MD5 are right. A connection that breaks is made anew and goes on from the last byte;
-what an ended program left in its `.part` file is used by the next one.
+The data is written to a file beside it that ends in `.part`, which is renamed when its length and
+MD5 are right. If the connection breaks, the download resumes after the last byte over a new one;
+a `.part` file that an interrupted program left is used by the next one.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ sleep = time.sleep
 @commands.command(
     "download",
     "<ID>",
-    "Fetches the data of an image",
+    "Downloads the data of an image",
     group="Further Commands",
     options=("file", "dry_run"),
     modern=True,
 )
 def download(call: commands.CommandCall) -> int:
     """
-    Fetches the data of an image and verifies its checksum:
+    Downloads the data of an image and verifies its checksum:
 
       glance download 12 --file /tmp/images/mine.qcow2
 
-    Without --file the data goes to standard output, unless that is a terminal. A connection that
-    breaks is made anew, and the transfer goes on where it was cut. The file gets its name when it
-    is whole: until then its data is in a file beside it whose name ends in .part, which the same
-    command goes on with after it was interrupted.
+    Without --file, the data goes to standard output, unless that is a terminal. If the connection
+    breaks, the download resumes by itself. Until the file is complete, its data is in a file
+    beside it whose name ends in .part. If the command is interrupted, run it again to resume.
     """
     if not call.args:
         raise console.CommandFailed("Please specify the ID of the image you wish to download")
@@ -54,7 +53,7 @@ def download(call: commands.CommandCall) -> int:
         return 0
     if not path and call.output.isatty():
         raise console.CommandFailed(
-            "Standard output is a terminal: give --file=FILE, or redirect standard output"
+            "Standard output is a terminal: use --file=FILE, or redirect standard output"
         )
     try:
         meta = call.client.get_image_meta(image_id)
@@ -78,16 +77,16 @@ def download(call: commands.CommandCall) -> int:
 
 
 def md5() -> Any:
-    import hashlib  # PERF: of no use to any other command
+    import hashlib  # PERF: no other command needs it
 
     return hashlib.md5(usedforsecurity=False)
 
 
 class Target:
-    """Where the data goes; `count` bytes of it are there, `digest` is their MD5.
+    """The destination of the data; it has `count` bytes, and `digest` is their MD5.
 
-    `finish` is called with data that is right, `discard` with data that is wrong. `kept` is the
-    file that holds unfinished data for the next try, None if there is none.
+    `finish` is called if the data is right, `discard` if it is wrong. `kept` is the file with
+    incomplete data for the next attempt, None if there is none.
     """
 
     kept: str | None = None
@@ -96,7 +95,7 @@ class Target:
         self.file = file
         self.count = 0
         self.digest = md5()
-        #: Whether the first bytes were here before this program came.
+        #: Whether an earlier program wrote the first bytes.
         self.inherited = False
 
     def write(self, chunk: bytes) -> None:
@@ -108,11 +107,11 @@ class Target:
         self.file.flush()
 
     def discard(self) -> None:
-        """Take back what was written, where that is possible."""
+        """Remove what was written, if possible."""
 
 
 class PartFile(Target):
-    """A file `path.ID.part` beside the wanted one, whose name it gets when it is finished."""
+    """A file `path.ID.part`, which is renamed to `path` when it is complete."""
 
     def __init__(self, path: str, meta: types.DetailedImage):
         from glance.client import base as base_client
@@ -123,7 +122,7 @@ class PartFile(Target):
         if meta.get("checksum"):
             self._inherit(int(meta.get("size") or 0))
         else:
-            # NOTE: without a checksum nobody could tell whether old bytes belong to this image.
+            # NOTE: without a checksum it cannot be known whether old bytes belong to this image.
             self.discard()
 
     @property
@@ -131,19 +130,19 @@ class PartFile(Target):
         return self.part if self.count else None
 
     def _lock(self) -> BinaryIO:
-        """Open the file for this program alone."""
+        """Open the file with an exclusive lock."""
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             file = os.fdopen(os.open(self.part, flags, 0o666), "r+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # NOTE: another program may have finished, and renamed, what was opened here.
+                # NOTE: another program may have completed and renamed the file opened here.
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.part)):
                     return file
             except BlockingIOError:
                 file.close()
                 raise console.CommandFailed(
-                    f"Another program is downloading to {self.part}: wait for it"
+                    f"Another program is downloading to {self.part}: wait until it has finished"
                 ) from None
             except FileNotFoundError:
                 pass
@@ -153,7 +152,7 @@ class PartFile(Target):
             file.close()
 
     def _inherit(self, size: int) -> None:
-        """Count what an earlier program left."""
+        """Read and count the bytes that an earlier program left."""
         while piece := self.file.read(min(HASH_PIECE, size - self.count)):
             self.digest.update(piece)
             self.count += len(piece)
@@ -175,7 +174,7 @@ class PartFile(Target):
 
 @contextlib.contextmanager
 def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Target]:
-    """Hand out the target of a download; a `.part` file that holds nothing is removed again."""
+    """Yield the target of a download; an empty `.part` file is removed after an error."""
     path = call.options.file
     if not path:
         yield Target(call.output.buffer)
@@ -207,7 +206,7 @@ def fetch(
     target: Target,
     tell: progress.Tell | None,
 ) -> None:
-    """Fill the target with the image's data and finish it; raise Failed if that is impossible."""
+    """Write the image's data to the target and finish it; raise CommandFailed on failure."""
     checksum, size = meta.get("checksum"), int(meta.get("size") or 0)
     while True:
         gather(call, image_id, size, target, tell)
@@ -218,10 +217,10 @@ def fetch(
         target.discard()
         if not again:
             raise console.CommandFailed(
-                f"The data of image {image_id} does not have its checksum {checksum}: it was "
-                "damaged on the way or in the store"
+                f"The data of image {image_id} does not match its checksum {checksum}: it was "
+                "damaged in transit or in the store"
             )
-        # What an earlier program left may be the cause, so all of it is fetched once more.
+        # The bytes of an earlier program may be wrong, so everything is downloaded again.
 
 
 def gather(
@@ -231,9 +230,9 @@ def gather(
     target: Target,
     tell: progress.Tell | None,
 ) -> None:
-    """Write the rest of the data, over as many connections as it takes.
+    """Write the rest of the data, over as many connections as necessary.
 
-    A server that is busy is asked again only if it has sent data before: it may be restarting.
+    A 503 is retried only if the server has sent data before, because it may be restarting.
     """
     retries, begun = retry.Retries(BACKOFF, sleep=sleep), target.count
     while True:
@@ -255,5 +254,5 @@ def gather(
                 retries.reset()
             refused = isinstance(err, exception.ServiceUnavailable) and target.count == begun
             if refused or not retries.again():
-                kept = f"; {target.kept} is kept for the next try" if target.kept else ""
+                kept = f"; {target.kept} is kept for the next attempt" if target.kept else ""
                 raise console.CommandFailed(f"{err}{kept}") from err

@@ -1,7 +1,7 @@
-"""The `glance-upload` program: one file becomes one public image.
+"""The `glance-upload` program: upload a file as a public image.
 
-Kept for scripts written for it; `glance add` does more. Its options are declared here, those of
-connection and sign-in are the rows of `glance.cli.user.signin`.
+It exists for old scripts; `glance add` can do more. Its own options are declared here, those for
+connection and authentication in `glance.cli.user.signin`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OWN = (
     ProgramOption(
         ("--type",),
         "type",
-        "Kept as the property type: kernel, ramdisk, machine or raw. Default: %default",
+        "Value of the property type: kernel, ramdisk, machine or raw. Default: %default",
         "TYPE",
         "string",
         "raw",
@@ -62,10 +62,18 @@ _OWN = (
         choices=fields.CONTAINER_FORMATS,
     ),
     ProgramOption(
-        ("--kernel",), "kernel", "Image that the image boots, kept as kernel_id.", "ID", "string"
+        ("--kernel",),
+        "kernel",
+        "Kernel to boot the image with, stored as the property kernel_id.",
+        "ID",
+        "string",
     ),
     ProgramOption(
-        ("--ramdisk",), "ramdisk", "Ramdisk to boot it with, kept as ramdisk_id.", "ID", "string"
+        ("--ramdisk",),
+        "ramdisk",
+        "Ramdisk to boot the image with, stored as the property ramdisk_id.",
+        "ID",
+        "string",
     ),
 )
 _SHARED = (
@@ -75,27 +83,27 @@ OPTIONS = (*_OWN, *_SHARED)
 
 PROGRAM = Program(
     "glance-upload",
-    "Store a file as a public image",
+    "Upload a file as a public image",
     """
-The glance-upload program stores a file as a public image and prints the image's metadata. It is
-kept for scripts written for it; glance add does more.
+The glance-upload program uploads a file as a public image and prints the image's metadata. It
+exists for old scripts; glance add can do more.
 """,
     (
-        Word("<filename>", "File that holds the image data.", values="file"),
+        Word("<filename>", "File with the image data.", values="file"),
         Word("<name>", "Name of the image; names need not be unique."),
     ),
     (("Options", OPTIONS),),
     (
         (0, "The image is stored."),
-        (1, "It is not; why is said on standard output."),
-        (2, "The arguments could not be understood; why is said on standard error."),
+        (1, "The upload failed; standard output says why."),
+        (2, "The arguments are not valid; standard error says why."),
     ),
 )
 
 
 def make_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the program's parser; `environ` supplies defaults."""
-    # WIRE: it always took abbreviations, and scripts may use them.
+    # WIRE: it has always accepted abbreviations, and scripts may use them.
     parser = PROGRAM.parser(environ, abbreviated=True)
     for word in ("filename", "name"):
         parser.add_argument(word, help=argparse.SUPPRESS)
@@ -103,7 +111,7 @@ def make_parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def metadata(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the image's attributes as the options say them."""
+    """Return the image's attributes from the options."""
     properties = {"type": options.type}
     if options.kernel:
         properties["kernel_id"] = options.kernel
@@ -131,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         image = upload(options)
     except KeyboardInterrupt:
         return 1
-    except Exception as err:  # the border to the person: every failure is said in a line
-        # WIRE: failures are told on standard output, where scripts look for them.
+    except Exception as err:  # top level: print every failure in one line
+        # WIRE: failures go to standard output, where scripts look for them.
         text = " ".join(str(err).split())
         print(f"Failed to add new image. Got error: {console.printable(text)}")
         return 1

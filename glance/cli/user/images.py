@@ -1,7 +1,7 @@
 """The commands of `glance` about images: add, update, delete, index, details, show, clear.
 
-How images are printed is in `glance.cli.user.tables`. The shared error handler is in
-`glance.cli.user.command`, options are in `glance.cli.user.commands`.
+`glance.cli.user.tables` prints images. The shared error handler is in `glance.cli.user.command`,
+the options are in `glance.cli.user.commands`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ FILTERS = (
     "size_max",
     "is_public",
 )
-#: A server hands out no page larger than this, whatever is asked for.
+#: Maximum size of a page that a server returns.
 SERVER_PAGE = 1000
 
 LOCATION_CLASH = """\
 Either supply a location=LOCATION argument or supply image 
 data via a redirect. You have supplied BOTH image data 
-AND a location."""  # noqa: W291 - scripts know these lines with their trailing blanks
+AND a location."""  # noqa: W291 - scripts expect the trailing blanks
 KILLED_NOTE = (
     "Note: Your image metadata may still be in the registry, but the image's status will likely "
     "be 'killed'."
@@ -89,10 +89,10 @@ def add(call: commands.CommandCall) -> int:
       is_public         true, on or 1 make the image public; default: false
       disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: raw
       container_format  ami, ari, aki, bare or ovf; default: ovf
-      min_disk          least disk in GB that a server needs for it; default: 0
-      min_ram           least memory in MB that a server needs for it; default: 0
+      min_disk          minimum disk size in GB of a server; default: 0
+      min_ram           minimum memory in MB of a server; default: 0
       location          URI of data that a store already holds
-      store             store to put the data into; default: chosen by the server
+      store             store for the data; default: chosen by the server
       checksum          MD5 that the data must have
       owner             tenant that owns the image; administrators only
       size              cannot be set: the server counts the bytes
@@ -209,7 +209,7 @@ def update(call: commands.CommandCall) -> int:
 )
 def delete(call: commands.CommandCall) -> int:
     """
-    Deletes an image: its metadata and its data. Asks first, unless --force is given.
+    Deletes an image: its metadata and its data. Asks for confirmation, unless --force is given.
     """
     image_id = first(
         call,
@@ -249,8 +249,8 @@ def index(call: commands.CommandCall) -> int:
     size_min, size_max, is_public (true, false, none). Any other field filters by a custom
     property. --sort_key, --sort_dir, --limit and --marker choose order and page.
 
-    On a terminal, a question stands between two pages of --limit images; --force does without it.
-    Elsewhere all pages come at once, unless the answers are piped in.
+    On a terminal, the command asks before it prints the next page of --limit images, unless
+    --force is given. Otherwise it prints all pages at once, unless the answers are piped in.
     """
     found = pages(call, "get_images")
     if call.for_programs:
@@ -264,7 +264,7 @@ def index(call: commands.CommandCall) -> int:
 @commands.command(
     "details",
     LISTING,
-    "Lists images with all they have",
+    "Lists images with all their metadata",
     failure="show details",
     options=LISTING_OPTIONS,
     fields=FILTERS,
@@ -289,7 +289,7 @@ def details(call: commands.CommandCall) -> int:
     return 0
 
 
-@commands.command("show", "<ID>", "Shows everything known about an image", options=("format",))
+@commands.command("show", "<ID>", "Shows the metadata of an image", options=("format",))
 def show(call: commands.CommandCall) -> int:
     """
     Shows the metadata of an image.
@@ -325,9 +325,9 @@ def show(call: commands.CommandCall) -> int:
 )
 def clear(call: commands.CommandCall) -> int:
     """
-    Deletes all images that you may see. Asks first, unless --force is given.
+    Deletes all images that you may see. Asks for confirmation, unless --force is given.
 
-    An image that cannot be deleted is reported and left; the exit code is 1 then.
+    Images that cannot be deleted are reported and skipped; the exit code is then 1.
     """
     call.at_most(0)
     if not call.confirm("Delete all images?"):
@@ -336,7 +336,7 @@ def clear(call: commands.CommandCall) -> int:
         call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
         return 0
     failed: set[Any] = set()
-    # NOTE: images may be added while this runs, so the list is read until nothing new is in it.
+    # NOTE: images may be added meanwhile, so the list is read until it has nothing new.
     while True:
         todo = [image for image in all_images(call) if image["id"] not in failed]
         if not todo:
@@ -347,7 +347,7 @@ def clear(call: commands.CommandCall) -> int:
 
 
 def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
-    """Delete one image of many, telling of it; False if that failed."""
+    """Delete one of many images and print the outcome; return False if that failed."""
     if call.options.verbose:
         print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
     try:
@@ -385,14 +385,14 @@ def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
 
 
 def first(call: commands.CommandCall, *complaint: str) -> str:
-    """Return the first positional argument; without one, refuse with these lines."""
+    """Return the first positional argument; raise CommandRefused with these lines if none."""
     if not call.args:
         raise console.CommandRefused("\n".join(complaint))
     return call.args[0]
 
 
 def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
-    """Remove fields that are not the user's to set, telling of each."""
+    """Remove fields that users cannot set, and print a line for each."""
     for name in names:
         if name in found:
             del found[name]
@@ -407,7 +407,7 @@ def not_found(image_id: str) -> int:
 def stdin_data() -> BinaryIO | None:
     """Return standard input as the image's data; None if it is a terminal.
 
-    Closed input counts as empty data, like /dev/null: scripts make empty images that way.
+    Closed input counts as empty data, like /dev/null: scripts create empty images that way.
     """
     if sys.stdin is None:
         return io.BytesIO()
@@ -418,9 +418,9 @@ def stdin_data() -> BinaryIO | None:
 
 
 def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, Any]]]:
-    """Hand out the pages of a listing, made by a method of the client.
+    """Yield the pages of a list from a method of the client.
 
-    Between full pages a person is asked, unless --force is given or nobody reads along.
+    Between full pages the user is asked, unless --force is given or nobody can be asked.
     """
     found = console.fields(call.args)
     fetch = getattr(call.client, method)

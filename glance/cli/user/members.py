@@ -1,4 +1,4 @@
-"""The commands of `glance` about members, that is, about who shares an image.
+"""The commands of `glance` about members, with whom an image is shared.
 
 The shared error handler is in `glance.cli.user.command`, options are in
 `glance.cli.user.commands`.
@@ -26,7 +26,8 @@ SHARER = "New member would have been able to further share image."
 )
 def image_members(call: commands.CommandCall) -> int:
     """
-    Lists the members that an image is shared with. A star marks those who may share it further.
+    Lists the members that an image is shared with. An asterisk marks those that may share it
+    further.
     """
     if not call.args:
         raise console.CommandRefused("Please specify the ID of the image as the first argument")
@@ -45,8 +46,8 @@ def image_members(call: commands.CommandCall) -> int:
 )
 def member_images(call: commands.CommandCall) -> int:
     """
-    Lists the ids of the images that are shared with a member. A star marks those that the member
-    may share further.
+    Lists the ids of the images that are shared with a member. An asterisk marks those that the
+    member may share further.
     """
     if not call.args:
         raise console.CommandRefused("Please specify the ID of the member as the first argument")
@@ -70,8 +71,8 @@ def member_images(call: commands.CommandCall) -> int:
 )
 def member_add(call: commands.CommandCall) -> int:
     """
-    Shares an image with a member. With --can-share the member may share it further; without it, a
-    member keeps the right that it has, and a new one has none.
+    Shares an image with a member. With --can-share, the member may share it further. Without it,
+    an existing member keeps its right to share, and a new member has none.
     """
     image_id, member = image_and_member(call)
     lines = [f'Add "{member}" to membership of image {image_id}']
@@ -110,7 +111,7 @@ def member_delete(call: commands.CommandCall) -> int:
 )
 def members_replace(call: commands.CommandCall) -> int:
     """
-    Shares an image with this member and nobody else. With --can-share the member may share it
+    Shares an image with this member and nobody else. With --can-share, the member may share it
     further.
     """
     image_id, member = image_and_member(call)
@@ -132,7 +133,7 @@ def image_and_member(call: commands.CommandCall) -> Sequence[str]:
 def print_memberships(
     call: commands.CommandCall, memberships: Sequence[Mapping[str, Any]], key: str
 ) -> None:
-    """Print one id a line, with a star and a legend for those who may share."""
+    """Print one id per line, with an asterisk and a legend for those that may share."""
     if call.for_programs:
         call.print_json_list([memberships])
         return

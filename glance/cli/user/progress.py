@@ -1,7 +1,7 @@
-"""One line on a terminal that tells how far an upload or a download has come, and how fast.
+"""A line on a terminal that shows the progress and speed of an upload or download.
 
 Used by `glance add`, `glance download` and `glance-upload`. The line is drawn on standard error,
-so that it never gets into data; where that is not a terminal, nothing is drawn at all.
+so that it never mixes with data; if that is not a terminal, nothing is drawn.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-#: Seconds between two drawings.
+#: Seconds between two updates of the line.
 STEP = 0.2
-#: Seconds that the shown rate looks back on.
+#: Period of which the rate is the average, in seconds.
 WINDOW = 5.0
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -24,7 +24,7 @@ Tell = Callable[[int, int | None], None]
 
 
 class Line:
-    """A line that is drawn anew as bytes move: share, amount, rate, remaining time.
+    """A line that is redrawn as bytes are transferred: percentage, amount, rate, time left.
 
     `clock` returns seconds. `moved(done, total)` is what a client takes as its `progress`.
     """
@@ -39,10 +39,10 @@ class Line:
         self._drawn_at: float | None = None
 
     def moved(self, done: int, total: int | None) -> None:
-        """Note that `done` of `total` bytes have moved (None: nobody knows how many there are)."""
+        """Note that `done` of `total` bytes are transferred (None: the total is unknown)."""
         now = self.clock()
         if not self._marks or done < self.done:
-            # A download that goes on, or begins again, did not move its first bytes just now.
+            # A download that resumes or restarts has not transferred its first bytes just now.
             self._marks = [(now, done)]
         self.done, self.total = done, total
         if self._drawn_at is not None and now - self._drawn_at < STEP:
@@ -53,12 +53,12 @@ class Line:
         self._draw(now)
 
     def _rate(self, now: float) -> float:
-        """Return bytes per second of late, 0 when that cannot be said yet."""
+        """Return the recent rate in bytes per second, 0 if it is not known yet."""
         then, before = self._marks[0]
         return (self.done - before) / (now - then) if now > then else 0.0
 
     def text(self, now: float) -> str:
-        """Return what the line says."""
+        """Return the text of the line, without its label."""
         rate = self._rate(now)
         parts = []
         if self.total:
@@ -75,7 +75,7 @@ class Line:
     def _draw(self, now: float) -> None:
         self._drawn_at = now
         text = self.text(now)
-        # NOTE: a full last column would make some terminals go to the next line.
+        # NOTE: with a full last column, some terminals wrap to the next line.
         width = self._columns() - 1
         room = width - len(text) - 2
         label = self.label if len(self.label) <= room else self.label[: max(0, room - 3)] + "..."
@@ -90,7 +90,7 @@ class Line:
             return 80
 
     def end(self) -> None:
-        """Draw the line once more as it stands, and leave it."""
+        """Draw the line once more, and end it with a line feed."""
         if self._drawn_at is not None:
             now = self.clock()
             first = self._marks[0]
@@ -102,7 +102,7 @@ class Line:
 
 @contextlib.contextmanager
 def shown(label: object) -> Iterator[Tell | None]:
-    """Hand out the `progress` of a client's call; None where nobody would see the line."""
+    """Yield the `progress` argument of a client's call; None if the line would not be seen."""
     stream = sys.stderr
     if stream is None or not stream.isatty():
         yield None
@@ -116,7 +116,7 @@ def shown(label: object) -> Iterator[Tell | None]:
 
 
 def amount(count: float) -> str:
-    """Return bytes as people read them: three digits and a unit."""
+    """Return a number of bytes as text, with three digits and a unit."""
     for unit in _UNITS:
         if count < 1000 or unit == _UNITS[-1]:
             break
@@ -126,7 +126,7 @@ def amount(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as minutes and seconds, with hours where there are any."""
+    """Return a time in seconds as minutes and seconds, with hours if there are any."""
     whole = min(int(seconds + 0.5), 359999)
     minutes, seconds = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,8 +1,7 @@
-"""Which server the `glance` programs speak to, and how they sign in there.
+"""The options with which the `glance` programs find the server and authenticate.
 
-The options are part of `glance.cli.user.commands.OPTIONS`. Each of Diablo's variables, of those of
-Keystone v2.0 and of v3 stands in for an option; what the credentials mean is the business of
-`glance.identity.strategies`.
+The options are part of `glance.cli.user.commands.OPTIONS`. The variables of Diablo, of Keystone
+v2.0 and of v3 are defaults of options; `glance.identity.strategies` uses the credentials.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ HOST, PORT = "0.0.0.0", 9292
 def _text(
     dest: str, metavar: str, text: str, *env: str, values: str | None = None
 ) -> ProgramOption:
-    """Return an option that is named as the variables `env` are, the first one being the chief."""
+    """Return an option with the names of the variables `env`, the first of which wins."""
     names = tuple("--" + name.lower().replace("_", "-") for name in env)
     text = f"{text} Also {', '.join(env)}."
     return ProgramOption(names, dest, text, metavar, "string", None, env, (), values)
@@ -48,25 +47,24 @@ SERVER: tuple[ProgramOption, ...] = (
     _text(
         "image_url",
         "URL",
-        "URL of the Glance API server, in the place of address and port.",
+        "URL of the Glance API server; overrides address and port.",
         "OS_IMAGE_URL",
         "OS_IMAGE_ENDPOINT_OVERRIDE",
     ),
-    ProgramOption(
-        ("--use-ssl",), "use_ssl", "Speak https with the server and verify its certificate."
-    ),
+    ProgramOption(("--use-ssl",), "use_ssl", "Use https, and verify the server's certificate."),
     ProgramOption(
         ("--ca-file", "--os-cacert"),
         "ca_file",
-        "File of the authorities that certificates are verified against. Also OS_CACERT.",
+        "File of the CA certificates that the server's certificate is verified against. Also "
+        "OS_CACERT.",
         "FILE",
         "string",
         env=("OS_CACERT",),
         values="file",
     ),
-    _text("cert_file", "FILE", "Certificate of this client.", "OS_CERT", values="file"),
-    _text("key_file", "FILE", "Private key of that certificate.", "OS_KEY", values="file"),
-    ProgramOption(("--insecure",), "insecure", "Accept any certificate of the server."),
+    _text("cert_file", "FILE", "Client certificate.", "OS_CERT", values="file"),
+    _text("key_file", "FILE", "Private key of the client certificate.", "OS_KEY", values="file"),
+    ProgramOption(("--insecure",), "insecure", "Do not verify the server's certificate."),
     ProgramOption(
         ("--timeout",),
         "timeout",
@@ -80,7 +78,7 @@ IDENTITY: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("-A", "--auth_token", "--auth-token"),
         "auth_token",
-        "Token to send; no sign-in is attempted then. Also OS_AUTH_TOKEN.",
+        "Token to send, instead of authenticating. Also OS_AUTH_TOKEN.",
         "TOKEN",
         "string",
         env=("OS_AUTH_TOKEN",),
@@ -88,96 +86,108 @@ IDENTITY: tuple[ProgramOption, ...] = (
     _text(
         "strategy",
         "STRATEGY",
-        "How to sign in: noauth or keystone. Default: keystone where options or later variables "
-        "than Diablo's say who and where, else noauth.",
+        "Authentication strategy: noauth or keystone. Default: keystone if the options, or "
+        "variables newer than Diablo's, name a user and an identity service, otherwise noauth.",
         "OS_AUTH_STRATEGY",
         values="strategy",
     ),
-    _text("cloud", "NAME", "Entry of clouds.yaml that says who and where.", "OS_CLOUD"),
+    _text(
+        "cloud",
+        "NAME",
+        "Entry of clouds.yaml with the credentials and the identity service.",
+        "OS_CLOUD",
+    ),
     _text("auth_url", "URL", "URL of the identity service.", "OS_AUTH_URL"),
-    _text("username", "USER", "User to sign in as.", "OS_AUTH_USER", "OS_USERNAME"),
-    _text("user_id", "ID", "The same by its id.", "OS_USER_ID"),
+    _text("username", "USER", "User to authenticate as.", "OS_AUTH_USER", "OS_USERNAME"),
+    _text("user_id", "ID", "Id of the user.", "OS_USER_ID"),
     _text(
         "password",
         "KEY",
-        "Password to sign in with; better kept in the variable.",
+        "Password of the user; safer in the variable.",
         "OS_AUTH_KEY",
         "OS_PASSWORD",
     ),
     _text(
         "tenant",
         "TENANT",
-        "Tenant, or project, to sign in for.",
+        "Tenant, or project, to authenticate for.",
         "OS_AUTH_TENANT",
         "OS_PROJECT_NAME",
         "OS_TENANT_NAME",
     ),
-    _text("project_id", "ID", "The same by its id.", "OS_PROJECT_ID", "OS_TENANT_ID"),
+    _text("project_id", "ID", "Id of the project.", "OS_PROJECT_ID", "OS_TENANT_ID"),
     _text("user_domain_name", "NAME", "Domain of the user.", "OS_USER_DOMAIN_NAME"),
-    _text("user_domain_id", "ID", "The same by its id.", "OS_USER_DOMAIN_ID"),
+    _text("user_domain_id", "ID", "Id of the user's domain.", "OS_USER_DOMAIN_ID"),
     _text("project_domain_name", "NAME", "Domain of the project.", "OS_PROJECT_DOMAIN_NAME"),
-    _text("project_domain_id", "ID", "The same by its id.", "OS_PROJECT_DOMAIN_ID"),
+    _text("project_domain_id", "ID", "Id of the project's domain.", "OS_PROJECT_DOMAIN_ID"),
     _text(
         "default_domain_id",
         "ID",
-        "Domain of both where none is named; else that with the id default.",
+        "Id of the domain of user and project if none is named. If this is not given either, it "
+        "is default.",
         "OS_DEFAULT_DOMAIN_ID",
         "OS_DEFAULT_DOMAIN",
     ),
-    _text("default_domain_name", "NAME", "The same by its name.", "OS_DEFAULT_DOMAIN_NAME"),
-    _text("domain_name", "NAME", "Domain to sign in for.", "OS_DOMAIN_NAME"),
-    _text("domain_id", "ID", "The same by its id.", "OS_DOMAIN_ID"),
-    _text("trust_id", "ID", "Trust to sign in for.", "OS_TRUST_ID"),
-    _text("system_scope", "SCOPE", "The word all: to sign in for the system.", "OS_SYSTEM_SCOPE"),
+    _text("default_domain_name", "NAME", "Name of that domain.", "OS_DEFAULT_DOMAIN_NAME"),
+    _text("domain_name", "NAME", "Domain to authenticate for.", "OS_DOMAIN_NAME"),
+    _text("domain_id", "ID", "Id of the domain to authenticate for.", "OS_DOMAIN_ID"),
+    _text("trust_id", "ID", "Trust to authenticate with.", "OS_TRUST_ID"),
+    _text(
+        "system_scope",
+        "SCOPE",
+        "The word all, to authenticate for the whole system.",
+        "OS_SYSTEM_SCOPE",
+    ),
     _text(
         "token",
         "TOKEN",
-        "Token to get another one for; without a URL of the identity service, to send.",
+        "Token to exchange for a new token. Without a URL of the identity service, the token to "
+        "send.",
         "OS_TOKEN",
     ),
     _text(
         "application_credential_id",
         "ID",
-        "Application credential to sign in with.",
+        "Id of the application credential to authenticate with.",
         "OS_APPLICATION_CREDENTIAL_ID",
     ),
     _text(
         "application_credential_name",
         "NAME",
-        "The same by its name.",
+        "Name of the application credential.",
         "OS_APPLICATION_CREDENTIAL_NAME",
     ),
     _text(
         "application_credential_secret",
         "SECRET",
-        "Secret of it; better kept in the variable.",
+        "Secret of the application credential; safer in the variable.",
         "OS_APPLICATION_CREDENTIAL_SECRET",
     ),
-    _text("auth_type", "TYPE", "Plug-in of keystoneauth to sign in by.", "OS_AUTH_TYPE"),
+    _text("auth_type", "TYPE", "Plug-in of keystoneauth to authenticate with.", "OS_AUTH_TYPE"),
     _text(
         "identity_api_version",
         "VERSION",
-        "Version of the identity service, if its URL names none.",
+        "Version of the identity API, if its URL names none.",
         "OS_IDENTITY_API_VERSION",
     ),
     _text("region", "REGION", "Region of the image service.", "OS_REGION_NAME"),
     _text(
         "interface",
         "KIND",
-        "Kind of its URL to use: public (the default), internal, admin.",
+        "Interface of the image service: public (the default), internal or admin.",
         "OS_INTERFACE",
         "OS_ENDPOINT_TYPE",
     ),
 )
 
-#: What of the options says who is signing in where.
+#: The options that are credentials or name the identity service.
 CREDS = tuple(option.dest for option in IDENTITY if option.dest not in ("auth_token", "strategy"))
 
 
 def strategy(options: Any, environ: Mapping[str, str]) -> str:
-    """Return the name of the strategy that options and variables mean.
+    """Return the name of the authentication strategy for options and variables.
 
-    WIRE: variables of Diablo alone sign nobody in without OS_AUTH_STRATEGY.
+    WIRE: Diablo's variables alone do not authenticate without OS_AUTH_STRATEGY.
     """
     if options.strategy:
         return str(options.strategy)
@@ -199,14 +209,14 @@ def make_client(
 ) -> glance_client.Client:
     """Return the client that parsed options describe. May raise exception.Error.
 
-    An address that is given wins over that which the identity service tells.
+    An address that is given wins over the address in the catalog of the identity service.
     """
     from glance import client as glance_client
     from glance.identity import catalog
 
     creds = {name: getattr(options, name) for name in CREDS}
     if options.cloud:
-        # What an entry says wins over variables, which are there for other programs, perhaps.
+        # The entry wins over variables, which may be meant for other programs.
         left = {option.dest: option.default_in(environ) for option in IDENTITY}
         creds = {n: value for n, value in creds.items() if n == "cloud" or value != left[n]}
     creds["strategy"] = strategy(options, environ)

@@ -1,4 +1,4 @@
-"""How the `glance` program prints images: tables, a block for each, rows of metadata."""
+"""The output of images by the `glance` program: tables, blocks, rows of metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WIDE_ID = 36
 def print_table(
     columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, header: bool
 ) -> None:
-    """Print rows in columns; cells longer than their column are cut, ids are not."""
+    """Print rows in columns; cells that are too long are cut, except ids."""
     rows = list(rows)
     wide = any(len(str(row.get("id"))) > columns[0].width for row in rows)
     widths = [WIDE_ID if wide and column.key == "id" else column.width for column in columns]
@@ -50,7 +50,7 @@ def print_table(
 
 
 def print_image(client: Client, image: Mapping[str, Any]) -> None:
-    """Print everything known about an image, a line for each attribute."""
+    """Print the metadata of an image, one line for each attribute."""
     scheme = "https" if client.use_ssl else "http"
     host = f"[{client.host}]" if ":" in client.host else client.host
     lines = [
@@ -78,6 +78,6 @@ def print_image(client: Client, image: Mapping[str, Any]) -> None:
 
 
 def print_rows(meta: Mapping[str, Any]) -> None:
-    """Print metadata as sorted rows of name and Python value."""
+    """Print metadata as sorted rows of names and Python values."""
     for name in sorted(meta):
         print(f" {name:>30} => {console.printable(meta[name])}")

@@ -66,11 +66,11 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
     block = "\r\n".join(lines)
     # SECURITY: a line break inside any part would start a header chosen by the caller.
     if not block.count("\n") == block.count("\r") == len(lines) - 1 or "\0" in block:
-        raise exception.Invalid("A header or the path holds a line break or a NUL: remove it")
+        raise exception.Invalid("A header or the path contains a line break or a NUL; remove it")
     try:
         return (block + "\r\n\r\n").encode("latin-1")
     except UnicodeEncodeError:
-        raise exception.Invalid("A header holds a character that cannot be sent") from None
+        raise exception.Invalid("A header contains a character that cannot be sent") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -399,9 +399,9 @@ class ClientConnection:
             if end >= 0:
                 break
             if len(self._buffer) > MAX_HEAD:
-                raise response.BadResponse("the answer's headers are too long", True)
+                raise response.BadResponse("the response headers are too long", True)
             if not self._looks_like_http():
-                raise response.BadResponse("the answer is not HTTP", True)
+                raise response.BadResponse("the response is not HTTP", True)
             data = self._receive(response.RECEIVE)
             if not data:
                 raise response.ConnectionBroken(
@@ -434,11 +434,11 @@ class ClientConnection:
         """Return the next line of a chunked body's framing, without its line end."""
         while b"\r\n" not in self._buffer:
             if len(self._buffer) > response.MAX_LINE:
-                raise response.BadResponse("a line of the chunked answer is too long", True)
+                raise response.BadResponse("a line of the chunked response is too long", True)
             held, self._buffer = self._buffer, b""
             data = self.take(response.RECEIVE)
             if not data:
-                raise response.BodyTruncated("the chunked answer ended early", True)
+                raise response.BodyTruncated("the chunked response ended early", True)
             self._buffer = held + data
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
@@ -477,12 +477,12 @@ class TLSConnection(ClientConnection):
         while b"\r\n\r\n" not in response_head:
             data = sock.recv(response.RECEIVE)
             if not data or len(response_head) > MAX_HEAD:
-                raise OSError("the proxy made no tunnel")
+                raise OSError("the proxy opened no tunnel")
             response_head += data
         line = response_head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
         status = line[1] if len(line) > 1 and line[0].startswith("HTTP/1.") else ""
         if not status.startswith("2"):
-            raise OSError(f"the proxy made no tunnel: it answered {status or 'nonsense'}")
+            raise OSError(f"the proxy opened no tunnel: it returned {status or 'no HTTP status'}")
 
     def _plain(self) -> bool:
         return False

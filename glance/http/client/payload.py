@@ -94,7 +94,7 @@ class Payload:
             if not piece:
                 return
             if isinstance(piece, str):
-                raise TypeError("the image source hands out text: open it in binary mode")
+                raise TypeError("the image source returns text; open it in binary mode")
             if left is not None:
                 piece = piece[:left]
                 left -= len(piece)

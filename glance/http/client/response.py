@@ -89,7 +89,7 @@ class ClientResponse:
         first, *lines = head.split("\r\n")
         match = _STATUS_LINE.fullmatch(first)
         if match is None:
-            raise BadResponse("the answer has no HTTP status line", True)
+            raise BadResponse("the response has no HTTP status line", True)
         self.status = int(match[2])
         self.reason = match[3] or ""
         self._headers: list[tuple[str, str]] = []
@@ -98,7 +98,7 @@ class ClientResponse:
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon or _FIELD_NAME.fullmatch(name) is None:
-                raise BadResponse("the answer has a malformed header", True)
+                raise BadResponse("the response has a malformed header", True)
             value = value.strip(" \t")
             self._headers.append((name, value))
             key = name.lower()
@@ -118,14 +118,14 @@ class ClientResponse:
             self._left = 0
         elif "transfer-encoding" in fields:
             if fields["transfer-encoding"].rpartition(",")[2].strip().lower() != "chunked":
-                raise BadResponse("the answer has an unknown transfer encoding", True)
+                raise BadResponse("the response has an unknown transfer encoding", True)
             if "content-length" in fields:
                 self._connection.desync()
             self._chunk = 0
         elif "content-length" in fields:
             self._left = parse_length(fields["content-length"])
             if self._left is None:
-                raise BadResponse("the answer has a malformed length", True)
+                raise BadResponse("the response has a malformed length", True)
         else:
             self._connection.desync()
         if self._left == 0:
@@ -210,7 +210,7 @@ class ClientResponse:
                 return piece
             piece = connection.take(min(limit, self._left))
             if not piece:
-                raise BodyTruncated(f"the answer ended {self._left} bytes early", True)
+                raise BodyTruncated(f"the response ended {self._left} bytes early", True)
         except BaseException:
             self.close()
             raise
@@ -223,7 +223,7 @@ class ClientResponse:
         if self._chunk == 0:
             size = connection.take_line().partition(b";")[0].strip()
             if _CHUNK_SIZE.fullmatch(size) is None:
-                raise BadResponse("the chunked answer is malformed", True)
+                raise BadResponse("the chunked response is malformed", True)
             self._chunk = int(size, 16)
             if self._chunk == 0:
                 while connection.take_line():
@@ -233,10 +233,10 @@ class ClientResponse:
         assert self._chunk is not None
         piece = connection.take(min(limit, self._chunk))
         if not piece:
-            raise BodyTruncated("the chunked answer ended early", True)
+            raise BodyTruncated("the chunked response ended early", True)
         self._chunk -= len(piece)
         if self._chunk == 0 and connection.take_line():
-            raise BadResponse("the chunked answer is malformed", True)
+            raise BadResponse("the chunked response is malformed", True)
         return piece
 
     def _end(self) -> None:

@@ -136,12 +136,16 @@ class ServerConnection:
         if expected is None or not head.minor:
             return False
         if expected.lower() != "100-continue":
-            raise parser.RequestRefused(417, "Use Expect: 100-continue or no Expect")
+            raise parser.RequestRefused(
+                417, "The Expect header must be 100-continue; correct it, or omit it"
+            )
         return True
 
     def _refuse(self, refusal: parser.RequestRefused) -> None:
         """Respond to a request that is not passed to the application, and close."""
-        LOG.info("Refused a request of %s: %s (%s)", self._peer, refusal.status_line, refusal.text)
+        LOG.info(
+            "Rejected a request from %s: %s (%s)", self._peer, refusal.status_line, refusal.text
+        )
         headers, data = refusal.render()
         extra = f"Date: {dates.now()}\r\nConnection: close\r\n"
         self.stream.send(parser.render_head(refusal.status_line, headers, extra) + data)

@@ -254,7 +254,7 @@ class Exchange:
             self.sent -= min(len(data), max(0, gone.unsent - len(tail)))
             raise
         if excess:
-            raise RuntimeError("the answer is longer than its Content-Length")
+            raise RuntimeError("the response is longer than its Content-Length")
 
     def _send_framed(self, head: bytes, data: bytes, tail: bytes) -> None:
         """Send three parts in a row; ClientGone holds how much of all three was left."""
@@ -282,5 +282,5 @@ class Exchange:
             self.stream.send(b"0\r\n\r\n")
         elif self._promised is not None and self.sent < self._promised:
             raise RuntimeError(
-                f"the answer ended after {self.sent} of {self._promised} promised bytes"
+                f"the response ended after {self.sent} of {self._promised} announced bytes"
             )

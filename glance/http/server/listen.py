@@ -50,7 +50,7 @@ def _reason(err: Exception) -> str:
 
 def _no_passphrase() -> str:
     # NOTE: otherwise OpenSSL would prompt on the terminal, and a daemon would wait for ever.
-    raise ValueError("the key asks for a passphrase; take it off with: openssl pkey")
+    raise ValueError("the key has a passphrase; remove it with: openssl pkey")
 
 
 def tls_context(conf: config.Conf) -> ssl.SSLContext | None:

@@ -14,13 +14,13 @@ config.options(
     config.Option(
         "bind_host",
         default="0.0.0.0",
-        help="Address to listen on. Without authentication every caller is an administrator: "
-        "choose 127.0.0.1 for a registry that only the API of the same host asks.",
+        help="Address to listen on. Without authentication, every caller is an administrator: "
+        "use 127.0.0.1 for a registry that serves only the API on the same host.",
     ),
     config.Option(
         "bind_port",
         config.port,
-        help="Port to listen on. Unset: 9292 for glance-api and 9191 for glance-registry.",
+        help="Port to listen on. Unset: 9292 for glance-api, 9191 for glance-registry.",
     ),
     config.Option(
         "backlog",
@@ -28,38 +28,41 @@ config.options(
         4096,
         unit="connections",
         minimum=1,
-        help="How many connections may wait to be accepted.",
+        help="Maximum number of connections that wait to be accepted.",
     ),
     config.Option(
         "workers",
         config.integer,
         minimum=0,
         unit="processes",
-        help=f"Worker processes. Unset: one per core, at most {MAX_WORKERS}; 0 serves from a "
-        "single process without forking.",
+        help=f"Number of worker processes. Unset: one per core, at most {MAX_WORKERS}. 0 serves "
+        "all requests from a single process, without forking.",
     ),
     config.Option(
         "cert_file",
         config.path,
-        help="Certificate (chain) in PEM form; with key_file it makes the server speak TLS.",
+        help="Certificate, or certificate chain, in PEM format. Together with key_file it "
+        "enables TLS.",
     ),
     config.Option(
         "key_file",
         config.path,
-        help="Private key of cert_file in PEM form.",
+        help="Private key of cert_file, in PEM format.",
     ),
     config.Option(
         "user",
-        help="User that a daemon started by root becomes when its port is open. It works in the "
-        "root directory then, so that files need absolute names.",
+        help="User that a daemon started by root switches to after it has opened its port. Its "
+        "working directory is then /, so use absolute paths in the configuration.",
     ),
-    config.Option("group", help="Group that such a daemon gets; unset: the one of the user."),
+    config.Option(
+        "group", help="Group that such a daemon switches to. Unset: the group of the user."
+    ),
     config.Option(
         "access_log",
         config.boolean,
         True,
-        help="Log a line for each request (logger eventlet.wsgi.server, level INFO, so only with "
-        "verbose or debug): client, request, status, bytes, seconds, request id.",
+        help="Log one line per request: client, request, status, bytes, seconds, request id. "
+        "The logger is eventlet.wsgi.server at level INFO, so verbose or debug is needed.",
     ),
     config.Option(
         "client_socket_timeout",
@@ -67,8 +70,8 @@ config.options(
         900.0,
         unit="seconds",
         minimum=0,
-        help="How long a client may leave a running request without sending or taking a byte; "
-        "0 waits for ever.",
+        help="Close a connection if, during a request, the client neither sends nor receives a "
+        "byte for this long; 0 means no timeout.",
     ),
     config.Option(
         "keepalive_timeout",
@@ -76,7 +79,8 @@ config.options(
         75.0,
         unit="seconds",
         minimum=0,
-        help="How long an idle connection is kept for the next request; 0 closes after each.",
+        help="How long an idle connection stays open for the next request; 0 closes it after "
+        "each request.",
     ),
     config.Option(
         "max_header_line",
@@ -84,7 +88,8 @@ config.options(
         16384,
         unit="bytes",
         minimum=1024,
-        help="Longest request line or header line that is taken (else 414 or 431).",
+        help="Maximum length of a request line or header line. Longer ones are rejected with "
+        "414 or 431.",
     ),
     config.Option(
         "stop_timeout",
@@ -92,7 +97,7 @@ config.options(
         15.0,
         unit="seconds",
         minimum=0,
-        help="How long running requests may go on after SIGTERM before they are cut.",
+        help="How long running requests may continue after SIGTERM before they are aborted.",
     ),
     config.Option(
         "graceful_timeout",
@@ -100,7 +105,7 @@ config.options(
         3600.0,
         unit="seconds",
         minimum=0,
-        help="How long running requests may go on after SIGHUP before they are cut.",
+        help="How long running requests may continue after SIGHUP before they are aborted.",
     ),
 )
 

@@ -100,7 +100,7 @@ def _key_of(name: str) -> str:
     underscores that clients send from the raw pairs.
     """
     if not _NAME.fullmatch(name):
-        raise bad_request("A header line has no proper name before its colon")
+        raise bad_request("A header line has no valid name before its colon")
     if "_" in name or not name.isascii():
         key = ""
     else:
@@ -121,9 +121,11 @@ def find_end(data: bytes | bytearray) -> int:
     if end >= 0 and end + 4 <= MAX_HEAD:
         return end + 4
     if end >= 0 or len(data) > MAX_HEAD:
-        raise RequestRefused(431, f"The headers of a request may have {MAX_HEAD} bytes together")
+        raise RequestRefused(
+            431, f"The headers of a request may have at most {MAX_HEAD} bytes in total"
+        )
     if _BARE_LF.search(data):
-        raise bad_request("Lines of a request end with CR LF")
+        raise bad_request("The lines of a request must end with CR LF")
     return -1
 
 
@@ -139,8 +141,8 @@ def _check_line_length(length: int, index: int, max_line: int) -> None:
     if length <= max_line:
         return
     if index == 0:
-        raise RequestRefused(414, f"A request line may have {max_line} bytes")
-    raise RequestRefused(431, f"A header line may have {max_line} bytes")
+        raise RequestRefused(414, f"A request line may have at most {max_line} bytes")
+    raise RequestRefused(431, f"A header line may have at most {max_line} bytes")
 
 
 def parse_head(data: bytes, max_line: int = 16384) -> Head:
@@ -152,10 +154,10 @@ def parse_head(data: bytes, max_line: int = 16384) -> Head:
             _check_line_length(len(line), index, max_line)
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:
-        raise bad_request("The request line is not METHOD TARGET HTTP/1.1")
+        raise bad_request("The request line must be METHOD TARGET HTTP/1.1")
     method, target, major, minor = match.groups()
     if major != "1":
-        raise RequestRefused(505, "This service speaks HTTP/1.1")
+        raise RequestRefused(505, "This service supports HTTP/1.1")
     head = Head(method, target, int(minor))
     headers, cgi = head.headers, head.cgi
     del lines[0]
@@ -165,7 +167,7 @@ def parse_head(data: bytes, max_line: int = 16384) -> Head:
             raise bad_request("A header line has no colon")
         value = value.strip(" \t")
         if _LINE_CONTROL.search(value):
-            raise bad_request("A header value has a control character")
+            raise bad_request("A header value contains a control character")
         try:
             key = _keys[name]
         except KeyError:
@@ -205,9 +207,9 @@ def _check_host(head: Head) -> None:
     host = head.cgi.get("HTTP_HOST")
     if host is None:
         if head.minor >= 1:
-            raise bad_request("A request of HTTP/1.1 needs a Host header")
+            raise bad_request("An HTTP/1.1 request must have a Host header")
     elif "," in host or not _AUTHORITY.fullmatch(host):
-        raise bad_request("A request has one Host header with one host")
+        raise bad_request("A request must have exactly one Host header, with one host")
 
 
 def framing(head: Head) -> tuple[bool, int, bool]:
@@ -226,11 +228,11 @@ def framing(head: Head) -> tuple[bool, int, bool]:
     if coding is None:
         return False, int(length or 0), False
     if head.minor == 0:
-        raise bad_request("HTTP/1.0 has no Transfer-Encoding")
+        raise bad_request("HTTP/1.0 does not support Transfer-Encoding")
     if coding.lower() != "chunked":
         if coding.lower().replace(" ", "").startswith("chunked,"):
-            raise bad_request("Transfer-Encoding names chunked once and last")
-        raise RequestRefused(501, "Use chunked or no Transfer-Encoding")
+            raise bad_request("Transfer-Encoding must name chunked once, as the last encoding")
+        raise RequestRefused(501, "The only supported Transfer-Encoding is chunked")
     if length is not None:
         del cgi["CONTENT_LENGTH"]
     return True, 0, length is not None

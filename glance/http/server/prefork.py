@@ -116,7 +116,7 @@ class _Alone(worker.Worker):
         if stop != signal.SIGHUP:
             self.stops += 1
         if self.stops > 1:
-            LOG.warning("Second signal: ending at once")
+            LOG.warning("Second signal: exiting immediately")
             worker.leave(1)
         self.stop(stop)
 
@@ -315,7 +315,7 @@ class Parent:
         reason = f"signal {-code}" if code < 0 else f"status {code}"
         problem = "" if child.ready else child.report.decode("utf-8", "replace")
         if not self._announced:
-            problem = problem or f"A worker ended at its start with {reason}"
+            problem = problem or f"A worker exited at start with {reason}"
             raise exception.ConfigError(problem.split("\0"))
         now = time.monotonic()
         pause = 0.0
@@ -326,7 +326,7 @@ class Parent:
             self._pauses.pop(child.slot, None)
         self.due[child.slot] = now + pause
         LOG.error(
-            "Worker %s ended with %s; the next one starts in %.1f s%s",
+            "Worker %s exited with %s; its replacement starts in %.1f s%s",
             child.pid,
             reason,
             pause,
@@ -340,7 +340,7 @@ class Parent:
             if signum != signal.SIGHUP:
                 self._stops += 1
             if self._stops > 1:
-                LOG.warning("Second signal: ending at once")
+                LOG.warning("Second signal: exiting immediately")
                 self._kill_all()
             self._begin_stop(_STOPS[signum])
         elif signum == signal.SIGUSR1:
@@ -358,7 +358,7 @@ class Parent:
         deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + ending + 1.0
         self._deadline = min(deadline, self._deadline or deadline)
         if self._stop_signal is None:
-            LOG.info("%s stops (%s)", self.name, signum.name)
+            LOG.info("%s is stopping (%s)", self.name, signum.name)
             # NOTE: before the workers close theirs: the port is free when the last one has.
             self.listener.close()
         self._stop_signal = signum

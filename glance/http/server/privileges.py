@@ -41,7 +41,7 @@ def identity(conf: config.Conf) -> Identity | None:
         return None
     if os.geteuid() != 0:
         raise exception.ConfigError(
-            f"{conf.source}: options user, group: only root can run a daemon as somebody else"
+            f"{conf.source}: options user, group: only root can run a daemon as another user"
         )
     return Identity(conf.user or None, uid, gid)
 

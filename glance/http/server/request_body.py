@@ -125,7 +125,7 @@ class ChunkedInput(Input):
     def _read(self, size: int) -> bytes:
         parts: list[bytes] = []
         if self.broken:
-            raise ConnectionError("the body broke off")
+            raise ConnectionError("the body was interrupted")
         self.broken = True
         while size and not self._ended:
             if not self._left and not self._next_chunk():
@@ -148,7 +148,7 @@ class ChunkedInput(Input):
             data = stream.pending[:size]
             stream.pending = stream.pending[size:]
         if not data:
-            raise ConnectionError("the client ended in the middle of a chunk")
+            raise ConnectionError("the body ended in the middle of a chunk")
         return data
 
     def _next_chunk(self) -> bool:
@@ -160,7 +160,7 @@ class ChunkedInput(Input):
         digits = digits.strip(b" \t")
         # SECURITY: int() accepts signs, underscores and blanks, which another reader may not.
         if not 0 < len(digits) <= 15 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise MalformedChunk("a chunk has no proper size")
+            raise MalformedChunk("a chunk has no valid size")
         self._left = int(digits, 16)
         if self._left:
             return True
@@ -180,7 +180,7 @@ class ChunkedInput(Input):
             if len(stream.pending) >= limit:
                 raise MalformedChunk("a line of the chunked coding is too long")
             if not stream.more(_CHUNKED_RECV):
-                raise ConnectionError("the client ended between two chunks")
+                raise ConnectionError("the body ended between two chunks")
         line = stream.pending[:end]
         if not line.endswith(b"\r") or end > limit:
             raise MalformedChunk("a line of the chunked coding does not end with CR LF")

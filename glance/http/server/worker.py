@@ -108,7 +108,7 @@ class Worker:
 
     def _watch_parent(self, lifeline: int) -> None:
         hubs.trampoline(lifeline, read=True)
-        LOG.error("The parent process has gone: stopping")
+        LOG.error("The parent process has ended; stopping")
         self.stop(signal.SIGTERM)
 
     # -- accepting -------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Worker:
             eventlet.sleep(_TICK)
         if not self.connections:
             return
-        LOG.warning("Cutting %s connections that are not done", len(self.connections))
+        LOG.warning("Aborting %s connections that are still active", len(self.connections))
         for client in self.connections:
             client.stream.cut()
         step = retry.Backoff.steady(_TICK, seconds=TIDY_TIME)

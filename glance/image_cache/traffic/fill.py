@@ -227,7 +227,8 @@ class Fill:
                 self._writer.commit()
             except (exception.ImageSizeMismatch, exception.ChecksumMismatch):
                 LOG.error(
-                    "Image %s: the store's data is not what its record says", self.image.image_id
+                    "Image %s: the data in the store does not match the record",
+                    self.image.image_id,
                 )
                 self._end(FAILED)
             except (OSError, exception.Error) as err:

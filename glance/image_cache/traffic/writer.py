@@ -110,7 +110,7 @@ class Writer:
                 checksum = self._digester.hexdigest()
                 if self.entry.checksum not in (None, checksum):
                     raise exception.ChecksumMismatch(
-                        "The image has another checksum than its record says"
+                        "The checksum of the image differs from that in its record"
                     )
             self._file.sync()
             now = time.time()

@@ -168,7 +168,7 @@ class Upkeep:
         try:
             return self.directory.unlink(file)
         except OSError as err:
-            LOG.warning("A stray in the image cache cannot be removed: %s", err.strerror)
+            LOG.warning("A stray file in the image cache cannot be removed: %s", err.strerror)
             return False
 
     def verify(self) -> Verified:
@@ -187,7 +187,7 @@ class Upkeep:
         try:
             stamp, checksum = self._read(entry)
             if entry.checksum and checksum != entry.checksum:
-                raise reader.Altered("the checksum is not what it was")
+                raise reader.Altered("the checksum has changed")
         except FileNotFoundError:
             self.index.entries.remove(entry)
             return None
@@ -205,7 +205,7 @@ class Upkeep:
             stamp = self.index.entries.stamp(os.fstat(fd))
             count, checksum = read_all(stream)
         if count != entry.size:
-            raise reader.Altered("the size is not what it was")
+            raise reader.Altered("the size has changed")
         return stamp, checksum
 
 

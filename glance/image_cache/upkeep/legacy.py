@@ -95,7 +95,7 @@ def adopt(
             image = image_of(item.name)
             if image is not None and threads.run(_take, directory, index, limits, image):
                 done.adopted += 1
-                LOG.info("Image %s is taken over into the cache", item.name)
+                LOG.info("Image %s was moved into the new cache", item.name)
             else:
                 threads.run(directory.unlink, item.name)
                 done.removed += 1

@@ -97,7 +97,7 @@ class Room:
         gone = [victim for victim in victims if self.index.entries.remove(victim)]
         for victim in gone:
             LOG.info(
-                "Image %s leaves the cache: %s, %s bytes",
+                "Image %s is removed from the cache: %s, %s bytes",
                 victim.image_id,
                 victim.state,
                 victim.size,

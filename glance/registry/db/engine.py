@@ -30,9 +30,9 @@ config.options(
     "registry database",
     config.Option(
         "sql_connection",
-        help="Where the registry keeps its records, as a SQLAlchemy URL such as "
-        "sqlite:////var/lib/glance/glance.sqlite. Four slashes begin an absolute path; a relative "
-        "one depends on the directory the daemon is started in.",
+        help="Database of the registry, as a SQLAlchemy URL such as "
+        "sqlite:////var/lib/glance/glance.sqlite. Four slashes begin an absolute path; a "
+        "relative path depends on the directory in which the daemon is started.",
     ),
     config.Option(
         "sql_idle_timeout",
@@ -41,15 +41,15 @@ config.options(
         unit="seconds",
         minimum=0,
         aliases=("sql_timeout",),
-        help="Age at which a pooled connection is replaced; keep it below the time after which "
-        "the database server drops idle connections.",
+        help="Age at which a pooled connection is replaced. Choose less than the time after "
+        "which the database server closes idle connections.",
     ),
     config.Option(
         "sql_max_retries",
         config.integer,
         10,
         minimum=0,
-        help="How often a starting daemon tries again to reach the database.",
+        help="How often a daemon that starts retries to connect to the database.",
     ),
     config.Option(
         "sql_retry_interval",
@@ -57,7 +57,7 @@ config.options(
         1.0,
         unit="seconds",
         minimum=0,
-        help="Pause between two tries of a starting daemon to reach the database.",
+        help="Pause between two such retries.",
     ),
 )
 
@@ -100,7 +100,7 @@ class Database:
             parsed.get_dialect()
         except exc.NoSuchModuleError as err:
             raise exception.ConfigError(
-                "option sql_connection asks for a kind of database that is not known"
+                "option sql_connection names an unknown kind of database"
             ) from err
         except (exc.ArgumentError, ValueError) as err:
             raise exception.ConfigError("option sql_connection is not a SQLAlchemy URL") from err
@@ -161,7 +161,7 @@ class Database:
                 retry.Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, seconds=self.retry_for),
                 on=exc.DBAPIError,
                 retryable=is_contention,
-                report=lambda _: LOG.info("The database is busy; trying the transaction again"),
+                report=lambda _: LOG.info("The database is busy; retrying the transaction"),
             )
 
     @contextlib.contextmanager
@@ -238,7 +238,7 @@ def from_conf(conf: config.Conf) -> Database:
     """Return the `Database` of a program's configuration. Raises ConfigError without one."""
     if not conf.sql_connection:
         raise exception.ConfigError(
-            f"{conf.source}: option sql_connection is needed: a SQLAlchemy URL such as "
+            f"{conf.source}: option sql_connection is required: a SQLAlchemy URL such as "
             "sqlite:////var/lib/glance/glance.sqlite"
         )
     database = Database(

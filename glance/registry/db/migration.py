@@ -33,8 +33,9 @@ config.options(
         "db_auto_create",
         config.boolean,
         None,
-        help="Whether a starting registry creates its tables in an empty database. Unset: yes on "
-        "SQLite, no elsewhere; run glance-manage db_sync instead.",
+        help="Whether a registry that starts creates its tables in an empty database. Unset: "
+        "yes for SQLite, no for other databases, for which glance-manage db_sync creates "
+        "them.",
     ),
 )
 
@@ -157,7 +158,7 @@ def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
 
     def report(_: Exception) -> None:
         nonlocal left
-        LOG.warning("The database cannot be reached; trying again (%d tries left)", left)
+        LOG.warning("The database cannot be reached; retrying (%d attempts left)", left)
         left -= 1
 
     backoff = retry.Backoff.steady(conf.sql_retry_interval, retries=left)
@@ -211,7 +212,7 @@ def _recognise(conn: Connection) -> int:
     for version in (models.SCHEMA_VERSION, schema.DIABLO):
         tables = schema.tables(version)
         if found == {name: set(table.columns.keys()) for name, table in tables.items()}:
-            LOG.info("The tables are those of schema version %d", version)
+            LOG.info("The tables match schema version %d", version)
             return version
     raise exception.DatabaseMigrationError(
         "the database has tables of an unknown schema and no version: enter the version they "
@@ -273,7 +274,7 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
         found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     except (exc.ArgumentError, exc.NoSuchModuleError, ImportError, ValueError) as err:
         raise exception.DatabaseMigrationError(
-            f"'{config.mask_url(url)}' is no database that can be used here"
+            f"'{config.mask_url(url)}' is not a database that can be used here"
         ) from err
     try:
         with _translated(url):

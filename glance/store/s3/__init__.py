@@ -48,51 +48,54 @@ OPTIONS = config.options(
     config.Option(
         "s3_store_host",
         default="s3.amazonaws.com",
-        help="Address of the S3 service: a host, host:port, or a URL with http or https, a port "
-        "and a path. Without a scheme it is https for Amazon and http for others.",
+        help="Address of the S3 service: a host, host:port, or a URL with http or https that "
+        "may have a port and a path. Without a scheme, https is used for Amazon and http "
+        "for other services.",
     ),
     config.Option(
         "s3_store_access_key",
         secret=True,
-        help="Access key by which images are written, and read where their location has no keys "
-        "of its own.",
+        help="Access key for uploads, and for downloads of images whose location has no "
+        "credentials.",
     ),
-    config.Option("s3_store_secret_key", secret=True, help="The secret of the access key."),
+    config.Option(
+        "s3_store_secret_key", secret=True, help="Secret key that belongs to s3_store_access_key."
+    ),
     config.Option(
         "s3_store_bucket",
-        help="Bucket that takes the images. It should hold nothing else: multipart uploads in it "
-        "that nobody goes on with are aborted.",
+        help="Bucket for the images. It should hold nothing else, because multipart uploads in "
+        "it that nobody continues are aborted.",
     ),
     config.Option(
         "s3_store_create_bucket_on_put",
         config.boolean,
         default=False,
-        help="Whether the bucket is made when an upload finds it missing.",
+        help="Create the bucket if an upload finds it missing.",
     ),
     config.Option(
         "s3_store_region",
-        help="Region that requests are signed for and the bucket is made in; unset: as the host's "
-        "name tells, else us-east-1.",
+        help="Region that requests are signed for and in which the bucket is created. Unset: "
+        "the region in the host name, otherwise us-east-1.",
     ),
     config.Option(
         "s3_store_signature_version",
         default="auto",
         choices=("auto", "2", "4"),
-        help="Version of signatures; auto is 4. Old servers know only 2.",
+        help="Version of request signatures; auto means 4. Some old servers support only 2.",
     ),
     config.Option(
         "s3_store_bucket_url_format",
         default="auto",
         choices=("auto", "path", "subdomain"),
-        help="Whether requests name the bucket in the path or in the host; auto is the host for "
-        "Amazon and the path for others.",
+        help="Whether requests name the bucket in the path or in the host name (subdomain); "
+        "auto means subdomain for Amazon and path for other services.",
     ),
     config.Option(
         "s3_store_object_buffer_dir",
         config.path,
-        help="Directory for the part at hand of each upload, and for the traces by which an "
-        "upload is cleaned up after a crash; unset: the system's directory for temporary files. "
-        "One that outlives a reboot is better.",
+        help="Directory for the current part of each upload, and for the records with which "
+        "uploads are cleaned up after a crash. Unset: the system's temporary directory. A "
+        "directory that survives a reboot is better.",
     ),
     config.Option(
         "s3_store_large_object_size",
@@ -100,8 +103,8 @@ OPTIONS = config.options(
         default=100,
         minimum=5,
         unit="MiB",
-        help="Size from which an image is uploaded in parts. One of unknown size always is, "
-        "unless it fits into one.",
+        help="Size from which an image is uploaded in parts. An image of unknown size is always "
+        "uploaded in parts, unless it fits into one.",
     ),
     config.Option(
         "s3_store_large_object_chunk_size",
@@ -109,7 +112,8 @@ OPTIONS = config.options(
         default=10,
         minimum=5,
         unit="MiB",
-        help="Size of the parts; larger where an image would have more than 10000 of them.",
+        help="Size of a part. Parts are larger if an image would otherwise have more than 10000 "
+        "of them.",
     ),
     config.Option(
         "s3_store_timeout",
@@ -117,20 +121,21 @@ OPTIONS = config.options(
         default=60.0,
         minimum=0.1,
         unit="seconds",
-        help="How long the service may be silent.",
+        help="How long to wait for a service that sends nothing.",
     ),
     config.Option(
         "s3_store_retries",
         config.integer,
         default=5,
         minimum=0,
-        help="How often a request is sent again after an error of the service or the network, "
-        "after growing pauses.",
+        help="How often a request is retried after an error of the service or the network. The "
+        "pauses between retries increase.",
     ),
     config.Option(
         "s3_store_cacert",
         config.path,
-        help="File of CA certificates that the service is verified with, instead of the system's.",
+        help="CA certificates that the service is verified against, in PEM format. Unset: those "
+        "of the system.",
     ),
 )
 
@@ -189,7 +194,7 @@ class S3Store(base.Store):
                 raise self._unusable(f"s3_store_{name} is not set")
         assert self.endpoint is not None
         if not _BUCKET.match(self.bucket):
-            raise self._unusable("s3_store_bucket is not the name of a bucket")
+            raise self._unusable("s3_store_bucket is not a valid bucket name")
         by_host = conf.s3_store_bucket_url_format == "subdomain"
         if self.bucket != self.bucket.lower() and (self.endpoint.is_amazon or by_host):
             raise self._unusable("s3_store_bucket must be in lower case")
@@ -365,8 +370,8 @@ class S3Store(base.Store):
         except S3Refused as err:
             if err.status in (301, 307, 400):
                 LOG.error(
-                    "The S3 bucket %s is in another region than %s, or the service wants another "
-                    "version of signatures: set s3_store_host, s3_store_region and "
+                    "The S3 bucket %s is in another region than %s, or the service requires "
+                    "another version of signatures: set s3_store_host, s3_store_region and "
                     "s3_store_signature_version",
                     self.bucket,
                     client.region,
@@ -375,13 +380,13 @@ class S3Store(base.Store):
                 raise
             if not self.conf.s3_store_create_bucket_on_put:
                 LOG.error(
-                    "The S3 bucket %s does not exist: make it, or set "
+                    "The S3 bucket %s does not exist: create it, or set "
                     "s3_store_create_bucket_on_put",
                     self.bucket,
                 )
                 raise
             client.create_bucket()
-            LOG.info("Made the S3 bucket %s", self.bucket)
+            LOG.info("Created the S3 bucket %s", self.bucket)
         self._bucket_seen = time.monotonic()
 
     # -- cleaning --------------------------------------------------------------------------------
@@ -409,7 +414,7 @@ class S3Store(base.Store):
                     count += 1
         except (S3Error, exception.Error) as err:
             if not (isinstance(err, S3Refused) and err.status == 404):
-                LOG.warning("Cannot look for abandoned uploads in S3: %s", err)
+                LOG.warning("Cannot search for abandoned uploads in S3: %s", err)
         return count
 
 

@@ -105,7 +105,7 @@ class S3Client:
         response = self._request("HEAD", key)
         size = http_response.parse_length(response.getheader("content-length"))
         if size is None:
-            raise Unreachable("the answer to HEAD has no length")
+            raise Unreachable("the response to HEAD has no length")
         return Info(size, etags.opaque(response.etag), response.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
@@ -159,7 +159,7 @@ class S3Client:
         return response
 
     def _corrupt(self) -> NoReturn:
-        LOG.error("S3 at %s received other data than was sent", self.endpoint.address)
+        LOG.error("S3 at %s received different data than was sent", self.endpoint.address)
         raise exception.BackendCorrupt()
 
     def objects(self) -> Iterator[Object]:
@@ -187,7 +187,7 @@ class S3Client:
                 key, headers=headers, metadata={TOKEN: token}
             )
         if not isinstance(upload.id, str) or not upload.id:
-            raise Unreachable("the answer names no upload")
+            raise Unreachable("the response names no upload")
         return upload.id
 
     def put_part(self, key: str, upload_id: str, number: int, source: PayloadSource) -> str:
@@ -211,7 +211,7 @@ class S3Client:
         if not done.etag:
             # NOTE: the status was sent before the work; boto looks for an error only after an XML
             # declaration.
-            raise Unreachable("the answer tells of no object")
+            raise Unreachable("the response names no object")
 
     def abort(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload and remove its parts; 404 if it has ended already."""
@@ -249,7 +249,7 @@ class S3Client:
             except S3Refused as err:
                 if err.status != 501 and err.code != "NotImplemented":
                     raise
-            LOG.warning("S3 at %s does not know conditional writes", self.endpoint.address)
+            LOG.warning("S3 at %s does not support conditional writes", self.endpoint.address)
             self._conditional = False
         return request({})
 
@@ -306,7 +306,7 @@ def _parsed() -> Iterator[None]:
         code = err.error_code if isinstance(err.error_code, str) else ""
         raise S3Refused(err.status, code) from None
     except (xml.sax.SAXException, UnicodeError, ValueError, AttributeError) as err:
-        raise Unreachable(f"the answer is no XML of S3 ({type(err).__name__})") from None
+        raise Unreachable(f"the response is not XML of S3 ({type(err).__name__})") from None
 
 
 def _is_encrypted(response: S3Response) -> bool:

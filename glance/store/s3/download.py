@@ -62,7 +62,7 @@ def _checked(
     if response.status == 206:
         size = _check_range(response, offset, length)
     elif response.length is None:
-        raise Unreachable("the answer to GET has no length")
+        raise Unreachable("the response to GET has no length")
     else:
         size = response.length
     whole = _Object(client, key, response, size)
@@ -78,11 +78,11 @@ def _check_range(response: http_response.ClientResponse, offset: int, length: in
     """Return the object's size from a 206 response. Raises Unreachable for another range."""
     content_range = ranges.parse_content_range(response.getheader("content-range"))
     if content_range is None or content_range[1] is None:
-        raise Unreachable("the answer has no usable Content-Range")
+        raise Unreachable("the response has no usable Content-Range")
     part, size = content_range[0], content_range[1]
     fits = part.offset == offset and part == ranges.clip(size, offset, length)
     if not fits or response.length not in (None, part.length):
-        raise Unreachable("the answer has another range than asked for")
+        raise Unreachable("the response has another range than requested")
     return size
 
 
@@ -114,7 +114,7 @@ class _Object:
                 chunk = self._response.read(min(READ, end - position))
             except (http_response.ConnectionBroken, OSError) as err:
                 LOG.warning(
-                    "Reading the object %s of S3 broke off after %d of %d bytes (%s)",
+                    "Reading the object %s of S3 was interrupted after %d of %d bytes (%s)",
                     self._key,
                     position,
                     end,
@@ -134,9 +134,9 @@ class _Object:
             self._response.close()
             self._response = self._client.get(self._key, position, end - position, self._etag)
             if self._response.status != 206:
-                raise Unreachable("the answer to a range is no range")
+                raise Unreachable("the response to a range request has no range")
             if _check_range(self._response, position, end - position) != self._size:
-                raise Unreachable("the object has another size now")
+                raise Unreachable("the size of the object has changed")
         except S3Error as err:
             raise exception.BackendUnavailable() from err
 

@@ -154,7 +154,7 @@ class S3Exchange:
             on=S3Error,
             retryable=lambda err: _may_help(err) and not (once and doubtful),
             report=lambda err: LOG.warning(
-                "S3 at %s: %s failed (%s), trying again",
+                "S3 at %s: %s failed (%s); retrying",
                 self.endpoint.address,
                 request.method,
                 err,
@@ -184,7 +184,7 @@ class S3Exchange:
         # new one.
         wire = self._pool.take() if request.method in _IDEMPOTENT else self._pool.new()
         try:
-            with hub.deadline(timeout, "the answer did not come in time"):
+            with hub.deadline(timeout, "the response did not arrive in time"):
                 response = wire.exchange(request.method, head, payload, None, self._pool.put)
                 if sending.streaming and response.status < 300:
                     return response
@@ -196,7 +196,9 @@ class S3Exchange:
         cause = err.__cause__ or err
         if isinstance(cause, ssl.SSLCertVerificationError):
             LOG.error(
-                "S3 at %s is not who it should be: %s", self.endpoint.address, cause.verify_message
+                "The certificate of S3 at %s is not trusted: %s",
+                self.endpoint.address,
+                cause.verify_message,
             )
             return Unreachable("its certificate is not trusted", doubtful=False, hopeless=True)
         broken = None
@@ -228,6 +230,6 @@ def _digested(response: http_response.ClientResponse) -> S3Response:
             raise S3Refused(response.status, found[1].decode("ascii") if found else "")
         data = response.read(MAX_RESPONSE + 1)
         if len(data) > MAX_RESPONSE:
-            raise http_response.BadResponse("the answer is too long", True)
+            raise http_response.BadResponse("the response is too long", True)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return S3Response(response.status, response.reason, headers, data)

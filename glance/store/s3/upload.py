@@ -144,7 +144,7 @@ class StagedObject(base.StagedWrite):
         part, left = self._require_open()
         number = len(self._etags) + 1
         if number > MAX_PARTS or self._total + part.count > MAX_OBJECT:
-            LOG.error("Image %s is larger than S3 can keep", self._location.key)
+            LOG.error("Image %s is larger than S3 can store", self._location.key)
             raise exception.StorageFull()
         with writing():
             if "upload_id" not in left.values:
@@ -213,7 +213,7 @@ class StagedObject(base.StagedWrite):
             raise exception.StoreObjectExists()
         if info.size != self._total:
             LOG.error(
-                "S3 keeps %d of %d bytes of image %s", info.size, self._total, self._location.key
+                "S3 stored %d of %d bytes of image %s", info.size, self._total, self._location.key
             )
             raise exception.BackendCorrupt()
 
@@ -365,7 +365,7 @@ class AbandonedObject(base.AbandonedWrite):
                 self._client.delete(self.image_id)
         except (S3Error, exception.Error) as err:
             LOG.warning(
-                "Image %s: what its upload left in S3 stays for now: %s", self.image_id, err
+                "Image %s: what its upload left in S3 remains for now: %s", self.image_id, err
             )
             return False
         return True

@@ -78,12 +78,12 @@ class SwiftStore(base.Store):
         if conf.swift_store_auth_version != "1" and ":" not in conf.swift_store_user:
             self._refuse("swift_store_user must be project:user with this auth version")
         if not self.container or "/" in self.container:
-            self._refuse("swift_store_container is no name of a container")
+            self._refuse("swift_store_container is not a valid container name")
         try:
             # The written location must be readable by the same settings.
             SwiftLocation.parse(self.location_of("1"))
         except exception.BadStoreUri:
-            self._refuse("swift_store_auth_address is no address")
+            self._refuse("swift_store_auth_address is not a valid address")
         try:
             spool.check_directory(self.spool_dir)
         except OSError as err:
@@ -251,13 +251,13 @@ class SwiftStore(base.Store):
     def _make_container(self, client: SwiftClient) -> None:
         if not self.conf.swift_store_create_container_on_put:
             LOG.error(
-                "The container %s does not exist in Swift; make it, or set "
+                "The container %s does not exist in Swift; create it, or set "
                 "swift_store_create_container_on_put",
                 self.container,
             )
             raise exception.StorageWriteDenied()
         client.put_container(self.container)
-        LOG.info("Made the container %s in Swift", self.container)
+        LOG.info("Created the container %s in Swift", self.container)
 
     def _plan(self, client: SwiftClient) -> upload.Plan:
         conf = self.conf
@@ -271,7 +271,9 @@ class SwiftStore(base.Store):
             static = info["slo"].get("max_manifest_segments") or 1000
         dynamic = conf.swift_store_large_object_mode != "slo"
         if not static and not dynamic:
-            LOG.error("Swift knows no static manifests; change swift_store_large_object_mode")
+            LOG.error(
+                "Swift does not support static manifests; change swift_store_large_object_mode"
+            )
             raise exception.StorageWriteDenied()
         return upload.Plan(
             threshold=min(conf.swift_store_large_object_size * MIB, largest + 1),
@@ -285,7 +287,7 @@ class SwiftStore(base.Store):
             return client.capabilities()
         except exception.StoreError as err:
             # Some clusters do not publish it; assume what every Swift supports.
-            LOG.info("Swift does not tell what it can: %s", type(err).__name__)
+            LOG.info("Swift does not report its capabilities: %s", type(err).__name__)
             return {}
 
     def _remember(self, what: str, value: Any) -> None:
@@ -304,7 +306,7 @@ class SwiftStore(base.Store):
         for left in upload_journal.find(self.spool_dir, self.name, self.conf.incoming_max_age):
             if left.values.get("owner") == self.identity():
                 found.append(upload.AbandonedUpload(self, left))
-                LOG.info("Found the broken upload of image %s", left.values["image_id"])
+                LOG.info("Found the interrupted upload of image %s", left.values["image_id"])
             else:
                 left.leave()
         return found

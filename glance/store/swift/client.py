@@ -306,7 +306,7 @@ def translated(writing: bool = False) -> Iterator[None]:
         err.http_response_content = ""
         raise _translate(err, writing) from err
     except IdentityError as err:
-        LOG.error("The identity service does not let the Swift store in: %s", type(err).__name__)
+        LOG.error("The identity service rejects the Swift store: %s", type(err).__name__)
         raise exception.BackendUnavailable() from err
     except (*_BROKEN, json.JSONDecodeError, UnicodeError) as err:
         raise exception.BackendUnavailable() from _innermost(err)
@@ -326,7 +326,7 @@ def _translate(err: swift.ClientException, writing: bool) -> exception.Error:
     if status is None:
         if "reset contents" not in err.msg:
             # Texts of the library about the sign-in; they quote no address and no secret.
-            LOG.error("The Swift store cannot log in: %s", err.msg)
+            LOG.error("The Swift store cannot authenticate: %s", err.msg)
         return exception.BackendUnavailable()
     if status == 401:
         LOG.error("Swift refuses the credentials of the Swift store")
@@ -345,5 +345,5 @@ def _translate(err: swift.ClientException, writing: bool) -> exception.Error:
         header = (err.http_response_headers or {}).get("content-range")
         return exception.RangeNotSatisfiable(ranges.parse_unsatisfied(header) or 0)
     if not (500 <= status < 600 or status in _TRANSIENT):
-        LOG.error("Swift answered with the unexpected status %s", status)
+        LOG.error("Swift returned the unexpected status %s", status)
     return exception.BackendUnavailable()

@@ -108,7 +108,7 @@ class SwiftDownload(body.Body):
                 failed_at = done
                 if self.length is None or not retries.again():
                     raise
-                LOG.warning("Swift broke off in the middle of an image; going on")
+                LOG.warning("Swift closed the connection in the middle of an image; resuming")
                 self._resume(done)
                 continue
             if not chunk:

@@ -8,13 +8,13 @@ OPTIONS = config.options(
     "Swift store",
     config.Option(
         "swift_store_auth_address",
-        help="URL of the service that Swift's users log in at; https:// is meant where it has no "
+        help="URL of the authentication service for Swift; https:// is assumed if it has no "
         "scheme. Required for uploads.",
     ),
     config.Option(
         "swift_store_user",
-        help="User that images are stored as, with its account or project in front: "
-        "account:user. Required for uploads.",
+        help="User that stores the images, with its account or project in front: account:user. "
+        "Required for uploads.",
     ),
     config.Option(
         "swift_store_key",
@@ -25,42 +25,42 @@ OPTIONS = config.options(
         "swift_store_auth_version",
         choices=("1", "2", "3"),
         default="1",
-        help="Version of the protocol for logging in: 1 is Swift's own, 2 and 3 are Keystone's.",
+        help="Version of the authentication protocol: 1 is Swift's own, 2 and 3 are Keystone's.",
     ),
     config.Option(
         "swift_store_user_domain_id",
         default="default",
-        help="Domain of the user; counts with version 3.",
+        help="Id of the domain of the user. Used only with version 3.",
     ),
     config.Option(
         "swift_store_project_domain_id",
         default="default",
-        help="Domain of the project; counts with version 3.",
+        help="Id of the domain of the project. Used only with version 3.",
     ),
     config.Option(
         "swift_store_region",
-        help="Region whose Swift is used, where the catalog of Keystone has several.",
+        help="Region whose Swift is used if Keystone's catalog has several.",
     ),
     config.Option(
         "swift_store_service_type",
         default="object-store",
-        help="Type of the service in Keystone's catalog.",
+        help="Type of the Swift service in Keystone's catalog.",
     ),
     config.Option(
         "swift_store_endpoint_type",
         default="public",
-        help="Interface of the service in Keystone's catalog: public, internal or admin.",
+        help="Interface of the Swift service in Keystone's catalog: public, internal or admin.",
     ),
     config.Option(
         "swift_store_container",
         default="glance",
-        help="Container that holds the images.",
+        help="Container for the images.",
     ),
     config.Option(
         "swift_store_create_container_on_put",
         config.boolean,
         default=False,
-        help="Whether an upload makes the container if it is missing.",
+        help="Create the container if an upload finds it missing.",
     ),
     config.Option(
         "swift_store_large_object_size",
@@ -68,8 +68,8 @@ OPTIONS = config.options(
         default=5120,
         minimum=1,
         unit="MiB",
-        help="Size from which an image is stored in segments. It is lowered to what the cluster "
-        "allows for one object.",
+        help="Size from which an image is stored in segments. It is reduced to the maximum "
+        "object size of the cluster.",
     ),
     config.Option(
         "swift_store_large_object_chunk_size",
@@ -77,29 +77,29 @@ OPTIONS = config.options(
         default=200,
         minimum=1,
         unit="MiB",
-        help="Size of a segment; each upload needs that much room in swift_store_spool_dir.",
+        help="Size of a segment. Each upload needs this much space in swift_store_spool_dir.",
     ),
     config.Option(
         "swift_store_large_object_mode",
         choices=("auto", "slo", "dlo"),
         default="auto",
-        help="Kind of manifest of segmented images: static (slo), dynamic (dlo), or static where "
-        "the cluster can and the segments are not too many (auto).",
+        help="Type of the manifest of a segmented image: slo (static), dlo (dynamic), or auto "
+        "(static if the cluster supports it and there are not too many segments).",
     ),
     config.Option(
         "swift_store_spool_dir",
         config.path,
-        help="Directory for the segment of each upload that is being sent, and for what has to be "
-        "cleaned up after a crash; empty means the system's temporary directory. One that "
-        "outlives a restart of the host is better.",
+        help="Directory for the current segment of each upload, and for the records with which "
+        "uploads are cleaned up after a crash. Empty: the system's temporary directory. A "
+        "directory that survives a reboot is better.",
     ),
     config.Option(
         "swift_store_retries",
         config.integer,
         default=5,
         minimum=0,
-        help="How often a request to Swift is sent again after a passing failure; the pauses "
-        "between grow from 1 to 64 seconds.",
+        help="How often a request to Swift is retried after a temporary failure. The pauses "
+        "between retries increase from 1 to 64 seconds.",
     ),
     config.Option(
         "swift_store_timeout",
@@ -107,25 +107,25 @@ OPTIONS = config.options(
         default=60.0,
         minimum=0.1,
         unit="seconds",
-        help="How long to wait for a connection to Swift, and for its answers.",
+        help="How long to wait for a connection to Swift, and for its responses.",
     ),
     config.Option(
         "swift_store_cacert",
         config.path,
-        help="File of the certificates that the server's is checked against; empty means the "
-        "system's.",
+        help="CA certificates that the server is verified against, in PEM format. Empty: those "
+        "of the system.",
     ),
     config.Option(
         "swift_store_insecure",
         config.boolean,
         default=False,
-        help="Whether the server's certificate is not checked at all.",
+        help="Do not verify the server's certificate. For tests only.",
     ),
     config.Option(
         "swift_enable_snet",
         config.boolean,
         default=False,
-        help="Whether to use the provider's internal network, where the storage host has the "
-        "prefix snet-.",
+        help="Use the provider's internal network, in which the name of the storage host has "
+        "the prefix snet-.",
     ),
 )

@@ -371,7 +371,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     """
     values = found.values
     try:
-        with hub.deadline(CLEANUP_SECONDS, "Swift does not answer"):
+        with hub.deadline(CLEANUP_SECONDS, "Swift does not respond"):
             objects.remove_upload(
                 functools.partial(store.connect, retries=1),
                 store.container,
@@ -382,7 +382,7 @@ def _remove(store: SwiftBackend, found: upload_journal.UploadJournal) -> bool:
     except Exception as err:
         # Whatever the error is, the caller must get the failure of the image.
         LOG.warning(
-            "Image %s: parts of a broken upload stay in Swift for now: %s",
+            "Image %s: parts of an interrupted upload remain in Swift for now: %s",
             values["image_id"],
             type(err).__name__,
         )

@@ -46,7 +46,7 @@ class TestConf:
         assert all("x.conf: option" in problem for problem in caught.value.problems)
 
     def test_numbers_have_bounds(self):
-        with pytest.raises(exception.ConfigError, match="not below 1"):
+        with pytest.raises(exception.ConfigError, match="at least 1"):
             config.Conf({"port": "0"}).check()
 
     def test_an_empty_value_is_the_default(self):
@@ -57,7 +57,7 @@ class TestConf:
         both = config.Conf({"old_idle": "3", "idle": "4"}, source="x.conf")
         assert both.idle == 4
         both.report()
-        assert "x.conf: option old_idle is ignored: idle wins" in caplog.text
+        assert "x.conf: option old_idle is ignored: idle takes precedence" in caplog.text
 
     def test_an_alias_that_says_the_same_is_no_contradiction(self, caplog):
         config.Conf({"old_idle": "3", "idle": "3"}).report()
@@ -76,7 +76,7 @@ class TestConf:
         conf = config.Conf({slip: "x", "something_else": "y"}, source="x.conf")
         conf.check()
         conf.report()
-        assert caplog.messages == [f"x.conf: option {slip} is unknown; is pass_phrase meant?"]
+        assert caplog.messages == [f"x.conf: option {slip} is unknown; did you mean pass_phrase?"]
 
     def test_a_slip_in_an_old_name_is_found_too(self):
         assert config.near("old_idl") == "old_idle"
@@ -94,7 +94,7 @@ class TestConf:
         conf.report()
         assert (conf.typed, conf.idle) == (None, 4)
         assert caplog.messages == [
-            "x.conf: option typed is ignored: it is for the command line only"
+            "x.conf: option typed is ignored: it can only be set on the command line"
         ]
         assert conf.replace(typed="y").typed == "y"
 

@@ -21,7 +21,7 @@ def test_work_at_the_end_is_done_once_last_come_first_served(caplog):
     hooks.stop()
     hooks.stop()
     assert done == [2, 1]
-    assert "fail failed at the end" in caplog.text
+    assert "fail failed at shutdown" in caplog.text
     assert hooks.stop_timeout() == 0
 
 

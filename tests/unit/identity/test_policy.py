@@ -52,7 +52,7 @@ def test_admin_in_a_rule_means_administrators_and_not_a_role_of_that_name():
 def test_a_refusal_says_what_was_refused():
     rules = policy.from_conf(config.Conf({"policy_copy_from": "admin"}))
     rules.require("copy_from", ADMIN)
-    with pytest.raises(exception.Forbidden, match="let the service fetch an image's data"):
+    with pytest.raises(exception.Forbidden, match="let the service copy image data"):
         rules.require("copy_from", USER)
 
 

@@ -465,7 +465,7 @@ def test_an_auth_type_that_nobody_knows_is_named(loopback):
 
 def test_what_a_plug_in_lacks_is_named(loopback):
     plugin = strategy(loopback.answering(v3), "/v3", auth_type="v3totp", password=None)
-    with pytest.raises(exception.MissingArgumentError, match="v3totp needs more creds"):
+    with pytest.raises(exception.MissingArgumentError, match="v3totp needs more credentials"):
         plugin.authenticate()
 
 

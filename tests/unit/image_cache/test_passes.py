@@ -33,7 +33,7 @@ def program(tmp_path, monkeypatch):
 def test_a_pass_that_fails_is_logged_and_followed_by_another(program, caplog):
     program.script = [exception.RegistryUnavailable("away"), "second"]
     program.run()
-    assert "The pass was given up: away" in caplog.text
+    assert "The pass was aborted: away" in caplog.text
     assert program.waits == [300, 300]
     assert program.script == []
 

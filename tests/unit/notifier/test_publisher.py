@@ -62,7 +62,7 @@ def test_a_backlog_arrives_in_order_when_the_other_side_comes(launch, strategy, 
     strategy.away = False
     until(lambda: len(strategy.got) == 30)
     assert strategy.ids == ids(sent)
-    assert "Notifications can be sent again, 30 wait" in caplog.text
+    assert "Notifications can be sent again; 30 are waiting" in caplog.text
     # One line for all the failures.
     assert caplog.text.count("cannot be sent") == 1
 
@@ -109,9 +109,9 @@ def test_errors_survive_an_overflow(launch, strategy, make, caplog):
     until(lambda: len(strategy.got) == 10)
     got = set(strategy.ids)
     assert got == {*ids(errors), *ids(infos[-5:])}
-    assert "Notifications were dropped for lack of room: 1 image.update" in caplog.text
+    assert "Notifications were dropped for lack of space: 1 image.update" in caplog.text
     sender.stop()
-    assert "Notifications were dropped for lack of room: 94 image.update" in caplog.text
+    assert "Notifications were dropped for lack of space: 94 image.update" in caplog.text
 
 
 def test_with_drop_newest_the_oldest_stay(launch, strategy, make):
@@ -134,7 +134,7 @@ def test_refused_messages_are_given_up_after_three_tries(launch, strategy, make,
     until(lambda: len(strategy.got) == 5)
     assert strategy.got.count(f"refused {bad.id}") == 3
     assert [one for one in strategy.got if not isinstance(one, str)] == good
-    assert "refused by the other side" in caplog.text
+    assert "The receiver rejected" in caplog.text
     assert sender.statistics()["buffer_length"] == 0
 
 

@@ -225,5 +225,5 @@ def test_a_directory_that_cannot_be_used_is_a_config_error(tmp_path, kind):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_to_is_a_config_error(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(exception.ConfigError, match="may not be written"):
+    with pytest.raises(exception.ConfigError, match="is not writable"):
         spool.NotificationSpool(str(tmp_path), LIMIT)

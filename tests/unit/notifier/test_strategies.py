@@ -175,7 +175,7 @@ def test_telling_never_raises(payload, caplog):
     teller = notifier.Notifier({}, Failing(config.Conf()))
     teller.notify("image.update", "INFO", payload)
     assert teller.statistics()["dropped"] == 1
-    assert "could not be made" in caplog.text
+    assert "could not be created" in caplog.text
     teller.notify("image.update", "NONE", {})
     assert teller.statistics()["dropped"] == 2
 

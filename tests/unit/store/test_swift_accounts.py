@@ -242,7 +242,7 @@ def test_a_login_that_fails_is_told_without_secrets(make_store, old_keystone, ca
     }
     with pytest.raises(exception.BackendUnavailable) as caught:
         make_store(**options).add("1", ScriptedSource(b"data"), 4)
-    assert "log in" in caplog.text
+    assert "cannot authenticate" in caplog.text
     for secret in (KEY, "no-key"):
         assert secret not in caplog.text
         assert secret not in str(caught.value)
@@ -334,7 +334,7 @@ print(sorted(store.name for store in stores), "swiftclient.client" in sys.module
     log, last = run("there", os.devnull)
     assert "'swift'" in last
     assert last.endswith("False")
-    assert log == ["INFO Store swift is not configured; it takes no images"]
+    assert log == ["INFO Store swift is not configured; it does not accept images"]
     log, last = run("missing", os.devnull, "swift_store_user", "swift_store_key")
     assert "'swift'" not in last
     (line,) = log

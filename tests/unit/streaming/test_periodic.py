@@ -47,7 +47,7 @@ def test_a_stopped_task_does_no_turn():
 def test_an_error_ends_its_turn_only_and_is_one_line(caplog):
     Counting(2, [exception.ServiceUnavailable("away")]).run()
     (record,) = caplog.records
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "The look was given up: away")
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "The look was aborted: away")
     assert record.exc_info is None
 
 
@@ -56,7 +56,7 @@ def test_a_slip_ends_its_turn_only_and_is_logged_with_its_place(caplog):
     task.run()
     assert task.left == 0
     (record,) = caplog.records
-    assert record.getMessage() == "The look was given up"
+    assert record.getMessage() == "The look was aborted"
     assert record.exc_info[0] is ValueError
 
 

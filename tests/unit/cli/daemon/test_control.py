@@ -242,7 +242,7 @@ def test_a_configuration_that_is_named_and_missing_is_never_replaced(site, monke
     assert site("api", "start", "typo.conf") == 1
     assert site.err == (
         "Could not find any configuration file to use!\n"
-        f"There is no file {site.etc / 'typo.conf'}\n"
+        f"The file {site.etc / 'typo.conf'} does not exist\n"
     )
 
 
@@ -285,7 +285,7 @@ def test_a_server_that_is_late_goes_on_and_can_be_stopped(site, monkeypatch):
     assert site("api", "start", site.etc) == 1
     pid = site.pid()
     assert site.err == (
-        f"ERROR: glance-api does not answer after 0.3 seconds; it goes on as process {pid}\n"
+        f"ERROR: glance-api is not ready after 0.3 seconds; it keeps running as process {pid}\n"
     )
     assert site("api", "stop") == 0
     assert not site.alive(pid)

@@ -312,7 +312,7 @@ def test_the_file_of_another_program_does_where_there_is_none_of_the_own(home):
 
 
 def test_a_file_that_is_missing_is_named_as_that_of_the_program(home):
-    with pytest.raises(exception.ConfigError, match=r"There is no file .*/glance-pruner\.conf"):
+    with pytest.raises(exception.ConfigError, match=r"file .*/glance-pruner\.conf does not exist"):
         paste.find_config_file("glance-pruner", argument=".", others=("glance-api",))
 
 

@@ -257,7 +257,10 @@ print -r -- $seen
         ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
         ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
         ("glance completion ", ["bash", "zsh"]),
-        ("glance-control all st", ["start", "stop", "status", "tell whether the server runs"]),
+        (
+            "glance-control all st",
+            ["start", "stop", "status", "tell whether the server is running"],
+        ),
         ("glance-control --pid", ["--pid-file"]),
         ("glance-manage db_", ["db_version", "db_sync", "db_purge"]),
         ("glance-upload --disk-format=v", ["vdi", "vhd", "vmdk"]),

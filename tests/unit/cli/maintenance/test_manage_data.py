@@ -102,7 +102,7 @@ def test_a_store_in_order_has_no_orphans(place):
     code, found = place.survey()
     assert (code, found["data_without_record"], found["records_without_data"]) == (0, [], [])
     assert place("orphans") == 0
-    assert "0 left, 0 bytes to be had" in place.out
+    assert "0 left, 0 bytes reclaimable" in place.out
 
 
 def test_data_that_no_record_points_to_is_found_and_left_alone(place):
@@ -127,7 +127,7 @@ def test_data_that_no_record_points_to_is_found_and_left_alone(place):
     assert place.status(kept) == "active"
     assert str(place.images) not in place.out + place.err
     assert place("orphans") == 3
-    assert "4 left, 1128 bytes to be had" in place.out
+    assert "4 left, 1128 bytes reclaimable" in place.out
     assert str(place.images) not in place.out + place.err
 
 
@@ -200,7 +200,7 @@ def test_a_store_that_is_away_accuses_nobody(place):
     assert (code, found["stores_that_failed"]) == (1, ["file"])
     assert found["records_without_data"] == []
     assert place("orphans") == 1
-    assert "Store file could not be looked at" in place.out
+    assert "Store file could not be checked" in place.out
 
 
 def test_locations_that_cannot_be_read_make_nothing_an_orphan(place):
@@ -334,7 +334,7 @@ def test_the_queue_of_essex_is_taken_over_once(place):
     essex(place, ".cleanup", "x", "1334000000")
     place.configure(metadata_encryption_key=KEY)
     assert place("import_scrubber_datadir", directory) == 0
-    assert place.out == "Took over 2 files\n"
+    assert place.out == "Imported 2 files\n"
     assert os.listdir(directory) == [".cleanup"]
     (entry,) = scrub_queue.entries(place.db)
     assert (entry.image_id, entry.due_at) == (waiting, datetime.datetime(2012, 4, 9, 19, 33, 20))
@@ -357,9 +357,9 @@ def test_files_that_fit_no_deleted_image_are_left_with_a_reason(place):
         directory = essex(place, image_id, *lines)
         assert number >= 0
     assert place("import_scrubber_datadir", directory) == 1
-    assert place.out.startswith("Took over 0 files\n")
-    assert place.out.count("\nLeft ") == 7
-    assert f"Left {active}: its image is active" in place.out
+    assert place.out.startswith("Imported 0 files\n")
+    assert place.out.count("\nSkipped ") == 7
+    assert f"Skipped {active}: its image is active" in place.out
     assert "canary" not in place.out + place.err
     assert len(os.listdir(directory)) == 7
 

@@ -125,7 +125,7 @@ def test_standard_output_holds_the_data_and_nothing_else(to_stdout, capsys):
 def test_data_is_not_thrown_at_a_terminal(to_stdout, origin, capsys):
     assert to_stdout(terminal=True) == (1, b"")
     assert capsys.readouterr().err == (
-        "glance: Standard output is a terminal: give --file=FILE, or redirect standard output\n"
+        "glance: Standard output is a terminal: use --file=FILE, or redirect standard output\n"
     )
     assert not origin.asked
 
@@ -209,7 +209,7 @@ def test_transfer_that_cannot_go_on_is_given_up_and_kept(download, origin, waits
     origin.cuts = [100_000] + [0] * 20
     done = download()
     assert done.code == 1
-    assert done.err.endswith(f"; {download.part} is kept for the next try\n")
+    assert done.err.endswith(f"; {download.part} is kept for the next attempt\n")
     assert done.err.count("\n") == 1
     assert not download.file.exists()
     assert download.part.read_bytes() == DATA[:100_000]
@@ -257,7 +257,7 @@ def test_damaged_data_never_gets_the_name(download, origin, tmp_path):
     origin.data = DATA[:-1] + b"?"
     done = download()
     assert (done.code, done.out) == (1, "")
-    assert f"does not have its checksum {MD5}" in done.err
+    assert f"does not match its checksum {MD5}" in done.err
     assert download.file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [download.file]
 

@@ -216,7 +216,7 @@ def test_proxy_that_makes_no_tunnel_is_a_connection_error(loopback, answer):
         peer.head()
         peer.send(answer)
 
-    with pytest.raises(exception.ClientConnectionError, match="the proxy made no tunnel"):
+    with pytest.raises(exception.ClientConnectionError, match="the proxy opened no tunnel"):
         made(loopback(script), use_ssl=True).get_images()
 
 

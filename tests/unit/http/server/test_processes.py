@@ -77,7 +77,7 @@ def test_a_port_in_use_ends_the_start(launch):
         ({"bind_port": None}, "bind_port"),
         ({"bind_host": "256.0.0.1"}, "Cannot listen on 256.0.0.1"),
         ({"bind_host": "192.0.2.1"}, "Cannot assign requested address"),
-        ({"bind_port": "70000"}, "bind_port has the unusable value"),
+        ({"bind_port": "70000"}, "bind_port has the invalid value"),
         ({"cert_file": "/dev/null"}, "Set both cert_file and key_file"),
         ({"cert_file": "/nonexistent", "key_file": "/dev/null"}, "option cert_file"),
         ({"cert_file": "/dev/null", "key_file": "/dev/null"}, "cannot be used"),
@@ -130,7 +130,7 @@ def test_a_killed_worker_is_replaced(launch):
     after = eventually(lambda: len(found := workers(server) - {victim}) == 2 and found)
     assert before < after
     assert pids_that_answer(server, 2) == after
-    assert f"Worker {victim} ended with signal 9" in server.log()
+    assert f"Worker {victim} exited with signal 9" in server.log()
 
 
 def test_a_worker_that_dies_again_is_replaced_after_a_pause(launch):
@@ -140,8 +140,8 @@ def test_a_worker_that_dies_again_is_replaced_after_a_pause(launch):
         victim = pids_that_answer(server, 1).pop()
         os.kill(victim, signal.SIGKILL)
         eventually(lambda pid=victim: is_gone(pid))
-    eventually(lambda: server.log().count("ended with signal 9") == 3)
-    pauses = [line.rpartition("in ")[2] for line in server.log().splitlines() if "ended" in line]
+    eventually(lambda: server.log().count("exited with signal 9") == 3)
+    pauses = [line.rpartition("in ")[2] for line in server.log().splitlines() if "exited" in line]
     assert pauses == ["0.0 s", "0.5 s", "1.0 s"]
 
 
@@ -211,7 +211,7 @@ def test_requests_that_take_too_long_are_cut(launch, count):
     server.tell(signal.SIGTERM)
     assert server.wait() == 0
     assert not busy.rest().endswith(b"0\r\n\r\n")
-    assert "Cutting 1 connections" in server.log()
+    assert "Aborting 1 connections" in server.log()
 
 
 @EITHER
@@ -257,7 +257,7 @@ def test_the_application_has_the_last_word(launch, count, signum):
     assert server.stop(signum) == 0
     # The worker with the connection ends after the other.
     log = server.log()
-    words = ("Cutting 1 connections", "the first word", "it fails", "the last word")
+    words = ("Aborting 1 connections", "the first word", "it fails", "the last word")
     places = [log.rfind(word) for word in words]
     assert places[0] > -1 and places == sorted(places)
 

@@ -43,7 +43,7 @@ def test_a_file_system_without_attributes_is_said_to_be_one(tmp_path, monkeypatc
         "image_cache_driver": "xattr",
     }
     assert image_cache.open_cache(Conf(options)) is None
-    assert "The image cache is off" in caplog.text
+    assert "The image cache is disabled" in caplog.text
     assert "no extended attributes" in caplog.text
     assert list((tmp_path / "cache" / "incomplete").iterdir()) == []
 

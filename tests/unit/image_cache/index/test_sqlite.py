@@ -242,4 +242,4 @@ def test_a_cache_that_cannot_start_is_off_and_said_to_be(tmp_path, caplog):
     (tmp_path / "file").touch()
     options = {"image_cache_enabled": True, "image_cache_dir": str(tmp_path / "file" / "cache")}
     assert image_cache.open_cache(Conf(options)) is None
-    assert "image cache is off" in caplog.text
+    assert "image cache is disabled" in caplog.text

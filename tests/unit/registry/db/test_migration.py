@@ -414,7 +414,7 @@ def test_start_up_waits_for_a_server_a_while(
 ) -> None:
     with pytest.raises(exception.DatabaseMigrationError) as caught:
         _prepare(f"postgresql+psycopg2://u:secret@/db?host={tmp_path}", sql_max_retries="3")
-    assert caplog.text.count("trying again") == 3
+    assert caplog.text.count("; retrying") == 3
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
