@@ -385,7 +385,7 @@ BAD_DOWNLOADS = [
     ),
     (
         "a-cut-with-a-weak-etag",
-        [Fault("GET", KEY, cut_answer=MIB, change={"etag": 'W/"x"'})],
+        [Fault("GET", KEY, cut_response=MIB, change={"etag": 'W/"x"'})],
         Unavailable,
     ),
     (

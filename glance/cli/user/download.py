@@ -13,15 +13,14 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
 from glance.common import exception
-from glance.image import types
-from glance.streaming import retry
 
-#: Between broken connections in a row none of which brought a byte.
-BACKOFF = retry.Backoff(0.5, 8, retries=5, jitter=0)
+if TYPE_CHECKING:
+    from glance.image import types
+
 HASH_PIECE = 1024 * 1024
 
 sleep = time.sleep
@@ -234,7 +233,12 @@ def gather(
 
     A 503 is retried only if the server has sent data before, because it may be restarting.
     """
-    retries, begun = retry.Retries(BACKOFF, sleep=sleep), target.count
+    # PERF: imported for a download only; it brings modules along that no other command needs.
+    from glance.streaming import retry
+
+    # Between broken connections in a row none of which brought a byte.
+    backoff = retry.Backoff(0.5, 8, retries=5, jitter=0)
+    retries, begun = retry.Retries(backoff, sleep=sleep), target.count
     while True:
         before = target.count
         if size and before == size:

@@ -129,7 +129,7 @@ def test_the_first_turn_recovers_and_takes_over(done):
 
 def test_a_lost_index_is_recovered(done, duties):
     done(0)
-    duties.cache.driver.losses += 1
+    duties.cache.index._database.losses += 1
     assert done(5) == ["recover", "flush"]
     assert done(10) == ["flush"]
 

@@ -127,7 +127,7 @@ def test_identity_headers_name_an_administrator(loopback):
 def test_half_an_account_is_an_error_of_the_configuration(loopback):
     server = loopback.answering(lambda seen: {})
     with pytest.raises(
-        exception.ConfigError, match="admin_user needs admin_password and auth_url"
+        exception.ConfigError, match="admin_user also requires admin_password and auth_url"
     ):
         account(server, admin_user="glance")
 
