@@ -402,5 +402,5 @@ def read_json(response: Response, key: str | None = None) -> Any:
         return value if key is None else value[key]
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise exception.ClientConnectionError(
-            "The server's answer is not the JSON that was expected"
+            "The response of the server is not the expected JSON"
         ) from err

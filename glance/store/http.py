@@ -96,34 +96,34 @@ class HttpStore(base.Store):
             return body.IterBody((), 0, size=self.get_size(location))
         wanted = ranges.format_range(offset, length)
         try:
-            answer = self._request("GET", _parts(location), wanted, self._read_timeout)
+            opened = self._request("GET", _parts(location), wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
             if err.size != offset:
                 raise
             # HTTP has no empty range, but what follows the last byte is just nothing.
             return body.IterBody((), 0, size=err.size)
         try:
-            return answer.body(offset, length)
+            return opened.body(offset, length)
         except BaseException:
-            answer.close()
+            opened.close()
             raise
 
     def get_size(self, location: Location) -> int | None:
         parts = _parts(location)
         timeout = min(self._read_timeout, PROBE_TIMEOUT)
         try:
-            with self._request("HEAD", parts, None, timeout) as answer:
-                if (size := answer.response.declared_length) is not None:
+            with self._request("HEAD", parts, None, timeout) as opened:
+                if (size := opened.response.declared_length) is not None:
                     return size
         except (exception.StoreForbidden, exception.BackendUnavailable) as err:
             # NOTE: besides 405 and 501: signed URLs are good for one method, so HEAD gets 403.
             if err.status not in (400, 401, 403, 405, 501):
                 raise
         try:
-            with self._request("GET", parts, ranges.format_range(0, 1), timeout) as answer:
-                if answer.response.status == 206:
-                    return answer.content_range()[1]
-                return answer.response.declared_length
+            with self._request("GET", parts, ranges.format_range(0, 1), timeout) as opened:
+                if opened.response.status == 206:
+                    return opened.content_range()[1]
+                return opened.response.declared_length
         except exception.RangeNotSatisfiable:
             # Not even the first byte is there.
             return 0
@@ -133,24 +133,25 @@ class HttpStore(base.Store):
     def _request(
         self, method: str, location: HttpLocation, wanted: str | None, timeout: float
     ) -> _ImageResponse:
-        """Return a good answer (200, or 206 to a range), after redirects; the caller closes it.
+        """Return a successful response (200, or 206), after redirects; the caller closes it.
 
-        The answer's headers are there within `timeout` seconds after the connections were made.
+        The headers of the response are there within `timeout` seconds after the connections were
+        made.
         """
         deadline = time.monotonic() + self._connect_timeout + timeout
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._request_once(method, location, wanted, deadline)
+            opened = self._request_once(method, location, wanted, deadline)
             try:
-                if answer.response.status not in (301, 302, 303, 307, 308):
-                    answer.check(wanted)
-                    return answer
-                target = answer.response.getheader("Location") or ""
-                LOG.debug("%s redirects (%d)", location, answer.response.status)
+                if opened.response.status not in (301, 302, 303, 307, 308):
+                    opened.check(wanted)
+                    return opened
+                target = opened.response.getheader("Location") or ""
+                LOG.debug("%s redirects (%d)", location, opened.response.status)
                 location = _redirected(location, target)
             except BaseException:
-                answer.close()
+                opened.close()
                 raise
-            answer.close()
+            opened.close()
         LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, location)
         raise exception.BackendUnavailable()
 
@@ -238,7 +239,7 @@ class _ImageResponse:
         return whole if part.length == size else whole.slice(part.offset, part.end)
 
     def content_range(self) -> tuple[ranges.Range, int | None]:
-        """Return the part that a 206 answer has, and the size of all (None if unknown)."""
+        """Return the part that a 206 response has, and the size of all (None if unknown)."""
         told = ranges.parse_content_range(self.response.getheader("Content-Range"))
         if told is None:
             self._useless("no usable Content-Range")

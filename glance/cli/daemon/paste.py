@@ -162,7 +162,7 @@ def load_conf(program: str, path: str) -> config.Conf:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stage:
+class Section:
     """A section of a pipeline, a filter or the application: its factory and its own settings.
 
     `source` is its name in messages.
@@ -178,7 +178,7 @@ class Stage:
         return self.factory.startswith("glance.")
 
 
-def load_stages(program: str, path: str) -> list[Stage]:
+def load_sections(program: str, path: str) -> list[Section]:
     """Return the filters of the pipeline of `program` and its application, in their order.
 
     Sections that paste finds in other files or makes itself are omitted, and so are missing ones,
@@ -189,7 +189,7 @@ def load_stages(program: str, path: str) -> list[Stage]:
     if parser.has_option(f"pipeline:{program}", "pipeline"):
         words = parser.get(f"pipeline:{program}", "pipeline").split()
         names = [f"filter:{name}" for name in words[:-1]] + [f"app:{name}" for name in words[-1:]]
-    stages = []
+    sections = []
     for name in filter(parser.has_section, names):
         own = {
             key: parser.get(name, key)
@@ -197,8 +197,8 @@ def load_stages(program: str, path: str) -> list[Stage]:
             if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get "))
         }
         source = f"{os.path.basename(path)} [{name}]"
-        stages.append(Stage(_factory(parser, name), own, source))
-    return stages
+        sections.append(Section(_factory(parser, name), own, source))
+    return sections
 
 
 def exposed_secrets(path: str) -> list[str]:
@@ -258,8 +258,8 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     except Exception as err:  # a factory may raise anything; the operator gets one message
         raise _unloadable(program, path, err) from err
     conf.check()
-    stages = load_stages(program, path)
-    if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in stages):
+    sections = load_sections(program, path)
+    if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in sections):
         app = identity_context.IdentityGuard(app)
     return conf, app
 
@@ -282,9 +282,9 @@ def decide_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
     # SECURITY: an empty value is unset; it must not mean "everybody is an administrator".
     said = parser.defaults().get("auth_mode", "").strip()
     plain = parser.has_option(f"pipeline:{program}", "pipeline")
-    for stage in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
-        own = parser._sections.get(f"filter:{stage}", {})  # type: ignore[attr-defined]  # undocumented
-        if _factory(parser, f"filter:{stage}") in CONTEXT_FACTORIES:
+    for name in parser.get(f"pipeline:{program}", "pipeline").split() if plain else ():
+        own = parser._sections.get(f"filter:{name}", {})  # type: ignore[attr-defined]  # undocumented
+        if _factory(parser, f"filter:{name}") in CONTEXT_FACTORIES:
             said = own.get("auth_mode", "").strip() or said
     if not said:
         return infer_auth_mode(parser, program)
@@ -324,12 +324,12 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
             f"Set auth_mode: {program} is not a plain pipeline, so it does not show how callers "
             "are authenticated"
         )
-    for stage in parser.get(section, "pipeline").split()[:-1]:
-        factory = _factory(parser, f"filter:{stage}")
+    for name in parser.get(section, "pipeline").split()[:-1]:
+        factory = _factory(parser, f"filter:{name}")
         if factory in CONTEXT_FACTORIES:
             return "noauth"
-        if not _is_harmless(factory) or _AUTH_WORDS.search(stage):
-            LOG.info("Filter %s is treated as a token filter: auth_mode is keystone", stage)
+        if not _is_harmless(factory) or _AUTH_WORDS.search(name):
+            LOG.info("Filter %s is treated as a token filter: auth_mode is keystone", name)
             return "keystone"
     return "noauth"
 

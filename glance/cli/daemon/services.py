@@ -241,9 +241,9 @@ def configure(
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
     conf = override(found, args)
-    stages = paste.load_stages(program, path)
-    parts = [conf, *_parts(stages)]
-    merged = conf.merged(stages[-1].own, conf.source) if stages else conf
+    sections = paste.load_sections(program, path)
+    parts = [conf, *_parts(sections)]
+    merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     _require(
         lambda: set_up_log(conf, program, prints=prints),
         *[functools.partial(check, merged) for check in checks],
@@ -272,18 +272,18 @@ def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
             handler.setStream(sys.stderr)
 
 
-def _parts(stages: Sequence[paste.Stage]) -> list[config.Conf]:
+def _parts(sections: Sequence[paste.Section]) -> list[config.Conf]:
     """Return the settings of glance's own sections; import their modules, which declare them."""
     parts = []
-    for stage in stages:
-        if not stage.is_ours:
+    for section in sections:
+        if not section.is_ours:
             continue
         try:
-            importlib.import_module(stage.factory.partition(":")[0])
+            importlib.import_module(section.factory.partition(":")[0])
         except ImportError:
             # Loading the application will report it, with the name of the file.
-            LOG.debug("Factory %s cannot be imported", stage.factory, exc_info=True)
-        parts.append(config.Conf(stage.own, source=stage.source))
+            LOG.debug("Factory %s cannot be imported", section.factory, exc_info=True)
+        parts.append(config.Conf(section.own, source=section.source))
     return parts
 
 

@@ -182,8 +182,8 @@ def _stores(args: argparse.Namespace) -> store.Stores:
     program, path = _store_file(args.store_config_file)
     LOG.info("Using the stores that %s configures", path)
     conf = paste.load_conf(program, path)
-    stages = paste.load_stages(program, path)
-    merged = conf.merged(stages[-1].own, conf.source) if stages else conf
+    sections = paste.load_sections(program, path)
+    merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     services.load_drivers(merged)
     merged.check()
     return store.create_stores(merged)

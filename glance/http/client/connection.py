@@ -244,11 +244,11 @@ class ClientConnection:
                 # body; its response is more useful to the caller than the broken pipe.
                 self._broken, send_error = True, err
             try:
-                answer = self._read_head()
+                reply_head = self._read_head()
                 if deadline is not None:
                     self._deadline = None
                     self._sock.settimeout(self.read_timeout)
-                return response.ClientResponse(self, method, answer, on_end)
+                return response.ClientResponse(self, method, reply_head, on_end)
             except response.ConnectionBroken as err:
                 if send_error is None or isinstance(err, response.BadResponse):
                     raise
@@ -274,7 +274,7 @@ class ClientConnection:
             return self.read_timeout
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise response.ConnectionTimedOut("the answer did not begin in time")
+            raise response.ConnectionTimedOut("the response did not begin in time")
         return left if self.read_timeout is None else min(left, self.read_timeout)
 
     def _upload(self, head: bytes, payload: Payload, progress: Progress | None) -> None:

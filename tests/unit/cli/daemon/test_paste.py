@@ -191,8 +191,8 @@ def test_the_mode_of_the_context_stage_wins(tmp_path):
 
 
 def test_the_inferred_mode_reaches_the_context_stage(tmp_path):
-    stage = paste.load_paste_app("glance-registry", write(tmp_path))[1]
-    assert stage.make == stage._noauth
+    section = paste.load_paste_app("glance-registry", write(tmp_path))[1]
+    assert section.make == section._noauth
 
 
 @pytest.mark.parametrize("empty", [{"options": "auth_mode ="}, {"context": "auth_mode ="}])
@@ -201,7 +201,7 @@ def test_an_empty_mode_is_no_mode(tmp_path, empty):
         tmp_path, pipeline="authtoken context registryapp", token="glance.nowhere", **empty
     )
     assert paste.load_conf("glance-registry", path).auth_mode == "keystone"
-    own = paste.load_stages("glance-registry", path)[1].own
+    own = paste.load_sections("glance-registry", path)[1].own
     conf = paste.load_conf("glance-registry", path).merged(own, "x")
     assert conf.auth_mode == "keystone"
 
@@ -225,21 +225,21 @@ def test_all_bad_options_are_told_at_once(tmp_path):
 
 def test_stages_are_the_sections_of_the_pipeline_with_what_they_set(tmp_path):
     path = write(tmp_path, pipeline="odd missing context registryapp", section="a = %(here)s/x")
-    stages = paste.load_stages("glance-registry", path)
-    assert [stage.source.partition(" ")[2] for stage in stages] == [
+    sections = paste.load_sections("glance-registry", path)
+    assert [section.source.partition(" ")[2] for section in sections] == [
         "[filter:odd]",
         "[filter:context]",
         "[app:registryapp]",
     ]
-    assert [stage.is_ours for stage in stages] == [False, True, True]
-    assert stages[-1].own == {"a": f"{tmp_path}/x"}
+    assert [section.is_ours for section in sections] == [False, True, True]
+    assert sections[-1].own == {"a": f"{tmp_path}/x"}
 
 
 def test_an_application_without_a_pipeline_is_a_stage(tmp_path):
     path = tmp_path / "x.conf"
     path.write_text("[app:glance-registry]\npaste.app_factory = glance.x:y\nkey = 1\n")
-    (stage,) = paste.load_stages("glance-registry", str(path))
-    assert (stage.factory, dict(stage.own)) == ("glance.x:y", {"key": "1"})
+    (section,) = paste.load_sections("glance-registry", str(path))
+    assert (section.factory, dict(section.own)) == ("glance.x:y", {"key": "1"})
 
 
 def test_an_explicit_mode_makes_any_kind_of_application_good(tmp_path):
