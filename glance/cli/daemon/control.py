@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from glance.cli.daemon import pidfile, servers, services
+from glance.cli.daemon import pidfile, servers, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 
@@ -53,7 +53,7 @@ With all, servers that are not installed and a scrubber without a configuration 
         ),
     ),
     (
-        services.COMMON,
+        startup.COMMON,
         (
             "Options of glance-control",
             (

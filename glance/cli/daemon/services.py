@@ -8,38 +8,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import importlib
 import ipaddress
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glance.cli.daemon import paste
-from glance.cli.option import ProgramOption
-from glance.cli.program import Program, Word
-from glance.common import config, exception, log, plugin
+from glance.cli.daemon import paste, startup
+from glance.cli.program import Program
+from glance.common import config, exception
 from glance.http.client import connection
 
 LOG = logging.getLogger(__name__)
 
 
-def load_drivers(conf: config.Conf) -> None:
-    """Import the store drivers, because they declare options."""
-    store = importlib.import_module("glance.store")
-    for name in {*(conf.enabled_stores or store.BUILTIN), *conf.known_stores}:
-        try:
-            plugin.load(store.GROUP, name, store.BUILTIN)
-        except (ImportError, LookupError):
-            # The stores report it themselves.
-            LOG.debug("Store driver %s cannot be loaded", name, exc_info=True)
-
-
 def _prepare_api(conf: config.Conf) -> None:
     """Load the store drivers; check the files for TLS to the registry."""
-    load_drivers(conf)
+    startup.load_drivers(conf)
     importlib.import_module("glance.notifier").check(conf)
     if conf.registry_client_protocol == "https":
         names = ("key_file", "cert_file", "ca_file", "insecure")
@@ -47,59 +33,6 @@ def _prepare_api(conf: config.Conf) -> None:
             connection.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
         except exception.BadInputError as err:
             raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
-
-
-def check_database(conf: config.Conf) -> None:
-    """Check that `sql_connection` names a database, without connecting to it."""
-    engine = importlib.import_module("glance.registry.db.engine")
-    # NOTE: an invalid idle time is reported when all options are checked.
-    engine.from_conf(conf.replace(sql_idle_timeout=0))
-
-
-COMMON_OPTIONS = (
-    ProgramOption(("-v", "--verbose"), "verbose", "Log at INFO level instead of WARNING."),
-    ProgramOption(("-d", "--debug"), "debug", "Log at DEBUG level."),
-    ProgramOption(
-        ("--config-file",),
-        "config_file",
-        "Configuration file to use.",
-        "PATH",
-        "string",
-        values="file",
-    ),
-)
-#: Each overrides the same option of the file; a flag is on if either sets it.
-LOGGING_OPTIONS = (
-    ProgramOption(
-        ("--log-config",),
-        "log_config",
-        "Configuration file for Python's logging package; it overrides all other logging options.",
-        "PATH",
-        "string",
-        values="file",
-    ),
-    ProgramOption(("--log-format",), "log_format", "Format of a log line.", "FORMAT", "string"),
-    ProgramOption(
-        ("--log-date-format",),
-        "log_date_format",
-        "Format of the time in a log line.",
-        "FORMAT",
-        "string",
-    ),
-    ProgramOption(("--log-file",), "log_file", "File to log to.", "PATH", "string", values="file"),
-    ProgramOption(
-        ("--log-dir",), "log_dir", "Directory of the log file.", "LOG_DIR", "string", values="file"
-    ),
-    ProgramOption(("--use-syslog",), "use_syslog", "Log to syslog."),
-)
-COMMON = ("Common Options", COMMON_OPTIONS)
-LOGGING = ("Logging Options", LOGGING_OPTIONS)
-
-CONFPATH = Word(
-    "[CONFPATH]",
-    "The configuration file, or the directory that contains it; the same as --config-file.",
-    values="file",
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,8 +76,8 @@ The glance-api daemon serves version 1 of the Images API over HTTP, and transfer
 from stores. It gets the records of images from glance-registry.
 """
         + _DAEMON_TEXT,
-        (CONFPATH,),
-        (COMMON, LOGGING),
+        (startup.CONFPATH,),
+        (startup.COMMON, startup.LOGGING),
         _EXIT_CODES,
     ),
     9292,
@@ -160,48 +93,23 @@ The glance-registry daemon keeps the records of images and their members in a da
 them to glance-api. Users never connect to it.
 """
         + _DAEMON_TEXT,
-        (CONFPATH,),
-        (COMMON, LOGGING),
+        (startup.CONFPATH,),
+        (startup.COMMON, startup.LOGGING),
         _EXIT_CODES,
     ),
     9191,
     "glance.registry.server",
-    check_database,
+    startup.check_database,
 )
-
-
-def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
-    """Return `conf` with the options of the command line."""
-    values: dict[str, Any] = {}
-    for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
-        said = getattr(args, option.dest, None)
-        if option.dest in config.TABLE and said is not None and said is not False:
-            values[option.dest] = said
-    return conf.replace(**values) if values else conf
-
-
-def report(err: exception.Error) -> int:
-    """Print an error for the operator, a line for each problem, and return the exit code."""
-    problems = err.problems if isinstance(err, exception.ConfigError) else [str(err)]
-    for problem in problems:
-        print(f"ERROR: {problem}", file=sys.stderr)
-    return 1
 
 
 def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
     """Run a daemon until it is stopped; return its exit code."""
-    args = parse(service.declared, argv)
+    args = startup.parse(service.declared, argv)
     try:
         return _serve(service, args)
     except exception.Error as err:
-        return report(err)
-
-
-def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line of a program whose only argument is a configuration."""
-    parser = declared.parser()
-    parser.add_argument("confpath", nargs="?", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+        return startup.report(err)
 
 
 def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
@@ -210,7 +118,7 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
     server = importlib.import_module("glance.http.server")
-    conf = configure(service.program, path, args, service.prepare, server.check)
+    conf = startup.configure(service.program, path, args, service.prepare, server.check)
     if not conf.is_set("bind_port"):
         conf = conf.replace(bind_port=service.port)
     _warn(conf, service)
@@ -221,82 +129,6 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
 
     code: int = server.serve(conf, make_app, service.program)
     return code
-
-
-def configure(
-    program: str,
-    path: str,
-    args: argparse.Namespace,
-    *checks: Callable[[config.Conf], None],
-    prints: bool = False,
-    is_server: bool = True,
-) -> config.Conf:
-    """Return a program's settings, all of them checked, with its log set up.
-
-    With `prints`, standard output is for the program's results, and log lines do not go there.
-    `checks` get the settings of the application before the options are checked: they load modules
-    that declare more options, and raise ConfigError for problems beyond single options.
-    The file of a program that is not a server may be another program's (`paste.load_shared_conf`).
-    Raises ConfigError with all problems at once.
-    """
-    found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
-    conf = override(found, args)
-    sections = paste.load_sections(program, path)
-    parts = [conf, *_parts(sections)]
-    merged = conf.merged(sections[-1].own, conf.source) if sections else conf
-    _require(
-        lambda: set_up_log(conf, program, prints=prints),
-        *[functools.partial(check, merged) for check in checks],
-        *[part.check for part in parts],
-    )
-    logger = logging.getLogger(program)
-    logger.info("Using the configuration file %s", path)
-    log.dump(conf, program, path)
-    for part in parts:
-        part.report()
-    exposed = paste.exposed_secrets(path)
-    if exposed:
-        logger.warning(
-            "Everybody on this host may read %s, which contains secrets (%s); run chmod o-r",
-            path,
-            ", ".join(exposed),
-        )
-    return conf
-
-
-def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
-    """Set up the log of a program; with `prints`, log to stderr instead of stdout."""
-    log.setup(conf, program)
-    for handler in logging.getLogger().handlers if prints else ():
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
-
-
-def _parts(sections: Sequence[paste.Section]) -> list[config.Conf]:
-    """Return the settings of glance's own sections; import their modules, which declare them."""
-    parts = []
-    for section in sections:
-        if not section.is_ours:
-            continue
-        try:
-            importlib.import_module(section.factory.partition(":")[0])
-        except ImportError:
-            # Loading the application will report it, with the name of the file.
-            LOG.debug("Factory %s cannot be imported", section.factory, exc_info=True)
-        parts.append(config.Conf(section.own, source=section.source))
-    return parts
-
-
-def _require(*checks: Callable[[], None]) -> None:
-    """Run all checks, then raise one ConfigError with all their problems."""
-    problems: list[str] = []
-    for check in checks:
-        try:
-            check()
-        except exception.ConfigError as err:
-            problems += err.problems
-    if problems:
-        raise exception.ConfigError(list(dict.fromkeys(problems)))
 
 
 def _warn(conf: config.Conf, service: DaemonProgram) -> None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glance.cli.daemon import services
+from glance.cli.daemon import startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import cache, console, signin, tables
@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     except exception.ConfigError as err:
-        services.report(err)
+        startup.report(err)
         return FAILED
     except Exception as err:  # top level: print every failure in one line
         if args.debug:

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glance.cli.daemon import paste, services
+from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
 from glance.common import config, exception, log
@@ -60,8 +60,8 @@ def _declare(
         program,
         summary,
         text + _TEXT.format(file=name),
-        (services.CONFPATH,),
-        (services.COMMON, services.LOGGING, (f"Options of {program}", (_DAEMON, *own))),
+        (startup.CONFPATH,),
+        (startup.COMMON, startup.LOGGING, (f"Options of {program}", (_DAEMON, *own))),
         (
             (0, f"{done}, or the daemon was stopped."),
             (1, f"{failed}; the log says why."),
@@ -91,7 +91,7 @@ minute, then after two, four and so on, five times.
     ),
     "glance-prefetcher",
     "glance.image_cache.prefetcher",
-    (services.load_drivers,),
+    (startup.load_drivers,),
 )
 PRUNER = CacheProgram(
     _declare(
@@ -138,12 +138,12 @@ REAPER = _cleaner("glance-cache-reaper")
 
 def run(program: CacheProgram, argv: Sequence[str] | None = None) -> int:
     """Run a program with `argv` (without its name) and return the exit code."""
-    args = services.parse(program.declared, argv)
+    args = startup.parse(program.declared, argv)
     name = program.declared.name
     try:
         app = load(program, args)
     except exception.Error as err:
-        services.report(err)
+        startup.report(err)
         return WRONG
     if getattr(args, "once", False):
         app.once = True
@@ -157,7 +157,7 @@ def run(program: CacheProgram, argv: Sequence[str] | None = None) -> int:
     try:
         outcome = app.run_once()
     except exception.Error as err:
-        return services.report(err)
+        return startup.report(err)
     return 0 if outcome.is_complete else FAILED
 
 
@@ -165,7 +165,7 @@ def load(program: CacheProgram, args: argparse.Namespace) -> Any:
     """Return the application of a program, with its log set up. Raises ConfigError."""
     path = paste.find_config_file(program.name, args.config_file, args.confpath, others=SHARED)
     module = importlib.import_module(program.module)
-    services.configure(program.name, path, args, *program.checks, is_server=False)
+    startup.configure(program.name, path, args, *program.checks, is_server=False)
     return paste.load_shared_app(program.name, path, module.app_factory)
 
 

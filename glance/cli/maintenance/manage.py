@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-from glance.cli.daemon import paste, services
+from glance.cli.daemon import paste, startup
 from glance.cli.maintenance import manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
@@ -121,8 +121,8 @@ Results go to standard output; log lines go to standard error, or where the conf
         ),
     ),
     (
-        services.COMMON,
-        services.LOGGING,
+        startup.COMMON,
+        startup.LOGGING,
         (
             "Registry Database Options",
             (
@@ -185,14 +185,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[word](url, args) or 0
     except exception.Error as err:
         LOG.debug("The command failed", exc_info=True)
-        return services.report(err)
+        return startup.report(err)
 
 
 def _connection(args: argparse.Namespace) -> str:
     """Set up logging and return the URL of the database."""
     path, conf = _configuration(args)
-    args.conf = conf = services.override(conf, args)
-    services.set_up_log(conf, "glance-manage", prints=True)
+    args.conf = conf = startup.override(conf, args)
+    startup.set_up_log(conf, "glance-manage", prints=True)
     if path:
         LOG.info("Using the configuration file %s", path)
     url: str | None = args.sql_connection or conf.sql_connection

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glance import store
-from glance.cli.daemon import paste, services
+from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.common import config, exception
 from glance.image import cipher, fields
@@ -96,7 +96,7 @@ def restore(url: str, args: argparse.Namespace) -> int:
         try:
             image = recovery.restore(db, _stores(args), fields.path_id(args.argument))
         except (exception.NotFound, exception.Conflict, exception.StoreError) as err:
-            services.report(err)
+            startup.report(err)
             return FOUND
     print(f"Image {image['id']} is active again")
     return 0
@@ -184,7 +184,7 @@ def _stores(args: argparse.Namespace) -> store.Stores:
     conf = paste.load_conf(program, path)
     sections = paste.load_sections(program, path)
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
-    services.load_drivers(merged)
+    startup.load_drivers(merged)
     merged.check()
     return store.create_stores(merged)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from glance import notifier, scrubber
-from glance.cli.daemon import paste, services
+from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
 from glance.common import exception, hooks, log
@@ -34,10 +34,10 @@ and finishes the current ones, for at most 30 seconds.
 
 A removal that fails is retried after one minute, then after two, four and so on, up to six hours.
 """,
-    (services.CONFPATH,),
+    (startup.CONFPATH,),
     (
-        services.COMMON,
-        services.LOGGING,
+        startup.COMMON,
+        startup.LOGGING,
         (
             "Options of glance-scrubber",
             (
@@ -86,11 +86,11 @@ FAILED, WRONG, NOT_RESTORED = 1, 2, 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-scrubber."""
-    args = services.parse(PROGRAM, argv)
+    args = startup.parse(PROGRAM, argv)
     try:
         app, daemon = _load(args)
     except exception.Error as err:
-        services.report(err)
+        startup.report(err)
         return WRONG
     if args.list or args.restore is not None:
         return _serve(app, args)
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         summary = app.run_once()
     except exception.Error as err:
-        return services.report(err)
+        return startup.report(err)
     finally:
         hooks.stop()
     return 0 if summary.is_complete or app.stopped.is_set() else FAILED
@@ -120,9 +120,9 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
             return 0
         restore(app, args.restore)
     except exception.ServiceUnavailable as err:
-        return services.report(err)
+        return startup.report(err)
     except exception.Error as err:
-        services.report(err)
+        startup.report(err)
         return NOT_RESTORED
     return 0
 
@@ -149,12 +149,12 @@ def print_queue(entries: Sequence[scrub_queue.ScrubEntry]) -> None:
 def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
     """Return the scrubber, and whether it runs as a daemon. Raises ConfigError."""
     path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
-    conf = services.configure(
+    conf = startup.configure(
         PROGRAM.name,
         path,
         args,
-        services.load_drivers,
-        services.check_database,
+        startup.load_drivers,
+        startup.check_database,
         notifier.check,
         prints=args.list or args.restore is not None,
     )

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from glance import version
-from glance.cli.daemon import services
+from glance.cli.daemon import services, startup
 from glance.common import config
 
 
@@ -51,7 +51,7 @@ def test_the_command_line_wins_over_the_file():
     args = argparse.Namespace(
         verbose=True, debug=False, use_syslog=False, log_file="b", log_dir=None
     )
-    merged = services.override(conf, args)
+    merged = startup.override(conf, args)
     assert (merged.verbose, merged.debug, merged.log_file, merged.log_dir) == (
         True, True, "b", "/x",
     )  # fmt: skip
