@@ -9,7 +9,13 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 #: Test modules that name files and modules of the project in texts.
-GUARDS = ("test_project.py", "test_etc.py", "test_public_names.py", "cli/user/test_command.py")
+GUARDS = (
+    "test_layers.py",
+    "test_project.py",
+    "test_etc.py",
+    "test_public_names.py",
+    "cli/user/test_command.py",
+)
 PATH = re.compile(r"(?:\.ci|bin|doc|etc|glance|tests)(?:/[\w.-]+)+")
 MODULE = re.compile(r"glance(?:\.(?!conf$)[a-z]\w*)+")
 
