@@ -152,12 +152,12 @@ def test_images_are_queued_once_and_only_if_they_can_be_cached(site, where):
     image_id = faults.store(site, DATA)
     assert site.http.put(f"/v1/{where}/{image_id}").json() == {"queued": True}
     again = site.http.put(f"/v1/{where}/{image_id}")
-    assert (again.status, b"is queued already" in again.body) == (400, True)
+    assert (again.status, b"is already queued" in again.body) == (400, True)
     assert site.http.put(f"/v1/{where}/{faults.reserve(site)}").status == 404
     assert site.http.put(f"/v1/{where}/999999999").status == 404
     assert site.http.put(f"/v1/{where}/nothing").status == 404
     here = site.http.put(f"/v1/{where}/{cached(site, b'other')}")
-    assert (here.status, b"is cached already" in here.body) == (400, True)
+    assert (here.status, b"is already cached" in here.body) == (400, True)
 
 
 def test_the_queue_is_listed_in_order_and_shortened(site):
@@ -407,7 +407,7 @@ def test_a_registry_that_is_away_costs_no_file(site):
     conf = site.write_conf("glance-cache", registry_port=daemons.free_port())
     done = site.manage("rebuild-index", "--config-file", conf, "-f")
     assert done.returncode == 1
-    assert done.stderr.startswith("glance-cache-manage: The image registry cannot answer")
+    assert done.stderr.startswith("glance-cache-manage: The image registry is unavailable")
     assert path.exists()
 
 

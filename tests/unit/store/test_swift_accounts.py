@@ -338,4 +338,4 @@ print(sorted(store.name for store in stores), "swiftclient.client" in sys.module
     log, last = run("missing", os.devnull, "swift_store_user", "swift_store_key")
     assert "'swift'" not in last
     (line,) = log
-    assert line.startswith("ERROR Store swift is left out")
+    assert line.startswith("ERROR Store swift is skipped")
