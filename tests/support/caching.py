@@ -45,6 +45,11 @@ class CachingSite(daemons.Site):
             return {}
         return {int(row["image_id"]): dict(row) for row in found}
 
+    def empty_log(self) -> None:
+        """Move what is in the write-ahead log of the index into the index, and empty the log."""
+        with contextlib.closing(sqlite3.connect(self.cache_dir / "cache.db")) as index:
+            index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def files(self, below: str = "") -> list[pathlib.Path]:
         """Return the files of images in the cache: all, or those below entries, incomplete ..."""
         tops = [below] if below else ["entries", "incomplete", "invalid"]
