@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance.common import exception, statuses
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

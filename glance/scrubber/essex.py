@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import logging
 import os
 
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.registry.db import api, engine, scrub_queue
-
-LOG = logging.getLogger(__name__)
 
 #: The file in which Essex keeps the time of its last cleanup.
 HOUSEKEEPING = ".cleanup"

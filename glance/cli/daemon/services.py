@@ -20,8 +20,6 @@ from glance.cli.program import Program
 from glance.common import config, exception
 from glance.http.client import connection
 
-LOG = logging.getLogger(__name__)
-
 
 def _prepare_api(conf: config.Conf) -> None:
     """Load the store drivers; check the files for TLS to the registry."""
