@@ -607,7 +607,14 @@ class WritableStoreSuite(StoreSuite):
             return
         uri = next(iter(winners.values()))
         self.uris.append(uri)
-        with store.get(self.locate(store, uri)) as body:
+        try:
+            found = store.get(self.locate(store, uri))
+        except exception.StoreObjectNotFound:
+            # NOTE: in a store that is not exclusive, two writes at the same moment can both succeed,
+            # and one that then fails removes the object. The registry keeps uploads apart.
+            assert not self.exclusive and len(winners) < count
+            return
+        with found as body:
             assert hashlib.md5(b"".join(body)).hexdigest() in winners
 
     def test_memory_stays_flat_whatever_the_size(self, store):
