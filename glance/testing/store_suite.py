@@ -610,8 +610,8 @@ class WritableStoreSuite(StoreSuite):
         try:
             found = store.get(self.locate(store, uri))
         except exception.StoreObjectNotFound:
-            # NOTE: in a store that is not exclusive, two writes at the same moment can both succeed,
-            # and one that then fails removes the object. The registry keeps uploads apart.
+            # NOTE: in a store that is not exclusive, two writes at the same moment can both
+            # succeed, and one that then fails removes the object. The registry keeps them apart.
             assert not self.exclusive and len(winners) < count
             return
         with found as body:
