@@ -241,10 +241,13 @@ class Parent:
         with warnings.catch_warnings():
             # eventlet warns about forks; this process has no hub that a fork could copy.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if not pid:
-            os.close(reading)
-            self._be_worker(slot, writing)
+            # NOTE: until a worker has its own handlers it has the parent's, which would report a
+            # signal to the parent: a first TERM would count as a second one there.
+            with signals.held(_SIGNALS):
+                pid = os.fork()
+                if not pid:
+                    os.close(reading)
+                    self._be_worker(slot, writing)
         os.close(writing)
         self.children[pid] = _Child(pid, slot, reading, time.monotonic())
         self._poll.register(reading)
@@ -260,6 +263,7 @@ class Parent:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             pipe = signals.SignalPipe((*worker.STOP_SIGNALS, signal.SIGUSR1))
+            signals.release(_SIGNALS)
             hubs.use_hub()
             try:
                 server = worker.Worker(

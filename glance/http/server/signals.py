@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def _noted(signum: int, frame: object) -> None:
     """Do nothing here: Python has written the number into the wake-up descriptor."""
+
+
+@contextlib.contextmanager
+def held(signums: Iterable[int]) -> Iterator[None]:
+    """Hold `signums` back meanwhile; those that arrived are delivered afterwards.
+
+    A child that is forked meanwhile holds them back until it calls `release`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signums)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release(signums: Iterable[int]) -> None:
+    """Let `signums` arrive in a child that was forked while they were held back."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signums)
 
 
 class SignalPipe:

@@ -2,9 +2,10 @@
 
 Importing what a daemon needs takes longer than most tests. This process has it all imported and
 forks a daemon for each line on its standard input: a JSON object with `options`, the option values
-(`fail` makes make_app raise, `farewell` are seconds that each work at the end takes), `notify`, a
-NOTIFY_SOCKET, and `stderr`, a file. It answers with the daemon's process id. A line with a `pid`
-asks for its exit status, null as long as it runs.
+(`fail` makes make_app raise, `farewell` are seconds that each work at the end takes, `fork` are
+seconds that pass before a worker does anything), `notify`, a NOTIFY_SOCKET, and `stderr`, a file.
+It answers with the daemon's process id. A line with a `pid` asks for its exit status, null as long
+as it runs.
 """
 
 import functools
@@ -18,6 +19,7 @@ import traceback
 import urllib.parse
 
 import eventlet
+from eventlet import patcher
 
 eventlet.monkey_patch()
 
@@ -30,6 +32,8 @@ from glance.common import (  # noqa: E402
 from glance.http import server  # noqa: E402
 from glance.streaming import body  # noqa: E402
 
+#: In a worker that has no hub yet the patched one cannot be used.
+pause = patcher.original("time").sleep
 closed = []
 ended = []
 
@@ -167,6 +171,7 @@ def say(word, seconds):
 def run(options):
     failure = options.pop("fail", None)
     farewell = float(options.pop("farewell", 0))
+    os.register_at_fork(after_in_child=functools.partial(pause, options.pop("fork", 0)))
     conf = config.Conf({"bind_host": "127.0.0.1", "bind_port": 0, **options})
 
     def make_app():

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import pathlib
 import signal
 import socket
 import time
@@ -277,6 +278,19 @@ def test_term_to_the_whole_group_still_lets_requests_finish(launch):
     os.killpg(server.pid, signal.SIGTERM)
     assert busy.read()[2] == b"slept"
     assert server.wait() == 0
+
+
+def test_a_signal_that_meets_a_worker_before_it_has_begun_still_stops_everything_in_order(launch):
+    server = launch(workers=2, fork=0.4, stop_timeout=60, ready=False)
+    eventually(lambda: len(workers(server)) == 2)
+    assert server.stop() == 0
+    assert "Second signal" not in server.log()
+
+
+def test_workers_hold_no_signal_back(launch):
+    for pid in workers(launch(workers=2)):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        assert "SigBlk:\t0000000000000000\n" in status
 
 
 def test_a_hung_worker_does_not_keep_the_server_from_stopping(launch):
