@@ -8,6 +8,7 @@ the filter dropped are translated.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,11 @@ _RENAMED = {
     "auth_uri": "www_authenticate_uri",
     "auth_plugin": "auth_type",
 }
+#: Setting, never in a file, by which `account_secret` reaches the application.
+ACCOUNT_SECRET = "glance.account_secret"
+#: SECURITY: a password that people chose must be as hard to guess from what is made of it.
+_ROUNDS = 100_000
+
 _DOMAINS = ("user_domain_id", "user_domain_name", "project_domain_id", "project_domain_name")
 
 
@@ -89,6 +95,20 @@ def modern(settings: Mapping[str, str]) -> dict[str, str]:
         endpoint = root if root.endswith("/v3") else f"{root}/v3"
         made |= {"auth_type": "admin_token", "endpoint": endpoint, "token": token}
     return made
+
+
+def account_secret(settings: Mapping[str, str]) -> str | None:
+    """Return a secret that every daemon can make whose token filter has the same account.
+
+    `settings` are those of the filter's section. Returns ASCII text that cannot be traced back to
+    the account's password or token, None for a section without either.
+    """
+    made = modern(settings)
+    known = made.get("password") or made.get("token")
+    if not known:
+        return None
+    account = f"{made.get('username', '')}\0{known}".encode()
+    return hashlib.pbkdf2_hmac("sha256", account, b"glance-api to registry", _ROUNDS).hex()
 
 
 def _address(settings: dict[str, str], prefix: str) -> str | None:

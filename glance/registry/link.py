@@ -23,6 +23,7 @@ from glance.client import base as base_client
 from glance.common import config, exception
 from glance.http import latin1
 from glance.http.client import connection
+from glance.identity import authtoken
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
@@ -155,7 +156,10 @@ class RegistryLink:
             settings["registry_client_insecure"],
         )
         self._send_identity: bool = settings["send_identity_headers"]
-        self._secret: str | None = settings["registry_shared_secret"]
+        # SECURITY: without one, the registry knows this service by its account (registry.trust).
+        self._secret: str | None = settings["registry_shared_secret"] or settings.get(
+            authtoken.ACCOUNT_SECRET
+        )
 
     @functools.cached_property
     def _pool(self) -> base_client.ConnectionPool:

@@ -7,7 +7,6 @@ able to reach the registry.
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,12 +17,10 @@ from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
-from glance.registry import client, members
+from glance.registry import client, members, trust
 from glance.registry.db import api, engine, migration
 
 LOG = logging.getLogger(__name__)
-
-_SECRET_KEY = "HTTP_" + client.SHARED_SECRET.upper().replace("-", "_")
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
@@ -113,7 +110,7 @@ class RecordsController:
         """GET /images/detail: a page of full records."""
         public = _wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
-        form = fields.to_public_json if public else fields.to_json
+        form = fields.to_json if _shows_locations(request) else fields.to_public_json
         return _page([form(image) for image in images], public)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -123,19 +120,20 @@ class RecordsController:
         except exception.ImageNotFound:
             LOG.info("Image %s is not visible to user %s", id, request.context.user)
             raise
-        return _record(image)
+        return _record(request, image)
 
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: insert a record."""
         context = request.context
         context.require_write()
         values, _ = self._body(request)
+        trust.require_api(request, trust.API_ONLY & values.keys())
         if not context.is_admin or "owner" not in values:
             values["owner"] = context.owner
-        values.setdefault("status", "active")
+        values.setdefault("status", "active" if trust.is_from_api(request) else "queued")
         image = api.image_create(self.db, context, values, **self.limits)
         LOG.info("Image %s was created", image["id"])
-        return _record(image)
+        return _record(request, image)
 
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
@@ -143,6 +141,7 @@ class RecordsController:
         context.require_write()
         number = fields.path_id(id)
         values, from_state = self._body(request)
+        trust.require_api(request, trust.API_ONLY & values.keys())
         if not context.is_admin:
             values.pop("owner", None)
         image = api.image_update(
@@ -156,7 +155,7 @@ class RecordsController:
         )
         # SECURITY: values, above all the location, must not be logged.
         LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))
-        return _record(image)
+        return _record(request, image)
 
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}?status=: soft-delete and return the resulting record.
@@ -170,7 +169,11 @@ class RecordsController:
         any_owner = self.policy.allows("delete_any_image", context)
         number = fields.path_id(id)
         query = request.query()
+        trust.require_api(request, {"status", "due_in", "lease"} & query.keys())
         status = query.get("status")
+        if not trust.is_from_api(request):
+            # The scrubber removes the data, which the API would have done.
+            status = "pending_delete"
         if status is not None and status not in _STATUSES_OF_DELETE:
             raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
         try:
@@ -188,7 +191,7 @@ class RecordsController:
                 raise
             image = api.image_settle(self.db, context, number, any_owner=any_owner)
         LOG.info("Image %s was deleted", number)
-        return _record(image)
+        return _record(request, image)
 
     def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/scrub: queue data that the API could not remove for the scrubber.
@@ -199,6 +202,7 @@ class RecordsController:
         """
         context = request.context
         context.require_write()
+        trust.require_api(request, ["data"], "leave to the scrubber")
         any_owner = self.policy.allows("delete_any_image", context)
         number = fields.path_id(id)
         left = _leftover(request.read_json())
@@ -255,23 +259,30 @@ def _wants_public_shape(request: CallerRequest) -> bool:
     return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
 
 
+def _shows_locations(request: CallerRequest) -> bool:
+    # SECURITY: a location may carry the credentials of the store.
+    return trust.is_from_api(request) and not _wants_public_shape(request)
+
+
 def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
     headers = [(client.PUBLIC_SHAPE, "true")] if public else []
     return wsgi.json_response({"images": images}, headers=headers)
 
 
-def _record(image: types.StoredImage) -> wsgi.Response:
-    return wsgi.json_response({"image": fields.to_json(image)})
+def _record(request: CallerRequest, image: types.StoredImage) -> wsgi.Response:
+    form = fields.to_json if trust.is_from_api(request) else fields.to_public_json
+    return wsgi.json_response({"image": form(image)})
 
 
 class RegistryAPI:
     """The registry as a WSGI application; paths may begin with `/v1`.
 
-    If `registry_shared_secret` is set, a request without it gets 401.
+    If `registry_shared_secret` is set, a request without it gets 401. `glance.registry.trust` says
+    what only glance-api may do.
     """
 
     def __init__(self, conf: config.Conf, db: engine.Database):
-        self.secret: bytes = (conf.registry_shared_secret or "").encode("ascii")
+        self.trust = trust.ApiTrust(conf)
         self.router = wsgi.Router(CallerRequest)
         images = RecordsController(conf, db)
         sharing = members.MembershipsController(conf, db)
@@ -287,19 +298,16 @@ class RegistryAPI:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
-        if self.secret and not self._has_secret(environ):
+        if not self.trust.admits(environ):
             # SECURITY: the value may be the secret with a typing error, so it must not be logged.
             LOG.warning("A request without the registry_shared_secret was refused")
             refusal = exception.NotAuthorized("The registry serves only its own image API")
             return wsgi.fail(refusal, environ, start_response)
+        self.trust.mark(environ)
         path = environ.get("PATH_INFO", "")
         if path == "/v1" or path.startswith("/v1/"):
             environ = {**environ, "PATH_INFO": path[3:] or "/"}
         return self.router(environ, start_response)
-
-    def _has_secret(self, environ: Mapping[str, Any]) -> bool:
-        # WIRE: header values are latin-1 text, as PEP 3333 defines.
-        return hmac.compare_digest(environ.get(_SECRET_KEY, "").encode("latin-1"), self.secret)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:

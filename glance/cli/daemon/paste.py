@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from paste.deploy import loadwsgi
@@ -250,7 +250,11 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     """
     conf = load_conf(program, path)
     loader = _read(path)
-    loader.update_defaults({"auth_mode": str(conf.auth_mode)})
+    sections = load_sections(program, path)
+    made = {"auth_mode": str(conf.auth_mode)}
+    if secret := account_secret(sections):
+        made[authtoken.ACCOUNT_SECRET] = secret
+    loader.update_defaults(made)
     try:
         app = loader.get_app(program, {})
     except exception.ConfigError:
@@ -258,10 +262,19 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
     except Exception as err:  # a factory may raise anything; the operator gets one message
         raise _unloadable(program, path, err) from err
     conf.check()
-    sections = load_sections(program, path)
     if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in sections):
         app = identity_context.IdentityGuard(app)
     return conf, app
+
+
+def account_secret(sections: Iterable[Section]) -> str | None:
+    """Return what `authtoken.account_secret` makes of the token filter of a pipeline, or None."""
+    for section in sections:
+        if section.factory in authtoken.FACTORIES and (
+            secret := authtoken.account_secret(section.own)
+        ):
+            return secret
+    return None
 
 
 def _require_application(loader: _Loader, program: str, path: str) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import ipaddress
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from glance.cli.daemon import paste, startup
 from glance.cli.program import Program
 from glance.common import config, exception
+from glance.http import addresses
 from glance.http.client import connection
 
 
@@ -123,7 +123,10 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
 
     def make_app() -> Any:
         request_id = importlib.import_module("glance.http.request_id")
-        return request_id.RequestId(paste.load_paste_app(service.program, path)[1])
+        own, app = paste.load_paste_app(service.program, path)
+        if service is API:
+            importlib.import_module("glance.api.agreement").watch(own)
+        return request_id.RequestId(app)
 
     code: int = server.serve(conf, make_app, service.program)
     return code
@@ -133,27 +136,41 @@ def _warn(conf: config.Conf, service: DaemonProgram) -> None:
     """Warn of dangerous settings, and log those that must agree between daemons."""
     logger = logging.getLogger(service.program)
     logger.info("auth_mode is %s, owner_is_tenant is %s", conf.auth_mode, conf.owner_is_tenant)
-    if service is not REGISTRY or _is_loopback(conf.bind_host):
+    for problem in _exposures(conf, service):
+        logger.warning("%s", problem)
+
+
+def _exposures(conf: config.Conf, service: DaemonProgram) -> Iterator[str]:
+    """Yield who could do what they should not, and what to set."""
+    if conf.registry_shared_secret:
         return
-    if conf.auth_mode == "trusted-headers" and not conf.registry_shared_secret:
-        logger.warning(
-            "The registry listens on %s and trusts the identity headers of everybody who can "
-            "reach it. Set bind_host = 127.0.0.1 or registry_shared_secret.",
-            conf.bind_host,
+    if service is API:
+        if conf.send_identity_headers:
+            yield (
+                "send_identity_headers is set without registry_shared_secret: a registry that "
+                "trusts these headers trusts them from everybody. Set the same secret in both "
+                "files."
+            )
+        return
+    everywhere = not addresses.is_loopback(conf.bind_host)
+    place = f"The registry listens on {conf.bind_host}"
+    if conf.auth_mode == "trusted-headers":
+        yield (
+            f"{place} and trusts the identity headers of everybody who can reach it. Set the same "
+            "registry_shared_secret here and in glance-api.conf."
         )
-    if conf.auth_mode == "noauth":
-        logger.warning(
-            "The registry listens on %s without authentication: everybody who can reach it is "
-            "an administrator. Set bind_host = 127.0.0.1 or add a token filter to its pipeline.",
-            conf.bind_host,
+    elif everywhere and conf.auth_mode == "keystone":
+        yield (
+            f"{place} without registry_shared_secret: tenants who can reach it can send it their "
+            "own requests. Set bind_host = 127.0.0.1, or the same registry_shared_secret here and "
+            "in glance-api.conf."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    elif everywhere:
+        yield (
+            f"{place} without authentication: everybody who can reach it is an administrator. Set "
+            "bind_host = 127.0.0.1, or the same registry_shared_secret here and in "
+            "glance-api.conf."
+        )
 
 
 def patch() -> None:

@@ -79,3 +79,30 @@ def test_without_keystonemiddleware_the_operator_is_told_what_to_install(monkeyp
     monkeypatch.setitem(sys.modules, "keystonemiddleware", None)
     with pytest.raises(exception.ConfigError, match=r"pip install 'glance\[keystone\]'"):
         authtoken.filter_factory({}, **TODAY)
+
+
+# -- the secret of the account -------------------------------------------------------------------
+
+
+def test_daemons_with_the_same_account_make_the_same_secret():
+    old = {"admin_user": "glance", "admin_password": "secret", "auth_host": "elsewhere"}
+    secret = authtoken.account_secret(TODAY)
+    assert secret == authtoken.account_secret(old)
+    assert secret.isascii() and "secret" not in secret
+
+
+@pytest.mark.parametrize("name, value", [("password", "secreT"), ("username", "other")])
+def test_another_account_makes_another_secret(name, value):
+    assert authtoken.account_secret({**TODAY, name: value}) != authtoken.account_secret(TODAY)
+
+
+def test_the_token_of_old_is_an_account():
+    assert authtoken.account_secret(DIABLO)
+    assert authtoken.account_secret({**DIABLO, "admin_token": "x"}) != authtoken.account_secret(
+        DIABLO
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"auth_url": "http://k"}, {"password": ""}], ids=str)
+def test_without_an_account_there_is_no_secret(settings):
+    assert authtoken.account_secret(settings) is None

@@ -57,14 +57,6 @@ def test_the_command_line_wins_over_the_file():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("x", False)],
-)
-def test_loopback(host, expected):
-    assert services._is_loopback(host) is expected
-
-
 # -- what a file may hold -------------------------------------------------------------------------
 
 FILE = """
@@ -73,7 +65,7 @@ bind_host = 127.0.0.1
 {default}
 
 [pipeline:{program}]
-pipeline = context app
+pipeline = {stages} app
 
 [filter:context]
 paste.filter_factory = glance.common.context:filter_factory
@@ -82,6 +74,7 @@ paste.filter_factory = glance.common.context:filter_factory
 [app:app]
 paste.app_factory = {factory}
 {app}
+{more}
 """
 FACTORIES = {
     "glance-api": "glance.api.v1:app_factory",
@@ -98,11 +91,10 @@ def start(tmp_path, monkeypatch):
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
-    def start(program, *arguments, mode=0o600, default="", context="", app=""):
+    def start(program, *arguments, mode=0o600, stages="context", **parts):
         path = tmp_path / f"{program}.conf"
-        text = FILE.format(
-            program=program, factory=FACTORIES[program], default=default, context=context, app=app
-        )
+        given = {"default": "", "context": "", "app": "", "more": "", **parts}
+        text = FILE.format(program=program, factory=FACTORIES[program], stages=stages, **given)
         path.write_text(text)
         path.chmod(mode)
         main = services.api_main if program == "glance-api" else services.registry_main
@@ -213,26 +205,40 @@ def test_the_chosen_file_and_what_both_daemons_must_agree_on_are_logged(start, t
     assert "auth_mode is noauth, owner_is_tenant is True" in text
 
 
-@pytest.mark.parametrize(
-    "host, mode, warned",
-    [("0.0.0.0", "", True), ("127.0.0.1", "", False), ("0.0.0.0", "trusted-headers", False)],
-)
-def test_a_registry_that_everybody_may_administer_is_warned_of(
-    start, tmp_path, host, mode, warned
+EXPOSED = {
+    "noauth": "everybody who can reach it is an administrator",
+    "keystone": "tenants who can reach it can send it their own requests",
+    "trusted-headers": "trusts the identity headers of everybody",
+}
+
+
+@pytest.mark.parametrize("mode", EXPOSED)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::1]", "127.0.0.1", "localhost"])
+@pytest.mark.parametrize("secret", ["", "known"])
+def test_a_registry_that_others_can_reach_without_the_secret_is_warned_of(
+    start, tmp_path, host, mode, secret
 ):
-    default = f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\nauth_mode = {mode}"
-    assert start("glance-registry", default=default) == 0
-    assert ("everybody who can reach it is an administrator" in start.log.read_text()) == warned
-
-
-@pytest.mark.parametrize(
-    "host, secret, warned",
-    [("0.0.0.0", "", True), ("0.0.0.0", "known", False), ("127.0.0.1", "", False)],
-)
-def test_a_registry_that_believes_everybody_is_warned_of(start, tmp_path, host, secret, warned):
     default = (
         f"sql_connection = sqlite:///{tmp_path}/x\nbind_host = {host}\n"
-        f"auth_mode = trusted-headers\nregistry_shared_secret = {secret}"
+        f"registry_shared_secret = {secret}"
     )
-    assert start("glance-registry", default=default) == 0
-    assert ("trusts the identity headers of everybody" in start.log.read_text()) == warned
+    trusting = mode == "trusted-headers"
+    token_filter = "[filter:token]\npaste.filter_factory = tests:token_filter"
+    assert (
+        start(
+            "glance-registry",
+            default=default + ("\nauth_mode = trusted-headers" if trusting else ""),
+            **({"stages": "token context", "more": token_filter} if mode == "keystone" else {}),
+        )
+        == 0
+    )
+    within_reach = trusting or host in ("0.0.0.0", "::")
+    found = [text for text in EXPOSED.values() if text in start.log.read_text()]
+    assert found == ([EXPOSED[mode]] if within_reach and not secret else [])
+
+
+@pytest.mark.parametrize("secret", ["", "known"])
+def test_identity_headers_without_the_secret_are_warned_of(start, secret):
+    default = f"send_identity_headers = True\nregistry_shared_secret = {secret}"
+    assert start("glance-api", default=default) == 0
+    assert ("trusts them from everybody" in start.log.read_text()) == (not secret)
