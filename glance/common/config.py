@@ -211,14 +211,28 @@ class Conf(Mapping[str, Any]):
         if problems:
             raise exception.ConfigError(problems)
 
-    def report(self) -> None:
+    def unknown(self) -> list[str]:
+        """Return the names in the file that no module has declared so far."""
+        return sorted(set(self._raw) - set(TABLE) - set(_ALIASES) - _PASTE_NAMES)
+
+    def report(self, elsewhere: Mapping[str, str] | None = None) -> None:
         """Log settings that have no effect. A program calls this once, after setting up its log.
 
         A name that is one typing error away from a known one gets a warning, others a debug line.
+        `elsewhere` are options that only another program reads, with the name of that program: a
+        setting of those gets a warning.
         """
         for name, reason in self._ignored.items():
             LOG.warning("%s: option %s is ignored: %s", self.source, name, reason)
-        for name in sorted(set(self._raw) - set(TABLE) - _PASTE_NAMES):
+        others = elsewhere or {}
+        for name in sorted(others.keys() & self._raw.keys()):
+            LOG.warning(
+                "%s: option %s has no effect here: set it in the file of %s",
+                self.source,
+                name,
+                others[name],
+            )
+        for name in self.unknown():
             close = near(name)
             if close is not None:
                 LOG.warning("%s: option %s is unknown; did you mean %s?", self.source, name, close)
@@ -260,6 +274,11 @@ def _is_empty(name: str, raw: Any) -> bool:
     option = TABLE.get(name)
     empty = isinstance(raw, str) and not raw.strip()
     return empty and option is not None and option.empty_is_unset
+
+
+def declared_names() -> set[str]:
+    """Return the names that files may use for the options declared so far, aliases included."""
+    return TABLE.keys() | _ALIASES.keys()
 
 
 def near(name: str) -> str | None:

@@ -13,7 +13,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from glance.cli.daemon import paste
 from glance.cli.option import ProgramOption
@@ -115,6 +115,20 @@ def report(err: exception.Error) -> int:
     return 1
 
 
+class Peer(Protocol):
+    """Another daemon, whose settings are put into the wrong file at times."""
+
+    @property
+    def program(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def module(self) -> str:
+        """The module whose import declares its options."""
+        ...
+
+
 def configure(
     program: str,
     path: str,
@@ -122,6 +136,7 @@ def configure(
     *checks: Callable[[config.Conf], None],
     prints: bool = False,
     is_server: bool = True,
+    peer: Peer | None = None,
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
@@ -129,6 +144,7 @@ def configure(
     `checks` get the settings of the application before the options are checked: they load modules
     that declare more options, and raise ConfigError for problems beyond single options.
     The file of a program that is not a server may be another program's (`paste.load_shared_conf`).
+    Settings that only `peer` reads are warned of.
     Raises ConfigError with all problems at once.
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
@@ -144,8 +160,9 @@ def configure(
     logger = logging.getLogger(program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, program, path)
+    elsewhere = _read_only_by(peer) if peer and any(part.unknown() for part in parts) else {}
     for part in parts:
-        part.report()
+        part.report(elsewhere)
     exposed = paste.exposed_secrets(path)
     if exposed:
         logger.warning(
@@ -154,6 +171,16 @@ def configure(
             ", ".join(exposed),
         )
     return conf
+
+
+def _read_only_by(peer: Peer) -> dict[str, str]:
+    """Return the names of the options that `peer` adds to those of this program.
+
+    Its modules are imported, so this is for files with names that nothing here knows.
+    """
+    known = config.declared_names()
+    importlib.import_module(peer.module)
+    return dict.fromkeys(config.declared_names() - known, peer.program)
 
 
 def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
