@@ -58,9 +58,11 @@ config.options(
     config.Option(
         "image_property_quota",
         config.integer,
-        128,
+        # NOTE: with the other 24 headers of a response, this leaves room for those of proxies.
+        60,
         help="Maximum number of custom properties of an image; 0 or a negative number means no "
-        "limit.",
+        "limit. Each is a header of the response, and HTTP clients that are written in Python "
+        "accept no more than 100 headers. Images that have more keep them.",
     ),
     config.Option(
         "user_storage_quota",
