@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
-from glance.common import exception
+from glance.common import exception, numbers
 
 RECEIVE = 65536
 MAX_LINE = 8192
@@ -26,11 +26,8 @@ def parse_length(text: str | None) -> int | None:
     """Return the length that a Content-Length states; None if it is missing or malformed."""
     if text is None:
         return None
-    lengths = {part.strip() for part in text.split(",")} if "," in text else {text.strip()}
-    length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
-        return None
-    return int(length)
+    lengths = {part.strip(" \t") for part in text.split(",")}
+    return numbers.whole(lengths.pop()) if len(lengths) == 1 else None
 
 
 class ConnectionBroken(exception.ClientConnectionError):
