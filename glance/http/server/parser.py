@@ -15,11 +15,13 @@ import uuid
 from collections.abc import Iterable
 
 from glance.common import statuses
+from glance.http.framing import TOKEN
 
 #: Largest request head (request line and headers), in bytes.
 MAX_HEAD = 64 * 1024
+#: Empty lines that may come before a request.
+MAX_EMPTY_LINES = 16
 
-_TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
 # Sets of characters and the percent-encoding of a URI (RFC 3986 §2).
 _URI_TEXT = r"A-Za-z0-9\-._~!$&'()*+,;="
 _ENCODED = "%[0-9A-Fa-f]{2}"
@@ -27,12 +29,13 @@ _ENCODED = "%[0-9A-Fa-f]{2}"
 # fragment. WIRE: Diablo's client sends names as they are, in UTF-8; such octets, and a percent
 # sign without two digits, are left to the application, for which they name nothing.
 _REQUEST_LINE = re.compile(
-    rf"([{_TOKEN}]{{1,64}}) ([{_URI_TEXT}:@/?%\x80-\xff]+) HTTP/([0-9])\.([0-9])"
+    rf"([{TOKEN}]{{1,64}}) ([{_URI_TEXT}:@/?%\x80-\xff]+) HTTP/([0-9])\.([0-9])"
 )
 # WIRE: Diablo's client puts property names into header names as they are, in UTF-8.
-_NAME = re.compile(rf"[{_TOKEN}\x80-\xff]+")
+_NAME = re.compile(rf"[{TOKEN}\x80-\xff]+")
 _LINE_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _SPLIT_HEADER = re.compile("[\r\n\x00]")
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 # A host, or an address in brackets, and a port (RFC 9110 §7.2, RFC 3986 §3.2.2).
@@ -126,29 +129,51 @@ def _key_of(name: str) -> str:
     return key
 
 
-def find_end(data: bytes | bytearray) -> int:
+def skip_empty_lines(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
+    """Return `data` without the empty lines at its beginning, and how many there were.
+
+    A server ignores at least one before a request line (RFC 9112 §2.2).
+    """
+    match = _EMPTY_LINES.match(data)
+    end = match.end() if match else 0
+    return data[end:], end // 2
+
+
+def find_end(data: bytes | bytearray, searched: int = 0) -> int:
     """Return the index after the blank line that ends a request head, -1 if it has not arrived.
 
-    Raises RequestRefused for a head that cannot become valid, instead of waiting for its end.
+    The first `searched` bytes have been searched before. Raises RequestRefused for a head that
+    cannot become valid, instead of waiting for its end.
     """
-    end = data.find(b"\r\n\r\n")
+    end = data.find(b"\r\n\r\n", max(searched - 3, 0))
     if end >= 0 and end + 4 <= MAX_HEAD:
         return end + 4
     if end >= 0 or len(data) > MAX_HEAD:
         raise RequestRefused(
             431, f"The headers of a request may have at most {MAX_HEAD} bytes in total"
         )
-    if _BARE_LF.search(data):
+    if _BARE_LF.search(data, searched):
         raise bad_request("The lines of a request must end with CR LF")
     return -1
 
 
-def check_partial_line(data: bytes | bytearray, max_line: int) -> None:
-    """Raise RequestRefused for an incomplete head that already has an overlong line."""
-    if len(data) <= max_line:
-        return
-    for index, line in enumerate(data.split(b"\r\n")):
-        _check_line_length(len(line), index, max_line)
+def check_partial_line(
+    data: bytes | bytearray, max_line: int, start: int = 0, searched: int = 0
+) -> int:
+    """Raise RequestRefused for an incomplete head that already has an overlong line.
+
+    Return where its last line begins: the next call, with more data, can pass it as `start`, and
+    the present length of the data as `searched`.
+    """
+    end = data.rfind(b"\r\n", max(start, searched - 1))
+    index = 1 if start else 0
+    if end >= 0:
+        for line in data[start:end].split(b"\r\n"):
+            _check_line_length(len(line), index, max_line)
+            index = 1
+        start = end + 2
+    _check_line_length(len(data) - start, index, max_line)
+    return start
 
 
 def _check_line_length(length: int, index: int, max_line: int) -> None:
