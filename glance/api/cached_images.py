@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from glance import image_cache
-from glance.common import config, exception
+from glance.common import config, exception, numbers
 from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
@@ -220,11 +220,8 @@ def _state(status: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not (seconds >= 0 and math.isfinite(seconds)):
+    seconds = numbers.real(text)
+    if seconds is None or not 0 <= seconds < math.inf:
         raise exception.Invalid("grace must be a number of seconds")
     return seconds
 
@@ -239,7 +236,8 @@ def _page(rows: Sequence[Cached], query: Mapping[str, str]) -> list[Cached]:
             raise exception.Invalid("marker must be the id of an image in the list")
         chosen = chosen[places[-1] + 1 :]
     if limit is not None:
-        if not (limit.isascii() and limit.isdecimal()):
+        count = numbers.whole(limit, 30)
+        if count is None:
             raise exception.Invalid("limit must be a whole number, 0 or greater")
-        chosen = chosen[: int(limit[:10])]
+        chosen = chosen[: min(count, len(chosen))]
     return chosen

@@ -58,7 +58,8 @@ def image_reference(reference: object) -> str:
     text = str(reference)
     if "://" not in text:
         return text
-    match = _IMAGE_PATH.fullmatch(urllib.parse.urlsplit(text).path)
+    # NOTE: urlsplit drops line breaks and tabs, which would make another id of this one.
+    match = _IMAGE_PATH.fullmatch(urllib.parse.urlsplit(text).path) if text.isprintable() else None
     if match is None:
         raise exception.Invalid("An image URI must have a path that ends in /images/ID")
     return urllib.parse.unquote(match[1])

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glance.common import exception
+from glance.common import exception, numbers
 
 LOG = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def text(value: str) -> str:
 
 
 def integer(value: str) -> int:
-    try:
-        return int(value.strip())
-    except ValueError:
-        raise ValueError("use a whole number") from None
+    number = numbers.signed(value.strip())
+    if number is None:
+        raise ValueError("use a whole number")
+    return number
 
 
 def port(value: str) -> int:
@@ -62,10 +62,10 @@ def port(value: str) -> int:
 
 
 def real(value: str) -> float:
-    try:
-        return float(value.strip())
-    except ValueError:
-        raise ValueError("use a number") from None
+    number = numbers.real(value.strip())
+    if number is None:
+        raise ValueError("use a number")
+    return number
 
 
 @dataclasses.dataclass(frozen=True)

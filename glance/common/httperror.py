@@ -13,7 +13,7 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glance.common import exception, statuses
+from glance.common import exception, numbers, statuses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,10 +187,9 @@ def _prefers_html(accept: str) -> bool:
         quality = 1.0
         for param in params:
             if param.startswith("q="):
-                try:
-                    quality = float(param[2:])
-                except ValueError:
-                    quality = 0.0
+                # A weight has no sign and is 1 at most (RFC 9110 §12.4.2).
+                weight = numbers.real(param[2:])
+                quality = weight if weight is not None and 0 <= weight <= 1 else 0.0
         best[kind] = max(quality, best.get(kind, 0.0))
     html_rank = best.get("text/html", 0.0)
     return html_rank > 0 and html_rank > best.get("text/plain", 0.0)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, Generic, TypeVar
 
-import routes
 import webob
 
 from glance.common import exception, httperror
@@ -188,24 +188,33 @@ RequestT = TypeVar("RequestT", bound=Request)
 Handler = Callable[Concatenate[RequestT, ...], Response]
 
 
+_VARIABLE = re.compile(r"\{([a-z]+)\}")
+# What no path has that names a resource: a percent sign without two digits, and a slash that is
+# part of a segment, which is not the one between two segments (RFC 3986 §2.1, §2.2).
+_NAMES_NOTHING = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
+
+
 class Router(Generic[RequestT]):
     """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
 
-    Paths are Routes patterns (`/images/{id}`); one trailing slash is tolerated. A path with
-    handlers for some methods returns 405 with Allow for the others. Handlers are given requests of
-    `request_class`.
+    A path is a pattern: its segments are text or a variable (`/images/{id}`), which stands for one
+    segment that is not empty. A pattern matches a whole path, to its last character; one trailing
+    slash is tolerated. A pattern without variables comes before those with variables, which are
+    tried in the order they were added. A path with handlers for some methods returns 405 with
+    Allow for the others. Handlers are given requests of `request_class`.
     """
 
     def __init__(self, request_class: type[RequestT]) -> None:
         self._request_class = request_class
-        self._mapper = routes.Mapper(explicit=True)
-        self._mapper.minimization = False
         self._tables: dict[str, Mapping[str, Handler[RequestT]]] = {}
+        # The keys of `_tables` that have variables, with their expressions.
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def add(self, path: str, **handlers: Handler[RequestT]) -> None:
         """Route `path`; keywords are methods: `add("/images", GET=index, POST=create)`."""
-        self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
+        if "{" in path:
+            self._patterns[path] = re.compile(_VARIABLE.sub(r"(?P<\1>[^/]+)", path))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -218,17 +227,29 @@ class Router(Generic[RequestT]):
         method = environ["REQUEST_METHOD"]
         if method not in KNOWN_METHODS:
             raise exception.NotImplementedMethod("This service does not support the method")
-        path = environ.get("PATH_INFO") or "/"
-        if len(path) > 1 and path.endswith("/"):
-            path = path[:-1]
-        match = self._mapper.match(path)
-        if match is None:
-            raise exception.MethodUnknown("The resource was not found")
-        handlers = self._tables[match.pop("controller")]
+        handlers, variables = self._match(environ)
         handler = handlers.get(method)
         if handler is None:
             raise exception.MethodNotAllowed(sorted(handlers))
-        return handler(self._request_class(environ), **match)
+        return handler(self._request_class(environ), **variables)
+
+    def _match(
+        self, environ: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Handler[RequestT]], dict[str, str]]:
+        """Return the handlers of the request's path and its variables."""
+        path = environ.get("PATH_INFO") or "/"
+        raw_path = environ.get("RAW_PATH_INFO", "")
+        if "%" not in raw_path or not _NAMES_NOTHING.search(raw_path):
+            if len(path) > 1 and path.endswith("/"):
+                path = path[:-1]
+            handlers = self._tables.get(path)
+            if handlers is not None and path not in self._patterns:
+                return handlers, {}
+            for known, pattern in self._patterns.items():
+                match = pattern.fullmatch(path)
+                if match is not None:
+                    return self._tables[known], match.groupdict()
+        raise exception.MethodUnknown("The resource was not found")
 
 
 def segment(value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 #: Matches the version at the end of a service's URL.
-VERSION = re.compile(r"/v([0-9]+)(?:\.[0-9]+)?/?$")
+VERSION = re.compile(r"/v([0-9]+)(?:\.[0-9]+)?/?\Z")
 
 
 def images_url(url: str) -> str:

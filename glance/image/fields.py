@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from glance.common import exception
+from glance.common import exception, numbers
 from glance.http import latin1
 from glance.image import types
 
@@ -50,7 +50,7 @@ HEADER_PREFIX = "x-image-meta-"
 PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_ID = re.compile(r"0|[1-9][0-9]{0,18}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
 
@@ -78,8 +78,11 @@ def check_text(label: str, value: Any, maximum: int = MAX_NAME) -> str | None:
 
 
 def parse_id(value: str) -> int | None:
-    """Return the number in a canonical decimal image id, None for any other text."""
-    if not _DIGITS.fullmatch(value):
+    """Return the number in a canonical decimal image id, None for any other text.
+
+    An image has one id, so `01` is none: no digits but 0-9, and no zero before others.
+    """
+    if not _ID.fullmatch(value):
         return None
     number = int(value)
     return number if number <= MAX_BIGINT else None
@@ -93,12 +96,17 @@ def path_id(text: str) -> int:
     return number
 
 
-def _integer(low: int, high: int, null: int | None) -> Callable[[str, Any], int | None]:
+def _integer(
+    low: int,
+    high: int,
+    null: int | None,
+    parse: Callable[[str], int | None] = numbers.whole,
+) -> Callable[[str, Any], int | None]:
     def convert(label: str, value: Any) -> int | None:
         if value is None or value == "":
             return null
-        if isinstance(value, str) and _DIGITS.fullmatch(value):
-            value = int(value)
+        if isinstance(value, str):
+            value = parse(value)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise exception.Invalid(
                 f"Image attribute {label} must be a whole number from {low} to {high}"
@@ -173,7 +181,7 @@ class Field:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("id", int, _integer(1, MAX_INT, None), brief=True),
+    Field("id", int, _integer(1, MAX_INT, None, parse_id), brief=True),
     Field("name", str, _name, brief=True),
     Field("size", int, _integer(0, MAX_BIGINT, None), brief=True),
     Field("status", str, _text(30)),
@@ -353,8 +361,9 @@ def _typed(key: str, value: str | None) -> Any:
         return value
     if field.kind is bool:
         return value.lower() == "true"
-    if field.kind is int and _DIGITS.fullmatch(value):
-        return int(value)
+    if field.kind is int:
+        number = numbers.whole(value)
+        return value if number is None else number
     return value
 
 

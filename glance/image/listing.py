@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import exception
+from glance.common import exception, numbers
 from glance.image import fields
 
 SORT_KEYS = (
@@ -39,9 +39,8 @@ RECOGNISED = frozenset(
     }
 )
 
-_INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
 #: A blank where a `+` stood before form decoding: `…T10:00:00 02:00`.
-_LOST_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})$", re.ASCII)
+_LOST_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})\Z", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,9 +135,11 @@ def _properties(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _integer(name: str, value: str) -> int:
-    if not _INTEGER.fullmatch(value):
+    number = numbers.signed(value, 30)
+    # NOTE: a plus sign in a query string is a blank, which is no part of a number.
+    if number is None or value.startswith("+"):
         raise exception.Invalid(f"{name} must be an integer")
-    return int(value)
+    return number
 
 
 def _count(name: str, value: str) -> int:
@@ -160,8 +161,9 @@ def _limit(value: str | None, default: int, maximum: int) -> int:
 def _marker(value: str | None) -> int | None:
     if value is None:
         return None
-    number = _integer("marker", value)
-    if not 0 <= number <= fields.MAX_BIGINT:
+    _integer("marker", value)
+    number = fields.parse_id(value)
+    if number is None:
         raise exception.Invalid("The marker image was not found")
     return number
 

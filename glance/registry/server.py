@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.common import config, exception
+from glance.common import config, exception, numbers
 from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
@@ -27,12 +27,11 @@ def page_size(fallback: int) -> Callable[[str], int]:
     """Return an option type: a whole number, or `fallback` for other text."""
 
     def convert(text: str) -> int:
-        try:
-            return int(text.strip())
-        except ValueError:
+        number = numbers.signed(text.strip())
+        if number is None:
             # WIRE: daemons with such text in their file started, with the default limit.
             LOG.debug("A page size that is no number counts as %d", fallback)
-            return fallback
+        return fallback if number is None else number
 
     return convert
 
@@ -233,10 +232,10 @@ class RecordsController:
 
 
 def _seconds(query: Mapping[str, str], name: str) -> int:
-    text = query.get(name, "0")
-    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > fields.MAX_INT:
+    number = numbers.whole(query.get(name, "0"), 10)
+    if number is None or number > fields.MAX_INT:
         raise exception.Invalid(f"{name} must be a number of seconds")
-    return int(text)
+    return number
 
 
 def _leftover(body: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 
 from glance.common import exception
 from glance.identity.context import RequestContext
+from glance.image import fields
 from glance.registry.db import api, engine, scrub_queue
 
 #: The file in which Essex keeps the time of its last cleanup.
@@ -53,10 +54,11 @@ def take_over(db: engine.Database, directory: str) -> Imported:
 
 
 def _take_over(db: engine.Database, path: str, name: str) -> None:
-    if not name.isascii() or not name.isdecimal():
+    image_id = fields.parse_id(name)
+    if image_id is None:
         raise exception.BadInputError("its name is not an image id")
     location, due_at = _read(path)
-    image = api.image_get(db, _SEEING, int(name))
+    image = api.image_get(db, _SEEING, image_id)
     if not image["deleted"]:
         raise exception.Conflict(f"its image is {image['status']}")
     still_there = image["status"] == "pending_delete"

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from glance import store
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import cipher
+from glance.image import cipher, fields
 from glance.registry.db import api, engine, maintenance, scrub_queue
 from glance.store import base
 
@@ -152,10 +152,11 @@ class OrphanScan:
 
     def _is_stray(self, image_id: str, location: str) -> bool:
         """Check the current record of the image whose id the object has in its name."""
-        if not image_id.isdecimal():
+        number = fields.parse_id(image_id)
+        if number is None:
             return True
         try:
-            image = api.image_get(self.db, _SEEING, int(image_id))
+            image = api.image_get(self.db, _SEEING, number)
         except exception.NotFound:
             return True
         if image["status"] in _ARRIVING and not image["deleted"]:

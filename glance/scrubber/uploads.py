@@ -14,6 +14,7 @@ import threading
 from glance import store
 from glance.common import config, exception
 from glance.identity.context import RequestContext
+from glance.image import fields
 from glance.registry.db import api, engine, maintenance, records
 from glance.store import base, removal
 
@@ -115,14 +116,15 @@ def hold_back(
 
 def _settle_record(db: engine.Database, image_id: str) -> tuple[bool, bool]:
     """Return whether a record refers to the data, and whether one had to be killed."""
-    if not image_id.isdecimal():
+    number = fields.parse_id(image_id)
+    if number is None:
         return False, False
     try:
-        status = api.image_get(db, _ADMIN, int(image_id))["status"]
+        status = api.image_get(db, _ADMIN, number)["status"]
     except exception.NotFound:
         return False, False
     if status == "saving":
-        killed = _kill(db, int(image_id))
+        killed = _kill(db, number)
         return not killed, killed
     return status in ("active", "pending_delete"), False
 

@@ -14,7 +14,7 @@ import logging
 import socket
 from collections.abc import Iterator
 
-from glance.common import config, exception
+from glance.common import config, exception, numbers
 from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class HostRules:
         return cls(
             frozenset(name.lower() for name in conf.http_store_allowed_hosts),
             conf.http_store_allow_private,
-            frozenset(int(port) for port in ports if port.isdigit()),
+            frozenset(port for port in map(numbers.whole, ports) if port),
         )
 
     def check(self, host: str, port: int) -> None:

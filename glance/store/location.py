@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import ClassVar
 
-from glance.common import exception
+from glance.common import exception, numbers
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._-]+\Z")
@@ -372,9 +372,10 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
         raise exception.BadStoreUri(reason="the host is not a host name or address")
     if not colon:
         return host, None
-    if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536):
+    port = numbers.whole(digits)
+    if port is None or not 0 < port < 65536:
         raise exception.BadStoreUri(reason="the port is not a number from 1 to 65535")
-    return host, int(digits[:6])
+    return host, port
 
 
 def _is_ipv6(text: str) -> bool:

@@ -60,6 +60,9 @@ class Wire:
     def receive(self, size=65536):
         return self.socket.recv(size)
 
+    def close(self):
+        self.socket.close()
+
     def rest(self):
         """Return what else comes until the server closes."""
         return b"".join(iter(self.receive, b""))
@@ -693,6 +696,11 @@ def test_a_very_long_member_is_refused(wire, image, letter):
         *("/v1/images/../../etc/passwd", "/v1/images/%2e%2e%2f%2e%2e%2fetc%2fpasswd"),
         *("/v1/images/1%2F..%2F2", "/v1/images/1%3Fx", "/v1/images/1%23", "/v1/images/1%0d%0a"),
         *("/v1/images/%zz", "/v1/images/%", "/v1/images/\xff", "/v1/images/%ff", "/v1/%00"),
+        *("/v1/images/1%0a", "/v1/images/1%0a/", "/v1/images%0a", "/v1/images/detail%0a"),
+        *("/v1/images/1/members%0a", "/v1/shared-images%0a", "/v1/%0a", "/images/1%0a"),
+        *("/v1/images/01", "/v1/images/%31%0a", "/v1/images/%D9%A1", "/v1/images/%EF%BC%91"),
+        *("/v1/images/%2B1", "/v1/images/1_", "/v1/images/1.0", "/v1/images/0x1"),
+        *("/v1/images/01/members", "/v1%2Fimages/1", "/v1/images%2F1", "/v1%2fimages"),
         *("/v1/images/00000000000000000000001", "/v1/images/99999999999999999999"),
         *("/v1/images/99999999999999999999/members", "/v1/images/9223372036854775807"),
     ],
@@ -700,6 +708,24 @@ def test_a_very_long_member_is_refused(wire, image, letter):
 def test_odd_paths_are_404(wire, image, path):
     assert wire.ask(f"GET {path} HTTP/1.1").status == 404
     assert wire.ask(f"GET {image} HTTP/1.1").body == DATA
+
+
+@pytest.mark.parametrize("odd", ["0{}", "{}%0a", "%0a{}", "+{}", "{}%20", "{}%2e", "{}/%0a"])
+def test_the_registry_knows_no_other_spelling_of_an_id(site, image, odd):
+    number = image.rpartition("/")[2]
+    found = site.registry.http.get(f"/images/{number}", ADMIN)
+    assert (found.status, found.json()["image"]["name"]) == (200, "digits")
+    assert site.registry.http.get(f"/images/{odd.format(number)}", ADMIN).status == 404
+
+
+@pytest.mark.parametrize("host", ["a/b", "a?b", "a#b", "a@b", "a b", "[::1", "a:b", "a%zz"])
+def test_a_host_that_is_none_is_400_and_in_no_link(site, host):
+    for line in ("POST /v1/images HTTP/1.1", "GET / HTTP/1.1", "POST /v1/images HTTP/1.0"):
+        with contextlib.closing(Wire(site.port)) as odd:
+            odd.socket.sendall(f"{line}\r\nHost: {host}\r\n\r\n".encode())
+            answer = odd.rest()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Location" not in answer and host.encode() not in answer
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ UNVERSIONED = frozenset(
 _VERSION = re.compile(r"v[0-9]")
 _SERVED = re.compile(r"v1(\.0|\.1)?", re.ASCII)
 #: WIRE: an odd minor version without digits (`v1.a`) has always been accepted as v1.
-_TOLERATED = re.compile(r"v1\.[^0-9]+", re.ASCII)
+_TOLERATED = re.compile(r"v1\.[A-Za-z._~-]+")
 
 _VENDOR = "application/vnd.openstack.images-"
 _VENDOR_SERVED = re.compile(r"v1(\.0|\.1)?(?![0-9A-Za-z.])", re.ASCII)

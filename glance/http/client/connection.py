@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from glance.common import exception
+from glance.http import framing
 from glance.http.client import payload as payload_module
 from glance.http.client import proxy as http_proxy
 from glance.http.client import response
@@ -433,10 +434,10 @@ class ClientConnection:
     def take_line(self) -> bytes:
         """Return the next line of a chunked body's framing, without its line end."""
         while b"\r\n" not in self._buffer:
-            if len(self._buffer) > response.MAX_LINE:
+            if len(self._buffer) > framing.MAX_LINE:
                 raise response.BadResponse("a line of the chunked response is too long", True)
             held, self._buffer = self._buffer, b""
-            data = self.take(response.RECEIVE)
+            data = self.take(response.RECEIVE_LINE)
             if not data:
                 raise response.BodyTruncated("the chunked response ended early", True)
             self._buffer = held + data

@@ -13,7 +13,7 @@ import os
 import urllib.parse
 from collections.abc import Mapping
 
-from glance.common import exception
+from glance.common import exception, numbers
 
 _HERE = frozenset({"localhost", "::1", "::", "0.0.0.0"})
 
@@ -102,8 +102,9 @@ def bypasses(host: str, port: int, exceptions: str) -> bool:
         if entry == "*":
             return True
         name, colon, number = entry.rpartition(":")
-        if colon and number.isdigit() and (":" not in name or name.endswith("]")):
-            if int(number) != port:
+        stated = numbers.whole(number) if colon else None
+        if stated is not None and (":" not in name or name.endswith("]")):
+            if stated != port:
                 continue
             entry = name
         entry = entry.strip("[]").removeprefix("*").removeprefix(".").rstrip(".")

@@ -12,25 +12,24 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
-from glance.common import exception
+from glance.common import exception, numbers
+from glance.http import framing
 
 RECEIVE = 65536
-MAX_LINE = 8192
+#: How much of a chunked body is received at once while looking for a line of its framing, in
+#: bytes. PERF: the rest of it is copied for each line, of which small chunks make many.
+RECEIVE_LINE = 16384
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?", re.ASCII)
 _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
-_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
 def parse_length(text: str | None) -> int | None:
     """Return the length that a Content-Length states; None if it is missing or malformed."""
     if text is None:
         return None
-    lengths = {part.strip() for part in text.split(",")} if "," in text else {text.strip()}
-    length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdigit()) or len(length) > 19:
-        return None
-    return int(length)
+    lengths = {part.strip(" \t") for part in text.split(",")}
+    return numbers.whole(lengths.pop()) if len(lengths) == 1 else None
 
 
 class ConnectionBroken(exception.ClientConnectionError):
@@ -107,6 +106,7 @@ class ClientResponse:
             connection.desync()
         self._left: int | None = None
         self._chunk: int | None = None
+        self._framing = framing.Framing()
         self._failure: ConnectionBroken | None = None
         self._frame(method)
 
@@ -221,13 +221,14 @@ class ClientResponse:
 
     def _some_chunked(self, connection: ResponseStream, limit: int) -> bytes:
         if self._chunk == 0:
-            size = connection.take_line().partition(b";")[0].strip()
-            if _CHUNK_SIZE.fullmatch(size) is None:
-                raise BadResponse("the chunked response is malformed", True)
-            self._chunk = int(size, 16)
-            if self._chunk == 0:
-                while connection.take_line():
+            try:
+                # WIRE: old servers fill the line of a size with blanks.
+                self._chunk = self._framing.size(connection.take_line().rstrip(b" "))
+                while not self._chunk and self._framing.trailer(connection.take_line()):
                     pass
+            except framing.MalformedChunk as err:
+                raise BadResponse(f"the chunked response is malformed: {err}", True) from err
+            if not self._chunk:
                 self._end()
                 return b""
         assert self._chunk is not None

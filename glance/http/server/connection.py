@@ -52,6 +52,8 @@ class ServerConnection:
         self.since = time.monotonic()
         #: Requests begun on this connection.
         self.requests = 0
+        # The turns of others up to the last request.
+        self._turns = -1
         self._peer = peer
         self._base: dict[str, Any] = {}
 
@@ -79,6 +81,7 @@ class ServerConnection:
             data = self._read_head()
             if data is None:
                 return False
+            self._take_turns()
             head = parser.parse_head(data, service.max_line)
             chunked, length, must_close = parser.framing(head)
             expects = self._expects_continue(head)
@@ -102,34 +105,59 @@ class ServerConnection:
         return work.keep
 
     def _read_head(self) -> bytes | None:
-        """Return the next request head, or None when the client sends no more."""
+        """Return the next request head, or None when the client sends no more.
+
+        The work for a head grows with its bytes, however few of them arrive at a time.
+        """
         stream = self.stream
+        data: bytes | bytearray = stream.pending
+        stream.pending = b""
+        # How much of `data` was searched, where its last line begins, and the lines before it.
+        searched = line = empty = 0
         deadline = 0.0
         timeout: float | None = self.service.keepalive_timeout if self.requests else HEAD_TIME
         while True:
-            if stream.pending:
-                # An extra line break after a body is tolerated (RFC 9112 §2.2).
-                while stream.pending.startswith(b"\r\n"):
-                    stream.pending = stream.pending[2:]
+            if data[:2] == b"\r\n":
+                data, count = parser.skip_empty_lines(data)
+                searched = line = 0
+                empty += count
+                if empty > parser.MAX_EMPTY_LINES:
+                    raise parser.bad_request("There are too many empty lines before the request")
+            if data:
                 if self.idle:
                     self.idle = False
                     self.requests += 1
                     deadline = time.monotonic() + HEAD_TIME
-                end = parser.find_end(stream.pending)
+                end = parser.find_end(data, searched)
                 if end > 0:
-                    data, stream.pending = stream.pending[:end], stream.pending[end:]
-                    return data
-                parser.check_partial_line(stream.pending, self.service.max_line)
+                    stream.pending = bytes(data[end:])
+                    return bytes(data[:end])
+                line = parser.check_partial_line(data, self.service.max_line, line, searched)
+                searched = len(data)
                 timeout = max(deadline - time.monotonic(), 0.0)
             try:
-                data = stream.recv(_RECV, timeout)
+                received = stream.recv(_RECV, timeout)
             except TimeoutError:
                 if self.idle:
                     return None
                 raise parser.RequestRefused(408, "The request did not arrive in time") from None
-            if not data:
+            if not received:
                 return None
-            stream.pending += data
+            if not data:
+                data = received
+            else:
+                if isinstance(data, bytes):
+                    data = bytearray(data)
+                data += received
+
+    def _take_turns(self) -> None:
+        """Let others run once for each request, also if this client has sent the next one ahead.
+
+        Nothing is to be done if the client was waited for since the last request.
+        """
+        if self.stream.turns == self._turns:
+            self.stream.rest()
+        self._turns = self.stream.turns
 
     def _expects_continue(self, head: parser.Head) -> bool:
         expected = head.cgi.get("HTTP_EXPECT")

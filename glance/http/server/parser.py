@@ -8,25 +8,42 @@ Transfer-Encoding.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import urllib.parse
 import uuid
 from collections.abc import Iterable
 
 from glance.common import statuses
+from glance.http.framing import TOKEN
 
 #: Largest request head (request line and headers), in bytes.
 MAX_HEAD = 64 * 1024
+#: Empty lines that may come before a request.
+MAX_EMPTY_LINES = 16
 
-_TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_REQUEST_LINE = re.compile(rf"([{_TOKEN}]{{1,64}}) ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
+# Sets of characters and the percent-encoding of a URI (RFC 3986 §2).
+_URI_TEXT = r"A-Za-z0-9\-._~!$&'()*+,;="
+_ENCODED = "%[0-9A-Fa-f]{2}"
+# What a target may consist of: the characters of path and query (RFC 3986 §3.3, §3.4), and so no
+# fragment. WIRE: Diablo's client sends names as they are, in UTF-8; such octets, and a percent
+# sign without two digits, are left to the application, for which they name nothing.
+_REQUEST_LINE = re.compile(
+    rf"([{TOKEN}]{{1,64}}) ([{_URI_TEXT}:@/?%\x80-\xff]+) HTTP/([0-9])\.([0-9])"
+)
 # WIRE: Diablo's client puts property names into header names as they are, in UTF-8.
-_NAME = re.compile(rf"[{_TOKEN}\x80-\xff]+")
-_LINE_CONTROL = re.compile("[\x00-\x08\x0a-\x1f]")
+_NAME = re.compile(rf"[{TOKEN}\x80-\xff]+")
+_LINE_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _SPLIT_HEADER = re.compile("[\r\n\x00]")
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
-_AUTHORITY = re.compile(r"[!-~\x80-\xff]*")
+# A host, or an address in brackets, and a port (RFC 9110 §7.2, RFC 3986 §3.2.2).
+_HOST = re.compile(
+    rf"(?:[{_URI_TEXT}]*(?:{_ENCODED}[{_URI_TEXT}]*)*|\[([^]]*)\])(?::0*([0-9]{{0,5}}))?"
+)
+_FUTURE_ADDRESS = re.compile(rf"[vV][0-9A-Fa-f]+\.[{_URI_TEXT}:]+")
+_MAX_PORT = 65535
 
 
 class RequestRefused(Exception):
@@ -112,29 +129,51 @@ def _key_of(name: str) -> str:
     return key
 
 
-def find_end(data: bytes | bytearray) -> int:
+def skip_empty_lines(data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
+    """Return `data` without the empty lines at its beginning, and how many there were.
+
+    A server ignores at least one before a request line (RFC 9112 §2.2).
+    """
+    match = _EMPTY_LINES.match(data)
+    end = match.end() if match else 0
+    return data[end:], end // 2
+
+
+def find_end(data: bytes | bytearray, searched: int = 0) -> int:
     """Return the index after the blank line that ends a request head, -1 if it has not arrived.
 
-    Raises RequestRefused for a head that cannot become valid, instead of waiting for its end.
+    The first `searched` bytes have been searched before. Raises RequestRefused for a head that
+    cannot become valid, instead of waiting for its end.
     """
-    end = data.find(b"\r\n\r\n")
+    end = data.find(b"\r\n\r\n", max(searched - 3, 0))
     if end >= 0 and end + 4 <= MAX_HEAD:
         return end + 4
     if end >= 0 or len(data) > MAX_HEAD:
         raise RequestRefused(
             431, f"The headers of a request may have at most {MAX_HEAD} bytes in total"
         )
-    if _BARE_LF.search(data):
+    if _BARE_LF.search(data, searched):
         raise bad_request("The lines of a request must end with CR LF")
     return -1
 
 
-def check_partial_line(data: bytes | bytearray, max_line: int) -> None:
-    """Raise RequestRefused for an incomplete head that already has an overlong line."""
-    if len(data) <= max_line:
-        return
-    for index, line in enumerate(data.split(b"\r\n")):
-        _check_line_length(len(line), index, max_line)
+def check_partial_line(
+    data: bytes | bytearray, max_line: int, start: int = 0, searched: int = 0
+) -> int:
+    """Raise RequestRefused for an incomplete head that already has an overlong line.
+
+    Return where its last line begins: the next call, with more data, can pass it as `start`, and
+    the present length of the data as `searched`.
+    """
+    end = data.rfind(b"\r\n", max(start, searched - 1))
+    index = 1 if start else 0
+    if end >= 0:
+        for line in data[start:end].split(b"\r\n"):
+            _check_line_length(len(line), index, max_line)
+            index = 1
+        start = end + 2
+    _check_line_length(len(data) - start, index, max_line)
+    return start
 
 
 def _check_line_length(length: int, index: int, max_line: int) -> None:
@@ -162,25 +201,34 @@ def parse_head(data: bytes, max_line: int = 16384) -> Head:
     headers, cgi = head.headers, head.cgi
     del lines[0]
     for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise bad_request("A header line has no colon")
-        value = value.strip(" \t")
-        if _LINE_CONTROL.search(value):
-            raise bad_request("A header value contains a control character")
-        try:
-            key = _keys[name]
-        except KeyError:
-            key = _key_of(name)
+        name, value, key = parse_field(line)
         headers.append((name, value))
         if key:
             if key in cgi:
                 cgi[key] += "," + value
             else:
                 cgi[key] = value
-    _split_target(head)
     _check_host(head)
+    _split_target(head)
     return head
+
+
+def parse_field(line: str) -> tuple[str, str, str]:
+    """Return name, value and environ key of a header or trailer line without its line end.
+
+    The key is "" if the environ must not have the field. Raises RequestRefused for a line that
+    does not have the form of RFC 9112 §5.
+    """
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise bad_request("A header line has no colon")
+    value = value.strip(" \t")
+    if _LINE_CONTROL.search(value):
+        raise bad_request("A header value contains a control character")
+    try:
+        return name, value, _keys[name]
+    except KeyError:
+        return name, value, _key_of(name)
 
 
 def _split_target(head: Head) -> None:
@@ -193,14 +241,37 @@ def _split_target(head: Head) -> None:
         scheme, sep, rest = target.partition("://")
         if not sep or scheme.lower() not in ("http", "https"):
             raise bad_request("The request target must begin with a slash")
-        authority, slash, rest = rest.partition("/")
-        if "?" in authority or not authority:
-            raise bad_request("The request target has no path")
+        # The path may be empty (RFC 3986 §3.3), also before a query.
+        authority, _, path = rest.partition("/")
+        if "?" in authority:
+            authority, _, query = rest.partition("?")
+            path = f"?{query}"
+        if not authority or authority.startswith(":") or not is_host(authority):
+            raise bad_request("The request target has no valid host")
         head.cgi["HTTP_HOST"] = authority
-        target = "/" + rest
+        target = "/" + path
     path, _, head.query = target.partition("?")
     head.raw_path = path
     head.path = urllib.parse.unquote(path, "latin-1") if "%" in path else path
+
+
+def is_host(text: str) -> bool:
+    """Return whether `text` is a host and perhaps a port, as in Host (RFC 9110 §7.2).
+
+    The host may be empty, and the port, too (RFC 3986 §3.2).
+    """
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return False
+    address, port = match.groups()
+    if port and int(port) > _MAX_PORT:
+        return False
+    if address is None:
+        return True
+    try:
+        return ipaddress.IPv6Address(address).scope_id is None
+    except ValueError:
+        return _FUTURE_ADDRESS.fullmatch(address) is not None
 
 
 def _check_host(head: Head) -> None:
@@ -208,8 +279,11 @@ def _check_host(head: Head) -> None:
     if host is None:
         if head.minor >= 1:
             raise bad_request("An HTTP/1.1 request must have a Host header")
-    elif "," in host or not _AUTHORITY.fullmatch(host):
+    elif "," in host:
         raise bad_request("A request must have exactly one Host header, with one host")
+    elif not is_host(host):
+        # SECURITY: links in responses begin with it.
+        raise bad_request("The Host header must be a host name or an address, perhaps with :port")
 
 
 def framing(head: Head) -> tuple[bool, int, bool]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from glance.common import statuses
+from glance.http import framing
 from glance.http.server import stream as streams
 
 CONTINUE = f"HTTP/1.1 {statuses.status_line(100)}\r\n\r\n".encode("ascii")
 
-_MAX_CHUNK_LINE = 4096
-_MAX_TRAILERS = 64 * 1024
 #: How much (bytes) is received at once while looking for chunks; some are as small as 4 KiB.
 _CHUNKED_RECV = 256 * 1024
+#: Parts of chunks after which other requests get their turn.
+_TURN = 1024
 _ALL = 1 << 62
 #: Largest piece (bytes) that memory is allocated for at once.
 _PORTION = 4 * 1024 * 1024
 
 
-class MalformedChunk(ValueError):
-    """The client violated the chunked coding; the connection cannot be used further."""
+MalformedChunk = framing.MalformedChunk
 
 
 class Input:
@@ -107,13 +107,21 @@ class Input:
 
 
 class ChunkedInput(Input):
-    """A body in chunked coding. `read` raises MalformedChunk, and ConnectionError if cut short."""
+    """A body in chunked coding. `read` raises MalformedChunk, and ConnectionError if cut short.
+
+    The work for a body grows with its bytes, whatever the size of its chunks is.
+    """
 
     def __init__(self, stream: streams.SocketStream, *, expects_continue: bool = False):
         super().__init__(stream, 0, expects_continue=expects_continue)
         # Bytes left of the present chunk in `_left`; `_ended` after the last chunk's trailers.
         self._ended = False
         self._first = True
+        self._framing = framing.Framing()
+        # What was received and not read: `_data` from `_at` on. PERF: the stream's own buffer
+        # would be copied for every chunk.
+        self._data = b""
+        self._at = 0
 
     @property
     def finished(self) -> bool:
@@ -123,66 +131,87 @@ class ChunkedInput(Input):
         return 0 if self._ended else _ALL
 
     def _read(self, size: int) -> bytes:
-        parts: list[bytes] = []
         if self.broken:
             raise ConnectionError("the body was interrupted")
+        if not size or self._ended:
+            return b""
         self.broken = True
-        while size and not self._ended:
-            if not self._left and not self._next_chunk():
-                break
+        data = self._join_parts(size)
+        self.broken = False
+        return data
+
+    def _join_parts(self, size: int) -> bytes:
+        """Return `size` bytes from as many chunks as it takes, fewer at the end of the body."""
+        stream = self._stream
+        if stream.pending:
+            self._data, stream.pending = stream.pending, b""
+        blocks: list[bytes] = []
+        parts: list[bytes] = []
+        while size and (self._left or self._next_chunk()):
             part = self._part(min(size, self._left))
             self._left -= len(part)
             size -= len(part)
             parts.append(part)
-        self.broken = False
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if len(parts) == _TURN:
+                blocks.append(b"".join(parts))
+                parts.clear()
+                # The bytes of many small chunks may have arrived at once, with no wait for them.
+                stream.rest()
+        if not blocks and len(parts) == 1:
+            return parts[0]
+        return b"".join([*blocks, *parts])
 
     def _part(self, size: int) -> bytes:
         """Return up to `size` bytes of the present chunk, at least one."""
-        stream = self._stream
-        if not stream.pending and size >= _CHUNKED_RECV:
-            data = stream.recv(size)
-        else:
-            if not stream.pending:
-                stream.more(_CHUNKED_RECV)
-            data = stream.pending[:size]
-            stream.pending = stream.pending[size:]
-        if not data:
-            raise ConnectionError("the body ended in the middle of a chunk")
-        return data
+        if self._at == len(self._data):
+            data = self._stream.recv(max(size, _CHUNKED_RECV))
+            if not data:
+                raise ConnectionError("the body ended in the middle of a chunk")
+            if len(data) <= size:
+                self._data, self._at = b"", 0
+                return data
+            self._data, self._at = data, 0
+        start = self._at
+        part = self._data[start : start + size]
+        self._at = start + len(part)
+        return part
 
     def _next_chunk(self) -> bool:
         """Go to the next chunk; return False after the last one."""
-        if not self._first and self._line(2):
-            raise MalformedChunk("a chunk is longer than announced")
-        self._first = False
-        digits, _, _ = self._line(_MAX_CHUNK_LINE).partition(b";")
-        digits = digits.strip(b" \t")
-        # SECURITY: int() accepts signs, underscores and blanks, which another reader may not.
-        if not 0 < len(digits) <= 15 or digits.strip(b"0123456789abcdefABCDEF"):
-            raise MalformedChunk("a chunk has no valid size")
-        self._left = int(digits, 16)
+        match = framing.NEXT_CHUNK.match(self._data, self._at)
+        if match is not None and not self._first:
+            # PERF: nearly all chunks but the first one.
+            self._at = match.end()
+            self._left = int(match[1], 16)
+        else:
+            if not self._first and self._line(0):
+                raise MalformedChunk("a chunk is longer than announced")
+            self._first = False
+            self._left = self._framing.size(self._line())
         if self._left:
             return True
-        budget = _MAX_TRAILERS
-        while line := self._line(budget):
-            budget -= len(line) + 2
+        while self._framing.trailer(self._line()):
+            pass
         self._ended = True
+        self._stream.pending = self._data[self._at :]
+        self._data, self._at = b"", 0
         return False
 
-    def _line(self, limit: int) -> bytes:
-        """Return the next line without its CR LF, which must arrive within `limit` bytes."""
-        stream = self._stream
+    def _line(self, limit: int = framing.MAX_LINE) -> bytes:
+        """Return the next line without its CR LF, of at most `limit` bytes."""
+        longest = limit + 2
         while True:
-            end = stream.pending.find(b"\n")
+            end = self._data.find(b"\n", self._at, self._at + longest)
             if end >= 0:
                 break
-            if len(stream.pending) >= limit:
+            if len(self._data) - self._at >= longest:
                 raise MalformedChunk("a line of the chunked coding is too long")
-            if not stream.more(_CHUNKED_RECV):
+            data = self._stream.recv(_CHUNKED_RECV)
+            if not data:
                 raise ConnectionError("the body ended between two chunks")
-        line = stream.pending[:end]
-        if not line.endswith(b"\r") or end > limit:
+            self._data, self._at = self._data[self._at :] + data, 0
+        line = self._data[self._at : end]
+        if not line.endswith(b"\r"):
             raise MalformedChunk("a line of the chunked coding does not end with CR LF")
-        stream.pending = stream.pending[end + 1 :]
+        self._at = end + 1
         return line[:-1]

@@ -32,10 +32,11 @@ class SocketStream:
 
     `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
     TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
-    Sending raises ClientGone in either case.
+    Sending raises ClientGone in either case. `turns` counts how often other greenthreads could
+    run.
     """
 
-    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout")
+    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns")
 
     def __init__(self, sock: Any, timeout: float | None):
         self.sock = sock
@@ -45,6 +46,7 @@ class SocketStream:
         # NOTE: not isinstance: eventlet keeps an unpatched ssl module with classes of its own.
         self._tls = hasattr(sock, "do_handshake")
         self._moved = 0
+        self.turns = 0
 
     @property
     def is_plain(self) -> bool:
@@ -55,10 +57,12 @@ class SocketStream:
 
     def wait_readable(self, timeout: float | None) -> None:
         self._moved = 0
+        self.turns += 1
         hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
 
     def wait_writable(self) -> None:
         self._moved = 0
+        self.turns += 1
         hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
 
     def moved(self, count: int) -> None:
@@ -73,6 +77,7 @@ class SocketStream:
     def rest(self) -> None:
         """Let the other greenthreads run."""
         self._moved = 0
+        self.turns += 1
         eventlet.sleep(0)
 
     def handshake(self, timeout: float) -> None:
@@ -157,12 +162,6 @@ class SocketStream:
         if filled < size:
             target.truncate(filled)
         return target.getvalue()
-
-    def more(self, size: int = _RECV) -> bool:
-        """Receive up to `size` bytes into `pending`; return False at the end of input."""
-        data = self.recv(size)
-        self.pending = self.pending + data if self.pending else data
-        return bool(data)
 
     # -- writing ---------------------------------------------------------------------------------
 

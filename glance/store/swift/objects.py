@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from glance.common import exception
+from glance.common import exception, numbers
 from glance.store import base
 from glance.streaming import hub, tasks
 
@@ -28,7 +28,9 @@ PART_OF = "x-object-meta-glance-part-of"
 #: On a manifest: the number of its segments.
 SEGMENTS = "x-object-meta-glance-segments"
 
-_NUMBER = re.compile(r"(.+)-([0-9]{5})", re.ASCII | re.DOTALL)
+#: Digits of the number in a segment's name.
+SEGMENT_DIGITS = 5
+_NUMBER = re.compile(rf"(.+)-([0-9]{{{SEGMENT_DIGITS}}})", re.ASCII | re.DOTALL)
 
 
 class Requests(Protocol):
@@ -97,9 +99,9 @@ def _segments(
     """Return the container and the names of the segments of a dynamic manifest."""
     # NOTE: swiftclient has decoded the percent-encoding of the header.
     where, _, prefix = headers["x-object-manifest"].partition("/")
-    count = headers.get(SEGMENTS, "")
-    if count.isdigit() and (where, prefix) == (container, f"{image_id}-"):
-        return where, [segment_name(image_id, number + 1) for number in range(int(count))]
+    count = numbers.whole(headers.get(SEGMENTS, ""), SEGMENT_DIGITS)
+    if count is not None and (where, prefix) == (container, f"{image_id}-"):
+        return where, [segment_name(image_id, number + 1) for number in range(count)]
     # NOTE: Diablo's prefix is the plain id, which is also a prefix of other images' names.
     owner = prefix.removesuffix("-")
     return where, _parts_only(connect, where, owner, _candidates(client, where, owner))

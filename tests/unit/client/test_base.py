@@ -108,7 +108,9 @@ def test_image_reference_is_an_id_or_a_uri(reference, image_id):
     assert base_client.image_reference(reference) == image_id
 
 
-@pytest.mark.parametrize("reference", ["http://h/", "http://h/images/1/members", "http://h/1"])
+@pytest.mark.parametrize(
+    "reference", ["http://h/", "http://h/images/1/members", "http://h/1", "http://h/images/1\n2"]
+)
 def test_uri_of_no_image_is_invalid(reference):
     with pytest.raises(exception.Invalid):
         base_client.image_reference(reference)

@@ -49,6 +49,34 @@ def test_one_trailing_slash_is_tolerated(router):
     assert ask(router, "/things/a//").status_int == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["/things/a%0a", "/things/a/%0a", "/%0a", "/things%0a", "/things/", "/things/a/b"]
+)
+def test_a_path_is_matched_to_its_last_character(router, path):
+    router.add("/things", GET=lambda request: wsgi.Response())
+    reply = ask(router, path)
+    assert reply.status_int == 200 if path == "/things/" else reply.status_int in (200, 404)
+    if path == "/things/a%0a":
+        assert reply.json == {"name": "a\n"}
+    elif path != "/things/":
+        assert reply.status_int == 404
+
+
+@pytest.mark.parametrize("raw", ["/things%2Fa", "/things%2fa", "/%2Fthings/a", "/things/a%zz"])
+def test_a_path_that_names_no_resource_is_404(router, raw):
+    environ = {"RAW_PATH_INFO": raw, "PATH_INFO": "/things/a"}
+    assert ask(router, "/", environ=environ).status_int == 404
+    environ["RAW_PATH_INFO"] = "/th%69ngs/%61"
+    assert ask(router, "/", environ=environ).json == {"name": "a"}
+
+
+def test_a_path_without_variables_comes_first(router):
+    router.add("/things/all", GET=lambda request: wsgi.json_response("all"))
+    assert ask(router, "/things/all").json == "all"
+    assert ask(router, "/things/all", "PUT").headers["Allow"] == "GET"
+    assert ask(router, "/things/%7Bname%7D").json == {"name": "{name}"}
+
+
 def test_path_variables_are_utf8(router):
     assert ask(router, "/things/caf%C3%A9").json == {"name": "café"}
     assert ask(router, "/things/%FF").status_int == 400

@@ -57,6 +57,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         CHUNKED + b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
+        CHUNKED + b"2   \r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
         CHUNKED + b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\nhello",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Wait\r\nX: y\r\n\r\n"
@@ -67,6 +68,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     ids=[
         "length",
         "chunked",
+        "blanks",
         "trailer",
         "until-close",
         "interim",
@@ -134,8 +136,30 @@ def test_malformed_head_is_a_connection_error(loopback, answer):
 
 @pytest.mark.parametrize(
     "body",
-    [b"zz\r\nhello\r\n", b"-5\r\nhello\r\n", b"5\r\nhelloXX", b"\r\n", b"1" * 9000],
-    ids=["not-hex", "negative", "no-end", "empty-size", "endless-line"],
+    [
+        b"zz\r\nhello\r\n",
+        b"-5\r\nhello\r\n",
+        b"5\r\nhelloXX",
+        b"\r\n",
+        b"1" * 9000,
+        b" 5\r\nhello\r\n",
+        b"5;\r\nhello\r\n",
+        b"0\r\n" + b"a: b\r\n" * 300 + b"\r\n",
+        b"0\r\nno colon\r\n\r\n",
+        b"1;a=0123456789\r\nx\r\n" * 6000,
+    ],
+    ids=[
+        "not-hex",
+        "negative",
+        "no-end",
+        "empty-size",
+        "endless-line",
+        "blank",
+        "extension",
+        "trailers",
+        "trailer",
+        "extensions",
+    ],
 )
 def test_malformed_chunks_are_a_connection_error(loopback, body):
     response = exchange(loopback(saying(CHUNKED + body)))

@@ -87,9 +87,29 @@ def test_a_head_may_come_byte_by_byte(client):
     assert client.read()[0] == 200
 
 
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_empty_lines_before_a_request_are_skipped(client, count):
+    for _ in range(2):
+        client.raw(b"\r\n" * count + b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.read()[0] == 200
+
+
+def test_an_empty_line_begins_no_request(launch):
+    server = launch(keepalive_timeout=0.2)
+    client = server.client()
+    client.get("/pid")
+    client.raw(b"\r\n")
+    assert client.rest() == b""
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
+        (b"\r\n" * 17, 400),
+        (b"\r\n" * 100_000 + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\r\n GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\r\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET / HTTP/1.1\nHost: x\n\n", 400),

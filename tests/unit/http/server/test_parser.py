@@ -66,6 +66,9 @@ def test_repeated_headers_are_joined_in_the_environ_and_kept_apart_beside_it():
         "con\x00trol: x",
         "nul: a\x00b",
         "bell: a\x07b",
+        "delete: a\x7fb",
+        "name\n: a",
+        "n\xb2ame\x85: a\x00",
         "bare: a\nb: c",
         "return: a\rb",
         "Host: y",
@@ -93,10 +96,105 @@ def test_a_header_line_out_of_order_is_refused(line):
         "G(T / HTTP/1.1",
         "GET /\x7f HTTP/1.1",
         "GET / HTTP/11.1",
+        "GET / HTTP/1.1\n",
+        "GET / HTTP/1.\xb9",
+        "GET /#part HTTP/1.1",
+        'GET /" HTTP/1.1',
+        "GET /<a> HTTP/1.1",
+        "GET /{a} HTTP/1.1",
+        "GET /a|b HTTP/1.1",
+        "GET /a\\b HTTP/1.1",
+        "GET /?[] HTTP/1.1",
+        "GET http://:80/ HTTP/1.1",
+        "GET http://user:pass@x/ HTTP/1.1",
+        "GET http://x#y/ HTTP/1.1",
+        "GET http://x:99999/ HTTP/1.1",
+        "GET http://x:8x/ HTTP/1.1",
+        "GET http:///images HTTP/1.1",
+        "GET http:/x/ HTTP/1.1",
+        "GET //x/?a b HTTP/1.1",
     ],
 )
 def test_a_malformed_request_line_is_refused(line):
     assert refusal(first=line) == 400
+
+
+HOSTS = [
+    *("", "x", "X.example.", "x:80", "x:", "x:0080", ":80", "10.0.0.1:9292", "a-b_c~d", "a%41"),
+    *("[::1]", "[::1]:9292", "[2001:db8::1.2.3.4]", "[v1.a:b]", "a!$&'()*+;=b"),
+]
+NO_HOSTS = [
+    *(
+        "a/b",
+        "a/",
+        "a?b",
+        "a#b",
+        "a@b",
+        "u:p@b",
+        "a\\b",
+        "a b",
+        "a\tb",
+        "a,b",
+        "a|b",
+        '"a"',
+        "<a>",
+    ),
+    *("a%4", "a%", "a%zz", "\xe9", "a\x7f", "a:b", "a:80:80", "a:+80", "a:-1", "a:8_0", "a: 80"),
+    *("a:\xb2", "a:65536", "a:99999999999", "[]", "[::1", "::1", "[::1]x", "[::1]:x", "x[::1]"),
+    *(
+        "[10.0.0.1]",
+        "[fe80::1%25eth0]",
+        "[fe80::1%eth0]",
+        "[v1.]",
+        "[1::2::3]",
+        "[x]",
+        "{a}",
+        "a^",
+    ),
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_of_the_grammar_is_taken(host):
+    found = parser.parse_head(head("GET /a HTTP/1.1", f"Host: {host}"))
+    assert found.cgi["HTTP_HOST"] == host
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_any_other_host_is_refused(host, minor):
+    with pytest.raises(parser.RequestRefused) as caught:
+        parser.parse_head(head(f"GET /a HTTP/1.{minor}", f"Host: {host}"))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("host", ["", *(host for host in NO_HOSTS if not set(host) & set("/?,"))])
+def test_a_proxys_target_has_a_host_too(host):
+    with pytest.raises(parser.RequestRefused) as caught:
+        parser.parse_head(head(f"GET http://{host}/a HTTP/1.1", "Host: x"))
+    assert caught.value.status == 400
+
+
+def test_a_proxys_target_needs_one_host_header_beside_it():
+    for lines in ((), ("Host: x", "Host: x"), ("Host: x/y",)):
+        with pytest.raises(parser.RequestRefused) as caught:
+            parser.parse_head(head("GET http://x/ HTTP/1.1", *lines))
+        assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("http://x", "/", ""),
+        ("HTTPS://x:443?a=/b", "/", "a=/b"),
+        ("http://x/a?b?c", "/a", "b?c"),
+        ("/a//b/./c;d=e", "/a//b/./c;d=e", ""),
+        ("//x/a", "//x/a", ""),
+    ],
+)
+def test_targets_of_the_grammar(target, path, query):
+    found = parse(first=f"GET {target} HTTP/1.1")
+    assert (found.path, found.query) == (path, query)
 
 
 def test_another_major_version_is_refused():
@@ -138,6 +236,10 @@ def test_a_length_beside_the_chunked_coding_is_dropped():
         (("Content-Length: 1_0",), 400),
         (("Content-Length: 0x1",), 400),
         (("Content-Length: \xb2",), 400),
+        (("Content-Length: 1\xa0",), 400),
+        (("Content-Length: 1 1",), 400),
+        (("Content-Length: 1.0",), 400),
+        (("Content-Length: 1;a=b",), 400),
         (("Content-Length:",), 400),
         (("Content-Length: " + "9" * 30,), 400),
         (("Transfer-Encoding: chunked, chunked",), 400),

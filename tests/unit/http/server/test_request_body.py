@@ -14,6 +14,7 @@ class Script(stream.SocketStream):
         self.pieces = list(pieces)
         self.pending = b""
         self.sent = b""
+        self.turns = 0
 
     def recv(self, size, timeout=-1):
         if not self.pieces:
@@ -131,6 +132,34 @@ def test_chunks_are_joined(step, size):
         b"4;" + b"x" * 10_000 + b"\r\nWiki\r\n0\r\n\r\n",
         b"0\r\n" + b"a: b\r\n" * 20_000 + b"\r\n",
         b"0\r\na: b\n\r\n",
+        b" 4\r\nWiki\r\n0\r\n\r\n",
+        b"\t4\r\nWiki\r\n0\r\n\r\n",
+        b"4 \r\nWiki\r\n0\r\n\r\n",
+        b"4\r\nWiki\r\n 0\r\n\r\n",
+        b"4\r\nWiki\r\n0 \r\n\r\n",
+        b"4\r\nWiki\r\n\r\n0\r\n\r\n",
+        b"4\r\nWiki\r\n\xb2\r\n\r\n",
+        b"4;\r\nWiki\r\n0\r\n\r\n",
+        b"4;=b\r\nWiki\r\n0\r\n\r\n",
+        b"4;a=\r\nWiki\r\n0\r\n\r\n",
+        b"4;a b\r\nWiki\r\n0\r\n\r\n",
+        b"4;a \r\nWiki\r\n0\r\n\r\n",
+        b"4,a\r\nWiki\r\n0\r\n\r\n",
+        b'4;a="b\r\nWiki\r\n0\r\n\r\n',
+        b'4;a="b"c\r\nWiki\r\n0\r\n\r\n',
+        b"4;a=b\rc\r\nWiki\r\n0\r\n\r\n",
+        b"4;a=\x00\r\nWiki\r\n0\r\n\r\n",
+        b"0\r\nno colon\r\n\r\n",
+        b"0\r\n: no name\r\n\r\n",
+        b"0\r\na : b\r\n\r\n",
+        b"0\r\n a: b\r\n\r\n",
+        b"0\r\na: b\r\n folded\r\n\r\n",
+        b"0\r\na: b\rc\r\n\r\n",
+        b"0\r\na: b\x00\r\n\r\n",
+        b"0\r\na: b\x7f\r\n\r\n",
+        b"0\r\n" + b"a: b\r\n" * 257 + b"\r\n",
+        b"0\r\na: " + b"b" * 4096 + b"\r\n\r\n",
+        b"1;a=bcdefghijklmnop\r\nx\r\n" * 4000 + b"0\r\n\r\n",
     ],
 )
 def test_a_malformed_chunk_is_an_error(data):
@@ -140,6 +169,55 @@ def test_a_malformed_chunk_is_an_error(data):
     assert source.broken and not source.finished
     with pytest.raises(OSError):
         source.read()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'4;a;b=c; d = e ;f="g;h\\"i\xe9"\r\nWiki\r\n00;x\r\nA:b\r\nB-c: \xe9\t \r\nc:\r\n\r\n',
+        b"000000000000004\r\nWiki\r\n0\r\n" + b"a: b\r\n" * 256 + b"\r\n",
+        b"4\r\nWiki\r\n0;a=" + b"b" * 4000 + b"\r\n\r\n",
+    ],
+)
+def test_everything_in_the_grammar_is_read(data):
+    source = request_body.ChunkedInput(Script(*cut(data + b"next", 7)))
+    assert source.read() == b"Wiki"
+    assert source.finished
+
+
+class Bytes(bytes):
+    """Received bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def __getitem__(self, index):
+        part = super().__getitem__(index)
+        Bytes.copied += len(part)
+        return Bytes(part)
+
+    def __add__(self, other):
+        Bytes.copied += len(self) + len(other)
+        return Bytes(super().__add__(other))
+
+
+@pytest.mark.parametrize("size", [1, None, 1000])
+@pytest.mark.parametrize("step", [1, 5, 65536])
+def test_small_chunks_cost_no_more_than_their_bytes(step, size):
+    count = 20_000
+    data = b"1\r\nx\r\n" * count + b"0\r\n\r\n"
+    source = request_body.ChunkedInput(Script(*map(Bytes, cut(data, step))))
+    Bytes.copied = 0
+    assert sum(map(len, iter(lambda: source.read(size), b""))) == count
+    assert source.finished
+    assert Bytes.copied < 12 * len(data)
+
+
+def test_small_chunks_leave_others_their_turns(monkeypatch):
+    turns = []
+    monkeypatch.setattr(Script, "rest", lambda script: turns.append(1))
+    data = b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
+    assert len(request_body.ChunkedInput(Script(data)).read()) == 10_000
+    assert len(turns) >= 9
 
 
 @pytest.mark.parametrize("length", range(len(GOOD)))

@@ -1,0 +1,84 @@
+"""One connection in a hub of the test's own: what it does to the other greenthreads."""
+
+import contextlib
+import socket
+
+import eventlet
+import pytest
+
+from glance.http.server import connection, stream
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def pair():
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    near.settimeout(20)
+    with contextlib.closing(near), contextlib.closing(far):
+        yield near, far
+
+
+def noting(order):
+    def app(environ, start_response):
+        order.append("request")
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    return app
+
+
+def serve(app, sock):
+    settings = connection.ServerSettings(app)
+    served = connection.ServerConnection(settings, sock, ("127.0.0.1", 1))
+    return served, eventlet.spawn(served.serve)
+
+
+def test_others_have_a_turn_after_each_request_sent_ahead(pair):
+    near, far = pair
+    order = []
+
+    def other():
+        while True:
+            order.append("other")
+            eventlet.sleep(0)
+
+    near.sendall(GET * 100)
+    near.shutdown(socket.SHUT_WR)
+    thread = eventlet.spawn(other)
+    serve(noting(order), far)[1].wait()
+    thread.kill()
+    first = order.index("request")
+    between = "".join("r" if word == "request" else "o" for word in order[first:])
+    assert between.count("r") == 100
+    assert "rr" not in between
+
+
+class Counting(bytearray):
+    """Received bytes that count how many of them are looked at."""
+
+    looked = 0
+
+    def find(self, part, start=0):
+        Counting.looked += len(self) - start
+        return super().find(part, start)
+
+    def rfind(self, part, start=0):
+        Counting.looked += len(self) - start
+        return super().rfind(part, start)
+
+
+def test_a_head_byte_by_byte_costs_no_more_than_its_bytes(pair, monkeypatch):
+    order = []
+    lines = b"".join(b"A%d: %s\r\n" % (number, b"x" * 60) for number in range(800))
+    data = GET[:-2] + lines + b"\r\n"
+    pieces = [data[at : at + 1] for at in range(len(data))]
+    monkeypatch.setattr(connection, "bytearray", Counting, raising=False)
+    monkeypatch.setattr(
+        stream.SocketStream, "recv", lambda *args: pieces.pop(0) if pieces else b""
+    )
+    Counting.looked = 0
+    serve(noting(order), pair[1])[1].wait()
+    assert order == ["request"]
+    assert 0 < Counting.looked < 10 * len(data)
