@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 16
+SCHEMA_VERSION = 17
 
 metadata = sa.MetaData()
 
@@ -159,5 +159,22 @@ scrub_queue = sa.Table(
     sa.Column("lease_owner", bytewise_text(255)),
     sa.Column("lease_until", timestamp()),
     _flag("dead"),
+    mysql_engine="InnoDB",
+)
+
+#: Ids that were counted; only the last one matters. See `glance.registry.db.ids`.
+image_id_counter = sa.Table(
+    "image_id_counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    mysql_engine="InnoDB",
+)
+
+#: Ids of purged images, in ranges that include both ends and do not overlap.
+purged_image_ids = sa.Table(
+    "purged_image_ids",
+    metadata,
+    sa.Column("first_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_id", sa.Integer, nullable=False),
     mysql_engine="InnoDB",
 )

@@ -102,6 +102,22 @@ def scrub_queue(version: int) -> sa.Table:
     )
 
 
+def image_id_counter(version: int) -> sa.Table:
+    """Return the table `image_id_counter` of a version (17 or later)."""
+    return _table("image_id_counter", [sa.Column("id", sa.Integer, primary_key=True)])
+
+
+def purged_image_ids(version: int) -> sa.Table:
+    """Return the table `purged_image_ids` of a version (17 or later)."""
+    return _table(
+        "purged_image_ids",
+        [
+            sa.Column("first_id", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("last_id", sa.Integer, nullable=False),
+        ],
+    )
+
+
 def tables(version: int) -> dict[str, sa.Table]:
     """Return all tables of a version by name."""
     found = [images(version)] if version >= 1 else []
@@ -111,6 +127,8 @@ def tables(version: int) -> dict[str, sa.Table]:
         found.append(image_members(version))
     if version >= 14:
         found.append(scrub_queue(version))
+    if version >= 17:
+        found += [image_id_counter(version), purged_image_ids(version)]
     return {table.name: table for table in found}
 
 
@@ -137,6 +155,8 @@ def indexes(table: str, version: int) -> Indexes:
         return found
     if table == "scrub_queue":
         return _single(table, "due_at")
+    if table in ("image_id_counter", "purged_image_ids"):
+        return {}
     found = _single(table, "image_id", "deleted")
     if version >= 13:
         found.update(_single(table, "member"))
