@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, models, records, visibility
+from glance.registry.db import engine, ids, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
@@ -67,7 +67,7 @@ _DEFAULTS: dict[str, Any] = {
     "deleted": False,
 }
 _CHANGEABLE = sorted(fields.WRITABLE_KEYS - {"id"})
-_ID_ATTEMPTS = 5
+_ID_ATTEMPTS = 20
 
 # PERF: SQLAlchemy analyses each new statement object again before it runs.
 _INSERT = images.insert()
@@ -79,11 +79,6 @@ _UPDATE = (
     .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
 )
 _UPDATE_LIVE = _UPDATE.where(visibility.live(images))
-_SET_LOCATION = (
-    images.update()
-    .where(images.c.id == sa.bindparam("row_id"))
-    .values(location=sa.bindparam("new_location"))
-)
 _ALL_PROPERTIES = sa.select(
     properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
 ).where(properties.c.image_id == sa.bindparam("image"))
@@ -138,17 +133,17 @@ def image_create(
     given = dict(record.pop("properties", None) or {})
     records.check_quota(len(given), 0, property_quota, "properties")
     given_id = record.pop("id")
-    if given_id is not None:
-        record["id"] = given_id
+    attempts = 0
 
     def work(conn: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
         _check_storage(conn, record, storage_quota)
-        # NOTE: it is sealed for the image's id, which may be known only after the insert.
-        row = {**record, "location": None} if db.cipher.seals else record
-        image_id: int = conn.execute(_INSERT, row).inserted_primary_key[0]
-        if row["location"] != record["location"]:
-            sealed = db.cipher.seal(image_id, record["location"])
-            conn.execute(_SET_LOCATION, {"row_id": image_id, "new_location": sealed})
+        image_id: int = given_id or ids.count(conn, step_over=attempts > 1)
+        location = db.cipher.seal(image_id, record["location"])
+        conn.execute(_INSERT, {**record, "id": image_id, "location": location})
+        if ids.is_purged(conn, image_id):
+            raise exception.Duplicate(f"Image with ID {image_id} was purged")
         _insert_properties(conn, image_id, given, record["created_at"])
         return image_id
 
@@ -156,32 +151,10 @@ def image_create(
         try:
             image_id = db.transaction(work)
             return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
-        except exc.IntegrityError as err:
+        except (exc.IntegrityError, exception.Duplicate) as err:
             if given_id is not None:
                 raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
-            if db.dialect != "postgresql":
-                raise
-            _step_over_taken_ids(db)
     raise exception.ServiceUnavailable("No free image id was found; try again")
-
-
-def _step_over_taken_ids(db: engine.Database) -> None:
-    """Move PostgreSQL's id sequence past the ids that callers proposed.
-
-    A proposed id does not move the sequence, so that one huge id cannot exhaust it; in return the
-    sequence may reach ids that are taken. SQLite and MySQL count from the highest id instead.
-    """
-    db.transaction(
-        lambda conn: conn.execute(
-            sa.text(
-                "SELECT setval(pg_get_serial_sequence('images', 'id'), min(taken.id))"
-                " FROM images AS taken"
-                " WHERE taken.id >= (SELECT last_value FROM images_id_seq)"
-                " AND NOT EXISTS (SELECT 1 FROM images AS next WHERE next.id = taken.id + 1)"
-                " HAVING min(taken.id) IS NOT NULL"
-            )
-        )
-    )
 
 
 def image_update(

@@ -96,7 +96,7 @@ class Database:
         self.idle_timeout = idle_timeout
         self.retry_for = retry_for
         try:
-            parsed = sa.engine.make_url(url)
+            parsed = parse_url(url)
             parsed.get_dialect()
         except exc.NoSuchModuleError as err:
             raise exception.ConfigError(
@@ -255,6 +255,21 @@ def from_conf(conf: config.Conf) -> Database:
     return database
 
 
+def parse_url(url: str) -> sa.engine.URL:
+    """Return the parts of a database's URL. Raises ArgumentError for text that is no URL.
+
+    A connection to MySQL or MariaDB transfers all of Unicode, whatever character set an old URL
+    names: two values that another one cannot represent would be the same value.
+    """
+    parsed = sa.engine.make_url(url)
+    if parsed.get_backend_name() == "mariadb":
+        driver = parsed.drivername.partition("+")[2]
+        parsed = parsed.set(drivername=f"mysql+{driver}" if driver else "mysql")
+    if parsed.get_backend_name() == "mysql":
+        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
+    return parsed
+
+
 def create(
     url: str,
     *,
@@ -270,7 +285,7 @@ def create(
     transaction of its own until BEGIN, which `exclude_writers` sends; elsewhere `autocommit` has
     that effect.
     """
-    parsed = sa.engine.make_url(url)
+    parsed = parse_url(url)
     # SECURITY: bound values (locations with credentials) must not show in logs and errors.
     settings: dict[str, Any] = {"future": True, "hide_parameters": True}
     if autocommit:

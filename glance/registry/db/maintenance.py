@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher, types
-from glance.registry.db import engine, models, records, visibility
+from glance.registry.db import engine, ids, models, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
@@ -61,8 +61,8 @@ def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[types.I
 def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: int = 100) -> int:
     """Remove the rows of images deleted before a time; return how many images were removed.
 
-    Images in the scrub queue stay. So does the one with the highest id: SQLite and MySQL count new
-    ids from it, and the id of a deleted image must never be used again.
+    Images in the scrub queue stay. So does the one with the highest id: older releases, to which
+    the schema may be downgraded, count new ids from it. Removed ids are never used again.
     """
     highest = sa.select(sa.func.max(images.c.id)).scalar_subquery()
     old = (
@@ -77,15 +77,20 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
     )
 
     def work(conn: Connection) -> int:
-        ids = conn.execute(old).scalars().all()
-        if ids:
+        ids.trim(conn)
+        found = conn.execute(old).scalars().all()
+        # NOTE: those that another purge removes at the same time are not found again.
+        locked = sa.select(images.c.id).where(images.c.id.in_(found)).with_for_update()
+        image_ids = conn.execute(locked).scalars().all() if found else []
+        if image_ids:
+            ids.keep_purged(conn, image_ids)
             for table, column in (
                 (properties, properties.c.image_id),
                 (members, members.c.image_id),
                 (images, images.c.id),
             ):
-                conn.execute(table.delete().where(column.in_(ids)))
-        return len(ids)
+                conn.execute(table.delete().where(column.in_(image_ids)))
+        return len(image_ids)
 
     return db.transaction(work)
 

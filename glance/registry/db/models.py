@@ -6,11 +6,14 @@ from here; a test compares the two.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.ext import compiler
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 17
 
 metadata = sa.MetaData()
 
@@ -18,6 +21,38 @@ metadata = sa.MetaData()
 def timestamp() -> sa.types.TypeEngine:
     """Return the type of a UTC time with microseconds (MySQL drops them by default)."""
     return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+
+
+class _BytewiseText(sa.Text):  # type: ignore[misc]  # no stubs, see setup.cfg
+    """Text of MySQL and MariaDB that is compared byte by byte; `length` counts characters.
+
+    SECURITY: by default these databases ignore case, accents and blanks at the end, so that tenant
+    `ACME` would see the images of `acme`. Other databases compare bytes already.
+    """
+
+
+@compiler.compiles(_BytewiseText, "mysql")  # type: ignore[untyped-decorator]  # no stubs
+def _of_mysql(text: Any, compiling: Any, **kw: Any) -> str:
+    # NOTE: TEXT holds 65535 bytes, which are fewer characters outside ASCII.
+    name = "MEDIUMTEXT" if text.length is None else f"VARCHAR({text.length})"
+    return f"{name} CHARACTER SET utf8mb4 COLLATE {bytewise_collation(compiling.dialect)}"
+
+
+def bytewise_collation(dialect: sa.engine.Dialect) -> str:
+    """Return the collation of a connected MySQL or MariaDB that compares bytes.
+
+    NOTE: not `utf8mb4_bin`, which ignores blanks at the end.
+    """
+    return "utf8mb4_nopad_bin" if dialect.is_mariadb else "utf8mb4_0900_bin"
+
+
+def bytewise_text(length: int | None = None) -> sa.types.TypeEngine:
+    """Return the type of text that every database compares byte by byte.
+
+    `length` is the maximum in characters; without one there is no practical limit.
+    """
+    plain = sa.Text() if length is None else sa.String(length)
+    return plain.with_variant(_BytewiseText(length), "mysql")
 
 
 def _flag(name: str, index: bool = False) -> sa.Column:
@@ -50,16 +85,16 @@ images = sa.Table(
     "images",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(255)),
-    sa.Column("disk_format", sa.String(20)),
-    sa.Column("container_format", sa.String(20)),
+    sa.Column("name", bytewise_text(255)),
+    sa.Column("disk_format", bytewise_text(20)),
+    sa.Column("container_format", bytewise_text(20)),
     sa.Column("size", sa.BigInteger),
-    sa.Column("status", sa.String(30), nullable=False),
+    sa.Column("status", bytewise_text(30), nullable=False),
     _flag("is_public", index=True),
-    sa.Column("location", sa.Text),
+    sa.Column("location", bytewise_text()),
     *_bookkeeping(),
-    sa.Column("checksum", sa.String(32)),
-    sa.Column("owner", sa.String(255), index=True),
+    sa.Column("checksum", bytewise_text(32)),
+    sa.Column("owner", bytewise_text(255), index=True),
     sa.Column("min_disk", sa.Integer, nullable=False, server_default="0"),
     sa.Column("min_ram", sa.Integer, nullable=False, server_default="0"),
     _flag("protected"),
@@ -85,8 +120,8 @@ image_properties = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("value", sa.Text),
+    sa.Column("name", bytewise_text(255), nullable=False),
+    sa.Column("value", bytewise_text()),
     *_bookkeeping(),
     sa.UniqueConstraint("image_id", "name"),
     mysql_engine="InnoDB",
@@ -97,7 +132,7 @@ image_members = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
-    sa.Column("member", sa.String(255), nullable=False, index=True),
+    sa.Column("member", bytewise_text(255), nullable=False, index=True),
     _flag("can_share"),
     *_bookkeeping(),
     sa.UniqueConstraint("image_id", "member"),
@@ -115,14 +150,31 @@ scrub_queue = sa.Table(
         primary_key=True,
         autoincrement=False,
     ),
-    sa.Column("item", sa.String(64), primary_key=True),
-    sa.Column("location", sa.Text),
+    sa.Column("item", bytewise_text(64), primary_key=True),
+    sa.Column("location", bytewise_text()),
     sa.Column("created_at", timestamp(), nullable=False),
     sa.Column("due_at", timestamp(), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("last_error", sa.String(64)),
-    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("last_error", bytewise_text(64)),
+    sa.Column("lease_owner", bytewise_text(255)),
     sa.Column("lease_until", timestamp()),
     _flag("dead"),
+    mysql_engine="InnoDB",
+)
+
+#: Ids that were counted; only the last one matters. See `glance.registry.db.ids`.
+image_id_counter = sa.Table(
+    "image_id_counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    mysql_engine="InnoDB",
+)
+
+#: Ids of purged images, in ranges that include both ends and do not overlap.
+purged_image_ids = sa.Table(
+    "purged_image_ids",
+    metadata,
+    sa.Column("first_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_id", sa.Integer, nullable=False),
     mysql_engine="InnoDB",
 )

@@ -117,6 +117,55 @@ def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
         _drop_index(conn, table.name, name)
 
 
+def compare_bytewise(conn: Connection, table: sa.Table, version: int) -> None:
+    """Make the database compare the text columns of a table byte by byte; keep the rows.
+
+    SQLite and PostgreSQL do so, unless an operator has given a column another collation. Raises
+    DatabaseMigrationError for a MySQL or MariaDB that cannot.
+    """
+    if conn.dialect.name == "sqlite":
+        ddl = sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name")
+        if "COLLATE" in conn.execute(ddl, {"name": table.name}).scalar_one().upper():
+            rebuild(conn, table, version)
+        return
+    columns = [column for column in table.columns if isinstance(column.type, sa.types.Variant)]
+    texts = [column for column in columns if isinstance(column.type.impl, sa.String)]
+    if conn.dialect.name == "mysql":
+        collation = models.bytewise_collation(conn.dialect)
+        if not conn.execute(sa.text(f"SHOW COLLATION LIKE '{collation}'")).first():
+            raise exception.DatabaseMigrationError(
+                f"version {version} needs MySQL 8.0.17 or MariaDB 10.5: upgrade the database "
+                "server first"
+            )
+        changes = [
+            f"MODIFY {CreateColumn(column).compile(dialect=conn.dialect)}" for column in texts
+        ]
+        # NOTE: other row formats limit the keys of an index to 767 bytes.
+        changes.append("ROW_FORMAT = DYNAMIC")
+        conn.execute(sa.text(f"ALTER TABLE {table.name} {', '.join(changes)}"))
+        return
+    loose = set(conn.execute(_LOOSE, {"table": table.name}).scalars())
+    for column in texts:
+        if column.name in loose:
+            kind = column.type.compile(dialect=conn.dialect)
+            conn.execute(
+                sa.text(
+                    f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {kind}"
+                    ' COLLATE "default"'
+                )
+            )
+
+
+#: Columns of a table of PostgreSQL whose values can be equal although their bytes differ.
+_LOOSE = sa.text(
+    "SELECT attname FROM pg_attribute AS a"
+    " JOIN pg_type AS t ON t.oid = a.atttypid"
+    " LEFT JOIN pg_collation AS c ON c.oid = a.attcollation"
+    " WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0"
+    " AND (t.typname = 'citext' OR NOT c.collisdeterministic)"
+)
+
+
 def longest(conn: Connection, table: str, column: str, condition: str = "1 = 1") -> int:
     """Return the length of the longest text in a column, in characters."""
     function = "char_length" if conn.dialect.name in ("mysql", "postgresql") else "length"

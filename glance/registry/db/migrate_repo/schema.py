@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from glance.registry.db.models import timestamp
+from glance.registry.db.models import bytewise_text, timestamp
 
 #: The last version that Diablo has.
 DIABLO = 9
@@ -22,22 +22,22 @@ def images(version: int) -> sa.Table:
     integer = sa.BigInteger if version >= 5 else sa.Integer
     columns = [
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("name", sa.String(255)),
+        sa.Column("name", _text(version, 255)),
         sa.Column("size", integer),
-        sa.Column("status", sa.String(30), nullable=False),
+        sa.Column("status", _text(version, 30), nullable=False),
         _flag("is_public", version),
-        sa.Column("location", sa.Text),
+        sa.Column("location", _text(version)),
         *_bookkeeping(version),
     ]
     if version < 3:
-        columns.append(sa.Column("type", sa.String(30)))
+        columns.append(sa.Column("type", _text(version, 30)))
     else:
-        columns.append(sa.Column("disk_format", sa.String(20)))
-        columns.append(sa.Column("container_format", sa.String(20)))
+        columns.append(sa.Column("disk_format", _text(version, 20)))
+        columns.append(sa.Column("container_format", _text(version, 20)))
     if version >= 4:
-        columns.append(sa.Column("checksum", sa.String(32)))
+        columns.append(sa.Column("checksum", _text(version, 32)))
     if version >= 7:
-        columns.append(sa.Column("owner", sa.String(255)))
+        columns.append(sa.Column("owner", _text(version, 255)))
     if version >= 9:
         columns.append(_count("min_disk", version))
         columns.append(_count("min_ram", version))
@@ -54,8 +54,8 @@ def image_properties(version: int) -> sa.Table:
         [
             sa.Column("id", sa.Integer, primary_key=True),
             _image_id(),
-            sa.Column(key, sa.String(255), nullable=False),
-            sa.Column("value", sa.Text),
+            sa.Column(key, _text(version, 255), nullable=False),
+            sa.Column("value", _text(version)),
             *_bookkeeping(version),
             sa.UniqueConstraint("image_id", key),
         ],
@@ -69,7 +69,7 @@ def image_members(version: int) -> sa.Table:
         [
             sa.Column("id", sa.Integer, primary_key=True),
             _image_id(),
-            sa.Column("member", sa.String(255), nullable=False),
+            sa.Column("member", _text(version, 255), nullable=False),
             _flag("can_share", version),
             *_bookkeeping(version),
             sa.UniqueConstraint("image_id", "member"),
@@ -89,15 +89,31 @@ def scrub_queue(version: int) -> sa.Table:
                 primary_key=True,
                 autoincrement=False,
             ),
-            sa.Column("item", sa.String(64), primary_key=True),
-            sa.Column("location", sa.Text),
+            sa.Column("item", _text(version, 64), primary_key=True),
+            sa.Column("location", _text(version)),
             sa.Column("created_at", timestamp(), nullable=False),
             sa.Column("due_at", timestamp(), nullable=False),
             _count("attempts", version),
-            sa.Column("last_error", sa.String(64)),
-            sa.Column("lease_owner", sa.String(255)),
+            sa.Column("last_error", _text(version, 64)),
+            sa.Column("lease_owner", _text(version, 255)),
             sa.Column("lease_until", timestamp()),
             _flag("dead", version),
+        ],
+    )
+
+
+def image_id_counter(version: int) -> sa.Table:
+    """Return the table `image_id_counter` of a version (17 or later)."""
+    return _table("image_id_counter", [sa.Column("id", sa.Integer, primary_key=True)])
+
+
+def purged_image_ids(version: int) -> sa.Table:
+    """Return the table `purged_image_ids` of a version (17 or later)."""
+    return _table(
+        "purged_image_ids",
+        [
+            sa.Column("first_id", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("last_id", sa.Integer, nullable=False),
         ],
     )
 
@@ -111,6 +127,8 @@ def tables(version: int) -> dict[str, sa.Table]:
         found.append(image_members(version))
     if version >= 14:
         found.append(scrub_queue(version))
+    if version >= 17:
+        found += [image_id_counter(version), purged_image_ids(version)]
     return {table.name: table for table in found}
 
 
@@ -137,6 +155,8 @@ def indexes(table: str, version: int) -> Indexes:
         return found
     if table == "scrub_queue":
         return _single(table, "due_at")
+    if table in ("image_id_counter", "purged_image_ids"):
+        return {}
     found = _single(table, "image_id", "deleted")
     if version >= 13:
         found.update(_single(table, "member"))
@@ -168,6 +188,12 @@ def _bookkeeping(version: int) -> list[sa.Column]:
         sa.Column("deleted_at", timestamp()),
         _flag("deleted", version),
     ]
+
+
+def _text(version: int, length: int | None = None) -> sa.types.TypeEngine:
+    if version >= 16:
+        return bytewise_text(length)
+    return sa.Text() if length is None else sa.String(length)
 
 
 def _flag(name: str, version: int, default: bool = False) -> sa.Column:
