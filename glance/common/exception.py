@@ -20,8 +20,8 @@ The tree (indentation is inheritance)::
             Conflict                  the resource is in the wrong state
         LimitExceeded
             ImageSizeLimitExceeded  QuotaExceeded
-        ImageDeleted  RangeNotSatisfiable  MethodNotAllowed  NotImplementedMethod
-        UriTooLong  HeadersTooLarge  VersionUnknown
+        ImageDeleted  PreconditionFailed  RangeNotSatisfiable  MethodNotAllowed
+        NotImplementedMethod  UriTooLong  HeadersTooLarge  VersionUnknown  UnsupportedCoding
         ServerError
         ServiceUnavailable
             RegistryUnavailable
@@ -160,6 +160,16 @@ class ChecksumMismatch(Invalid):
     """The MD5 of the image differs from the MD5 that the caller declared."""
 
 
+class UnsupportedCoding(Error):
+    """The body of a request has a content coding, such as gzip; the server takes none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body has a Content-Encoding, which this server does not decode; send the data "
+            "itself, without that header"
+        )
+
+
 class UriTooLong(Error):
     """The path and query of a request are too long."""
 
@@ -215,6 +225,19 @@ class Conflict(Duplicate):
 
 class ImageDeleted(Error):
     """The image was deleted while its data was being uploaded."""
+
+
+class PreconditionFailed(Error):
+    """A condition of the request does not hold for the resource; `header` is the one that has it.
+
+    RFC 9110 §13.1 has the headers.
+    """
+
+    def __init__(self, header: str):
+        super().__init__(
+            f"The resource is not in the state that {header} names; read it again, and then decide"
+        )
+        self.header = header
 
 
 class RangeNotSatisfiable(Error):

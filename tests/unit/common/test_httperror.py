@@ -32,6 +32,8 @@ def test_every_error_has_a_row(cls):
         (exception.BackendCorrupt(), 500),
         (exception.Conflict("x"), 409),
         (exception.ImageDeleted("x"), 412),
+        (exception.PreconditionFailed("If-Match"), 412),
+        (exception.UnsupportedCoding(), 415),
         (exception.RegistryUnavailable("x"), 503),
         (exception.ImageProtected("x"), 403),
         (ValueError("x"), 500),
