@@ -420,6 +420,16 @@ class StoreDeleteNotSupported(StoreError):
     named = "Deleting images from the %(store)s store is not supported."
 
 
+class LocationLoop(StoreError):
+    """The location of an image leads, possibly through other services, back to the image."""
+
+    message = (
+        "The location of the image leads back to the image itself, so it has no data; delete it, "
+        "and register the address of the data"
+    )
+    named = None
+
+
 class StorageFull(StoreError, LimitExceeded):
     message = "There is not enough space left in the image store."
     named = "There is not enough space left in the %(store)s store."

@@ -82,6 +82,12 @@ TABLE: tuple[Row, ...] = (
         own_text=False,
         retry_after=30,
     ),
+    Row(
+        exception.LocationLoop,
+        508,
+        "The location of the image leads back to the image itself.",
+        client=True,
+    ),
 )
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}

@@ -32,6 +32,7 @@ REASONS: dict[int, str] = {
     501: "Not Implemented",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
+    508: "Loop Detected",
 }
 
 # PERF: made once; a response only looks its line up.

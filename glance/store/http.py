@@ -14,11 +14,11 @@ import logging
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NoReturn
 
-from glance.common import config, exception
-from glance.http import ranges
+from glance.common import config, exception, httperror
+from glance.http import ranges, trail
 from glance.http.client import connection as http_connection
 from glance.http.client import response as http_response
 from glance.store import base, host_rules
@@ -96,7 +96,7 @@ class HttpStore(base.Store):
             return body.IterBody((), 0, size=self.get_size(location))
         wanted = ranges.format_range(offset, length)
         try:
-            opened = self._request("GET", _parts(location), wanted, self._read_timeout)
+            opened = self._request("GET", location, wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
             if err.size != offset:
                 raise
@@ -109,10 +109,9 @@ class HttpStore(base.Store):
             raise
 
     def get_size(self, location: Location) -> int | None:
-        parts = _parts(location)
         timeout = min(self._read_timeout, PROBE_TIMEOUT)
         try:
-            with self._request("HEAD", parts, None, timeout) as opened:
+            with self._request("HEAD", location, None, timeout) as opened:
                 if (size := opened.response.declared_length) is not None:
                     return size
         except (exception.StoreForbidden, exception.BackendUnavailable) as err:
@@ -120,7 +119,7 @@ class HttpStore(base.Store):
             if err.status not in (400, 401, 403, 405, 501):
                 raise
         try:
-            with self._request("GET", parts, ranges.format_range(0, 1), timeout) as opened:
+            with self._request("GET", location, ranges.format_range(0, 1), timeout) as opened:
                 if opened.response.status == 206:
                     return opened.content_range()[1]
                 return opened.response.declared_length
@@ -131,7 +130,7 @@ class HttpStore(base.Store):
     # -- one request -----------------------------------------------------------------------------
 
     def _request(
-        self, method: str, location: HttpLocation, wanted: str | None, timeout: float
+        self, method: str, location: Location, wanted: str | None, timeout: float
     ) -> _ImageResponse:
         """Return a successful response (200, or 206), after redirects; the caller closes it.
 
@@ -139,33 +138,36 @@ class HttpStore(base.Store):
         made.
         """
         deadline = time.monotonic() + self._connect_timeout + timeout
+        where = _parts(location)
+        headers = trail.headers(location.trail)
+        if wanted is not None:
+            headers["Range"] = wanted
         for _ in range(MAX_REDIRECTS + 1):
-            opened = self._request_once(method, location, wanted, deadline)
+            opened = self._request_once(method, where, headers, deadline)
             try:
                 if opened.response.status not in (301, 302, 303, 307, 308):
                     opened.check(wanted)
                     return opened
                 target = opened.response.getheader("Location") or ""
-                LOG.debug("%s redirects (%d)", location, opened.response.status)
-                location = _redirected(location, target)
+                LOG.debug("%s redirects (%d)", where, opened.response.status)
+                where = _redirected(where, target)
             except BaseException:
                 opened.close()
                 raise
             opened.close()
-        LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, location)
+        LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, where)
         raise exception.BackendUnavailable()
 
     def _request_once(
-        self, method: str, location: HttpLocation, wanted: str | None, deadline: float
+        self, method: str, location: HttpLocation, extra: Mapping[str, str], deadline: float
     ) -> _ImageResponse:
         addresses = self._rules.addresses(location.host, location.effective_port)
         headers = {
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
             "Connection": "close",
+            **extra,
         }
-        if wanted is not None:
-            headers["Range"] = wanted
         if location.user is not None:
             self._authorize(location, headers)
         host, port = location.host.strip("[]"), location.effective_port
@@ -209,6 +211,8 @@ class _ImageResponse:
         if status == 200 or (status == 206 and wanted is not None):
             return
         LOG.warning("%s returned status %d", self.location, status)
+        if status == httperror.status_of(exception.LocationLoop()):
+            raise exception.LocationLoop()
         if status in (404, 410):
             raise exception.StoreObjectNotFound()
         if status == 416 and wanted is not None:

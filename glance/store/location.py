@@ -269,10 +269,15 @@ class S3Location(StoreLocation):
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """The argument of drivers: the scheme, which selected the driver, and the parsed parts."""
+    """The argument of drivers: the scheme, which selected the driver, and the parsed parts.
+
+    A driver sends `trail` on in requests to servers that callers have named (see
+    `glance.http.trail`).
+    """
 
     scheme: str
     store_location: StoreLocation
+    trail: tuple[str, ...] = ()
 
     @property
     def store_name(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from glance import api, image_cache
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
-from glance.http import conditions, latin1, wsgi
+from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, types
 from glance.store import base
@@ -159,7 +159,8 @@ class ImagesController:
             return wsgi.Response(304, _etag(image))
         range_header = conditions.range_of(request.environ, validators)
         cache = image_cache.of(request.environ)
-        opened = download.open_image(self.service, image, range_header, cache)
+        came_by = trail.of(request.environ)
+        opened = download.open_image(self.service, image, range_header, cache, came_by)
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
@@ -317,6 +318,10 @@ class ImagesController:
             if self.conf.strict_locations:
                 raise
             size = None
+        except exception.LocationLoop as err:
+            raise exception.Invalid(
+                "The location leads to an image that leads back to itself; register another one"
+            ) from err
         except exception.StoreError as err:
             if self.conf.strict_locations:
                 raise exception.Invalid(

@@ -7,7 +7,8 @@ version of the object, or the download fails.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from glance.common import exception
@@ -24,16 +25,22 @@ LOG = logging.getLogger(__name__)
 READ = 256 * 1024
 
 
-def open_object(client: S3Client, key: str, offset: int, length: int | None) -> body.Body:
+def open_object(
+    client: S3Client,
+    key: str,
+    offset: int,
+    length: int | None,
+    extra: Mapping[str, str] = types.MappingProxyType({}),
+) -> body.Body:
     """Return the bytes of an object from `offset` on: `length` of them, or all.
 
-    The caller closes the body. Raises `S3Error`, and RangeNotSatisfiable if `offset` is past the
-    end.
+    `extra` headers are sent with the first request. The caller closes the body. Raises `S3Error`,
+    and RangeNotSatisfiable if `offset` is past the end.
     """
     if length == 0:
         return _nothing(client, key, offset)
     try:
-        response = client.get(key, offset, length)
+        response = client.get(key, offset, length, extra=extra)
     except S3Refused as err:
         if err.status != 416:
             raise

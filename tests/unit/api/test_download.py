@@ -24,10 +24,10 @@ class Stores:
     def for_uri(self, uri):
         return self
 
-    def get_size(self, uri):
+    def get_size(self, uri, trail=()):
         return 10
 
-    def get(self, uri, offset=0, length=None):
+    def get(self, uri, offset=0, length=None, trail=()):
         return self.data
 
 
