@@ -100,11 +100,7 @@ def _trail(service: api.ImageService, image: types.ImageRecord, came_by: Trail) 
     except (exception.UnknownScheme, exception.BadStoreUri):
         # What is wrong with it is reported when it is opened.
         return ()
-    try:
-        return trails.extended(came_by, trails.mark(image["id"], image.get("created_at")))
-    except exception.LocationLoop:
-        LOG.warning("Image %s: its location leads back to the image itself", image["id"])
-        raise
+    return trails.extended(came_by, trails.mark(image["id"], image.get("created_at")))
 
 
 def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
@@ -170,7 +166,12 @@ def _from_store(
     location = _location(image)
     _require_store(service, location, image["id"])
     if part is not None:
-        data = service.stores.get(location, part.offset, part.length, trail=trail)
+        try:
+            data = service.stores.get(location, part.offset, part.length, trail=trail)
+        except exception.RangeNotSatisfiable as err:
+            # The caller's range is inside the image: the store has less.
+            detail = f"image {image['id']} has {err.size} bytes there, not {known}"
+            raise exception.BackendCorrupt().because(detail) from err
     else:
         data = service.stores.get(location, trail=trail)
     try:
@@ -217,8 +218,8 @@ class _Verified(body.Body):
                 held = chunk
             fanout.join()
         if digester.hexdigest() != self._checksum.lower():
-            LOG.error("Image %s: the store returned other data than it received", self._image_id)
-            raise exception.BackendCorrupt()
+            detail = f"image {self._image_id} is not the data that the store received"
+            raise exception.BackendCorrupt().because(detail)
         if held:
             yield held
 
@@ -243,10 +244,10 @@ def _checked(
 ) -> Download:
     """Return the opened data if it has the expected size. Raises BackendCorrupt otherwise."""
     if data.size is not None and known is not None and data.size != known:
-        LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
-        raise exception.BackendCorrupt().of(data.store_name)
+        detail = f"image {image_id} has {data.size} bytes there, not {known}"
+        raise exception.BackendCorrupt().because(detail).of(data.store_name)
     if part is not None and data.length != part.length:
         # SECURITY: other bytes must never be sent as those that were requested.
-        LOG.error("Image %s: the store returned another range than was requested", image_id)
-        raise exception.BackendCorrupt().of(data.store_name)
+        detail = f"another range of image {image_id} than was requested"
+        raise exception.BackendCorrupt().because(detail).of(data.store_name)
     return Download(data, data.size if known is None else known, part)

@@ -28,7 +28,7 @@ The tree (indentation is inheritance)::
         GlanceException               the message is a %-template for keyword arguments
             InvalidContentType  InvalidNotifierStrategy
             StoreError                every error of a store driver
-                BackendException ...
+                BackendException  StoreForbidden ...
 
 A message names the object and the next step. It never holds a credential, a location URI, a path
 of this host, or SQL.
@@ -338,6 +338,13 @@ class StoreError(GlanceException):
     named: ClassVar[str | None] = "The %(store)s store failed."
 
     store: str | None = None
+    #: What failed, for logs: a status or the kind of a fault, without paths and credentials.
+    detail: str | None = None
+
+    def because(self, detail: str) -> Self:
+        """Add what a log is to say of the failure, and return the error itself."""
+        self.detail = detail
+        return self
 
     def of(self, store: str | None) -> Self:
         """Name the store in the text, unless that has been done, and return the error itself.
@@ -379,7 +386,9 @@ class StoreObjectExists(StoreError, Duplicate):
     named = "The %(store)s store already holds data for this image."
 
 
-class StoreForbidden(StoreError, Forbidden):
+class StoreForbidden(StoreError, ServiceUnavailable):
+    """The backend refuses this service. The caller, who may read the image, is not refused."""
+
     message = "The store refused access to the image's data."
     named = "The %(store)s store refused access to the image's data."
 
@@ -448,6 +457,21 @@ class BackendUnavailable(BackendException, ServiceUnavailable):
 class BackendCorrupt(BackendException, ServerError):
     message = "The image store did not keep the data intact."
     named = "The %(store)s store did not keep the data intact."
+
+
+def described(err: BaseException) -> str:
+    """Return an error for a log, on one line: its class, its text and what caused it.
+
+    SECURITY: of an error that is not glance's own only the class is known to show no secret.
+    """
+    name = type(err).__name__
+    if not isinstance(err, Error):
+        return name
+    detail = getattr(err, "detail", None)
+    if not detail and err.__cause__ is not None:
+        detail = f"caused by {type(err.__cause__).__name__}"
+    text = f"{name}: {err} ({detail})" if detail else f"{name}: {err}"
+    return " ".join(text.split())
 
 
 def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:

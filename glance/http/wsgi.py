@@ -187,13 +187,15 @@ def fail(
             environ.get("glance.request_id", "-"),
             exc_info=error,
         )
-    elif httperror.status_of(error) in (500, 503):
+    elif httperror.status_of(error) >= 500 or isinstance(error, exception.StoreObjectNotFound):
+        # The path names the image.
         LOG.warning(
-            "Returned %s for request %s: %s (caused by %r)",
+            "%s %s returned %s, request %s: %s",
+            environ.get("REQUEST_METHOD"),
+            urllib.parse.quote(environ.get("PATH_INFO", ""), encoding="latin-1"),
             line,
             environ.get("glance.request_id", "-"),
-            httperror.text_of(error),
-            type(error.__cause__).__name__,
+            exception.described(error),
         )
     start_response(line, headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [data]

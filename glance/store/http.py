@@ -155,8 +155,7 @@ class HttpStore(base.Store):
                 opened.close()
                 raise
             opened.close()
-        LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, where)
-        raise exception.BackendUnavailable()
+        raise exception.BackendUnavailable().because(f"more than {MAX_REDIRECTS} redirects")
 
     def _request_once(
         self, method: str, location: HttpLocation, extra: Mapping[str, str], deadline: float
@@ -168,8 +167,7 @@ class HttpStore(base.Store):
             "Connection": "close",
             **extra,
         }
-        if location.user is not None:
-            self._authorize(location, headers)
+        withheld = location.user is not None and not self._authorize(location, headers)
         host, port = location.host.strip("[]"), location.effective_port
         tls = location.scheme == "https"
         with _translated(location):
@@ -183,14 +181,15 @@ class HttpStore(base.Store):
             # NOTE: under eventlet the handshake of TLS keeps no deadline of its own.
             with hub.deadline(deadline - time.monotonic()):
                 response = connection.exchange(method, head, deadline=deadline)
-        return _ImageResponse(location, response)
+        return _ImageResponse(location, response, withheld)
 
-    def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> None:
+    def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> bool:
+        """Add the credentials of a location to the headers; False if they must not be sent."""
         if location.scheme != "https" and not self.conf.http_store_allow_insecure_auth:
-            LOG.warning("The credentials for %s are not sent over plain http", location)
-            return
+            return False
         pair = f"{location.user}:{location.password}".encode("utf-8", "surrogateescape")
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+        return True
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -200,28 +199,34 @@ class HttpStore(base.Store):
 
 @dataclasses.dataclass
 class _ImageResponse:
-    """A response whose headers have come; it owns the connection that its body comes from."""
+    """A response whose headers have come; it owns the connection that its body comes from.
+
+    `withheld`: the request had none of the credentials that the location has.
+    """
 
     location: HttpLocation
     response: http_response.ClientResponse
+    withheld: bool = False
 
     def check(self, wanted: str | None) -> None:
         """Raise unless the status is one whose body is (a part of) the image."""
         status = self.response.status
         if status == 200 or (status == 206 and wanted is not None):
             return
-        LOG.warning("%s returned status %d", self.location, status)
         if status == httperror.status_of(exception.LocationLoop()):
             raise exception.LocationLoop()
+        detail = f"{self.location.origin_text} returned status {status}"
+        if self.withheld:
+            detail += "; the credentials were not sent, because the location is plain http"
         if status in (404, 410):
-            raise exception.StoreObjectNotFound()
+            raise exception.StoreObjectNotFound().because(detail)
         if status == 416 and wanted is not None:
             told = ranges.parse_unsatisfied(self.response.getheader("Content-Range"))
             raise exception.RangeNotSatisfiable(told or 0)
         refused = status in (401, 403)
         error = exception.StoreForbidden() if refused else exception.BackendUnavailable()
         error.status = status
-        raise error
+        raise error.because(detail)
 
     def body(self, offset: int, length: int | None) -> body.Body:
         """Return the wanted part as a body that owns the connection."""
@@ -250,8 +255,8 @@ class _ImageResponse:
         return told
 
     def _useless(self, what: str) -> NoReturn:
-        LOG.warning("%s returned %s", self.location, what)
-        raise exception.BackendUnavailable()
+        detail = f"{self.location.origin_text} returned {what}"
+        raise exception.BackendUnavailable().because(detail)
 
     def _chunks(self) -> Iterator[bytes]:
         while True:
@@ -295,11 +300,11 @@ def _redirected(location: HttpLocation, target: str) -> HttpLocation:
     try:
         goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
     except (exception.BadStoreUri, ValueError) as err:
-        LOG.warning("%s redirects to something that is not a web address", location)
-        raise exception.BackendUnavailable() from err
+        detail = f"{location.origin_text} redirects to something that is not a web address"
+        raise exception.BackendUnavailable().because(detail) from err
     if location.scheme == "https" and goal.scheme != "https":
-        LOG.warning("%s redirects from https to http", location)
-        raise exception.BackendUnavailable()
+        detail = f"{location.origin_text} redirects from https to http"
+        raise exception.BackendUnavailable().because(detail)
     # SECURITY: credentials stay with the server they were given for.
     same = goal.origin == location.origin
     return dataclasses.replace(
@@ -320,7 +325,8 @@ def _translated(location: HttpLocation) -> Iterator[None]:
         exception.BadInputError,
         exception.Invalid,
     ) as err:
-        LOG.warning("Reading %s failed: %s", location, type(err.__cause__ or err).__name__)
+        cause = type(err.__cause__ or err).__name__
+        detail = f"reading from {location.origin_text} failed: {cause}"
         if isinstance(err, http_response.BodyTruncated):
-            raise exception.BackendCorrupt() from err
-        raise exception.BackendUnavailable() from err
+            raise exception.BackendCorrupt().because(detail) from err
+        raise exception.BackendUnavailable().because(detail) from err

@@ -140,6 +140,11 @@ class HttpLocation(StoreLocation):
         return self.scheme, self.host.lower(), self.effective_port
 
     @property
+    def origin_text(self) -> str:
+        """Return the origin for a log: neither the path nor anything else that may be secret."""
+        return f"{self.scheme}://{self.address}"
+
+    @property
     def target(self) -> str:
         """Return path and query for a request line: printable ASCII only."""
         text = (self.path or "/") + self.query

@@ -120,15 +120,17 @@ class _Object:
             try:
                 chunk = self._response.read(min(READ, end - position))
             except (http_response.ConnectionBroken, OSError) as err:
+                cause = type(err).__name__
+                if retries.next_pause() is None:
+                    detail = f"interrupted after {position} of {end} bytes: {cause}"
+                    raise exception.BackendUnavailable().because(detail) from err
                 LOG.warning(
                     "Reading the object %s of S3 was interrupted after %d of %d bytes (%s)",
                     self._key,
                     position,
                     end,
-                    type(err).__name__,
+                    cause,
                 )
-                if retries.next_pause() is None:
-                    raise exception.BackendUnavailable() from err
                 self._reopen(position, end)
                 continue
             if not chunk:
@@ -145,7 +147,7 @@ class _Object:
             if _check_range(self._response, position, end - position) != self._size:
                 raise Unreachable("the size of the object has changed")
         except S3Error as err:
-            raise exception.BackendUnavailable() from err
+            raise exception.BackendUnavailable().because(str(err)) from err
 
     def _close(self) -> None:
         self._response.close()

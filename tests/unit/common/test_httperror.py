@@ -25,7 +25,7 @@ def test_every_error_has_a_row(cls):
         (exception.StorageWriteDenied(), 503),
         (exception.StoreObjectExists(), 409),
         (exception.StoreObjectNotFound(), 404),
-        (exception.StoreForbidden(), 403),
+        (exception.StoreForbidden(), 503),
         (exception.UnknownScheme("x"), 400),
         (exception.BadStoreUri("x"), 400),
         (exception.BackendUnavailable(), 503),
