@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from glance import api, image_cache
 from glance.common import exception
 from glance.http import ranges
+from glance.http import trail as trails
+from glance.http.trail import Trail
 from glance.image import types
 from glance.store import base
 from glance.streaming import body, digest
@@ -48,24 +50,28 @@ def open_image(
     image: types.ImageRecord,
     range_header: str | None = None,
     cache: image_cache.ImageCache | None = None,
+    came_by: Trail = (),
 ) -> Download:
     """Open the data of an active image that the caller is allowed to read.
 
     With a `cache`, its copy is sent if it has one; a download of the whole image fills it.
+    `came_by` is the trail of the request.
 
     Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
-    ServiceUnavailable when the store cannot be reached, and BackendCorrupt when the size of the
-    data differs from the record, in glance's own store or on a server where it was registered.
+    ServiceUnavailable when the store cannot be reached, LocationLoop when the request has come
+    from this image, and BackendCorrupt when the size of the data differs from the record, in
+    glance's own store or on a server where it was registered.
     """
     location = _location(image)
+    trail = _trail(service, image, came_by)
     known: int | None = image.get("size") or None
     part = None
     if range_header and serves_ranges(service, image):
-        known = known or service.stores.get_size(location)
+        known = known or service.stores.get_size(location, trail=trail)
         part = ranges.parse_range(range_header, known) if known else None
     if cache is None:
-        return _from_store(service, image, part, known)
-    opened = _by_cache(service, image, part, known, cache, fill=not range_header)
+        return _from_store(service, image, part, known, trail)
+    opened = _by_cache(service, image, part, known, cache, trail, fill=not range_header)
     LOG.debug("Image %s by way of the cache: %s", image["id"], opened.source)
     return opened
 
@@ -76,6 +82,25 @@ def _location(image: types.ImageRecord) -> str:
     if image["status"] != "active" or not location:
         raise exception.NotFound(f"Image {image['id']} has no data to download")
     return location
+
+
+def _trail(service: api.ImageService, image: types.ImageRecord, came_by: Trail) -> Trail:
+    """Return the trail of the requests for an image's data; () for a store of this service.
+
+    Raises LocationLoop if the request that came by `came_by` must not lead to others.
+    """
+    location = _location(image)
+    try:
+        target = service.stores.for_uri(location)
+        # PERF: no location has to be parsed for a file.
+        if base.Capability.REGISTERABLE not in target.capabilities:
+            return ()
+        if service.stores.owns(location, str(image["id"])):
+            return ()
+    except (exception.UnknownScheme, exception.BadStoreUri):
+        # What is wrong with it is reported when it is opened.
+        return ()
+    return trails.extended(came_by, trails.mark(image["id"], image.get("created_at")))
 
 
 def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
@@ -96,12 +121,14 @@ def _by_cache(
     part: ranges.Range | None,
     known: int | None,
     cache: image_cache.ImageCache,
+    trail: Trail,
     *,
     fill: bool,
 ) -> Download:
     def bypass(reason: str) -> Download:
         cache.usage.count("bypasses")
-        return dataclasses.replace(_from_store(service, image, part, known), source=reason)
+        found = _from_store(service, image, part, known, trail)
+        return dataclasses.replace(found, source=reason)
 
     if known is None:
         return bypass("size")
@@ -109,11 +136,11 @@ def _by_cache(
 
     def opener(position: int) -> body.Body:
         if not position:
-            return _from_store(service, image, None, size).body
+            return _from_store(service, image, None, size, trail).body
         if serves_ranges(service, image):
             rest = ranges.Range(position, size - position)
-            return _from_store(service, image, rest, size).body
-        return _from_store(service, image, None, size).body.slice(position, size)
+            return _from_store(service, image, rest, size, trail).body
+        return _from_store(service, image, None, size, trail).body.slice(position, size)
 
     target = image_cache.Image.of(image)
     offset, length = (part.offset, part.length) if part else (0, None)
@@ -122,6 +149,9 @@ def _by_cache(
         return Download(copy, size, part, image_cache.HIT)
     if not fill:
         return bypass("range")
+    if len(trail) > 1:
+        # NOTE: two fills that wait for each other's data would wait for ever.
+        return bypass("trail")
     data, source = cache.fetch(target, opener)
     return Download(data, known, None, source)
 
@@ -131,13 +161,19 @@ def _from_store(
     image: types.ImageRecord,
     part: ranges.Range | None,
     known: int | None,
+    trail: Trail,
 ) -> Download:
     location = _location(image)
     _require_store(service, location, image["id"])
     if part is not None:
-        data = service.stores.get(location, part.offset, part.length)
+        try:
+            data = service.stores.get(location, part.offset, part.length, trail=trail)
+        except exception.RangeNotSatisfiable as err:
+            # The caller's range is inside the image: the store has less.
+            detail = f"image {image['id']} has {err.size} bytes there, not {known}"
+            raise exception.BackendCorrupt().because(detail) from err
     else:
-        data = service.stores.get(location)
+        data = service.stores.get(location, trail=trail)
     try:
         found = _checked(data, part, known, image["id"])
         return found if part is not None else _verified(service, found, image)
@@ -182,8 +218,8 @@ class _Verified(body.Body):
                 held = chunk
             fanout.join()
         if digester.hexdigest() != self._checksum.lower():
-            LOG.error("Image %s: the store returned other data than it received", self._image_id)
-            raise exception.BackendCorrupt()
+            detail = f"image {self._image_id} is not the data that the store received"
+            raise exception.BackendCorrupt().because(detail)
         if held:
             yield held
 
@@ -208,10 +244,10 @@ def _checked(
 ) -> Download:
     """Return the opened data if it has the expected size. Raises BackendCorrupt otherwise."""
     if data.size is not None and known is not None and data.size != known:
-        LOG.error("Image %s: the store has %s bytes, not %s", image_id, data.size, known)
-        raise exception.BackendCorrupt().of(data.store_name)
+        detail = f"image {image_id} has {data.size} bytes there, not {known}"
+        raise exception.BackendCorrupt().because(detail).of(data.store_name)
     if part is not None and data.length != part.length:
         # SECURITY: other bytes must never be sent as those that were requested.
-        LOG.error("Image %s: the store returned another range than was requested", image_id)
-        raise exception.BackendCorrupt().of(data.store_name)
+        detail = f"another range of image {image_id} than was requested"
+        raise exception.BackendCorrupt().because(detail).of(data.store_name)
     return Download(data, data.size if known is None else known, part)

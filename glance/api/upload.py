@@ -222,7 +222,9 @@ class Upload:
 
     def kill(self, reason: BaseException) -> None:
         """Set the record to killed, if it is still as this upload left it; never raises."""
-        LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
+        # NOTE: of a failed copy `_copy` reports the cause.
+        level = logging.DEBUG if self.is_copy else logging.WARNING
+        LOG.log(level, "Image %s is killed: %s", self.image_id, exception.described(reason))
         try:
             self._update({"status": "killed"}, self.status)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
@@ -253,7 +255,7 @@ def _copy(upload: Upload, source: str) -> None:
         with _open(upload, source) as data:
             upload.receive(body.BodyReader(data), data.length)
     except exception.Error as err:
-        LOG.error("Image %s was not copied: %s", upload.image_id, type(err).__name__)
+        LOG.warning("Image %s was not copied: %s", upload.image_id, exception.described(err))
     except Exception:  # the outermost frame of a background task: otherwise the error is lost
         LOG.exception("Image %s was not copied", upload.image_id)
 

@@ -20,15 +20,15 @@ The tree (indentation is inheritance)::
             Conflict                  the resource is in the wrong state
         LimitExceeded
             ImageSizeLimitExceeded  QuotaExceeded
-        ImageDeleted  RangeNotSatisfiable  MethodNotAllowed  NotImplementedMethod
-        UriTooLong  HeadersTooLarge  VersionUnknown
+        ImageDeleted  PreconditionFailed  RangeNotSatisfiable  MethodNotAllowed
+        NotImplementedMethod  UriTooLong  HeadersTooLarge  VersionUnknown  UnsupportedCoding
         ServerError
         ServiceUnavailable
             RegistryUnavailable
         GlanceException               the message is a %-template for keyword arguments
             InvalidContentType  InvalidNotifierStrategy
             StoreError                every error of a store driver
-                BackendException ...
+                BackendException  StoreForbidden ...
 
 A message names the object and the next step. It never holds a credential, a location URI, a path
 of this host, or SQL.
@@ -160,6 +160,16 @@ class ChecksumMismatch(Invalid):
     """The MD5 of the image differs from the MD5 that the caller declared."""
 
 
+class UnsupportedCoding(Error):
+    """The body of a request has a content coding, such as gzip; the server takes none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body has a Content-Encoding, which this server does not decode; send the data "
+            "itself, without that header"
+        )
+
+
 class UriTooLong(Error):
     """The path and query of a request are too long."""
 
@@ -215,6 +225,19 @@ class Conflict(Duplicate):
 
 class ImageDeleted(Error):
     """The image was deleted while its data was being uploaded."""
+
+
+class PreconditionFailed(Error):
+    """A condition of the request does not hold for the resource; `header` is the one that has it.
+
+    RFC 9110 §13.1 has the headers.
+    """
+
+    def __init__(self, header: str):
+        super().__init__(
+            f"The resource is not in the state that {header} names; read it again, and then decide"
+        )
+        self.header = header
 
 
 class RangeNotSatisfiable(Error):
@@ -315,6 +338,13 @@ class StoreError(GlanceException):
     named: ClassVar[str | None] = "The %(store)s store failed."
 
     store: str | None = None
+    #: What failed, for logs: a status or the kind of a fault, without paths and credentials.
+    detail: str | None = None
+
+    def because(self, detail: str) -> Self:
+        """Add what a log is to say of the failure, and return the error itself."""
+        self.detail = detail
+        return self
 
     def of(self, store: str | None) -> Self:
         """Name the store in the text, unless that has been done, and return the error itself.
@@ -356,7 +386,9 @@ class StoreObjectExists(StoreError, Duplicate):
     named = "The %(store)s store already holds data for this image."
 
 
-class StoreForbidden(StoreError, Forbidden):
+class StoreForbidden(StoreError, ServiceUnavailable):
+    """The backend refuses this service. The caller, who may read the image, is not refused."""
+
     message = "The store refused access to the image's data."
     named = "The %(store)s store refused access to the image's data."
 
@@ -397,6 +429,16 @@ class StoreDeleteNotSupported(StoreError):
     named = "Deleting images from the %(store)s store is not supported."
 
 
+class LocationLoop(StoreError):
+    """The location of an image leads, possibly through other services, back to the image."""
+
+    message = (
+        "The location of the image leads back to the image itself, so it has no data; delete it, "
+        "and register the address of the data"
+    )
+    named = None
+
+
 class StorageFull(StoreError, LimitExceeded):
     message = "There is not enough space left in the image store."
     named = "There is not enough space left in the %(store)s store."
@@ -415,6 +457,21 @@ class BackendUnavailable(BackendException, ServiceUnavailable):
 class BackendCorrupt(BackendException, ServerError):
     message = "The image store did not keep the data intact."
     named = "The %(store)s store did not keep the data intact."
+
+
+def described(err: BaseException) -> str:
+    """Return an error for a log, on one line: its class, its text and what caused it.
+
+    SECURITY: of an error that is not glance's own only the class is known to show no secret.
+    """
+    name = type(err).__name__
+    if not isinstance(err, Error):
+        return name
+    detail = getattr(err, "detail", None)
+    if not detail and err.__cause__ is not None:
+        detail = f"caused by {type(err.__cause__).__name__}"
+    text = f"{name}: {err} ({detail})" if detail else f"{name}: {err}"
+    return " ".join(text.split())
 
 
 def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:

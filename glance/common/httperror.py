@@ -49,8 +49,10 @@ TABLE: tuple[Row, ...] = (
     Row(exception.Duplicate, 409, "The resource already exists.", client=True),
     Row(exception.NotEmpty, 409, "The resource is not empty."),
     Row(exception.ImageDeleted, 412, "The image was deleted during the upload."),
+    Row(exception.PreconditionFailed, 412, "The resource is in another state."),
     Row(exception.LimitExceeded, 413, "The request would exceed a limit.", client=True),
     Row(exception.UriTooLong, 414, "The path and query are too long.", client=True),
+    Row(exception.UnsupportedCoding, 415, "The body has a content coding."),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
@@ -79,6 +81,12 @@ TABLE: tuple[Row, ...] = (
         "A service that this server needs cannot be reached; try again later.",
         own_text=False,
         retry_after=30,
+    ),
+    Row(
+        exception.LocationLoop,
+        508,
+        "The location of the image leads back to the image itself.",
+        client=True,
     ),
 )
 
@@ -174,6 +182,9 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
         yield "Allow", ", ".join(error.allow)
     if isinstance(error, exception.RangeNotSatisfiable):
         yield "Content-Range", f"bytes */{error.size}"
+    if isinstance(error, exception.UnsupportedCoding):
+        # RFC 9110 §12.5.3: it tells the client that the coding is the reason.
+        yield "Accept-Encoding", "identity"
     challenge = getattr(error, "www_authenticate", None)
     if challenge:
         yield "WWW-Authenticate", challenge

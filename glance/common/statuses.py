@@ -24,6 +24,7 @@ REASONS: dict[int, str] = {
     412: "Precondition Failed",
     413: "Request Entity Too Large",
     414: "Request-URI Too Long",
+    415: "Unsupported Media Type",
     416: "Requested Range Not Satisfiable",
     417: "Expectation Failed",
     431: "Request Header Fields Too Large",
@@ -31,6 +32,7 @@ REASONS: dict[int, str] = {
     501: "Not Implemented",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
+    508: "Loop Detected",
 }
 
 # PERF: made once; a response only looks its line up.

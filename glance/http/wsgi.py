@@ -67,12 +67,28 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
             return True
         return (self.content_length or 0) > 0
 
+    def check_representation(self) -> None:
+        """Refuse a body that is not a whole thing as it is.
+
+        A recipient that ignores Content-Range takes a part for the whole, so it has to be an error
+        (RFC 9110 §14.5); so has a content coding that is not undone (§8.4). Raises Invalid for the
+        first, even without a body, and UnsupportedCoding for the second. Reads nothing.
+        """
+        if "HTTP_CONTENT_RANGE" in self.environ:
+            raise exception.Invalid(
+                "A part (Content-Range) cannot be stored; send the whole without that header"
+            )
+        codings = self.environ.get("HTTP_CONTENT_ENCODING", "").lower().split(",")
+        if self.has_body() and not {coding.strip(" \t") for coding in codings} <= {"", "identity"}:
+            raise exception.UnsupportedCoding()
+
     def read_json(self, maximum: int = MAX_JSON_BODY) -> Any:
         """Return the decoded JSON body.
 
-        Raises LimitExceeded for a body above `maximum` bytes and Invalid for one that is missing,
-        cut short, or not JSON.
+        Raises LimitExceeded for a body above `maximum` bytes, Invalid for one that is missing, cut
+        short, or not JSON, and what `check_representation` raises.
         """
+        self.check_representation()
         if not self.has_body():
             raise exception.Invalid("A JSON body is required")
         length = None if "HTTP_TRANSFER_ENCODING" in self.environ else self.content_length
@@ -171,13 +187,15 @@ def fail(
             environ.get("glance.request_id", "-"),
             exc_info=error,
         )
-    elif httperror.status_of(error) in (500, 503):
+    elif httperror.status_of(error) >= 500 or isinstance(error, exception.StoreObjectNotFound):
+        # The path names the image.
         LOG.warning(
-            "Returned %s for request %s: %s (caused by %r)",
+            "%s %s returned %s, request %s: %s",
+            environ.get("REQUEST_METHOD"),
+            urllib.parse.quote(environ.get("PATH_INFO", ""), encoding="latin-1"),
             line,
             environ.get("glance.request_id", "-"),
-            httperror.text_of(error),
-            type(error.__cause__).__name__,
+            exception.described(error),
         )
     start_response(line, headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [data]

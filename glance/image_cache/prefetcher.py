@@ -136,7 +136,7 @@ class _Pass:
     def _settle(self, item: QueueItem, err: BaseException | None) -> str:
         """Update the queue after an image; return the counter of `PrefetchOutcome` to increase.
 
-        SECURITY: errors of stores may hold locations, so the log names their classes only.
+        An error that is about one image delays only that one.
         """
         if err is None:
             self.cache.queue_done(item)
@@ -156,10 +156,9 @@ class _Pass:
             if isinstance(err, _COMMON):
                 self.fatal_error = err
             return "left"
-        LOG.error("Image %s was not fetched: %s", item.image_id, type(err).__name__)
+        LOG.error("Image %s was not fetched: %s", item.image_id, exception.described(err))
         LOG.debug("Image %s: where that comes from", item.image_id, exc_info=err)
-        if not self.cache.queue_return(item, err):
-            LOG.error("Image %s failed too often; it is removed from the queue", item.image_id)
+        self.cache.queue_return(item, err)
         return "failed"
 
 

@@ -7,11 +7,13 @@ passed to all code that needs image data. Drivers are in the other modules of th
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 
 from glance.common import config, exception, hooks, plugin
 from glance.common.exception import BackendException, UnsupportedBackend
+from glance.http.trail import Trail
 from glance.store import base
 from glance.store.location import Location, StoreLocation, get_location_from_uri, scheme_of
 from glance.streaming import body
@@ -178,21 +180,24 @@ class Stores:
 
     # -- image data ------------------------------------------------------------------------------
 
-    def get(self, uri: str, offset: int = 0, length: int | None = None) -> body.Body:
+    def get(
+        self, uri: str, offset: int = 0, length: int | None = None, *, trail: Trail = ()
+    ) -> body.Body:
         """Return the data at a stored location; the caller closes it.
 
-        Raises UnsupportedBackend if no enabled store can read the location (which is no error of
-        the caller, because it was stored), and what `Store.get` raises.
+        `trail` names the images that led here, this one included. Raises UnsupportedBackend if no
+        enabled store can read the location (which is no error of the caller, because it was
+        stored), and what `Store.get` raises.
         """
-        store, location = self._stored(uri)
+        store, location = self._stored(uri, trail)
         return store.get(location, offset, length)
 
-    def get_size(self, uri: str) -> int | None:
+    def get_size(self, uri: str, *, trail: Trail = ()) -> int | None:
         """Return the size in bytes of the data at a stored location, None if unknown.
 
         Raises like `get`.
         """
-        store, location = self._stored(uri)
+        store, location = self._stored(uri, trail)
         return store.get_size(location)
 
     def delete(self, uri: str) -> None:
@@ -249,9 +254,11 @@ class Stores:
         """
         return sum(store.drop_stale_uploads() for store in self._stores)
 
-    def _stored(self, uri: str) -> tuple[base.Store, Location]:
+    def _stored(self, uri: str, trail: Trail) -> tuple[base.Store, Location]:
         try:
             location = self.location(uri)
+            if trail:
+                location = dataclasses.replace(location, trail=trail)
             return self.for_scheme(location.scheme), location
         except (exception.UnknownScheme, exception.BadStoreUri) as err:
             raise exception.UnsupportedBackend() from err

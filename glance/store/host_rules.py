@@ -93,13 +93,13 @@ class HostRules:
         if self.allowed_hosts and not listed:
             raise exception.StoreForbidden(
                 "The location's host is not on this server's list of allowed hosts"
-            )
+            ).because(f"host {host}")
         found = _resolve(host.strip("[]"), port)
         permitted = [text for text in found if listed or self.permits(text, port)]
         if not permitted:
             raise exception.StoreForbidden(
                 "The location's host has an address that this server does not read from"
-            )
+            ).because(f"host {host}")
         return [(text, port) for text in permitted]
 
     def permits(self, text: str, port: int) -> bool:
@@ -131,7 +131,7 @@ def _resolve(host: str, port: int) -> Iterator[str]:
     try:
         found = threads.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as err:
-        raise exception.BackendUnavailable() from err
+        raise exception.BackendUnavailable().because(f"host {host} has no address") from err
     seen = set()
     for *_, address in found:
         if address[0] not in seen:

@@ -14,11 +14,11 @@ import logging
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NoReturn
 
-from glance.common import config, exception
-from glance.http import ranges
+from glance.common import config, exception, httperror
+from glance.http import ranges, trail
 from glance.http.client import connection as http_connection
 from glance.http.client import response as http_response
 from glance.store import base, host_rules
@@ -96,7 +96,7 @@ class HttpStore(base.Store):
             return body.IterBody((), 0, size=self.get_size(location))
         wanted = ranges.format_range(offset, length)
         try:
-            opened = self._request("GET", _parts(location), wanted, self._read_timeout)
+            opened = self._request("GET", location, wanted, self._read_timeout)
         except exception.RangeNotSatisfiable as err:
             if err.size != offset:
                 raise
@@ -109,10 +109,9 @@ class HttpStore(base.Store):
             raise
 
     def get_size(self, location: Location) -> int | None:
-        parts = _parts(location)
         timeout = min(self._read_timeout, PROBE_TIMEOUT)
         try:
-            with self._request("HEAD", parts, None, timeout) as opened:
+            with self._request("HEAD", location, None, timeout) as opened:
                 if (size := opened.response.declared_length) is not None:
                     return size
         except (exception.StoreForbidden, exception.BackendUnavailable) as err:
@@ -120,7 +119,7 @@ class HttpStore(base.Store):
             if err.status not in (400, 401, 403, 405, 501):
                 raise
         try:
-            with self._request("GET", parts, ranges.format_range(0, 1), timeout) as opened:
+            with self._request("GET", location, ranges.format_range(0, 1), timeout) as opened:
                 if opened.response.status == 206:
                     return opened.content_range()[1]
                 return opened.response.declared_length
@@ -131,7 +130,7 @@ class HttpStore(base.Store):
     # -- one request -----------------------------------------------------------------------------
 
     def _request(
-        self, method: str, location: HttpLocation, wanted: str | None, timeout: float
+        self, method: str, location: Location, wanted: str | None, timeout: float
     ) -> _ImageResponse:
         """Return a successful response (200, or 206), after redirects; the caller closes it.
 
@@ -139,35 +138,36 @@ class HttpStore(base.Store):
         made.
         """
         deadline = time.monotonic() + self._connect_timeout + timeout
+        where = _parts(location)
+        headers = trail.headers(location.trail)
+        if wanted is not None:
+            headers["Range"] = wanted
         for _ in range(MAX_REDIRECTS + 1):
-            opened = self._request_once(method, location, wanted, deadline)
+            opened = self._request_once(method, where, headers, deadline)
             try:
                 if opened.response.status not in (301, 302, 303, 307, 308):
                     opened.check(wanted)
                     return opened
                 target = opened.response.getheader("Location") or ""
-                LOG.debug("%s redirects (%d)", location, opened.response.status)
-                location = _redirected(location, target)
+                LOG.debug("%s redirects (%d)", where, opened.response.status)
+                where = _redirected(where, target)
             except BaseException:
                 opened.close()
                 raise
             opened.close()
-        LOG.warning("More than %d redirects, the last to %s", MAX_REDIRECTS, location)
-        raise exception.BackendUnavailable()
+        raise exception.BackendUnavailable().because(f"more than {MAX_REDIRECTS} redirects")
 
     def _request_once(
-        self, method: str, location: HttpLocation, wanted: str | None, deadline: float
+        self, method: str, location: HttpLocation, extra: Mapping[str, str], deadline: float
     ) -> _ImageResponse:
         addresses = self._rules.addresses(location.host, location.effective_port)
         headers = {
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
             "Connection": "close",
+            **extra,
         }
-        if wanted is not None:
-            headers["Range"] = wanted
-        if location.user is not None:
-            self._authorize(location, headers)
+        withheld = location.user is not None and not self._authorize(location, headers)
         host, port = location.host.strip("[]"), location.effective_port
         tls = location.scheme == "https"
         with _translated(location):
@@ -181,14 +181,15 @@ class HttpStore(base.Store):
             # NOTE: under eventlet the handshake of TLS keeps no deadline of its own.
             with hub.deadline(deadline - time.monotonic()):
                 response = connection.exchange(method, head, deadline=deadline)
-        return _ImageResponse(location, response)
+        return _ImageResponse(location, response, withheld)
 
-    def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> None:
+    def _authorize(self, location: HttpLocation, headers: dict[str, str]) -> bool:
+        """Add the credentials of a location to the headers; False if they must not be sent."""
         if location.scheme != "https" and not self.conf.http_store_allow_insecure_auth:
-            LOG.warning("The credentials for %s are not sent over plain http", location)
-            return
+            return False
         pair = f"{location.user}:{location.password}".encode("utf-8", "surrogateescape")
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+        return True
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -198,26 +199,34 @@ class HttpStore(base.Store):
 
 @dataclasses.dataclass
 class _ImageResponse:
-    """A response whose headers have come; it owns the connection that its body comes from."""
+    """A response whose headers have come; it owns the connection that its body comes from.
+
+    `withheld`: the request had none of the credentials that the location has.
+    """
 
     location: HttpLocation
     response: http_response.ClientResponse
+    withheld: bool = False
 
     def check(self, wanted: str | None) -> None:
         """Raise unless the status is one whose body is (a part of) the image."""
         status = self.response.status
         if status == 200 or (status == 206 and wanted is not None):
             return
-        LOG.warning("%s returned status %d", self.location, status)
+        if status == httperror.status_of(exception.LocationLoop()):
+            raise exception.LocationLoop()
+        detail = f"{self.location.origin_text} returned status {status}"
+        if self.withheld:
+            detail += "; the credentials were not sent, because the location is plain http"
         if status in (404, 410):
-            raise exception.StoreObjectNotFound()
+            raise exception.StoreObjectNotFound().because(detail)
         if status == 416 and wanted is not None:
             told = ranges.parse_unsatisfied(self.response.getheader("Content-Range"))
             raise exception.RangeNotSatisfiable(told or 0)
         refused = status in (401, 403)
         error = exception.StoreForbidden() if refused else exception.BackendUnavailable()
         error.status = status
-        raise error
+        raise error.because(detail)
 
     def body(self, offset: int, length: int | None) -> body.Body:
         """Return the wanted part as a body that owns the connection."""
@@ -246,8 +255,8 @@ class _ImageResponse:
         return told
 
     def _useless(self, what: str) -> NoReturn:
-        LOG.warning("%s returned %s", self.location, what)
-        raise exception.BackendUnavailable()
+        detail = f"{self.location.origin_text} returned {what}"
+        raise exception.BackendUnavailable().because(detail)
 
     def _chunks(self) -> Iterator[bytes]:
         while True:
@@ -291,11 +300,11 @@ def _redirected(location: HttpLocation, target: str) -> HttpLocation:
     try:
         goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
     except (exception.BadStoreUri, ValueError) as err:
-        LOG.warning("%s redirects to something that is not a web address", location)
-        raise exception.BackendUnavailable() from err
+        detail = f"{location.origin_text} redirects to something that is not a web address"
+        raise exception.BackendUnavailable().because(detail) from err
     if location.scheme == "https" and goal.scheme != "https":
-        LOG.warning("%s redirects from https to http", location)
-        raise exception.BackendUnavailable()
+        detail = f"{location.origin_text} redirects from https to http"
+        raise exception.BackendUnavailable().because(detail)
     # SECURITY: credentials stay with the server they were given for.
     same = goal.origin == location.origin
     return dataclasses.replace(
@@ -316,7 +325,8 @@ def _translated(location: HttpLocation) -> Iterator[None]:
         exception.BadInputError,
         exception.Invalid,
     ) as err:
-        LOG.warning("Reading %s failed: %s", location, type(err.__cause__ or err).__name__)
+        cause = type(err.__cause__ or err).__name__
+        detail = f"reading from {location.origin_text} failed: {cause}"
         if isinstance(err, http_response.BodyTruncated):
-            raise exception.BackendCorrupt() from err
-        raise exception.BackendUnavailable() from err
+            raise exception.BackendCorrupt().because(detail) from err
+        raise exception.BackendUnavailable().because(detail) from err

@@ -140,6 +140,11 @@ class HttpLocation(StoreLocation):
         return self.scheme, self.host.lower(), self.effective_port
 
     @property
+    def origin_text(self) -> str:
+        """Return the origin for a log: neither the path nor anything else that may be secret."""
+        return f"{self.scheme}://{self.address}"
+
+    @property
     def target(self) -> str:
         """Return path and query for a request line: printable ASCII only."""
         text = (self.path or "/") + self.query
@@ -269,10 +274,15 @@ class S3Location(StoreLocation):
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """The argument of drivers: the scheme, which selected the driver, and the parsed parts."""
+    """The argument of drivers: the scheme, which selected the driver, and the parsed parts.
+
+    A driver sends `trail` on in requests to servers that callers have named (see
+    `glance.http.trail`).
+    """
 
     scheme: str
     store_location: StoreLocation
+    trail: tuple[str, ...] = ()
 
     @property
     def store_name(self) -> str:

@@ -93,11 +93,13 @@ def free(
         LOG.error("Image %s: its data cannot be found with these settings: %s", image_id, name)
         return Removal(RemovalOutcome.DEAD, name)
     except exception.StoreForbidden as err:
-        LOG.error("Image %s: the store refuses to remove its data", image_id)
+        cause = exception.described(err)
+        LOG.error("Image %s: the store refuses to remove its data: %s", image_id, cause)
         return Removal(RemovalOutcome.POSTPONED, type(err).__name__)
     except Exception as err:
         # Any other error of a driver affects this image only.
-        LOG.warning("Image %s: its data was not removed: %s", image_id, type(err).__name__)
+        cause = exception.described(err)
+        LOG.warning("Image %s: its data was not removed: %s", image_id, cause)
         LOG.debug("Image %s: where that comes from", image_id, exc_info=True)
         return Removal(RemovalOutcome.POSTPONED, type(err).__name__)
     return Removal(RemovalOutcome.DELETED)

@@ -14,7 +14,7 @@ import pytest
 
 from support import caching, daemons, faults
 from support.faults import until
-from support.rawhttp import identity
+from support.rawhttp import identity, meta_headers
 
 pytestmark = pytest.mark.full
 
@@ -23,7 +23,8 @@ DATA = os.urandom((2 << 20) + 1)
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    with caching.CachingSite(tmp_path_factory.mktemp("tools")) as running:
+    options = {"http_store_allowed_hosts": "127.0.0.1"}
+    with caching.CachingSite(tmp_path_factory.mktemp("tools"), api=options) as running:
         yield running
 
 
@@ -467,6 +468,33 @@ def test_data_that_is_not_what_the_record_says_is_tried_again_later(site):
     # Its time has not come yet.
     assert prefetch(site).returncode == 0
     assert str(site.directory) not in done.stdout.replace(str(site.directory / "glance-"), "")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 416, 429, 500, 508])
+def test_an_image_whose_server_refuses_delays_only_itself(site, status):
+    with faults.Origin() as origin:
+        origin.default = faults.answer("200 OK", b"*" * 9)
+        bad = faults.new_id()
+        headers = meta_headers(id=bad, location=f"{origin.url}/canary?canary=1", size=9)
+        assert site.http.post("/v1/images", headers).status == 201
+        good = [faults.store(site, b"good"), faults.store(site, b"too")]
+        queue(site, bad, *good)
+        origin.default = faults.answer(f"{status} No")
+        origin.requests.clear()
+        done = prefetch(site, http_store_allowed_hosts="127.0.0.1", image_cache_prefetch_workers=1)
+        assert done.returncode == 1
+        assert "2 fetched, 0 dropped from the queue, 0 left in it, 1 failed" in done.stdout
+        assert {entry["id"] for entry in listed(site)} == set(good)
+        (line,) = [line for line in done.stdout.splitlines() if f"Image {bad} " in line]
+        assert f"was not fetched: {'LocationLoop' if status == 508 else ''}" in line
+        assert "canary" not in done.stdout and "Traceback" not in done.stdout + done.stderr
+        (item,) = site.http.get("/v1/queued_images?detail=1").json()["queued_images"]
+        assert (item["id"], item["status"], item["attempts"]) == (bad, "queued", 1)
+        # It waits for its time; others that are queued meanwhile do not.
+        later = faults.store(site, b"later")
+        queue(site, later)
+        assert "1 fetched" in prefetch(site, http_store_allowed_hosts="127.0.0.1").stdout
+        assert len(origin.requests) == 1
 
 
 def test_a_registry_that_is_away_leaves_the_queue_as_it_is(site):

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from support import daemons, faults
+from support import caching, daemons, faults
 from support.faults import answer, chunked, new_id, redirect, resetting
 from support.rawhttp import meta_headers
 
@@ -27,6 +27,13 @@ def site(tmp_path_factory):
         "http_store_read_timeout": READ_TIMEOUT,
     }
     with daemons.Site(tmp_path_factory.mktemp("http"), workers=2, api=options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def caching_site(tmp_path_factory):
+    options = {"http_store_allowed_hosts": "127.0.0.1", "http_store_read_timeout": READ_TIMEOUT}
+    with caching.CachingSite(tmp_path_factory.mktemp("caching"), api=options) as running:
         yield running
 
 
@@ -78,10 +85,12 @@ def loop(origin):
 
 REFUSALS = {
     "400": (answer("400 Bad Request"), 503),
-    "401": (answer("401 Unauthorized"), 403),
-    "403": (answer("403 Forbidden"), 403),
+    "401": (answer("401 Unauthorized"), 503),
+    "403": (answer("403 Forbidden"), 503),
     "404": (answer("404 Not Found", b"<html>not found</html>"), 404),
     "410": (answer("410 Gone"), 404),
+    "407": (answer("407 Proxy Authentication Required"), 503),
+    "416": (answer("416 Range Not Satisfiable"), 503),
     "429": (answer("429 Too Many Requests"), 503),
     "500": (answer("500 Internal Server Error", DATA), 503),
     "503": (answer("503 Service Unavailable", headers="Retry-After: 9\r\n"), 503),
@@ -91,8 +100,8 @@ REFUSALS = {
         503,
     ),
     "304": (answer("304 Not Modified", length=None), 503),
-    "redirect-to-metadata-service": (redirect("http://169.254.169.254/latest/meta-data/"), 403),
-    "redirect-to-another-host": (redirect("http://localhost/"), 403),
+    "redirect-to-metadata-service": (redirect("http://169.254.169.254/latest/meta-data/"), 503),
+    "redirect-to-another-host": (redirect("http://localhost/"), 503),
     "redirect-to-file": (redirect("file:///etc/passwd"), 503),
     "redirect-to-nowhere": (redirect(""), 503),
     "redirect-without-location": (answer("302 Found"), 503),
@@ -199,6 +208,64 @@ def test_a_copy_with_another_checksum_than_declared_ends_killed(site, origin):
     origin.paths["/image"] = GOOD
     wrong = hashlib.md5(HALF).hexdigest()
     faults.assert_killed(site, copy(site, f"{origin.url}/image", checksum=wrong))
+
+
+# -- what the log has of them --------------------------------------------------------------------
+
+PATH = "/path-canary"
+#: What cannot be seen in a copy whose size is not declared.
+UNSEEN = {"short-without-length", "short-chunked-in-good-order", "long-without-length"}
+UNSEEN |= {"long-chunked"}
+
+
+def complaints(site, before):
+    """Return the lines that are no INFO since the log had the text `before`."""
+    lines = site.api.log().removeprefix(before).splitlines()
+    return [line for line in lines if " INFO " not in line]
+
+
+def one_complaint(site, before, image_id):
+    """Wait for the one line about an image that failed; nothing else may have been logged."""
+    lines = faults.until(lambda: complaints(site, before), "the failure is logged")
+    assert len(lines) == 1, lines
+    assert " WARNING " in lines[0] and str(image_id) in lines[0]
+    assert "canary" not in lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize("kind", ["site", "caching_site"])
+@pytest.mark.parametrize("name", [*REFUSALS, *CUTS])
+def test_a_download_that_fails_is_one_line_in_the_log(request, origin, kind, name):
+    site = request.getfixturevalue(kind)
+    origin.paths[PATH] = GOOD
+    location = f"{origin.url}{PATH}?canary=1".replace("//", "//user:canary@")
+    image_id = register(site, location, size=len(DATA))
+    behaviour = made(CUTS[name] if name in CUTS else REFUSALS[name][0], origin)
+    origin.paths.update({PATH: behaviour, f"{PATH}?canary=1": behaviour})
+    before = site.api.log()
+    with contextlib.suppress(http.client.HTTPException, OSError):
+        site.http.get(f"/v1/images/{image_id}")
+    line = one_complaint(site, before, image_id)
+    if name.isdecimal():
+        assert f"status {name}" in line
+
+
+@pytest.mark.parametrize("name", sorted({*REFUSALS, *CUTS} - UNSEEN))
+def test_a_copy_that_fails_is_one_line_in_the_log(site, origin, name):
+    before = site.api.log()
+    origin.paths[PATH] = made(CUTS[name] if name in CUTS else REFUSALS[name][0], origin)
+    image_id = copy(site, f"{origin.url}{PATH}")
+    faults.until_status(site, image_id, "killed")
+    one_complaint(site, before, image_id)
+
+
+def test_a_part_that_the_server_has_no_more_is_no_fault_of_the_caller(site, origin):
+    small = answer("416 Range Not Satisfiable", headers="Content-Range: bytes */10\r\n")
+    image_id = registered(site, origin, small)
+    before = site.api.log()
+    reply = site.http.get(f"/v1/images/{image_id}", {"Range": "bytes=20-29"})
+    assert reply.status == 500
+    assert "10 bytes" in one_complaint(site, before, image_id)
 
 
 # -- servers that are only unusual ---------------------------------------------------------------

@@ -152,6 +152,8 @@ def test_conditions_hold_for_cached_images(site, image_id):
     assert site.fetch(image_id, If_None_Match=etag).status == 304
     assert site.fetch(image_id, Range="bytes=9999999-").status == 416
     assert site.fetch(image_id, Range="bytes=0-0", If_Range=etag).status == 206
+    assert site.fetch(image_id, Range="bytes=0-0", If_Match="other").status == 412
+    assert site.fetch(image_id, Range="bytes=0-0", If_Range=f'W/"{etag}"').status == 200
     whole = site.fetch(image_id, Range="bytes=0-0", If_Range="other")
     assert (whole.status, whole.body, source(whole)) == (200, DATA, "hit")
 

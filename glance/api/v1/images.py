@@ -15,7 +15,7 @@ from typing import Any, Final
 from glance import api, image_cache
 from glance.api import deletion, download, upload
 from glance.common import config, exception, hooks
-from glance.http import etags, latin1, wsgi
+from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, types
 from glance.store import base
@@ -51,7 +51,12 @@ class ImageRequest:
 
     @classmethod
     def of(cls, request: CallerRequest) -> ImageRequest:
-        """Read and check the headers of `request`. Raises Invalid for an impossible request."""
+        """Read and check the headers of `request`.
+
+        Raises Invalid for an impossible request, and UnsupportedCoding for data with a content
+        coding.
+        """
+        request.check_representation()
         decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
         meta = fields.parse_headers(request.raw_headers, decode)
         copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
@@ -131,7 +136,7 @@ class ImagesController:
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
+        if conditions.evaluate(request.environ, _data_validators(image)):
             return wsgi.Response(304, _etag(image))
         headers = self._metadata(request.context, image)
         headers.append(("Content-Type", OCTETS))
@@ -149,14 +154,13 @@ class ImagesController:
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
         headers = self._metadata(request.context, image)
-        if _matches(request.environ.get("HTTP_IF_NONE_MATCH"), image["checksum"]):
+        validators = _data_validators(image)
+        if conditions.evaluate(request.environ, validators):
             return wsgi.Response(304, _etag(image))
-        range_header = request.environ.get("HTTP_RANGE")
-        condition = request.environ.get("HTTP_IF_RANGE")
-        if condition is not None and not _matches(condition, image["checksum"]):
-            range_header = None
+        range_header = conditions.range_of(request.environ, validators)
         cache = image_cache.of(request.environ)
-        opened = download.open_image(self.service, image, range_header, cache)
+        came_by = trail.of(request.environ)
+        opened = download.open_image(self.service, image, range_header, cache, came_by)
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
@@ -314,6 +318,10 @@ class ImagesController:
             if self.conf.strict_locations:
                 raise
             size = None
+        except exception.LocationLoop as err:
+            raise exception.Invalid(
+                "The location leads to an image that leads back to itself; register another one"
+            ) from err
         except exception.StoreError as err:
             if self.conf.strict_locations:
                 raise exception.Invalid(
@@ -377,6 +385,7 @@ class ImagesController:
             values = self._changes(context, image_request, image)
             self._check_fill(image_request, {**image, **values})
             self._check_size(request, image_request)
+            conditions.evaluate(request.environ, _record_validators(image))
             if image_request.location:
                 declared = image_request.meta.get("size") or image["size"] or None
                 values.update(self._registration(context, image_request.location, declared))
@@ -467,6 +476,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
+        conditions.evaluate(request.environ, _record_validators(image))
         deletion.delete(self.service, context, image)
         self._forget_copy(request, image)
         return wsgi.Response(200)
@@ -507,9 +517,15 @@ def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
     return [("ETag", checksum)] if checksum else []
 
 
-def _matches(condition: str | None, checksum: str | None) -> bool:
-    """Return whether If-None-Match or If-Range names the checksum, quoted or not.
+def _data_validators(image: types.ImageRecord) -> conditions.Validators:
+    """Return the validators of an image's data, as GET and HEAD compare them.
 
-    A weak tag will do for If-Range, too: data with the same checksum are the same bytes.
+    Without a checksum nothing is known of the data, so there are none.
     """
-    return condition is not None and etags.parse_etags(condition).match(checksum)
+    checksum = image.get("checksum")
+    return conditions.Validators(checksum, image.get("updated_at") if checksum else None)
+
+
+def _record_validators(image: types.ImageRecord) -> conditions.Validators:
+    """Return the validators of an image for methods that change its record."""
+    return conditions.Validators(image.get("checksum"), image.get("updated_at"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import eventlet
 
-from glance.common import hooks
+from glance.common import exception, hooks, httperror
 from glance.http import dates
 from glance.http.server import access, parser, request_body, sendfile
 from glance.http.server import stream as streams
@@ -25,6 +26,10 @@ _DRAIN_TIME = 5.0
 _JOIN = 64 * 1024
 
 Headers = list[tuple[str, str]]
+
+
+class WrongLength(exception.ServerError):
+    """The body from the application has another length than its headers have announced."""
 
 
 class Exchange:
@@ -88,6 +93,16 @@ class Exchange:
         except streams.ClientGone:
             self.keep = False
             LOG.debug("The client of %s %s went away", self.head.method, self.head.path)
+        except exception.Error as err:
+            # Data that fails while it is sent, as that of other servers does: no fault of ours.
+            LOG.warning(
+                "The response to %s %s ended after %d bytes: %s",
+                self.head.method,
+                urllib.parse.quote(self.head.path, encoding="latin-1"),
+                self.sent,
+                exception.described(err),
+            )
+            self._fail(err)
         except (Exception, eventlet.Timeout):
             # The boundary between application and server: the client sees nothing of the error.
             LOG.exception("%s %s failed", self.head.method, self.head.path)
@@ -100,15 +115,18 @@ class Exchange:
             request = f"{head.method} {head.target} HTTP/1.{head.minor}"
             access.record(environ, request, self.status, self.sent, time.monotonic() - started)
 
-    def _fail(self) -> None:
-        """Respond with 500, or leave a response that has begun visibly unfinished."""
+    def _fail(self, err: exception.Error | None = None) -> None:
+        """Respond with 500 or the status of `err`; leave what has begun visibly unfinished."""
         self.keep = False
         if self.head_sent:
             if self._promised is None and not self._chunked:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        refusal = parser.RequestRefused(500, "The server failed.")
+        status, text = 500, "The server failed."
+        if err is not None:
+            status, text = httperror.status_of(err), httperror.text_of(err)
+        refusal = parser.RequestRefused(status, text)
         self.headers, data = refusal.render()
         self.status = refusal.status_line
         try:
@@ -154,7 +172,7 @@ class Exchange:
         head = self._open(source.length)
         if self._promised != source.length:
             self.head_sent = False
-            raise RuntimeError("Content-Length is not the length of the file")
+            raise WrongLength("Content-Length is not the length of the file")
         self.stream.send(head, more=source.length > 0)
         error = None
         try:
@@ -254,7 +272,7 @@ class Exchange:
             self.sent -= min(len(data), max(0, gone.unsent - len(tail)))
             raise
         if excess:
-            raise RuntimeError("the response is longer than its Content-Length")
+            raise WrongLength("The response is longer than its Content-Length")
 
     def _send_framed(self, head: bytes, data: bytes, tail: bytes) -> None:
         """Send three parts in a row; ClientGone holds how much of all three was left."""
@@ -277,10 +295,10 @@ class Exchange:
             send(tail)
 
     def _finish(self) -> None:
-        """Send the end mark; raise RuntimeError for a response shorter than was promised."""
+        """Send the end mark; raise WrongLength for a response shorter than was promised."""
         if self._chunked:
             self.stream.send(b"0\r\n\r\n")
         elif self._promised is not None and self.sent < self._promised:
-            raise RuntimeError(
-                f"the response ended after {self.sent} of {self._promised} announced bytes"
+            raise WrongLength(
+                f"The response ended after {self.sent} of {self._promised} announced bytes"
             )

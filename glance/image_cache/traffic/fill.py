@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from glance.common import exception
 from glance.image_cache.index import entries
 from glance.image_cache.index.entries import CacheRefused, Image
-from glance.image_cache.traffic.writer import Writer, described
+from glance.image_cache.traffic.writer import Writer
 from glance.streaming import body, hub, tasks, threads
 
 LOG = logging.getLogger(__name__)
@@ -352,4 +352,6 @@ class _Alone(Exception):
 def _reason(err: BaseException) -> str:
     if isinstance(err, OSError):
         return err.strerror or type(err).__name__
-    return described(err)
+    if isinstance(err, _Alone):
+        return str(err)
+    return exception.described(err)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from glance.common import config, exception
+from glance.http import trail
 from glance.store import base, spool, upload_journal
 from glance.store.base import Capability
 from glance.store.location import Location, S3Location
@@ -295,7 +296,8 @@ class S3Store(base.Store):
             raise ValueError("offset and length must not be negative")
         parts = _parts(location)
         with reading():
-            return download.open_object(self.client_for(parts), parts.key, offset, length)
+            client, extra = self.client_for(parts), trail.headers(location.trail)
+            return download.open_object(client, parts.key, offset, length, extra)
 
     def get_size(self, location: Location) -> int:
         parts = _parts(location)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import types
 import urllib.parse
 import xml.sax
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,14 +110,20 @@ class S3Client:
         return Info(size, etags.opaque(response.etag), response.getheader(f"x-amz-meta-{TOKEN}"))
 
     def get(
-        self, key: str, offset: int, length: int | None, etag: etags.ETag | None = None
+        self,
+        key: str,
+        offset: int,
+        length: int | None,
+        etag: etags.ETag | None = None,
+        extra: Mapping[str, str] = types.MappingProxyType({}),
     ) -> http_response.ClientResponse:
         """Return the response with the bytes from `offset` on: `length` of them (not 0), or all.
 
-        With `etag` only from that version of the object. The caller closes the response.
+        With `etag` only from that version of the object. `extra` headers are added. The caller
+        closes the response.
         """
         range_header = ranges.format_range(offset, length)
-        headers = {"Range": range_header} if range_header else {}
+        headers = {**extra, **({"Range": range_header} if range_header else {})}
         if etag:
             headers["If-Match"] = str(etag)
         response: http_response.ClientResponse = self._request(

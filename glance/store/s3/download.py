@@ -7,7 +7,8 @@ version of the object, or the download fails.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from glance.common import exception
@@ -24,16 +25,22 @@ LOG = logging.getLogger(__name__)
 READ = 256 * 1024
 
 
-def open_object(client: S3Client, key: str, offset: int, length: int | None) -> body.Body:
+def open_object(
+    client: S3Client,
+    key: str,
+    offset: int,
+    length: int | None,
+    extra: Mapping[str, str] = types.MappingProxyType({}),
+) -> body.Body:
     """Return the bytes of an object from `offset` on: `length` of them, or all.
 
-    The caller closes the body. Raises `S3Error`, and RangeNotSatisfiable if `offset` is past the
-    end.
+    `extra` headers are sent with the first request. The caller closes the body. Raises `S3Error`,
+    and RangeNotSatisfiable if `offset` is past the end.
     """
     if length == 0:
         return _nothing(client, key, offset)
     try:
-        response = client.get(key, offset, length)
+        response = client.get(key, offset, length, extra=extra)
     except S3Refused as err:
         if err.status != 416:
             raise
@@ -113,15 +120,17 @@ class _Object:
             try:
                 chunk = self._response.read(min(READ, end - position))
             except (http_response.ConnectionBroken, OSError) as err:
+                cause = type(err).__name__
+                if retries.next_pause() is None:
+                    detail = f"interrupted after {position} of {end} bytes: {cause}"
+                    raise exception.BackendUnavailable().because(detail) from err
                 LOG.warning(
                     "Reading the object %s of S3 was interrupted after %d of %d bytes (%s)",
                     self._key,
                     position,
                     end,
-                    type(err).__name__,
+                    cause,
                 )
-                if retries.next_pause() is None:
-                    raise exception.BackendUnavailable() from err
                 self._reopen(position, end)
                 continue
             if not chunk:
@@ -138,7 +147,7 @@ class _Object:
             if _check_range(self._response, position, end - position) != self._size:
                 raise Unreachable("the size of the object has changed")
         except S3Error as err:
-            raise exception.BackendUnavailable() from err
+            raise exception.BackendUnavailable().because(str(err)) from err
 
     def _close(self) -> None:
         self._response.close()

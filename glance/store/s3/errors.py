@@ -88,10 +88,9 @@ def reading() -> Iterator[None]:
         yield
     except S3Refused as err:
         if err.status == 404:
-            raise exception.StoreObjectNotFound() from err
-        LOG.warning("S3 refuses access: %s", err)
+            raise exception.StoreObjectNotFound().because(str(err)) from err
         if err.status == 403 and err.code not in _BAD_KEYS:
-            raise exception.StoreForbidden() from err
-        raise exception.BackendUnavailable() from err
+            raise exception.StoreForbidden().because(str(err)) from err
+        raise exception.BackendUnavailable().because(str(err)) from err
     except S3Error as err:
-        raise exception.BackendUnavailable() from err
+        raise exception.BackendUnavailable().because(str(err)) from err

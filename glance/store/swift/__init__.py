@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glance.common import exception
+from glance.http import trail
 from glance.store import base, spool, upload_journal
 from glance.store.base import Capability
 from glance.store.location import Location, SwiftLocation
@@ -182,7 +183,8 @@ class SwiftStore(base.Store):
         where = _parts(location)
         client = self._connect(self._account_of(where))
         try:
-            return download.open_object(client, where, offset, length)
+            extra = trail.headers(location.trail)
+            return download.open_object(client, where, offset, length, extra)
         except BaseException:
             client.close()
             raise

@@ -304,7 +304,10 @@ def translated(writing: bool = False) -> Iterator[None]:
         # SECURITY: a log may show the chained error, which must not hold a location.
         err.http_scheme = err.http_host = err.http_port = err.http_path = err.http_query = ""
         err.http_response_content = ""
-        raise _translate(err, writing) from err
+        error = _translate(err, writing)
+        if isinstance(error, exception.StoreError) and err.http_status is not None:
+            error.because(f"status {err.http_status}")
+        raise error from err
     except IdentityError as err:
         LOG.error("The identity service rejects the Swift store: %s", type(err).__name__)
         raise exception.BackendUnavailable() from err

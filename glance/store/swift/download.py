@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import types
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -22,17 +23,22 @@ PROGRESS = 1024 * 1024
 
 
 def open_object(
-    client: SwiftClient, where: SwiftLocation, offset: int, length: int | None
+    client: SwiftClient,
+    where: SwiftLocation,
+    offset: int,
+    length: int | None,
+    extra: Mapping[str, str] = types.MappingProxyType({}),
 ) -> body.Body:
     """Return `length` bytes (None: all) of an object from `offset` on; the body closes `client`.
 
-    Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable, BackendCorrupt, and
-    RangeNotSatisfiable if `offset` is past the end; after an error the caller closes the client.
+    `extra` headers are sent with the first request. Raises StoreObjectNotFound, StoreForbidden,
+    BackendUnavailable, BackendCorrupt, and RangeNotSatisfiable if `offset` is past the end; after
+    an error the caller closes the client.
     """
     if length == 0:
         return _nothing(client, offset, length_of(client.head(where.container, where.obj)))
     range_header = ranges.format_range(offset, length)
-    headers = {"Range": range_header} if range_header else {}
+    headers = {**extra, **({"Range": range_header} if range_header else {})}
     try:
         response = client.get(where.container, where.obj, headers)
     except exception.RangeNotSatisfiable as err:

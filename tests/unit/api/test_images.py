@@ -332,7 +332,10 @@ def test_ranges(api, header, status, body, content_range):
 
 @pytest.mark.parametrize(
     ("condition", "status"),
-    [(CHECKSUM, 206), (f'"{CHECKSUM}"', 206), (f'W/"{CHECKSUM}"', 206), ("other", 200)],
+    [
+        *((CHECKSUM, 206), (f'"{CHECKSUM}"', 206), ("other", 200), (f'W/"{CHECKSUM}"', 200)),
+        *(("*", 200), (f'"x", "{CHECKSUM}"', 200)),
+    ],
 )
 def test_a_range_holds_only_for_the_same_data(api, condition, status):
     api.add(PAYLOAD, id=5)
@@ -348,6 +351,98 @@ def test_if_none_match(api, tag, status):
     response = api("GET", URL + "/5", {"If-None-Match": tag})
     assert response.status_int == status
     assert response.headers["ETag"] == CHECKSUM
+
+
+OLD, FUTURE = "Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    ("headers", "holds"),
+    [
+        ({"If-Match": CHECKSUM}, True),
+        ({"If-Match": f'"x", "{CHECKSUM}"'}, True),
+        ({"If-Match": "*"}, True),
+        ({"If-Match": f'W/"{CHECKSUM}"'}, False),
+        ({"If-Match": "x", "If-None-Match": CHECKSUM}, False),
+        ({"If-Unmodified-Since": FUTURE}, True),
+        ({"If-Unmodified-Since": OLD}, False),
+        ({"If-Unmodified-Since": OLD, "If-Match": CHECKSUM}, True),
+        ({"If-None-Match": "x", "If-Modified-Since": FUTURE}, True),
+        ({"If-Modified-Since": OLD}, True),
+    ],
+)
+def test_a_condition_that_does_not_hold_is_412_and_nothing_is_done(api, method, headers, holds):
+    api.add(PAYLOAD, id=5, name="before")
+    change = {"x-image-meta-name": "after"} if method == "PUT" else {}
+    response = api(method, URL + "/5", {**headers, **change})
+    assert response.status_int == (200 if holds else 412)
+    after = api("HEAD", URL + "/5")
+    if method == "DELETE":
+        assert after.status_int == (404 if holds else 200)
+    else:
+        changed = holds and method == "PUT"
+        assert after.headers["x-image-meta-name"] == ("after" if changed else "before")
+    if not holds:
+        assert "Traceback" not in response.text
+        assert api("GET", URL + "/5").body == PAYLOAD
+
+
+def test_a_reader_learns_of_no_change_by_date(api):
+    api.add(PAYLOAD, id=5)
+    for method in ("GET", "HEAD"):
+        response = api(method, URL + "/5", {"If-Modified-Since": FUTURE})
+        assert (response.status_int, response.body) == (304, b"")
+        assert response.headers["ETag"] == CHECKSUM
+
+
+def test_conditions_count_only_for_what_would_be_done_otherwise(api):
+    api.add(id=5)
+    failing = {"If-Match": "x"}
+    assert api("GET", URL + "/5", failing).status_int == 404
+    assert api("GET", URL + "/6", failing).status_int == 404
+    assert api("PUT", URL + "/5", {**failing, "x-image-meta-min_disk": "x"}).status_int == 400
+    assert api("PUT", URL + "/5", failing, PAYLOAD).status_int == 412
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "queued"
+    assert api.files() == []
+    assert api("PUT", URL + "/5", {"If-Match": "*"}, PAYLOAD).status_int == 200
+
+
+@pytest.mark.parametrize("value", ["bytes 0-4/10", "bytes 0-5119/5120", "bytes */5120", "x", ""])
+def test_a_part_is_never_stored_as_a_whole(api, value):
+    api.add(id=5)
+    part = {"Content-Range": value}
+    for method, path in (("POST", URL), ("PUT", URL + "/5")):
+        response = api(method, path, part, PAYLOAD)
+        assert response.status_int == 400
+        assert "Content-Range" in response.text
+    assert api("PUT", URL + "/5", part).status_int == 400
+    assert api.registry.calls.count(("POST", "/images")) == 1
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "queued"
+    assert api.files() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        *(("gzip", 415), ("identity, gzip", 415), ("GZIP", 415), ("aws-chunked", 415)),
+        *(("x", 415), ("identity;q=1", 415)),
+        *(("identity", 200), ("Identity , identity", 200), ("", 200), (",", 200)),
+    ],
+)
+def test_coded_data_is_never_stored_as_it_comes(api, value, status):
+    api.add(id=5)
+    response = api("PUT", URL + "/5", {"Content-Encoding": value}, PAYLOAD)
+    assert response.status_int == status
+    made = api("POST", URL, {"Content-Encoding": value}, PAYLOAD)
+    assert made.status_int == (201 if status == 200 else status)
+    if status == 415:
+        assert response.headers["Accept-Encoding"] == "identity"
+        assert "Content-Encoding" in response.text
+        assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "queued"
+        assert api.files() == []
+    # Where nothing is sent, nothing is coded.
+    assert api("PUT", URL + "/5", {"Content-Encoding": value}).status_int == 200
 
 
 @pytest.mark.parametrize("id", ["new", "1.5", "2a", "+5", "abc", "1" * 30, "%2e%2e", "5%20"])

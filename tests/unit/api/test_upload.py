@@ -76,7 +76,7 @@ def fail_with(error):
         (exception.StorageWriteDenied(), 503, "killed"),
         (exception.BackendUnavailable(), 503, "killed"),
         (exception.StoreObjectExists(), 409, "killed"),
-        (exception.StoreForbidden(), 403, "killed"),
+        (exception.StoreForbidden(), 503, "killed"),
         (ValueError("inside"), 500, "killed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),

@@ -93,6 +93,15 @@ def test_unknown_path_is_404_and_unknown_method_501(router):
     assert ask(router, "/things/a", "FROBNICATE").status_int == 501
 
 
+def test_json_is_read_whole_and_uncoded(router):
+    for header, status in (
+        ({"Content-Range": "bytes 0-1/2"}, 400),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "identity"}, 200),
+    ):
+        assert ask(router, "/things/a", "PUT", body=b"{}", headers=header).status_int == status
+
+
 def test_one_content_type(router):
     types = [v for k, v in ask(router, "/").headerlist if k.lower() == "content-type"]
     assert types == ["application/json"]

@@ -1,6 +1,7 @@
 """The S3 store where no real server is needed: addresses, settings, keys, what boto may know."""
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import os
@@ -87,6 +88,14 @@ def authorization(listener, store, uri):
         if line.lower().startswith("authorization:"):
             return line
     return None
+
+
+def test_the_trail_is_sent_on(listener, tmp_path):
+    store = make_store(tmp_path)
+    location = get_location_from_uri(f"s3+http://a:b@127.0.0.1:{listener.port}/v1/images/5")
+    with pytest.raises(exception.StoreObjectNotFound):
+        store.get(dataclasses.replace(location, trail=("0" * 16, "1" * 16)))
+    assert f"X-Glance-Trail: {'0' * 16}, {'1' * 16}" in listener.heads[-1].split("\r\n")
 
 
 # -- addresses --

@@ -1,9 +1,12 @@
 """The Swift store against a real Swift: the suite, and what only Swift can do wrong."""
 
+import dataclasses
+
 import pytest
 
 from glance.common.config import Conf
 from glance.store import swift
+from glance.store.location import get_location_from_uri
 from glance.testing.store_suite import WritableStoreSuite
 
 from support.swift_node import KEY, USER
@@ -61,3 +64,19 @@ class TestSwiftWithDynamicManifests(SwiftSuite, differs_in="layout"):
     survives_deletion = False
     borders = (MIB, 2 * MIB, 3 * MIB)
     OPTIONS = {**TINY, "swift_store_large_object_mode": "dlo"}
+
+
+def test_the_trail_is_sent_on(loopback):
+    def answer(seen):
+        if "x-auth-key" in seen.headers:
+            url = f"http://127.0.0.1:{server.port}/v1"
+            return 200, b"", {"X-Storage-Url": url, "X-Auth-Token": "token"}
+        return 200, b"data"
+
+    server = loopback.answering(answer)
+    location = get_location_from_uri(f"swift+http://a:b@127.0.0.1:{server.port}/auth/images/5")
+    marks = ("0" * 16, "1" * 16)
+    with swift.SwiftStore(Conf({})).get(dataclasses.replace(location, trail=marks)) as body:
+        assert b"".join(body) == b"data"
+    assert server.requests[-1].target == "/v1/images/5"
+    assert server.requests[-1].headers["x-glance-trail"] == ", ".join(marks)
