@@ -5,11 +5,14 @@ import contextvars
 import datetime
 import json
 import logging
+import os
 import socket
 
 import pytest
 
 from glance.common import config, exception, log
+
+OPEN = logging.FileHandler._open
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +25,7 @@ def _restore():
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.setLogRecordFactory(logging.LogRecord)
+    logging.FileHandler._open = OPEN
 
 
 def setup(**options):
@@ -210,3 +214,24 @@ def test_handlers_of_a_logging_configuration_have_locks_of_native_threads(tmp_pa
     monkeypatch.setattr(logging.threading, "RLock", lambda: "green")
     (handler,) = setup(log_config=str(path)).handlers
     assert isinstance(handler.lock, type(_thread.RLock()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_log_is_not_opened_through_a_link_of_another_user(tmp_path, by_file):
+    theirs, precious = tmp_path / "theirs", tmp_path / "precious"
+    theirs.mkdir()
+    os.symlink(precious, theirs / "log")
+    os.chown(theirs, 65534, 65534)
+    options = {"log_file": str(theirs / "log")}
+    if by_file:
+        path = tmp_path / "logging.conf"
+        path.write_text(
+            "[loggers]\nkeys=root\n[handlers]\nkeys=file\n[formatters]\nkeys=\n"
+            "[logger_root]\nlevel=ERROR\nhandlers=file\n"
+            f"[handler_file]\nclass=handlers.RotatingFileHandler\nargs=('{theirs}/log',)\n"
+        )
+        options = {"log_config": str(path)}
+    with pytest.raises(exception.ConfigError, match="directory of another user"):
+        setup(**options)
+    assert not precious.exists()
