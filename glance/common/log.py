@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from glance.common import config, exception, files
+from glance.common import config, exception, files, ini
 
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -203,7 +203,9 @@ def _from_file(path: str) -> None:
     if not os.path.isfile(path):
         raise exception.ConfigError(f"Unable to locate specified logging config file: {path}")
     try:
-        logging.config.fileConfig(path, disable_existing_loggers=False)
+        parser = ini.IniParser()
+        parser.read_path(path)
+        logging.config.fileConfig(parser, disable_existing_loggers=False)
     except Exception as err:
         raise exception.ConfigError(
             f"The logging config file {path} is not valid: {err!r}"

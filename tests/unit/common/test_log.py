@@ -93,6 +93,21 @@ def test_a_logging_configuration_overrides_the_rest(tmp_path):
     assert not (tmp_path / "api.log").exists()
 
 
+def test_a_logging_configuration_has_the_syntax_of_the_other_files(tmp_path):
+    path = tmp_path / "logging.conf"
+    path.write_text(
+        "\ufeff[loggers]\nkeys=root ; one\nrem keys=none\n[handlers]\nkeys=file\n"
+        "[formatters]\nkeys=plain\n[formatter_plain]\nformat=%(levelname)s %(message)s ; short\n"
+        "[logger_root]\nlevel=ERROR ; few\nhandlers=file\n[handler_file]\nclass=FileHandler\n"
+        f"formatter=plain\nargs=('{tmp_path}/other.log',) ; here\n",
+        encoding="utf-8",
+    )
+    root = setup(log_config=str(path))
+    assert root.level == logging.ERROR
+    root.error("hello")
+    assert (tmp_path / "other.log").read_text() == "ERROR hello\n"
+
+
 def test_the_dump_masks_secrets(caplog):
     caplog.set_level(logging.DEBUG)
     conf = config.Conf({"swift_store_key": "canary", "sql_connection": "mysql://u:canary@h/d"})
