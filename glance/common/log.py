@@ -15,11 +15,12 @@ import logging
 import logging.config
 import logging.handlers
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from glance.common import config, exception
+from glance.common import config, exception, files, ini
 
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -125,10 +126,22 @@ class LogFile(logging.handlers.WatchedFileHandler):
         except OSError:
             self.handleError(record)
 
+    def _open(self: logging.FileHandler) -> Any:
+        """Open the file; links that another user could have made are not followed."""
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=lambda path, flags: files.open_fd(path, flags, 0o666),
+        )
+
 
 def setup(conf: config.Conf, program: str) -> None:
     """Configure the root logger as `conf` says. Raises ConfigError if that is impossible."""
     logging.setLogRecordFactory(Record)
+    # SECURITY: for the files of a logging configuration, too, which names their classes.
+    logging.FileHandler._open = LogFile._open  # type: ignore[method-assign]  # no other way to all of them
     if conf.log_config:
         _from_file(conf.log_config)
         return
@@ -190,7 +203,9 @@ def _from_file(path: str) -> None:
     if not os.path.isfile(path):
         raise exception.ConfigError(f"Unable to locate specified logging config file: {path}")
     try:
-        logging.config.fileConfig(path, disable_existing_loggers=False)
+        parser = ini.IniParser()
+        parser.read_path(path)
+        logging.config.fileConfig(parser, disable_existing_loggers=False)
     except Exception as err:
         raise exception.ConfigError(
             f"The logging config file {path} is not valid: {err!r}"
@@ -212,10 +227,26 @@ def _handlers() -> set[logging.Handler]:
 
 
 def hand_over(uid: int, gid: int) -> None:
-    """Give the open log files to another user, to whom this process is about to switch."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-            os.fchown(handler.stream.fileno(), uid, gid)
+    """Give the open log files to another user, to whom this process is about to switch.
+
+    Terminals and other devices keep their owners. Raises ConfigError for a file that this process
+    must not give away: a third user's, or one that has another name.
+    """
+    for handler in _handlers():
+        stream = getattr(handler, "stream", None)
+        if not isinstance(handler, logging.FileHandler) or stream is None:
+            continue
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        reason = files.SECOND_NAME if status.st_nlink > 1 else None
+        if status.st_uid not in (uid, os.geteuid()):
+            reason = files.OTHER_OWNER
+        if reason is not None:
+            raise exception.ConfigError(
+                f"The log file {handler.baseFilename} cannot be given to user {uid}: {reason}"
+            )
+        os.fchown(stream.fileno(), uid, gid)
 
 
 def reopen() -> None:

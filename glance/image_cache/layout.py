@@ -27,7 +27,8 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from glance.streaming import staged_file, threads
+from glance.common import files
+from glance.streaming import disk, staged_file, threads
 
 VERSION = 1
 FILE_MODE = 0o640
@@ -52,12 +53,10 @@ class CacheDirectory:
 
     def make(self) -> None:
         """Create missing parts of the directory; check that its layout is known and usable."""
-        os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
-        for name in (ENTRIES, INCOMPLETE, INVALID):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.full(name), DIRECTORY_MODE)
-            if not stat.S_ISDIR(os.lstat(self.full(name)).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        files.make_directories(self.path, DIRECTORY_MODE)
+        with files.directory(self.path) as top:
+            for name in (ENTRIES, INCOMPLETE, INVALID):
+                _make_directory(name, top)
         found = self.layout_version()
         if found is not None and found != VERSION:
             raise OSError(errno.EPROTO, f"layout {found} belongs to another version of glance")
@@ -69,7 +68,7 @@ class CacheDirectory:
     def layout_version(self) -> int | None:
         """Return the version in the directory's mark, None for a new or foreign directory."""
         try:
-            with open(self.full(".layout"), encoding="ascii") as stream:
+            with open(self._open(".layout", os.O_RDONLY), encoding="ascii") as stream:
                 return int(stream.read(20))
         except FileNotFoundError:
             return None
@@ -103,13 +102,14 @@ class CacheDirectory:
         return f"{INVALID}/{image_id}.{time.time_ns() // 1000}"
 
     def _open(self, file: str, flags: int) -> int:
-        return threads.open_fd(
-            self.full(file), flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, FILE_MODE
-        )
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with files.below(self.path, file) as (parent, name):
+            return threads.open_fd(name, flags, FILE_MODE, dir_fd=parent)
 
     def create(self, file: str) -> int:
         """Create a new file and return its descriptor, for writing; its mode is FILE_MODE."""
-        return staged_file.create_fd(self.full(file), FILE_MODE)
+        with files.below(self.path, file) as (parent, name):
+            return staged_file.create_fd(name, FILE_MODE, dir_fd=parent)
 
     def open(self, file: str, *, write: bool = False) -> int:
         """Open a regular file for reading, or for reading and writing.
@@ -124,15 +124,20 @@ class CacheDirectory:
 
     def move(self, file: str, to: str) -> None:
         """Rename a file within the cache, durably; an existing file `to` is replaced."""
-        parent = os.path.dirname(self.full(to))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(parent, DIRECTORY_MODE)
-        staged_file.replace(self.full(file), self.full(to))
+        with files.below(self.path, os.path.dirname(to)) as (above, parent):
+            _make_directory(parent, above)
+        with (
+            files.below(self.path, file) as (old, name),
+            files.below(self.path, to) as (new, final),
+        ):
+            os.rename(name, final, src_dir_fd=old, dst_dir_fd=new)
+        disk.sync_directory(os.path.dirname(self.full(to)))
 
     def unlink(self, file: str) -> bool:
         """Remove a file; return False if it did not exist."""
         try:
-            os.unlink(self.full(file))
+            with files.below(self.path, file) as (parent, name):
+                os.unlink(name, dir_fd=parent)
         except FileNotFoundError:
             return False
         return True
@@ -163,12 +168,12 @@ class CacheDirectory:
 
     def touch_lock(self) -> None:
         """Record that maintenance was done, for `maintained_at`."""
-        os.utime(self.full(".lock"))
+        os.utime(self.full(".lock"), follow_symlinks=False)
 
     def maintained_at(self) -> float:
         """Return when any process last did maintenance (seconds)."""
         try:
-            return os.stat(self.full(".lock")).st_mtime
+            return os.lstat(self.full(".lock")).st_mtime
         except FileNotFoundError:
             return 0.0
 
@@ -185,6 +190,14 @@ class CacheDirectory:
                 yield True
         finally:
             os.close(fd)
+
+
+def _make_directory(name: str, parent: int) -> None:
+    """Make a directory below an open one if it is missing; refuse anything else of that name."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
 
 # -- owners --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from glance.common import config, exception
+from glance.common import config, exception, files
 from glance.notifier import buffer, message, spool, throttle
 from glance.notifier.segment import Segment
 from glance.streaming import hub, tasks, threads
@@ -331,9 +331,7 @@ def _spool_of(conf: config.Conf) -> spool.NotificationSpool | None:
 
 
 def _append(path: str, messages: Sequence[message.Message]) -> None:
-    descriptor = threads.open_fd(
-        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
+    descriptor = files.open_fd(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with open(descriptor, "ab") as file:
         file.writelines(one.data + b"\n" for one in messages)
         file.flush()

@@ -20,11 +20,11 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 
-from glance.common import exception
+from glance.common import exception, files
 from glance.notifier import message, throttle
 from glance.notifier import segment as spool_segment
 from glance.notifier.segment import Segment
-from glance.streaming import hub, threads
+from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
@@ -56,11 +56,10 @@ class NotificationSpool:
         self._size = 0
         self._complaints = throttle.RateLimiter(60.0)
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            os.close(descriptor)
-            if not os.access(directory, os.W_OK | os.X_OK):
-                raise PermissionError(0, "it is not writable")
+            files.make_directories(directory, 0o700)
+            with files.directory(directory):
+                if not os.access(directory, os.W_OK | os.X_OK):
+                    raise PermissionError(0, "it is not writable")
         except OSError as err:
             raise exception.ConfigError(
                 f"option notification_spool_dir: {directory} cannot be used: {err.strerror}"
@@ -149,17 +148,14 @@ class NotificationSpool:
             # The names sort by age; hosts that share a directory ignore each other's files.
             name = f"{self._host}-{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}"
             path = os.path.join(self.directory, _PREFIX + name + _SUFFIX)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            segment = _locked(path, threads.open_fd(path, flags, 0o600))
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            segment = _locked(path, files.open_fd(path, flags, 0o600))
             if segment is not None:
                 break
         self._held.add(segment)
         if self._sync:
-            directory = threads.open_fd(self.directory, os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with files.directory(self.directory) as directory:
                 os.fsync(directory)
-            finally:
-                os.close(directory)
         return segment
 
     # -- reading ---------------------------------------------------------------------------------
@@ -167,12 +163,15 @@ class NotificationSpool:
     def claim(self) -> list[Segment]:
         """Lock and return what ended processes of this host left, oldest first."""
         found = []
-        for name in sorted(os.listdir(self.directory)):
+        with files.directory(self.directory) as directory:
+            names = sorted(os.listdir(directory))
+        for name in names:
             if not name.startswith(f"{_PREFIX}{self._host}-") or not name.endswith(_SUFFIX):
                 continue
             path = os.path.join(self.directory, name)
             try:
-                fd = threads.open_fd(path, os.O_RDWR | os.O_CLOEXEC)
+                # SECURITY: whoever can write to the directory must not feed in events.
+                fd = files.open_fd(path, os.O_RDWR, owner=os.geteuid())
             except FileNotFoundError:
                 continue
             except OSError as err:
@@ -243,7 +242,7 @@ class NotificationSpool:
         if segment.own:
             self._size -= segment.size
         try:
-            os.unlink(segment.path)
+            files.unlink(segment.path)
         finally:
             os.close(segment.fd)
 

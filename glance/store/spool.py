@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+from glance.common import files
 from glance.store.os_errors import writing
 from glance.streaming import threads
 from glance.streaming.staged_file import LocalFile
@@ -125,7 +126,9 @@ def directory_of(configured: str | None) -> str:
 
 
 def check_directory(directory: str) -> None:
-    """Raise OSError unless files can be made there."""
+    """Raise OSError unless files can be made there, and no link of another user leads there."""
+    with files.directory(directory):
+        pass
     file = LocalFile()
     file.create_unnamed(directory, _PREFIX)
     file.close()

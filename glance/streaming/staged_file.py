@@ -229,26 +229,22 @@ class LocalFile:
                 os.close(fd)
 
 
-def create_fd(path: str, mode: int = PRIVATE) -> int:
+def create_fd(path: str, mode: int = PRIVATE, *, dir_fd: int | None = None) -> int:
     """Make a new file of exactly this mode; return its descriptor, for reading and writing.
 
-    FileExistsError if the name is in use, by a symbolic link, too.
+    With `dir_fd`, `path` is relative to that directory. FileExistsError if the name is in use, by
+    a symbolic link, too.
     """
-    fd = threads.open_fd(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE)
+    flags = _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fd = threads.open_fd(path, flags, PRIVATE, dir_fd=dir_fd)
     if mode != PRIVATE:
         try:
             os.fchmod(fd, mode)
         except BaseException:
             os.close(fd)
-            os.unlink(path)
+            os.unlink(path, dir_fd=dir_fd)
             raise
     return fd
-
-
-def replace(path: str, final: str) -> None:
-    """Rename a file within a file system, durably; what had the name `final` goes."""
-    os.rename(path, final)
-    disk.sync_directory(os.path.dirname(final))
 
 
 def rewrite(path: str, data: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:

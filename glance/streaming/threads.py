@@ -139,9 +139,9 @@ def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
     return run(hub.native(socket).getaddrinfo, host, port, **kwargs)
 
 
-def open_fd(path: str, flags: int, mode: int = 0o777) -> int:
+def open_fd(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
     """Open a file like `os.open`, in a native thread too.
 
     NOTE: eventlet's `os.open` would make a hub, with descriptors of its own, for every thread.
     """
-    return posix.open(path, flags, mode)
+    return posix.open(path, flags, mode, dir_fd=dir_fd)

@@ -12,12 +12,13 @@ import logging
 import os
 import re
 import stat
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from paste.deploy import loadwsgi
 
-from glance.common import config, exception
+from glance.common import config, exception, ini
 from glance.http import wsgi
 from glance.identity import authtoken
 from glance.identity import context as identity_context
@@ -99,20 +100,27 @@ class _Interpolation(configparser.BasicInterpolation):
         return value
 
 
+class _Parser(ini.IniParser, loadwsgi.NicerConfigParser):  # type: ignore[misc]  # as above
+    """Paste's parser, which interpolates defaults, for the syntax of Python 2."""
+
+    def __init__(self, filename: str, **options: Any):
+        loadwsgi.NicerConfigParser.__init__(self, filename, **options)
+
+
 class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # pastedeploy ships no hints
     """Paste's loader with lenient interpolation, in which a section's own keys take precedence."""
 
     def __init__(self, filename: str):
         self.filename = filename
         defaults = {"here": os.path.dirname(filename), "__file__": filename}
-        self.parser = loadwsgi.NicerConfigParser(
+        self.parser = _Parser(
             filename, defaults=defaults, interpolation=_Interpolation(), strict=False
         )
-        self.parser.optionxform = str
-        with open(filename, encoding="utf-8") as stream:
-            self.parser.read_file(stream)
+        self.parser.read_path(filename)
 
     def get_context(self, object_type: Any, name: Any = None, global_conf: Any = None) -> Any:
+        if name is not None and name.lower().startswith("config:"):
+            return self._context_of_file(object_type, name, global_conf)
         context = super().get_context(object_type, name, global_conf)
         if not self.absolute_name(name):
             # NOTE: paste omits a key that is also in [DEFAULT], so it would not override that.
@@ -121,6 +129,14 @@ class _Loader(loadwsgi.ConfigLoader):  # type: ignore[misc]  # pastedeploy ships
             for key in own - {"here", "__file__"}:
                 context.local_conf.setdefault(key, self.parser.get(section, key))
         return context
+
+    def _context_of_file(self, object_type: Any, reference: str, global_conf: Any) -> Any:
+        """Load from another file, `config:PATH#SECTION`, which has the same syntax."""
+        path, _, section = reference.partition(":")[2].partition("#")
+        here = os.path.dirname(self.filename)
+        loader = _Loader(os.path.join(here, urllib.parse.unquote(path)))
+        loader.update_defaults(global_conf or {}, overwrite=False)
+        return loader.get_context(object_type, section or "main", global_conf)
 
     def _context_from_explicit(
         self, object_type: Any, local_conf: Any, global_conf: Any, *rest: Any

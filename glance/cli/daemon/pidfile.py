@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
+import posix
+import secrets
 from collections.abc import Iterator
+
+from glance.common import files
 
 DEFAULT_DIRECTORY = "/var/run/glance"
 # NOTE: not XDG_RUNTIME_DIR, which is emptied at the end of a session that a daemon may outlive.
@@ -34,7 +37,7 @@ class PidFile:
     def read(self) -> int | None:
         """Return the process id in the file; None if there is no file, or no valid id in it."""
         try:
-            with open(self.path, "rb") as file:
+            with open(files.open_fd(self.path, os.O_RDONLY), "rb") as file:
                 text = file.read(64).strip()
         except FileNotFoundError:
             return None
@@ -49,37 +52,37 @@ class PidFile:
 
     def prepare(self) -> None:
         """Create the directory if it is missing, and check that it is writable."""
-        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        files.make_directories(self.directory, 0o755)
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise PermissionError(f"{self.directory} is not writable")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs of glance-control from reading or writing pid files here."""
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with files.directory(self.directory) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
 
     def write(self, pid: int) -> None:
         """Write `pid` to the file atomically."""
-        descriptor, temporary = tempfile.mkstemp(prefix=".glance-", dir=self.directory)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{pid}\n")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        name, temporary = os.path.basename(self.path), f".glance-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with files.directory(self.directory) as parent:
+            descriptor = posix.open(temporary, flags, 0o600, dir_fd=parent)
+            try:
+                with open(descriptor, "w", encoding="ascii") as file:
+                    file.write(f"{pid}\n")
+                    os.fchmod(descriptor, 0o644)
+                os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                os.unlink(temporary, dir_fd=parent)
+                raise
 
     def remove(self, pid: int | None = None) -> None:
         """Remove the file; with `pid`, only if the file contains it."""
         if pid is None or self.read() == pid:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+                files.unlink(self.path)
 
 
 def for_start(program: str) -> PidFile:

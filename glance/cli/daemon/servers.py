@@ -320,4 +320,5 @@ def _guarded(action: Callable[[Server], int], server: Server) -> int:
     try:
         return action(server)
     except OSError as err:
-        return fail(f"ERROR: {server.program}: {err}")
+        where = f"{err.filename}: " if isinstance(err.filename, str) else ""
+        return fail(f"ERROR: {server.program}: {where}{err.strerror or err}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from glance import image_cache
 from glance.cli.daemon import paste
-from glance.common import config
+from glance.common import config, privileges
 from glance.image_cache import Image
 from glance.image_cache.upkeep import cleaning, rebuild
 from glance.registry.link import RegistryLink
@@ -35,8 +35,12 @@ def load(args: argparse.Namespace) -> config.Conf:
 
 @contextlib.contextmanager
 def opened(conf: config.Conf) -> Iterator[image_cache.ImageCache]:
-    """Open the cache of a configuration, and close it at the end. Raises CacheUnavailable."""
+    """Open the cache of a configuration, and close it at the end.
+
+    Root becomes another user first (`privileges.work_in`). Raises CacheUnavailable, ConfigError.
+    """
     cache = image_cache.ImageCache(conf)
+    privileges.work_in(cache.directory.path, conf)
     cache.configure()
     try:
         yield cache

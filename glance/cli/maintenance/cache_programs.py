@@ -17,7 +17,7 @@ from typing import Any
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
-from glance.common import config, exception, log
+from glance.common import config, exception, log, privileges
 
 FAILED, WRONG = 1, 2
 
@@ -34,6 +34,9 @@ _ONCE = ProgramOption(("--once",), "once", "Fetch only one image, the oldest in 
 _TEXT = """
 It makes one pass and ends, which suits cron. With --daemon, it keeps running until SIGTERM or
 SIGINT. It may run while glance-api is running, and several may run at the same time.
+
+If root starts it, it becomes the user that the configuration names, otherwise the owner of the
+cache directory.
 
 Its configuration file is {file}.conf or, if there is none, glance-cache.conf or glance-api.conf.
 The options of the image cache must be those of glance-api on the same host.
@@ -165,8 +168,10 @@ def load(program: CacheProgram, args: argparse.Namespace) -> Any:
     """Return the application of a program, with its log set up. Raises ConfigError."""
     path = paste.find_config_file(program.name, args.config_file, args.confpath, others=SHARED)
     module = importlib.import_module(program.module)
-    startup.configure(program.name, path, args, *program.checks, is_server=False)
-    return paste.load_shared_app(program.name, path, module.app_factory)
+    conf = startup.configure(program.name, path, args, *program.checks, is_server=False)
+    app = paste.load_shared_app(program.name, path, module.app_factory)
+    privileges.work_in(app.cache.directory.path, conf)
+    return app
 
 
 def prefetcher_main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
-from glance.common import exception
+from glance.common import exception, files
 
 if TYPE_CHECKING:
     from glance.image import types
@@ -131,8 +131,16 @@ class PartFile(Target):
     def _lock(self) -> BinaryIO:
         """Open the file with an exclusive lock."""
         while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = os.fdopen(os.open(self.part, flags, 0o666), "r+b")
+            try:
+                # SECURITY: in a directory like /tmp others could prepare it, or change it later.
+                descriptor = files.open_fd(
+                    self.part, os.O_RDWR | os.O_CREAT, 0o666, owner=os.geteuid()
+                )
+            except files.OpenRefused as err:
+                raise console.CommandFailed(
+                    f"{self.part} cannot be used: {err.strerror}; remove it, or name another file"
+                ) from None
+            file = os.fdopen(descriptor, "r+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # NOTE: another program may have completed and renamed the file opened here.

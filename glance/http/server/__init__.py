@@ -5,7 +5,6 @@ modules::
 
     listen       the socket and its TLS context, opened before the fork
     access       the log of requests
-    privileges   who the daemon runs as
     prefork      the parent: starts workers, replaces dead ones, passes signals on
     balance      how connections spread over the workers
     worker       one process: hub, accept loop, draining

@@ -18,14 +18,13 @@ from typing import Any
 
 from eventlet import hubs, patcher
 
-from glance.common import config, exception, hooks, log
+from glance.common import config, exception, hooks, log, privileges
 from glance.http.server import (
     balance,
     connection,
     listen,
     notify,
     options,
-    privileges,
     signals,
     worker,
 )

@@ -5,11 +5,14 @@ import contextvars
 import datetime
 import json
 import logging
+import os
 import socket
 
 import pytest
 
 from glance.common import config, exception, log
+
+OPEN = logging.FileHandler._open
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +25,7 @@ def _restore():
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.setLogRecordFactory(logging.LogRecord)
+    logging.FileHandler._open = OPEN
 
 
 def setup(**options):
@@ -87,6 +91,21 @@ def test_a_logging_configuration_overrides_the_rest(tmp_path):
     root = setup(log_config=str(path), debug="True", log_file=str(tmp_path / "api.log"))
     assert root.level == logging.ERROR
     assert not (tmp_path / "api.log").exists()
+
+
+def test_a_logging_configuration_has_the_syntax_of_the_other_files(tmp_path):
+    path = tmp_path / "logging.conf"
+    path.write_text(
+        "\ufeff[loggers]\nkeys=root ; one\nrem keys=none\n[handlers]\nkeys=file\n"
+        "[formatters]\nkeys=plain\n[formatter_plain]\nformat=%(levelname)s %(message)s ; short\n"
+        "[logger_root]\nlevel=ERROR ; few\nhandlers=file\n[handler_file]\nclass=FileHandler\n"
+        f"formatter=plain\nargs=('{tmp_path}/other.log',) ; here\n",
+        encoding="utf-8",
+    )
+    root = setup(log_config=str(path))
+    assert root.level == logging.ERROR
+    root.error("hello")
+    assert (tmp_path / "other.log").read_text() == "ERROR hello\n"
 
 
 def test_the_dump_masks_secrets(caplog):
@@ -210,3 +229,24 @@ def test_handlers_of_a_logging_configuration_have_locks_of_native_threads(tmp_pa
     monkeypatch.setattr(logging.threading, "RLock", lambda: "green")
     (handler,) = setup(log_config=str(path)).handlers
     assert isinstance(handler.lock, type(_thread.RLock()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_log_is_not_opened_through_a_link_of_another_user(tmp_path, by_file):
+    theirs, precious = tmp_path / "theirs", tmp_path / "precious"
+    theirs.mkdir()
+    os.symlink(precious, theirs / "log")
+    os.chown(theirs, 65534, 65534)
+    options = {"log_file": str(theirs / "log")}
+    if by_file:
+        path = tmp_path / "logging.conf"
+        path.write_text(
+            "[loggers]\nkeys=root\n[handlers]\nkeys=file\n[formatters]\nkeys=\n"
+            "[logger_root]\nlevel=ERROR\nhandlers=file\n"
+            f"[handler_file]\nclass=handlers.RotatingFileHandler\nargs=('{theirs}/log',)\n"
+        )
+        options = {"log_config": str(path)}
+    with pytest.raises(exception.ConfigError, match="directory of another user"):
+        setup(**options)
+    assert not precious.exists()

@@ -227,3 +227,36 @@ def test_a_directory_that_may_not_be_written_to_is_a_config_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(exception.ConfigError, match="is not writable"):
         spool.NotificationSpool(str(tmp_path), LIMIT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_a_directory_that_a_link_of_another_user_leads_to_is_a_config_error(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "etc").mkdir()
+    os.symlink(tmp_path / "etc", tmp_path / "theirs" / "spool")
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    with pytest.raises(exception.ConfigError, match="directory of another user"):
+        spool.NotificationSpool(str(tmp_path / "theirs" / "spool"), LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe"])
+def test_what_others_could_have_put_into_a_spool_is_not_taken(tmp_path, make, caplog, kind):
+    directory, precious = tmp_path / "spool", tmp_path / "precious"
+    leave(directory, make(1))
+    (left,) = directory.iterdir()
+    left.rename(precious)
+    {"link": os.symlink, "hard link": os.link, "pipe": lambda _, name: os.mkfifo(name)}[kind](
+        precious, left
+    )
+    assert spool.NotificationSpool(str(directory), LIMIT).claim() == []
+    assert "cannot be read: it is " in caplog.text
+    assert precious.stat().st_size
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_a_file_of_another_user_in_a_spool_is_not_sent(tmp_path, make, caplog):
+    leave(tmp_path, make(1))
+    (left,) = tmp_path.iterdir()
+    os.chown(left, 65534, 65534)
+    assert spool.NotificationSpool(str(tmp_path), LIMIT).claim() == []
+    assert "another user" in caplog.text

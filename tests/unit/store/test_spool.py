@@ -70,7 +70,7 @@ def test_a_spool_has_no_name_and_ends_once(part, tmp_path):
 def test_a_file_system_without_unnamed_files_will_do(tmp_path, monkeypatch):
     real = os.open
 
-    def open_fd(path, flags, mode=0o777):
+    def open_fd(path, flags, mode=0o777, *, dir_fd=None):
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "not supported")
         return real(path, flags, mode)

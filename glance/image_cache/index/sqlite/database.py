@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import logging
 import os
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from glance.common import exception
+from glance.common import exception, files
 from glance.image_cache import layout
 from glance.streaming import hub, retry
 
@@ -110,6 +111,9 @@ class IndexDatabase:
         return connection, identity
 
     def _open(self) -> sqlite3.Connection:
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.islink(self.path + suffix):
+                raise files.OpenRefused(errno.ELOOP, files.A_LINK, self.path)
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )

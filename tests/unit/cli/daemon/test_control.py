@@ -692,7 +692,7 @@ def test_a_pid_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     file = pidfile.PidFile("glance-api", str(tmp_path / "api.pid"))
     file.write(1234)
 
-    def broken(*_):
+    def broken(*_, **__):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(pidfile.os, "replace", broken)
@@ -776,3 +776,70 @@ def test_a_port_is_free_unless_somebody_listens(host):
 
 def test_what_cannot_be_found_out_about_a_port_counts_as_free():
     assert launch.is_free(("no such host.invalid", 80))
+
+
+# -- directories of other users ------------------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """Return a pid file in a directory of another user."""
+    path = tmp_path / "theirs"
+    path.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can act for another user")
+    os.chown(path, 65534, 65534)
+    return pidfile.PidFile("glance-api", str(path / "api.pid"))
+
+
+def test_a_pid_file_in_a_directory_of_another_user(theirs):
+    theirs.prepare()
+    with theirs.lock():
+        theirs.write(1234)
+    assert theirs.read() == 1234
+    assert os.stat(theirs.path).st_mode & 0o7777 == 0o644
+    theirs.remove(1234)
+    assert os.listdir(theirs.directory) == []
+
+
+def test_a_pid_file_is_not_read_through_a_link_of_another_user(theirs, tmp_path):
+    (tmp_path / "other.pid").write_text("1234\n")
+    os.symlink(tmp_path / "other.pid", theirs.path)
+    with pytest.raises(OSError, match="another user"):
+        theirs.read()
+    theirs.write(5678)
+    assert (tmp_path / "other.pid").read_text() == "1234\n"
+    assert theirs.read() == 5678
+
+
+def test_what_stands_in_for_a_new_pid_file_meanwhile_keeps_its_mode(theirs, tmp_path, monkeypatch):
+    """The owner of the directory is faster: it puts a link where the new file was."""
+    precious = tmp_path / "precious"
+    precious.touch()
+    precious.chmod(0o600)
+    real = os.fchmod
+
+    def swap(fd, mode):
+        (new,) = (name for name in os.listdir(theirs.directory) if name.startswith("."))
+        os.unlink(os.path.join(theirs.directory, new))
+        os.symlink(precious, os.path.join(theirs.directory, new))
+        real(fd, mode)
+
+    monkeypatch.setattr(pidfile.os, "fchmod", swap)
+    theirs.write(1234)
+    assert precious.stat().st_mode & 0o7777 == 0o600
+    assert precious.read_text() == ""
+
+
+def test_a_directory_of_pid_files_that_is_a_link_of_another_user_is_told(site, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can act for another user")
+    (tmp_path / "etc-of-root").mkdir()
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    os.symlink(tmp_path / "etc-of-root", tmp_path / "theirs" / "run")
+    path = tmp_path / "theirs" / "run" / "api.pid"
+    assert site("api", "start", site.conf("api"), f"--pid-file={path}") == 1
+    assert site("api", "stop", f"--pid-file={path}") == 1
+    assert "directory of another user" in site.err
+    assert os.listdir(tmp_path / "etc-of-root") == []

@@ -114,6 +114,41 @@ def test_a_file_that_cannot_be_used_is_one_message(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_comments_of_python_2_are_cut_in_all_sections(tmp_path):
+    path = write(
+        tmp_path,
+        options="rem verbose = True\nverbose = False ; quiet",
+        pipeline="context registryapp ; no token",
+        section="limit_param_default = 7 ; few",
+        context="context_class = glance.registry.context.RequestContext ; the registry's",
+    )
+    text = (tmp_path / "glance-registry.conf").read_text()
+    (tmp_path / "glance-registry.conf").write_text(
+        text.replace("registry.sqlite\n", "registry.sqlite ; production\n"), encoding="utf-8-sig"
+    )
+    conf = paste.load_conf("glance-registry", path)
+    assert conf["sql_connection"] == f"sqlite:///{tmp_path}/registry.sqlite"
+    assert conf["verbose"] is False
+    assert paste.load_shared_conf(path)["sql_connection"] == conf["sql_connection"]
+    first, last = paste.load_sections("glance-registry", path)
+    assert first.own["context_class"] == "glance.registry.context.RequestContext"
+    assert last.own["limit_param_default"] == "7"
+    paste.load_paste_app("glance-registry", path)
+    assert not (tmp_path / "registry.sqlite ; production").exists()
+
+
+def test_another_file_that_a_section_names_has_the_same_syntax(tmp_path):
+    (tmp_path / "other file.conf").write_text(
+        "\ufeff[app:main]\npaste.app_factory = glance.api.versions:app_factory ; versions\n"
+        "rem nothing\n[app:second]\nuse = main ; again\nmaximum = 7 ; seven\n",
+        encoding="utf-8",
+    )
+    path = tmp_path / "glance-api.conf"
+    for reference in ("config:other%20file.conf", "config:other%20file.conf#second ; there"):
+        path.write_text(f"[DEFAULT]\nverbose = yes ; c\n[app:glance-api]\nuse = {reference}\n")
+        paste.load_shared_app("glance-api", str(path), dict)
+
+
 def test_percent_signs_do_not_break_the_file(tmp_path):
     path = write(tmp_path, options="log_format = %(asctime)s %(message)s\nlog_date_format = %Y")
     conf = paste.load_conf("glance-registry", path)

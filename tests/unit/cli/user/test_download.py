@@ -341,8 +341,34 @@ def test_full_disk_is_one_line_and_keeps_what_came(download, monkeypatch):
 def test_part_file_that_is_a_link_is_not_followed(download, tmp_path):
     (tmp_path / "precious").write_bytes(b"precious")
     download.part.symlink_to(tmp_path / "precious")
-    assert download().code == 1
+    done = download()
+    assert done.code == 1
+    assert done.err == (
+        f"glance: {download.part} cannot be used: it is a symbolic link; remove it, or name "
+        "another file\n"
+    )
     assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["hard link", "pipe", "another user's"])
+def test_part_file_that_another_user_could_change_is_not_taken_over(download, tmp_path, kind):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    if kind == "pipe":
+        os.mkfifo(download.part)
+    else:
+        os.link(precious, download.part)
+    if kind == "another user's":
+        if os.geteuid() != 0:
+            pytest.skip("only root can act for another user")
+        precious.unlink()
+        os.chown(download.part, 65534, 65534)
+    done = download()
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "remove it, or name another file" in done.err
+    assert not download.file.exists()
+    if kind != "pipe":
+        assert download.part.read_bytes() == b"precious"
 
 
 def test_device_is_written_to_and_not_replaced(glance, origin):

@@ -7,8 +7,7 @@ import tempfile
 import psutil
 import pytest
 
-from glance.common import config, exception
-from glance.http.server import privileges
+from glance.common import config, exception, privileges
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -56,3 +55,71 @@ def test_a_daemon_becomes_somebody_else_with_its_log(launch, count):
         assert log_file.stat().st_uid == NOBODY
         assert server.stop() == 0
         assert "GET /pid" in log_file.read_text()
+
+
+@pytest.fixture
+def theirs():
+    """Yield a directory of the user that the daemon is to become."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        path = pathlib.Path(name) / "logs"
+        path.mkdir()
+        os.chown(path, NOBODY, NOBODY)
+        yield path
+
+
+@needs_root
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_a_daemon_does_not_give_away_what_its_log_leads_to(launch, theirs, make):
+    precious = theirs.parent / "precious"
+    precious.write_text("precious")
+    make(precious, theirs / "log")
+    server = launch(user="nobody", log_file=str(theirs / "log"), ready=False)
+    assert server.wait() == 1
+    assert precious.read_text() == "precious"
+    assert (precious.stat().st_uid, precious.stat().st_gid) == (0, 0)
+
+
+@needs_root
+def test_a_log_of_another_user_is_not_given_away(launch, theirs):
+    (theirs / "log").touch()
+    os.chown(theirs / "log", 1, 1)
+    server = launch(user="nobody", log_file=str(theirs / "log"), ready=False)
+    assert server.wait() == 1
+    assert (theirs / "log").stat().st_uid == 1
+
+
+@needs_root
+def test_a_log_that_is_the_users_already_stays_so(launch, theirs):
+    for _ in range(2):
+        server = launch(user="nobody", log_file=str(theirs / "log"))
+        assert server.stop() == 0
+        assert (theirs / "log").stat().st_uid == NOBODY
+
+
+@needs_root
+def test_a_device_keeps_its_owner(launch):
+    server = launch(user="nobody", log_file="/dev/null")
+    assert server.stop() == 0
+    assert os.stat("/dev/null").st_uid == 0
+
+
+@needs_root
+def test_work_in_a_directory_is_done_as_its_owner(theirs):
+    """In a process of its own, which cannot become root again."""
+    pid = os.fork()
+    if not pid:
+        try:
+            privileges.work_in(str(theirs), conf())
+            (theirs / "new").touch()
+            os._exit(os.getuid() != NOBODY or os.getgid() != NOBODY)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (theirs / "new").stat().st_uid == NOBODY
+
+
+@needs_root
+def test_root_stays_root_where_there_is_nobody_else_to_be(tmp_path):
+    assert privileges.owner(str(tmp_path)) is None
+    assert privileges.owner(str(tmp_path / "missing")) is None

@@ -23,15 +23,16 @@ class Identity:
 
 
 def identity(conf: config.Conf) -> Identity | None:
-    """Return the user and group that the daemon is to run as, None for no change.
+    """Return the user and group that the configuration names, None for no change.
 
     Raises ConfigError for unknown names, and for a change that only root can make.
     """
-    if not conf.user and not conf.group:
+    user, group = conf.get("user"), conf.get("group")
+    if not user and not group:
         return None
     try:
-        entry = pwd.getpwnam(conf.user) if conf.user else None
-        gid = grp.getgrnam(conf.group).gr_gid if conf.group else None
+        entry = pwd.getpwnam(user) if user else None
+        gid = grp.getgrnam(group).gr_gid if group else None
     except KeyError as err:
         raise exception.ConfigError(f"{conf.source}: options user, group: {err.args[0]}") from err
     uid = entry.pw_uid if entry else os.geteuid()
@@ -43,14 +44,45 @@ def identity(conf: config.Conf) -> Identity | None:
         raise exception.ConfigError(
             f"{conf.source}: options user, group: only root can run a daemon as another user"
         )
-    return Identity(conf.user or None, uid, gid)
+    return Identity(user or None, uid, gid)
+
+
+def owner(directory: str) -> Identity | None:
+    """Return the owner of a directory, None if root need not switch to work in it."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    if os.geteuid() != 0 or status.st_uid == 0:
+        return None
+    try:
+        name = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        name = None
+    return Identity(name, status.st_uid, status.st_gid)
+
+
+def work_in(directory: str, conf: config.Conf) -> None:
+    """Become the user of `conf`, or else the owner of a directory, if root is to work in it.
+
+    SECURITY: a program must not have more rights than whoever can put links into the directory;
+    and root's files there would be of no use to its owner. Raises ConfigError.
+    """
+    who = (identity(conf) or owner(directory)) if os.geteuid() == 0 else None
+    if who is not None:
+        become(who)
 
 
 def drop(conf: config.Conf) -> None:
     """Switch to the user and group of `conf`, if any, and to the root directory."""
     who = identity(conf)
-    if who is None:
-        return
+    if who is not None:
+        become(who)
+        os.chdir("/")
+
+
+def become(who: Identity) -> None:
+    """Switch to a user and group for good. Raises ConfigError if the log cannot change hands."""
     # The open log changes its owner, too: the new user writes and reopens it.
     log.hand_over(who.uid, who.gid)
     if who.name is not None:
@@ -59,5 +91,4 @@ def drop(conf: config.Conf) -> None:
         os.setgroups([who.gid])
     os.setgid(who.gid)
     os.setuid(who.uid)
-    os.chdir("/")
     LOG.info("Running as user %s, group %s", who.uid, who.gid)
