@@ -17,7 +17,7 @@ from glance import api
 from glance.common import config, exception
 from glance.identity.context import RequestContext
 from glance.image import types
-from glance.registry.link import AWAY
+from glance.registry.link import AWAY, OnceCall
 from glance.store import removal
 from glance.streaming import retry, tasks
 
@@ -38,6 +38,8 @@ config.options(
 
 #: Seconds by which the API's lease of the data is longer than delete_timeout.
 SLACK = 60
+#: Between attempts to delete a record when a response is lost; somebody waits for it.
+RECORD_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 #: Between attempts to reach an unavailable registry for work in the background.
 BACKOFF = retry.Backoff(0.5, 60, seconds=1800, factor=4)
 
@@ -83,9 +85,20 @@ def _delete_record(
         waiting = {"due_in": conf.scrub_time}
     else:
         waiting = {"lease": int(conf.delete_timeout) + SLACK}
-    return service.registry.delete_image_metadata(
-        context, image["id"], status="pending_delete", **waiting
-    )
+    call = OnceCall()
+
+    def delete_once() -> Mapping[str, Any]:
+        try:
+            return service.registry.delete_image_metadata(
+                context, image["id"], status="pending_delete", **waiting
+            )
+        except exception.NotFound as err:
+            if call.undecided or err.is_repeated:
+                # The call whose response was lost has deleted it.
+                return {}
+            raise
+
+    return call.make(delete_once, RECORD_BACKOFF)
 
 
 def _is_ours(service: api.ImageService, location: str, image_id: int) -> bool:

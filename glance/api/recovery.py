@@ -1,9 +1,12 @@
-"""What a process that died left behind, put right at the start of the next one.
+"""What a process that died, or a registry that did not respond, left behind, put right.
 
 A worker that is killed in mid-upload leaves staged data in the file store and a record in status
-saving. The store tells the staged data of dead writers from that of living ones; the records of
-those images are settled here, and the data with them: half an image never stays, and a whole one
-stays only if its record says that it is there.
+saving. The store tells the staged data of dead writers from that of living ones; at the start of a
+process the records of those images are settled here, and the data with them: half an image never
+stays, and a whole one stays only if its record says that it is there.
+
+A call to the registry whose response was lost may have been carried out. What it may have left,
+no caller can know of; it is settled here when the registry is back.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from glance import api
 from glance.common import exception
@@ -22,11 +26,18 @@ from glance.streaming import retry, tasks
 
 LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[types.ImageRecord], None]
 
 #: Between tries while the registry is not up yet; daemons start in any order.
-BACKOFF = retry.Backoff(0.5, 60, seconds=3600)
+BACKOFF = retry.Backoff(0.5, 10, seconds=3600)
+#: When to look again whether a registry that is back has carried out a call that was lost.
+LATE_CALLS = retry.Backoff(1, 30, retries=3, factor=5)
+
+# PERF: each waits in a greenthread with little of its own, or holds one descriptor.
+_TASKS = tasks.Limited(500)
 
 
 def start(service: api.ImageService) -> None:
@@ -51,7 +62,7 @@ def settle(
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _settle_record(service, context, left.image_id, tells=True)
+            needed = _settle_record(service, context, left.image_id)
         except exception.Error as err:
             LOG.error(
                 "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
@@ -70,58 +81,143 @@ def settle_later(
     service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    tasks.spawn(settle, service, [left], context, tell)
+    if not _TASKS.spawn(settle, service, [left], context, tell):
+        _log_too_many(left.image_id)
+        left.leave()
 
 
-def kill_later(service: api.ImageService, context: RequestContext, image_id: int) -> None:
-    """Set the record of a failed upload killed once the registry is back; returns at once."""
-    tasks.spawn(_kill_quietly, service, context, str(image_id))
+def kill_later(
+    service: api.ImageService,
+    context: RequestContext,
+    image_id: int,
+    from_state: str,
+    attempt: str | None = None,
+) -> None:
+    """Do as `kill` does, once the registry is back; returns at once."""
+    if not _TASKS.spawn(_kill_quietly, service, context, image_id, from_state, attempt):
+        _log_too_many(image_id)
 
 
-def _kill_quietly(service: api.ImageService, context: RequestContext, image_id: str) -> None:
+def withdraw_later(service: api.ImageService, context: RequestContext, attempt: str) -> None:
+    """Delete the record that a creation without a response may have left; returns at once.
+
+    `attempt` is that of the creation. A record that somebody uses meanwhile stays.
+    """
+    if not _TASKS.spawn(_withdraw, service, context, attempt):
+        _log_too_many("whose creation got no response")
+
+
+def _log_too_many(image_id: object) -> None:
+    LOG.error(
+        "Image %s stays as it is: %d others wait for the registry; glance-scrubber will settle it",
+        image_id,
+        _TASKS.limit,
+    )
+
+
+def _kill_quietly(
+    service: api.ImageService,
+    context: RequestContext,
+    image_id: int,
+    from_state: str,
+    attempt: str | None,
+) -> None:
     try:
-        _settle_record(service, context, image_id)
+        _persist(service, context, lambda who: kill(service, who, image_id, from_state, attempt))
     except exception.Error as err:
         LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
+def _withdraw(service: api.ImageService, context: RequestContext, attempt: str) -> None:
+    def withdraw(who: RequestContext) -> bool:
+        try:
+            record = service.registry.withdraw_image(who, attempt)
+        except exception.NotFound:
+            return False
+        LOG.warning("Image %s is deleted: its creation got no response", record["id"])
+        return True
+
+    try:
+        # NOTE: the registry may carry out the lost call only after it has answered another one.
+        retry.wait_until(lambda: _persist(service, context, withdraw), LATE_CALLS)
+    except exception.Error as err:
+        LOG.error("A record whose creation got no response may remain: %s", err)
+
+
 def _settle_record(
+    service: api.ImageService, context: RequestContext | None, image_id: str
+) -> types.ImageRecord | None:
+    """Return `_kill`, telling of it and trying again while the registry is away."""
+    return _persist(
+        service, context, lambda who: _kill(service, who, image_id, "saving", tells=True)
+    )
+
+
+def _persist(
     service: api.ImageService,
     context: RequestContext | None,
-    image_id: str,
-    *,
-    tells: bool = False,
-) -> types.ImageRecord | None:
-    """Return `_kill`, trying again while the registry is away."""
-    return retry.retry(lambda: _authorized(service, context, image_id, tells), BACKOFF, on=AWAY)
+    act: Callable[[RequestContext], T],
+) -> T:
+    """Return what `act` returns for the caller, trying again while the registry is away.
 
-
-def _authorized(
-    service: api.ImageService, context: RequestContext | None, image_id: str, tells: bool
-) -> types.ImageRecord | None:
-    """Return `_kill` for the caller, or for the service once the caller's token is worth nothing.
+    Once the caller's token is worth nothing, or without a caller, it acts for the service.
 
     SECURITY: the service acts with its own account or not at all, never with no token instead of
     a bad one; and it does nothing but what follows from a failed upload.
     """
-    if context is not None:
+
+    def attempt() -> T:
+        if context is not None:
+            try:
+                return act(context)
+            except exception.NotAuthorized:
+                LOG.info("The token of the caller of a failed upload has expired")
+        return service.account.call(act)
+
+    return retry.retry(attempt, BACKOFF, on=AWAY)
+
+
+def kill(
+    service: api.ImageService,
+    context: RequestContext,
+    image_id: int,
+    from_state: str,
+    attempt: str | None = None,
+) -> None:
+    """Set the record of a failed upload killed, unless it has left the status `from_state`.
+
+    With an `attempt`, it is not known whether this upload has begun: it begins now, unless another
+    one has, because the lost call may still arrive and would begin it after a kill. Raises what
+    the registry raises, but no error if the record is not this upload's any more.
+    """
+    if attempt is not None:
         try:
-            return _kill(service, context, image_id, tells)
-        except exception.NotAuthorized:
-            LOG.info("Image %s: the caller's token has expired", image_id)
-    return service.account.call(lambda account: _kill(service, account, image_id, tells))
+            service.registry.update_image_metadata(
+                context, image_id, {"status": "saving"}, from_state="queued", attempt=attempt
+            )
+            from_state = "saving"
+        except (exception.NotFound, exception.Duplicate):
+            return
+        except exception.LimitExceeded:
+            from_state = "queued"
+    _kill(service, context, image_id, from_state)
 
 
 def _kill(
-    service: api.ImageService, context: RequestContext, image_id: str, tells: bool
+    service: api.ImageService,
+    context: RequestContext,
+    image_id: object,
+    from_state: str,
+    *,
+    tells: bool = False,
 ) -> types.ImageRecord | None:
-    """Set the record killed if it is saving, and tell of it; return it if it is active.
+    """Set the record killed if it has this status, and tell of it; return it if it is active.
 
     An active record needs its data.
     """
     try:
         service.registry.update_image_metadata(
-            context, image_id, {"status": "killed"}, from_state="saving"
+            context, image_id, {"status": "killed"}, from_state=from_state
         )
     except exception.NotFound:
         return None
@@ -131,6 +227,6 @@ def _kill(
     LOG.warning("Image %s is killed: its upload was abandoned", image_id)
     if tells:
         service.events.failed(
-            "image.upload", context, fields.parse_id(image_id), exception.ServerError()
+            "image.upload", context, fields.parse_id(str(image_id)), exception.ServerError()
         )
     return None

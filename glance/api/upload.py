@@ -27,13 +27,14 @@ from glance.api import deletion, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
+from glance.registry import link
 from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import body, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
-#: Between attempts of the activating call, which is safe to repeat; somebody waits for it.
+#: Between attempts of calls to the registry that are safe to repeat; somebody waits for them.
 ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 
 
@@ -44,8 +45,9 @@ class Upload:
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
     `values` are attributes to store together with the status saving. `status` is the last known
     status of the record, which decides how a failure ends; `undecided` means that an activating
-    call was sent and its outcome is unknown. `is_copy` is true for data copied from elsewhere,
-    false for data that the caller sends.
+    call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
+    under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
+    for data that the caller sends; `is_new` is true for a record that the same request has made.
     """
 
     service: api.ImageService
@@ -56,6 +58,8 @@ class Upload:
     checksum: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_copy: bool = False
+    is_new: bool = False
+    beginning: link.OnceCall = dataclasses.field(default_factory=link.OnceCall)
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
 
@@ -117,7 +121,10 @@ class Upload:
             )
 
     def _begin(self) -> None:
-        self._update({**self.values, "status": "saving"}, "queued")
+        values = {**self.values, "status": "saving"}
+        self.beginning.make(
+            lambda: self._update(values, "queued", self.beginning.attempt), ACTIVATION_BACKOFF
+        )
         self.status = "saving"
 
     def _activate(self, received: base.Received, location: str) -> types.ImageRecord:
@@ -146,7 +153,7 @@ class Upload:
                     return record
                 raise
             except AWAY as err:
-                self.undecided = self.undecided or not _was_refused(err)
+                self.undecided = self.undecided or link.may_be_done(err)
                 raise
 
         record = retry.retry(
@@ -160,12 +167,15 @@ class Upload:
         self.status = "active"
         return record
 
-    def _update(self, values: Mapping[str, Any], from_state: str) -> types.ImageRecord:
+    def _update(
+        self, values: Mapping[str, Any], from_state: str, attempt: str | None = None
+    ) -> types.ImageRecord:
         return self.service.registry.update_image_metadata(
             self.context,
             self.image_id,
             values,
             from_state=from_state,
+            attempt=attempt,
         )
 
     @contextlib.contextmanager
@@ -212,12 +222,14 @@ class Upload:
     def _must_kill(self, err: BaseException) -> bool:
         if isinstance(err, exception.ImageDeleted) or self.undecided:
             return False
-        if self.status == "queued":
+        if self.status == "queued" and not self.beginning.undecided:
             # Nothing was begun: either the registry refused the transition, and another upload
             # owns the record, or the store or a quota has no room. A store that permits no writing
             # may do so again later, and not one byte was read: the caller can repeat the upload.
-            refused = isinstance(err, exception.StoreError | exception.LimitExceeded)
-            return refused and not isinstance(err, exception.StorageWriteDenied)
+            if isinstance(err, exception.StoreError | exception.LimitExceeded):
+                return not isinstance(err, exception.StorageWriteDenied)
+            # A caller who has reserved the record may still use it; of a new one nobody knows.
+            return self.is_new and not isinstance(err, exception.NotFound | exception.Duplicate)
         return True
 
     def kill(self, reason: BaseException) -> None:
@@ -225,23 +237,15 @@ class Upload:
         # NOTE: of a failed copy `_copy` reports the cause.
         level = logging.DEBUG if self.is_copy else logging.WARNING
         LOG.log(level, "Image %s is killed: %s", self.image_id, exception.described(reason))
+        attempt = self.beginning.attempt if self.beginning.undecided else None
+        record = (self.service, self.context, self.image_id, self.status, attempt)
         try:
-            self._update({"status": "killed"}, self.status)
+            recovery.kill(*record)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
             LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
-            recovery.kill_later(self.service, self.context, self.image_id)
+            recovery.kill_later(*record)
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
-
-
-def _was_refused(err: BaseException) -> bool:
-    """Return whether a call to the registry failed before a byte of it was sent."""
-    cause: BaseException | None = err
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def copy_in_background(upload: Upload, source: str) -> None:

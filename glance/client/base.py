@@ -388,7 +388,7 @@ def status_error(response: Response) -> exception.Error:
     if "html" in (response.getheader("content-type") or "").lower():
         text = _TAG.sub(" ", body)
     error = httperror.from_status(response.status, text)
-    error.body = body
+    error.body, error.is_repeated = body, response.is_repeated
     return error
 
 

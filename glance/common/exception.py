@@ -49,11 +49,13 @@ class Error(Exception):
     """Base of every error of glance.
 
     `status` and `body` are set when the error was made from an HTTP response (client side): the
-    status code and the response's text.
+    status code and the response's text. `is_repeated` then says that the request was sent twice,
+    because the response to the first one was lost: it may be the first that had the effect.
     """
 
     status: int | None = None
     body: str | None = None
+    is_repeated: bool = False
 
     def __init__(self, message: str | None = None):
         super().__init__(message)

@@ -74,10 +74,21 @@ class RegistryClient(base.BaseClient):
         """Return a full record, whatever the status of the image."""
         return self._image("GET", f"/images/{base.segment(image_id)}")
 
-    def add_image(self, image_metadata: Mapping[str, Any]) -> types.ImageRecord:
-        """Create a record and return it; `status` defaults to active."""
+    def add_image(
+        self,
+        image_metadata: Mapping[str, Any],
+        attempt: str | None = None,
+        is_repeated: bool = False,
+    ) -> types.ImageRecord:
+        """Create a record and return it; `status` defaults to active.
+
+        A call with an `attempt`, 32 hexadecimal digits, may be repeated with `is_repeated`: it
+        then returns the record that the call before may have created.
+        """
         if "image" not in image_metadata:
             image_metadata = {"image": image_metadata}
+        if attempt is not None:
+            image_metadata = {**image_metadata, "attempt": attempt, "repeated": is_repeated}
         return self._image("POST", "/images", image_metadata, _JSON)
 
     def update_image(
@@ -86,18 +97,29 @@ class RegistryClient(base.BaseClient):
         image_metadata: Mapping[str, Any],
         purge_props: bool = False,
         from_state: str | None = None,
+        attempt: str | None = None,
     ) -> types.ImageRecord:
         """Change the given attributes and return the record.
 
         `purge_props` removes the properties that are not given. With `from_state` the change is
-        made only if the image has this status; otherwise Duplicate (409) is raised.
+        made only if the image has this status; otherwise Duplicate (409) is raised, unless a call
+        with the same `attempt` has made it.
         """
         if "image" not in image_metadata:
             image_metadata = {"image": image_metadata}
         if from_state is not None:
             image_metadata = {**image_metadata, "from_state": from_state}
+        if attempt is not None:
+            image_metadata = {**image_metadata, "attempt": attempt}
         headers = _JSON_PURGE if purge_props else _JSON
         return self._image("PUT", f"/images/{base.segment(image_id)}", image_metadata, headers)
+
+    def withdraw_image(self, attempt: str) -> types.ImageRecord:
+        """Delete the record that an attempt created, unless it is used; return it.
+
+        Raises NotFound if there is none.
+        """
+        return self._image("DELETE", f"/attempts/{base.segment(attempt)}")
 
     def delete_image(self, image_id: object) -> bool:
         """Delete an image's record."""

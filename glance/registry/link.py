@@ -16,17 +16,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
-from typing import Any
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from glance.client import base as base_client
 from glance.common import config, exception
 from glance.http import latin1
-from glance.http.client import connection
+from glance.http.client import connection, response
 from glance.identity import authtoken
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
+from glance.streaming import retry
+
+T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
@@ -109,6 +113,85 @@ AWAY = (exception.ServiceUnavailable, exception.ClientConnectionError)
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
 PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+
+
+def _causes(err: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = err
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def may_be_done(err: BaseException) -> bool:
+    """Return whether a call that ended with an error of `AWAY` may have been carried out.
+
+    It was not if no connection could be made: not a byte of it was sent.
+    """
+    causes = list(_causes(err))
+    broken = [cause for cause in causes if isinstance(cause, response.ConnectionBroken)]
+    if broken:
+        # NOTE: of two, the second is about a request that was sent before.
+        return len(broken) > 1 or not isinstance(broken[0], response.NotConnected)
+    return not any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+
+
+class OnceCall:
+    """A call to the registry that takes effect once, and is repeated if its response is lost.
+
+    The registry knows a repeated call by its `attempt`. `undecided` is whether a call was sent
+    whose outcome is unknown.
+    """
+
+    def __init__(self, attempt: str | None = None) -> None:
+        self.attempt = attempt or secrets.token_hex(16)
+        self.undecided = False
+
+    def make(self, call: Callable[[], T], backoff: retry.Backoff) -> T:
+        """Return what `call` returns.
+
+        It is called again after a response that was lost, and after a 503, within the bounds of
+        `backoff`; not after a time-out, because the caller has waited long enough, and not if the
+        registry could not be reached to begin with. Raises what the last call raised.
+        """
+
+        def attempt() -> T:
+            try:
+                result = call()
+            except AWAY as err:
+                self.undecided = self.undecided or may_be_done(err)
+                raise
+            except exception.NotAuthorized:
+                # The registry has not looked at the record.
+                raise
+            except exception.Error:
+                self.undecided = False
+                raise
+            except BaseException:
+                # Killed while it waited.
+                self.undecided = True
+                raise
+            self.undecided = False
+            return result
+
+        return retry.retry(
+            attempt,
+            backoff,
+            on=AWAY,
+            retryable=lambda err: self.undecided and _may_pass(err),
+            report=lambda err: LOG.warning("The registry sent no response; the call is repeated"),
+        )
+
+
+def _may_pass(err: Exception) -> bool:
+    """Return whether an error of `AWAY` may be gone soon: a lost connection, or a 503."""
+    for cause in _causes(err):
+        if isinstance(cause, response.ConnectionTimedOut | response.BadResponse):
+            return False
+        if isinstance(cause, response.ConnectionBroken):
+            return True
+        if isinstance(cause, exception.Error) and cause.status is not None:
+            return cause.status == 503
+    return False
 
 
 class _Translation:
@@ -222,12 +305,20 @@ class RegistryLink:
             return self.client_for(context).get_image(image_id)
 
     def add_image_metadata(
-        self, context: RequestContext, image_meta: Mapping[str, Any]
+        self,
+        context: RequestContext,
+        image_meta: Mapping[str, Any],
+        attempt: str | None = None,
+        is_repeated: bool = False,
     ) -> types.ImageRecord:
-        """Create a record and return it; Duplicate for a taken id, Invalid for bad values."""
+        """Create a record and return it; Duplicate for a taken id, Invalid for bad values.
+
+        With an `attempt` the call may be repeated: one that `is_repeated` returns the record that
+        the attempt has created already.
+        """
         _log_meta("Adding image", image_meta)
         with _TRANSLATED:
-            record = self.client_for(context).add_image(image_meta)
+            record = self.client_for(context).add_image(image_meta, attempt, is_repeated)
         _log_meta("Returned image", record)
         return record
 
@@ -238,19 +329,29 @@ class RegistryLink:
         image_meta: Mapping[str, Any],
         purge_props: bool = False,
         from_state: str | None = None,
+        attempt: str | None = None,
     ) -> types.ImageRecord:
         """Change a record and return it.
 
         `purge_props` removes properties that are not given; `from_state` makes the change only if
-        the image has that status (Duplicate otherwise). NotFound if the caller may not change it.
+        the image has that status (Duplicate otherwise, unless the same `attempt` has made the
+        change). NotFound if the caller may not change it.
         """
         _log_meta("Updating image", image_meta)
         with _TRANSLATED:
             record = self.client_for(context).update_image(
-                image_id, image_meta, purge_props, from_state
+                image_id, image_meta, purge_props, from_state, attempt
             )
         _log_meta("Returned image", record)
         return record
+
+    def withdraw_image(self, context: RequestContext, attempt: str) -> types.ImageRecord:
+        """Delete the record that an attempt created and nobody has used since, and return it.
+
+        NotFound if there is none.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).withdraw_image(attempt)
 
     def delete_image_metadata(
         self,

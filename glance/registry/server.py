@@ -18,7 +18,7 @@ from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
 from glance.registry import client, members, trust
-from glance.registry.db import api, engine, migration
+from glance.registry.db import api, attempts, engine, migration
 
 LOG = logging.getLogger(__name__)
 
@@ -124,25 +124,42 @@ class RecordsController:
         return _record(request, image)
 
     def create(self, request: CallerRequest) -> wsgi.Response:
-        """POST /images: insert a record."""
+        """POST /images: insert a record.
+
+        An `attempt` names what the caller does; with `repeated`, the record that it may have
+        inserted before is returned.
+        """
         context = request.context
         context.require_write()
-        values, _ = self._body(request)
-        trust.require_api(request, trust.API_ONLY & values.keys())
+        values, body = self._body(request)
         if not context.is_admin or "owner" not in values:
             values["owner"] = context.owner
+        trust.require_api(request, trust.API_ONLY & values.keys())
         values.setdefault("status", "active" if trust.is_from_api(request) else "queued")
-        image = api.image_create(self.db, context, values, **self.limits)
+        image = api.image_create(
+            self.db,
+            context,
+            values,
+            attempt=_attempt(body),
+            is_repeated=body.get("repeated") is True,
+            **self.limits,
+        )
         LOG.info("Image %s was created", image["id"])
         return _record(request, image)
 
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set."""
+        """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set.
+
+        With an `attempt` a change of the status may be repeated: it is made once.
+        """
         context = request.context
         context.require_write()
         number = fields.path_id(id)
-        values, from_state = self._body(request)
+        values, body = self._body(request)
         trust.require_api(request, trust.API_ONLY & values.keys())
+        from_state = body.get("from_state")
+        if from_state is not None and from_state not in fields.STATUSES:
+            raise exception.Invalid(f"from_state must be one of {', '.join(fields.STATUSES)}")
         if not context.is_admin:
             values.pop("owner", None)
         image = api.image_update(
@@ -152,6 +169,7 @@ class RecordsController:
             values,
             purge_props=request.headers.get("X-Glance-Registry-Purge-Props") == "true",
             from_state=from_state,
+            attempt=_attempt(body),
             **self.limits,
         )
         # SECURITY: values, above all the location, must not be logged.
@@ -194,6 +212,16 @@ class RecordsController:
         LOG.info("Image %s was deleted", number)
         return _record(request, image)
 
+    def withdraw(self, request: CallerRequest, attempt: str) -> wsgi.Response:
+        """DELETE /attempts/{attempt}: delete the unused record that a lost creation left."""
+        context = request.context
+        context.require_write()
+        if not attempts.is_attempt(attempt):
+            raise exception.NotFound("No attempt has this name")
+        image = api.image_withdraw(self.db, context, attempt)
+        LOG.info("Image %s was withdrawn: the response to its creation was lost", image["id"])
+        return _record(request, image)
+
     def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/scrub: queue data that the API could not remove for the scrubber.
 
@@ -219,16 +247,20 @@ class RecordsController:
             max_limit=self.max_limit,
         )
 
-    def _body(self, request: CallerRequest) -> tuple[dict[str, Any], str | None]:
-        """Return the typed attributes of a JSON body and its `from_state`."""
+    def _body(self, request: CallerRequest) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """Return the typed attributes of a JSON body, and the body."""
         body = request.read_json()
         image = body.get("image") if isinstance(body, dict) else None
         if not isinstance(image, dict):
             raise exception.Invalid('The body must be an object such as {"image": {"name": "x"}}')
-        from_state = body.get("from_state")
-        if from_state is not None and from_state not in fields.STATUSES:
-            raise exception.Invalid(f"from_state must be one of {', '.join(fields.STATUSES)}")
-        return fields.coerce(image), from_state
+        return fields.coerce(image), body
+
+
+def _attempt(body: Mapping[str, Any]) -> str | None:
+    attempt: str | None = body.get("attempt")
+    if attempt is not None and not attempts.is_attempt(attempt):
+        raise exception.Invalid("attempt must be 32 lower-case hexadecimal digits")
+    return attempt
 
 
 def _seconds(query: Mapping[str, str], name: str) -> int:
@@ -291,6 +323,7 @@ class RegistryAPI:
         self.router.add("/images", GET=images.index, POST=images.create)
         self.router.add("/images/detail", GET=images.detail)
         self.router.add("/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete)
+        self.router.add("/attempts/{attempt}", DELETE=images.withdraw)
         self.router.add("/images/{id}/scrub", POST=images.postpone)
         self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)

@@ -38,3 +38,34 @@ def spawn(fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Task:
             LOG.exception("Background task %s failed", getattr(fn, "__qualname__", fn))
 
     return Task(hub.start(work))
+
+
+class Limited:
+    """Tasks of one kind, of which at most `limit` run at a time."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._lock = hub.native_lock()
+        self._running = 0
+
+    def spawn(self, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Start `fn` as the function `spawn` does; False, without starting it, at the limit."""
+        with self._lock:
+            if self._running >= self.limit:
+                return False
+            self._running += 1
+
+        def work() -> None:
+            try:
+                fn(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        try:
+            spawn(work)
+        except BaseException:
+            with self._lock:
+                self._running -= 1
+            raise
+        return True

@@ -1,15 +1,19 @@
 """The registry goes away, hangs, comes back, talks nonsense: before, during, after uploads."""
 
+import concurrent.futures
 import contextlib
 import http.client
 import os
+import threading
 import time
 
 import pytest
 
+from glance.testing.faults import Fault, FaultProxy
+
 from support import daemons, faults
 from support.faults import Upload, new_id
-from support.rawhttp import meta_headers
+from support.rawhttp import identity, meta_headers
 
 pytestmark = pytest.mark.full
 
@@ -262,3 +266,115 @@ def test_a_registry_that_talks_nonsense_is_answered_503(fooled, behaviour, kind)
     registry.default = behaviour
     assert_unavailable(site, 1, kind)
     assert not site.data_files()
+
+
+# -- calls whose response is lost ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory):
+    """A site whose API reaches its registry through a proxy that injects faults."""
+    site = daemons.Site(
+        tmp_path_factory.mktemp("wired"),
+        auth_mode="trusted-headers",
+        api={"registry_client_timeout": TIMEOUT},
+    )
+    try:
+        # NOTE: it ends first, because a daemon that stops waits for requests that hang in it.
+        with FaultProxy(site.registry.port) as proxy:
+            site.api_options["registry_port"] = proxy.port
+            yield site.start(), proxy
+    finally:
+        site.stop()
+
+
+LOST = {"lost": {"cut_response": -1}, "not-arrived": {"cut_request": 0}}
+#: How many calls of each method precede that which is lost: PUT begins, then activates.
+CALLS = {"create": ("POST", 0), "begin": ("PUT", 0), "activate": ("PUT", 1)}
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_lost_call_of_an_upload_is_repeated(wired, call, fault):
+    site, proxy = wired
+    method, skip = CALLS[call]
+    proxy.order(Fault(method=method, skip=skip, **fault))
+    caller = identity(f"{call}-{list(fault)}")
+    reply = site.http.add(DATA, caller)
+    assert reply.status == 201, reply
+    listed = site.http.get("/v1/images/detail?is_public=none", caller).json()["images"]
+    assert [(image["id"], image["status"]) for image in listed] == [
+        (reply.json()["image"]["id"], "active")
+    ]
+
+
+@pytest.mark.parametrize("fault", ["stall_response", "stall_request"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_registry_that_hangs_where_an_upload_begins_leaves_a_killed_image(wired, method, fault):
+    site, proxy = wired
+    caller = identity(f"{method}-{fault}")
+    path = "/v1/images"
+    if method == "PUT":
+        path += f"/{site.http.post(path, caller).json()['image']['id']}"
+    proxy.order(Fault(method="PUT", **{fault: -1 if fault == "stall_response" else 0}))
+    assert site.http.request(method, path, {**OCTETS, **caller}, DATA).status == 503
+    image_id = next(call for call in reversed(proxy.seen) if call.startswith("PUT")).split("/")[2]
+    path = f"/v1/images/{image_id}"
+    faults.until(
+        lambda: site.http.head(path, caller).meta()["status"] == "killed", "it is settled"
+    )
+    faults.until_no_file(site, image_id)
+
+
+def test_a_registry_that_hangs_where_a_record_is_made_leaves_none(site):
+    noted = site.api.log().count("its creation got no response")
+    with faults.stopped(site.registry):
+        assert site.http.add(DATA, name="hanging").status == 503
+    listing = "/v1/images?is_public=none&name=hanging"
+    faults.until(lambda: site.http.get(listing).status == 200, "the registry answers again")
+    # NOTE: the registry now carries out the creation, too, whose response nobody awaits.
+    faults.until(
+        lambda: site.api.log().count("its creation got no response") > noted, "it is withdrawn"
+    )
+    assert site.http.get(listing).json() == {"images": []}
+
+
+def test_a_lost_deletion_is_repeated_and_the_data_removed(wired):
+    site, proxy = wired
+    caller = identity("deleting")
+    image_id = site.http.add(DATA, caller).json()["image"]["id"]
+    proxy.order(Fault(method="DELETE", cut_response=-1))
+    assert site.http.delete(f"/v1/images/{image_id}", caller).status == 200
+    assert site.http.head(f"/v1/images/{image_id}", caller).status == 404
+    faults.until_no_file(site, image_id)
+
+
+def test_no_upload_is_left_undecided_by_a_registry_that_is_killed_again_and_again(site):
+    ended = threading.Event()
+    answered = []
+
+    def upload():
+        while not ended.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answered.append(site.http.add(b"data", name="storm").status)
+
+    def settled():
+        found = site.http.get("/v1/images/detail?is_public=none&limit=1000&name=storm")
+        return found.status == 200 and not [
+            image["id"] for image in found.json()["images"] if image["status"] != "active"
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        uploads = [pool.submit(upload) for _ in range(6)]
+        try:
+            for _ in range(10):
+                enough = len(answered) + 20
+                faults.until(lambda most=enough: len(answered) > most, "uploads go on")
+                site.registry.kill()
+                site.registry.start()
+        finally:
+            ended.set()
+        for each in uploads:
+            each.result()
+    assert set(answered) <= {201, 503}
+    faults.until(settled, "each record is active, killed or gone", 60)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import deletion, download, upload
+from glance.api import deletion, download, recovery, upload
 from glance.common import config, exception, hooks
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, types
+from glance.registry import link
 from glance.store import base
 from glance.streaming import tasks
 
@@ -219,18 +220,35 @@ class ImagesController:
             self.service.stores.check_registerable(
                 image_request.copy_from, is_admin=context.is_admin
             )
-        image = self.registry.add_image_metadata(context, values)
+        creation = link.OnceCall()
+        image = self._create(context, values, creation)
         self.service.events.created(context, image)
         if image_request.location:
             self.service.events.activated(context, image)
         if target is not None:
-            image = self._fill(request, image_request, image, target)
+            image = self._fill(request, image_request, image, target, creation)
         url = self.service.image_url(request.host_url, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
             headers=[("Location", url), *_etag(image)],
         )
+
+    def _create(
+        self, context: RequestContext, values: Mapping[str, Any], creation: link.OnceCall
+    ) -> types.ImageRecord:
+        """Make the record; what the registry may have made without a response is withdrawn."""
+        try:
+            return creation.make(
+                lambda: self.registry.add_image_metadata(
+                    context, values, creation.attempt, creation.undecided
+                ),
+                upload.ACTIVATION_BACKOFF,
+            )
+        except BaseException:
+            if creation.undecided:
+                recovery.withdraw_later(self.service, context, creation.attempt)
+            raise
 
     def _target(self, image_request: ImageRequest) -> base.Store | None:
         """Return the store for the data; refuse a read-only store."""
@@ -344,9 +362,13 @@ class ImagesController:
         image_request: ImageRequest,
         image: types.ImageRecord,
         target: base.Store,
+        creation: link.OnceCall | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> types.ImageRecord:
-        """Fill a queued image with data: at once from the body, or in the background."""
+        """Fill a queued image with data: at once from the body, or in the background.
+
+        `creation` is the call that made the record, None if another request did.
+        """
         run = upload.Upload(
             self.service,
             request.context,
@@ -355,6 +377,8 @@ class ImagesController:
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
             values=values or {},
+            is_new=creation is not None,
+            beginning=link.OnceCall(creation.attempt if creation else None),
         )
         if image_request.copy_from:
             upload.copy_in_background(run, image_request.copy_from)
@@ -403,7 +427,7 @@ class ImagesController:
                 self._forget_copy(request, before, image)
         if target is not None:
             stored_with_it = values if image_request.has_data else None
-            image = self._fill(request, image_request, image, target, stored_with_it)
+            image = self._fill(request, image_request, image, target, values=stored_with_it)
         events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)
@@ -417,12 +441,14 @@ class ImagesController:
         purge: bool,
         from_state: str | None = None,
     ) -> types.ImageRecord:
-        return self.registry.update_image_metadata(
-            context,
-            image["id"],
-            values,
-            purge_props=purge,
-            from_state=from_state,
+        if from_state is None:
+            return self.registry.update_image_metadata(context, image["id"], values, purge)
+        call = link.OnceCall()
+        return call.make(
+            lambda: self.registry.update_image_metadata(
+                context, image["id"], values, purge, from_state, call.attempt
+            ),
+            upload.ACTIVATION_BACKOFF,
         )
 
     @staticmethod

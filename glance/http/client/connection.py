@@ -137,7 +137,7 @@ class ClientConnection:
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the socket. Raises `ConnectionBroken` if that fails."""
+        """Open the socket. Raises `NotConnected` if that fails."""
         sock: socket.socket | None = None
         try:
             sock = self._dial()
@@ -146,7 +146,7 @@ class ClientConnection:
             sock.settimeout(self.read_timeout)
             self._sock, sock = sock, None
         except (OSError, EOFError, ValueError) as err:
-            raise response.ConnectionBroken(err or type(err).__name__) from err
+            raise response.NotConnected(err or type(err).__name__) from err
         finally:
             if sock is not None:
                 sock.close()

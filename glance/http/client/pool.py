@@ -89,10 +89,12 @@ class ConnectionPool:
                 raise
             first = err
         try:
-            return self.new().exchange(method, head, body, progress, self.put)
+            repeated = self.new().exchange(method, head, body, progress, self.put)
         except response.ConnectionBroken as err:
             # NOTE: the first request may have been executed; its error must be the visible cause.
             raise err from first
+        repeated.is_repeated = True
+        return repeated
 
     def new(self) -> http_connection.ClientConnection:
         """Return a new connection that is not open yet and not part of the pool."""

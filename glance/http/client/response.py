@@ -40,6 +40,10 @@ class ConnectionBroken(exception.ClientConnectionError):
         self.answered = answered
 
 
+class NotConnected(ConnectionBroken):
+    """No connection could be made: nothing was sent."""
+
+
 class ConnectionTimedOut(ConnectionBroken):
     """The server was silent for longer than the timeout."""
 
@@ -72,9 +76,12 @@ class ResponseStream(Protocol):
 class ClientResponse:
     """A response: `status`, `reason`, headers, and a body that is read once.
 
-    The connection is released as soon as the last byte was read; a response that is not read to
+    `is_repeated` means that the request was sent twice, because the first response was lost. The
+    connection is released as soon as the last byte was read; a response that is not read to
     its end has to be closed. It is a context manager.
     """
+
+    is_repeated = False
 
     def __init__(
         self,

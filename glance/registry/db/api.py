@@ -8,7 +8,7 @@ exported here too, because other modules import `db.api`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -18,12 +18,13 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, ids, models, records, visibility
+from glance.registry.db import attempts, engine, ids, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
     image_restore,
     image_settle,
+    image_withdraw,
 )
 from glance.registry.db.image_list import image_list
 from glance.registry.db.sharing import (
@@ -45,6 +46,7 @@ __all__ = [
     "image_restore",
     "image_settle",
     "image_update",
+    "image_withdraw",
     "member_add",
     "member_check",
     "member_delete",
@@ -121,10 +123,14 @@ def image_create(
     property_quota: int = 0,
     storage_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
+    attempt: str | None = None,
+    is_repeated: bool = False,
 ) -> types.StoredImage:
     """Insert an image with its properties and return the record.
 
-    `values` are typed (`fields.coerce`). Raises Invalid for a record that breaks the rules,
+    `values` are typed (`fields.coerce`). `attempt` names what the caller is doing (see
+    `glance.registry.db.attempts`); if it `is_repeated`, a record that it has created already is
+    returned instead of another one. Raises Invalid for a record that breaks the rules,
     Duplicate for an id that is or was in use, QuotaExceeded for more properties than
     `property_quota`, or more bytes of the owner than `storage_quota` (no limit if not positive).
     """
@@ -133,23 +139,33 @@ def image_create(
     given = dict(record.pop("properties", None) or {})
     records.check_quota(len(given), 0, property_quota, "properties")
     given_id = record.pop("id")
-    attempts = 0
+    tries = 0
 
     def work(conn: Connection) -> int:
-        nonlocal attempts
-        attempts += 1
+        nonlocal tries
+        tries += 1
+        if attempt is not None and is_repeated:
+            made = attempts.created_by(conn, attempt, record["status"], record["created_at"])
+            if made is not None:
+                records.lock_mutable(conn, context, made)
+                return made
         _check_storage(conn, record, storage_quota)
-        image_id: int = given_id or ids.count(conn, step_over=attempts > 1)
+        image_id: int = given_id or ids.count(conn, step_over=tries > 1)
         location = db.cipher.seal(image_id, record["location"])
         conn.execute(_INSERT, {**record, "id": image_id, "location": location})
         if ids.is_purged(conn, image_id):
             raise exception.Duplicate(f"Image with ID {image_id} was purged")
         _insert_properties(conn, image_id, given, record["created_at"])
+        if attempt is not None and attempts.MARK not in given:
+            now = record["created_at"]
+            attempts.leave_mark(conn, image_id, attempt, record["status"], now)
         return image_id
 
     for _ in range(_ID_ATTEMPTS):
         try:
             image_id = db.transaction(work)
+            if is_repeated:
+                return image_get(db, context, image_id)
             return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
         except (exc.IntegrityError, exception.Duplicate) as err:
             if given_id is not None:
@@ -168,11 +184,14 @@ def image_update(
     property_quota: int = 0,
     storage_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
+    attempt: str | None = None,
 ) -> types.StoredImage:
     """Change an image and its properties in one transaction and return the new record.
 
     `values` are typed and partial; properties are added or replaced, and with `purge_props` those
-    not given are removed. `from_state` makes it a compare-and-set on the status.
+    not given are removed. `from_state` makes it a compare-and-set on the status; a change of the
+    status that the same `attempt` has made already (see `glance.registry.db.attempts`) counts as
+    made, and nothing is changed again.
 
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
     status is not `from_state` or may not become the new one, Invalid if the merged record breaks
@@ -184,6 +203,9 @@ def image_update(
         image = records.lock_mutable(conn, context, image_id)
         old_status = image["status"]
         if from_state is not None and old_status != from_state:
+            is_made = attempt is not None and old_status == values.get("status")
+            if is_made and attempts.has_mark(conn, image_id, attempt or "", old_status):
+                return records.reveal(db, records.with_properties(conn, image))
             raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
@@ -203,9 +225,14 @@ def image_update(
         statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
         if conn.execute(statement, params).rowcount != 1:
             raise exception.Conflict(f"Image {image_id} was changed by another request")
+        stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
+        given = values.get("properties") or {}
         record["properties"] = _change_properties(
-            conn, image_id, values.get("properties") or {}, purge_props, property_quota, now
+            conn, image_id, stored, given, purge_props, property_quota, now
         )
+        if attempt is not None and attempts.MARK not in given:
+            mark = next((row for row in stored if row.name == attempts.MARK), None)
+            attempts.leave_mark(conn, image_id, attempt, record["status"], now, mark)
         return record
 
     return db.transaction(work)
@@ -230,6 +257,7 @@ def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> N
 def _change_properties(
     conn: Connection,
     image_id: int,
+    stored: Sequence[Any],
     given: Mapping[str, str | None],
     purge: bool,
     quota: int,
@@ -237,10 +265,10 @@ def _change_properties(
 ) -> dict[str, str | None]:
     """Store the properties `given` for an image and return all of its live properties.
 
-    A soft-deleted row is revived, because (image, name) is unique over deleted rows too. Stored
-    names of old databases may have capitals; they count as the same names.
+    `stored` are the rows that it has, those of deleted properties included. A soft-deleted row is
+    revived, because (image, name) is unique over deleted rows too. Stored names of old databases
+    may have capitals; they count as the same names.
     """
-    stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
     by_name = {row.name.lower(): row for row in stored}
     by_name.update((row.name, row) for row in stored if row.name == row.name.lower())
     result = {name: row.value for name, row in by_name.items() if not row.deleted}

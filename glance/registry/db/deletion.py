@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import types
-from glance.registry.db import engine, models, records, scrub_queue, visibility
+from glance.registry.db import attempts, engine, models, records, scrub_queue, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 Context = identity_context.RequestContext
@@ -100,6 +100,37 @@ def image_delete(
                 conn, image_id, image["location"], now=now, due_in=due_in, lease=lease
             )
         image["status"], image["updated_at"] = new_status, now
+        image["deleted"], image["deleted_at"] = True, now
+        return records.reveal(db, image)
+
+    return db.transaction(work)
+
+
+def image_withdraw(db: engine.Database, context: Context, attempt: str) -> types.StoredImage:
+    """Delete the record that an attempt created and that nobody has used since; return it.
+
+    For a caller that has lost the response to the creation, and so cannot know the id. The data at
+    a registered location stays. Raises NotFound if there is no such record: the attempt created
+    none, or somebody has changed it since, begun to fill it, or shared it. Raises ImageNotFound if
+    the caller may not change it.
+    """
+
+    def work(conn: Connection) -> types.StoredImage:
+        now = records.utcnow()
+        image_id = attempts.created_by(conn, attempt, "queued", now)
+        if image_id is None:
+            image_id = attempts.created_by(conn, attempt, "active", now)
+        if image_id is None:
+            raise exception.NotFound("This attempt left no record")
+        locked = records.lock_mutable(conn, context, image_id)
+        if locked["updated_at"] != locked["created_at"] or attempts.has_members(conn, image_id):
+            raise exception.NotFound("The record of this attempt is in use")
+        image = records.with_properties(conn, locked)
+        params = {"row_id": image_id, "now": now}
+        conn.execute(_DELETE, {**params, "new_status": "deleted"})
+        for statement in _DELETE_CHILDREN:
+            conn.execute(statement, params)
+        image["status"], image["updated_at"] = "deleted", now
         image["deleted"], image["deleted_at"] = True, now
         return records.reveal(db, image)
 

@@ -1,6 +1,7 @@
 """The upload transaction under injected failures: status, image state, nothing left over."""
 
 import io
+import json
 import threading
 import time
 import wsgiref.simple_server
@@ -9,7 +10,7 @@ import pytest
 import webob
 
 from glance import registry as registry_calls
-from glance.api import recovery, upload
+from glance.api import deletion, recovery, upload
 from glance.common import config, exception
 from glance.identity import context as identity_context
 from glance.registry.link import RegistryLink
@@ -26,6 +27,8 @@ BIG = PAYLOAD * 1024
 def _no_pauses(monkeypatch):
     monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
     monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
+    monkeypatch.setattr(recovery, "LATE_CALLS", Backoff.steady(0.01, retries=3))
+    monkeypatch.setattr(deletion, "RECORD_BACKOFF", Backoff.steady(0, retries=2))
 
 
 def until(condition):
@@ -134,7 +137,10 @@ def test_an_image_killed_during_its_upload_is_not_revived(api):
 
 
 class Flaky:
-    """The registry application, failing the calls that `fails` picks."""
+    """The registry application, failing the calls that `fails` picks.
+
+    Before that it carries them out, if `carry_out` is true or names their method.
+    """
 
     def __init__(self, registry, fails, carry_out=False):
         self.registry, self.fails, self.carry_out = registry, fails, carry_out
@@ -145,7 +151,7 @@ class Flaky:
         environ["wsgi.input"] = io.BytesIO(body)
         if self.fails(environ["REQUEST_METHOD"], body):
             self.count += 1
-            if self.carry_out:
+            if self.carry_out is True or self.carry_out == environ["REQUEST_METHOD"]:
                 list(self.registry.real(environ, lambda *args: None))
             start_response("503 Away", [("Content-Length", "0")])
             return []
@@ -189,6 +195,156 @@ def test_data_waits_for_a_registry_that_may_have_activated_it(api, registry):
     registry.app = registry.real
     until(lambda: api.files() == ["5"])
     assert api("GET", URL + "/5").body == BIG
+
+
+# -- calls whose response is lost -----------------------------------------------------------------
+
+
+def begins(method, body):
+    return method == "PUT" and b'"saving"' in body
+
+
+def creates(method, body):
+    return method == "POST"
+
+
+def ids(api):
+    return sorted(image["id"] for image in api("GET", f"{URL}?is_public=none").json["images"])
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("step", [creates, begins], ids=["creation", "begin"])
+@pytest.mark.parametrize("headers", [{}, {"x-image-meta-id": "77"}], ids=["any-id", "own-id"])
+def test_a_call_whose_response_was_lost_counts_once(api, registry, step, carried_out, headers):
+    flaky = Flaky(registry, lambda method, body: step(method, body) and flaky.count < 2)
+    flaky.carry_out = carried_out
+    registry.app = flaky
+    response = api("POST", URL, headers, PAYLOAD)
+    assert (response.status_int, flaky.count) == (201, 2)
+    assert ids(api) == [response.json["image"]["id"]]
+    assert api("GET", f"{URL}/{ids(api)[0]}").body == PAYLOAD
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_upload_that_may_have_begun_ends_killed(api, registry, method, carried_out):
+    if method == "PUT":
+        api.add(id=5)
+    # Nothing of the registry is to be had from the beginning call on.
+    flaky = Flaky(registry, None, carried_out)
+    flaky.fails = lambda verb, body: begins(verb, body) or flaky.count > 0
+    registry.app = flaky
+    path = URL if method == "POST" else URL + "/5"
+    assert api(method, path, {"x-image-meta-id": "5"}, PAYLOAD).status_int == 503
+    registry.app = registry.real
+    until(lambda: status_of(api) == "killed")
+    assert api.files() == []
+
+
+def test_an_upload_that_may_have_begun_does_not_end_that_of_another_caller(api, registry):
+    api.add(id=5)
+    denied = set()
+
+    def is_of_the_first(method, body):
+        attempt = json.loads(body).get("attempt") if body else None
+        if not denied:
+            denied.add(attempt)
+        return attempt in denied
+
+    registry.app = Flaky(registry, lambda *call: call[0] == "PUT" and is_of_the_first(*call))
+    assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 503
+
+    def let_the_first_be_settled():
+        count = len(registry.calls)
+        registry.app = registry.real
+        until(lambda: ("PUT", "/images/5") in registry.calls[count:])
+        assert status_of(api) == "saving"
+
+    request = webob.Request.blank(URL + "/5", method="PUT", headers=OCTETS)
+    request.environ["wsgi.input"] = Meddling(let_the_first_be_settled)
+    request.content_length = len(BIG)
+    assert request.get_response(api.app).status_int == 200
+    assert api("GET", URL + "/5").body == BIG
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_upload_that_cannot_have_begun(api, registry, monkeypatch, method):
+    if method == "PUT":
+        api.add(id=5)
+    real = RegistryLink.update_image_metadata
+    refused = []
+
+    def refuse(link, context, image_id, values, *args, **kwargs):
+        if not refused:
+            refused.append(values["status"])
+            raise exception.RegistryUnavailable("away") from ConnectionRefusedError()
+        return real(link, context, image_id, values, *args, **kwargs)
+
+    monkeypatch.setattr(RegistryLink, "update_image_metadata", refuse)
+    path = URL if method == "POST" else URL + "/5"
+    assert api(method, path, {"x-image-meta-id": "5"}, PAYLOAD).status_int == 503
+    assert refused == ["saving"]
+    # Nobody can know of a record that the failed request itself has made.
+    assert status_of(api) == ("killed" if method == "POST" else "queued")
+    assert api.files() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({}, None), ({}, PAYLOAD), ({"x-image-meta-location": "http://127.0.0.1:9/x"}, None)],
+    ids=["reserve", "upload", "register"],
+)
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_a_creation_that_never_gets_a_response_leaves_no_record(
+    api, registry, headers, carried_out, body
+):
+    registry.app = Flaky(
+        registry, lambda method, body: method in ("POST", "DELETE"), "POST" if carried_out else ""
+    )
+    assert api("POST", URL, {**headers, "x-image-meta-id": "5"}, body).status_int == 503
+    assert status_of(api) == ((carried_out or None) and ("active" if headers else "queued"))
+    registry.app = registry.real
+    until(lambda: ("DELETE" in [method for method, _ in registry.calls]) and not ids(api))
+    assert status_of(api) is None
+    assert api.files() == []
+
+
+@pytest.mark.parametrize("use", ["PUT", "share", "fill"])
+def test_a_record_that_somebody_uses_is_not_withdrawn(api, registry, use):
+    registry.app = Flaky(registry, lambda method, body: method in ("POST", "DELETE"), "POST")
+    assert api("POST", URL, {"x-image-meta-id": "5"}).status_int == 503
+    if use == "PUT":
+        assert api("PUT", URL + "/5", {"x-image-meta-name": "mine"}).status_int == 200
+    elif use == "share":
+        assert api("PUT", URL + "/5/members/friend").status_int == 204
+    else:
+        assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 200
+    count = len(registry.calls)
+    registry.app = registry.real
+    until(lambda: [method for method, _ in registry.calls[count:]].count("DELETE") > 1)
+    assert status_of(api) == ("active" if use == "fill" else "queued")
+
+
+def test_a_registration_whose_response_was_lost_counts(api, registry):
+    api.add(id=5)
+    flaky = Flaky(
+        registry, lambda method, body: activates(method, body) and flaky.count < 1, carry_out=True
+    )
+    registry.app = flaky
+    headers = {"x-image-meta-location": "http://127.0.0.1:9/x"}
+    assert api("PUT", URL + "/5", headers).status_int == 200
+    assert (status_of(api), flaky.count) == ("active", 1)
+
+
+def test_no_more_uploads_are_settled_than_the_limit(api, registry, monkeypatch):
+    monkeypatch.setattr(recovery, "_TASKS", upload.tasks.Limited(1))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.05, retries=100))
+    registry.app = Flaky(registry, lambda method, body: method != "GET", "POST")
+    for _ in range(2):
+        assert api("POST", URL).status_int == 503
+    assert len(ids(api)) == 2
+    registry.app = registry.real
+    until(lambda: len(ids(api)) == 1)
 
 
 def test_data_that_no_record_can_know_of_goes_at_once(api, registry, monkeypatch):

@@ -66,6 +66,24 @@ CALLS = [
         {"image": RECORD},
         RECORD,
     ),
+    (
+        ("add_image", {"image_metadata": {}, "attempt": "a", "is_repeated": True}),
+        ("POST", "/images", {"image": {}, "attempt": "a", "repeated": True}),
+        {"image": RECORD},
+        RECORD,
+    ),
+    (
+        ("update_image", {"image_id": 7, "image_metadata": {}, "attempt": "a"}),
+        ("PUT", "/images/7", {"image": {}, "attempt": "a"}),
+        {"image": RECORD},
+        RECORD,
+    ),
+    (
+        ("withdraw_image", {"attempt": "a"}),
+        ("DELETE", "/attempts/a", None),
+        {"image": RECORD},
+        RECORD,
+    ),
     (("delete_image", {"image_id": 7}), ("DELETE", "/images/7", None), None, True),
     (("remove_image", {"image_id": 7}), ("DELETE", "/images/7", None), {"image": RECORD}, RECORD),
     (

@@ -401,6 +401,36 @@ def test_an_unknown_from_state_is_refused(registry: Any) -> None:
         assert registry.call("PUT", "/images/1", body).status_int == 400
 
 
+def test_a_change_of_an_attempt_may_arrive_twice(registry: Any) -> None:
+    body = {"image": {"status": "queued"}, "attempt": "a" * 32, "repeated": True}
+    made = [registry.call("POST", "/images", body).json["image"] for _ in range(2)]
+    assert made[0] == made[1]
+    body = {"image": {"status": "saving"}, "attempt": "a" * 32, "from_state": "queued"}
+    for expected in (200, 200):
+        assert registry.call("PUT", "/images/1", body).status_int == expected
+    assert registry.call("PUT", "/images/1", {**body, "attempt": "b" * 32}).status_int == 409
+
+
+def test_what_an_attempt_created_can_be_withdrawn_once(registry: Any) -> None:
+    registry.call("POST", "/images", {"image": {"status": "queued"}, "attempt": "a" * 32})
+    path = f"/attempts/{'a' * 32}"
+    assert registry.call("DELETE", path, context=ANONYMOUS).status_int == 403
+    assert registry.call("DELETE", path).json["image"]["id"] == 1
+    for gone in (path, "/attempts/x"):
+        assert registry.call("DELETE", gone).status_int == 404
+    assert registry.call("GET", "/images/1").status_int == 404
+
+
+@pytest.mark.parametrize("attempt", ["", "a", "A" * 32, "a" * 33, 5, [], {}])
+@pytest.mark.parametrize("method, path", [("POST", "/images"), ("PUT", "/images/1")])
+def test_an_attempt_without_a_proper_name_is_refused(
+    registry: Any, method: str, path: str, attempt: Any
+) -> None:
+    registry.create(status="queued")
+    body = {"image": {"status": "queued"}, "attempt": attempt}
+    assert registry.call(method, path, body).status_int == 400
+
+
 def test_of_many_claims_at_once_exactly_one_wins(registry: Any) -> None:
     registry.create(status="queued")
     statuses: list[int] = []

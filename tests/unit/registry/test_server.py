@@ -83,6 +83,12 @@ _BODY = st.one_of(
     _JSON,
     st.builds(lambda image: {"image": image}, _IMAGE),
     st.builds(lambda image, state: {"image": image, "from_state": state}, _IMAGE, _JSON),
+    st.builds(
+        lambda image, *more: {"image": image, "attempt": more[0], "repeated": more[1]},
+        _IMAGE,
+        _JSON | st.just("a" * 32),
+        _JSON,
+    ),
     st.builds(lambda value: {"memberships": value}, _JSON),
     st.builds(
         lambda member, share: {"memberships": [{"member_id": member, "can_share": share}]},

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
-from glance.streaming import tasks, threads
+from glance.streaming import retry, tasks, threads
 from glance.streaming.fanout import Fanout
+
+BRIEF = retry.Backoff.steady(0.01, seconds=10)
 
 
 class Boom(Exception):
@@ -66,6 +68,20 @@ def test_background_work_runs_in_a_thread_and_logs_its_error(caplog):
 
 
 # -- fan-out --
+
+
+def test_no_more_tasks_run_than_the_limit(caplog):
+    ended, limited = threading.Event(), tasks.Limited(2)
+    assert [limited.spawn(ended.wait) for _ in range(3)] == [True, True, False]
+    ended.set()
+    assert retry.wait_until(lambda: limited.spawn(boom), BRIEF)
+    # One that failed leaves its place, too.
+    assert retry.wait_until(lambda: "Background task" in caplog.text, BRIEF)
+    ended.clear()
+    assert retry.wait_until(lambda: limited.spawn(ended.wait), BRIEF)
+    assert retry.wait_until(lambda: limited.spawn(ended.wait), BRIEF)
+    assert not limited.spawn(ended.wait)
+    ended.set()
 
 
 def test_every_consumer_sees_every_item_in_order(fds):

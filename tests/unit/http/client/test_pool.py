@@ -134,8 +134,10 @@ def test_request_lost_on_a_kept_connection_is_sent_once_more(loopback, method):
 
     server = loopback(dies_on_the_second, healthy)
     connections = pool(server)
-    get(connections).read()
-    assert get(connections, method, b"body" if method == "PUT" else None).status == 200
+    first = get(connections)
+    first.read()
+    response = get(connections, method, b"body" if method == "PUT" else None)
+    assert (first.is_repeated, response.status, response.is_repeated) == (False, 200, True)
     assert server.connections == 2
 
 
@@ -204,8 +206,11 @@ def test_stall_in_the_middle_of_a_body_is_a_timeout(loopback):
 def test_nobody_listening_is_a_connection_error(loopback):
     server = loopback.answering(lambda seen: b"")
     server.stop()
-    with pytest.raises(exception.ClientConnectionError, match="Unable to connect to server"):
+    with pytest.raises(
+        exception.ClientConnectionError, match="Unable to connect to server"
+    ) as err:
         get(pool(server))
+    assert isinstance(err.value, http_response.NotConnected)
 
 
 def test_forked_process_does_not_use_its_parents_connections(loopback):

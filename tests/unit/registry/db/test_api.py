@@ -10,7 +10,7 @@ import pytest
 from glance.common import exception
 from glance.image import listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, models
+from glance.registry.db import api, attempts, engine, models
 
 ADMIN = RequestContext(is_admin=True)
 TENANT = RequestContext(tenant="t1", user="u")
@@ -168,3 +168,81 @@ def test_properties_of_old_databases_are_found_whatever_their_case(
     image = api.image_update(database, ADMIN, 1, {"properties": {"arch": "y"}})
     assert image["properties"] == {"arch": "y"}
     assert api.image_get(database, ADMIN, 1)["properties"] == {"arch": "y"}
+
+
+# -- changes that take effect once ---------------------------------------------------------------
+
+MINE, OTHERS = "a" * 32, "b" * 32
+RESERVED = {"status": "queued", "owner": "t1", "name": "n", "properties": {"a": "1"}}
+
+
+def test_a_repeated_creation_returns_the_record(any_database: engine.Database) -> None:
+    made = api.image_create(any_database, TENANT, RESERVED, attempt=MINE)
+    for _ in range(2):
+        again = api.image_create(any_database, TENANT, RESERVED, attempt=MINE, is_repeated=True)
+        assert again == made
+    assert made["properties"] == {"a": "1"}
+    other = api.image_create(any_database, TENANT, RESERVED, attempt=OTHERS, is_repeated=True)
+    assert other["id"] != made["id"]
+
+
+def test_a_change_of_the_status_counts_once(any_database: engine.Database) -> None:
+    image_id = api.image_create(any_database, TENANT, RESERVED, attempt=OTHERS)["id"]
+
+    def begin(attempt: str | None) -> dict[str, Any]:
+        values = {"status": "saving", "name": "changed", "properties": {"b": "2"}}
+        return dict(
+            api.image_update(
+                any_database, TENANT, image_id, values, from_state="queued", attempt=attempt
+            )
+        )
+
+    begun = begin(MINE)
+    assert begin(MINE) == begun == api.image_get(any_database, TENANT, image_id)
+    assert begun["properties"] == {"a": "1", "b": "2"}
+    for attempt in (OTHERS, None):
+        with pytest.raises(exception.Conflict):
+            begin(attempt)
+    api.image_update(any_database, TENANT, image_id, {"status": "killed"}, from_state="saving")
+    with pytest.raises(exception.Conflict):
+        begin(MINE)
+
+
+def test_the_mark_of_an_attempt_is_no_property(any_database: engine.Database) -> None:
+    image_id = api.image_create(any_database, TENANT, RESERVED, attempt=MINE)["id"]
+    api.image_update(any_database, TENANT, image_id, {}, purge_props=True, property_quota=1)
+    assert api.image_get(any_database, TENANT, image_id)["properties"] == {}
+    own = {"properties": {attempts.MARK: "mine"}}
+    for step in ({**own, "status": "saving"}, {"status": "active"}):
+        changed = api.image_update(any_database, TENANT, image_id, step, attempt=OTHERS)
+        assert changed["properties"] == {attempts.MARK: "mine"}
+    made = api.image_create(any_database, TENANT, {**RESERVED, **own}, attempt=OTHERS)
+    assert api.image_get(any_database, TENANT, made["id"])["properties"] == own["properties"]
+
+
+@pytest.mark.parametrize("status", ["queued", "active"])
+def test_an_unused_record_can_be_withdrawn(any_database: engine.Database, status: str) -> None:
+    values = {**RESERVED, "status": status, "protected": True}
+    image_id = api.image_create(any_database, TENANT, values, attempt=MINE)["id"]
+    with pytest.raises(exception.NotFound):
+        api.image_withdraw(any_database, TENANT, OTHERS)
+    with pytest.raises(exception.NotFound):
+        api.image_withdraw(any_database, RequestContext(tenant="t2", user="u"), MINE)
+    gone = api.image_withdraw(any_database, TENANT, MINE)
+    assert (gone["id"], gone["status"], gone["deleted"]) == (image_id, "deleted", True)
+    for call in (api.image_get, api.image_withdraw):
+        with pytest.raises(exception.NotFound):
+            call(any_database, TENANT, image_id if call is api.image_get else MINE)
+
+
+@pytest.mark.parametrize("use", ["change", "share", "begin"])
+def test_a_record_in_use_cannot_be_withdrawn(any_database: engine.Database, use: str) -> None:
+    image_id = api.image_create(any_database, TENANT, RESERVED, attempt=MINE)["id"]
+    if use == "share":
+        api.member_add(any_database, TENANT, image_id, "friend", None)
+    else:
+        values = {"name": "x"} if use == "change" else {"status": "saving"}
+        api.image_update(any_database, TENANT, image_id, values)
+    with pytest.raises(exception.NotFound):
+        api.image_withdraw(any_database, TENANT, MINE)
+    assert api.image_get(any_database, TENANT, image_id)["deleted"] is False
