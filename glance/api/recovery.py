@@ -36,8 +36,10 @@ BACKOFF = retry.Backoff(0.5, 10, seconds=3600)
 #: When to look again whether a registry that is back has carried out a call that was lost.
 LATE_CALLS = retry.Backoff(1, 30, retries=3, factor=5)
 
-# PERF: each waits in a greenthread with little of its own, or holds one descriptor.
-_TASKS = tasks.Limited(500)
+# PERF: each waits in a greenthread with little of its own.
+_TASKS = tasks.Limited(1000)
+#: Tasks that hold a descriptor each, of which a process has not many.
+_HOLDING = tasks.Limited(100)
 
 
 def start(service: api.ImageService) -> None:
@@ -81,7 +83,7 @@ def settle_later(
     service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    if not _TASKS.spawn(settle, service, [left], context, tell):
+    if not _HOLDING.spawn(settle, service, [left], context, tell):
         _log_too_many(left.image_id)
         left.leave()
 
@@ -99,9 +101,9 @@ def kill_later(
 
 
 def withdraw_later(service: api.ImageService, context: RequestContext, attempt: str) -> None:
-    """Delete the record that a creation without a response may have left; returns at once.
+    """Do as `withdraw` does, once the registry is back; returns at once.
 
-    `attempt` is that of the creation. A record that somebody uses meanwhile stays.
+    The record may not be there yet: the creation may arrive after all.
     """
     if not _TASKS.spawn(_withdraw, service, context, attempt):
         _log_too_many("whose creation got no response")
@@ -109,9 +111,8 @@ def withdraw_later(service: api.ImageService, context: RequestContext, attempt: 
 
 def _log_too_many(image_id: object) -> None:
     LOG.error(
-        "Image %s stays as it is: %d others wait for the registry; glance-scrubber will settle it",
+        "Image %s stays as it is: too many wait for the registry; glance-scrubber will settle it",
         image_id,
-        _TASKS.limit,
     )
 
 
@@ -128,18 +129,26 @@ def _kill_quietly(
         LOG.error("Image %s could not be killed: %s", image_id, err)
 
 
+def withdraw(service: api.ImageService, context: RequestContext, attempt: str) -> bool:
+    """Delete the record that this attempt has created, unless somebody uses it.
+
+    Returns whether there was one. Raises what the registry raises.
+    """
+    try:
+        record = service.registry.withdraw_image(context, attempt)
+    except exception.NotFound:
+        return False
+    LOG.warning("Image %s is deleted: the request that created it has failed", record["id"])
+    return True
+
+
 def _withdraw(service: api.ImageService, context: RequestContext, attempt: str) -> None:
-    def withdraw(who: RequestContext) -> bool:
-        try:
-            record = service.registry.withdraw_image(who, attempt)
-        except exception.NotFound:
-            return False
-        LOG.warning("Image %s is deleted: its creation got no response", record["id"])
-        return True
+    def persist() -> bool:
+        return _persist(service, context, lambda who: withdraw(service, who, attempt))
 
     try:
         # NOTE: the registry may carry out the lost call only after it has answered another one.
-        retry.wait_until(lambda: _persist(service, context, withdraw), LATE_CALLS)
+        retry.wait_until(persist, LATE_CALLS)
     except exception.Error as err:
         LOG.error("A record whose creation got no response may remain: %s", err)
 

@@ -16,15 +16,17 @@ the caller; `glance.api.recovery` later sends to the registry what it could not 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
 from glance.api import deletion, recovery
-from glance.common import exception
+from glance.common import config, exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import link
@@ -34,6 +36,40 @@ from glance.streaming import body, retry, tasks
 
 LOG = logging.getLogger(__name__)
 
+config.options(
+    "images API",
+    config.Option(
+        "copies_at_once",
+        config.integer,
+        20,
+        unit="images",
+        minimum=1,
+        help="Number of images that a process copies from elsewhere at the same time; the others "
+        "wait, in status queued.",
+    ),
+    config.Option(
+        "copies_per_owner",
+        config.integer,
+        5,
+        unit="images",
+        minimum=1,
+        help="Number of images of one owner among copies_at_once. Owners whose images wait take "
+        "turns.",
+    ),
+    config.Option(
+        "copies_waiting",
+        config.integer,
+        5000,
+        unit="images",
+        minimum=0,
+        help="Number of images that may wait to be copied in a process, half of them for one "
+        "owner; a request for another copy is refused with 503.",
+    ),
+)
+
+#: How long a process that stops takes to kill the records of its copies, and with how many tasks.
+STOP_SECONDS = 15.0
+STOP_WORKERS = 4
 #: Between attempts of calls to the registry that are safe to repeat; somebody waits for them.
 ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 
@@ -215,9 +251,32 @@ class Upload:
         try:
             yield
         except BaseException as err:
-            if self._must_kill(err):
+            if self._must_withdraw(err):
+                self._withdraw(err)
+            elif self._must_kill(err):
                 self.kill(err)
             raise
+
+    def _must_withdraw(self, err: BaseException) -> bool:
+        """Return whether the record can go: nothing was begun, and nobody knows of it."""
+        if not self.is_new or self.is_copy or self.status != "queued" or self.beginning.undecided:
+            return False
+        if isinstance(err, exception.OutOfDescriptors):
+            return True
+        # The record of what a store or a quota refuses stays, and so does that of another upload.
+        told = (exception.StoreError, exception.LimitExceeded)
+        return not isinstance(err, (*told, exception.NotFound, exception.Duplicate))
+
+    def _withdraw(self, reason: BaseException) -> None:
+        LOG.warning("Image %s is withdrawn: %s", self.image_id, type(reason).__name__)
+        record = (self.service, self.context, self.beginning.attempt)
+        try:
+            recovery.withdraw(*record)
+        except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
+            LOG.error("Image %s will be withdrawn later: %s", self.image_id, type(err).__name__)
+            recovery.withdraw_later(*record)
+        except Exception as err:
+            LOG.error("Image %s could not be withdrawn: %s", self.image_id, type(err).__name__)
 
     def _must_kill(self, err: BaseException) -> bool:
         if isinstance(err, exception.ImageDeleted) or self.undecided:
@@ -226,10 +285,12 @@ class Upload:
             # Nothing was begun: either the registry refused the transition, and another upload
             # owns the record, or the store or a quota has no room. A store that permits no writing
             # may do so again later, and not one byte was read: the caller can repeat the upload.
-            if isinstance(err, exception.StoreError | exception.LimitExceeded):
-                return not isinstance(err, exception.StorageWriteDenied)
-            # A caller who has reserved the record may still use it; of a new one nobody knows.
-            return self.is_new and not isinstance(err, exception.NotFound | exception.Duplicate)
+            # Nobody repeats a copy: its caller waits for the image to leave the status queued.
+            if self.is_copy:
+                return True
+            refused = isinstance(err, exception.StoreError | exception.LimitExceeded)
+            passing = exception.StorageWriteDenied | exception.OutOfDescriptors
+            return refused and not isinstance(err, passing)
         return True
 
     def kill(self, reason: BaseException) -> None:
@@ -248,13 +309,66 @@ class Upload:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
 
 
-def copy_in_background(upload: Upload, source: str) -> None:
-    """Copy the data at the location `source` into the image of `upload`; return at once."""
-    tasks.spawn(_copy, upload, source)
+class Copies:
+    """The copies in the background of one process, which take turns.
+
+    A copy that waits for its turn has a record in status `queued`. When the process stops in an
+    orderly way, the records of all copies that wait or run become `killed`.
+    """
+
+    def __init__(self, conf: config.Conf):
+        self._turns: tasks.Turns[tuple[Upload, str]] = tasks.Turns(
+            _copy,
+            limit=conf.copies_at_once,
+            each=conf.copies_per_owner,
+            waiting=conf.copies_waiting,
+        )
+        hooks.at_stop(self._stop, stop_timeout=STOP_SECONDS)
+
+    @contextlib.contextmanager
+    def place(self, owner: str | None) -> Iterator[Callable[[Upload, str], None]]:
+        """Hold a place for a copy into an image of `owner` for the block.
+
+        Yields a function that has the data at a location, its second argument, copied into the
+        image of an upload, and returns at once. Raises ServiceUnavailable if too many copies wait.
+        """
+        place = self._turns.reserve(owner)
+        if place is None:
+            raise exception.ServiceUnavailable(
+                "Too many images wait to be copied at the moment; try again later"
+            )
+
+        def start(upload: Upload, source: str) -> None:
+            upload.is_copy = True
+            try:
+                place.start((upload, source))
+            except BaseException as err:
+                upload.kill(err)
+                raise
+
+        try:
+            yield start
+        finally:
+            place.leave()
+
+    def _stop(self) -> None:
+        left = collections.deque(self._turns.close())
+        end = time.monotonic() + STOP_SECONDS
+
+        def kill() -> None:
+            while left and time.monotonic() < end:
+                upload, _ = left.popleft()
+                upload.kill(exception.ServiceUnavailable())
+
+        workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+        if left:
+            LOG.error("%d images that wait to be copied stay queued: delete them", len(left))
 
 
-def _copy(upload: Upload, source: str) -> None:
-    upload.is_copy = True
+def _copy(job: tuple[Upload, str]) -> None:
+    upload, source = job
     try:
         with _open(upload, source) as data:
             upload.receive(body.BodyReader(data), data.length)

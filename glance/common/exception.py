@@ -456,6 +456,13 @@ class BackendUnavailable(BackendException, ServiceUnavailable):
     named = "The %(store)s store cannot be reached at the moment."
 
 
+class OutOfDescriptors(BackendUnavailable):
+    """The process, or the host, may not open another file or connection at the moment."""
+
+    message = "The image store cannot be used: this server has too many files open at the moment."
+    named = "The %(store)s store cannot be used: this server has too many files open."
+
+
 class BackendCorrupt(BackendException, ServerError):
     message = "The image store did not keep the data intact."
     named = "The %(store)s store did not keep the data intact."

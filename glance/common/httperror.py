@@ -9,6 +9,7 @@ the statuses are in `glance.common.statuses`.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import html
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -92,13 +93,19 @@ TABLE: tuple[Row, ...] = (
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
+_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _UNKNOWN = Row(
     Exception, 500, "The server failed. The request id identifies this failure in its log."
 )
 
 
 def row_for(error: BaseException) -> Row:
-    """Return the row of the most specific class of `error`; the 500 row if there is none."""
+    """Return the row of the most specific class of `error`; the 500 row if there is none.
+
+    An error of the operating system that the process may open no more files is a 503.
+    """
+    if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
+        return _BY_CLASS[exception.ServiceUnavailable]
     for cls in type(error).__mro__:
         row = _BY_CLASS.get(cls)
         # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one base.

@@ -10,6 +10,7 @@ from glance.common import exception
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
@@ -17,7 +18,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 def writing() -> Iterator[None]:
     """Translate the OSErrors of a block that writes.
 
-    Raises StorageFull, StorageWriteDenied, BackendUnavailable.
+    Raises StorageFull, StorageWriteDenied, OutOfDescriptors, BackendUnavailable.
     """
     try:
         yield
@@ -26,14 +27,14 @@ def writing() -> Iterator[None]:
             raise exception.StorageFull() from err
         if err.errno in _DENIED:
             raise exception.StorageWriteDenied() from err
-        raise exception.BackendUnavailable() from err
+        raise _unavailable(err) from err
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
     """Translate the OSErrors of a block that reads or deletes.
 
-    Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable.
+    Raises StoreObjectNotFound, StoreForbidden, OutOfDescriptors, BackendUnavailable.
     """
     try:
         yield
@@ -42,4 +43,10 @@ def reading() -> Iterator[None]:
             raise exception.StoreObjectNotFound() from err
         if err.errno in _DENIED or err.errno == errno.ELOOP:
             raise exception.StoreForbidden() from err
-        raise exception.BackendUnavailable() from err
+        raise _unavailable(err) from err
+
+
+def _unavailable(err: OSError) -> exception.BackendUnavailable:
+    if err.errno in _OUT_OF_DESCRIPTORS:
+        return exception.OutOfDescriptors()
+    return exception.BackendUnavailable()

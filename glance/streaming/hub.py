@@ -8,6 +8,7 @@ anything. What does not belong here: which work runs where (`threads`, `tasks`, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import select
@@ -16,6 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+#: Seconds between two looks of a waiter that has no descriptor to wait for.
+LOOK_AGAIN = 0.005
 
 _patched = False
 # What marks the native threads of this process, once it has some.
@@ -164,17 +168,31 @@ def _current_greenlet() -> Any:
 class Bell:
     """A descriptor by which native threads wake one waiter.
 
-    Rings are counted, so none is lost between a look and a wait.
+    Rings are counted, so none is lost between a look and a wait. When the process may open no more
+    descriptors, the waiter looks again and again instead: what cleans up must not need one.
     """
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._rung = False
+        try:
+            self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as err:
+            if err.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._fd = -1
 
     def ring(self) -> None:
-        os.eventfd_write(self._fd, 1)
+        if self._fd < 0:
+            self._rung = True
+        else:
+            os.eventfd_write(self._fd, 1)
 
     def heard(self) -> bool:
         """Take all rings; return whether there were any."""
+        if self._fd < 0:
+            # NOTE: who rings has done its work before, so a ring between the two is not missed.
+            rung, self._rung = self._rung, False
+            return rung
         try:
             os.eventfd_read(self._fd)
         except BlockingIOError:
@@ -182,18 +200,24 @@ class Bell:
         return True
 
     def wait(self) -> None:
-        """Wait until it rings (or has rung)."""
-        if may_switch():
+        """Wait until it rings (or has rung); without a descriptor, for a moment."""
+        if self._fd < 0:
+            sleep(LOOK_AGAIN)
+        elif may_switch():
             _eventlet("hubs").trampoline(self._fd, read=True)
         else:
             self.wait_natively()
 
     def wait_natively(self) -> None:
         """Wait, stopping the hub if there is one."""
-        _poll(self._fd, None)
+        if self._fd < 0:
+            native(time).sleep(LOOK_AGAIN)
+        else:
+            _poll(self._fd, None)
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def wait_uninterruptibly(step: Callable[[], bool], bell: Bell) -> BaseException | None:

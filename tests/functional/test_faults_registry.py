@@ -327,14 +327,15 @@ def test_a_registry_that_hangs_where_an_upload_begins_leaves_a_killed_image(wire
 
 
 def test_a_registry_that_hangs_where_a_record_is_made_leaves_none(site):
-    noted = site.api.log().count("its creation got no response")
+    noted = site.api.log().count("the request that created it has failed")
     with faults.stopped(site.registry):
         assert site.http.add(DATA, name="hanging").status == 503
     listing = "/v1/images?is_public=none&name=hanging"
     faults.until(lambda: site.http.get(listing).status == 200, "the registry answers again")
     # NOTE: the registry now carries out the creation, too, whose response nobody awaits.
     faults.until(
-        lambda: site.api.log().count("its creation got no response") > noted, "it is withdrawn"
+        lambda: site.api.log().count("the request that created it has failed") > noted,
+        "it is withdrawn",
     )
     assert site.http.get(listing).json() == {"images": []}
 

@@ -249,3 +249,68 @@ def test_fifty_parallel_uploads_and_downloads_do_not_mix(site):
     with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
         results = list(pool.map(round_trip, bodies))
     assert results == [(201, md5(data), 200, data) for data in bodies]
+
+
+# -- too many at once ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """A site of one process that copies many images at once, with the tenants as owners."""
+    options = {"http_store_allowed_hosts": "127.0.0.1", "copies_at_once": 60}
+    with daemons.Site(tmp_path, api={**options, "copies_per_owner": 40}) as running:
+        yield running
+
+
+def statuses_of(site):
+    path = "/v1/images/detail?is_public=none&limit=1000&sort_key=id&sort_dir=asc"
+    return [image["status"] for image in site.http.get(path).json()["images"]]
+
+
+def until_settled(site, seconds):
+    """Wait until no image waits for its data, and the data directory holds the active ones."""
+    faults.until(
+        lambda: not {"queued", "saving"}.intersection(statuses_of(site)), "all end", seconds
+    )
+    faults.until(
+        lambda: len(site.data_files()) == statuses_of(site).count("active"), "no more is left"
+    )
+
+
+@pytest.mark.files
+@pytest.mark.parametrize("more", [3, 8, 20])
+def test_uploads_without_descriptors_leave_nothing(crowded, more):
+    assert crowded.http.add(DATA).status == 201
+    with faults.descriptor_limit(crowded.api, more):
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            replies = list(pool.map(lambda _: crowded.http.add(DATA).status, range(48)))
+    assert set(replies) <= {201, 503}
+    until_settled(crowded, 60)
+    assert statuses_of(crowded) == ["active"] * (replies.count(201) + 1)
+    assert crowded.http.add(DATA).status == 201
+
+
+@pytest.mark.files
+def test_copies_without_descriptors_leave_nothing(crowded):
+    with faults.Origin() as origin:
+        origin.paths["/image"] = faults.answer("200 OK", DATA)
+        headers = {"x-glance-api-copy-from": f"{origin.url}/image"}
+        with faults.descriptor_limit(crowded.api, 30):
+            for _ in range(150):
+                assert crowded.http.post("/v1/images", headers).status in (201, 503)
+            until_settled(crowded, 120)
+    assert "Traceback" not in crowded.api.log()
+
+
+@pytest.mark.files
+def test_hundreds_of_copies_at_once_take_turns(tmp_path):
+    options = {"http_store_allowed_hosts": "127.0.0.1"}
+    with daemons.Site(tmp_path, api=options) as site, faults.Origin() as origin:
+        origin.paths["/image"] = faults.answer("200 OK", b"data")
+        headers = {"x-glance-api-copy-from": f"{origin.url}/image"}
+        with faults.descriptor_limit(site.api, 150):
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                sent = [pool.submit(site.http.post, "/v1/images", headers) for _ in range(600)]
+                assert {each.result().status for each in sent} == {201}
+            until_settled(site, 120)
+        assert set(statuses_of(site)) == {"active"}

@@ -302,6 +302,20 @@ def file_size_limit(daemon: daemons.Daemon, size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def descriptor_limit(daemon: daemons.Daemon, more: int) -> Iterator[None]:
+    """Let each process of a daemon have only `more` descriptors than it has open now."""
+    old = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in daemon.pids()}
+    for pid, (_, hard) in old.items():
+        highest = max(int(entry.name) for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1 + more, hard))
+    try:
+        yield
+    finally:
+        for pid, limits in old.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@contextlib.contextmanager
 def mode(directory: pathlib.Path, bits: int) -> Iterator[None]:
     """Give a directory other permissions for a while."""
     old = stat.S_IMODE(directory.stat().st_mode)

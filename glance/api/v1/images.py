@@ -6,6 +6,7 @@ the data; only then does it change anything.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import urllib.parse
@@ -117,6 +118,7 @@ class ImagesController:
         self.service = service
         self.conf: config.Conf = service.conf
         self.registry = service.registry
+        self.copies = upload.Copies(service.conf)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -221,12 +223,14 @@ class ImagesController:
                 image_request.copy_from, is_admin=context.is_admin
             )
         creation = link.OnceCall()
-        image = self._create(context, values, creation)
-        self.service.events.created(context, image)
-        if image_request.location:
-            self.service.events.activated(context, image)
-        if target is not None:
-            image = self._fill(request, image_request, image, target, creation)
+        owner = values.get("owner") if context.is_admin and "owner" in values else context.owner
+        with self._place(image_request, owner) as copy:
+            image = self._create(context, values, creation)
+            self.service.events.created(context, image)
+            if image_request.location:
+                self.service.events.activated(context, image)
+            if target is not None:
+                image = self._fill(request, image_request, image, target, copy, creation)
         url = self.service.image_url(request.host_url, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -249,6 +253,14 @@ class ImagesController:
             if creation.undecided:
                 recovery.withdraw_later(self.service, context, creation.attempt)
             raise
+
+    def _place(
+        self, image_request: ImageRequest, owner: str | None
+    ) -> contextlib.AbstractContextManager[Callable[[upload.Upload, str], None] | None]:
+        """Hold a place for a copy in the background, if the request wants one."""
+        if not image_request.copy_from:
+            return contextlib.nullcontext()
+        return self.copies.place(owner)
 
     def _target(self, image_request: ImageRequest) -> base.Store | None:
         """Return the store for the data; refuse a read-only store."""
@@ -362,12 +374,14 @@ class ImagesController:
         image_request: ImageRequest,
         image: types.ImageRecord,
         target: base.Store,
+        copy: Callable[[upload.Upload, str], None] | None,
         creation: link.OnceCall | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> types.ImageRecord:
         """Fill a queued image with data: at once from the body, or in the background.
 
-        `creation` is the call that made the record, None if another request did.
+        `copy` starts a copy in the background. `creation` is the call that made the record, None
+        if another request did.
         """
         run = upload.Upload(
             self.service,
@@ -381,7 +395,8 @@ class ImagesController:
             beginning=link.OnceCall(creation.attempt if creation else None),
         )
         if image_request.copy_from:
-            upload.copy_in_background(run, image_request.copy_from)
+            assert copy is not None
+            copy(run, image_request.copy_from)
             return image.copy()
         chunked = "HTTP_TRANSFER_ENCODING" in request.environ
         length = None if chunked else request.content_length
@@ -398,36 +413,40 @@ class ImagesController:
         refused = events.reporting_failure(
             "image.update", context, fields.parse_id(id), only=exception.Invalid
         )
-        with refused:
-            image_request = ImageRequest.of(request)
-            target = self._target(image_request)
-            before = image = self._image(request, id)
-            # SECURITY: a caller that may not change an image learns nothing of its state.
-            if not context.is_image_mutable(image):
-                raise exception.ImageNotFound(image["id"])
-            self._check_policy(context, image_request, image)
-            values = self._changes(context, image_request, image)
-            self._check_fill(image_request, {**image, **values})
-            self._check_size(request, image_request)
-            conditions.evaluate(request.environ, _record_validators(image))
-            if image_request.location:
-                declared = image_request.meta.get("size") or image["size"] or None
-                values.update(self._registration(context, image_request.location, declared))
-                image = self._update(
-                    context, image, values, image_request.purge, from_state="queued"
+        with contextlib.ExitStack() as held:
+            with refused:
+                image_request = ImageRequest.of(request)
+                target = self._target(image_request)
+                before = image = self._image(request, id)
+                # SECURITY: a caller that may not change an image learns nothing of its state.
+                if not context.is_image_mutable(image):
+                    raise exception.ImageNotFound(image["id"])
+                self._check_policy(context, image_request, image)
+                values = self._changes(context, image_request, image)
+                self._check_fill(image_request, {**image, **values})
+                self._check_size(request, image_request)
+                conditions.evaluate(request.environ, _record_validators(image))
+                copy = held.enter_context(self._place(image_request, image["owner"]))
+                if image_request.location:
+                    declared = image_request.meta.get("size") or image["size"] or None
+                    values.update(self._registration(context, image_request.location, declared))
+                    image = self._update(
+                        context, image, values, image_request.purge, from_state="queued"
+                    )
+                    events.activated(context, image)
+                elif image_request.copy_from:
+                    self.service.stores.check_registerable(
+                        image_request.copy_from, is_admin=context.is_admin
+                    )
+                    image = self._update(context, image, values, purge=False, from_state="queued")
+                elif not image_request.has_data:
+                    image = self._update(context, image, values, image_request.purge)
+                    self._forget_copy(request, before, image)
+            if target is not None:
+                stored_with_it = values if image_request.has_data else None
+                image = self._fill(
+                    request, image_request, image, target, copy, values=stored_with_it
                 )
-                events.activated(context, image)
-            elif image_request.copy_from:
-                self.service.stores.check_registerable(
-                    image_request.copy_from, is_admin=context.is_admin
-                )
-                image = self._update(context, image, values, purge=False, from_state="queued")
-            elif not image_request.has_data:
-                image = self._update(context, image, values, image_request.purge)
-                self._forget_copy(request, before, image)
-        if target is not None:
-            stored_with_it = values if image_request.has_data else None
-            image = self._fill(request, image_request, image, target, values=stored_with_it)
         events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)

@@ -1,5 +1,6 @@
 """The upload transaction under injected failures: status, image state, nothing left over."""
 
+import errno
 import io
 import json
 import threading
@@ -11,12 +12,12 @@ import webob
 
 from glance import registry as registry_calls
 from glance.api import deletion, recovery, upload
-from glance.common import config, exception
+from glance.common import config, exception, hooks
 from glance.identity import context as identity_context
 from glance.registry.link import RegistryLink
 from glance.store import filesystem, staging
 from glance.streaming.retry import Backoff
-from tests.unit.api.conftest import CHECKSUM, PAYLOAD
+from tests.unit.api.conftest import CHECKSUM, PAYLOAD, _Handler, _Server
 
 URL = "/v1/images"
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -285,7 +286,7 @@ def test_an_upload_that_cannot_have_begun(api, registry, monkeypatch, method):
     assert api(method, path, {"x-image-meta-id": "5"}, PAYLOAD).status_int == 503
     assert refused == ["saving"]
     # Nobody can know of a record that the failed request itself has made.
-    assert status_of(api) == ("killed" if method == "POST" else "queued")
+    assert status_of(api) == (None if method == "POST" else "queued")
     assert api.files() == []
 
 
@@ -403,6 +404,40 @@ def test_bad_attributes_beside_data_change_nothing(api):
     assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 200
 
 
+# -- out of descriptors ---------------------------------------------------------------------------
+
+EMFILE = OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_without_a_descriptor_for_the_file_nothing_is_left(api, monkeypatch, method):
+    if method == "PUT":
+        api.add(id=5)
+    monkeypatch.setattr(staging.LocalFile, "create", fail_with(EMFILE))
+    path = URL if method == "POST" else URL + "/5"
+    response = api(method, path, {"x-image-meta-id": "5"}, PAYLOAD)
+    assert (response.status_int, "Retry-After" in response.headers) == (503, True)
+    assert status_of(api) == (None if method == "POST" else "queued")
+    assert api.files() == []
+    monkeypatch.undo()
+    assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == (404 if method == "POST" else 200)
+
+
+@pytest.mark.parametrize("step", ["write", "sync", "publish"])
+def test_without_descriptors_in_the_middle_of_an_upload_it_is_killed(api, monkeypatch, step):
+    monkeypatch.setattr(staging.LocalFile, step, fail_with(EMFILE))
+    response = post(api, io.BytesIO(BIG))
+    assert (response.status_int, "Retry-After" in response.headers) == (503, True)
+    assert status_of(api) == "killed"
+    assert api.files() == []
+
+
+def test_an_error_of_descriptors_elsewhere_is_a_503(api, monkeypatch):
+    monkeypatch.setattr(RegistryLink, "get_image_metadata", fail_with(EMFILE))
+    response = api("GET", URL + "/5")
+    assert (response.status_int, "Retry-After" in response.headers) == (503, True)
+
+
 # -- copy-from ------------------------------------------------------------------------------------
 
 
@@ -471,3 +506,100 @@ class TestCopyFrom:
     def test_a_registered_image_that_is_gone(self, api, origin):
         image = api("POST", URL, {"x-image-meta-location": f"{origin}/missing"}).json["image"]
         assert api("GET", f"{URL}/{image['id']}").status_int == 404
+
+
+class TestManyCopies:
+    """Copies that wait for their turn, from an origin that sends nothing before it is told to."""
+
+    @pytest.fixture
+    def slow(self):
+        class Slow:
+            def __init__(self):
+                self.open = threading.Event()
+                self.at_once = self.most = 0
+                self.lock = threading.Lock()
+
+            def __call__(self, environ, start_response):
+                if environ["REQUEST_METHOD"] == "GET":
+                    with self.lock:
+                        self.at_once += 1
+                        self.most = max(self.most, self.at_once)
+                    self.open.wait(10)
+                    with self.lock:
+                        self.at_once -= 1
+                start_response("200 OK", [("Content-Length", str(len(PAYLOAD)))])
+                return [PAYLOAD] if environ["REQUEST_METHOD"] == "GET" else []
+
+        app = Slow()
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.set_app(app)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        app.headers = {"x-glance-api-copy-from": f"http://127.0.0.1:{server.server_port}/"}
+        yield app
+        app.open.set()
+        server.shutdown()
+        server.server_close()
+
+    def test_no_more_run_than_the_limits_and_all_end(self, make_api, slow):
+        api = make_api(copies_at_once="3", copies_per_owner="2", auth_mode="trusted-headers")
+        names = [{"tenant": f"t{number}", "roles": "admin"} for number in range(2)]
+
+        def statuses():
+            path = URL + "/detail?is_public=none&sort_key=id&sort_dir=asc"
+            return [image["status"] for image in api("GET", path, **names[0]).json["images"]]
+
+        for number in range(8):
+            image = api("POST", URL, slow.headers, **names[number % 2])
+            assert (image.status_int, image.json["image"]["status"]) == (201, "queued")
+        until(lambda: slow.at_once == 3)
+        slow.open.set()
+        until(lambda: statuses() == ["active"] * 8)
+        assert slow.most == 3
+
+    @pytest.mark.parametrize("method", ["POST", "PUT"])
+    def test_one_too_many_is_refused_and_leaves_nothing(self, make_api, slow, method):
+        api = make_api(copies_at_once="1", copies_waiting="1")
+        reserved = api.add(name="before")["id"]
+        for _ in range(2):
+            assert api("POST", URL, slow.headers).status_int == 201
+        headers = {**slow.headers, "x-image-meta-name": "after"}
+        path = URL if method == "POST" else f"{URL}/{reserved}"
+        response = api(method, path, headers)
+        assert (response.status_int, response.headers["Retry-After"]) == (503, "30")
+        assert ids(api) == [reserved, reserved + 1, reserved + 2]
+        assert api("HEAD", f"{URL}/{reserved}").headers["x-image-meta-name"] == "before"
+        slow.open.set()
+        until(lambda: status_of(api, reserved + 2) == "active")
+        until(lambda: api(method, path, headers).status_int in (200, 201))
+        last = max(ids(api)) if method == "POST" else reserved
+        until(lambda: status_of(api, last) == "active")
+
+    def test_a_request_that_fails_gives_its_place_back(self, make_api, slow):
+        api = make_api(copies_at_once="1", copies_waiting="0")
+        for _ in range(3):
+            bad = {**slow.headers, "x-image-meta-disk_format": "floppy"}
+            assert api("POST", URL, bad).status_int == 400
+        slow.open.set()
+        assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: status_of(api, ids(api)[0]) == "active")
+
+    def test_copies_that_wait_or_run_end_killed_when_the_process_stops(self, make_api, slow):
+        hooks.stop()
+        api = make_api(copies_at_once="1")
+        for _ in range(3):
+            assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: slow.at_once == 1)
+        hooks.stop()
+        assert [status_of(api, number) for number in (1, 2, 3)] == ["killed"] * 3
+        assert api("POST", URL, slow.headers).status_int == 503
+        slow.open.set()
+        until(lambda: slow.at_once == 0)
+        until(lambda: api.files() == [])
+
+    def test_a_copy_without_a_descriptor_ends_killed(self, make_api, slow, monkeypatch):
+        api = make_api()
+        monkeypatch.setattr(staging.LocalFile, "create", fail_with(EMFILE))
+        slow.open.set()
+        assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: status_of(api, 1) == "killed")
+        assert api.files() == []

@@ -406,3 +406,148 @@ def test_names_are_resolved_by_the_system():
     """
     assert green(script) == "('127.0.0.1', 80)\n"
     assert threads.getaddrinfo("127.0.0.1", 80)[0][4] == ("127.0.0.1", 80)
+
+
+# -- turns --
+
+
+class Jobs:
+    """Turns whose jobs are names, and which of them run."""
+
+    def __init__(self, **limits):
+        self.running, self.begun = {}, []
+        self.turns = tasks.Turns(self.run, **limits)
+
+    def run(self, name):
+        self.begun.append(name)
+        self.running[name] = threading.Event()
+        self.running[name].wait(10)
+        del self.running[name]
+
+    def add(self, owner, *names):
+        for name in names:
+            self.turns.reserve(owner).start(name)
+
+    def until(self, *names):
+        assert retry.wait_until(lambda: set(self.running) == set(names), BRIEF), self.running
+
+    def end(self, *names):
+        for name in names:
+            self.running[name].set()
+
+    def finish(self):
+        self.turns.close()
+        self.end(*list(self.running))
+
+
+@pytest.fixture
+def jobs():
+    made = []
+
+    def make(**limits):
+        made.append(Jobs(**limits))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.finish()
+
+
+def test_owners_take_turns(jobs):
+    some = jobs(limit=3, each=2, waiting=100)
+    some.add("a", "a1", "a2", "a3", "a4", "a5")
+    some.until("a1", "a2")
+    some.add("b", "b1", "b2", "b3")
+    some.add("c", "c1")
+    some.until("a1", "a2", "b1")
+    some.end("a1")
+    some.until("a2", "b1", "a3")
+    some.end("a2")
+    some.until("b1", "a3", "b2")
+    some.end("b1")
+    some.until("a3", "b2", "c1")
+    some.end("b2", "c1")
+    some.until("a3", "a4", "b3")
+
+
+def test_nobody_is_no_owner(jobs):
+    some = jobs(limit=3, each=1, waiting=2)
+    some.add(None, "1", "2", "3", "4", "5")
+    some.until("1", "2", "3")
+    assert some.turns.reserve(None) is None
+    assert some.turns.reserve("a") is None
+
+
+def test_one_owner_has_half_of_the_room_to_wait(jobs):
+    some = jobs(limit=2, each=1, waiting=4)
+    some.add("a", "a1", "a2", "a3")
+    some.until("a1")
+    assert some.turns.reserve("a") is None
+    some.add("b", "b1", "b2", "b3")
+    some.until("a1", "b1")
+    assert some.turns.reserve("c") is None
+    some.end("a1")
+    some.until("a2", "b1")
+    held = some.turns.reserve("c")
+    assert some.turns.reserve("c") is None
+    held.leave()
+    held.leave()
+    assert some.turns.reserve("c") is not None
+
+
+def test_a_job_that_fails_makes_room(jobs, caplog):
+    some = jobs(limit=1, each=1, waiting=0)
+    some.turns._run = boom
+    some.add("a", "a1")
+    assert retry.wait_until(lambda: "Background task" in caplog.text, BRIEF)
+    assert retry.wait_until(lambda: some.turns.reserve("a") is not None, BRIEF)
+
+
+def test_closing_returns_what_runs_and_what_waits(jobs):
+    some = jobs(limit=1, each=1, waiting=9)
+    some.add("a", "a1", "a2")
+    some.add("b", "b1")
+    some.until("a1")
+    assert some.turns.close() == ["a1", "a2", "b1"]
+    assert some.turns.reserve("a") is None
+    some.end("a1")
+    some.until()
+    assert some.begun == ["a1"]
+
+
+# -- out of descriptors --
+
+WITHOUT_DESCRIPTORS = """
+    import os, resource, threading
+    from glance.streaming import fanout, hub, threads
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if {green}:
+        import eventlet
+        eventlet.monkey_patch()
+        eventlet.sleep(0)
+    threads.run(int)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), hard))
+    try:
+        os.dup(0)
+        raise SystemExit("there was a descriptor left")
+    except OSError:
+        pass
+    assert threads.run(lambda: 7) == 7
+    seen = []
+    with fanout.Fanout([seen.append, seen.append], 2) as out:
+        for item in (b"1", b"2", b"3", b"4"):
+            out.put(item)
+        out.join()
+    assert sorted(seen) == [b"1", b"1", b"2", b"2", b"3", b"3", b"4", b"4"], seen
+    if {green}:
+        # Others go on while one waits.
+        event = hub.native(threading).Event()
+        eventlet.spawn_after(0.05, event.set)
+        assert threads.run(event.wait, 10)
+"""
+
+
+@pytest.mark.parametrize("green", [True, False])
+def test_work_in_threads_needs_no_descriptor(green):
+    code = textwrap.dedent(WITHOUT_DESCRIPTORS.format(green=green))
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
