@@ -11,6 +11,7 @@ import dataclasses
 from typing import cast
 
 from glance import store
+from glance.api import unfinished
 from glance.common import config
 from glance.identity import context as request_context
 from glance.identity import policy
@@ -82,6 +83,7 @@ class ImageService:
     registry: RegistryLink = dataclasses.field(init=False)
     account: ServiceAccount = dataclasses.field(init=False)
     events: events.Events = dataclasses.field(init=False)
+    unfinished: unfinished.Unfinished = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
@@ -89,6 +91,8 @@ class ImageService:
         object.__setattr__(self, "registry", RegistryLink(self.conf))
         object.__setattr__(self, "account", ServiceAccount(self.conf, self.registry))
         object.__setattr__(self, "events", events.create(self.conf))
+        directory = next(iter(self.stores.local_directories()), None)
+        object.__setattr__(self, "unfinished", unfinished.Unfinished(directory))
 
     def shown_location(
         self, context: request_context.RequestContext, image: types.ImageRecord

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from glance import api
+from glance.api import unfinished
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields, types
@@ -43,10 +44,45 @@ _HOLDING = tasks.Limited(100)
 
 
 def start(service: api.ImageService) -> None:
-    """Look for abandoned uploads and settle them in the background."""
+    """Look for what dead processes left, and settle it in the background."""
     found = service.stores.sweep()
     if found:
         tasks.spawn(settle, service, found)
+    for directory in service.stores.local_directories():
+        for left in unfinished.take(directory, service.conf.incoming_max_age):
+            tasks.spawn(_settle_notes, service, left)
+
+
+def _settle_notes(service: api.ImageService, left: unfinished.Left) -> None:
+    """Settle the records that a dead process has noted: nobody will bring their data."""
+    waiting = list(left.notes)
+    failures = 0
+
+    def settle_all() -> bool:
+        nonlocal waiting, failures
+        remaining = []
+        for note in waiting:
+            try:
+                if not _settle_note(service, note):
+                    remaining.append(note)
+            except exception.Error as err:
+                failures += 1
+                LOG.error("A record that a dead process began may remain: %s", err)
+        waiting = remaining
+        return not waiting
+
+    # NOTE: the registry may carry out the last call of a dead process after it has answered this.
+    retry.wait_until(settle_all, LATE_CALLS)
+    left.leave() if failures else left.remove()
+
+
+def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
+    """Return whether this was the end of the record; it may come into being later."""
+    image_id = note.image_id
+    if image_id is None:
+        return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
+    _persist(service, None, lambda who: kill(service, who, image_id, "queued", note.attempt))
+    return True
 
 
 def settle(

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, recovery
+from glance.api import deletion, recovery, unfinished
 from glance.common import config, exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import types
@@ -84,6 +84,7 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
+    `number` is that of its note in `glance.api.unfinished`, None if there is none yet.
     """
 
     service: api.ImageService
@@ -96,6 +97,7 @@ class Upload:
     is_copy: bool = False
     is_new: bool = False
     beginning: link.OnceCall = dataclasses.field(default_factory=link.OnceCall)
+    number: int | None = None
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
 
@@ -109,13 +111,22 @@ class Upload:
         not known yet, later.
         """
         try:
-            record = self._receive(stream, length)
+            with self._noted():
+                record = self._receive(stream, length)
         except BaseException as err:
             if not self.undecided:
                 self.service.events.failed("image.upload", self.context, self.image_id, err)
             raise
         self.emit_completed(record)
         return record
+
+    def _noted(self) -> contextlib.AbstractContextManager[object]:
+        """Note for the block that this process brings the data, if it should be killed."""
+        note = unfinished.Note(self.beginning.attempt, self.image_id)
+        if self.number is None:
+            return self.service.unfinished.noted(note)
+        self.service.unfinished.replace(self.number, note)
+        return contextlib.nullcontext()
 
     def emit_completed(self, record: types.ImageRecord) -> None:
         """Emit the event that the image is active now."""
@@ -293,8 +304,11 @@ class Upload:
             return refused and not isinstance(err, passing)
         return True
 
-    def kill(self, reason: BaseException) -> None:
-        """Set the record to killed, if it is still as this upload left it; never raises."""
+    def kill(self, reason: BaseException) -> bool:
+        """Set the record to killed, if it is still as this upload left it; never raises.
+
+        Returns whether that is done; otherwise it is tried again in the background.
+        """
         # NOTE: of a failed copy `_copy` reports the cause.
         level = logging.DEBUG if self.is_copy else logging.WARNING
         LOG.log(level, "Image %s is killed: %s", self.image_id, exception.described(reason))
@@ -305,8 +319,22 @@ class Upload:
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
             LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
             recovery.kill_later(*record)
+            return False
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
+        return True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Copy:
+    """The data at the location `source` for an upload, noted under `number` as unfinished."""
+
+    upload: Upload
+    source: str
+    number: int
+
+    def strike(self) -> None:
+        self.upload.service.unfinished.strike(self.number)
 
 
 class Copies:
@@ -317,7 +345,7 @@ class Copies:
     """
 
     def __init__(self, conf: config.Conf):
-        self._turns: tasks.Turns[tuple[Upload, str]] = tasks.Turns(
+        self._turns: tasks.Turns[_Copy] = tasks.Turns(
             _copy,
             limit=conf.copies_at_once,
             each=conf.copies_per_owner,
@@ -340,10 +368,13 @@ class Copies:
 
         def start(upload: Upload, source: str) -> None:
             upload.is_copy = True
+            note = unfinished.Note(upload.beginning.attempt, upload.image_id)
+            number = upload.number = upload.service.unfinished.add(note)
             try:
-                place.start((upload, source))
+                place.start(_Copy(upload, source, number))
             except BaseException as err:
                 upload.kill(err)
+                upload.service.unfinished.strike(number)
                 raise
 
         try:
@@ -357,8 +388,9 @@ class Copies:
 
         def kill() -> None:
             while left and time.monotonic() < end:
-                upload, _ = left.popleft()
-                upload.kill(exception.ServiceUnavailable())
+                copy = left.popleft()
+                if copy.upload.kill(exception.ServiceUnavailable()):
+                    copy.strike()
 
         workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
         for worker in workers:
@@ -367,15 +399,17 @@ class Copies:
             LOG.error("%d images that wait to be copied stay queued: delete them", len(left))
 
 
-def _copy(job: tuple[Upload, str]) -> None:
-    upload, source = job
+def _copy(job: _Copy) -> None:
+    upload = job.upload
     try:
-        with _open(upload, source) as data:
+        with _open(upload, job.source) as data:
             upload.receive(body.BodyReader(data), data.length)
     except exception.Error as err:
         LOG.warning("Image %s was not copied: %s", upload.image_id, exception.described(err))
     except Exception:  # the outermost frame of a background task: otherwise the error is lost
         LOG.exception("Image %s was not copied", upload.image_id)
+    finally:
+        job.strike()
 
 
 def _open(upload: Upload, source: str) -> body.Body:

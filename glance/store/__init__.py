@@ -240,6 +240,12 @@ class Stores:
         except (exception.UnknownScheme, exception.BadStoreUri):
             return uri
 
+    def local_directories(self) -> list[str]:
+        """Return where on this host the writable stores keep files, the default store's first."""
+        ordered = sorted(self._stores, key=lambda store: self.default not in store.schemes)
+        found = [store.local_directory for store in ordered if store.add_disabled is None]
+        return list(dict.fromkeys(filter(None, found)))
+
     def sweep(self) -> list[base.AbandonedWrite]:
         """Return the staged writes of dead processes in the stores, for the caller to settle.
 

@@ -138,6 +138,10 @@ def _naming_each(method: Callable[..., Any]) -> Callable[..., Any]:
     return named
 
 
+#: Begins the names of the API's own files in a `Store.local_directory`.
+UNFINISHED_PREFIX = "glance-unfinished."
+
+
 class StagedWrite:
     """A staged write: bytes on the way into a store, which are not visible before `commit`.
 
@@ -269,6 +273,14 @@ class Store:
                 LOG.log(level, "Store %s is not configured; it does not accept images", self.name)
 
     # -- to be implemented by drivers ------------------------------------------------------------
+
+    @property
+    def local_directory(self) -> str | None:
+        """The directory of this host where the store keeps what is not in the backend yet.
+
+        None if there is none. Names that begin with UNFINISHED_PREFIX are not the store's.
+        """
+        return None
 
     def configure(self) -> None:
         """Read the options for getting and deleting. Raises BadStoreConfiguration."""

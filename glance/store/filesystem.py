@@ -101,6 +101,10 @@ class FilesystemStore(base.Store):
         if self.conf.allow_file_locations and self.conf.file_locations_dir:
             self.locations_dir = os.path.abspath(self.conf.file_locations_dir)
 
+    @property
+    def local_directory(self) -> str:
+        return self.incoming
+
     def configure_add(self) -> None:
         try:
             if not os.path.isdir(self.datadir):
@@ -289,8 +293,11 @@ class FilesystemStore(base.Store):
         return list(found)
 
     def _adopt(self, file: LocalFile) -> staging.AbandonedFile | None:
-        left = staging.adopt(file, self.datadir)
         assert file.path is not None
+        if os.path.basename(file.path).startswith(base.UNFINISHED_PREFIX):
+            file.close()
+            return None
+        left = staging.adopt(file, self.datadir)
         LOG.info("Found the interrupted upload %s", os.path.basename(file.path))
         if base.is_image_id(left.image_id):
             return left

@@ -14,6 +14,8 @@ from support import operators
 
 #: Seconds within which uploads and deletions that were cut off must be settled.
 SETTLED_WITHIN = 150
+#: Seconds after which the last look at what a dead process may still have begun is over.
+LATE = 40
 
 
 def settle(load: Load, url: str) -> float:
@@ -33,7 +35,7 @@ def settle(load: Load, url: str) -> float:
         if done.returncode:
             load.violated(f"glance-scrubber: {done.stderr}")
             break
-        if not _unsettled(engine):
+        if time.monotonic() > begin + LATE and not _unsettled(engine):
             break
         time.sleep(1)
     else:

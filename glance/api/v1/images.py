@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import deletion, download, recovery, upload
+from glance.api import deletion, download, recovery, unfinished, upload
 from glance.common import config, exception, hooks
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -224,13 +224,20 @@ class ImagesController:
             )
         creation = link.OnceCall()
         owner = values.get("owner") if context.is_admin and "owner" in values else context.owner
-        with self._place(image_request, owner) as copy:
+        with contextlib.ExitStack() as held:
+            copy = held.enter_context(self._place(image_request, owner))
+            number = None
+            if target is not None:
+                note = unfinished.Note(creation.attempt)
+                number = held.enter_context(self.service.unfinished.noted(note))
             image = self._create(context, values, creation)
             self.service.events.created(context, image)
             if image_request.location:
                 self.service.events.activated(context, image)
             if target is not None:
-                image = self._fill(request, image_request, image, target, copy, creation)
+                image = self._fill(
+                    request, image_request, image, target, copy, creation, number=number
+                )
         url = self.service.image_url(request.host_url, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -377,11 +384,12 @@ class ImagesController:
         copy: Callable[[upload.Upload, str], None] | None,
         creation: link.OnceCall | None = None,
         values: Mapping[str, Any] | None = None,
+        number: int | None = None,
     ) -> types.ImageRecord:
         """Fill a queued image with data: at once from the body, or in the background.
 
         `copy` starts a copy in the background. `creation` is the call that made the record, None
-        if another request did.
+        if another request did; `number` is that of its note in `glance.api.unfinished`.
         """
         run = upload.Upload(
             self.service,
@@ -393,6 +401,7 @@ class ImagesController:
             values=values or {},
             is_new=creation is not None,
             beginning=link.OnceCall(creation.attempt if creation else None),
+            number=number,
         )
         if image_request.copy_from:
             assert copy is not None

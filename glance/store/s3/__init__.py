@@ -188,6 +188,10 @@ class S3Store(base.Store):
         except OSError as err:
             raise self._unusable(f"s3_store_cacert: {err.strerror or err}") from err
 
+    @property
+    def local_directory(self) -> str:
+        return self.directory
+
     def configure_add(self) -> None:
         conf = self.conf
         for name in ("access_key", "secret_key", "bucket"):

@@ -70,6 +70,10 @@ class SwiftStore(base.Store):
         self._remembered: dict[str, tuple[float, Any]] = {}
         self._scheme, self._address = _split_address(conf.swift_store_auth_address or "")
 
+    @property
+    def local_directory(self) -> str:
+        return self.spool_dir
+
     def configure_add(self) -> None:
         conf = self.conf
         required = ("swift_store_auth_address", "swift_store_user", "swift_store_key")

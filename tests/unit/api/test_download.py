@@ -21,6 +21,9 @@ class Stores:
     def __init__(self, length):
         self.data = body.IterBody([b"x" * length], length)
 
+    def local_directories(self):
+        return []
+
     def for_uri(self, uri):
         return self
 

@@ -3,8 +3,8 @@
 import pytest
 
 from glance import registry as registry_calls
-from glance.api import recovery
-from glance.common import config
+from glance.api import recovery, unfinished
+from glance.common import config, exception
 from glance.identity import context
 from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
@@ -80,3 +80,96 @@ def test_data_without_a_record_goes(service):
 def test_without_the_registry_only_half_images_go(registry, service, committed, settled):
     registry.stop()
     assert settle(service, 5, committed) == settled
+
+
+# -- what a dead process has noted ---------------------------------------------------------------
+
+ATTEMPT = "a" * 32
+
+
+def noted(service, *notes):
+    """Leave notes as a killed process does, and let the next one settle them."""
+    directory = service.stores.local_directories()[0]
+    process = unfinished.Unfinished(directory)
+    for note in notes:
+        process.add(note)
+    process._file.close()
+    (left,) = unfinished.take(directory, 0)
+    recovery._settle_notes(service, left)
+    return unfinished.take(directory, 0)
+
+
+@pytest.fixture
+def _at_once(monkeypatch):
+    monkeypatch.setattr(recovery, "LATE_CALLS", Backoff.steady(0, retries=3))
+
+
+def create(service, **values):
+    return service.registry.add_image_metadata(
+        ADMIN, {"status": "queued", "name": "n", **values}, ATTEMPT
+    )
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_record_of_which_no_caller_knows_goes(api, service):
+    record = create(service)
+    assert noted(service, unfinished.Note(ATTEMPT)) == []
+    assert api("HEAD", f"{URL}/{record['id']}").status_int == 404
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_creation_that_arrives_late_is_undone(api, service, monkeypatch):
+    made = []
+    withdraw = recovery.withdraw
+
+    def late(*args):
+        found = withdraw(*args)
+        if not made:
+            made.append(create(service)["id"])
+        return found
+
+    monkeypatch.setattr(recovery, "withdraw", late)
+    assert noted(service, unfinished.Note(ATTEMPT)) == []
+    assert api("HEAD", f"{URL}/{made[0]}").status_int == 404
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("began", [True, False])
+def test_a_record_whose_data_never_comes_is_killed(api, service, began):
+    api.add(id=5)
+    if began:
+        service.registry.update_image_metadata(
+            ADMIN, 5, {"status": "saving"}, from_state="queued", attempt=ATTEMPT
+        )
+    assert noted(service, unfinished.Note(ATTEMPT, 5)) == []
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "killed"
+    # The call that would have begun the upload comes late.
+    with pytest.raises(exception.Duplicate):
+        service.registry.update_image_metadata(
+            ADMIN, 5, {"status": "saving"}, from_state="queued", attempt=ATTEMPT
+        )
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_the_upload_of_another_caller_goes_on(api, service):
+    api.add(id=5)
+    service.registry.update_image_metadata(
+        ADMIN, 5, {"status": "saving"}, from_state="queued", attempt="b" * 32
+    )
+    assert noted(service, unfinished.Note(ATTEMPT, 5)) == []
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "saving"
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_an_image_that_is_complete_stays(api, service):
+    api.add(PAYLOAD, id=5)
+    assert noted(service, unfinished.Note(ATTEMPT, 5), unfinished.Note(ATTEMPT)) == []
+    assert api("GET", URL + "/5").body == PAYLOAD
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_without_the_registry_the_notes_stay(registry, service):
+    registry.stop()
+    (left,) = noted(service, unfinished.Note(ATTEMPT, 5))
+    assert left.notes == [unfinished.Note(ATTEMPT, 5)]
+    left.remove()

@@ -1,0 +1,172 @@
+"""Records that wait for data which only this process brings, noted on the disk of this host.
+
+A process that is killed leaves such records behind, and staged writes do not tell of all: not of a
+record whose creation, or whose change to saving, it had just sent to the registry, and not of
+copies that wait for their turn. So the process notes each before it begins, and strikes it out at
+the end; the file is there only while something is noted. `glance.api.recovery` takes the files of
+dead processes at the start of the next one.
+
+The file outlives the process, not a power failure: nothing waits for the disk. What is lost then,
+`glance-scrubber` finds by the age of the record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from glance.store import base
+from glance.streaming import hub, staged_file, threads
+from glance.streaming.staged_file import LocalFile
+
+LOG = logging.getLogger(__name__)
+
+#: A file in which most lines are struck out is written anew at this size, in bytes.
+REWRITE_AT = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Note:
+    """One record: the `attempt` that creates it, and its id as soon as its caller knows it."""
+
+    attempt: str
+    image_id: int | None = None
+
+
+class Unfinished:
+    """The notes of one process, in `directory`; with None for it, nothing is noted.
+
+    An error of the disk is logged: it must not end a request that can go on without a note.
+    """
+
+    def __init__(self, directory: str | None):
+        self._directory = directory
+        self._file: LocalFile | None = None
+        self._notes: dict[int, Note] = {}
+        self._numbers = itertools.count(1)
+        # NOTE: for native threads, in which files are written.
+        self._lock = hub.native_lock()
+
+    @contextlib.contextmanager
+    def noted(self, note: Note) -> Iterator[int]:
+        """Keep a note for the block; yields its number.
+
+        The note stays, for the next process, if this one is killed.
+        """
+        number = self.add(note)
+        try:
+            yield number
+        finally:
+            self.strike(number)
+
+    def add(self, note: Note) -> int:
+        """Note a record; return the number to strike it out by."""
+        number = next(self._numbers)
+        if self._directory is not None:
+            threads.run(self._change, number, note)
+        return number
+
+    def replace(self, number: int, note: Note) -> None:
+        """Put another note in the place of one that is not struck out."""
+        if self._directory is not None:
+            threads.run(self._change, number, note)
+
+    def strike(self, number: int) -> None:
+        """Strike out a note; idempotent."""
+        if self._directory is not None:
+            threads.run(self._change, number, None)
+
+    def _change(self, number: int, note: Note | None) -> None:
+        with self._lock:
+            if note is not None:
+                self._notes[number] = note
+            elif self._notes.pop(number, None) is None:
+                return
+            try:
+                self._write(number, note)
+            except OSError as err:
+                LOG.error("What this process begins cannot be noted: %s", err.strerror)
+
+    def _write(self, number: int, note: Note | None) -> None:
+        if not self._notes:
+            if self._file is not None:
+                file, self._file = self._file, None
+                file.remove(file.path)
+            return
+        if self._file is None:
+            assert self._directory is not None
+            file = LocalFile()
+            file.create(self._directory, lambda: base.UNFINISHED_PREFIX + secrets.token_hex(8))
+            self._file, lines = file, self._lines()
+        else:
+            lines = _line(number, note)
+        with self._file.held():
+            if self._file.count > REWRITE_AT:
+                self._file.truncate()
+                lines = self._lines()
+            self._file.write(lines)
+
+    def _lines(self) -> bytes:
+        return b"".join(map(_line, self._notes, self._notes.values()))
+
+
+class Left:
+    """The file of a dead process, which no other one can take meanwhile: its `notes`."""
+
+    def __init__(self, file: LocalFile, notes: list[Note]):
+        self._file = file
+        self.notes = notes
+
+    def remove(self) -> None:
+        """Remove the file: everything in it is settled. An OSError is logged."""
+        try:
+            threads.run(self._file.remove, self._file.path)
+        except OSError as err:
+            LOG.warning("A list of unfinished records cannot be removed: %s", err.strerror)
+
+    def leave(self) -> None:
+        """Let go of the file, for a later process."""
+        self._file.close()
+
+
+def take(directory: str, max_age: float) -> list[Left]:
+    """Return the files of dead processes in `directory`; the caller ends each.
+
+    Where the file system has no locks, those that did not change for `max_age` seconds count.
+    Raises nothing: what cannot be read is logged.
+    """
+    # SECURITY: the directory may be one that everybody can write to.
+    owner = os.geteuid()
+    return threads.run(
+        lambda: staged_file.take_abandoned(
+            directory, max_age, _adopt, prefix=base.UNFINISHED_PREFIX, owner=owner
+        )
+    )
+
+
+def _adopt(file: LocalFile) -> Left:
+    with file.held() as fd:
+        lines = os.pread(fd, os.fstat(fd).st_size, 0).split(b"\n")[:-1]
+    notes: dict[int, Note] = {}
+    for line in lines:
+        try:
+            number, values = json.loads(line)
+            if values is None:
+                notes.pop(number, None)
+            else:
+                notes[number] = Note(**values)
+        except (ValueError, TypeError):
+            LOG.warning("A line about unfinished records cannot be read")
+    return Left(file, list(notes.values()))
+
+
+def _line(number: int, note: Note | None) -> bytes:
+    values: dict[str, Any] | None = None if note is None else dataclasses.asdict(note)
+    return json.dumps([number, values]).encode() + b"\n"
