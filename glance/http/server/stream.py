@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import io
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import eventlet
@@ -148,17 +150,55 @@ class SocketStream:
             if len(first) == size or not first:
                 return first
             pending = first
+        return self._read_on(pending, size, None)
+
+    def read_some(self, size: int, pause: float) -> bytes:
+        """Return `size` bytes, fewer if the client ends or takes longer than `pause` seconds.
+
+        The seconds count from the first byte on; the wait for it has the stream's own timeout.
+        b"" only at the end of input. It is a read for large pieces: no memory is held during the
+        wait for the first byte.
+        """
+        first = self.pending[:size] or self.recv(size)
+        self.pending = self.pending[size:]
+        if len(first) == size or not first:
+            return first
+        with self.impatience(pause):
+            return self._read_on(first, size, time.monotonic() + pause)
+
+    @contextlib.contextmanager
+    def impatience(self, pause: float) -> Iterator[None]:
+        """Wait for the client no longer than `pause` seconds at a time inside the block."""
+        timeout = self.timeout
+        self.timeout = pause if timeout is None else min(pause, timeout)
+        try:
+            yield
+        finally:
+            self.timeout = timeout
+
+    def _read_on(self, first: bytes, size: int, deadline: float | None) -> bytes:
+        """Return `size` bytes that begin with `first`, fewer at the end of input.
+
+        With a deadline, the end comes at that time of the monotonic clock, or after a timeout.
+        """
         # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
         target = io.BytesIO(bytes(size))
-        filled = len(pending)
+        filled = len(first)
         with target.getbuffer() as view:
-            view[:filled] = pending
+            view[:filled] = first
             while filled < size:
-                with view[filled:] as rest:
-                    count = self._recv_into(rest)
+                try:
+                    with view[filled:] as rest:
+                        count = self._recv_into(rest)
+                except TimeoutError:
+                    if deadline is None:
+                        raise
+                    break
                 if not count:
                     break
                 filled += count
+                if deadline is not None and time.monotonic() > deadline:
+                    break
         if filled < size:
             target.truncate(filled)
         return target.getvalue()

@@ -14,7 +14,7 @@ from eventlet import event, hubs
 
 from glance.common import config, hooks, log
 from glance.http.server import access, balance, connection, signals
-from glance.streaming import retry
+from glance.streaming import memory, retry, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ _FRESH_TIME = 1.0
 #: Seconds in which requests may clean up after their connection was cut.
 TIDY_TIME = 3.0
 _TICK = 0.02
+#: How often free memory is given back to the system, in seconds.
+_GIVE_BACK = 10.0
 #: How long a new connection is left to workers that have fewer, in seconds.
 _COURTESY = 0.001
 
@@ -68,6 +70,7 @@ class Worker:
         self._listener = listener
         self._seat = seat
         self._tls = tls
+        self._had_connections = False
         self._deadline: float | None = None
         self._stopping = event.Event()
 
@@ -76,9 +79,10 @@ class Worker:
         eventlet.spawn(self._watch_signals, pipe)
         if lifeline is not None:
             eventlet.spawn(self._watch_parent, lifeline)
-        acceptor = eventlet.spawn(self._accept_loop)
+        running = (eventlet.spawn(self._accept_loop), eventlet.spawn(self._give_memory_back))
         self._stopping.wait()
-        acceptor.kill()
+        for thread in running:
+            thread.kill()
         self._accept_the_rest()
         self._listener.close()
         self._finish()
@@ -168,8 +172,20 @@ class Worker:
         try:
             client.serve()
         finally:
+            self._had_connections = True
             self.connections.discard(client)
             self._note_load()
+
+    def _give_memory_back(self) -> None:
+        """Give back what the buffers of connections have left, as long as there are connections.
+
+        NOTE: also while they last, because clients that stall may do so for long.
+        """
+        while True:
+            eventlet.sleep(_GIVE_BACK)
+            if self.connections or self._had_connections:
+                self._had_connections = False
+                threads.run(memory.give_back)
 
     def _note_load(self) -> None:
         if self._seat is not None:
