@@ -35,10 +35,10 @@ class SocketStream:
     `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
     TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
     Sending raises ClientGone in either case. `turns` counts how often other greenthreads could
-    run.
+    run; `waiting` is when the present wait for the client began, by the monotonic clock, or 0.0.
     """
 
-    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns")
+    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns", "waiting")
 
     def __init__(self, sock: Any, timeout: float | None):
         self.sock = sock
@@ -49,6 +49,7 @@ class SocketStream:
         self._tls = hasattr(sock, "do_handshake")
         self._moved = 0
         self.turns = 0
+        self.waiting = 0.0
 
     @property
     def is_plain(self) -> bool:
@@ -60,12 +61,20 @@ class SocketStream:
     def wait_readable(self, timeout: float | None) -> None:
         self._moved = 0
         self.turns += 1
-        hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+        self.waiting = time.monotonic()
+        try:
+            hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+        finally:
+            self.waiting = 0.0
 
     def wait_writable(self) -> None:
         self._moved = 0
         self.turns += 1
-        hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+        self.waiting = time.monotonic()
+        try:
+            hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+        finally:
+            self.waiting = 0.0
 
     def moved(self, count: int) -> None:
         """Count `count` bytes as moved; let others run after many bytes without a wait.
@@ -226,6 +235,15 @@ class SocketStream:
             if count == len(left):
                 return
             left = memoryview(left)[count:]
+
+    def offer(self, data: bytes) -> None:
+        """Send what the kernel takes of `data` at once, and end the sending; never raises."""
+        try:
+            self.sock.send(data)
+            _socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        except OSError:
+            # The client has gone, or reads nothing.
+            pass
 
     def _wait_to_send(self, size: int) -> None:
         try:
