@@ -57,6 +57,7 @@ class VersionNegotiation:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        environ.setdefault(wsgi.MOUNT, environ.get("SCRIPT_NAME", ""))
         chosen = self.app if self._is_v1(environ) else self.versions
         return chosen(environ, start_response)
 

@@ -221,7 +221,7 @@ class ImagesController:
             self.service.events.activated(context, image)
         if target is not None:
             image = self._fill(request, image_request, image, target)
-        url = self.service.image_url(request.host_url, image["id"])
+        url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,

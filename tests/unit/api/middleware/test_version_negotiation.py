@@ -3,6 +3,7 @@
 import pytest
 import webob
 
+from glance.api import versions
 from glance.api.middleware import version_negotiation
 from glance.common import config
 
@@ -120,3 +121,22 @@ def test_the_document_has_no_body_for_head():
 def test_the_document_names_the_public_endpoint():
     link = ask("/", public_endpoint="https://images.example/").json["versions"][0]["links"][0]
     assert link["href"] == "https://images.example/v1/"
+
+
+@pytest.mark.parametrize(
+    ("script", "path"),
+    [("/image", ""), ("/image", "/"), ("/image", "/v2/images"), ("/image/", "/versions")],
+)
+def test_the_document_names_the_path_that_the_service_is_mounted_at(script, path):
+    stage = version_negotiation.VersionNegotiation(None, config.Conf({}))
+    request = webob.Request.blank("/", base_url=f"http://img.example:9292{script}")
+    request.path_info = path
+    (link,) = request.get_response(stage).json["versions"][0]["links"]
+    assert link["href"] == "http://img.example:9292/image/v1/"
+
+
+@pytest.mark.parametrize("script", ["/image", "/image/versions"])
+def test_the_document_alone_names_the_path_too(script):
+    request = webob.Request.blank("/", base_url=f"https://img.example{script}")
+    (link,) = request.get_response(versions.Versions(config.Conf({}))).json["versions"][0]["links"]
+    assert link["href"] == "https://img.example/image/v1/"
