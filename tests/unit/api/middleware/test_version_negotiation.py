@@ -140,3 +140,34 @@ def test_the_document_alone_names_the_path_too(script):
     request = webob.Request.blank("/", base_url=f"https://img.example{script}")
     (link,) = request.get_response(versions.Versions(config.Conf({}))).json["versions"][0]["links"]
     assert link["href"] == "https://img.example/image/v1/"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "message"),
+    [
+        ("/v2/images", None, "Unknown version in the path: 'v2'"),
+        ("/v1.2/images", "*/*", "Unknown version in the path: 'v1.2'"),
+        ("/v2", None, "Unknown version in the path: 'v2'"),
+        ("/v9%0aERROR/x", None, "Unknown version in the path: 'v9\\nERROR'"),
+        ("/images", VENDOR + "v2", f"Unknown version in the Accept header: '{VENDOR}v2'"),
+        ("/", VENDOR + "foo", f"Unknown version in the Accept header: '{VENDOR}foo'"),
+        ("/images", "application/x-odd", "Unknown Accept header: 'application/x-odd'"),
+        ("/", "application/x-odd", "Unknown Accept header: 'application/x-odd'"),
+        ("/images", "x/" + "y" * 9000, f"Unknown Accept header: 'x/{'y' * 98}'"),
+    ],
+)
+def test_what_is_unknown_is_logged(caplog, path, accept, message):
+    caplog.set_level("INFO")
+    assert ask(path, accept).status_int == 300
+    (line,) = caplog.messages
+    assert line == f"{message}; the response is the list of versions"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [("/", None), ("/", "*/*"), ("/v1", None), ("/versions", None), ("/images", "text/html")],
+)
+def test_nothing_is_unknown_in_an_ordinary_request(caplog, path, accept):
+    caplog.set_level("INFO")
+    ask(path, accept)
+    assert caplog.messages == []
