@@ -14,6 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 #: How long (seconds) a client may leave the server waiting in the middle of a request until its
 #: connection may be closed to make room.
 STALL = 10.0
+#: How long (seconds) a client has for its first request until its connection counts as one too
+#: many with an unfinished head. Many clients may come at the same moment.
+HEAD_GRACE = 2.0
 
 
 class CrowdMember(Protocol):
@@ -135,7 +138,10 @@ class Crowd(Generic[M]):
         )
 
     def surplus_head(self) -> M | None:
-        """Return the slowest connection of those with an unfinished head if they are too many."""
+        """Return the slowest connection with an unfinished head if there are too many, else None.
+
+        None also if it has existed for a moment only.
+        """
         if not 0 < self.unfinished < len(self.members):
             return None
         heads = [
@@ -143,7 +149,10 @@ class Crowd(Generic[M]):
             for member in self.members
             if not member.busy and (not member.idle or not member.requests)
         ]
-        return self._longest(heads) if len(heads) > self.unfinished else None
+        if len(heads) <= self.unfinished:
+            return None
+        before = time.monotonic() - HEAD_GRACE
+        return self._longest([member for member in heads if member.since <= before])
 
     def _longest(self, found: list[M]) -> M | None:
         """Return the one that has waited longest, of those whose client has most connections."""

@@ -58,8 +58,8 @@ config.options(
         unit="connections",
         minimum=0,
         help="Maximum number of connections of one worker process that have sent no request yet "
-        "or only a part of its headers; 0 means no limit. The slowest one is closed when there "
-        "are more.",
+        "or only a part of its headers; 0 means no limit. When there are more, those that have "
+        "taken more than two seconds are closed, the slowest first.",
     ),
     config.Option(
         "workers",

@@ -147,7 +147,8 @@ class Worker:
             if accepted:
                 # Let this one begin to be served; another process may accept the next one.
                 eventlet.sleep(0)
-                self._cut(self.crowd.surplus_head())
+                while self._cut(self.crowd.surplus_head()):
+                    pass
             else:
                 hubs.trampoline(self._listener.fileno(), read=True)
 
