@@ -13,6 +13,7 @@ from typing import cast
 from glance import store
 from glance.api import unfinished
 from glance.common import config
+from glance.http import wsgi
 from glance.identity import context as request_context
 from glance.identity import policy
 from glance.image import types
@@ -26,7 +27,8 @@ config.options(
     config.Option(
         "public_endpoint",
         help="URL of this service as clients reach it, for links in responses. Unset: the "
-        "scheme and host of the request.",
+        "scheme and host of the request, and the path below which a paste composite mounts the "
+        "service.",
     ),
     config.Option(
         "expose_location",
@@ -113,9 +115,11 @@ class ImageService:
             public["location"] = location
         return public
 
-    def image_url(self, base: str, image_id: object) -> str:
-        """Return the absolute URL of an image; `base` is scheme and host of the request."""
-        return f"{(self.conf.public_endpoint or base).rstrip('/')}/v1/images/{image_id}"
+    def image_url(self, request: wsgi.Request, image_id: object) -> str:
+        """Return the absolute URL of an image, as the client of `request` reaches it."""
+        endpoint = self.conf.public_endpoint
+        root = f"{endpoint.rstrip('/')}/v1" if endpoint else request.application_root("/v1")
+        return f"{root}/images/{image_id}"
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:

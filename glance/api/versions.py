@@ -22,7 +22,9 @@ class Versions:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
-        base = (self.public_endpoint or wsgi.Request(environ).host_url).rstrip("/")
+        # A composite may mount this application alone, at the path of the document.
+        mounted = wsgi.Request(environ).service_url.removesuffix("/versions")
+        base = (self.public_endpoint or mounted).rstrip("/")
         document = {
             "versions": [
                 {

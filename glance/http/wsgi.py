@@ -25,6 +25,12 @@ LOG = logging.getLogger(__name__)
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
+#: Key of the environ: SCRIPT_NAME before a version segment was moved there from the path.
+MOUNT = "glance.mount"
+# What stands in a path as it is (RFC 3986 §3.3).
+_PATH_SAFE = "/!$&'()*+,;=:@~"
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_JSON_BODY = 1024 * 1024
 
@@ -50,6 +56,40 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
             for name, value in self.environ.items()
             if name.startswith("HTTP_")
         ]
+
+    @property
+    def service_url(self) -> str:
+        """The URL of the service as the client reached it: scheme, host, and where it is mounted.
+
+        Without a version and without a slash at its end. A paste composite may mount the service
+        below a prefix; see also `application_root`.
+        """
+        return self._url_of(self.environ.get(MOUNT, self.environ.get("SCRIPT_NAME", "")))
+
+    def application_root(self, version: str) -> str:
+        """Return the URL that the paths of the application's routes are relative to.
+
+        Behind a version negotiation it ends in `version`, such as `/v1`, also if the request named
+        another version or none; without one it is where the application is mounted.
+        """
+        mount = self.environ.get(MOUNT)
+        if mount is None:
+            return self._url_of(self.environ.get("SCRIPT_NAME", ""))
+        return self._url_of(mount) + version
+
+    def _url_of(self, path: str) -> str:
+        """Return the URL of a path, which is WSGI text (bytes as latin-1)."""
+        environ = self.environ
+        scheme = environ["wsgi.url_scheme"]
+        host = environ.get("HTTP_HOST", "")
+        if not host or host.startswith(":"):
+            # The host of a Host header may be empty (RFC 9112 §3.2).
+            name = environ["SERVER_NAME"]
+            host = f"[{name}]" if ":" in name else name
+            host += f":{environ['SERVER_PORT']}"
+        host = host.removesuffix(_DEFAULT_PORTS.get(scheme, "")).removesuffix(":")
+        quoted = urllib.parse.quote(path.rstrip("/").encode("latin-1"), safe=_PATH_SAFE)
+        return f"{scheme}://{host}{quoted}"
 
     def query(self) -> dict[str, str]:
         """Return the query parameters; the last of repeated ones wins. Invalid if not UTF-8."""

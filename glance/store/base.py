@@ -439,12 +439,14 @@ def transfer(
             threads.run(digester.update, first)
             staged.write(first)
         return _received(digester)
+    begun = [second, first]
+    del first, second
     with Fanout([digester.update], IN_FLIGHT) as fanout:
-        chunk = first
-        while chunk:
+        while chunk := begun.pop() if begun else reader.read(CHUNK):
             fanout.put(chunk)
             staged.write(chunk)
-            chunk, second = second or reader.read(CHUNK), b""
+            # NOTE: the client may stall for long; what it has sent is not kept meanwhile.
+            chunk = b""
         fanout.join()
     return _received(digester)
 

@@ -246,7 +246,8 @@ class UploadReader:
         idle_timeout: float | None = None,
     ):
         self.count = 0
-        self._stream = stream
+        # NOTE: a reader that has it keeps no memory while the client stalls.
+        self._receive: Callable[[int], bytes] = getattr(stream, "read_some", stream.read)
         self._length = length
         self._cap = cap or None
         self._expected = expected or None
@@ -290,11 +291,11 @@ class UploadReader:
         started = time.monotonic()
         try:
             with hub.deadline(self._idle_timeout, "no data from the client"):
-                data = self._stream.read(size)
+                data = self._receive(size)
         except (OSError, ValueError) as err:
             # ValueError is what eventlet's server raises for a malformed chunk.
             raise exception.UploadTruncated("The upload was interrupted; send it again") from err
-        if time.monotonic() - started > 1:
+        if time.monotonic() - started > 1 or len(data) < size:
             self._step = _FIRST_READ
         elif size == self._step:
             self._step *= 2

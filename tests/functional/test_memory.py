@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import http.client
+import socket
 import threading
+import time
 
 import pytest
 
@@ -80,3 +82,33 @@ def test_a_gibibyte_up_and_down_leaves_memory_flat(make_site, chunked):
         image_id, digest = upload(site, SIZE, chunked=chunked)
         assert download(site, image_id) == (digest, SIZE)
     assert max(growth.values()) < GROWTH, growth
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100000000", "Transfer-Encoding: chunked"])
+def test_a_stalled_upload_keeps_no_data_in_memory(make_site, framing):
+    """Each has sent more than the largest buffer holds, and then nothing more."""
+    count, sent = 40, 6_700_000
+    site = make_site(api={"upload_idle_timeout": 600})
+    upload(site, WARM_UP, chunked=True)
+    before = {pid: daemons.resident(pid) for pid in site.api.pids()}
+    lines = ("POST /v1/images HTTP/1.1", "Host: h", "Content-Type: application/octet-stream")
+    head = "\r\n".join([*lines, framing, "", ""]).encode()
+    if "chunked" in framing:
+        head += b"%x\r\n" % (sent + 1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            client.sendall(head + b"x" * sent)
+        # What is in the staged files has left the memory; it is written as soon as they stall.
+        while stored(site) < WARM_UP + count * sent:
+            time.sleep(0.05)
+        # The memory that the buffers have left is given back every few seconds.
+        deadline = time.monotonic() + 60
+        while any(daemons.resident(pid) - before[pid] > count * (256 << 10) for pid in before):
+            assert time.monotonic() < deadline, "the memory is kept"
+            time.sleep(0.5)
+
+
+def stored(site):
+    """Return how many bytes of images there are, staged ones included."""
+    return sum(file.stat().st_size for file in site.data_dir.rglob("*") if file.is_file())

@@ -5,6 +5,7 @@ import http.client
 import re
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -161,6 +162,21 @@ def test_http_1_0_gets_its_answer_and_the_end(wire, image):
 # -- Expect: 100-continue ------------------------------------------------------------------------
 
 UPLOAD = ("Content-Type: application/octet-stream", "Expect: 100-continue")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+def test_a_client_that_leaves_instead_of_continuing_is_no_error_of_the_server(site, framing):
+    name = f"left-{framing[:1]}"
+    before = site.api.output.read_text()
+    with contextlib.closing(Wire(site.port)) as leaving:
+        leaving.send("POST /v1/images HTTP/1.1", *UPLOAD, framing, f"x-image-meta-name: {name}")
+    listed = f"/v1/images/detail?name={name}&is_public=none&changes-since=2000-01-01T00:00:00"
+    deadline = time.monotonic() + 60
+    while [image["status"] for image in site.http.get(listed).json()["images"]] != ["killed"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    logged = site.api.output.read_text().removeprefix(before)
+    assert "Traceback" not in logged and "ERROR" not in logged
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])

@@ -57,6 +57,7 @@ class VersionNegotiation:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        environ.setdefault(wsgi.MOUNT, environ.get("SCRIPT_NAME", ""))
         chosen = self.app if self._is_v1(environ) else self.versions
         return chosen(environ, start_response)
 
@@ -67,15 +68,24 @@ class VersionNegotiation:
         if first == "versions":
             return False
         if _VERSION.match(first):
-            if not self._serves(first) or not slash:
+            if not self._serves(first):
+                _log_unknown("version in the path", first)
+                return False
+            if not slash:
                 return False
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + "/" + first
             environ["PATH_INFO"] = "/" + rest
             return True
         accept = environ.get("HTTP_ACCEPT", "").strip()
         if accept.startswith(_VENDOR):
-            return _VENDOR_SERVED.match(accept, len(_VENDOR)) is not None
-        return self.serve_unversioned and first in UNVERSIONED and _is_ordinary(accept)
+            if _VENDOR_SERVED.match(accept, len(_VENDOR)):
+                return True
+            _log_unknown("version in the Accept header", accept)
+            return False
+        if not _is_ordinary(accept):
+            _log_unknown("Accept header", accept)
+            return False
+        return self.serve_unversioned and first in UNVERSIONED
 
     @staticmethod
     def _serves(segment: str) -> bool:
@@ -85,6 +95,12 @@ class VersionNegotiation:
             LOG.info("Version segment %r is treated as v1", segment)
             return True
         return False
+
+
+def _log_unknown(what: str, text: str) -> None:
+    """Log what made the version document the response, for those who wonder about the 300."""
+    # SECURITY: the text is the client's: no line breaks, and not all of 16 KiB.
+    LOG.info("Unknown %s: %r; the response is the list of versions", what, text[:100])
 
 
 def _is_ordinary(accept: str) -> bool:

@@ -238,7 +238,7 @@ class ImagesController:
                 image = self._fill(
                     request, image_request, image, target, copy, creation, number=number
                 )
-        url = self.service.image_url(request.host_url, image["id"])
+        url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,

@@ -37,6 +37,8 @@ Progress = Callable[[int, int | None], None]
 Address = tuple[str, int]
 
 MAX_HEAD = 65536
+#: 1xx responses before a final one.
+MAX_INTERIM = 100
 SENDFILE = 4 * 1024 * 1024
 #: Errors of os.sendfile that mean that this pair of descriptors does not support it.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
@@ -131,6 +133,8 @@ class ClientConnection:
         self.idle_since = 0.0
         self._sock: Any = None
         self._buffer = b""
+        # 1xx responses since the last final one.
+        self._interim = 0
         self._broken = False
         self._deadline: float | None = None
 
@@ -383,12 +387,15 @@ class ClientConnection:
         return self._buffer[:7] == b"HTTP/1."[: len(self._buffer)]
 
     def _drop_interim(self) -> None:
-        """Drop complete 1xx responses at the head of the buffer."""
+        """Drop complete 1xx responses at the head of the buffer; BadResponse if too many."""
         while self._buffer.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
             self._buffer = self._buffer[end + 4 :]
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise response.BadResponse("there are too many interim responses", True)
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -409,6 +416,7 @@ class ClientConnection:
                     "the server closed the connection", bool(self._buffer)
                 )
             self._buffer += data
+        self._interim = 0
         head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return head.decode("latin-1")
 

@@ -8,6 +8,7 @@ modules::
     prefork      the parent: starts workers, replaces dead ones, passes signals on
     balance      how connections spread over the workers
     worker       one process: hub, accept loop, draining
+    crowd        how many connections there may be, and which one has to make room
     connection   one client: request after request, keep-alive, closing
     exchange     one request and its response: the server's side of WSGI
     request_body request bodies (`wsgi.input`)

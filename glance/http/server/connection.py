@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from glance.http import dates
-from glance.http.server import access, exchange, parser, request_body
+from glance.http.server import access, crowd, exchange, parser, request_body
 from glance.http.server import stream as streams
 
 LOG = logging.getLogger(__name__)
@@ -48,14 +48,38 @@ class ServerConnection:
         self.stream = streams.SocketStream(sock, service.socket_timeout)
         #: No request has begun to arrive since the last response.
         self.idle = True
-        #: When the connection became idle, by the monotonic clock.
+        #: A request is being handled.
+        self.busy = False
+        #: When the connection was accepted or became idle, or when a further request began, by
+        #: the monotonic clock.
         self.since = time.monotonic()
         #: Requests begun on this connection.
         self.requests = 0
         # The turns of others up to the last request.
         self._turns = -1
         self._peer = peer
+        #: The client, as the limits count it.
+        self.address = crowd.address_of(peer)
         self._base: dict[str, Any] = {}
+
+    @property
+    def waiting(self) -> float:
+        """When the present wait for the client began, by the monotonic clock; 0.0 if none."""
+        return self.stream.waiting
+
+    def turn_away(self) -> None:
+        """Close the connection, one too many of its client, with a response if that is possible.
+
+        Nothing is waited for: the client costs no more than the call.
+        """
+        if self.stream.is_plain:
+            refusal = parser.RequestRefused(
+                503, "Too many connections from this address; close some, and try again"
+            )
+            headers, data = refusal.render()
+            extra = f"Date: {dates.now()}\r\nRetry-After: 1\r\nConnection: close\r\n"
+            self.stream.offer(parser.render_head(refusal.status_line, headers, extra) + data)
+        self.stream.close()
 
     def serve(self) -> None:
         """Serve requests until the connection ends, then close it. Log errors."""
@@ -64,6 +88,7 @@ class ServerConnection:
             self._base = self._connection_environ()
             while self._serve_one():
                 self.stream.timeout = self.service.socket_timeout
+                self.busy = False
                 self.idle = True
                 self.since = time.monotonic()
         except (OSError, streams.ClientGone) as err:
@@ -81,6 +106,7 @@ class ServerConnection:
             data = self._read_head()
             if data is None:
                 return False
+            self.busy = True
             self._take_turns()
             head = parser.parse_head(data, service.max_line)
             chunked, length, must_close = parser.framing(head)
@@ -125,9 +151,13 @@ class ServerConnection:
                     raise parser.bad_request("There are too many empty lines before the request")
             if data:
                 if self.idle:
+                    begun = time.monotonic()
+                    deadline = begun + HEAD_TIME
                     self.idle = False
+                    if self.requests:
+                        # The first request is waited for since the client connected.
+                        self.since = begun
                     self.requests += 1
-                    deadline = time.monotonic() + HEAD_TIME
                 end = parser.find_end(data, searched)
                 if end > 0:
                     stream.pending = bytes(data[end:])

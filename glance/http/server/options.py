@@ -31,6 +31,37 @@ config.options(
         help="Maximum number of connections that wait to be accepted.",
     ),
     config.Option(
+        "max_connections",
+        config.integer,
+        1000,
+        unit="connections",
+        minimum=1,
+        help="Maximum number of connections of one worker process. When it has as many, the one "
+        "that has waited longest for a request is closed for a new one, or one whose client has "
+        "stalled for ten seconds in a request; of clients with many connections first.",
+    ),
+    config.Option(
+        "max_connections_per_address",
+        config.integer,
+        0,
+        unit="connections",
+        minimum=0,
+        help="Maximum number of connections of one client address (of IPv6, of one /64 network) "
+        "to one worker process; 0 means no limit. Behind a proxy or NAT, many clients have one "
+        "address, so set it only where clients connect directly. It does not apply to clients on "
+        "this host. For a registry, leave it at 0, or the API may be refused.",
+    ),
+    config.Option(
+        "max_unfinished_heads",
+        config.integer,
+        250,
+        unit="connections",
+        minimum=0,
+        help="Maximum number of connections of one worker process that have sent no request yet "
+        "or only a part of its headers; 0 means no limit. When there are more, those that have "
+        "taken more than two seconds are closed, the slowest first.",
+    ),
+    config.Option(
         "workers",
         config.integer,
         minimum=0,

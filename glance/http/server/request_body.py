@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from glance.common import statuses
@@ -15,8 +16,10 @@ _CHUNKED_RECV = 256 * 1024
 #: Parts of chunks after which other requests get their turn.
 _TURN = 1024
 _ALL = 1 << 62
-#: Largest piece (bytes) that memory is allocated for at once.
-_PORTION = 4 * 1024 * 1024
+#: Largest piece (bytes) for which `read` allocates memory at once.
+_PORTION = 256 * 1024
+#: How long (seconds) what a client has sent is held until more arrives, before it is passed on.
+PAUSE = 0.5
 
 
 MalformedChunk = framing.MalformedChunk
@@ -53,7 +56,11 @@ class Input:
         """Send `100 Continue` unless the client has begun to send the body already."""
         self.expects_continue = False
         if not self._stream.pending:
-            self._stream.send(CONTINUE)
+            try:
+                self._stream.send(CONTINUE)
+            except streams.ClientGone:
+                # It reads like any body whose sender has gone.
+                self.broken = True
 
     def limit_waits(self, seconds: float) -> None:
         """Make `read` raise TimeoutError when no byte has arrived for `seconds`."""
@@ -66,6 +73,26 @@ class Input:
         if size is None or size < 0:
             return b"".join(iter(self._next, b""))
         return self._read(size)
+
+    def read_some(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, b"" at the end of the body: a read for large pieces.
+
+        Fewer bytes are returned if the client is slow or pauses. No memory is held while it does,
+        so that thousands of stalled uploads cost little.
+        """
+        if self.expects_continue and not self.finished:
+            self._begin()
+        return self._read_some(size)
+
+    def _read_some(self, size: int) -> bytes:
+        size = min(size, self._left)
+        if not size or self.broken:
+            return b""
+        self.broken = True
+        data = self._stream.read_some(size, PAUSE)
+        self._left -= len(data)
+        self.broken = not data
+        return data
 
     def _next(self) -> bytes:
         return self._read(_PORTION)
@@ -116,7 +143,10 @@ class ChunkedInput(Input):
         super().__init__(stream, 0, expects_continue=expects_continue)
         # Bytes left of the present chunk in `_left`; `_ended` after the last chunk's trailers.
         self._ended = False
-        self._first = True
+        # Data was read that a line end has to follow; the size 0 was read. A wait for the client
+        # may end the reading of framing at any line, and a later call goes on there.
+        self._is_open = False
+        self._is_last = False
         self._framing = framing.Framing()
         # What was received and not read: `_data` from `_at` on. PERF: the stream's own buffer
         # would be copied for every chunk.
@@ -136,41 +166,51 @@ class ChunkedInput(Input):
         if not size or self._ended:
             return b""
         self.broken = True
-        data = self._join_parts(size)
+        parts: list[bytes] = []
+        self._receive(size, parts)
         self.broken = False
-        return data
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _join_parts(self, size: int) -> bytes:
-        """Return `size` bytes from as many chunks as it takes, fewer at the end of the body."""
+    def _read_some(self, size: int) -> bytes:
+        first = self._read(1)
+        if not first:
+            return b""
+        parts = [first]
+        self.broken = True
+        with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
+            self._receive(size - 1, parts)
+        self.broken = False
+        return b"".join(parts)
+
+    def _receive(self, size: int, parts: list[bytes]) -> None:
+        """Append `size` bytes from as many chunks as it takes, fewer at the end of the body."""
         stream = self._stream
         if stream.pending:
             self._data, stream.pending = stream.pending, b""
-        blocks: list[bytes] = []
-        parts: list[bytes] = []
+        small = 0
         while size and (self._left or self._next_chunk()):
             part = self._part(min(size, self._left))
             self._left -= len(part)
             size -= len(part)
             parts.append(part)
-            if len(parts) == _TURN:
-                blocks.append(b"".join(parts))
-                parts.clear()
+            small += 1
+            if small == _TURN:
+                parts[-small:] = [b"".join(parts[-small:])]
+                small = 0
                 # The bytes of many small chunks may have arrived at once, with no wait for them.
                 stream.rest()
-        if not blocks and len(parts) == 1:
-            return parts[0]
-        return b"".join([*blocks, *parts])
 
     def _part(self, size: int) -> bytes:
         """Return up to `size` bytes of the present chunk, at least one."""
         if self._at == len(self._data):
+            # While the client is waited for, nothing is kept of what was read.
+            self._data, self._at = b"", 0
             data = self._stream.recv(max(size, _CHUNKED_RECV))
             if not data:
                 raise ConnectionError("the body ended in the middle of a chunk")
             if len(data) <= size:
-                self._data, self._at = b"", 0
                 return data
-            self._data, self._at = data, 0
+            self._data = data
         start = self._at
         part = self._data[start : start + size]
         self._at = start + len(part)
@@ -178,18 +218,21 @@ class ChunkedInput(Input):
 
     def _next_chunk(self) -> bool:
         """Go to the next chunk; return False after the last one."""
-        match = framing.NEXT_CHUNK.match(self._data, self._at)
-        if match is not None and not self._first:
-            # PERF: nearly all chunks but the first one.
-            self._at = match.end()
-            self._left = int(match[1], 16)
-        else:
-            if not self._first and self._line(0):
-                raise MalformedChunk("a chunk is longer than announced")
-            self._first = False
-            self._left = self._framing.size(self._line())
-        if self._left:
-            return True
+        if not self._is_last:
+            match = framing.NEXT_CHUNK.match(self._data, self._at) if self._is_open else None
+            if match is not None:
+                # PERF: nearly all chunks but the first one.
+                self._at = match.end()
+                self._left = int(match[1], 16)
+            else:
+                if self._is_open and self._line(0):
+                    raise MalformedChunk("a chunk is longer than announced")
+                self._is_open = False
+                self._left = self._framing.size(self._line())
+                self._is_open = True
+            if self._left:
+                return True
+            self._is_last = True
         while self._framing.trailer(self._line()):
             pass
         self._ended = True
@@ -206,10 +249,11 @@ class ChunkedInput(Input):
                 break
             if len(self._data) - self._at >= longest:
                 raise MalformedChunk("a line of the chunked coding is too long")
+            self._data, self._at = self._data[self._at :], 0
             data = self._stream.recv(_CHUNKED_RECV)
             if not data:
                 raise ConnectionError("the body ended between two chunks")
-            self._data, self._at = self._data[self._at :] + data, 0
+            self._data += data
         line = self._data[self._at : end]
         if not line.endswith(b"\r"):
             raise MalformedChunk("a line of the chunked coding does not end with CR LF")

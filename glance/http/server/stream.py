@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import io
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import eventlet
@@ -33,10 +35,10 @@ class SocketStream:
     `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
     TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
     Sending raises ClientGone in either case. `turns` counts how often other greenthreads could
-    run.
+    run; `waiting` is when the present wait for the client began, by the monotonic clock, or 0.0.
     """
 
-    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns")
+    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns", "waiting")
 
     def __init__(self, sock: Any, timeout: float | None):
         self.sock = sock
@@ -47,6 +49,7 @@ class SocketStream:
         self._tls = hasattr(sock, "do_handshake")
         self._moved = 0
         self.turns = 0
+        self.waiting = 0.0
 
     @property
     def is_plain(self) -> bool:
@@ -58,12 +61,20 @@ class SocketStream:
     def wait_readable(self, timeout: float | None) -> None:
         self._moved = 0
         self.turns += 1
-        hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+        self.waiting = time.monotonic()
+        try:
+            hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+        finally:
+            self.waiting = 0.0
 
     def wait_writable(self) -> None:
         self._moved = 0
         self.turns += 1
-        hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+        self.waiting = time.monotonic()
+        try:
+            hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+        finally:
+            self.waiting = 0.0
 
     def moved(self, count: int) -> None:
         """Count `count` bytes as moved; let others run after many bytes without a wait.
@@ -148,17 +159,55 @@ class SocketStream:
             if len(first) == size or not first:
                 return first
             pending = first
+        return self._read_on(pending, size, None)
+
+    def read_some(self, size: int, pause: float) -> bytes:
+        """Return `size` bytes, fewer if the client ends or takes longer than `pause` seconds.
+
+        The seconds count from the first byte on; the wait for it has the stream's own timeout.
+        b"" only at the end of input. It is a read for large pieces: no memory is held during the
+        wait for the first byte.
+        """
+        first = self.pending[:size] or self.recv(size)
+        self.pending = self.pending[size:]
+        if len(first) == size or not first:
+            return first
+        with self.impatience(pause):
+            return self._read_on(first, size, time.monotonic() + pause)
+
+    @contextlib.contextmanager
+    def impatience(self, pause: float) -> Iterator[None]:
+        """Wait for the client no longer than `pause` seconds at a time inside the block."""
+        timeout = self.timeout
+        self.timeout = pause if timeout is None else min(pause, timeout)
+        try:
+            yield
+        finally:
+            self.timeout = timeout
+
+    def _read_on(self, first: bytes, size: int, deadline: float | None) -> bytes:
+        """Return `size` bytes that begin with `first`, fewer at the end of input.
+
+        With a deadline, the end comes at that time of the monotonic clock, or after a timeout.
+        """
         # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
         target = io.BytesIO(bytes(size))
-        filled = len(pending)
+        filled = len(first)
         with target.getbuffer() as view:
-            view[:filled] = pending
+            view[:filled] = first
             while filled < size:
-                with view[filled:] as rest:
-                    count = self._recv_into(rest)
+                try:
+                    with view[filled:] as rest:
+                        count = self._recv_into(rest)
+                except TimeoutError:
+                    if deadline is None:
+                        raise
+                    break
                 if not count:
                     break
                 filled += count
+                if deadline is not None and time.monotonic() > deadline:
+                    break
         if filled < size:
             target.truncate(filled)
         return target.getvalue()
@@ -186,6 +235,15 @@ class SocketStream:
             if count == len(left):
                 return
             left = memoryview(left)[count:]
+
+    def offer(self, data: bytes) -> None:
+        """Send what the kernel takes of `data` at once, and end the sending; never raises."""
+        try:
+            self.sock.send(data)
+            _socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        except OSError:
+            # The client has gone, or reads nothing.
+            pass
 
     def _wait_to_send(self, size: int) -> None:
         try:

@@ -13,18 +13,20 @@ import eventlet
 from eventlet import event, hubs
 
 from glance.common import config, hooks, log
-from glance.http.server import access, balance, connection, signals
-from glance.streaming import retry
+from glance.http.server import access, balance, connection, crowd, signals
+from glance.streaming import memory, retry, threads
 
 LOG = logging.getLogger(__name__)
 
-#: Connections that one process serves at a time.
-MAX_CONNECTIONS = 1000
 #: Seconds in which a client that has just connected may send its request when the server stops.
 _FRESH_TIME = 1.0
 #: Seconds in which requests may clean up after their connection was cut.
 TIDY_TIME = 3.0
 _TICK = 0.02
+#: How often (seconds) it is logged at most that connections are refused.
+_WARNING_PAUSE = 60.0
+#: How often free memory is given back to the system, in seconds.
+_GIVE_BACK = 10.0
 #: How long a new connection is left to workers that have fewer, in seconds.
 _COURTESY = 0.001
 
@@ -64,21 +66,33 @@ class Worker:
             signal.SIGHUP: conf.graceful_timeout,
             signal.SIGQUIT: 0.0,
         }
-        self.connections: set[connection.ServerConnection] = set()
+        self.crowd: crowd.Crowd[connection.ServerConnection] = crowd.Crowd(
+            conf.max_connections,
+            per_address=conf.max_connections_per_address,
+            unfinished=conf.max_unfinished_heads,
+        )
+        self._next_warning = 0.0
         self._listener = listener
         self._seat = seat
         self._tls = tls
+        self._had_connections = False
         self._deadline: float | None = None
         self._stopping = event.Event()
+
+    @property
+    def connections(self) -> set[connection.ServerConnection]:
+        """The connections that have not ended."""
+        return self.crowd.members | self.crowd.leaving
 
     def run(self, pipe: signals.SignalPipe, lifeline: int | None = None) -> None:
         """Serve until a stop signal arrives, or `lifeline` (the parent's pipe) ends."""
         eventlet.spawn(self._watch_signals, pipe)
         if lifeline is not None:
             eventlet.spawn(self._watch_parent, lifeline)
-        acceptor = eventlet.spawn(self._accept_loop)
+        running = (eventlet.spawn(self._accept_loop), eventlet.spawn(self._give_memory_back))
         self._stopping.wait()
-        acceptor.kill()
+        for thread in running:
+            thread.kill()
         self._accept_the_rest()
         self._listener.close()
         self._finish()
@@ -115,9 +129,7 @@ class Worker:
 
     def _accept_loop(self) -> None:
         while True:
-            while len(self.connections) >= MAX_CONNECTIONS:
-                if not self._cut_longest_idle():
-                    eventlet.sleep(_TICK)
+            self._wait_for_room()
             if self._seat is not None and self._seat.is_ahead():
                 # PERF: if 8 clients connected at once, one of two workers could accept them all
                 # and keep them while the other one was idle.
@@ -129,14 +141,36 @@ class Worker:
                 # spin.
                 if err.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     LOG.error("Cannot accept a connection: %s", err.strerror)
-                    if not self._cut_longest_idle():
+                    if not self._cut(self.crowd.slowest()):
                         eventlet.sleep(0.5)
                 continue
             if accepted:
                 # Let this one begin to be served; another process may accept the next one.
                 eventlet.sleep(0)
+                while self._cut(self.crowd.surplus_head()):
+                    pass
             else:
                 hubs.trampoline(self._listener.fileno(), read=True)
+
+    def _wait_for_room(self) -> None:
+        """Return when there is room for one more connection; make it for one that waits."""
+        while self.crowd.is_full:
+            hubs.trampoline(self._listener.fileno(), read=True)
+            if self._seat is not None and self._seat.is_ahead():
+                eventlet.sleep(_COURTESY)
+                if not self._someone_waits():
+                    continue
+            if not self._cut(self.crowd.slowest()):
+                eventlet.sleep(_TICK)
+
+    def _someone_waits(self) -> bool:
+        try:
+            hubs.trampoline(
+                self._listener.fileno(), read=True, timeout=_COURTESY, timeout_exc=TimeoutError
+            )
+        except TimeoutError:
+            return False
+        return True
 
     def _accept(self) -> bool:
         """Accept a connection if one waits, and begin to serve it; return whether one waited."""
@@ -151,38 +185,66 @@ class Worker:
         hubs.notify_opened(sock.fileno())
         if self._tls is not None:
             sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        eventlet.spawn_n(self._serve, connection.ServerConnection(self.service, sock, peer))
+        client = connection.ServerConnection(self.service, sock, peer)
+        # A client that has as many as it may have gets room by closing one that it does not use.
+        if self.crowd.is_over(client.address) and not self._cut(
+            self.crowd.slowest_of(client.address)
+        ):
+            self._turn_away(client)
+        else:
+            eventlet.spawn_n(self._serve, client)
         return True
+
+    def _turn_away(self, client: connection.ServerConnection) -> None:
+        client.turn_away()
+        now = time.monotonic()
+        if now >= self._next_warning:
+            self._next_warning = now + _WARNING_PAUSE
+            LOG.warning(
+                "A client has max_connections_per_address = %s connections at work; more of them "
+                "are refused",
+                self.crowd.per_address,
+            )
 
     def _accept_the_rest(self) -> None:
         """Take connections that the kernel has accepted: closing the socket would reset them."""
         try:
-            while len(self.connections) < MAX_CONNECTIONS and self._accept():
+            while not self.crowd.is_full and self._accept():
                 eventlet.sleep(0)
         except OSError as err:
             LOG.warning("Waiting connections were dropped: %s", err.strerror)
 
     def _serve(self, client: connection.ServerConnection) -> None:
-        self.connections.add(client)
+        self.crowd.add(client)
         self._note_load()
         try:
             client.serve()
         finally:
-            self.connections.discard(client)
+            self._had_connections = True
+            self.crowd.remove(client)
             self._note_load()
+
+    def _give_memory_back(self) -> None:
+        """Give back what the buffers of connections have left, as long as there are connections.
+
+        NOTE: also while they last, because clients that stall may do so for long.
+        """
+        while True:
+            eventlet.sleep(_GIVE_BACK)
+            if self.connections or self._had_connections:
+                self._had_connections = False
+                threads.run(memory.give_back)
 
     def _note_load(self) -> None:
         if self._seat is not None:
-            self._seat.note(len(self.connections))
+            self._seat.note(len(self.crowd.members))
 
-    def _cut_longest_idle(self) -> bool:
-        """Make room by closing the connection that has been waiting for a request longest."""
-        idle = [client for client in self.connections if client.idle]
-        if not idle:
+    def _cut(self, client: connection.ServerConnection | None) -> bool:
+        """Make room by closing a connection; return False if there is none to close."""
+        if client is None:
             return False
-        oldest = min(idle, key=lambda client: client.since)
-        self.connections.discard(oldest)
-        oldest.stream.cut()
+        self.crowd.cut(client)
+        client.stream.cut()
         eventlet.sleep(0)
         return True
 

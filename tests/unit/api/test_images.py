@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import webob
+from paste import urlmap
 
 from glance import registry, store
 from glance.api.v1 import images
@@ -60,6 +61,51 @@ def test_the_life_of_an_image(api):
         assert answer.status_int == 200
         expected = {name.removeprefix("x-image-meta-property-"): v for name, v in sent.items()}
         assert answer.json["image"]["properties"] == expected
+
+
+@pytest.mark.parametrize("prefix", ["", "/image", "/deep/er", "/a b"])
+@pytest.mark.parametrize("version", ["", "/v1", "/v1.0"])
+def test_the_location_names_the_path_that_the_service_is_mounted_at(api, prefix, version):
+    mounted = urlmap.URLMap()
+    mounted[prefix or "/"] = api.app
+    quoted = prefix.replace(" ", "%20")
+    request = webob.Request.blank(f"{quoted}{version}/images", method="POST")
+    location = request.get_response(mounted).headers["Location"]
+    assert location == f"http://localhost{quoted}/v1/images/1"
+    assert webob.Request.blank(location, method="HEAD").get_response(mounted).status_int == 200
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/image", "/image/v1"])
+def test_the_location_needs_no_version_negotiation(api, prefix):
+    mounted = urlmap.URLMap()
+    mounted[prefix] = api.app.app.app
+    request = webob.Request.blank(f"{prefix}/images", method="POST")
+    location = request.get_response(mounted).headers["Location"]
+    assert location == f"http://localhost{prefix}/images/1"
+    assert webob.Request.blank(location, method="HEAD").get_response(mounted).status_int == 200
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "shown"),
+    [
+        ("http", "img.example:9292", "http://img.example:9292"),
+        ("http", "img.example:80", "http://img.example"),
+        ("http", "img.example:443", "http://img.example:443"),
+        ("https", "img.example:443", "https://img.example"),
+        ("http", "img.example:", "http://img.example"),
+        ("http", "[2001:db8::1]:9292", "http://[2001:db8::1]:9292"),
+        ("http", "", "http://192.0.2.1:9292"),
+        ("http", ":9292", "http://192.0.2.1:9292"),
+        ("http", None, "http://192.0.2.1:9292"),
+    ],
+)
+def test_the_location_names_the_host_of_the_request(api, scheme, host, shown):
+    request = webob.Request.blank("/v1/images", method="POST")
+    request.environ |= {"wsgi.url_scheme": scheme, "HTTP_HOST": host}
+    request.environ |= {"SERVER_NAME": "192.0.2.1", "SERVER_PORT": "9292"}
+    if host is None:
+        del request.environ["HTTP_HOST"]
+    assert request.get_response(api.app).headers["Location"] == f"{shown}/v1/images/1"
 
 
 def test_reserve_then_upload(api):

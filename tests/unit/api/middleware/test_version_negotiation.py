@@ -3,6 +3,7 @@
 import pytest
 import webob
 
+from glance.api import versions
 from glance.api.middleware import version_negotiation
 from glance.common import config
 
@@ -120,3 +121,53 @@ def test_the_document_has_no_body_for_head():
 def test_the_document_names_the_public_endpoint():
     link = ask("/", public_endpoint="https://images.example/").json["versions"][0]["links"][0]
     assert link["href"] == "https://images.example/v1/"
+
+
+@pytest.mark.parametrize(
+    ("script", "path"),
+    [("/image", ""), ("/image", "/"), ("/image", "/v2/images"), ("/image/", "/versions")],
+)
+def test_the_document_names_the_path_that_the_service_is_mounted_at(script, path):
+    stage = version_negotiation.VersionNegotiation(None, config.Conf({}))
+    request = webob.Request.blank("/", base_url=f"http://img.example:9292{script}")
+    request.path_info = path
+    (link,) = request.get_response(stage).json["versions"][0]["links"]
+    assert link["href"] == "http://img.example:9292/image/v1/"
+
+
+@pytest.mark.parametrize("script", ["/image", "/image/versions"])
+def test_the_document_alone_names_the_path_too(script):
+    request = webob.Request.blank("/", base_url=f"https://img.example{script}")
+    (link,) = request.get_response(versions.Versions(config.Conf({}))).json["versions"][0]["links"]
+    assert link["href"] == "https://img.example/image/v1/"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "message"),
+    [
+        ("/v2/images", None, "Unknown version in the path: 'v2'"),
+        ("/v1.2/images", "*/*", "Unknown version in the path: 'v1.2'"),
+        ("/v2", None, "Unknown version in the path: 'v2'"),
+        ("/v9%0aERROR/x", None, "Unknown version in the path: 'v9\\nERROR'"),
+        ("/images", VENDOR + "v2", f"Unknown version in the Accept header: '{VENDOR}v2'"),
+        ("/", VENDOR + "foo", f"Unknown version in the Accept header: '{VENDOR}foo'"),
+        ("/images", "application/x-odd", "Unknown Accept header: 'application/x-odd'"),
+        ("/", "application/x-odd", "Unknown Accept header: 'application/x-odd'"),
+        ("/images", "x/" + "y" * 9000, f"Unknown Accept header: 'x/{'y' * 98}'"),
+    ],
+)
+def test_what_is_unknown_is_logged(caplog, path, accept, message):
+    caplog.set_level("INFO")
+    assert ask(path, accept).status_int == 300
+    (line,) = caplog.messages
+    assert line == f"{message}; the response is the list of versions"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [("/", None), ("/", "*/*"), ("/v1", None), ("/versions", None), ("/images", "text/html")],
+)
+def test_nothing_is_unknown_in_an_ordinary_request(caplog, path, accept):
+    caplog.set_level("INFO")
+    ask(path, accept)
+    assert caplog.messages == []

@@ -123,10 +123,11 @@ def test_headers_keep_their_order_and_bytes(loopback):
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000,
+        b"HTTP/1.1 102 Wait\r\n\r\n" * 101 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
     ids=[
         "text", "tls", "http-2", "status", "colon", "folded", "name", "negative", "two-lengths",
-        "coding", "endless-head",
+        "coding", "endless-head", "endless-interim",
     ],
 )  # fmt: skip
 def test_malformed_head_is_a_connection_error(loopback, answer):

@@ -185,6 +185,78 @@ def test_everything_in_the_grammar_is_read(data):
     assert source.finished
 
 
+class Pausing(Script):
+    """A script in which the client pauses before each piece, for longer than `PAUSE`."""
+
+    __slots__ = ("paused",)
+
+    def __init__(self, *pieces):
+        super().__init__(*pieces)
+        self.timeout = 900.0
+        self.paused = False
+
+    def recv(self, size, timeout=-1):
+        if self.timeout <= request_body.PAUSE and not self.paused:
+            self.paused = True
+            raise TimeoutError
+        self.paused = False
+        return super().recv(size, timeout)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 1000])
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_some_bytes_are_passed_on_when_the_client_pauses(step, size):
+    script = Pausing(*cut(GOOD, step))
+    source = request_body.ChunkedInput(script)
+    pieces = list(iter(lambda: source.read_some(size), b""))
+    assert b"".join(pieces) == b"Wikipedia"
+    assert source.finished and not source.broken and script.timeout == 900.0
+    assert max(map(len, pieces)) <= min(size, max(step, 4) if step < 1000 else 9)
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_some_bytes_of_a_body_of_known_length(step):
+    script = Pausing(*cut(b"Wikipedia" + b"next", step))
+    source = request_body.Input(script, 9)
+    pieces = list(iter(lambda: source.read_some(100), b""))
+    assert b"".join(pieces) == b"Wikipedia" and max(map(len, pieces)) <= step
+    assert source.finished and not source.broken and script.timeout == 900.0
+
+
+def test_some_bytes_of_a_body_cut_short():
+    source = request_body.Input(Pausing(b"Wiki"), 9)
+    assert (source.read_some(100), source.read_some(100)) == (b"Wiki", b"")
+    assert source.broken and not source.finished
+    source = request_body.ChunkedInput(Pausing(b"9\r\nWiki"))
+    assert source.read_some(100) == b"Wiki"
+    with pytest.raises(ConnectionError):
+        source.read_some(100)
+
+
+def test_a_stall_is_a_timeout_for_the_first_byte_only():
+    class Stalled(Pausing):
+        def recv(self, size, timeout=-1):
+            raise TimeoutError
+
+    for source in (request_body.Input(Stalled(), 9), request_body.ChunkedInput(Stalled())):
+        with pytest.raises(TimeoutError):
+            source.read_some(100)
+        assert source.broken
+
+
+@pytest.mark.parametrize("method", ["read", "read_some"])
+def test_a_client_that_left_before_it_was_told_to_continue_has_sent_nothing(method):
+    class Gone(Script):
+        def send(self, data, *, more=False):
+            raise stream.ClientGone
+
+    source = request_body.Input(Gone(), 4, expects_continue=True)
+    assert getattr(source, method)(100) == b"" and source.broken
+    source = request_body.ChunkedInput(Gone(), expects_continue=True)
+    with pytest.raises(ConnectionError):
+        getattr(source, method)(100)
+
+
 class Bytes(bytes):
     """Received bytes that count how many of them are copied."""
 

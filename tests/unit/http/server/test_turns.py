@@ -6,7 +6,10 @@ import socket
 import eventlet
 import pytest
 
+from glance.common import httperror
+from glance.http import wsgi
 from glance.http.server import connection, stream
+from glance.streaming import body
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -82,3 +85,35 @@ def test_a_head_byte_by_byte_costs_no_more_than_its_bytes(pair, monkeypatch):
     serve(noting(order), pair[1])[1].wait()
     assert order == ["request"]
     assert 0 < Counting.looked < 10 * len(data)
+
+
+def take(request):
+    reader = body.UploadReader(request.environ["wsgi.input"], length=request.content_length)
+    while reader.read():
+        pass
+    return wsgi.Response()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("handler", [take, lambda request: request.read_json()])
+def test_a_client_that_left_before_it_may_continue_is_no_error(pair, caplog, framing, handler):
+    near, far = pair
+    caplog.set_level("DEBUG")
+    seen = []
+
+    def noted(request):
+        try:
+            return handler(request)
+        except Exception as err:
+            seen.append(httperror.status_of(err))
+            raise
+
+    router = wsgi.Router(wsgi.Request)
+    router.add("/", PUT=noted)
+    lines = ("PUT / HTTP/1.1", "Host: x", "Expect: 100-continue", framing, "", "")
+    near.sendall("\r\n".join(lines).encode())
+    near.close()
+    serve(router, far)[1].wait()
+    assert seen == [400]
+    assert {record.levelname for record in caplog.records} <= {"DEBUG", "INFO"}
+    assert not any(record.exc_info for record in caplog.records)
