@@ -149,13 +149,19 @@ def close(thing: Any) -> None:
 
 
 def json_response(
-    value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+    value: Any,
+    status: int = 200,
+    headers: Iterable[tuple[str, str]] = (),
+    default: Callable[[Any], Any] | None = None,
 ) -> Response:
-    """Return `value` as JSON with exactly one Content-Type."""
+    """Return `value` as JSON with exactly one Content-Type.
+
+    `default` returns what to write for a value that JSON has no form for, as in `json.dumps`.
+    """
     return Response(
         status,
         [("Content-Type", "application/json"), *headers],
-        json.dumps(value).encode(),
+        json.dumps(value, default=default).encode(),
     )
 
 

@@ -19,7 +19,7 @@ from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
 from glance.registry import client, members
-from glance.registry.db import api, engine, migration
+from glance.registry.db import api, engine, lenient, migration
 
 LOG = logging.getLogger(__name__)
 
@@ -257,11 +257,11 @@ def _wants_public_shape(request: CallerRequest) -> bool:
 
 def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
     headers = [(client.PUBLIC_SHAPE, "true")] if public else []
-    return wsgi.json_response({"images": images}, headers=headers)
+    return wsgi.json_response({"images": images}, headers=headers, default=lenient.text)
 
 
 def _record(image: types.StoredImage) -> wsgi.Response:
-    return wsgi.json_response({"image": fields.to_json(image)})
+    return wsgi.json_response({"image": fields.to_json(image)}, default=lenient.text)
 
 
 class RegistryAPI:

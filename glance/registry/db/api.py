@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, ids, models, records, visibility
+from glance.registry.db import engine, ids, lenient, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
@@ -238,27 +238,34 @@ def _change_properties(
     """Store the properties `given` for an image and return all of its live properties.
 
     A soft-deleted row is revived, because (image, name) is unique over deleted rows too. Stored
-    names of old databases may have capitals; they count as the same names.
+    names of old databases may have capitals; they count as the same names, and only one row of
+    each stays live.
     """
-    stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
-    by_name = {row.name.lower(): row for row in stored}
-    by_name.update((row.name, row) for row in stored if row.name == row.name.lower())
-    result = {name: row.value for name, row in by_name.items() if not row.deleted}
+    stored: dict[str, list[Any]] = {}
+    for row in conn.execute(_ALL_PROPERTIES, {"image": image_id}):
+        stored.setdefault(row.name.lower(), []).append(row)
+    result: dict[str, str | None] = {}
+    changed, purged = [], []
+    for name, rows in stored.items():
+        by_name = {row.name: row for row in rows}
+        live = [by_name[each] for each in lenient.last_first(by_name) if not by_name[each].deleted]
+        # NOTE: the row that has the name, because another one could not take it.
+        row = by_name.get(name) or (live or rows)[0]
+        if live:
+            result[name] = live[0].value
+        if name in given:
+            value = given[name]
+            if row.deleted or row.value != value or row.name != name:
+                changed.append(
+                    {"row_id": row.id, "new_name": name, "new_value": value, "now": now}
+                )
+            live = [other for other in live if other is not row]
+        if name in given or purge:
+            purged += [{"row_id": other.id, "now": now} for other in live]
+    new = {name: value for name, value in given.items() if name not in stored}
     before = len(result)
-    new, changed, purged = {}, [], []
-    for name, value in given.items():
-        row = by_name.get(name)
-        if row is None:
-            new[name] = value
-        elif row.deleted or row.value != value or row.name != name:
-            changed.append({"row_id": row.id, "new_name": name, "new_value": value, "now": now})
     if purge:
         result = {}
-        purged = [
-            {"row_id": row.id, "now": now}
-            for row in stored
-            if not row.deleted and row.name.lower() not in given
-        ]
     result.update(given)
     records.check_quota(len(result), before, quota, "properties")
     _insert_properties(conn, image_id, new, now)
