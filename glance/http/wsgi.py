@@ -27,6 +27,8 @@ WSGIApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_JSON_BODY = 1024 * 1024
+#: Parameters of a query string: several times as many as any resource has.
+MAX_PARAMETERS = 256
 
 
 class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
@@ -52,8 +54,16 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         ]
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; the last of repeated ones wins. Invalid if not UTF-8."""
+        """Return the query parameters; the last of repeated ones wins.
+
+        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS, repeated ones
+        included.
+        """
         query = latin1.decode(self.query_string, "query string")
+        if query.count("&") >= MAX_PARAMETERS:
+            raise exception.Invalid(
+                f"The query string has too many parameters; at most {MAX_PARAMETERS} are allowed"
+            )
         try:
             # NOTE: webob's own parser also takes ";" as a separator, although it is part of a
             # value.

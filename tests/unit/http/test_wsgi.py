@@ -154,6 +154,16 @@ def test_a_semicolon_is_part_of_a_parameters_value():
     assert wsgi.Request.blank("/?name=a;name=b&c=").query() == {"name": "a;name=b", "c": ""}
 
 
+def test_a_query_has_a_limited_number_of_parameters():
+    for count in (1, wsgi.MAX_PARAMETERS):
+        request = wsgi.Request.blank("/?" + "&".join(["a=1"] * count))
+        assert request.query() == {"a": "1"}
+    for text in ("a=1", "", "a;b"):
+        request = wsgi.Request.blank("/?" + "&".join([text] * (wsgi.MAX_PARAMETERS + 1)))
+        with pytest.raises(exception.Invalid, match="too many parameters; at most 256"):
+            request.query()
+
+
 def test_a_query_that_is_not_utf8_is_the_callers_mistake():
     with pytest.raises(exception.Invalid):
         wsgi.Request.blank("/?a=%FF").query()
