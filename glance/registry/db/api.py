@@ -150,11 +150,15 @@ def image_create(
     for _ in range(_ID_ATTEMPTS):
         try:
             image_id = db.transaction(work)
-            return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
+            break
         except (exc.IntegrityError, exception.Duplicate) as err:
             if given_id is not None:
                 raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
-    raise exception.ServiceUnavailable("No free image id was found; try again")
+    else:
+        raise exception.ServiceUnavailable("No free image id was found; try again")
+    if given_id is not None:
+        ids.follow(db, image_id)
+    return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
 
 
 def image_update(
