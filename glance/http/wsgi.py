@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, Generic, TypeVar
 
+import routes
 import webob
 
 from glance.common import exception, httperror
@@ -33,6 +34,8 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 MAX_JSON_BODY = 1024 * 1024
+#: Parameters of a query string: several times as many as any resource has.
+MAX_PARAMETERS = 256
 
 
 class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
@@ -92,8 +95,16 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         return f"{scheme}://{host}{quoted}"
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; the last of repeated ones wins. Invalid if not UTF-8."""
+        """Return the query parameters; the last of repeated ones wins.
+
+        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS, repeated ones
+        included.
+        """
         query = latin1.decode(self.query_string, "query string")
+        if query.count("&") >= MAX_PARAMETERS:
+            raise exception.Invalid(
+                f"The query string has too many parameters; at most {MAX_PARAMETERS} are allowed"
+            )
         try:
             # NOTE: webob's own parser also takes ";" as a separator, although it is part of a
             # value.
@@ -205,13 +216,19 @@ def close(thing: Any) -> None:
 
 
 def json_response(
-    value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+    value: Any,
+    status: int = 200,
+    headers: Iterable[tuple[str, str]] = (),
+    default: Callable[[Any], Any] | None = None,
 ) -> Response:
-    """Return `value` as JSON with exactly one Content-Type."""
+    """Return `value` as JSON with exactly one Content-Type.
+
+    `default` returns what to write for a value that JSON has no form for, as in `json.dumps`.
+    """
     return Response(
         status,
         [("Content-Type", "application/json"), *headers],
-        json.dumps(value).encode(),
+        json.dumps(value, default=default).encode(),
     )
 
 
@@ -246,7 +263,6 @@ RequestT = TypeVar("RequestT", bound=Request)
 Handler = Callable[Concatenate[RequestT, ...], Response]
 
 
-_VARIABLE = re.compile(r"\{([a-z]+)\}")
 # What no path has that names a resource: a percent sign without two digits, and a slash that is
 # part of a segment, which is not the one between two segments (RFC 3986 §2.1, §2.2).
 _NAMES_NOTHING = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
@@ -255,24 +271,21 @@ _NAMES_NOTHING = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
 class Router(Generic[RequestT]):
     """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
 
-    A path is a pattern: its segments are text or a variable (`/images/{id}`), which stands for one
-    segment that is not empty. A pattern matches a whole path, to its last character; one trailing
-    slash is tolerated. A pattern without variables comes before those with variables, which are
-    tried in the order they were added. A path with handlers for some methods returns 405 with
+    Paths are Routes patterns (`/images/{id}`), whose variables stand for one segment that is not
+    empty; one trailing slash is tolerated. A path with handlers for some methods returns 405 with
     Allow for the others. Handlers are given requests of `request_class`.
     """
 
     def __init__(self, request_class: type[RequestT]) -> None:
         self._request_class = request_class
+        self._mapper = routes.Mapper(explicit=True)
+        self._mapper.minimization = False
         self._tables: dict[str, Mapping[str, Handler[RequestT]]] = {}
-        # The keys of `_tables` that have variables, with their expressions.
-        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def add(self, path: str, **handlers: Handler[RequestT]) -> None:
         """Route `path`; keywords are methods: `add("/images", GET=index, POST=create)`."""
+        self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
-        if "{" in path:
-            self._patterns[path] = re.compile(_VARIABLE.sub(r"(?P<\1>[^/]+)", path))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -297,16 +310,13 @@ class Router(Generic[RequestT]):
         """Return the handlers of the request's path and its variables."""
         path = environ.get("PATH_INFO") or "/"
         raw_path = environ.get("RAW_PATH_INFO", "")
-        if "%" not in raw_path or not _NAMES_NOTHING.search(raw_path):
-            if len(path) > 1 and path.endswith("/"):
-                path = path[:-1]
-            handlers = self._tables.get(path)
-            if handlers is not None and path not in self._patterns:
-                return handlers, {}
-            for known, pattern in self._patterns.items():
-                match = pattern.fullmatch(path)
-                if match is not None:
-                    return self._tables[known], match.groupdict()
+        if len(path) > 1 and path.endswith("/"):
+            path = path[:-1]
+        # NOTE: to Routes, `$` is also the place before a line feed at the end.
+        if not _NAMES_NOTHING.search(raw_path) and not path.endswith("\n"):
+            match = self._mapper.match(path)
+            if match is not None:
+                return self._tables[match.pop("controller")], match
         raise exception.MethodUnknown("The resource was not found")
 
 

@@ -17,10 +17,11 @@ from glance.identity.context import RequestContext
 #: Every authenticated caller; administrators; not even administrators.
 ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 
-#: Rule -> who passes it by default (as in Diablo), and what it is about.
+#: Rule -> who passes it by default (as in Diablo, but for choose_id), and what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
-    "choose_id": (ANYONE, "choose the id of a new image"),
+    # SECURITY: who may choose ids learns from a refusal which ones others use.
+    "choose_id": (ADMIN, "choose the id of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
     "copy_from": (ANYONE, "let the service copy image data from a location"),
     "delete_any_image": (ADMIN, "delete visible images of other owners"),

@@ -39,6 +39,10 @@ RECOGNISED = frozenset(
     }
 )
 
+#: How many filters by property a request may have. Each one costs the database a search for every
+#: image that the others let through; people filter by one or two.
+MAX_PROPERTY_FILTERS = 32
+
 #: A blank where a `+` stood before form decoding: `…T10:00:00 02:00`.
 _LOST_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})\Z", re.ASCII)
 
@@ -69,12 +73,24 @@ class ListQuery:
 
 
 def forwardable(params: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters that the registry supports; drop all others."""
-    return {
+    """Return the parameters that the registry supports; drop all others.
+
+    Raises Invalid for more than MAX_PROPERTY_FILTERS.
+    """
+    found = {
         name: value
         for name, value in params.items()
         if name in RECOGNISED or name.startswith(PROPERTY_PREFIX)
     }
+    # PERF: most requests have fewer parameters of all kinds.
+    if len(found) > MAX_PROPERTY_FILTERS:
+        count = len(found.keys() - RECOGNISED)
+        if count > MAX_PROPERTY_FILTERS:
+            raise exception.Invalid(
+                f"The request filters by {count} properties; at most {MAX_PROPERTY_FILTERS} are "
+                "allowed"
+            )
+    return found
 
 
 def parse(

@@ -58,10 +58,12 @@ class _Attributes(OwnedImage):
 class DetailedImage(_Attributes):
     """An image as the public API shows it, in full; times are ISO 8601 text in UTC.
 
+    A time is None if the registry cannot read it.
+
     `location` is there only for those who may know it; `uri` is the client's addition.
     """
 
-    created_at: str
+    created_at: str | None
     updated_at: str | None
     deleted_at: str | None
     properties: dict[str, str | None]
@@ -73,7 +75,7 @@ class ImageRecord(_Attributes):
     """An image in the registry's JSON; times are ISO 8601 text in UTC."""
 
     location: str | None
-    created_at: str
+    created_at: str | None
     updated_at: str | None
     deleted_at: str | None
     properties: dict[str, str | None]
@@ -83,7 +85,7 @@ class ImageRow(_Attributes):
     """The columns of an image in the registry's database; times are naive and in UTC."""
 
     location: str | None
-    created_at: datetime.datetime
+    created_at: datetime.datetime | None
     updated_at: datetime.datetime | None
     deleted_at: datetime.datetime | None
 

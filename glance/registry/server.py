@@ -18,7 +18,7 @@ from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
 from glance.registry import client, members, trust
-from glance.registry.db import api, attempts, engine, migration
+from glance.registry.db import api, attempts, engine, lenient, migration
 
 LOG = logging.getLogger(__name__)
 
@@ -299,12 +299,12 @@ def _shows_locations(request: CallerRequest) -> bool:
 
 def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
     headers = [(client.PUBLIC_SHAPE, "true")] if public else []
-    return wsgi.json_response({"images": images}, headers=headers)
+    return wsgi.json_response({"images": images}, headers=headers, default=lenient.text)
 
 
 def _record(request: CallerRequest, image: types.StoredImage) -> wsgi.Response:
     form = fields.to_json if trust.is_from_api(request) else fields.to_public_json
-    return wsgi.json_response({"image": form(image)})
+    return wsgi.json_response({"image": form(image)}, default=lenient.text)
 
 
 class RegistryAPI:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import attempts, engine, ids, models, records, visibility
+from glance.registry.db import attempts, engine, ids, lenient, models, records, visibility
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
@@ -164,13 +164,17 @@ def image_create(
     for _ in range(_ID_ATTEMPTS):
         try:
             image_id = db.transaction(work)
-            if is_repeated:
-                return image_get(db, context, image_id)
-            return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
+            break
         except (exc.IntegrityError, exception.Duplicate) as err:
             if given_id is not None:
                 raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
-    raise exception.ServiceUnavailable("No free image id was found; try again")
+    else:
+        raise exception.ServiceUnavailable("No free image id was found; try again")
+    if given_id is not None:
+        ids.follow(db, image_id)
+    if is_repeated:
+        return image_get(db, context, image_id)
+    return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
 
 
 def image_update(
@@ -267,26 +271,33 @@ def _change_properties(
 
     `stored` are the rows that it has, those of deleted properties included. A soft-deleted row is
     revived, because (image, name) is unique over deleted rows too. Stored names of old databases
-    may have capitals; they count as the same names.
+    may have capitals; they count as the same names, and only one row of each stays live.
     """
-    by_name = {row.name.lower(): row for row in stored}
-    by_name.update((row.name, row) for row in stored if row.name == row.name.lower())
-    result = {name: row.value for name, row in by_name.items() if not row.deleted}
+    by_folded: dict[str, list[Any]] = {}
+    for row in stored:
+        by_folded.setdefault(row.name.lower(), []).append(row)
+    result: dict[str, str | None] = {}
+    changed, purged = [], []
+    for name, rows in by_folded.items():
+        by_name = {row.name: row for row in rows}
+        live = [by_name[each] for each in lenient.last_first(by_name) if not by_name[each].deleted]
+        # NOTE: the row that has the name, because another one could not take it.
+        row = by_name.get(name) or (live or rows)[0]
+        if live:
+            result[name] = live[0].value
+        if name in given:
+            value = given[name]
+            if row.deleted or row.value != value or row.name != name:
+                changed.append(
+                    {"row_id": row.id, "new_name": name, "new_value": value, "now": now}
+                )
+            live = [other for other in live if other is not row]
+        if name in given or purge:
+            purged += [{"row_id": other.id, "now": now} for other in live]
+    new = {name: value for name, value in given.items() if name not in by_folded}
     before = len(result)
-    new, changed, purged = {}, [], []
-    for name, value in given.items():
-        row = by_name.get(name)
-        if row is None:
-            new[name] = value
-        elif row.deleted or row.value != value or row.name != name:
-            changed.append({"row_id": row.id, "new_name": name, "new_value": value, "now": now})
     if purge:
         result = {}
-        purged = [
-            {"row_id": row.id, "now": now}
-            for row in stored
-            if not row.deleted and row.name.lower() not in given
-        ]
     result.update(given)
     records.check_quota(len(result), before, quota, "properties")
     _insert_properties(conn, image_id, new, now)

@@ -21,6 +21,7 @@ from sqlalchemy import event, exc, pool
 
 from glance.common import config, exception
 from glance.image import cipher
+from glance.registry.db import lenient
 from glance.streaming import hub, retry, threads
 
 LOG = logging.getLogger(__name__)
@@ -294,6 +295,8 @@ def create(
         engine = sa.create_engine(parsed, pool_recycle=idle_timeout or -1, **settings)
         engine.dialect.do_commit = _commit
         event.listen(engine, "checkout", _refuse_cut_connection)
+        if engine.dialect.driver == "psycopg2":
+            event.listen(engine, "connect", lambda connection, _: lenient.read_times(connection))
         return engine
     if parsed.get_backend_name() != "sqlite":
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)

@@ -2,8 +2,9 @@
 
 The counter has a table of its own, because those of SQLite, MySQL and PostgreSQL differ in what an
 id that a caller has chosen does to them: one huge id would leave none for others, or ids a little
-ahead would make later creations fail. This one only moves on when an id is counted, and steps over
-ids that are taken. A transaction that is open, or whose process is gone, does not block it.
+ahead would make later creations fail. This one steps over ids that are taken, and moves to a
+chosen id that is not far ahead: after 77 it counts 78. It does not wait for open transactions, nor
+for those of processes that are gone.
 
 Ids of purged images are kept as ranges, which are merged when they meet. So their number depends
 on how many images remain between them, not on how many were purged.
@@ -11,21 +12,28 @@ on how many images remain between them, not on how many were purged.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.image import fields
-from glance.registry.db import models
+from glance.registry.db import engine, models
+
+LOG = logging.getLogger(__name__)
 
 images, counter, purged = models.images, models.image_id_counter, models.purged_image_ids
 
 #: No service has counted this far; this id, and a greater one, was chosen.
 CHOSEN = 2**30
+#: How far the counter moves for a chosen id; a request cannot use up more ids than that.
+NEAR = 1000
 
 _COUNT = counter.insert()
+_LAST = sa.select(sa.func.max(counter.c.id))
 _RANGE_FROM = (
     sa.select(purged.c.first_id, purged.c.last_id)
     .where(purged.c.first_id <= sa.bindparam("id"))
@@ -64,10 +72,31 @@ def count(conn: Connection, *, step_over: bool = False) -> int:
     # NOTE: a counter that is new, or was lost, begins behind all images.
     free = _first_free(conn, number if number > 1 else highest_counted(conn) + 1)
     if free != number:
-        conn.execute(_COUNT, {"id": free})
-        if conn.dialect.name == "postgresql":
-            conn.execute(_MOVE_SEQUENCE, {"id": free})
+        _move_to(conn, free)
     return free
+
+
+def follow(db: engine.Database, image_id: int) -> None:
+    """Move the counter to the id of an image that was chosen, unless it is far ahead.
+
+    Counting goes on without it too, so an error only goes to the log.
+    """
+
+    def work(conn: Connection) -> None:
+        last = conn.execute(_LAST).scalar() or 0
+        if last < image_id <= last + NEAR:
+            _move_to(conn, image_id)
+
+    try:
+        db.transaction(work)
+    except (exc.IntegrityError, exception.ServiceUnavailable) as err:
+        LOG.info("The counter of image ids was not moved: %s", type(err).__name__)
+
+
+def _move_to(conn: Connection, number: int) -> None:
+    conn.execute(_COUNT, {"id": number})
+    if conn.dialect.name == "postgresql":
+        conn.execute(_MOVE_SEQUENCE, {"id": number})
 
 
 def highest_counted(conn: Connection) -> int:
@@ -110,7 +139,7 @@ def keep_purged(conn: Connection, image_ids: Iterable[int]) -> None:
 
 def trim(conn: Connection) -> None:
     """Delete rows of the counter that it needs no more: all but the last one."""
-    last = conn.execute(sa.select(sa.func.max(counter.c.id))).scalar()
+    last = conn.execute(_LAST).scalar()
     if last is not None:
         conn.execute(counter.delete().where(counter.c.id < last))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher, types
-from glance.registry.db import engine, ids, models, records, visibility
+from glance.registry.db import engine, ids, lenient, models, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
@@ -170,5 +170,5 @@ def _records() -> Any:
 
 def _fetch(db: engine.Database, statement: Any) -> list[types.ImageRow]:
     with db.read() as conn:
-        found = [records.to_row(row) for row in conn.execute(statement)]
+        found = [records.to_row(row) for row in lenient.fetch(conn, statement, {})]
     return [records.reveal(db, record) for record in found]

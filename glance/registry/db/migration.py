@@ -300,6 +300,11 @@ def _exclude_others(conn: Connection) -> None:
             sa.text("SELECT GET_LOCK(:key, :seconds)"),
             {"key": f"glance-{_LOCK}", "seconds": _LOCK_SECONDS},
         )
+        # NOTE: a change of a table copies its rows, also those with a date such as 0000-00-00.
+        conn.exec_driver_sql(
+            "SET SESSION sql_mode ="
+            " replace(replace(@@sql_mode, 'NO_ZERO_DATE', ''), 'NO_ZERO_IN_DATE', '')"
+        )
 
 
 @contextlib.contextmanager

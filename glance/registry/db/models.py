@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.ext import compiler
+from sqlalchemy.sql.elements import ColumnElement
+
+from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 17
+SCHEMA_VERSION = 18
+
+ODD_NAME_INDEX = "ix_image_properties_odd_name"
 
 metadata = sa.MetaData()
-
-
-def timestamp() -> sa.types.TypeEngine:
-    """Return the type of a UTC time with microseconds (MySQL drops them by default)."""
-    return sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 
 
 class _BytewiseText(sa.Text):  # type: ignore[misc]  # no stubs, see setup.cfg
@@ -67,9 +66,9 @@ def _flag(name: str, index: bool = False) -> sa.Column:
 
 def _bookkeeping() -> list[sa.Column]:
     return [
-        sa.Column("created_at", timestamp(), nullable=False),
-        sa.Column("updated_at", timestamp()),
-        sa.Column("deleted_at", timestamp()),
+        sa.Column("created_at", Timestamp(), nullable=False),
+        sa.Column("updated_at", Timestamp()),
+        sa.Column("deleted_at", Timestamp()),
         _flag("deleted", index=True),
     ]
 
@@ -81,6 +80,22 @@ def order_index(name: str, *columns: sa.Column) -> sa.Index:
     return sa.Index(name, *columns, postgresql_ops=nulls)
 
 
+def odd_name_index(properties: sa.Table) -> sa.Index:
+    """Return the index that finds names with capitals, which only other programs write.
+
+    It is empty in SQLite and PostgreSQL. MySQL has no such indexes; it finds the different names.
+    """
+    is_odd = is_odd_name(properties)
+    return sa.Index(
+        ODD_NAME_INDEX, properties.c.name, sqlite_where=is_odd, postgresql_where=is_odd
+    )
+
+
+def is_odd_name(properties: sa.Table) -> ColumnElement[bool]:
+    """Return the clause for properties whose names have capitals."""
+    return properties.c.name != sa.func.lower(properties.c.name)
+
+
 images = sa.Table(
     "images",
     metadata,
@@ -88,15 +103,15 @@ images = sa.Table(
     sa.Column("name", bytewise_text(255)),
     sa.Column("disk_format", bytewise_text(20)),
     sa.Column("container_format", bytewise_text(20)),
-    sa.Column("size", sa.BigInteger),
+    sa.Column("size", WholeNumber(sa.BigInteger, None)),
     sa.Column("status", bytewise_text(30), nullable=False),
     _flag("is_public", index=True),
     sa.Column("location", bytewise_text()),
     *_bookkeeping(),
     sa.Column("checksum", bytewise_text(32)),
     sa.Column("owner", bytewise_text(255), index=True),
-    sa.Column("min_disk", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("min_ram", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("min_disk", WholeNumber(sa.Integer, 0), nullable=False, server_default="0"),
+    sa.Column("min_ram", WholeNumber(sa.Integer, 0), nullable=False, server_default="0"),
     _flag("protected"),
     mysql_engine="InnoDB",
 )
@@ -127,6 +142,8 @@ image_properties = sa.Table(
     mysql_engine="InnoDB",
 )
 
+odd_name_index(image_properties)
+
 image_members = sa.Table(
     "image_members",
     metadata,
@@ -152,12 +169,12 @@ scrub_queue = sa.Table(
     ),
     sa.Column("item", bytewise_text(64), primary_key=True),
     sa.Column("location", bytewise_text()),
-    sa.Column("created_at", timestamp(), nullable=False),
-    sa.Column("due_at", timestamp(), nullable=False, index=True),
+    sa.Column("created_at", Timestamp(), nullable=False),
+    sa.Column("due_at", Timestamp(), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_error", bytewise_text(64)),
     sa.Column("lease_owner", bytewise_text(255)),
-    sa.Column("lease_until", timestamp()),
+    sa.Column("lease_until", Timestamp()),
     _flag("dead"),
     mysql_engine="InnoDB",
 )

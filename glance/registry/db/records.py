@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, models, visibility
+from glance.registry.db import engine, lenient, models, visibility
 
 images, properties = models.images, models.image_properties
 Row = TypeVar("Row", types.ImageRow, types.StoredImage)
@@ -46,7 +46,9 @@ class json_object_agg(functions.GenericFunction):  # type: ignore[misc]  # no st
 
 @compiler.compiles(json_object_agg, "sqlite")  # type: ignore[untyped-decorator]  # no stubs
 def _of_sqlite(element: Any, compiling: Any, **kw: Any) -> str:
-    return f"json_group_object({compiling.process(element.clauses, **kw)})"
+    # NOTE: it refuses bytes, which any column can hold.
+    name, value = (compiling.process(clause, **kw) for clause in element.clauses)
+    return f"json_group_object({name}, CAST({value} AS TEXT))"
 
 
 @compiler.compiles(json_object_agg, "mysql")  # type: ignore[untyped-decorator]  # no stubs
@@ -92,11 +94,13 @@ def load(
 ) -> types.StoredImage:
     """Return the image with its live properties. ImageNotFound if the caller may not see it."""
     statement = _with_properties(visibility.kind(context), context.show_deleted)
-    found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).all()
+    found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(image_id)
     record: dict[str, Any] = dict(zip(COLUMNS, found[0], strict=False))
-    record["properties"] = {row[-2]: row[-1] for row in found if row[-2] is not None}
+    record["properties"] = lenient.fold_names(
+        {row[-2]: row[-1] for row in found if row[-2] is not None}
+    )
     return cast(types.StoredImage, record)
 
 
@@ -108,10 +112,10 @@ def lock(
     Raises ImageNotFound if the caller may not see it.
     """
     statement = _for_update(visibility.kind(context), context.show_deleted)
-    found = conn.execute(statement, {"image_id": image_id, **_viewer(context)}).first()
-    if found is None:
+    found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
+    if not found:
         raise exception.ImageNotFound(image_id)
-    return to_row(found)
+    return to_row(found[0])
 
 
 def to_row(values: Iterable[Any]) -> types.ImageRow:
@@ -153,8 +157,9 @@ def properties_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str |
 
 def with_properties(conn: Connection, record: types.ImageRow) -> types.StoredImage:
     """Return a record with its live properties."""
-    found = conn.execute(_PROPERTIES_OF, {"image_id": record["id"]}).all()
-    return {**record, "properties": {row.name: row.value for row in found}}
+    found = lenient.fetch(conn, _PROPERTIES_OF, {"image_id": record["id"]})
+    properties_found = lenient.fold_names({row.name: row.value for row in found})
+    return {**record, "properties": properties_found}
 
 
 def check_quota(count: int, before: int, quota: int, what: str) -> None:

@@ -768,3 +768,14 @@ def test_an_older_registry_does_not_give_locations_away(api, path):
     (image,) = api("GET", URL + path).json["images"]
     assert image["id"] == 5
     assert "location" not in image
+
+
+@pytest.mark.parametrize("path", ["", "/detail"])
+def test_a_list_with_too_many_filters_is_refused_before_the_registry_is_asked(api, path):
+    query = "&".join(f"property-p{number}=v" for number in range(990))
+    api.registry.stop()
+    response = api("GET", f"{URL}{path}?{query}")
+    assert response.status_int == 400
+    assert "at most" in response.text
+    few = "&".join(f"property-p{number}=v" for number in range(33))
+    assert "at most 32" in api("GET", f"{URL}{path}?{few}").text

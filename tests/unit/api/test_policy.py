@@ -99,11 +99,38 @@ def test_deleted_images_are_listed_to_whom_the_policy_names(make):
     assert (seen(JANITOR), seen(ADMIN), seen(OWNER)) == (1, 0, 0)
 
 
-def test_ids_can_be_left_to_administrators(make):
-    """A taken id is answered with 409, which tells of images that the caller cannot see."""
-    api = make(policy_choose_id="admin")
+@pytest.mark.parametrize("body", [b"", PAYLOAD], ids=["reserve", "upload"])
+def test_no_status_tells_which_ids_others_use(make, body):
+    api = make()
+    hidden = create(api, **ADMIN).json["image"]["id"]
+    mine = create(api).json["image"]["id"]
+    gone = create(api).json["image"]["id"]
+    assert api("DELETE", f"{URL}/{gone}", **OWNER).status_int == 200
+    seen = set()
+    for image_id in (hidden, mine, gone, 77, 2**31 - 1):
+        refused = create(api, {"x-image-meta-id": str(image_id)}, body)
+        seen.add((refused.status_int, refused.text))
+    assert {status for status, _ in seen} == {403}
+    assert len(seen) == 1
+    assert "choose the id of a new image" in refused.text
+    assert api("PUT", f"{URL}/{mine}", {"x-image-meta-id": str(mine)}, **OWNER).status_int == 200
+
+
+def test_administrators_choose_ids_and_others_if_the_operator_lets_them(make):
     chosen = {"x-image-meta-id": "77"}
-    assert create(api, chosen).status_int == 403
+    api = make()
     assert create(api, chosen, **ADMIN).json["image"]["id"] == 77
-    assert create(api, chosen).status_int == 403
-    assert api("PUT", f"{URL}/{create(api).json['image']['id']}", {}, **OWNER).status_int == 200
+    assert create(api, chosen, **ADMIN).status_int == 409
+    api = make(policy_choose_id="janitor")
+    assert create(api, {"x-image-meta-id": "78"}, **JANITOR).json["image"]["id"] == 78
+    assert create(api, {"x-image-meta-id": "79"}).status_int == 403
+    api = make(policy_choose_id="anyone")
+    assert create(api, {"x-image-meta-id": "79"}).json["image"]["id"] == 79
+    assert create(api, chosen).status_int == 409
+
+
+def test_without_authentication_everybody_chooses_ids(make):
+    api = make(auth_mode="noauth")
+    chosen = {"x-image-meta-id": "77"}
+    assert api("POST", URL, chosen).json["image"]["id"] == 77
+    assert api("POST", URL, chosen).status_int == 409

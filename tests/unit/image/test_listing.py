@@ -134,3 +134,21 @@ def test_any_parameters_are_parsed_or_refused(params, is_admin):
         assert "\n" not in httperror.text_of(err)
     else:
         assert 0 <= query.limit <= 1000
+
+
+@pytest.mark.parametrize("more", [{}, {"name": "x", "limit": "3", "unheard": "y"}], ids=str)
+def test_a_request_may_filter_by_so_many_properties(more):
+    names = [f"property-p{number}" for number in range(listing.MAX_PROPERTY_FILTERS)]
+    params = {**dict.fromkeys(names, "1"), **more}
+    assert len(listing.parse(params, is_admin=False).properties) == listing.MAX_PROPERTY_FILTERS
+    one_more = {**params, "property-q": "1"}
+    for function in (listing.forwardable, lambda each: listing.parse(each, is_admin=False)):
+        with pytest.raises(exception.Invalid, match="filters by 33 properties; at most 32"):
+            function(one_more)
+
+
+def test_names_that_fold_to_one_property_count_each():
+    """They all have to be read before it is known."""
+    params = {f"property-{'-' * number}": "1" for number in range(33)}
+    with pytest.raises(exception.Invalid, match="at most 32"):
+        listing.parse(params, is_admin=False)

@@ -343,3 +343,21 @@ def test_a_walk_meets_each_row_once_for_every_order(
             assert nulls == sorted(nulls, reverse=direction == "asc")
         assert sorted(walks["asc"]) == list(range(1, len(rows) + 1))
         assert walks["desc"] == walks["asc"][::-1]
+
+
+@pytest.mark.parametrize("path", ["/images", "/images/detail"])
+def test_a_list_may_be_filtered_by_so_many_properties(
+    new_registry: Callable[..., Any], path: str
+) -> None:
+    registry = new_registry(image_property_quota="0")
+    image = registry.create(
+        is_public=True, properties={f"p{number}": "v" for number in range(990)} | {"p0": "w"}
+    )
+    query = "&".join(f"property-p{number}=v" for number in range(1, 33))
+    assert [each["id"] for each in registry.get(f"{path}?{query}")["images"]] == [image["id"]]
+    assert registry.get(f"{path}?property-p0=v&{query[13:]}")["images"] == []
+    for count in (33, 200, 990):
+        query = "&".join(f"property-p{number}=v" for number in range(1, count + 1))
+        response = registry.call("GET", f"{path}?{query}")
+        assert response.status_int == 400
+        assert "at most" in response.text

@@ -111,7 +111,11 @@ def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
         if found.get(name) != columns:
             if name in found:
                 _drop_index(conn, table.name, name)
-            models.order_index(name, *(table.c[column] for column in columns)).create(conn)
+            if name == models.ODD_NAME_INDEX:
+                index = models.odd_name_index(table)
+            else:
+                index = models.order_index(name, *(table.c[column] for column in columns))
+            index.create(conn)
     # NOTE: after the new ones exist; MySQL refuses to drop the last index of a foreign key.
     for name in found.keys() - expected.keys():
         _drop_index(conn, table.name, name)

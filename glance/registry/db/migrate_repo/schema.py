@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from glance.registry.db.models import bytewise_text, timestamp
+from glance.registry.db import models
+from glance.registry.db.lenient import Timestamp
+from glance.registry.db.models import bytewise_text
 
 #: The last version that Diablo has.
 DIABLO = 9
@@ -91,12 +93,12 @@ def scrub_queue(version: int) -> sa.Table:
             ),
             sa.Column("item", _text(version, 64), primary_key=True),
             sa.Column("location", _text(version)),
-            sa.Column("created_at", timestamp(), nullable=False),
-            sa.Column("due_at", timestamp(), nullable=False),
+            sa.Column("created_at", Timestamp(), nullable=False),
+            sa.Column("due_at", Timestamp(), nullable=False),
             _count("attempts", version),
             sa.Column("last_error", _text(version, 64)),
             sa.Column("lease_owner", _text(version, 255)),
-            sa.Column("lease_until", timestamp()),
+            sa.Column("lease_until", Timestamp()),
             _flag("dead", version),
         ],
     )
@@ -152,6 +154,8 @@ def indexes(table: str, version: int) -> Indexes:
         if version < 13:
             key = "name" if version >= 6 else "key"
             found[f"ix_image_properties_image_id_{key}"] = ("image_id", key)
+        if version >= 18:
+            found[models.ODD_NAME_INDEX] = ("name",)
         return found
     if table == "scrub_queue":
         return _single(table, "due_at")
@@ -183,9 +187,9 @@ def _image_id() -> sa.Column:
 
 def _bookkeeping(version: int) -> list[sa.Column]:
     return [
-        sa.Column("created_at", timestamp(), nullable=False),
-        sa.Column("updated_at", timestamp()),
-        sa.Column("deleted_at", timestamp()),
+        sa.Column("created_at", Timestamp(), nullable=False),
+        sa.Column("updated_at", Timestamp()),
+        sa.Column("deleted_at", Timestamp()),
         _flag("deleted", version),
     ]
 

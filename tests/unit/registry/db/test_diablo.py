@@ -169,7 +169,7 @@ def check(url: str, version: int) -> None:
     assert (image["min_disk"], image["protected"], image["is_public"]) == (0, False, True)
     assert image["min_ram"] == (512 if version >= 9 else 0)
     assert image["owner"] == ("tenant1" if version >= 7 else None)
-    expected = {"Distro": "Debian"} if version >= 2 else {}
+    expected = {"distro": "Debian"} if version >= 2 else {}
     if version < 3:
         expected["type"] = "kernel"
     else:

@@ -57,23 +57,52 @@ def test_the_id_of_a_purged_image_is_not_given_out_again(
         assert found.scalars().all() == [made[-1], made[-1] + 1]
 
 
+def test_the_counter_goes_on_behind_a_chosen_id_that_is_near(
+    any_database: engine.Database,
+) -> None:
+    for near in (77, 77 + ids.NEAR):
+        assert create(any_database, near) == near
+        assert create(any_database, near - 1) == near - 1
+        assert create(any_database) == near + 1
+    first = near + 1
+    assert create(any_database, first + ids.NEAR + 1)
+    assert create(any_database) == first + 1
+
+
+def test_a_counter_that_cannot_be_moved_fails_no_request(
+    database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(conn: Any, number: int) -> None:
+        raise sa.exc.IntegrityError("INSERT", {}, Exception())
+
+    monkeypatch.setattr(ids, "_move_to", fail)
+    assert create(database, 5) == 5
+    monkeypatch.undo()
+    assert create(database) == 6
+
+
+def near_the_counter(database: engine.Database, *steps: int) -> int:
+    """Choose ids so that the counter meets them; return the one it stands at."""
+    last = create(database) + ids.NEAR
+    for step in steps:
+        create(database, last + step)
+    create(database, last)
+    return last
+
+
 def test_chosen_ids_that_were_purged_are_stepped_over(any_database: engine.Database) -> None:
-    first = create(any_database)
-    chosen = [first + step for step in (1, 2, 4, 5)]
-    for image_id in (*chosen, first + 100):
-        create(any_database, image_id)
+    last = near_the_counter(any_database, 1, 2, 4, 5, 100)
+    chosen = [last + step for step in (1, 2, 4, 5)]
     purge(any_database, *chosen)
     for image_id in chosen:
         with pytest.raises(exception.Duplicate):
             create(any_database, image_id)
-    assert [create(any_database) - first for _ in range(3)] == [3, 6, 7]
+    assert [create(any_database) - last for _ in range(3)] == [3, 6, 7]
 
 
 def test_many_ids_chosen_ahead_do_not_stop_the_counting(any_database: engine.Database) -> None:
-    first = create(any_database)
-    for image_id in range(first + 1, first + 40):
-        create(any_database, image_id)
-    assert [create(any_database) - first for _ in range(2)] == [40, 41]
+    last = near_the_counter(any_database, *range(1, 40))
+    assert [create(any_database) - last for _ in range(2)] == [40, 41]
 
 
 @pytest.mark.parametrize("huge", [fields.MAX_INT, fields.MAX_INT - 1, 2**30])
@@ -88,8 +117,8 @@ def test_a_huge_chosen_id_leaves_all_others_to_the_counter(
 
 
 def test_a_counter_begins_behind_the_images_that_exist(any_database: engine.Database) -> None:
-    create(any_database, 7)
-    create(any_database, ids.CHOSEN)
+    with any_database.write() as conn:
+        fill(conn, 7, ids.CHOSEN)
     assert [create(any_database) for _ in range(2)] == [8, 9]
 
 
