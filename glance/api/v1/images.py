@@ -296,11 +296,15 @@ class ImagesController:
 
     def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
         """Refuse data whose announced size exceeds the cap, before a byte of it is read."""
-        cap = self.conf.image_size_cap
         announced = [image_request.meta.get("size") or 0]
         if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
-        if cap and image_request.fills() and max(announced) > cap:
+        if image_request.fills():
+            self._require_below_cap(max(announced))
+
+    def _require_below_cap(self, size: int) -> None:
+        cap = self.conf.image_size_cap
+        if cap and size > cap:
             raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
 
     def _registration(
@@ -309,6 +313,7 @@ class ImagesController:
         """Return the values that make an image active with data at a registered location."""
         self.service.stores.check_registerable(location, is_admin=context.is_admin)
         probed = self._probe(location)
+        self._require_below_cap(probed or 0)
         if declared and probed is not None and probed != declared:
             raise exception.Conflict(
                 f"The location has {probed} bytes, but {declared} were declared"
