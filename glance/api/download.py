@@ -18,6 +18,8 @@ from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
+TOO_LARGE = "The data of the image has grown beyond what this server permits."
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Download:
@@ -67,7 +69,9 @@ def open_image(
     known: int | None = image.get("size") or None
     part = None
     if range_header and serves_ranges(service, image):
-        known = known or service.stores.get_size(location, trail=trail)
+        if not known:
+            size = service.stores.get_size(location, trail=trail)
+            known = _below_cap(service, size, image["id"])
         part = ranges.parse_range(range_header, known) if known else None
     if cache is None:
         return _from_store(service, image, part, known, trail)
@@ -176,10 +180,66 @@ def _from_store(
         data = service.stores.get(location, trail=trail)
     try:
         found = _checked(data, part, known, image["id"])
-        return found if part is not None else _verified(service, found, image)
+        if part is not None:
+            return found
+        if known is None:
+            _below_cap(service, found.total, image["id"])
+        return _verified(service, _bounded(service, found, image["id"]), image)
     except BaseException:
         data.close()
         raise
+
+
+def _below_cap(service: api.ImageService, size: int | None, image_id: object) -> int | None:
+    """Return the size of data whose size is not in the record; BackendCorrupt above the cap."""
+    cap = service.conf.image_size_cap
+    if cap and size is not None and size > cap:
+        LOG.error("Image %s: its location has %s bytes; %s are permitted", image_id, size, cap)
+        raise exception.BackendCorrupt(TOO_LARGE)
+    return size
+
+
+def _bounded(service: api.ImageService, found: Download, image_id: object) -> Download:
+    """Watch the size of data whose length the store does not know."""
+    limit = found.total or service.conf.image_size_cap
+    if found.body.length is not None or not limit:
+        return found
+    exact = found.total is not None
+    return dataclasses.replace(found, body=_Bounded(found.body, limit, exact, image_id))
+
+
+class _Bounded(body.Body):
+    """A body of at most `limit` bytes, or `exact`ly so many.
+
+    Iteration raises BackendCorrupt as soon as there are more. An exact one holds its end back, so
+    that the reader never takes a part of what has grown for a whole image.
+    """
+
+    def __init__(self, data: body.Body, limit: int, exact: bool, image_id: object):
+        super().__init__(limit if exact else None, size=data.size)
+        self._data, self._limit, self._exact, self._image_id = data, limit, exact, image_id
+        self.store_name = data.store_name
+
+    def _chunks(self) -> Iterator[bytes]:
+        count, held = 0, b""
+        for chunk in self._data:
+            count += len(chunk)
+            if count > self._limit:
+                LOG.error(
+                    "Image %s: its location has more than %s bytes", self._image_id, self._limit
+                )
+                raise exception.BackendCorrupt(TOO_LARGE)
+            if not self._exact:
+                yield chunk
+                continue
+            if held:
+                yield held
+            held = chunk
+        if held:
+            yield held
+
+    def _release(self) -> None:
+        self._data.close()
 
 
 def _verified(service: api.ImageService, found: Download, image: types.ImageRecord) -> Download:

@@ -67,6 +67,8 @@ config.options(
     ),
 )
 
+#: An upload of an owner with a quota reports how far it has come after this many bytes at least.
+REPORT_BYTES = 4 * 1024 * 1024
 #: How long a process that stops takes to kill the records of its copies, and with how many tasks.
 STOP_SECONDS = 15.0
 STOP_WORKERS = 4
@@ -142,9 +144,19 @@ class Upload:
             expected=self.size,
             idle_timeout=conf.upload_idle_timeout,
         )
-        with self._killing(), self._staging(self.size or length) as staged:
-            self._begin()
-            received = base.transfer(reader, staged)
+        size = self.size or length
+        with self._killing():
+            if conf.image_size_cap and (size or 0) > conf.image_size_cap:
+                raise exception.ImageSizeLimitExceeded(
+                    f"An image may have at most {conf.image_size_cap} bytes"
+                )
+            return self._store(reader, size)
+
+    def _store(self, reader: body.UploadReader, size: int | None) -> types.ImageRecord:
+        with self._staging(size) as staged:
+            room = self._begin(size)
+            source = reader if room is None else Rationed(reader, room, self._report)
+            received = base.transfer(source, staged)
             self._check(received.checksum)
             location = staged.commit()
             with self._undoing(staged, location):
@@ -167,12 +179,35 @@ class Upload:
                 "upload it again"
             )
 
-    def _begin(self) -> None:
+    def _begin(self, size: int | None) -> int | None:
+        """Begin to store data of `size` bytes; return how many there may be at most.
+
+        None means unknown, and any number.
+        """
         values = {**self.values, "status": "saving"}
-        self.beginning.make(
-            lambda: self._update(values, "queued", self.beginning.attempt), ACTIVATION_BACKOFF
+        if size:
+            values["size"] = size
+        room = self.beginning.make(
+            lambda: self.service.registry.report_upload(
+                self.context, self.image_id, values, "queued", self.beginning.attempt
+            ),
+            ACTIVATION_BACKOFF,
         )
         self.status = "saving"
+        return room
+
+    def _report(self, count: int) -> int | None:
+        """Tell the registry how many bytes have come; return how many there may be at most."""
+        try:
+            return self.service.registry.report_upload(
+                self.context, self.image_id, {"size": max(count, self.size or 0)}, "saving"
+            )
+        except exception.NotFound as err:
+            raise exception.ImageDeleted("The image was deleted during the upload") from err
+        except (*AWAY, exception.NotAuthorized) as err:
+            # Whether they fit is found out at the next report, or at the end.
+            LOG.warning("Image %s: no room is known: %s", self.image_id, type(err).__name__)
+            return None
 
     def _activate(self, received: base.Received, location: str) -> types.ImageRecord:
         values = {
@@ -335,6 +370,39 @@ class _Copy:
 
     def strike(self) -> None:
         self.upload.service.unfinished.strike(self.number)
+
+
+class Rationed:
+    """Reads an upload as far as the quota of its owner has room.
+
+    `room` is how many bytes it may have now. Other uploads of the owner take room meanwhile, so
+    `report`, called with the number of bytes so far, returns it anew (None: unchanged); it is
+    called the more often the less room is left. `read` raises QuotaExceeded as soon as there is
+    more than there is room for, and what `report` raises.
+    """
+
+    def __init__(self, reader: body.UploadReader, room: int, report: Callable[[int], int | None]):
+        self._reader, self._room, self._report = reader, room, report
+        self._next = self._step()
+
+    def _step(self) -> int:
+        count = self._reader.count
+        return count + max(REPORT_BYTES, (self._room - count) // 4)
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; b"" only at the end."""
+        # One byte too many is enough to see that there is no room.
+        data = self._reader.read(min(size, self._room + 1 - self._reader.count))
+        if self._reader.count >= self._next:
+            room = self._report(self._reader.count)
+            self._room = self._room if room is None else room
+            self._next = self._step()
+        if self._reader.count > self._room:
+            raise exception.QuotaExceeded(
+                f"The owner of the image may store {self._room} more bytes: delete images that "
+                "are not needed"
+            )
+        return data
 
 
 class Copies:

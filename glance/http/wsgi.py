@@ -94,6 +94,21 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         quoted = urllib.parse.quote(path.rstrip("/").encode("latin-1"), safe=_PATH_SAFE)
         return f"{scheme}://{host}{quoted}"
 
+    def single_header(self, name: str) -> str | None:
+        """Return the value of a header that has one value (bytes as latin-1), None without it.
+
+        `name` is in lower case, with hyphens; underscores are equivalent. The header may be
+        repeated with the same value. Raises Invalid for different ones.
+        """
+        values = {
+            value.strip(" \t")
+            for raw_name, value in self.raw_headers
+            if raw_name.lower().replace("_", "-") == name
+        }
+        if len(values) > 1:
+            raise exception.Invalid(f"The header {name} is given twice, with different values")
+        return values.pop() if values else None
+
     def query(self) -> dict[str, str]:
         """Return the query parameters; the last of repeated ones wins.
 

@@ -48,6 +48,7 @@ FALSE_WORDS = frozenset({"false", "0", "f", "no", "n", "off"})
 
 HEADER_PREFIX = "x-image-meta-"
 PROPERTY_PREFIX = HEADER_PREFIX + "property-"
+_HEADER_KEY = HEADER_PREFIX.replace("-", "_")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ID = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -212,16 +213,24 @@ _TIME_KEYS = tuple(field.name for field in FIELDS if field.kind is datetime.date
 # -- request headers -> mapping (the API) --------------------------------------------------------
 
 
+def image_headers_of(items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of a request's headers that are about an image, as they are."""
+    return [item for item in items if fold(item[0]).replace("_", "-").startswith(HEADER_PREFIX)]
+
+
 def parse_headers(
-    items: Iterable[tuple[str, str]], decode: Callable[[str], str] | None = None
+    items: Iterable[tuple[str, str]],
+    decode: Callable[[str], str] | None = None,
+    decode_location: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     """Return the image attributes in a request's headers, typed and checked.
 
     `items` are (name, value) pairs as WSGI gives them, bytes as latin-1 text; both are read as
-    UTF-8. `decode` reverses a client's own encoding of the values (percent-encoding). The result
-    has the keys that were sent, and always `properties`. Hyphens and underscores in names are
-    equivalent. Unknown names are ignored. Raises Invalid for anything that cannot be stored as
-    sent.
+    UTF-8. `decode` reverses a client's own encoding of the names and values, `decode_location`
+    that of a location (None: as `decode`); see `glance.image.percent`. The result has the keys
+    that were sent, and always `properties`. Hyphens and underscores in names are equivalent: an
+    attribute may be given more than once, with one value. Unknown names are ignored. Raises
+    Invalid for anything that cannot be stored as sent.
     """
     meta: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
@@ -233,7 +242,9 @@ def parse_headers(
         # NOTE: names are folded after decoding, so that letters outside ASCII fold too.
         name = latin1.decode(raw_name, "header name").replace("-", "_").lower()
         if decode is not None:
-            value, name = decode(value), decode(name)
+            name = decode(name)
+            is_location = name == f"{_HEADER_KEY}location"
+            value = (decode_location if is_location and decode_location else decode)(value)
         if lowered.startswith(PROPERTY_PREFIX):
             _add_property(properties, name[len(PROPERTY_PREFIX) :], value)
             continue
@@ -242,23 +253,27 @@ def parse_headers(
         if field is None or not field.settable:
             check_text("header", value, MAX_PROPERTY_VALUE)
             continue
-        if name in meta:
-            raise exception.Invalid(f"Image attribute {name} is given twice")
         if field.kind is bool:
-            meta[name] = value.strip(" \t").lower() in TRUE_HEADER_WORDS
+            converted = value.strip(" \t").lower() in TRUE_HEADER_WORDS
         else:
-            meta[name] = field.convert(name, value.strip(" \t") or None)
+            converted = field.convert(name, value.strip(" \t") or None)
+        _set_once(meta, name, converted, "Image attribute")
     meta["properties"] = properties
     return meta
+
+
+def _set_once(values: dict[str, Any], name: str, value: Any, what: str) -> None:
+    """Set a value that a request may repeat. Raises Invalid if another one is set already."""
+    if values.setdefault(name, value) != value:
+        raise exception.Invalid(f"{what} {name} is given twice, with different values")
 
 
 def _add_property(properties: dict[str, str | None], name: str, value: str) -> None:
     if not name:
         raise exception.Invalid("A property needs a name after x-image-meta-property-")
     check_text("property name", name)
-    if name in properties:
-        raise exception.Invalid(f"Property {name} is given twice")
-    properties[name] = check_text(f"property {name}", value, MAX_PROPERTY_VALUE) or None
+    checked = check_text(f"property {name}", value, MAX_PROPERTY_VALUE) or None
+    _set_once(properties, name, checked, "Property")
 
 
 def fold(name: str) -> str:
@@ -405,11 +420,10 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
         if not name:
             raise exception.Invalid("A property needs a name")
         check_text("property name", name)
-        if name in properties:
-            raise exception.Invalid(f"Property {name} is given twice")
         if isinstance(raw, bool | int | float):
             raw = str(raw)
-        properties[name] = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
+        checked = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
+        _set_once(properties, name, checked, "Property")
     return properties
 
 

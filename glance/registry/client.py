@@ -18,6 +18,8 @@ from glance.image import types
 #: Header that requests lists as the public API shows them (without location), and confirms it in
 #: the response: an older registry ignores the header.
 PUBLIC_SHAPE = "x-glance-registry-public-shape"
+#: Header of the response to an upload in progress: how many bytes the image may have.
+ROOM = "x-glance-registry-room"
 #: Header with the secret that the registry and its callers share.
 SHARED_SECRET = "x-glance-registry-secret"
 
@@ -113,6 +115,26 @@ class RegistryClient(base.BaseClient):
             image_metadata = {**image_metadata, "attempt": attempt}
         headers = _JSON_PURGE if purge_props else _JSON
         return self._image("PUT", f"/images/{base.segment(image_id)}", image_metadata, headers)
+
+    def report_upload(
+        self,
+        image_id: object,
+        image_metadata: Mapping[str, Any],
+        from_state: str,
+        attempt: str | None = None,
+    ) -> int | None:
+        """Change a record as `update_image` does, to status saving or while it is that.
+
+        Returns how many bytes the image may have, None for any number. Raises LimitExceeded when
+        the owner's quota has no room for its size.
+        """
+        body = {"image": dict(image_metadata), "from_state": from_state}
+        if attempt is not None:
+            body["attempt"] = attempt
+        with self._request("PUT", f"/images/{base.segment(image_id)}", body, _JSON) as response:
+            response.read()
+            room = response.getheader(ROOM)
+        return int(room) if room is not None and room.isdecimal() else None
 
     def withdraw_image(self, attempt: str) -> types.ImageRecord:
         """Delete the record that an attempt created, unless it is used; return it.

@@ -345,6 +345,24 @@ class RegistryLink:
         _log_meta("Returned image", record)
         return record
 
+    def report_upload(
+        self,
+        context: RequestContext,
+        image_id: object,
+        image_meta: Mapping[str, Any],
+        from_state: str,
+        attempt: str | None = None,
+    ) -> int | None:
+        """Change the record of an upload that begins or goes on, as `update_image_metadata` does.
+
+        Returns how many bytes the image may have, None for any number. LimitExceeded when the
+        owner's quota has no room for its size.
+        """
+        _log_meta("Updating image", image_meta)
+        with _TRANSLATED:
+            client = self.client_for(context)
+            return client.report_upload(image_id, image_meta, from_state, attempt)
+
     def withdraw_image(self, context: RequestContext, attempt: str) -> types.ImageRecord:
         """Delete the record that an attempt created and nobody has used since, and return it.
 

@@ -68,8 +68,8 @@ config.options(
         config.integer,
         0,
         unit="bytes",
-        help="Maximum total size of the active images of one owner; 0 or a negative number "
-        "means no limit. Images without an owner are not counted.",
+        help="Maximum total size of the images of one owner, uploads in progress included; 0 or "
+        "a negative number means no limit. Images without an owner are not counted.",
     ),
     config.Option(
         "disk_formats",
@@ -174,7 +174,12 @@ class RecordsController:
         )
         # SECURITY: values, above all the location, must not be logged.
         LOG.debug("Image %s was changed: %s", number, ", ".join(sorted(values)))
-        return _record(request, image)
+        response = _record(request, image)
+        if image["status"] == "saving":
+            room = api.image_room(self.db, image, self.limits["storage_quota"])
+            if room is not None:
+                response.headers.append((client.ROOM, str(room)))
+        return response
 
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}?status=: soft-delete and return the resulting record.

@@ -304,6 +304,38 @@ def test_an_image_deleted_while_it_is_copied_leaves_nothing(site, origin):
     assert faults.status_of(site, image_id) is None
 
 
+@pytest.mark.parametrize("pieces", [[DATA, b"x"], [DATA + b"x"], [HALF, DATA], [DATA, DATA]])
+def test_data_that_has_grown_since_it_was_registered_is_no_success(site, origin, pieces):
+    image_id = registered(site, origin, chunked(*pieces))
+    with pytest.raises(http.client.IncompleteRead):
+        site.http.get(f"/v1/images/{image_id}")
+
+
+@pytest.fixture(scope="module")
+def capped_site(tmp_path_factory):
+    """A site whose images may have at most the size of DATA."""
+    options = {"http_store_allowed_hosts": "127.0.0.1", "image_size_cap": len(DATA)}
+    with daemons.Site(tmp_path_factory.mktemp("capped"), api=options) as running:
+        yield running
+
+
+def test_a_location_above_the_cap_is_neither_registered_nor_delivered(capped_site, origin):
+    site = capped_site
+    origin.paths["/image"] = answer("200 OK", DATA + b"x")
+    headers = meta_headers(location=f"{origin.url}/image")
+    assert site.http.post("/v1/images", headers).status == 413
+    # NOTE: a size that is not known is recorded as 0.
+    origin.paths["/image"] = answer("500 Internal Server Error")
+    image_id = register(site, f"{origin.url}/image")
+    origin.paths["/image"] = chunked(DATA)
+    assert site.http.get(f"/v1/images/{image_id}").body == DATA
+    origin.paths["/image"] = answer("200 OK", DATA + b"x")
+    assert site.http.get(f"/v1/images/{image_id}").status == 500
+    origin.paths["/image"] = chunked(DATA, b"x")
+    with pytest.raises(http.client.IncompleteRead):
+        site.http.get(f"/v1/images/{image_id}")
+
+
 def test_other_requests_are_served_while_web_servers_stall(site, origin):
     image_id = registered(site, origin, origin.stall(answer("200 OK", HALF, length=len(DATA))))
     small = faults.store(site, b"small")

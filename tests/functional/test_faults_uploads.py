@@ -278,10 +278,11 @@ def until_settled(site, seconds):
 
 
 @pytest.mark.files
+@pytest.mark.parametrize("daemon", ["api", "registry"])
 @pytest.mark.parametrize("more", [3, 8, 20])
-def test_uploads_without_descriptors_leave_nothing(crowded, more):
+def test_uploads_without_descriptors_leave_nothing(crowded, daemon, more):
     assert crowded.http.add(DATA).status == 201
-    with faults.descriptor_limit(crowded.api, more):
+    with faults.descriptor_limit(getattr(crowded, daemon), more):
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             replies = list(pool.map(lambda _: crowded.http.add(DATA).status, range(48)))
     assert set(replies) <= {201, 503}

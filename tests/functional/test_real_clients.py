@@ -348,3 +348,40 @@ class TestOpenstacksdk:
         text = "cloud.image.delete_image(sys.argv[2]); print(json.dumps(None))"
         self.script(clients_python, api, text, image["id"])
         assert api.http.head(f"/v1/images/{image['id']}").status == 404
+
+
+# -- releases of python-glanceclient that treat headers differently ------------------------------
+
+RELEASES = [clients.PLAIN, clients.ENCODING]
+CREATE = """
+import json, sys
+from glanceclient.v1 import client
+
+values = json.load(sys.stdin)
+made = client.Client(sys.argv[1], token="a-token").images.create(**values)
+print(json.dumps(made.to_dict()))
+"""
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "two words", "properties": {"os_type": "100%25 li nux"}},
+        {"name": "caf\u00e9", "properties": {"note": "a%20b c"}},
+        {"name": "plain", "location": "http://images.example/a%20b/c"},
+        {"name": "50%", "location": "http://images.example/a?b=c&d=%2520"},
+        {"name": "x", "location": "http://images.example/caf%C3%A9"},
+    ],
+    ids=lambda values: values["name"],
+)
+def test_values_come_as_they_were_given(api, release, values):
+    interpreter = clients.glanceclient(release)
+    command = (interpreter, "-W", "ignore", "-c", CREATE, api.url)
+    made = json.loads(run(*command, input=json.dumps(values), env=daemons.environment()))
+    image = api.http.head(f"/v1/images/{made['id']}")
+    name = image.header("x-image-meta-name").encode("latin-1").decode()
+    assert name == values["name"]
+    for key, value in values.get("properties", {}).items():
+        assert made["properties"][key] == value
+    assert made.get("location") == values.get("location")

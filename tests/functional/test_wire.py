@@ -599,16 +599,40 @@ def test_a_header_line_above_16_kib_is_431_and_a_request_line_414(site):
 @pytest.mark.parametrize(
     "lines",
     [
-        ["x-image-meta-name: a", "x-image-meta-name: a"],
-        ["x-image-meta-name: a", "X-Image-Meta-Name: b"],
-        ["x-image-meta-min-ram: 1", "x-image-meta-min_ram: 1"],
-        ["x-image-meta-is-public: true", "x_image_meta_is_public: true"],
-        ["x-image-meta-property-a-b: 1", "x-image-meta-property-a_b: 1"],
+        ["x-image-meta-name: a", "x-image-meta-name: b"],
+        ["x-image-meta-name: a", "X-Image-Meta-Name: A"],
+        ["x-image-meta-name: a", "x-image-meta-name:"],
+        ["x-image-meta-min-ram: 1", "x-image-meta-min_ram: 2"],
+        ["x-image-meta-disk-format: raw", "x-image-meta-disk_format: iso"],
+        ["x-image-meta-is-public: true", "x_image_meta_is_public: false"],
+        ["x-image-meta-property-a-b: 1", "x-image-meta-property-a_b: 1x"],
+        ["x-image-meta-property-a-b: 1", "x-image-meta-property-a_b:"],
         ["x-image-meta-property-Arch: 1", "x-image-meta-property-arch: 2"],
+        ["x-image-meta-location: http://h/1", "x_image_meta_location: http://h/2"],
+        ["x-glance-api-copy-from: http://h/1", "x_glance_api_copy_from: http://h/2"],
+        ["x-glance-registry-purge-props: true", "X-Glance-Registry-Purge_Props: false"],
     ],
 )
-def test_a_field_that_is_given_twice_is_400(wire, lines):
+def test_a_field_that_is_given_twice_with_different_values_is_400(wire, lines):
     assert wire.ask("POST /v1/images HTTP/1.1", *lines).status == 400
+
+
+def test_a_field_that_is_given_twice_with_one_value_is_taken(wire):
+    lines = [
+        *("x-image-meta-name: a", "x-image-meta-name: a", "X-IMAGE_META-Name: a"),
+        *("x-image-meta-disk-format: raw", "x-image-meta-disk_format: raw"),
+        *("x-image-meta-min-ram: 1", "x-image-meta-min_ram: 01"),
+        *("x-image-meta-is-public: true", "x_image_meta_is_public: True"),
+        *("x-image-meta-property-os-type: linux", "x-image-meta-property-os_type: linux"),
+        *("x-image-meta-property-none:", "x-image-meta-property-none:"),
+        *("x-glance-registry-purge-props: false", "x_glance_registry_purge_props: false"),
+    ]
+    reply = wire.ask("POST /v1/images HTTP/1.1", *lines)
+    assert reply.status == 201
+    image = reply.json()["image"]
+    assert (image["name"], image["disk_format"], image["min_ram"]) == ("a", "raw", 1)
+    assert image["is_public"] is True
+    assert image["properties"] == {"os_type": "linux", "none": None}
 
 
 @pytest.mark.parametrize(

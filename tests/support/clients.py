@@ -13,6 +13,18 @@ from support import environments
 PACKAGES = ("python-glanceclient==4.13.*", "openstacksdk==4.22.*")
 
 
+#: The last release of python-glanceclient that sends headers as they are, and the first one that
+#: percent-encodes them.
+PLAIN, ENCODING = "2.11.0", "2.11.1"
+
+
+def glanceclient(release: str) -> pathlib.Path:
+    """Return the interpreter of an environment with an old release of python-glanceclient."""
+    packages = (f"python-glanceclient=={release}", "setuptools<81")
+    name = f"glanceclient_{release.replace('.', '_')}"
+    return environments.python(name, packages, ("glanceclient.v1.client",))
+
+
 def python() -> pathlib.Path:
     """Return the interpreter of the clients' environment, which is made if it is missing."""
     return environments.python("clients", PACKAGES, ("glanceclient", "openstack"))

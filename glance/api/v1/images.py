@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from glance.api import deletion, download, recovery, unfinished, upload
 from glance.common import config, exception, hooks
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, listing, types
+from glance.image import fields, listing, percent, types
 from glance.registry import link
 from glance.store import base
 from glance.streaming import tasks
@@ -26,8 +25,8 @@ from glance.streaming import tasks
 LOG = logging.getLogger(__name__)
 
 OCTETS = "application/octet-stream"
-PURGE_HEADER = "HTTP_X_GLANCE_REGISTRY_PURGE_PROPS"
-COPY_FROM_HEADER = "HTTP_X_GLANCE_API_COPY_FROM"
+PURGE_HEADER = "x-glance-registry-purge-props"
+COPY_FROM_HEADER = "x-glance-api-copy-from"
 #: Fields whose change invalidates a copy in the image cache.
 CACHED_BY: Final = ("status", "size", "checksum", "is_public", "owner")
 #: How long to wait for a store to return the size of a location that is being registered.
@@ -52,17 +51,23 @@ class ImageRequest:
     purge: bool
 
     @classmethod
-    def of(cls, request: CallerRequest) -> ImageRequest:
+    def of(cls, request: CallerRequest, encoding: str) -> ImageRequest:
         """Read and check the headers of `request`.
 
-        Raises Invalid for an impossible request, and UnsupportedCoding for data with a content
-        coding.
+        `encoding` is the option `glanceclient_encoding`. Raises Invalid for an impossible request,
+        and UnsupportedCoding for data with a content coding.
         """
         request.check_representation()
-        decode = _decoder(request.environ.get("HTTP_USER_AGENT", ""))
-        meta = fields.parse_headers(request.raw_headers, decode)
-        copy_from = latin1.decode(request.environ.get(COPY_FROM_HEADER, ""), "header value")
-        purge = request.environ.get(PURGE_HEADER, "true").strip().lower()
+        raw_copy_from = request.single_header(COPY_FROM_HEADER) or ""
+        headers = request.raw_headers
+        decode = percent.decoder(
+            encoding,
+            request.environ.get("HTTP_USER_AGENT", ""),
+            [*fields.image_headers_of(headers), (COPY_FROM_HEADER, raw_copy_from)],
+        )
+        meta = fields.parse_headers(headers, decode, percent.decode_location)
+        copy_from = latin1.decode(raw_copy_from, "header value")
+        purge = (request.single_header(PURGE_HEADER) or "true").lower()
         if "store" in meta and not meta["store"]:
             raise exception.Invalid(
                 "The header x-image-meta-store is empty; name a store, or omit the header"
@@ -71,7 +76,8 @@ class ImageRequest:
             meta=meta,
             has_data=request.has_body(),
             location=meta.pop("location", None),
-            copy_from=(decode(copy_from) if decode else copy_from).strip() or None,
+            copy_from=(percent.decode_location(copy_from) if decode else copy_from).strip()
+            or None,
             store=meta.pop("store", None),
             purge=purge not in fields.FALSE_WORDS,
         )
@@ -95,20 +101,6 @@ class ImageRequest:
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
-
-
-def _decoder(user_agent: str) -> Callable[[str], str] | None:
-    # WIRE: python-glanceclient percent-encodes every value; all other clients send plain values.
-    if not user_agent.startswith("python-glanceclient"):
-        return None
-
-    def decode(text: str) -> str:
-        try:
-            return urllib.parse.unquote(text, errors="strict")
-        except UnicodeDecodeError:
-            raise exception.Invalid("A header value is not valid UTF-8") from None
-
-    return decode
 
 
 class ImagesController:
@@ -204,7 +196,7 @@ class ImagesController:
         """POST /images: upload, register a location, copy from a location, or only reserve."""
         context = request.context
         context.require_write()
-        image_request = ImageRequest.of(request)
+        image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
         target = self._target(image_request)
         values = {
             **image_request.meta,
@@ -307,11 +299,15 @@ class ImagesController:
 
     def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
         """Refuse data whose announced size exceeds the cap, before a byte of it is read."""
-        cap = self.conf.image_size_cap
         announced = [image_request.meta.get("size") or 0]
         if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
-        if cap and image_request.fills() and max(announced) > cap:
+        if image_request.fills():
+            self._require_below_cap(max(announced))
+
+    def _require_below_cap(self, size: int) -> None:
+        cap = self.conf.image_size_cap
+        if cap and size > cap:
             raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
 
     def _registration(
@@ -320,6 +316,7 @@ class ImagesController:
         """Return the values that make an image active with data at a registered location."""
         self.service.stores.check_registerable(location, is_admin=context.is_admin)
         probed = self._probe(location)
+        self._require_below_cap(probed or 0)
         if declared and probed is not None and probed != declared:
             raise exception.Conflict(
                 f"The location has {probed} bytes, but {declared} were declared"
@@ -424,7 +421,7 @@ class ImagesController:
         )
         with contextlib.ExitStack() as held:
             with refused:
-                image_request = ImageRequest.of(request)
+                image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
                 target = self._target(image_request)
                 before = image = self._image(request, id)
                 # SECURITY: a caller that may not change an image learns nothing of its state.

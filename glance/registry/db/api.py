@@ -44,6 +44,7 @@ __all__ = [
     "image_list",
     "image_postpone",
     "image_restore",
+    "image_room",
     "image_settle",
     "image_update",
     "image_withdraw",
@@ -100,12 +101,23 @@ _PURGE_PROPERTY = (
     .where(properties.c.id == sa.bindparam("row_id"))
     .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
 )
+# What an upload has announced, or written so far, counts from its beginning.
 _USED_STORAGE = (
     sa.select(sa.func.sum(images.c.size))
     .where(images.c.owner == sa.bindparam("owner"))
-    .where(images.c.status == "active")
+    .where(images.c.status.in_(("active", "saving")))
     .where(images.c.id != sa.bindparam("row_id"))
     .where(visibility.live(images))
+)
+# NOTE: otherwise MySQL reads the rows as they were when the transaction began.
+_USED_STORAGE_NOW = _USED_STORAGE.with_for_update(read=True)
+#: The owner's first image, whose row is the lock under which the storage of all is counted.
+_FIRST_OF_OWNER = (
+    sa.select(images.c.id)
+    .where(images.c.owner == sa.bindparam("owner"))
+    .order_by(images.c.id)
+    .limit(1)
+    .with_for_update()
 )
 
 
@@ -200,7 +212,7 @@ def image_update(
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
     status is not `from_state` or may not become the new one, Invalid if the merged record breaks
     the rules, QuotaExceeded when the image would get more properties than `property_quota`, or
-    its owner more bytes than `storage_quota` by an upload that begins or ends.
+    its owner more bytes than `storage_quota` by an upload that begins, goes on or ends.
     """
 
     def work(conn: Connection) -> types.StoredImage:
@@ -216,7 +228,7 @@ def image_update(
             raise exception.Invalid("The id of an image cannot be changed")
         record = cast(types.StoredImage, fields.validate({**image, **changes}, formats))
         fields.check_transition(old_status, record["status"])
-        if record["status"] != old_status:
+        if record["status"] != old_status or record["status"] == "saving":
             _check_storage(conn, record, storage_quota)
         now = record["updated_at"] = records.utcnow()
         written: Mapping[str, Any] = record
@@ -249,13 +261,31 @@ def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> N
     """
     if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
         return
-    other = {"owner": record["owner"], "row_id": record.get("id") or 0}
-    used = int(conn.execute(_USED_STORAGE, other).scalar() or 0)
+    conn.execute(_FIRST_OF_OWNER, {"owner": record["owner"]})
+    used = _used_storage(conn, record)
     if used + (record["size"] or 0) > quota:
         raise exception.QuotaExceeded(
             f"{used} of the {quota} bytes that {record['owner']} may store are in use: "
             "delete images that are not needed"
         )
+
+
+def _used_storage(conn: Connection, record: Mapping[str, Any]) -> int:
+    """Return how many bytes the other images of an image's owner have."""
+    other = {"owner": record["owner"], "row_id": record.get("id") or 0}
+    statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else _USED_STORAGE
+    return int(conn.execute(statement, other).scalar() or 0)
+
+
+def image_room(db: engine.Database, record: Mapping[str, Any], storage_quota: int) -> int | None:
+    """Return how many bytes an image may have, by what its owner's others leave of the quota.
+
+    None means that there is no limit: for an image without an owner, or without a quota.
+    """
+    if storage_quota <= 0 or record["owner"] is None:
+        return None
+    with db.read() as conn:
+        return max(0, storage_quota - _used_storage(conn, record))
 
 
 def _change_properties(

@@ -556,6 +556,22 @@ def test_percent_encoding_is_undone_for_glanceclient_alone(api):
     assert api("POST", URL, bad).status_int == 400
 
 
+def test_percent_encoding_is_undone_where_all_headers_have_it(api, make_api):
+    agent = {"User-Agent": "python-glanceclient"}
+    raw = {"x-image-meta-name": "na%20me", "x-image-meta-property-p": "two words", **agent}
+    image = api("POST", URL, raw).json["image"]
+    assert (image["name"], image["properties"]["p"]) == ("na%20me", "two words")
+    location = {"x-image-meta-location": "http://127.0.0.1:9/a%20b", **agent}
+    assert api("POST", URL, location).json["image"]["location"].endswith("/a%20b")
+    # A source of a copy is judged with the other headers, and judges them.
+    copy = {"x-glance-api-copy-from": "http://127.0.0.1:9/a?b=c"}
+    image = api("POST", URL, {**copy, "x-image-meta-name": "na%20me", **agent}).json["image"]
+    assert image["name"] == "na%20me"
+    for option, name in (("never", "na%20me"), ("always", "na me")):
+        other = make_api(glanceclient_encoding=option)
+        assert other("POST", URL, raw).json["image"]["name"] == name
+
+
 def test_the_location_is_shown_to_administrators_and_never_in_lists(api, make_api):
     created = api.add(PAYLOAD, id=5)
     assert created["location"].startswith("file://")

@@ -272,16 +272,16 @@ def test_an_upload_that_may_have_begun_does_not_end_that_of_another_caller(api, 
 def test_an_upload_that_cannot_have_begun(api, registry, monkeypatch, method):
     if method == "PUT":
         api.add(id=5)
-    real = RegistryLink.update_image_metadata
+    real = RegistryLink.report_upload
     refused = []
 
-    def refuse(link, context, image_id, values, *args, **kwargs):
+    def refuse(link, context, image_id, values, *args):
         if not refused:
             refused.append(values["status"])
             raise exception.RegistryUnavailable("away") from ConnectionRefusedError()
-        return real(link, context, image_id, values, *args, **kwargs)
+        return real(link, context, image_id, values, *args)
 
-    monkeypatch.setattr(RegistryLink, "update_image_metadata", refuse)
+    monkeypatch.setattr(RegistryLink, "report_upload", refuse)
     path = URL if method == "POST" else URL + "/5"
     assert api(method, path, {"x-image-meta-id": "5"}, PAYLOAD).status_int == 503
     assert refused == ["saving"]

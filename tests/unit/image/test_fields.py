@@ -113,9 +113,16 @@ def test_read_only_and_unknown_fields_are_ignored(name):
         ("x-image-meta-property-a-b", "x-image-meta-property-A_b"),
     ],
 )
-def test_the_same_field_twice_is_refused(first, second):
-    with pytest.raises(exception.Invalid):
+def test_the_same_field_twice_has_one_value(first, second):
+    with pytest.raises(exception.Invalid, match="different"):
         parse((first, "1"), (second, "2"))
+    assert parse((first, "1"), (second, "1")) == parse((first, "1"))
+
+
+def test_a_property_of_json_given_twice_has_one_value():
+    assert fields.coerce_properties({"Arch": 1, "arch": "1"}) == {"arch": "1"}
+    with pytest.raises(exception.Invalid, match="different"):
+        fields.coerce_properties({"Arch": None, "arch": "1"})
 
 
 @given(st.lists(st.tuples(HEADER_NAME, HEADER_VALUE), max_size=6))

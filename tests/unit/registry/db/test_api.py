@@ -170,6 +170,39 @@ def test_properties_of_old_databases_are_found_whatever_their_case(
     assert api.image_get(database, ADMIN, 1)["properties"] == {"arch": "y"}
 
 
+# -- the storage of an owner ---------------------------------------------------------------------
+
+
+def test_uploads_that_begin_at_once_share_the_quota(any_database: engine.Database) -> None:
+    ids = [api.image_create(any_database, TENANT, RESERVED)["id"] for _ in range(6)]
+    begun, refused = [], []
+
+    def begin(image_id: int) -> None:
+        values = {"status": "saving", "size": 40}
+        try:
+            api.image_update(
+                any_database, TENANT, image_id, values, from_state="queued", storage_quota=100
+            )
+            begun.append(image_id)
+        except exception.QuotaExceeded:
+            refused.append(image_id)
+
+    threads = [threading.Thread(target=begin, args=(image_id,)) for image_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(begun), len(refused)) == (2, 4)
+    first, second = (api.image_get(any_database, TENANT, image_id) for image_id in begun)
+    assert api.image_room(any_database, first, 100) == 60
+    assert api.image_room(any_database, first, 0) is None
+    assert api.image_room(any_database, {**first, "owner": None}, 100) is None
+    with pytest.raises(exception.QuotaExceeded):
+        api.image_update(any_database, TENANT, second["id"], {"size": 61}, storage_quota=100)
+    api.image_update(any_database, TENANT, first["id"], {"status": "killed"}, storage_quota=100)
+    api.image_update(any_database, TENANT, second["id"], {"size": 61}, storage_quota=100)
+
+
 # -- changes that take effect once ---------------------------------------------------------------
 
 MINE, OTHERS = "a" * 32, "b" * 32
