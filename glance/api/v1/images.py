@@ -110,7 +110,7 @@ def _decoder(user_agent: str) -> Callable[[str], str] | None:
 
 
 class ImagesController:
-    """Handlers of `/images` and `/images/{id}`."""
+    """Handlers of `/images`, `/images/{id}`, and `/images/{id}/file`, which is only read."""
 
     def __init__(self, service: api.ImageService):
         self.service = service

@@ -460,6 +460,48 @@ def test_wrong_methods_are_405(api, method, path):
     assert "GET" in response.headers["Allow"]
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+def test_the_file_of_an_image_is_only_read(api, method):
+    api.add(id=5)
+    response = api(method, URL + "/5/file", body=PAYLOAD if method in ("PUT", "POST") else None)
+    assert (response.status_int, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "queued"
+    assert api.files() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/images/{}/file", "/images/{}/file", "/v1.1/images/{}/file/"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Range": "bytes=1-3"}, 206),
+        ({"Range": "bytes=9999-"}, 416),
+        ({"Range": "bytes=1-3", "If-Range": '"x"'}, 200),
+        ({"If-None-Match": CHECKSUM}, 304),
+        ({"If-Match": "x"}, 412),
+    ],
+)
+def test_the_file_of_an_image_is_its_download(api, path, method, headers, status):
+    api.add(PAYLOAD, id=5, name="x")
+    same, found = (api(method, each.format(5), headers) for each in (URL + "/{}", path))
+    varying = ("X-Openstack-Request-Id", "Date")
+    assert found.status_int == same.status_int
+    if method == "GET":
+        assert found.status_int == status
+    kept = [[pair for pair in each.headerlist if pair[0] not in varying] for each in (found, same)]
+    assert kept[0] == kept[1] and found.body == same.body
+
+
+@pytest.mark.parametrize("id", ["5", "6", "new", "05x"])
+def test_the_file_of_no_image_is_404(api, id):
+    api.add(id=5)
+    assert api("GET", f"{URL}/{id}/file").status_int == 404
+    assert api("GET", f"{URL}/{id}/file/more").status_int == 404
+
+
 @pytest.mark.parametrize("suffix", ["", "detail/", "5/", "5/members/"])
 def test_one_trailing_slash_is_tolerated(api, suffix):
     api.add(PAYLOAD, id=5)
