@@ -225,6 +225,10 @@ class Router(Generic[RequestT]):
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
 
+    def missing(self, path: str) -> exception.NotFound:
+        """Return the error for a path without a route."""
+        return exception.MethodUnknown("The resource was not found")
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
             response = self._dispatch(environ)
@@ -241,7 +245,7 @@ class Router(Generic[RequestT]):
             path = path[:-1]
         match = self._mapper.match(path)
         if match is None:
-            raise exception.MethodUnknown("The resource was not found")
+            raise self.missing(path)
         handlers = self._tables[match.pop("controller")]
         handler = handlers.get(method)
         if handler is None:

@@ -764,3 +764,16 @@ def test_an_older_registry_does_not_give_locations_away(api, path):
     (image,) = api("GET", URL + path).json["images"]
     assert image["id"] == 5
     assert "location" not in image
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+@pytest.mark.parametrize(
+    "path",
+    ["cached_images", "cached_images/5", "queued_images/", "queued_images/5", "cache_stats"],
+)
+def test_a_cache_that_is_not_managed_is_said_to_be(api, method, path):
+    response = api(method, f"/v1/{path}")
+    assert response.status_int == 404
+    if method != "HEAD":
+        assert "not switched on" in response.text and "cachemanage" in response.text
+    assert "cachemanage" not in api(method, "/v1/other").text
