@@ -98,7 +98,7 @@ def test_the_trail_is_sent_on(listener, tmp_path):
     assert f"X-Glance-Trail: {'0' * 16}, {'1' * 16}" in listener.heads[-1].split("\r\n")
 
 
-@pytest.mark.parametrize("key", ["\u00fc b", "%C3%BC%20b"])
+@pytest.mark.parametrize("key", ["ü b", "%C3%BC%20b"])
 def test_a_key_is_encoded_once(listener, tmp_path, key):
     uri = f"s3+http://a:b@127.0.0.1:{listener.port}/pail/{key}%2525"
     with pytest.raises(exception.StoreObjectNotFound):
