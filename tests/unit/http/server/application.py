@@ -7,6 +7,7 @@ NOTIFY_SOCKET, and `stderr`, a file. It answers with the daemon's process id. A 
 asks for its exit status, null as long as it runs.
 """
 
+import errno
 import functools
 import json
 import logging
@@ -88,6 +89,19 @@ def breaking():
     raise RuntimeError("the secret of the application")
 
 
+FAILURES = {
+    "store": exception.BackendUnavailable().of("http").because("the cause"),
+    "corrupt": exception.BackendCorrupt(),
+    "disk": OSError(errno.EIO, os.strerror(errno.EIO), "/path-canary"),
+}
+
+
+def failing(first, failure):
+    if first:
+        yield first
+    raise FAILURES[failure]
+
+
 def application(environ, start_response):
     query = dict(urllib.parse.parse_qsl(environ["QUERY_STRING"]))
     name = environ["PATH_INFO"].lstrip("/")
@@ -134,6 +148,9 @@ def application(environ, start_response):
     if name == "break":
         start_response("200 OK", headers)
         return breaking()
+    if name == "fails":
+        start_response("200 OK", headers)
+        return failing(query.get("first", "").encode(), query["failure"])
     if name == "headers":
         value = query["value"].encode("utf-8").decode("latin-1")
         start_response("200 OK", [("x-image-meta-name", value), ("Content-Length", "2")])
