@@ -62,8 +62,9 @@ class NotManaged(exception.Error):
 
     def __init__(self) -> None:
         super().__init__(
-            "This server does not manage an image cache; add the filter cachemanage to the "
-            "pipeline in its glance-api.conf, or name another server (--host, --port)"
+            "Management of the image cache is not switched on in this server; add the filter "
+            "cachemanage to the pipeline in its glance-api.conf, or name another server (--host, "
+            "--port)"
         )
 
 

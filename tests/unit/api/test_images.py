@@ -645,13 +645,15 @@ def test_images_without_data_end_deleted(api, fields):
 # -- locations ------------------------------------------------------------------------------------
 
 
-def test_a_declared_size_survives_with_an_unreachable_location(api):
+def test_a_declared_size_survives_with_an_unreachable_location(api, caplog):
     headers = {
         "x-image-meta-location": "http://127.0.0.1:1/x",
         "x-image-meta-size": str(5 * 2**30),
     }
     image = api("POST", URL, headers).json["image"]
     assert (image["status"], image["size"]) == ("active", 5 * 2**30)
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert told.endswith("(reading from http://127.0.0.1:1 failed: ConnectionRefusedError)")
     assert api("HEAD", f"{URL}/{image['id']}").headers["x-image-meta-size"] == str(5 * 2**30)
     assert api("GET", f"{URL}/{image['id']}").status_int == 503
 
