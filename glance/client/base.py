@@ -277,7 +277,8 @@ class BaseClient:
         else:
             payload = payload_module.Payload(body)
         fields = {
-            image_fields.fold(str(name)): str(value) for name, value in (headers or {}).items()
+            image_fields.sent_name(str(name)): str(value)
+            for name, value in (headers or {}).items()
         }
         if self.USER_AGENT is not None:
             fields.setdefault("user-agent", self.USER_AGENT)

@@ -474,6 +474,8 @@ def described(err: BaseException) -> str:
     SECURITY: of an error that is not glance's own only the class is known to show no secret.
     """
     name = type(err).__name__
+    if isinstance(err, OSError) and err.strerror:
+        return f"{name}: {err.strerror}"
     if not isinstance(err, Error):
         return name
     detail = getattr(err, "detail", None)

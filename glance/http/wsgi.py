@@ -302,6 +302,10 @@ class Router(Generic[RequestT]):
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
 
+    def missing(self, path: str) -> exception.NotFound:
+        """Return the error for a path without a route."""
+        return exception.MethodUnknown("The resource was not found")
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         try:
             response = self._dispatch(environ)
@@ -332,7 +336,7 @@ class Router(Generic[RequestT]):
             match = self._mapper.match(path)
             if match is not None:
                 return self._tables[match.pop("controller")], match
-        raise exception.MethodUnknown("The resource was not found")
+        raise self.missing(path)
 
 
 def segment(value: str) -> str:

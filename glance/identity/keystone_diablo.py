@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import exception
+from glance.http import latin1
 
 USER_AGENT = "glance-client"
 MAX_ROUNDS = 10
@@ -59,7 +60,7 @@ def _version_1(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str
     )
     if not url or not token:
         raise exception.AuthorizationFailure("The identity service returned no token")
-    return token, url
+    return token, latin1.reference(url)
 
 
 def _version_2(http: Any, base: str, given: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -100,7 +101,7 @@ def _request(
         **body,
     )
     if response.status_code == 305 and response.headers.get("Location"):
-        raise exception.RedirectException(response.headers["Location"])
+        raise exception.RedirectException(latin1.reference(response.headers["Location"]))
     if response.status_code == 401:
         raise refused()
     return response

@@ -284,6 +284,16 @@ def fold(name: str) -> str:
     return name.lower() if name.isascii() else name.encode("latin-1").lower().decode("latin-1")
 
 
+def sent_name(name: str) -> str:
+    """Return a header name as the client sends it: folded; one of an image with hyphens only.
+
+    NOTE: a proxy such as nginx drops a request header with an underscore in its name, and says
+    nothing. The API reads hyphens as underscores (`parse_headers`), so that nothing is lost.
+    """
+    folded = fold(name)
+    return folded.replace("_", "-") if folded.startswith(HEADER_PREFIX) else folded
+
+
 # -- mapping -> response headers (the API) -------------------------------------------------------
 
 
@@ -326,12 +336,13 @@ def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
     """Return the request headers for `meta`, for http.client (UTF-8 bytes as latin-1).
 
     Every key is sent: the server ignores unknown ones. Raises Invalid for control characters,
-    which would break the header block, and for names that collide in lower case.
+    which would break the header block, and for names that are the same as header names, in which
+    neither case nor hyphen and underscore differ.
     """
     headers: dict[str, str] = {}
 
     def add(prefix: str, key: str, value: Any) -> None:
-        name = prefix + str(key).lower()
+        name = (prefix + str(key).lower()).replace("_", "-")
         text = "" if value is None else str(value)
         if _NOT_TOKEN.search(latin1.encode(name)) or _CONTROL.search(text):
             raise exception.Invalid(f"Image attribute {key!r} cannot be sent as a header")

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, NoReturn
 
 from glance.common import config, exception, httperror
-from glance.http import ranges, trail
+from glance.http import latin1, ranges, trail
 from glance.http.client import connection as http_connection
 from glance.http.client import response as http_response
 from glance.store import base, host_rules
@@ -298,6 +298,7 @@ def _parts(location: Location) -> HttpLocation:
 def _redirected(location: HttpLocation, target: str) -> HttpLocation:
     """Return where a redirect leads; BackendUnavailable if it must not be followed."""
     try:
+        target = latin1.reference(target)
         goal = HttpLocation.parse(urllib.parse.urljoin(location.public_uri(), target))
     except (exception.BadStoreUri, ValueError) as err:
         detail = f"{location.origin_text} redirects to something that is not a web address"

@@ -234,6 +234,8 @@ REQUESTS = {
     "HEAD if it has changed": ("HEAD", "", {"If-None-Match": "CHECKSUM"}, None),
     "if it is there": ("GET", "", {"If-None-Match": "*"}, None),
     "a range of it": ("GET", "", {"If-Range": "CHECKSUM", "Range": "bytes=0-9"}, None),
+    "its file": ("GET", "/file", {}, None),
+    "HEAD of its file": ("HEAD", "/file", {}, None),
     "another name": ("PUT", "", {"x-image-meta-name": "mine"}, None),
     "another status": ("PUT", "", {"x-image-meta-status": "killed"}, None),
     "another id": ("PUT", "", {"x-image-meta-id": "1"}, None),

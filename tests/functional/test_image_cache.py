@@ -156,6 +156,8 @@ def test_conditions_hold_for_cached_images(site, image_id):
     assert site.fetch(image_id, Range="bytes=0-0", If_Range=f'W/"{etag}"').status == 200
     whole = site.fetch(image_id, Range="bytes=0-0", If_Range="other")
     assert (whole.status, whole.body, source(whole)) == (200, DATA, "hit")
+    file = site.http.get(f"/v1/images/{image_id}/file")
+    assert (file.status, file.body, source(file)) == (200, DATA, "hit")
 
 
 @pytest.mark.parametrize(

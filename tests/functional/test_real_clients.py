@@ -349,6 +349,17 @@ class TestOpenstacksdk:
         self.script(clients_python, api, text, image["id"])
         assert api.http.head(f"/v1/images/{image['id']}").status == 404
 
+    def test_it_saves_an_image(self, clients_python, api, disks, tmp_path):
+        image = upload(api, disks["qcow2"], name="sdk", is_public="true")
+        copy = tmp_path / "copy"
+        text = (
+            "found = cloud.image.get_image(sys.argv[2])\n"
+            "found.download(cloud.image, stream=True, output=sys.argv[3])\n"
+            "print(json.dumps(None))"
+        )
+        self.script(clients_python, api, text, image["id"], copy)
+        assert images.md5_of(copy) == image["checksum"]
+
 
 # -- releases of python-glanceclient that treat headers differently ------------------------------
 

@@ -14,6 +14,11 @@ from glance.http import wsgi
 
 #: First segments of the paths that are handled here.
 OWN = frozenset({"cached_images", "queued_images", "cache_stats"})
+#: What a server without this filter says about them.
+NOT_ENABLED = (
+    "Management of the image cache is not switched on: add the filter cachemanage to the pipeline "
+    "in the server's glance-api.conf"
+)
 
 
 class CacheManage:

@@ -7,8 +7,9 @@ from typing import Any
 
 from glance import api, store
 from glance.api import recovery
+from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
-from glance.common import config
+from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
 from glance.image import cipher
@@ -31,9 +32,17 @@ class ImagesAPI(wsgi.Router[CallerRequest]):
             PUT=image.update,
             DELETE=image.delete,
         )
+        # Clients of version 2 download from there, whatever version the service has.
+        self.add("/images/{id}/file", HEAD=image.meta, GET=image.show)
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
+
+    def missing(self, path: str) -> exception.NotFound:
+        """Return the error for a path without a route, which may be one of a filter."""
+        if path.lstrip("/").partition("/")[0] in cache_manage.OWN:
+            return exception.MethodUnknown(cache_manage.NOT_ENABLED)
+        return super().missing(path)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPI:

@@ -104,7 +104,7 @@ class ImageRequest:
 
 
 class ImagesController:
-    """Handlers of `/images` and `/images/{id}`."""
+    """Handlers of `/images`, `/images/{id}`, and `/images/{id}/file`, which is only read."""
 
     def __init__(self, service: api.ImageService):
         self.service = service
@@ -346,12 +346,13 @@ class ImagesController:
         return size
 
     def _probe(self, location: str) -> int | None:
+        size, cause = None, "its server does not report it"
         try:
             size = self._fetch_size(location)
-        except exception.NotFound:
+        except exception.NotFound as err:
             if self.conf.strict_locations:
                 raise
-            size = None
+            cause = exception.described(err)
         except exception.LocationLoop as err:
             raise exception.Invalid(
                 "The location leads to an image that leads back to itself; register another one"
@@ -361,14 +362,16 @@ class ImagesController:
                 raise exception.Invalid(
                     "The size of the data at the location cannot be determined"
                 ) from err
-            size = None
+            cause = exception.described(err)
         if size is None:
             if self.conf.strict_locations:
                 raise exception.Invalid(
                     "The size of the data at the location cannot be determined"
                 )
             LOG.warning(
-                "The size of the data at a registered location cannot be determined; 0 is recorded"
+                "The size of the data at a location to register cannot be determined; the "
+                "declared one, or 0, is recorded: %s",
+                cause,
             )
         return size
 

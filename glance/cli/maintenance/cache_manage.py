@@ -8,11 +8,12 @@ part of this, with Diablo's names.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glance.cli.daemon import startup
@@ -56,6 +57,17 @@ class Declined(Exception):
     """The user declined; nothing was done."""
 
 
+class NotManaged(exception.Error):
+    """The server does not manage an image cache."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Management of the image cache is not switched on in this server; add the filter "
+            "cachemanage to the pipeline in its glance-api.conf, or name another server (--host, "
+            "--port)"
+        )
+
+
 class CacheCommandCall:
     """One run of a command: its options, its arguments, and the client."""
 
@@ -67,6 +79,24 @@ class CacheCommandCall:
     def client(self) -> glance_client.Client:
         """The client that the options describe. May raise exception.Error."""
         return signin.make_client(self.args)
+
+    @contextlib.contextmanager
+    def told_if_unmanaged(self) -> Iterator[None]:
+        """Raise NotManaged in place of NotFound if the server does not manage a cache at all.
+
+        Older servers, and those of other kinds, do not say so themselves.
+        """
+        try:
+            yield
+        except exception.NotFound as err:
+            try:
+                self.client.get_cached_images(limit=1)
+            except exception.NotFound:
+                raise NotManaged from err
+            except exception.Error:
+                # What the server has said first stays the best explanation.
+                pass
+            raise
 
     def one_id(self) -> str:
         if len(self.ids) != 1:
@@ -129,7 +159,8 @@ def queue_image(call: CacheCommandCall) -> None:
     refused = []
     for image_id in call.ids:
         try:
-            call.client.queue_image_for_caching(image_id)
+            with call.told_if_unmanaged():
+                call.client.queue_image_for_caching(image_id)
         except (exception.NotFound, exception.Invalid) as err:
             complain(f"Image {image_id}: {err}")
             refused.append(image_id)
@@ -313,8 +344,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown command {console.printable(word)}")
     if ids and run not in _WITH_IDS:
         parser.error(f"{word} takes no ID")
+    call = CacheCommandCall(args, ids)
     try:
-        run(CacheCommandCall(args, ids))
+        with call.told_if_unmanaged():
+            run(call)
     except WrongUsage as err:
         parser.error(f"{word}: {err}")
     except Declined:

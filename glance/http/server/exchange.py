@@ -93,8 +93,8 @@ class Exchange:
         except streams.ClientGone:
             self.keep = False
             LOG.debug("The client of %s %s went away", self.head.method, self.head.path)
-        except exception.Error as err:
-            # Data that fails while it is sent, as that of other servers does: no fault of ours.
+        except (exception.Error, OSError) as err:
+            # Data that fails while it is sent, as that of other servers or of a bad disk does.
             LOG.warning(
                 "The response to %s %s ended after %d bytes: %s",
                 self.head.method,
@@ -102,7 +102,7 @@ class Exchange:
                 self.sent,
                 exception.described(err),
             )
-            self._fail(err)
+            self._fail(err if isinstance(err, exception.Error) else None)
         except (Exception, eventlet.Timeout):
             # The boundary between application and server: the client sees nothing of the error.
             LOG.exception("%s %s failed", self.head.method, self.head.path)

@@ -302,14 +302,15 @@ def test_a_protected_image_is_no_event(told):
 # -- downloads -----------------------------------------------------------------------------------
 
 
-def test_a_whole_download_is_told_when_it_has_ended(tell):
+@pytest.mark.parametrize("suffix", ["", "/file"])
+def test_a_whole_download_is_told_when_it_has_ended(tell, suffix):
     told = tell(auth_mode="trusted-headers")
     me = {"X-Identity-Status": "Confirmed", "X-User": "u", "X-Tenant": "t", "X-Roles": "member"}
     owned = {"x-image-meta-owner": "owners", "x-image-meta-is_public": "True"}
     admin = {"user": "a", "tenant": "admins", "roles": "admin"}
     image = told.api("POST", URL, owned, PAYLOAD, **admin).json["image"]
     told.take()
-    _, waiting = download(told.api, f"{URL}/{image['id']}", **me)
+    _, waiting = download(told.api, f"{URL}/{image['id']}{suffix}", **me)
     assert told.take() == []
     (end,) = waiting
     end(len(PAYLOAD), True)

@@ -506,6 +506,48 @@ def test_wrong_methods_are_405(api, method, path):
     assert "GET" in response.headers["Allow"]
 
 
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+def test_the_file_of_an_image_is_only_read(api, method):
+    api.add(id=5)
+    response = api(method, URL + "/5/file", body=PAYLOAD if method in ("PUT", "POST") else None)
+    assert (response.status_int, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "queued"
+    assert api.files() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/images/{}/file", "/images/{}/file", "/v1.1/images/{}/file/"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Range": "bytes=1-3"}, 206),
+        ({"Range": "bytes=9999-"}, 416),
+        ({"Range": "bytes=1-3", "If-Range": '"x"'}, 200),
+        ({"If-None-Match": CHECKSUM}, 304),
+        ({"If-Match": "x"}, 412),
+    ],
+)
+def test_the_file_of_an_image_is_its_download(api, path, method, headers, status):
+    api.add(PAYLOAD, id=5, name="x")
+    same, found = (api(method, each.format(5), headers) for each in (URL + "/{}", path))
+    varying = ("X-Openstack-Request-Id", "Date")
+    assert found.status_int == same.status_int
+    if method == "GET":
+        assert found.status_int == status
+    kept = [[pair for pair in each.headerlist if pair[0] not in varying] for each in (found, same)]
+    assert kept[0] == kept[1] and found.body == same.body
+
+
+@pytest.mark.parametrize("id", ["5", "6", "new", "05x"])
+def test_the_file_of_no_image_is_404(api, id):
+    api.add(id=5)
+    assert api("GET", f"{URL}/{id}/file").status_int == 404
+    assert api("GET", f"{URL}/{id}/file/more").status_int == 404
+
+
 @pytest.mark.parametrize("suffix", ["", "detail/", "5/", "5/members/"])
 def test_one_trailing_slash_is_tolerated(api, suffix):
     api.add(PAYLOAD, id=5)
@@ -665,13 +707,15 @@ def test_images_without_data_end_deleted(api, fields):
 # -- locations ------------------------------------------------------------------------------------
 
 
-def test_a_declared_size_survives_with_an_unreachable_location(api):
+def test_a_declared_size_survives_with_an_unreachable_location(api, caplog):
     headers = {
         "x-image-meta-location": "http://127.0.0.1:1/x",
         "x-image-meta-size": str(5 * 2**30),
     }
     image = api("POST", URL, headers).json["image"]
     assert (image["status"], image["size"]) == ("active", 5 * 2**30)
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert told.endswith("(reading from http://127.0.0.1:1 failed: ConnectionRefusedError)")
     assert api("HEAD", f"{URL}/{image['id']}").headers["x-image-meta-size"] == str(5 * 2**30)
     assert api("GET", f"{URL}/{image['id']}").status_int == 503
 
@@ -795,3 +839,16 @@ def test_a_list_with_too_many_filters_is_refused_before_the_registry_is_asked(ap
     assert "at most" in response.text
     few = "&".join(f"property-p{number}=v" for number in range(33))
     assert "at most 32" in api("GET", f"{URL}{path}?{few}").text
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+@pytest.mark.parametrize(
+    "path",
+    ["cached_images", "cached_images/5", "queued_images/", "queued_images/5", "cache_stats"],
+)
+def test_a_cache_that_is_not_managed_is_said_to_be(api, method, path):
+    response = api(method, f"/v1/{path}")
+    assert response.status_int == 404
+    if method != "HEAD":
+        assert "not switched on" in response.text and "cachemanage" in response.text
+    assert "cachemanage" not in api(method, "/v1/other").text

@@ -71,6 +71,8 @@ def test_reading(api, kind, public, caller):
     expected = 200 if caller in READERS[kind, public] else 404
     assert api("HEAD", URL + "/5", **who).status_int == expected
     assert api("GET", URL + "/5", **who).status_int == expected
+    for method in ("HEAD", "GET"):
+        assert api(method, URL + "/5/file", **who).status_int == expected
     assert api("GET", URL + "/5/members", **who).status_int == expected
     listed = [image["id"] for image in api("GET", URL, **who).json["images"]]
     assert listed == ([5] if caller in LISTED[kind, public] else [])

@@ -78,9 +78,9 @@ class Api:
         for name, text in seen.headers.items():
             text = text.encode("latin-1").decode()
             if name.startswith("x-image-meta-property-"):
-                properties[name[22:]] = text
+                properties[name[22:].replace("-", "_")] = text
             elif name.startswith("x-image-meta-"):
-                values[name[13:]] = text
+                values[name[13:].replace("-", "_")] = text
         if "is_public" in values:
             values["is_public"] = values["is_public"] == "True"
         return {**values, "properties": properties}

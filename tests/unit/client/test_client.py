@@ -290,6 +290,15 @@ def echo(seen):
     return (201, json.dumps({"image": {"id": 7, "status": "queued"}}).encode())
 
 
+def test_headers_of_an_older_program_are_sent_with_hyphens_too(loopback):
+    server = loopback.answering(echo)
+    headers = {"X-Image-Meta-Disk_Format": "raw", "x-image-meta-property-A_b": "1", "X_other": "2"}
+    made(server).do_request("PUT", "/images/7", None, headers).read()
+    sent = server.requests[0].headers
+    assert (sent["x-image-meta-disk-format"], sent["x-image-meta-property-a-b"]) == ("raw", "1")
+    assert sent["x_other"] == "2"
+
+
 def test_metadata_travels_as_headers(loopback):
     server = loopback.answering(echo)
     meta = {
@@ -306,8 +315,8 @@ def test_metadata_travels_as_headers(loopback):
     assert image_headers(seen) == {
         "x-image-meta-name": "café".encode().decode("latin-1"),
         "x-image-meta-type": "kernel",
-        "x-image-meta-is_public": "True",
-        "x-image-meta-min_ram": "3",
+        "x-image-meta-is-public": "True",
+        "x-image-meta-min-ram": "3",
         "x-image-meta-owner": "",
         "x-image-meta-property-distro": "x",
         "x-image-meta-property-n": "",
@@ -319,7 +328,7 @@ def test_metadata_travels_as_headers(loopback):
 def test_is_public_is_normalised(loopback, value):
     server = loopback.answering(echo)
     made(server).add_image({"is_public": value})
-    assert server.requests[0].headers["x-image-meta-is_public"] == "True"
+    assert server.requests[0].headers["x-image-meta-is-public"] == "True"
 
 
 @pytest.mark.parametrize("data", [None, "", b""])

@@ -400,6 +400,21 @@ def test_redirect_is_followed_and_the_version_told_anew(loopback, location):
     assert server.requests[-1].method == "POST"
 
 
+@pytest.mark.parametrize("raw", ["ü", "%C3%BC"])
+def test_an_address_from_the_identity_service_is_encoded_once(loopback, raw):
+    def handler(seen):
+        if seen.target.startswith("/v1.0/%C3%BC/"):
+            image_url = f"http://127.0.0.1:9292/{raw}"
+            return (204, b"", {"X-Auth-Token": "tok", "X-Server-Management-Url": image_url})
+        return (305, b"", {"Location": f"http://127.0.0.1:{server.port}/v1.0/{raw}/tokens"})
+
+    server = loopback.answering(handler)
+    plugin = strategy(server, "/v1.0")
+    plugin.authenticate()
+    assert server.requests[-1].target == "/v1.0/%C3%BC/tokens"
+    assert plugin.management_url == "http://127.0.0.1:9292/%C3%BC"
+
+
 # -- what goes wrong ------------------------------------------------------------------------------
 
 

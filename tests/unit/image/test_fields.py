@@ -1,6 +1,7 @@
 """The field table: headers, JSON, and the rules about a record."""
 
 import datetime
+import re
 import string
 
 import pytest
@@ -174,6 +175,36 @@ def test_property_names_beyond_ascii_survive_the_way_there_and_back(name):
     stored = fields.parse_headers(sent.items())
     back = fields.client_meta(fields.image_headers(record(**stored)))
     assert back["properties"] == {name.lower(): "v"}
+
+
+@pytest.mark.parametrize("name", ["kernel_id", "a-b", "_x_", "__", "a_b-c", "A_B", "gr_öße"])
+def test_names_with_underscores_are_sent_with_hyphens_and_come_back(name):
+    meta = {"properties": {name: "v"}, "disk_format": "raw", "min_disk": 3}
+    sent = fields.client_headers(meta)
+    assert not any("_" in each for each in sent)
+    stored = fields.parse_headers(sent.items())
+    assert (stored["disk_format"], stored["min_disk"]) == ("raw", 3)
+    back = fields.client_meta(fields.image_headers(record(**stored)))
+    assert back["properties"] == {name.lower().replace("-", "_"): "v"}
+
+
+def test_every_attribute_that_can_be_sent_passes_a_proxy_that_drops_underscores():
+    names = {name: name for name in (*fields.DETAIL_KEYS, "store") if name != "properties"}
+    for header in fields.client_headers(names):
+        assert re.fullmatch(r"[a-z0-9-]+", header)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"properties": {"a-b": "1", "a_b": "2"}},
+        {"disk-format": "raw", "disk_format": "raw"},
+        {"property_x": "1", "properties": {"x": "2"}},
+    ],
+)
+def test_names_that_are_the_same_header_are_not_sent(meta):
+    with pytest.raises(exception.Invalid, match="twice"):
+        fields.client_headers(meta)
 
 
 def test_client_types_numbers_and_booleans():

@@ -427,6 +427,52 @@ def test_a_redirect_is_followed(loopback, status, target):
     assert read(make_store(), url(server)) == b"data"
 
 
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        ("/ü/中", "/%C3%BC/%E4%B8%AD"),
+        ("/%C3%BC/%c3%bc", "/%C3%BC/%c3%bc"),
+        ("/ü/%C3%BC?q=ü&x=%C3%BC%20+#ü", "/%C3%BC/%C3%BC?q=%C3%BC&x=%C3%BC%20+"),
+        ("?q=ü", "/disk?q=%C3%BC"),
+        ("ü b/100%", "/%C3%BC%20b/100%"),
+        ("/%2F%252F", "/%2F%252F"),
+        ("http://127.0.0.1:{port}/\U0001f4bf", "/%F0%9F%92%BF"),
+    ],
+)
+def test_a_redirect_is_encoded_once(loopback, target, asked):
+    pages = {asked: b"data"}
+    server = loopback(redirecting(pages))
+    pages["/disk"] = (302, target.format(port=server.port))
+    assert read(make_store(), url(server)) == b"data"
+    assert server.requests[-1].target == asked
+
+
+def test_bytes_of_another_encoding_come_back_as_they_are(loopback):
+    def script(peer):
+        if peer.request().target == "/disk":
+            peer.send(b"HTTP/1.1 302 Found\r\nLocation: /\xfc\r\nContent-Length: 0\r\n\r\n")
+        else:
+            peer.answer(200, b"data")
+
+    server = loopback(script)
+    assert read(make_store(), url(server)) == b"data"
+    assert server.requests[-1].target == "/%FC"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/ü?q=ü", "/%C3%BC?q=%C3%BC"),
+        ("/%C3%BC?q=%c3%bc", "/%C3%BC?q=%c3%bc"),
+        ("/a b%20c", "/a%20b%20c"),
+    ],
+)
+def test_a_location_is_encoded_once(loopback, path, asked):
+    server = loopback.answering(lambda seen: b"data")
+    assert read(make_store(), url(server, path)) == b"data"
+    assert server.requests[-1].target == asked
+
+
 def test_five_redirects_are_followed_and_no_more(loopback):
     pages = {f"/{number}": (302, f"/{number + 1}") for number in range(7)}
     server = loopback(redirecting({**pages, "/6": b"data"}))

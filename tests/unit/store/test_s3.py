@@ -98,6 +98,14 @@ def test_the_trail_is_sent_on(listener, tmp_path):
     assert f"X-Glance-Trail: {'0' * 16}, {'1' * 16}" in listener.heads[-1].split("\r\n")
 
 
+@pytest.mark.parametrize("key", ["ü b", "%C3%BC%20b"])
+def test_a_key_is_encoded_once(listener, tmp_path, key):
+    uri = f"s3+http://a:b@127.0.0.1:{listener.port}/pail/{key}%2525"
+    with pytest.raises(exception.StoreObjectNotFound):
+        make_store(tmp_path).get(get_location_from_uri(uri))
+    assert listener.heads[-1].startswith("GET /pail/%C3%BC%20b%2525 ")
+
+
 # -- addresses --
 
 
@@ -435,7 +443,7 @@ def test_codes_of_errors_are_kept_and_nothing_else_of_them(tmp_path, listener, c
     with caplog.at_level(logging.DEBUG), pytest.raises(exception.BackendUnavailable) as caught:
         make_store(tmp_path, s3_store_host=host).get(get_location_from_uri(f"s3://{host}/pail/1"))
     assert str(caught.value.__cause__) == "403 SignatureDoesNotMatch"
-    assert "SignatureDoesNotMatch" in caplog.text
+    assert "SignatureDoesNotMatch" in exception.described(caught.value)
     assert "canary" not in caplog.text
 
 

@@ -66,7 +66,10 @@ class TestSwiftWithDynamicManifests(SwiftSuite, differs_in="layout"):
     OPTIONS = {**TINY, "swift_store_large_object_mode": "dlo"}
 
 
-def test_the_trail_is_sent_on(loopback):
+@pytest.fixture
+def signed_in(loopback):
+    """A server that signs everybody in and has the same data for every name."""
+
     def answer(seen):
         if "x-auth-key" in seen.headers:
             url = f"http://127.0.0.1:{server.port}/v1"
@@ -74,9 +77,24 @@ def test_the_trail_is_sent_on(loopback):
         return 200, b"data"
 
     server = loopback.answering(answer)
-    location = get_location_from_uri(f"swift+http://a:b@127.0.0.1:{server.port}/auth/images/5")
-    marks = ("0" * 16, "1" * 16)
-    with swift.SwiftStore(Conf({})).get(dataclasses.replace(location, trail=marks)) as body:
+    return server
+
+
+def read(server, path, trail=()):
+    location = get_location_from_uri(f"swift+http://a:b@127.0.0.1:{server.port}/auth{path}")
+    with swift.SwiftStore(Conf({})).get(dataclasses.replace(location, trail=trail)) as body:
         assert b"".join(body) == b"data"
-    assert server.requests[-1].target == "/v1/images/5"
-    assert server.requests[-1].headers["x-glance-trail"] == ", ".join(marks)
+    return server.requests[-1]
+
+
+def test_the_trail_is_sent_on(signed_in):
+    marks = ("0" * 16, "1" * 16)
+    seen = read(signed_in, "/images/5", marks)
+    assert seen.target == "/v1/images/5"
+    assert seen.headers["x-glance-trail"] == ", ".join(marks)
+
+
+@pytest.mark.parametrize("name", ["ü b", "%C3%BC%20b"])
+def test_a_name_is_encoded_once(signed_in, name):
+    path = f"/{name}/{name}%2525"
+    assert read(signed_in, path).target == "/v1/%C3%BC%20b/%C3%BC%20b%2525"

@@ -42,7 +42,7 @@ def test_file_becomes_a_public_image(run, api):
     assert (code, err) == (0, "")
     assert sent(api) == {
         "name": "web",
-        "is_public": "True",
+        "is-public": "True",
         "size": "4",
         "property-type": "raw",
     }
@@ -67,13 +67,13 @@ def test_options_become_attributes_and_properties(run, api):
     )
     assert sent(api) | {"size": None} == {
         "name": "web",
-        "is_public": "True",
+        "is-public": "True",
         "size": None,
-        "disk_format": "qcow2",
-        "container_format": "ovf",
+        "disk-format": "qcow2",
+        "container-format": "ovf",
         "property-type": "machine",
-        "property-kernel_id": "3",
-        "property-ramdisk_id": "4",
+        "property-kernel-id": "3",
+        "property-ramdisk-id": "4",
     }
 
 

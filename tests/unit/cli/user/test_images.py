@@ -31,11 +31,11 @@ def test_add_uploads_standard_input(glance, api):
     assert api.images[1]["size"] == len(DATA)
     assert image_headers(requests(api, "POST")[0]) == {
         "x-image-meta-name": "web",
-        "x-image-meta-is_public": "False",
-        "x-image-meta-disk_format": "raw",
-        "x-image-meta-container_format": "ovf",
-        "x-image-meta-min_disk": "0",
-        "x-image-meta-min_ram": "0",
+        "x-image-meta-is-public": "False",
+        "x-image-meta-disk-format": "raw",
+        "x-image-meta-container-format": "ovf",
+        "x-image-meta-min-disk": "0",
+        "x-image-meta-min-ram": "0",
         "x-image-meta-size": str(len(DATA)),
         "x-image-meta-property-distro": "Debian 6",
     }
@@ -55,7 +55,7 @@ def test_add_takes_attributes_beside_the_usual_ones(glance, api, name):
 )
 def test_add_understands_three_words_as_public(glance, api, word, sent):
     glance("add", "name=web", f"is_public={word}")
-    assert requests(api, "POST")[0].headers["x-image-meta-is_public"] == sent
+    assert requests(api, "POST")[0].headers["x-image-meta-is-public"] == sent
 
 
 def test_add_needs_a_name(glance, api):
@@ -273,7 +273,7 @@ def test_update_changes_what_is_named(glance, api):
     assert (done.code, done.out) == (0, "Updated image 1\n")
     assert image_headers(requests(api, "PUT")[0]) == {
         "x-image-meta-name": "new",
-        "x-image-meta-is_public": "True",
+        "x-image-meta-is-public": "True",
         "x-image-meta-owner": "",
         "x-image-meta-property-b": "2",
     }

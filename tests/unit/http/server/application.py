@@ -8,6 +8,7 @@ It answers with the daemon's process id. A line with a `pid` asks for its exit s
 as it runs.
 """
 
+import errno
 import functools
 import json
 import logging
@@ -92,6 +93,19 @@ def breaking():
     raise RuntimeError("the secret of the application")
 
 
+FAILURES = {
+    "store": exception.BackendUnavailable().of("http").because("the cause"),
+    "corrupt": exception.BackendCorrupt(),
+    "disk": OSError(errno.EIO, os.strerror(errno.EIO), "/path-canary"),
+}
+
+
+def failing(first, failure):
+    if first:
+        yield first
+    raise FAILURES[failure]
+
+
 def application(environ, start_response):
     query = dict(urllib.parse.parse_qsl(environ["QUERY_STRING"]))
     name = environ["PATH_INFO"].lstrip("/")
@@ -138,6 +152,9 @@ def application(environ, start_response):
     if name == "break":
         start_response("200 OK", headers)
         return breaking()
+    if name == "fails":
+        start_response("200 OK", headers)
+        return failing(query.get("first", "").encode(), query["failure"])
     if name == "headers":
         value = query["value"].encode("utf-8").decode("latin-1")
         start_response("200 OK", [("x-image-meta-name", value), ("Content-Length", "2")])

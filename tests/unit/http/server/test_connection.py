@@ -284,6 +284,36 @@ def test_a_failure_midway_resets_where_the_end_is_the_end_of_the_connection(clie
         client.rest()
 
 
+@pytest.mark.parametrize(("failure", "status"), [("store", 503), ("corrupt", 500), ("disk", 500)])
+def test_data_that_fails_at_once_has_the_status_of_its_error(client, failure, status):
+    found, headers, body = client.get(f"/fails?failure={failure}")
+    assert (found, headers["Connection"]) == (status, "close")
+    assert b"canary" not in body and b"cause" not in body
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/fails?failure=store", "0 bytes: BackendUnavailable: "),
+        ("/fails?failure=store&first=some", "4 bytes: BackendUnavailable: "),
+        ("/fails?failure=corrupt&first=some", "BackendCorrupt: "),
+        ("/fails?failure=disk&first=some", "OSError: Input/output error"),
+        ("/file?size=3000000&cut=1000", "1000 bytes: "),
+        ("/watched?size=4&promise=5&header=1", "4 of 5 announced bytes"),
+        ("/watched?size=6&promise=5&header=1", "longer than its Content-Length"),
+    ],
+)
+def test_data_that_fails_is_one_line_in_the_log(launch, target, said):
+    server = launch()
+    client = server.client()
+    client.send(f"GET {target} HTTP/1.1", "Host: x", "Connection: close")
+    client.rest()
+    assert server.stop() == 0
+    (line,) = [line for line in server.log().splitlines() if " INFO " not in line]
+    assert f"The response to GET {target.partition('?')[0]} ended after " in line
+    assert said in line and "canary" not in line
+
+
 # -- files ---------------------------------------------------------------------------------------
 
 
