@@ -77,6 +77,11 @@ config.options(
 )
 
 
+#: Whether this process has reported that it lost a line of the log.
+_has_lost = False
+_print_error = logging.Handler.handleError
+
+
 class Record(logging.LogRecord):
     """A log record with the id of the request that it is about in `request_id`, or a dash."""
 
@@ -126,6 +131,19 @@ class LogFile(logging.handlers.WatchedFileHandler):
         except OSError:
             self.handleError(record)
 
+    def handleError(self: logging.Handler, record: logging.LogRecord) -> None:
+        """Report in one line on standard error that a log line was lost; once for all lines.
+
+        NOTE: the standard library prints a traceback for each line.
+        """
+        global _has_lost
+        err = sys.exc_info()[1]
+        if not isinstance(err, OSError):
+            _print_error(self, record)
+        elif not _has_lost:
+            _has_lost = True
+            print(f"The log cannot be written: {err.strerror or err}", file=sys.stderr)
+
     def _open(self: logging.FileHandler) -> Any:
         """Open the file; links that another user could have made are not followed."""
         return open(
@@ -137,13 +155,18 @@ class LogFile(logging.handlers.WatchedFileHandler):
         )
 
 
-def setup(conf: config.Conf, program: str) -> None:
-    """Configure the root logger as `conf` says. Raises ConfigError if that is impossible."""
+def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
+    """Configure the root logger as `conf` says. Raises ConfigError if that is impossible.
+
+    With `prints`, standard output is for results, and log lines for it go to standard error.
+    """
     logging.setLogRecordFactory(Record)
     # SECURITY: for the files of a logging configuration, too, which names their classes.
     logging.FileHandler._open = LogFile._open  # type: ignore[method-assign]  # no other way to all of them
+    logging.Handler.handleError = LogFile.handleError  # type: ignore[method-assign]  # likewise
     if conf.log_config:
         _from_file(conf.log_config)
+        _redirect(_handlers(), prints)
         return
     root = logging.getLogger()
     level = logging.DEBUG if conf.debug else logging.INFO if conf.verbose else logging.WARNING
@@ -155,9 +178,19 @@ def setup(conf: config.Conf, program: str) -> None:
     handler = _handler(conf, program)
     handler.setFormatter(_formatter(conf))
     _use_native_locks([handler])
+    _redirect([handler], prints)
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+
+
+def _redirect(handlers: Iterable[logging.Handler], prints: bool) -> None:
+    """Let handlers write to the standard streams without counting as output of the program."""
+    for handler in handlers:
+        stream = getattr(handler, "stream", None)
+        if stream is not None and stream in (sys.stdout, sys.stderr):
+            target = sys.stderr if prints else stream
+            handler.setStream(getattr(target, "log", target))  # type: ignore[attr-defined]  # has it
 
 
 def _formatter(conf: config.Conf) -> logging.Formatter:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.program import Program
 from glance.common import config, exception
@@ -166,11 +167,13 @@ def patch() -> None:
     eventlet.monkey_patch()
 
 
+@streams.program("glance-api")
 def api_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-api."""
     return run(API, argv)
 
 
+@streams.program("glance-registry")
 def registry_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-registry."""
     return run(REGISTRY, argv)

@@ -137,7 +137,7 @@ def configure(
     parts = [conf, *_parts(sections)]
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     _require(
-        lambda: set_up_log(conf, program, prints=prints),
+        lambda: log.setup(conf, program, prints=prints),
         *[functools.partial(check, merged) for check in checks],
         *[part.check for part in parts],
     )
@@ -154,14 +154,6 @@ def configure(
             ", ".join(exposed),
         )
     return conf
-
-
-def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
-    """Set up the log of a program; with `prints`, log to stderr instead of stdout."""
-    log.setup(conf, program)
-    for handler in logging.getLogger().handlers if prints else ():
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
 
 
 def _parts(sections: Sequence[paste.Section]) -> list[config.Conf]:

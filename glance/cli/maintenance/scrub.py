@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from glance import notifier, scrubber
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
@@ -84,6 +85,7 @@ LOG = logging.getLogger(PROGRAM.name)
 FAILED, WRONG, NOT_RESTORED = 1, 2, 3
 
 
+@streams.program(PROGRAM.name)
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-scrubber."""
     args = startup.parse(PROGRAM, argv)
