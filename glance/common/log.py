@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from glance.common import config, exception, files, ini
+from glance.common import config, exception, files, ini, log_file
 
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -77,11 +77,6 @@ config.options(
 )
 
 
-#: Whether this process has reported that it lost a line of the log.
-_has_lost = False
-_print_error = logging.Handler.handleError
-
-
 class Record(logging.LogRecord):
     """A log record with the id of the request that it is about in `request_id`, or a dash."""
 
@@ -118,52 +113,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(shown, default=str)
 
 
-class LogFile(logging.handlers.WatchedFileHandler):
-    """A log file that is reopened when it was moved away.
-
-    NOTE: if that fails the line is lost, as it is on a full disk; with the base class the request
-    that logs would fail.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self: logging.Handler, record: logging.LogRecord) -> None:
-        """Report in one line on standard error that a log line was lost; once for all lines.
-
-        NOTE: the standard library prints a traceback for each line.
-        """
-        global _has_lost
-        err = sys.exc_info()[1]
-        if not isinstance(err, OSError):
-            _print_error(self, record)
-        elif not _has_lost:
-            _has_lost = True
-            print(f"The log cannot be written: {err.strerror or err}", file=sys.stderr)
-
-    def _open(self: logging.FileHandler) -> Any:
-        """Open the file; links that another user could have made are not followed."""
-        return open(
-            self.baseFilename,
-            self.mode,
-            encoding=self.encoding,
-            errors=self.errors,
-            opener=lambda path, flags: files.open_fd(path, flags, 0o666),
-        )
-
-
 def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
     """Configure the root logger as `conf` says. Raises ConfigError if that is impossible.
 
     With `prints`, standard output is for results, and log lines for it go to standard error.
     """
     logging.setLogRecordFactory(Record)
-    # SECURITY: for the files of a logging configuration, too, which names their classes.
-    logging.FileHandler._open = LogFile._open  # type: ignore[method-assign]  # no other way to all of them
-    logging.Handler.handleError = LogFile.handleError  # type: ignore[method-assign]  # likewise
+    log_file.harden()
     if conf.log_config:
         _from_file(conf.log_config)
         _redirect(_handlers(), prints)
@@ -211,7 +167,7 @@ def _handler(conf: config.Conf, program: str) -> logging.Handler:
         return logging.StreamHandler(sys.stdout)
     path = os.path.join(conf.log_dir or "", conf.log_file)
     try:
-        return LogFile(path, encoding="utf-8", errors="backslashreplace")
+        return log_file.LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as err:
         raise exception.ConfigError(
             f"{program} cannot write its log file {path}: {err.strerror}"
@@ -238,6 +194,9 @@ def _from_file(path: str) -> None:
     try:
         parser = ini.IniParser()
         parser.read_path(path)
+        for name in parser.sections():
+            if parser.get(name, "class", fallback="") in log_file.PLAIN:
+                parser.set(name, "class", f"{log_file.__name__}.{log_file.LogFile.__name__}")
         logging.config.fileConfig(parser, disable_existing_loggers=False)
     except Exception as err:
         raise exception.ConfigError(
@@ -290,14 +249,14 @@ def reopen() -> None:
             continue
         handler.acquire()
         try:
-            if isinstance(handler, logging.handlers.WatchedFileHandler):
+            if isinstance(handler, log_file.LogFile):
                 handler.reopenIfNeeded()
             elif _is_moved(handler.baseFilename, stream):
                 # It reopens its file with the next line.
-                stream.close()
                 handler.stream = None
+                stream.close()
         except OSError as err:
-            print(f"A log file cannot be reopened: {err}", file=sys.stderr)
+            log_file.complain(f"A log file cannot be closed: {err.strerror or err}")
         finally:
             handler.release()
 
