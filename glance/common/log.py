@@ -198,10 +198,13 @@ def _from_file(path: str) -> None:
             if parser.get(name, "class", fallback="") in log_file.PLAIN:
                 parser.set(name, "class", f"{log_file.__name__}.{log_file.LogFile.__name__}")
         logging.config.fileConfig(parser, disable_existing_loggers=False)
-    except Exception as err:
+    except Exception as err:  # the file names classes and expressions, which may raise anything
+        # SECURITY: not the expression itself, as in the text of a SyntaxError.
+        what = err.msg if isinstance(err, SyntaxError) else ini.describe(err)
         raise exception.ConfigError(
-            f"The logging config file {path} is not valid: {err!r}"
-        ) from err
+            f"The logging config file {path} is not valid: "
+            f"{type(err).__name__}: {config.mask_text(what)}"
+        ) from None
     _use_native_locks(_handlers())
 
 

@@ -11,6 +11,8 @@ def addresses(text: str) -> tuple[tuple[str, int], ...]:
     """Convert a list of brokers, `host:port` or `host`. Raises ValueError for anything else."""
     found = []
     for word in config.words(text):
+        if "@" in word or "/" in word:
+            raise ValueError("use host:port; user and password are options of their own")
         host, port = _split(word)
         if not host:
             raise ValueError("use host:port, separated by commas")

@@ -111,7 +111,8 @@ def report(err: exception.Error) -> int:
     """Print an error for the operator, a line for each problem, and return the exit code."""
     problems = err.problems if isinstance(err, exception.ConfigError) else [str(err)]
     for problem in problems:
-        print(f"ERROR: {problem}", file=sys.stderr)
+        # SECURITY: it may quote what was mistyped.
+        print(f"ERROR: {config.mask_text(problem)}", file=sys.stderr)
     return 1
 
 
