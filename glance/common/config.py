@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glance.common import exception
+from glance.common import exception, hosts
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ def words(text: str) -> tuple[str, ...]:
 
 def text(value: str) -> str:
     return value.strip()
+
+
+def host(value: str) -> str:
+    """Convert a host name or an address; an IPv6 address may have the brackets of a URL."""
+    return hosts.bare(value)
 
 
 def integer(value: str) -> int:
@@ -93,7 +98,7 @@ class Option:
     @property
     def empty_is_unset(self) -> bool:
         """Return whether a name without a value counts as unset."""
-        return self.type is not text or bool(self.choices) or self.default is None
+        return self.type not in (text, host) or bool(self.choices) or self.default is None
 
     def convert(self, raw: Any) -> Any:
         """Return the typed value of `raw`. Raises ValueError, which says what to write instead."""

@@ -306,7 +306,7 @@ def _address(conf: config.Conf, server: Server) -> launch.Address | None:
     except (ValueError, exception.ConfigError):
         # The daemon will report it, together with all other problems.
         return None
-    return (str(conf.get("bind_host") or "0.0.0.0"), port) if port else None
+    return (config.host(str(conf.get("bind_host") or "0.0.0.0")), port) if port else None
 
 
 def _say(line: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import signal
 from collections.abc import Sequence
@@ -46,8 +47,8 @@ A removal that fails is retried after one minute, then after two, four and so on
                 ProgramOption(
                     ("--list",),
                     "list",
-                    "Make no pass; print the queue: each image, when it is due, the number of "
-                    "attempts and the last error.",
+                    "Make no pass; print the queue: each image, when it is due (UTC), the number "
+                    "of attempts and the last error.",
                 ),
                 ProgramOption(
                     ("--restore",),
@@ -118,7 +119,8 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
     """Execute --list or --restore."""
     try:
         if args.list:
-            print_queue(scrub_queue.entries(app.db))
+            kept_for = datetime.timedelta(seconds=app.conf.scrub_time)
+            print_queue(scrub_queue.entries(app.db, kept_for=kept_for))
             return 0
         restore(app, args.restore)
     except exception.ServiceUnavailable as err:
