@@ -13,6 +13,7 @@ the standard library, because `glance-quickstart` runs before anything is instal
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
 import io
@@ -49,9 +50,11 @@ class StandardStream(io.TextIOWrapper):
     """
 
     def __init__(self, plain: io.TextIOWrapper, *, stops: bool):
+        # As Python itself does in the C locale (PEP 540), unless it is told otherwise.
+        encoding = "utf-8" if codecs.lookup(plain.encoding).name == "ascii" else plain.encoding
         super().__init__(
             plain.buffer,
-            encoding=plain.encoding,
+            encoding=encoding,
             errors="backslashreplace" if plain.errors == "backslashreplace" else "replace",
             line_buffering=plain.line_buffering,
             write_through=plain.write_through,
@@ -61,7 +64,7 @@ class StandardStream(io.TextIOWrapper):
         if not isinstance(raw, _Closed):
             own = io.FileIO(raw.fileno(), "w", closefd=False)
         self.log = io.TextIOWrapper(
-            io.BufferedWriter(own), plain.encoding, "backslashreplace", line_buffering=True
+            io.BufferedWriter(own), encoding, "backslashreplace", line_buffering=True
         )
         self.lost: OSError | None = None
         self._stops = stops

@@ -118,7 +118,7 @@ def metadata(options: argparse.Namespace) -> dict[str, Any]:
         properties["kernel_id"] = options.kernel
     if options.ramdisk:
         properties["ramdisk_id"] = options.ramdisk
-    meta = {"name": options.name, "is_public": True, "properties": properties}
+    meta = {"name": console.decoded(options.name), "is_public": True, "properties": properties}
     for name in ("disk_format", "container_format"):
         if getattr(options, name):
             meta[name] = getattr(options, name)
