@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from glance import version
 from glance.cli.option import ProgramOption
@@ -36,6 +36,15 @@ class Word(NamedTuple):
     def is_repeated(self) -> bool:
         """Whether it may be given several times."""
         return "..." in self.name
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors do not show the passwords that they quote."""
+
+    def error(self, message: str) -> NoReturn:
+        from glance.common import config  # PERF: for an error only
+
+        super().error(config.mask_text(message))
 
 
 class Program(NamedTuple):
@@ -68,7 +77,7 @@ class Program(NamedTuple):
         With `abbreviated`, options may be abbreviated. The program itself adds the positional
         arguments, without help texts.
         """
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=self.name,
             usage=self.usage,
             description=f"{self.summary}.",

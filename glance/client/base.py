@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from glance.common import exception, httperror
+from glance.common import exception, hosts, httperror
 from glance.http.client import connection, proxy
 from glance.http.client import payload as payload_module
 from glance.http.client import pool as http_pool
@@ -188,7 +188,7 @@ class BaseClient:
         pool: ConnectionPool | None = None,
         proxies: Mapping[str, str] | None = None,
     ):
-        self.host = host
+        self.host = host = hosts.bare(host)
         self.port = int(port or self.DEFAULT_PORT)
         self.use_ssl = use_ssl
         self.auth_tok = auth_tok

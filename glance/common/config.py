@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glance.common import exception, numbers
+from glance.common import exception, hosts, numbers
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ def words(text: str) -> tuple[str, ...]:
 
 def text(value: str) -> str:
     return value.strip()
+
+
+def host(value: str) -> str:
+    """Convert a host name or an address; an IPv6 address may have the brackets of a URL."""
+    return hosts.bare(value)
 
 
 def integer(value: str) -> int:
@@ -93,7 +98,7 @@ class Option:
     @property
     def empty_is_unset(self) -> bool:
         """Return whether a name without a value counts as unset."""
-        return self.type is not text or bool(self.choices) or self.default is None
+        return self.type not in (text, host) or bool(self.choices) or self.default is None
 
     def convert(self, raw: Any) -> Any:
         """Return the typed value of `raw`. Raises ValueError, which says what to write instead."""
@@ -111,7 +116,6 @@ _ALIASES: dict[str, str] = {}
 
 #: Names that paste adds to the settings of a file.
 _PASTE_NAMES = frozenset({"here", "__file__"})
-_QUERY_SECRET = re.compile(r"([?&][^=&]*(?:password|passwd|secret)[^=&]*=)[^&]+", re.I)
 
 
 def options(group: str, *declared: Option) -> tuple[Option, ...]:
@@ -301,29 +305,119 @@ def _is_one_edit(one: str, other: str) -> bool:
     return swapped or a[1:] == b or a == b[1:] or a[1:] == b[1:]
 
 
-#: Matches names of secrets, in any section of a file.
+# -- secrets -------------------------------------------------------------------------------------
+
+#: Matches names of secrets among declared options.
 _SECRET = re.compile(r"password|secret|token$|key$", re.I)
+#: Words of which one, or one that looks much like it, is part of the name of a secret.
+_SECRET_WORDS = ("password", "passphrase", "passwd", "credential", "secret", "token")
+_SHORT_SECRET_WORDS = ("key", "keys", "pwd", "pass")
+#: Last words of names that describe a secret without being one.
+_HARMLESS = frozenset({"file", "path", "dir", "directory", "life", "lifetime", "timeout", "size"})
+_NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+#: A parameter of a query; a pair as in the connection strings of libpq and ODBC.
+# PERF: clients choose texts that are masked, so both take time in proportion to the length.
+_PARAMETER = re.compile(r"([?&])([^\s=&?;,]+)=([^&]+)")
+_PAIR = re.compile(r"""(?:^|[\s;,])([^\s=&?;,'"]+)\s*=\s*""")
+_PAIR_VALUE = re.compile(r"""'(?:\\.|[^'\\])*'?|"[^"]*"?|\S+""")
+#: What stands for `://` in a URL that was mistyped.
+_ALMOST_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:[:;]?/{1,2}|:(?=[^@:]*:)|[:;]?\\{1,2})")
+
+
+def is_secret(name: str) -> bool:
+    """Return whether an option is secret: declared so, or unknown with a name that looks so."""
+    option = TABLE.get(_ALIASES.get(name, name))
+    if option is not None:
+        return option.secret or _SECRET.search(name) is not None
+    return _looks_secret(name)
+
+
+def _looks_secret(name: str) -> bool:
+    parts = [part.lower() for part in _NAME_PARTS.findall(name)]
+    if not parts or parts[-1] in _HARMLESS:
+        return False
+    joined = "".join(parts)
+    return (
+        joined.endswith(("key", "keys"))
+        or any(word in joined for word in _SECRET_WORDS)
+        or any(_is_like(part, word) for part in parts for word in _SECRET_WORDS)
+        or any(_is_one_edit(word, part) for part in parts for word in _SHORT_SECRET_WORDS)
+    )
+
+
+def _is_like(part: str, word: str) -> bool:
+    """Return whether a word is at most two typing errors away from another one."""
+    if abs(len(part) - len(word)) > 2:
+        return False
+    before: list[int] = []
+    row = list(range(len(word) + 1))
+    for i, letter in enumerate(part, 1):
+        before, above, row = row, before, [i]
+        for j, other in enumerate(word, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and (letter, part[i - 2]) == (word[j - 2], other):
+                best = min(best, above[j - 2] + 1)
+            row.append(best)
+    return row[-1] <= (1 if len(word) < 6 else 2)
 
 
 def mask(name: str, value: Any) -> Any:
-    """Return `value`, or asterisks for a secret or for the password in a URL."""
-    option = TABLE.get(name)
-    if isinstance(value, str) and "://" in value:
-        return mask_url(value)
-    if (option is not None and option.secret) or _SECRET.search(name):
+    """Return the value of an option as it may be shown: asterisks for all that is secret."""
+    if is_secret(name):
         return "***" if value else value
-    return value
+    return mask_url(value) if isinstance(value, str) else value
 
 
 def mask_url(url: str) -> str:
-    """Return `url` with passwords replaced by asterisks: in its user part and in its query."""
-    url = _QUERY_SECRET.sub(r"\1***", url)
-    scheme, sep, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    if not at:
-        return url
-    name, colon, _ = user.partition(":")
-    return f"{scheme}{sep}{name}{colon}{'***' if colon else ''}@{host}"
+    """Return a URL, or another text that says how to connect, with asterisks for passwords.
+
+    They are recognized in the user part and in the query of a URL (RFC 3986, sections 3.2.1 and
+    3.4), also if the URL is mistyped, and in strings of the form `name=value name='value'`.
+    """
+    url = _mask_pairs(_PARAMETER.sub(_mask_parameter, url))
+    start = url.find("://") + 3
+    user, at, host = url.rpartition("@")
+    if start > 2 and not user[:start].endswith("://"):
+        user, at, host = "", "", url
+    if at:
+        if start < 3:
+            almost = _ALMOST_SCHEME.match(user)
+            start = almost.end() if almost else 0
+        name, colon, _ = user[start:].partition(":")
+        if not colon and re.search(r"[\s;,|]", name):
+            return f"{user[:start]}***@{host}"
+        return f"{user[:start]}{name}{colon}{'***' if colon else ''}@{host}"
+    if start > 2:
+        name, colon, port = re.split(r"[/?#]", url[start:], maxsplit=1)[0].partition(":")
+        if colon and port and not name.startswith("[") and not port.isdecimal():
+            return f"{url[:start]}{name}:***"
+    return url
+
+
+def mask_text(text: str) -> str:
+    """Return a message with asterisks for the passwords of URLs and connection strings in it."""
+    return re.sub(r"\S+", _mask_word, _mask_pairs(text))
+
+
+def _mask_word(found: re.Match[str]) -> str:
+    word = found[0]
+    return mask_url(word) if "@" in word or "://" in word else word
+
+
+def _mask_parameter(found: re.Match[str]) -> str:
+    before, name, value = found.groups()
+    return f"{before}{name}={'***' if _looks_secret(name) else value}"
+
+
+def _mask_pairs(text: str) -> str:
+    shown, position = "", 0
+    for found in _PAIR.finditer(text):
+        value = _PAIR_VALUE.match(text, found.end())
+        if value and found.start() >= position and _looks_secret(found[1]):
+            shown += f"{text[position : value.start()]}***"
+            position = value.end()
+    return shown + text[position:]
 
 
 def from_file(values: Mapping[str, Any], source: str) -> Conf:

@@ -53,6 +53,21 @@ class IniParser(configparser.ConfigParser):
         return optionstr
 
 
+def describe(err: Exception) -> str:
+    """Return one line about an error of reading a file.
+
+    SECURITY: the texts of configparser quote lines of the file, which may hold passwords.
+    """
+    if isinstance(err, configparser.MissingSectionHeaderError):
+        return f"line {err.lineno} is before the first line of the form [section]"
+    if isinstance(err, configparser.ParsingError):
+        numbers = ", ".join(str(number) for number, _ in err.errors)
+        return f"not of the form name = value: line {numbers}"
+    if isinstance(err, UnicodeDecodeError):
+        return f"it is not UTF-8: {err.reason} at byte {err.start}"
+    return (isinstance(err, OSError) and err.strerror) or " ".join(str(err).split())
+
+
 def _without_remarks(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         words = line.split(None, 1)

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from glance.common import config, exception, files, ini
+from glance.common import config, exception, files, ini, log_file
 
 DEFAULT_FORMAT = "%(asctime)s %(levelname)8s [%(name)s] %(message)s"
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -113,37 +113,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(shown, default=str)
 
 
-class LogFile(logging.handlers.WatchedFileHandler):
-    """A log file that is reopened when it was moved away.
+def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
+    """Configure the root logger as `conf` says. Raises ConfigError if that is impossible.
 
-    NOTE: if that fails the line is lost, as it is on a full disk; with the base class the request
-    that logs would fail.
+    With `prints`, standard output is for results, and log lines for it go to standard error.
     """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def _open(self: logging.FileHandler) -> Any:
-        """Open the file; links that another user could have made are not followed."""
-        return open(
-            self.baseFilename,
-            self.mode,
-            encoding=self.encoding,
-            errors=self.errors,
-            opener=lambda path, flags: files.open_fd(path, flags, 0o666),
-        )
-
-
-def setup(conf: config.Conf, program: str) -> None:
-    """Configure the root logger as `conf` says. Raises ConfigError if that is impossible."""
     logging.setLogRecordFactory(Record)
-    # SECURITY: for the files of a logging configuration, too, which names their classes.
-    logging.FileHandler._open = LogFile._open  # type: ignore[method-assign]  # no other way to all of them
+    log_file.harden()
     if conf.log_config:
         _from_file(conf.log_config)
+        _redirect(_handlers(), prints)
         return
     root = logging.getLogger()
     level = logging.DEBUG if conf.debug else logging.INFO if conf.verbose else logging.WARNING
@@ -155,9 +134,19 @@ def setup(conf: config.Conf, program: str) -> None:
     handler = _handler(conf, program)
     handler.setFormatter(_formatter(conf))
     _use_native_locks([handler])
+    _redirect([handler], prints)
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+
+
+def _redirect(handlers: Iterable[logging.Handler], prints: bool) -> None:
+    """Let handlers write to the standard streams without counting as output of the program."""
+    for handler in handlers:
+        stream = getattr(handler, "stream", None)
+        if stream is not None and stream in (sys.stdout, sys.stderr):
+            target = sys.stderr if prints else stream
+            handler.setStream(getattr(target, "log", target))  # type: ignore[attr-defined]  # has it
 
 
 def _formatter(conf: config.Conf) -> logging.Formatter:
@@ -178,7 +167,7 @@ def _handler(conf: config.Conf, program: str) -> logging.Handler:
         return logging.StreamHandler(sys.stdout)
     path = os.path.join(conf.log_dir or "", conf.log_file)
     try:
-        return LogFile(path, encoding="utf-8", errors="backslashreplace")
+        return log_file.LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as err:
         raise exception.ConfigError(
             f"{program} cannot write its log file {path}: {err.strerror}"
@@ -205,11 +194,17 @@ def _from_file(path: str) -> None:
     try:
         parser = ini.IniParser()
         parser.read_path(path)
+        for name in parser.sections():
+            if parser.get(name, "class", fallback="") in log_file.PLAIN:
+                parser.set(name, "class", f"{log_file.__name__}.{log_file.LogFile.__name__}")
         logging.config.fileConfig(parser, disable_existing_loggers=False)
-    except Exception as err:
+    except Exception as err:  # the file names classes and expressions, which may raise anything
+        # SECURITY: not the expression itself, as in the text of a SyntaxError.
+        what = err.msg if isinstance(err, SyntaxError) else ini.describe(err)
         raise exception.ConfigError(
-            f"The logging config file {path} is not valid: {err!r}"
-        ) from err
+            f"The logging config file {path} is not valid: "
+            f"{type(err).__name__}: {config.mask_text(what)}"
+        ) from None
     _use_native_locks(_handlers())
 
 
@@ -257,14 +252,14 @@ def reopen() -> None:
             continue
         handler.acquire()
         try:
-            if isinstance(handler, logging.handlers.WatchedFileHandler):
+            if isinstance(handler, log_file.LogFile):
                 handler.reopenIfNeeded()
             elif _is_moved(handler.baseFilename, stream):
                 # It reopens its file with the next line.
-                stream.close()
                 handler.stream = None
+                stream.close()
         except OSError as err:
-            print(f"A log file cannot be reopened: {err}", file=sys.stderr)
+            log_file.complain(f"A log file cannot be closed: {err.strerror or err}")
         finally:
             handler.release()
 

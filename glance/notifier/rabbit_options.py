@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glance.common import config
+from glance.common import config, hosts
 
 _PORT = 5672
 
@@ -11,27 +11,18 @@ def addresses(text: str) -> tuple[tuple[str, int], ...]:
     """Convert a list of brokers, `host:port` or `host`. Raises ValueError for anything else."""
     found = []
     for word in config.words(text):
-        host, port = _split(word)
+        if "@" in word or "/" in word:
+            raise ValueError("use host:port; user and password are options of their own")
+        host, port = hosts.split(word, _PORT)
         if not host:
             raise ValueError("use host:port, separated by commas")
-        found.append((host, port))
+        found.append((host, config.port(port)))
     return tuple(found)
-
-
-def _split(word: str) -> tuple[str, int]:
-    if word.startswith("[") and "]" in word:
-        host, _, rest = word[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-        if rest and colon != ":":
-            raise ValueError("use [address]:port")
-    else:
-        host, _, port = word.partition(":")
-    return host, config.port(port) if port else _PORT
 
 
 OPTIONS = config.options(
     "rabbit",
-    config.Option("rabbit_host", default="localhost", help="Host of the RabbitMQ broker."),
+    config.Option("rabbit_host", config.host, "localhost", help="Host of the RabbitMQ broker."),
     config.Option(
         "rabbit_port", config.port, _PORT, minimum=1, help="Port of the RabbitMQ broker."
     ),

@@ -47,6 +47,7 @@ config.options(
     "registry client",
     config.Option(
         "registry_host",
+        config.host,
         default="0.0.0.0",
         help="Address of the registry. 0.0.0.0 means this host.",
     ),
@@ -226,7 +227,7 @@ class RegistryLink:
         """Take the address and the manners from `conf`, a `Conf` or a plain mapping."""
         # PERF: read once; reading the options costs 8 us per call.
         settings = conf if isinstance(conf, config.Conf) else config.Conf(conf)
-        host = str(settings["registry_host"]).strip("[]")
+        host = settings["registry_host"]
         if host in ("0.0.0.0", "::", ""):
             host = "::1" if host == "::" else "127.0.0.1"
         self.host, self.port = host, int(settings["registry_port"])

@@ -18,8 +18,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from glance.common import config, exception
-from glance.http import addresses
+from glance.common import config, exception, hosts
 from glance.identity import authtoken
 from glance.identity.context import CallerRequest
 from glance.registry import client
@@ -43,7 +42,7 @@ class ApiTrust:
         # An unknown token filter has no account that this could use; on loopback, only users of
         # this host can reach the registry.
         self._everybody = conf.auth_mode != "keystone" or (
-            not self._account and addresses.is_loopback(conf.get("bind_host") or "")
+            not self._account and hosts.is_loopback(conf.get("bind_host") or "")
         )
 
     def admits(self, environ: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ import logging
 import socket
 from collections.abc import Iterator
 
-from glance.common import config, exception, numbers
+from glance.common import config, exception, hosts, numbers
 from glance.streaming import threads
 
 LOG = logging.getLogger(__name__)
@@ -123,7 +123,9 @@ class HostRules:
         return self.allow_private or address.is_global
 
     def _is_listed(self, host: str, port: int) -> bool:
-        names = {host, host.strip("[]"), f"{host}:{port}"}
+        bare = hosts.bare(host)
+        shown = f"[{bare}]" if ":" in bare else bare
+        names = {bare, shown, f"{bare}:{port}", f"{shown}:{port}"}
         return not names.isdisjoint(self.allowed_hosts)
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from glance.cli import streams
 from glance.cli.daemon import pidfile, servers, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
@@ -79,6 +80,7 @@ With all, servers that are not installed and a scrubber without a configuration 
 )
 
 
+@streams.program("glance-control")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-control."""
     parser = PROGRAM.parser()

@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glance.cli.daemon import pidfile
 from glance.streaming import retry
@@ -75,7 +75,8 @@ class Launch:
     Its standard error is kept until it is ready: it has the reason if the daemon fails to start.
     """
 
-    def __init__(self, program: str, arguments: Sequence[str]):
+    def __init__(self, program: str, arguments: Sequence[str], environ: Mapping[str, str]):
+        """Start a program with more variables in its environment, `environ`."""
         # NOTE: a file, because a pipe would fill up or break when nobody reads it.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (see close)
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -90,7 +91,7 @@ class Launch:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            env={**os.environ, "NOTIFY_SOCKET": name},
+            env={**os.environ, **environ, "NOTIFY_SOCKET": name},
             start_new_session=True,
             umask=0o027,
         )

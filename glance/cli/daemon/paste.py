@@ -152,8 +152,8 @@ def _read(path: str) -> _Loader:
     try:
         return _Loader(path)
     except (OSError, UnicodeDecodeError, configparser.Error) as err:
-        reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
-        raise exception.ConfigError(f"Error trying to load config {path}: {reason}") from err
+        reason = ini.describe(err)
+        raise exception.ConfigError(f"Error trying to load config {path}: {reason}") from None
 
 
 def load_shared_conf(path: str) -> config.Conf:

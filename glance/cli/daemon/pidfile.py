@@ -1,7 +1,9 @@
 """Pid files: their location, their content, and the check that the process is the right one.
 
-Used by `glance-control`. A pid file contains `<pid>` and a line feed. A process counts as running
-only if its command line is that of the program, because process ids are reused.
+Used by `glance-control`. A pid file contains `<pid>` and a line feed. Process ids are reused, and
+another instance of the program may have got the one in a stale file. So a process counts as the
+one of the file only if its command line is that of the program and its environment names the file,
+by device and inode: glance-control starts each daemon with this mark in the variable MARK.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import fcntl
 import os
 import posix
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from glance.common import files
 
 DEFAULT_DIRECTORY = "/var/run/glance"
 # NOTE: not XDG_RUNTIME_DIR, which is emptied at the end of a session that a daemon may outlive.
 USER_DIRECTORY = "~/.glance/run"
+#: Environment variable of a daemon with the identity of its pid file.
+MARK = "GLANCE_PID_FILE"
 
 
 class PidFile:
@@ -46,9 +50,26 @@ class PidFile:
         return pid if pid > 1 else None
 
     def running(self) -> int | None:
-        """Return the id of the program's running process, None if there is none."""
+        """Return the id of the running process of this file, None if there is none."""
         pid = self.read()
-        return pid if pid is not None and is_program(pid, self.program) else None
+        return pid if pid is not None and self.is_of(pid) else None
+
+    def is_of(self, pid: int) -> bool:
+        """Return whether a process runs the program and was started with this file.
+
+        The name of the program alone counts for a process of another user, which cannot be
+        signalled anyway.
+        """
+        if not is_program(pid, self.program):
+            return False
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+            return f"{MARK}={_mark(os.lstat(self.path))}".encode() in variables
+        except PermissionError:
+            return True
+        except OSError:
+            return False
 
     def prepare(self) -> None:
         """Create the directory if it is missing, and check that it is writable."""
@@ -63,26 +84,45 @@ class PidFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
-    def write(self, pid: int) -> None:
-        """Write `pid` to the file atomically."""
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[tuple[str, Callable[[int], None]]]:
+        """Prepare a new file for the block.
+
+        Yields its mark, for the environment of the new process, and a function that writes the id
+        of this process and gives the file its name, atomically. Unless that is called, the old
+        file stays.
+        """
         name, temporary = os.path.basename(self.path), f".glance-{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with files.directory(self.directory) as parent:
-            descriptor = posix.open(temporary, flags, 0o600, dir_fd=parent)
-            try:
-                with open(descriptor, "w", encoding="ascii") as file:
+            with open(
+                posix.open(temporary, flags, 0o600, dir_fd=parent), "w", encoding="ascii"
+            ) as file:
+                is_temporary = True
+
+                def write(pid: int) -> None:
+                    nonlocal is_temporary
                     file.write(f"{pid}\n")
-                    os.fchmod(descriptor, 0o644)
-                os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except BaseException:
-                os.unlink(temporary, dir_fd=parent)
-                raise
+                    file.flush()
+                    os.fchmod(file.fileno(), 0o644)
+                    os.replace(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                    is_temporary = False
+
+                try:
+                    yield _mark(os.fstat(file.fileno())), write
+                finally:
+                    if is_temporary:
+                        os.unlink(temporary, dir_fd=parent)
 
     def remove(self, pid: int | None = None) -> None:
         """Remove the file; with `pid`, only if the file contains it."""
         if pid is None or self.read() == pid:
             with contextlib.suppress(FileNotFoundError):
                 files.unlink(self.path)
+
+
+def _mark(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def for_start(program: str) -> PidFile:

@@ -116,12 +116,14 @@ class Control:
             if site is None:
                 return 1
             _say(f"Starting {server.program} with {site.config}")
-            daemon = launch.Launch(program, self._arguments(server, site))
-            try:
-                file.write(daemon.pid)
-            except OSError as err:
-                daemon.end()
-                return fail(f"ERROR: Unable to write {file.path}: {err.strerror}")
+            with file.replacing() as (mark, write):
+                arguments = self._arguments(server, site)
+                daemon = launch.Launch(program, arguments, {pidfile.MARK: mark})
+                try:
+                    write(daemon.pid)
+                except OSError as err:
+                    daemon.end()
+                    return fail(f"ERROR: Unable to write {file.path}: {err.strerror}")
         try:
             return self._await(server, site, daemon, file)
         finally:
@@ -195,16 +197,19 @@ class Control:
 
     def stop(self, server: Server) -> int:
         """Stop a server and wait until it has ended."""
-        return self._end(
-            server, signal.SIGTERM, lambda pid: not pidfile.is_program(pid, server.program)
-        )
+        return self._end(server, signal.SIGTERM, lambda file, pid: not file.is_of(pid))
 
     def shutdown(self, server: Server) -> int:
         """Tell a server to end after its running requests."""
-        return self._end(server, signal.SIGHUP, lambda pid: True)
+        return self._end(server, signal.SIGHUP, lambda file, pid: True)
 
-    def _end(self, server: Server, signum: signal.Signals, until: Callable[[int], bool]) -> int:
-        """Signal a server, wait until `until(pid)` is true, remove its pid file."""
+    def _end(
+        self,
+        server: Server,
+        signum: signal.Signals,
+        until: Callable[[pidfile.PidFile, int], bool],
+    ) -> int:
+        """Signal a server, wait until `until(file, pid)` is true, remove its pid file."""
         file = self._pid_file(server)
         pid = file.read()
         if pid is None:
@@ -216,7 +221,7 @@ class Control:
         _say(f"Stopping {server.program}  pid: {pid}  signal: {int(signum)}")
         try:
             # SECURITY: the id may belong to another process now.
-            if not pidfile.is_program(pid, server.program):
+            if not file.is_of(pid):
                 raise ProcessLookupError
             os.kill(pid, signum)
         except ProcessLookupError:
@@ -225,7 +230,7 @@ class Control:
             return fail(f"ERROR: Process {pid} ({file.path}) belongs to another user")
         else:
             step = retry.Backoff.steady(_STEP, seconds=STOP_SECONDS)
-            if not retry.wait_until(lambda: until(pid), step):
+            if not retry.wait_until(lambda: until(file, pid), step):
                 return fail(
                     f"Waited {STOP_SECONDS:g} seconds for pid {pid} ({file.path}) to die; "
                     "giving up"
@@ -269,8 +274,8 @@ class Control:
         if site is None:
             return 1
 
-        def replaceable(pid: int) -> bool:
-            return site.is_free() or not pidfile.is_program(pid, server.program)
+        def replaceable(file: pidfile.PidFile, pid: int) -> bool:
+            return site.is_free() or not file.is_of(pid)
 
         return self._end(server, signal.SIGHUP, replaceable) or self.start(server)
 
@@ -301,7 +306,7 @@ def _address(conf: config.Conf, server: Server) -> launch.Address | None:
     except (ValueError, exception.ConfigError):
         # The daemon will report it, together with all other problems.
         return None
-    return (str(conf.get("bind_host") or "0.0.0.0"), port) if port else None
+    return (config.host(str(conf.get("bind_host") or "0.0.0.0")), port) if port else None
 
 
 def _say(line: str) -> None:

@@ -14,10 +14,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.program import Program
-from glance.common import config, exception
-from glance.http import addresses
+from glance.common import config, exception, hosts
 from glance.http.client import connection
 
 
@@ -153,7 +153,7 @@ def _exposures(conf: config.Conf, service: DaemonProgram) -> Iterator[str]:
                 "files."
             )
         return
-    everywhere = not addresses.is_loopback(conf.bind_host)
+    everywhere = not hosts.is_loopback(conf.bind_host)
     place = f"The registry listens on {conf.bind_host}"
     if conf.auth_mode == "trusted-headers":
         yield (
@@ -184,11 +184,13 @@ def patch() -> None:
     eventlet.monkey_patch()
 
 
+@streams.program("glance-api")
 def api_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-api."""
     return run(API, argv)
 
 
+@streams.program("glance-registry")
 def registry_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-registry."""
     return run(REGISTRY, argv)

@@ -111,7 +111,8 @@ def report(err: exception.Error) -> int:
     """Print an error for the operator, a line for each problem, and return the exit code."""
     problems = err.problems if isinstance(err, exception.ConfigError) else [str(err)]
     for problem in problems:
-        print(f"ERROR: {problem}", file=sys.stderr)
+        # SECURITY: it may quote what was mistyped.
+        print(f"ERROR: {config.mask_text(problem)}", file=sys.stderr)
     return 1
 
 
@@ -153,7 +154,7 @@ def configure(
     parts = [conf, *_parts(sections)]
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     _require(
-        lambda: set_up_log(conf, program, prints=prints),
+        lambda: log.setup(conf, program, prints=prints),
         *[functools.partial(check, merged) for check in checks],
         *[part.check for part in parts],
     )
@@ -181,14 +182,6 @@ def _read_only_by(peer: Peer) -> dict[str, str]:
     known = config.declared_names()
     importlib.import_module(peer.module)
     return dict.fromkeys(config.declared_names() - known, peer.program)
-
-
-def set_up_log(conf: config.Conf, program: str, *, prints: bool) -> None:
-    """Set up the log of a program; with `prints`, log to stderr instead of stdout."""
-    log.setup(conf, program)
-    for handler in logging.getLogger().handlers if prints else ():
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)
 
 
 def _parts(sections: Sequence[paste.Section]) -> list[config.Conf]:

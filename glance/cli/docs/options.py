@@ -24,6 +24,7 @@ GENERATED = ".. Made by `tox -e docs`; change the table in the code instead.\n\n
 
 TYPES = {
     config.boolean: "boolean",
+    config.host: "host",
     config.integer: "whole number",
     config.path: "path",
     config.port: "port number",

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from glance.cli import streams
 from glance.cli.daemon import startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
@@ -331,6 +332,7 @@ def complain(text: str) -> None:
     print(f"{PROGRAM.name}: {line}", file=sys.stderr)
 
 
+@streams.program(PROGRAM.name)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
     parser = PROGRAM.parser(os.environ)
@@ -352,8 +354,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{word}: {err}")
     except Declined:
         print("Nothing was done.")
-        return FAILED
-    except KeyboardInterrupt:
         return FAILED
     except exception.ConfigError as err:
         startup.report(err)

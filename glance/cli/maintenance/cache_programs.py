@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
@@ -174,21 +175,25 @@ def load(program: CacheProgram, args: argparse.Namespace) -> Any:
     return app
 
 
+@streams.program("glance-cache-prefetcher")
 def prefetcher_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-cache-prefetcher."""
     return run(PREFETCHER, argv)
 
 
+@streams.program("glance-cache-pruner")
 def pruner_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-cache-pruner."""
     return run(PRUNER, argv)
 
 
+@streams.program("glance-cache-cleaner")
 def cleaner_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-cache-cleaner."""
     return run(CLEANER, argv)
 
 
+@streams.program("glance-cache-reaper")
 def reaper_main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-cache-reaper."""
     return run(REAPER, argv)

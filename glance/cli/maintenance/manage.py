@@ -13,11 +13,12 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.maintenance import manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
-from glance.common import config, exception
+from glance.common import config, exception, log
 from glance.registry.db import engine, maintenance, migration, models, records
 
 #: The program whose configuration file names the database.
@@ -169,6 +170,7 @@ Results go to standard output; log lines go to standard error, or where the conf
 )
 
 
+@streams.program("glance-manage")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-manage."""
     parser = PROGRAM.parser()
@@ -192,7 +194,7 @@ def _connection(args: argparse.Namespace) -> str:
     """Set up logging and return the URL of the database."""
     path, conf = _configuration(args)
     args.conf = conf = startup.override(conf, args)
-    startup.set_up_log(conf, "glance-manage", prints=True)
+    log.setup(conf, "glance-manage", prints=True)
     if path:
         LOG.info("Using the configuration file %s", path)
     url: str | None = args.sql_connection or conf.sql_connection

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import logging
 import signal
 from collections.abc import Sequence
 from typing import Any
 
 from glance import notifier, scrubber
+from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
@@ -45,8 +47,8 @@ A removal that fails is retried after one minute, then after two, four and so on
                 ProgramOption(
                     ("--list",),
                     "list",
-                    "Make no pass; print the queue: each image, when it is due, the number of "
-                    "attempts and the last error.",
+                    "Make no pass; print the queue: each image, when it is due (UTC), the number "
+                    "of attempts and the last error.",
                 ),
                 ProgramOption(
                     ("--restore",),
@@ -84,6 +86,7 @@ LOG = logging.getLogger(PROGRAM.name)
 FAILED, WRONG, NOT_RESTORED = 1, 2, 3
 
 
+@streams.program(PROGRAM.name)
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of glance-scrubber."""
     args = startup.parse(PROGRAM, argv)
@@ -116,7 +119,8 @@ def _serve(app: scrubber.Scrubber, args: argparse.Namespace) -> int:
     """Execute --list or --restore."""
     try:
         if args.list:
-            print_queue(scrub_queue.entries(app.db))
+            kept_for = datetime.timedelta(seconds=app.conf.scrub_time)
+            print_queue(scrub_queue.entries(app.db, kept_for=kept_for))
             return 0
         restore(app, args.restore)
     except exception.ServiceUnavailable as err:

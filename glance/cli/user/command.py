@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-# NOTE: importing the command modules declares their commands, in this order.
 from glance import version
+
+# NOTE: importing the command modules declares their commands, in this order.
+from glance.cli import streams
 from glance.cli.user import cache, commands, completion, console, images, members
 from glance.common import exception
 
@@ -154,22 +156,14 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         return 1
 
 
+@streams.program("glance", stops=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
     try:
         return _main(arguments)
     except SystemExit as err:  # raised by optparse
         return err.code if isinstance(err.code, int) else int(err.code is not None)
-    except KeyboardInterrupt:
-        return 1
-    except BrokenPipeError:
-        # NOTE: the reader closed the pipe; the interpreter must not print an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _main(arguments: list[str]) -> int:
@@ -189,5 +183,4 @@ def _main(arguments: list[str]) -> int:
     if options.verbose:
         timing = sys.stderr if gives_data(entry, options) else sys.stdout
         print(f"Completed in {time.monotonic() - started:.4f} sec.", file=timing)
-    sys.stdout.flush()
     return code

@@ -114,7 +114,7 @@ class CommandCall:
         self, options: optparse.Values, args: Sequence[str], output: TextIO | None = None
     ):
         self.options = options
-        self.args = list(args)
+        self.args = [console.decoded(word) for word in args]
         self.output = sys.stdout if output is None else output
         self._client: glance_client.Client | None = None
 

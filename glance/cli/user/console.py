@@ -106,6 +106,19 @@ def fields(args: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def decoded(word: str) -> str:
+    """Return a word of the command line as text in UTF-8, whatever the locale is.
+
+    A word that is not UTF-8 stays as it is. Not for names of files, which have no encoding.
+    """
+    if word.isascii():
+        return word
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
+
+
 def is_true(value: str) -> bool:
     """Return whether a word of the command line means true."""
     return value.strip().lower() in ("true", "on", "1")

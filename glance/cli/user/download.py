@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glance.cli.user import commands, console, progress
-from glance.common import exception, files
+from glance.common import exception
 
 if TYPE_CHECKING:
     from glance.image import types
@@ -130,6 +130,8 @@ class PartFile(Target):
 
     def _lock(self) -> BinaryIO:
         """Open the file with an exclusive lock."""
+        from glance.common import files  # PERF: no other command needs it
+
         while True:
             try:
                 # SECURITY: in a directory like /tmp others could prepare it, or change it later.

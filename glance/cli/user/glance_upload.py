@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from glance.cli import streams
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console, progress, signin
@@ -117,7 +118,7 @@ def metadata(options: argparse.Namespace) -> dict[str, Any]:
         properties["kernel_id"] = options.kernel
     if options.ramdisk:
         properties["ramdisk_id"] = options.ramdisk
-    meta = {"name": options.name, "is_public": True, "properties": properties}
+    meta = {"name": console.decoded(options.name), "is_public": True, "properties": properties}
     for name in ("disk_format", "container_format"):
         if getattr(options, name):
             meta[name] = getattr(options, name)
@@ -131,14 +132,13 @@ def upload(options: argparse.Namespace) -> types.DetailedImage:
         return client.add_image(metadata(options), data, progress=tell)
 
 
+@streams.program("glance-upload")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
     arguments: Iterable[str] = sys.argv[1:] if argv is None else argv
     options = make_parser(os.environ).parse_args(list(arguments))
     try:
         image = upload(options)
-    except KeyboardInterrupt:
-        return 1
     except Exception as err:  # top level: print every failure in one line
         # WIRE: failures go to standard output, where scripts look for them.
         text = " ".join(str(err).split())

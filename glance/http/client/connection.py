@@ -150,7 +150,9 @@ class ClientConnection:
             sock.settimeout(self.read_timeout)
             self._sock, sock = sock, None
         except (OSError, EOFError, ValueError) as err:
-            raise response.NotConnected(err or type(err).__name__) from err
+            place = self.proxy or self
+            where = authority(place.host, place.port)
+            raise response.NotConnected(f"{where}: {err or type(err).__name__}") from err
         finally:
             if sock is not None:
                 sock.close()

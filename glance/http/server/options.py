@@ -13,6 +13,7 @@ config.options(
     "server",
     config.Option(
         "bind_host",
+        config.host,
         default="0.0.0.0",
         help="Address to listen on. Without authentication, every caller is an administrator: "
         "use 127.0.0.1 for a registry that serves only the API on the same host.",

@@ -274,7 +274,7 @@ class Parent:
                     seat=self._balance.seat(slot),
                 )
             except exception.ConfigError as err:
-                _write(writing, "\0".join(err.problems).encode())
+                _write(writing, "\0".join(err.problems).encode("utf-8", "backslashreplace"))
                 worker.leave(1)
             _write(writing, b"ready %.1f\n" % hooks.stop_timeout())
             os.close(writing)

@@ -96,15 +96,7 @@ class Database:
         """What locations in this database are sealed with."""
         self.idle_timeout = idle_timeout
         self.retry_for = retry_for
-        try:
-            parsed = parse_url(url)
-            parsed.get_dialect()
-        except exc.NoSuchModuleError as err:
-            raise exception.ConfigError(
-                "option sql_connection names an unknown kind of database"
-            ) from err
-        except (exc.ArgumentError, ValueError) as err:
-            raise exception.ConfigError("option sql_connection is not a SQLAlchemy URL") from err
+        parsed = parse_url(url)
         self.dialect: str = parsed.get_backend_name()
         if self.dialect == "sqlite" and parsed.database in (None, "", ":memory:"):
             raise exception.ConfigError(
@@ -256,15 +248,51 @@ def from_conf(conf: config.Conf) -> Database:
     return database
 
 
+#: Names by which other programs call a kind of database.
+_OTHER_NAMES = {"postgres": "postgresql", "sqlite3": "sqlite", "mysqldb": "mysql"}
+#: Drivers that SQLAlchemy takes where the URL names none: package of the driver, another driver.
+_DRIVERS = {"postgresql": ("psycopg2", "pg8000"), "mysql": ("mysqlclient", "pymysql")}
+
+
 def parse_url(url: str) -> sa.engine.URL:
-    """Return the parts of a database's URL. Raises ArgumentError for text that is no URL.
+    """Return the parts of the URL of a database. Raises ConfigError, which says what is wrong.
 
     A connection to MySQL or MariaDB transfers all of Unicode, whatever character set an old URL
     names: two values that another one cannot represent would be the same value.
+
+    SECURITY: the error neither shows the URL nor has a cause that does, because it is not known
+    which part of a mistyped URL is the password.
     """
-    parsed = sa.engine.make_url(url)
+    try:
+        parsed = sa.engine.make_url(url)
+    except (exc.ArgumentError, ValueError):
+        raise exception.ConfigError(
+            "option sql_connection is not a SQLAlchemy URL, such as "
+            "sqlite:////var/lib/glance/glance.sqlite"
+        ) from None
+    kind, _, driver = parsed.drivername.partition("+")
+    named = _OTHER_NAMES.get(kind)
+    if named is not None:
+        raise exception.ConfigError(
+            f"option sql_connection begins with {kind}: SQLAlchemy calls this kind of database "
+            f"{named}, so write {named}://"
+        )
+    try:
+        parsed.get_dialect().dbapi()
+    except exc.NoSuchModuleError:
+        what = f"the driver {driver} for {kind}" if driver else f"the kind of database {kind}"
+        raise exception.ConfigError(
+            f"option sql_connection: SQLAlchemy does not know {what}; use sqlite, postgresql or "
+            "mysql+pymysql"
+        ) from None
+    except ImportError as err:
+        package, other = _DRIVERS.get(kind, (driver, None))
+        hint = f", or name another driver, such as {kind}+{other}" if other and not driver else ""
+        raise exception.ConfigError(
+            f"option sql_connection: the driver for {parsed.drivername} is not installed "
+            f"({err.name or 'its module'} is missing): install {driver or package}{hint}"
+        ) from None
     if parsed.get_backend_name() == "mariadb":
-        driver = parsed.drivername.partition("+")[2]
         parsed = parsed.set(drivername=f"mysql+{driver}" if driver else "mysql")
     if parsed.get_backend_name() == "mysql":
         parsed = parsed.update_query_dict({"charset": "utf8mb4"})

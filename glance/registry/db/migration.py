@@ -271,11 +271,10 @@ def _valid(version: int | str | None, default: int | None) -> int:
 def _connected(url: str, write: bool = False) -> Iterator[Connection]:
     """Yield a separate connection; with `write`, in a transaction that excludes all others."""
     try:
-        found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
-    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError, ValueError) as err:
-        raise exception.DatabaseMigrationError(
-            f"'{config.mask_url(url)}' is not a database that can be used here"
-        ) from err
+        engine.parse_url(url)
+    except exception.ConfigError as err:
+        raise exception.DatabaseMigrationError(str(err)) from None
+    found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     try:
         with _translated(url):
             with found.connect() as conn:

@@ -281,12 +281,24 @@ def postpone(
     return db.transaction(work)
 
 
-def entries(db: engine.Database) -> list[ScrubEntry]:
-    """Return all rows, ordered by when they are due."""
+def entries(
+    db: engine.Database, *, kept_for: datetime.timedelta = datetime.timedelta()
+) -> list[ScrubEntry]:
+    """Return all rows, ordered by when `lease` would lease them with the same `kept_for`."""
     now = records.utcnow()
     with db.read() as conn:
-        ordered = _ENTRIES.order_by(queue.c.due_at, queue.c.image_id, queue.c.item)
-        return [_entry(row, now) for row in conn.execute(ordered)]
+        found = [_entry(row, now) for row in conn.execute(_ENTRIES)]
+    found = [entry._replace(due_at=_leasable_at(entry, kept_for)) for entry in found]
+    return sorted(found, key=lambda entry: (entry.due_at, entry.image_id, entry.item))
+
+
+def _leasable_at(entry: ScrubEntry, kept_for: datetime.timedelta) -> datetime.datetime:
+    if entry.attempts:
+        return entry.due_at
+    try:
+        return max(entry.due_at, entry.created_at + kept_for)
+    except OverflowError:
+        return datetime.datetime.max
 
 
 def locations(db: engine.Database) -> Iterator[str]:

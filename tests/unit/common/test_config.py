@@ -142,3 +142,152 @@ class TestConf:
         conf = config.Conf({"port": "1"})
         assert conf.replace(port=2).port == 2
         assert conf.port == 1
+
+
+# -- secrets -------------------------------------------------------------------------------------
+
+CANARY = "c4nary"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://glance:{}@db/glance",
+        "mysql+pymysql://glance:{}@db:33o6/glance",
+        # Mistyped.
+        "mysql:/glance:{}@db/glance",
+        "mysql//glance:{}@db/glance",
+        "mysql;//glance:{}@db/glance",
+        "mysql:glance:{}@db/glance",
+        "mysql:\\\\glance:{}@db/glance",
+        "mysql://glance;{}@db/glance",
+        "mysql://glance {}@db/glance",
+        "mysql://glance:{}#db/glance",
+        "mysql://glance:{}",
+        "glance:{}@db/glance",
+        # With characters that should have been encoded.
+        "mysql://glance:a@{}@db/glance",
+        "mysql://glance:{}://@db/glance",
+        "mysql://glance:{}?x#y@db/glance",
+        "mysql://glance:a/{}@db/glance",
+        "mysql://glance:a {}@db/glance",
+        # In the query, and in the strings of libpq and ODBC.
+        "postgresql://db/glance?user=x&password={}&sslmode=require",
+        "postgresql://db/glance?password=a {}&user=x",
+        "postgresql:///glance?PASSWORD={}",
+        "postgresql://db/glance?sslpassword={}",
+        "postgresql://db/glance?pasword={}&user=x",
+        "host=db passwrod={} dbname=glance",
+        "http://h/x?X-Auth-Token={}",
+        "http://h/x?a=1&X-Amz-Credential={}&b=2",
+        "host=db user=glance password={} dbname=glance",
+        "host=db password='it\\'s {}' user=glance",
+        "host=db password='never ended {}",
+        'host=db password="a {}"',
+        "host=db\tpassword = {}",
+        "password={}",
+        "postgresql+psycopg2:host=db password={}",
+        "Driver=x;UID=glance;PWD={};DB=glance",
+        # Several.
+        "glance:{0}@h1:5672,glance:{0}@h2:5672",
+        "amqp://glance:{0}@h1:5672, amqp://glance:{0}@h2:5672",
+    ],
+)
+def test_no_password_of_a_connection_is_shown(url):
+    text = url.format(CANARY)
+    for option in ("sql_connection", "rabbit_hosts", "anything"):
+        assert CANARY not in config.mask(option, text)
+    assert "***" in config.mask_url(text)
+    if " " not in text or text.startswith("host="):
+        assert CANARY not in config.mask_text(f"unrecognized arguments: --x {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sqlite:////var/lib/gl@nce/glance.sqlite",
+        "sqlite:///%(here)s/glance.sqlite",
+        "mysql+pymysql://glance@db:3306/glance?charset=utf8",
+        "host=db user=glance dbname=glance",
+        "http://[::1]:9292/v1?limit=3",
+        "h1:5672, [::1]:5672",
+        "glance@example.org",
+        "glance.api.v1:app_factory",
+        "%(asctime)s %(levelname)8s [%(name)s] %(message)s",
+    ],
+)
+def test_what_holds_no_password_is_shown_as_it_is(text):
+    assert config.mask_url(text) == text
+    assert config.mask_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a key to b", "x = y", "it's 5: a@b", "/etc/glance.conf: line 3"]
+)
+def test_messages_stay_as_they_are(text):
+    assert config.mask_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata_encryption_old_keys",
+        "some_password_of_mine",
+        # Mistyped.
+        "metadata_encryption_kyes",
+        "swift_store_kye",
+        "swift_store_ky",
+        "admin_pasword",
+        "admin_passwrod",
+        "rabbit_pasword2",
+        "registry_shared_secrte",
+        "registry_shared_sceret",
+        "admin_tokne",
+        "admin-tocken",
+        # In other styles.
+        "apikey",
+        "APIKEY",
+        "adminPassword",
+        "DbPwd",
+        "db_pass",
+        "aws_credentails",
+        "passphrase",
+        "pass_phrase_key",
+    ],
+)
+def test_a_name_that_resembles_that_of_a_secret_is_masked(name):
+    assert config.is_secret(name)
+    conf = config.Conf({name: CANARY})
+    assert conf.public() == {name: "***"}
+    assert conf.secrets() == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["key_file", "token_life", "swift_store_region", "workers", "second", "sort", "user"]
+)
+def test_other_unknown_names_are_shown(name):
+    assert config.Conf({name: "value"}).public() == {name: "value"}
+
+
+def test_a_secret_is_masked_whole_even_if_it_looks_like_a_url():
+    assert config.mask("admin_token", f"{CANARY}://user:x@host") == "***"
+
+
+def test_each_declared_secret_is_recognized_without_its_declaration(monkeypatch):
+    """A program that does not import the module of an option does not know it."""
+    secrets = [name for name, option in config.TABLE.items() if option.secret]
+    monkeypatch.setattr(config, "TABLE", {})
+    assert all(map(config.is_secret, secrets))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["?" + "key" * 30_000, "key " * 30_000, "a=" * 50_000, "a@" + ":" * 100_000, "'=" * 50_000]
+    + ["k= " * 40_000, "://" * 50_000 + "@", "x='" * 30_000, " " * 100_000, ";" * 100_000],
+)
+def test_masking_takes_time_in_proportion_to_the_length(text):
+    """Otherwise this would take minutes."""
+    config.mask_url(text)
+    config.mask_url(f"http://h/{text}")
+    config.mask_text(text)

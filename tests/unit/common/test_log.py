@@ -10,13 +10,14 @@ import socket
 
 import pytest
 
-from glance.common import config, exception, log
+from glance.common import config, exception, log, log_file
 
-OPEN = logging.FileHandler._open
+OPEN, HANDLE_ERROR = logging.FileHandler._open, logging.Handler.handleError
 
 
 @pytest.fixture(autouse=True)
-def _restore():
+def _restore(monkeypatch):
+    monkeypatch.setattr(log_file, "_reported", None)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -25,7 +26,7 @@ def _restore():
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.setLogRecordFactory(logging.LogRecord)
-    logging.FileHandler._open = OPEN
+    logging.FileHandler._open, logging.Handler.handleError = OPEN, HANDLE_ERROR
 
 
 def setup(**options):

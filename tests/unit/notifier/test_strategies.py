@@ -412,3 +412,12 @@ def test_what_amqp_cannot_carry_holds_nobody_up(caplog):
     strategy.send([bad, good], confirmed.append)
     assert confirmed == [good]
     assert "cannot be sent by AMQP" in caplog.text
+
+
+@pytest.mark.parametrize("hosts", ["guest:s3cret@h1:5672,guest:s3cret@h2", "amqp://g:s3cret@h"])
+def test_a_password_among_the_brokers_is_an_error_that_does_not_show_it(hosts):
+    conf = config.Conf({"rabbit_hosts": hosts}, source="x.conf")
+    with pytest.raises(exception.ConfigError, match="user and password are options") as caught:
+        conf.check()
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in str(conf.public())

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -299,6 +300,11 @@ def test_a_second_start_is_refused_and_no_error(site):
     assert len(site.traces()) == 1
 
 
+def write(file, pid):
+    with file.replacing() as (_, put):
+        put(pid)
+
+
 def gone():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
@@ -449,6 +455,75 @@ def test_another_program_with_the_same_id_is_not_signalled(site):
     finally:
         other.kill()
         other.wait()
+
+
+@contextlib.contextmanager
+def second_instance(site):
+    """Run another instance of the program, with a pid file of its own; yield its pid and file."""
+    first = site.conf("api").read_text()
+    site.ports["api"], port = None, site.ports["api"]
+    del site.ports["api"]
+    site.configure("api")
+    other = site.run / "other.pid"
+    assert site("api", "start", site.conf("api"), f"--pid-file={other}") == 0, site.err
+    pid = int(other.read_text())
+    site.ports["api"] = port
+    site.conf("api").write_text(first)
+    try:
+        yield pid, other
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["written", "copied"])
+@pytest.mark.parametrize("command", ["stop", "shutdown", "start", "status", "restart", "reload"])
+def test_another_instance_with_the_id_in_a_stale_file_is_left_alone(site, command, how):
+    pid = site.start()
+    os.kill(pid, signal.SIGKILL)
+    with second_instance(site) as (other, path):
+        if how == "written":
+            site.pid_file().write_text(f"{other}\n")
+        else:
+            shutil.copy2(path, site.pid_file())
+        code = site("api", command, *([site.etc] if command in control.STARTING else []))
+        assert code == {"status": 3}.get(command, 0), site.err
+        assert site.alive(other)
+        assert site("api", "status", f"--pid-file={path}") == 0
+        if command in control.STARTING:
+            assert site.pid() != other and site.alive(site.pid())
+            os.kill(site.pid(), signal.SIGKILL)
+
+
+def test_a_process_that_glance_control_did_not_start_is_left_alone(site):
+    process = subprocess.Popen(
+        [sys.executable, str(site.bin / "glance-api"), str(site.conf("api"))],
+        env={**os.environ, "NOTIFY_SOCKET": "@nowhere"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        site.run.mkdir()
+        site.pid_file().write_text(f"{process.pid}\n")
+        assert site("api", "stop") == 0
+        assert site.out.splitlines()[-1] == f"Process {process.pid} not running"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_environment_of_another_users_process_need_not_be_readable(site, monkeypatch):
+    """Whoever may not look into it may not signal it either."""
+    pid = site.start()
+    file = pidfile.PidFile("glance-api", str(site.pid_file()))
+    real = open
+
+    def refused(path, *args, **options):
+        if str(path).endswith("/environ"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    assert file.running() == pid
 
 
 def test_a_pid_file_with_nonsense_is_removed(site):
@@ -681,7 +756,7 @@ def test_a_pid_file_that_cannot_be_written_ends_the_server(site, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pidfile.PidFile, "write", full)
+    monkeypatch.setattr(pidfile.os, "fchmod", full)
     assert site("api", "start", site.etc) == 1
     assert site.err == f"ERROR: Unable to write {site.pid_file()}: No space left on device\n"
     with pytest.raises(OSError):
@@ -690,14 +765,14 @@ def test_a_pid_file_that_cannot_be_written_ends_the_server(site, monkeypatch):
 
 def test_a_pid_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     file = pidfile.PidFile("glance-api", str(tmp_path / "api.pid"))
-    file.write(1234)
+    write(file, 1234)
 
     def broken(*_, **__):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(pidfile.os, "replace", broken)
     with pytest.raises(OSError):
-        file.write(5678)
+        write(file, 5678)
     assert file.read() == 1234
     assert os.listdir(tmp_path) == ["api.pid"]
 
@@ -706,13 +781,13 @@ def test_a_link_in_the_place_of_a_pid_file_is_not_followed(tmp_path):
     target = tmp_path / "precious"
     target.write_text("data")
     (tmp_path / "api.pid").symlink_to(target)
-    pidfile.PidFile("glance-api", str(tmp_path / "api.pid")).write(1234)
+    write(pidfile.PidFile("glance-api", str(tmp_path / "api.pid")), 1234)
     assert target.read_text() == "data"
 
 
 def test_a_pid_file_of_a_later_process_is_not_removed(tmp_path):
     file = pidfile.PidFile("glance-api", str(tmp_path / "api.pid"))
-    file.write(1234)
+    write(file, 1234)
     file.remove(5678)
     assert file.read() == 1234
     file.remove(1234)
@@ -795,7 +870,7 @@ def theirs(tmp_path):
 def test_a_pid_file_in_a_directory_of_another_user(theirs):
     theirs.prepare()
     with theirs.lock():
-        theirs.write(1234)
+        write(theirs, 1234)
     assert theirs.read() == 1234
     assert os.stat(theirs.path).st_mode & 0o7777 == 0o644
     theirs.remove(1234)
@@ -807,7 +882,7 @@ def test_a_pid_file_is_not_read_through_a_link_of_another_user(theirs, tmp_path)
     os.symlink(tmp_path / "other.pid", theirs.path)
     with pytest.raises(OSError, match="another user"):
         theirs.read()
-    theirs.write(5678)
+    write(theirs, 5678)
     assert (tmp_path / "other.pid").read_text() == "1234\n"
     assert theirs.read() == 5678
 
@@ -826,7 +901,7 @@ def test_what_stands_in_for_a_new_pid_file_meanwhile_keeps_its_mode(theirs, tmp_
         real(fd, mode)
 
     monkeypatch.setattr(pidfile.os, "fchmod", swap)
-    theirs.write(1234)
+    write(theirs, 1234)
     assert precious.stat().st_mode & 0o7777 == 0o600
     assert precious.read_text() == ""
 

@@ -184,7 +184,7 @@ def test_unknown_options_never_stop_a_daemon_and_slips_are_warned_of_once(start)
 
 @pytest.mark.parametrize("mode, warned", [(0o644, True), (0o600, False)])
 def test_a_file_with_secrets_that_everybody_may_read_is_warned_of(start, mode, warned):
-    url = "mysql://glance:canary@db/glance"
+    url = "mysql+pymysql://glance:canary@db/glance"
     start("glance-registry", mode=mode, default=f"sql_connection = {url}")
     text = start.log.read_text()
     assert ("contains secrets (sql_connection)" in text) == warned

@@ -4,6 +4,7 @@ import datetime
 import logging
 import re
 import sqlite3
+import sys
 
 import pytest
 
@@ -60,6 +61,8 @@ def place(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     root = logging.getLogger()
     kept = root.level, list(root.handlers)
+    for owner, name in ((logging.FileHandler, "_open"), (logging.Handler, "handleError")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
     yield Place(tmp_path, capfd)
     root.handlers[:] = kept[1]
     root.setLevel(kept[0])
@@ -307,6 +310,78 @@ def test_a_password_is_never_shown(place):
     assert place("--debug", "--sql-connection", url, "db_version") == 1
     assert "s3cret" not in place.err + place.out
     assert "ERROR: " in place.err
+
+
+MISTYPED = (
+    "mysql:/glance:s3cret@db/glance",
+    "mysql//glance:s3cret@db/glance",
+    "mysql://glance:s3cret@db:many/glance",
+    "mysq://glance:s3cret@db/glance",
+    "postgresql+psycopg9://glance:s3cret@db/glance",
+    "glance:s3cret@db/glance",
+    "host=db user=glance password=s3cret dbname=glance",
+    "host=db password='s3cret two' dbname=glance",
+    "postgresql://127.0.0.1:1/glance?pasword=s3cret",
+    "postgresql://127.0.0.1:1/glance?password=s3cret&port=many",
+)
+
+
+@pytest.mark.parametrize("where", ["option", "file"])
+@pytest.mark.parametrize("url", MISTYPED)
+def test_a_password_is_never_shown_in_a_url_that_is_mistyped(place, url, where):
+    if where == "file":
+        place.configure(url=url)
+    words = ["--sql-connection", url] if where == "option" else []
+    assert place("--debug", *words, "db_version") == 1
+    assert "s3cret" not in place.err + place.out
+    assert sum(line.startswith("ERROR: ") for line in place.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--sql-conection=", "--sql_connectoin="])
+@pytest.mark.parametrize("url", MISTYPED)
+def test_a_password_is_not_shown_with_an_option_that_is_mistyped(place, url, option):
+    # With a blank in it, argparse takes it for a command.
+    assert place(f"{option}{url}", "db_version") in (1, 2)
+    assert "s3cret" not in place.err + place.out
+
+
+def test_a_password_in_the_place_of_the_command_is_not_shown(place):
+    place.configure()
+    assert place("mysql://glance:s3cret@db/glance", "db_version") == 1
+    assert place.err == "ERROR: unrecognized command 'mysql://glance:***@db/glance'\n"
+
+
+def test_a_line_of_the_file_that_is_mistyped_is_named_and_not_shown(place):
+    line = "admin_password s3cret"
+    path = place.directory / "glance-registry.conf"
+    for text, reason in (
+        (f"{line}\n[DEFAULT]\n", "line 1 is before the first line of the form [section]"),
+        (f"[DEFAULT]\n{line}\n", "not of the form name = value: line 2"),
+    ):
+        path.write_text(text)
+        assert place(f"--config-file={path}", "db_version") == 1
+        assert place.err == f"ERROR: Error trying to load config {path}: {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("postgres://glance@db/glance", "begins with postgres: .* write postgresql://"),
+        ("sqlite3:////x", "begins with sqlite3: .* write sqlite://"),
+        ("oracle9://h/x", "does not know the kind of database oracle9"),
+        ("mysql+nosuch://h/x", "does not know the driver nosuch for mysql"),
+        ("x", "is not a SQLAlchemy URL, such as sqlite:////"),
+        (
+            "mysql://h/x",
+            r"driver for mysql is not installed \(MySQLdb is missing\): install "
+            r"mysqlclient, or name another driver, such as mysql\+pymysql",
+        ),
+    ],
+)
+def test_the_cause_of_an_unusable_url_is_named(place, monkeypatch, url, cause):
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    assert place("--sql-connection", url, "db_version") == 1
+    assert re.fullmatch(f"ERROR: option sql_connection:? .*{cause}.*\n", place.err)
 
 
 def test_a_wrong_option_exits_with_2(place):

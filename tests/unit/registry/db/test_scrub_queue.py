@@ -267,3 +267,20 @@ def test_scrubbers_at_once_remove_each_image_once_in_any_database(
     begun = re.findall(r"^begin (\d+)$", journal.read_text(), re.MULTILINE)
     assert len(begun) == len(set(begun)) == 60
     assert scrub_queue.entries(any_database) == []
+
+
+def test_the_list_says_when_rows_are_leased(database: engine.Database) -> None:
+    """The pass of a scrubber waits for its own scrub_time, too, but not after a failure."""
+    now = records.utcnow()
+    first, second, failed = (delete(database) for _ in range(3))
+    change(database, first, created_at=now, due_at=now)
+    change(database, second, created_at=now - HOUR, due_at=now + HOUR / 2)
+    change(database, failed, created_at=now, due_at=now + HOUR / 4, attempts=1)
+    for kept_for, wanted in (
+        (NOW, [(first, now), (failed, now + HOUR / 4), (second, now + HOUR / 2)]),
+        (HOUR, [(failed, now + HOUR / 4), (second, now + HOUR / 2), (first, now + HOUR)]),
+        (3 * HOUR, [(failed, now + HOUR / 4), (second, now + 2 * HOUR), (first, now + 3 * HOUR)]),
+    ):
+        found = scrub_queue.entries(database, kept_for=kept_for)
+        assert [(entry.image_id, entry.due_at) for entry in found] == wanted
+    assert scrub_queue.entries(database, kept_for=datetime.timedelta.max)
