@@ -14,7 +14,7 @@ from tests.unit.api.conftest import Api, Registry, _Handler, _Server
 URL = "/v1/images"
 MIB = 1 << 20
 QUOTA = 8 * MIB
-TRUSTED = {"auth_mode": "trusted-headers"}
+TRUSTED = {"policy_choose_id": "anyone", "auth_mode": "trusted-headers"}
 OWNER = {"tenant": "owner", "roles": "admin"}
 OTHER = {"tenant": "other", "roles": "member"}
 OCTETS = {"Content-Type": "application/octet-stream"}

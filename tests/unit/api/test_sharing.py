@@ -34,7 +34,13 @@ def registry(tmp_path, template):
 
 @pytest.fixture
 def api(registry, tmp_path):
-    return Api(registry, tmp_path, auth_mode="trusted-headers", allow_anonymous_access="True")
+    return Api(
+        registry,
+        tmp_path,
+        auth_mode="trusted-headers",
+        allow_anonymous_access="True",
+        policy_choose_id="anyone",
+    )
 
 
 def create(api, kind, public):

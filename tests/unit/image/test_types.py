@@ -47,7 +47,9 @@ def test_each_field_has_the_type_of_the_table(form):
 def test_what_the_table_never_leaves_empty_is_never_none():
     hints = typing.get_type_hints(types.StoredImage)
     never = {name for name in FIELDS if hints[name] != hints[name] | None}
-    assert never == {name for name in FIELDS if not models.images.c[name].nullable}
+    # NOTE: a time that an old database holds in another form cannot always be read.
+    required = {name for name in FIELDS if not models.images.c[name].nullable}
+    assert never == required - {"created_at"}
 
 
 def test_cache_entries_have_the_keys_of_their_type():

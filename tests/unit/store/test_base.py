@@ -113,6 +113,7 @@ ERRORS = [
     exception.StoreAddDisabled,
     exception.StoreDeleteNotSupported,
     exception.StorageFull,
+    exception.OutOfDescriptors,
     exception.StorageWriteDenied,
     exception.BackendUnavailable,
     exception.BackendCorrupt,
