@@ -107,7 +107,7 @@ class OrphanScan:
                     if hash(name) not in referenced:
                         self._judge(driver, entry, found)
             except exception.StoreError as err:
-                LOG.error("Store %s cannot be listed: %s", driver.name, type(err).__name__)
+                LOG.error("Store %s cannot be listed: %s", driver.name, exception.described(err))
                 found.failed.append(driver.name)
         found.bereft.extend(self._images_without_data(present, found.failed))
         return found
@@ -125,7 +125,9 @@ class OrphanScan:
             stray.removed = True
         except exception.StoreError as err:
             LOG.error(
-                "Stray data of image %s was not removed: %s", stray.image_id, type(err).__name__
+                "Stray data of image %s was not removed: %s",
+                stray.image_id,
+                exception.described(err),
             )
             stray.removed = False
         return stray.removed

@@ -110,6 +110,10 @@ REFUSALS = {
     "reset": (resetting(), 503),
     "nothing": (lambda connection, method: None, 503),
     "no-http": (lambda connection, method: connection.sendall(b"220 mail ready\r\n"), 503),
+    "garbage-at-once": (
+        answer("200 OK", b"zz\r\n", length=None, headers="Transfer-Encoding: chunked\r\n"),
+        503,
+    ),
     "away": (lambda origin: origin.__exit__() or GOOD, 503),
 }
 

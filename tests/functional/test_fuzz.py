@@ -133,6 +133,7 @@ other_names = st.sampled_from(
         *(b"x-glance-api-copy-from", b"x-glance-registry-purge-props", b"Range", b"If-None-Match"),
         *(b"X-Openstack-Request-Id", b"X-Identity-Status", b"If-Range", b"Expect", b"Cookie"),
         *(b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection"),
+        *(b"Content-Range", b"Content-Encoding", b"X-Glance-Trail", b"X-Auth-Key"),
     ]
 )
 header_lists = st.lists(
@@ -283,6 +284,16 @@ ranges = st.tuples(
     ).map(b",".join),
 ).map(b"".join)
 CHECKSUM = b"781e5e245d69b566979b86e28d23f2c7"
+CONDITIONS = [b"If-Match", b"If-Modified-Since", b"If-Unmodified-Since", b"X-Glance-Trail"]
+dates = st.sampled_from(
+    [
+        b"Sun, 06 Nov 1994 08:49:37 GMT",
+        b"Fri, 31 Dec 9999 23:59:60 GMT",
+        b"Sunday, 06-Nov-94 08:49:37 GMT",
+        b"Sun Nov  6 08:49:37 1994",
+        b"Mon, 30 Feb 0000 00:00:00 GMT",
+    ]
+)
 tags = st.sampled_from([b"*", CHECKSUM, b'"%s"' % CHECKSUM, b'W/"x"', b",,", b'"'])
 
 
@@ -290,17 +301,18 @@ tags = st.sampled_from([b"*", CHECKSUM, b'"%s"' % CHECKSUM, b'W/"x"', b",,", b'"
 @given(
     wanted=ranges | values,
     condition=st.none() | tags | values,
-    if_range=st.none() | tags | values,
+    if_range=st.none() | tags | values | dates,
+    other=st.none() | st.tuples(st.sampled_from(CONDITIONS), tags | dates | values),
     accept=values,
     number=st.sampled_from([1, 2, 3]),
 )
-def test_downloads(site, wanted, condition, if_range, accept, number):
+def test_downloads(site, wanted, condition, if_range, other, accept, number):
     optional = {b"If-None-Match": condition, b"If-Range": if_range}
     headers = [(name, value) for name, value in optional.items() if value is not None]
-    headers += [(b"Range", wanted), (b"Accept", accept)]
+    headers += [(b"Range", wanted), (b"Accept", accept), *([other] if other else [])]
     status, body = ask(site, site.port, b"GET", b"/v1/images/%d" % number, headers)
     whole = b"0123456789" * (number - 1)
-    assert status in (200, 206, 300, 304, 400, 404, 416)
+    assert status in (200, 206, 300, 304, 400, 404, 412, 416)
     if status == 200:
         assert body == whole
     if status == 206:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import eventlet
@@ -102,11 +102,11 @@ class Exchange:
                 self.sent,
                 exception.described(err),
             )
-            self._fail(err if isinstance(err, exception.Error) else None)
+            self._fail(environ, err)
         except (Exception, eventlet.Timeout):
             # The boundary between application and server: the client sees nothing of the error.
             LOG.exception("%s %s failed", self.head.method, self.head.path)
-            self._fail()
+            self._fail(environ)
         for callback in callbacks:
             callback(self.sent, whole)
         self._drain()
@@ -115,7 +115,7 @@ class Exchange:
             request = f"{head.method} {head.target} HTTP/1.{head.minor}"
             access.record(environ, request, self.status, self.sent, time.monotonic() - started)
 
-    def _fail(self, err: exception.Error | None = None) -> None:
+    def _fail(self, environ: Mapping[str, Any], err: BaseException | None = None) -> None:
         """Respond with 500 or the status of `err`; leave what has begun visibly unfinished."""
         self.keep = False
         if self.head_sent:
@@ -123,12 +123,13 @@ class Exchange:
                 # NOTE: an orderly end would look like the end of the body.
                 self.stream.reset_on_close()
             return
-        status, text = 500, "The server failed."
-        if err is not None:
-            status, text = httperror.status_of(err), httperror.text_of(err)
-        refusal = parser.RequestRefused(status, text)
+        refusal = parser.RequestRefused(500, "The server failed.")
         self.headers, data = refusal.render()
         self.status = refusal.status_line
+        if isinstance(err, exception.Error):
+            self.status, self.headers, data = httperror.render(err, environ)
+            request_id = environ.get("glance.request_id") or refusal.request_id
+            self.headers.append(("X-Openstack-Request-Id", request_id))
         try:
             self._send_whole(data)
         except streams.ClientGone:

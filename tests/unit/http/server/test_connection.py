@@ -288,6 +288,8 @@ def test_a_failure_midway_resets_where_the_end_is_the_end_of_the_connection(clie
 def test_data_that_fails_at_once_has_the_status_of_its_error(client, failure, status):
     found, headers, body = client.get(f"/fails?failure={failure}")
     assert (found, headers["Connection"]) == (status, "close")
+    assert (headers["Retry-After"] is not None) == (status == 503)
+    assert headers["X-Openstack-Request-Id"].startswith("req-")
     assert b"canary" not in body and b"cause" not in body
 
 
