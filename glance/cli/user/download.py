@@ -71,7 +71,7 @@ def download(call: commands.CommandCall) -> int:
     except OSError as err:
         raise console.CommandFailed(f"{err.strerror or err}: {path or 'standard output'}") from err
     if path:
-        print(f"Downloaded image {image_id} to {console.printable(path)}")
+        console.say(f"Downloaded image {image_id} to {path}")
     return 0
 
 

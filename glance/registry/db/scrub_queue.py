@@ -293,7 +293,7 @@ def entries(
 
 
 def _leasable_at(entry: ScrubEntry, kept_for: datetime.timedelta) -> datetime.datetime:
-    if entry.attempts:
+    if entry.attempts or not kept_for:
         return entry.due_at
     try:
         return max(entry.due_at, entry.created_at + kept_for)
