@@ -193,7 +193,9 @@ def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Ta
         if stat.S_ISDIR(kind):
             raise console.CommandFailed(f"{path} is a directory: name a file in it")
         if not stat.S_ISREG(kind):
-            with open(path, "wb") as file:
+            from glance.common import files  # PERF: no other command needs it
+
+            with open(files.open_special(path, os.O_WRONLY), "wb") as file:
                 yield Target(file)
             return
     target = PartFile(path, meta)
