@@ -39,12 +39,13 @@ class Word(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors do not show the passwords that they quote."""
+    """A parser whose errors show no passwords and cannot control the terminal."""
 
     def error(self, message: str) -> NoReturn:
-        from glance.common import config  # PERF: for an error only
+        from glance.cli.user import console  # PERF: for an error only
+        from glance.common import config
 
-        super().error(config.mask_text(message))
+        super().error(console.printable(config.mask_text(message)))
 
 
 class Program(NamedTuple):

@@ -39,7 +39,11 @@ class OpenRefused(OSError):
 
 
 def open_fd(
-    path: str | os.PathLike[str], flags: int, mode: int = 0o600, *, owner: int | None = None
+    path: str | os.PathLike[str],
+    flags: int,
+    mode: int = 0o600,
+    *,
+    owner: int | None = None,
 ) -> int:
     """Open a file like `os.open` and return its descriptor, which the caller closes.
 
@@ -74,6 +78,25 @@ def open_fd(
         os.close(fd)
         raise
     return fd
+
+
+def open_special(path: str, flags: int) -> int:
+    """Open a device or a named pipe and return its descriptor, which the caller closes.
+
+    Waits for the other end of a pipe. Refuses what another user has put into a directory that
+    others than root and this process's user can change.
+    """
+    with _parent(path) as (directory, name, is_magic):
+        is_safe = not is_shared(directory)
+        flag = 0 if is_magic else os.O_NOFOLLOW
+        held = posix.open(name, os.O_PATH | os.O_CLOEXEC | flag, dir_fd=directory)
+    try:
+        status = os.fstat(held)
+        if not is_safe and (status.st_uid != os.geteuid() or status.st_nlink > 1):
+            _refuse(errno.EPERM, OTHER_OWNER, path)
+        return posix.open(f"/proc/self/fd/{held}", flags | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
 
 
 @contextlib.contextmanager

@@ -100,12 +100,14 @@ class LocalFile:
         """Open and lock a file whose writer died; None if the writer lives.
 
         Where the file system has no locks, a file counts as abandoned when it did not change for
-        `max_age` seconds. With `owner`, a user id, None for files of others, too. Raises OSError,
-        for a symbolic link as well.
+        `max_age` seconds. With `owner`, a user id, None for files of others or with another name,
+        too. Raises OSError, for a symbolic link as well.
         """
         fd = threads.open_fd(path, _FLAGS | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            mine = owner is None or os.fstat(fd).st_uid == owner
+            status = os.fstat(fd)
+            # SECURITY: others may have put a second name of a file of this user there.
+            mine = owner is None or (status.st_uid == owner and status.st_nlink == 1)
             if mine and _is_abandoned(fd, max_age):
                 taken = cls()
                 taken._fd, taken.path = fd, path

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from glance.cli.daemon import paste
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
+from glance.cli.user import console
 from glance.common import config, exception, log, plugin
 
 LOG = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def report(err: exception.Error) -> int:
     problems = err.problems if isinstance(err, exception.ConfigError) else [str(err)]
     for problem in problems:
         # SECURITY: it may quote what was mistyped.
-        print(f"ERROR: {config.mask_text(problem)}", file=sys.stderr)
+        console.say(*f"ERROR: {config.mask_text(problem)}".split("\n"), to=sys.stderr)
     return 1
 
 

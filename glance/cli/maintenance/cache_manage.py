@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,9 +111,9 @@ class CacheCommandCall:
     def show(self, result: Any, text: str = "") -> None:
         """Print the result as JSON, otherwise the text about it."""
         if self.args.json:
-            print(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False))
+            print(console.json_text(result))
         elif text:
-            print(console.printable(text))
+            console.say(text)
 
     def show_table(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], what: str
@@ -216,7 +215,7 @@ def stats(call: CacheCommandCall) -> None:
         call.show(figures)
         return
     for name in sorted(figures):
-        print(f"{name:<20} {figures[name]:>20}")
+        console.say(f"{name:<20} {figures[name]!s:>20}")
 
 
 def verify(call: CacheCommandCall) -> None:
@@ -328,8 +327,7 @@ Before it removes anything, the program asks for confirmation, unless --force is
 
 def complain(text: str) -> None:
     """Print one line about an error on standard error."""
-    line = console.printable(" ".join(text.split()))
-    print(f"{PROGRAM.name}: {line}", file=sys.stderr)
+    console.say(f"{PROGRAM.name}: {' '.join(text.split())}", to=sys.stderr)
 
 
 @streams.program(PROGRAM.name)

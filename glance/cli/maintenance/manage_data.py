@@ -17,6 +17,7 @@ from typing import Any
 from glance import store
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
+from glance.cli.user import console
 from glance.common import config, exception
 from glance.image import cipher, fields
 from glance.registry.db import engine, maintenance, migration, models
@@ -144,7 +145,7 @@ def import_scrubber_datadir(url: str, args: argparse.Namespace) -> int:
         done = essex.take_over(db, args.argument)
     print(f"Imported {done.taken} file{'' if done.taken == 1 else 's'}")
     for name, reason in done.left:
-        print(f"Skipped {name}: {reason}")
+        console.say(f"Skipped {name}: {reason}")
     return 1 if done.left else 0
 
 
@@ -240,12 +241,16 @@ def _print_survey(found: orphans.OrphanReport) -> None:
     for stray in found.strays:
         size = "?" if stray.size is None else stray.size
         mark = {None: "", True: "  removed", False: "  NOT REMOVED"}[stray.removed]
-        print(f"  {stray.store} {stray.image_id}  {size} bytes  {_time(stray.modified)}{mark}")
+        console.say(
+            f"  {stray.store} {stray.image_id}  {size} bytes  {_time(stray.modified)}{mark}"
+        )
     left = sum(not stray.removed for stray in found.strays)
     print(f"  {left} left, {found.reclaimable} bytes reclaimable; {found.young} too young to tell")
     print("Records without their data:")
     for image in found.bereft:
-        print(f"  image {image.image_id} in {image.store}, {image.size} bytes: {image.problem}")
+        console.say(
+            f"  image {image.image_id} in {image.store}, {image.size} bytes: {image.problem}"
+        )
     print(f"  {len(found.bereft)} in total")
     for name in found.unlisted:
         print(f"Store {name} cannot list its data")

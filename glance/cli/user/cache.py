@@ -135,13 +135,13 @@ def cache_prefetch(call: commands.CommandCall) -> int:
     code = 0
     for image_id in call.args:
         if call.options.verbose:
-            print(f"Prefetching image '{console.printable(image_id)}'")
+            console.say(f"Prefetching image '{image_id}'")
         try:
             call.client.prefetch_cache_image(image_id)
         except exception.NotFound:
             if exists(call, image_id):
                 raise  # the image exists, so the cache cannot be managed
-            print(f"No image with ID {console.printable(image_id)} was found")
+            console.say(f"No image with ID {image_id} was found")
             code = 1
     if call.options.verbose:
         print("done")

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from glance import version
 
@@ -92,15 +93,22 @@ def usage() -> str:
 
 def unknown(name: str) -> int:
     make_parser({}).print_usage()
-    print(f"Unknown command: {name}", file=sys.stderr)
+    console.say(f"Unknown command: {name}", to=sys.stderr)
     return 1
+
+
+class _Parser(optparse.OptionParser):
+    """A parser whose errors cannot control the terminal."""
+
+    def error(self, msg: str) -> NoReturn:
+        super().error(console.printable(msg))
 
 
 def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
     """Return the parser of all options; `environ` supplies defaults."""
     # NOTE: optparse, because users of this program know its messages, and because it lets
     # options and arguments be mixed.
-    parser = optparse.OptionParser(
+    parser = _Parser(
         usage(),
         prog="glance",
         version=f"%prog {version.version_string()}",
@@ -137,7 +145,7 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         return 1
     except console.CommandRefused as err:
         if str(err):
-            print(err)
+            console.say(*str(err).splitlines())
         return 1
     except BrokenPipeError:
         raise
@@ -147,7 +155,7 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         if entry.modern:
             console.complain(str(err) or type(err).__name__)
         elif entry.failure is None:
-            print(f"ERROR:  {console.printable(err)}")
+            console.say(f"ERROR:  {err}")
         elif isinstance(err, exception.NotAuthorized):
             print(NOT_AUTHORIZED)
         else:

@@ -132,21 +132,15 @@ class CommandCall:
 
     def print_json(self, value: object) -> None:
         """Print one JSON value as the whole result."""
-        import json
-
-        json.dump(value, self.output, indent=2, sort_keys=True, ensure_ascii=False)
-        self.output.write("\n")
+        self.output.write(f"{console.json_text(value)}\n")
 
     def print_json_list(self, pages: Iterable[Iterable[object]]) -> None:
         """Print the members of all pages as one JSON array, each page as it arrives."""
-        import json
-
         # NOTE: nothing is written before the first page has arrived, because it may be an error.
         separator = "[\n"
         for page in pages:
             for value in page:
-                text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-                self.output.write(separator + textwrap.indent(text, "  "))
+                self.output.write(separator + textwrap.indent(console.json_text(value), "  "))
                 separator = ",\n"
         self.output.write("[]\n" if separator == "[\n" else "\n]\n")
 
@@ -167,9 +161,7 @@ class CommandCall:
     def dry_run(self, *lines: str) -> bool:
         """Print `lines` and return True if this is a dry run."""
         if self.options.dry_run:
-            print(DRY_RUN)
-            for line in lines:
-                print(line)
+            console.say(DRY_RUN, *lines)
         return bool(self.options.dry_run)
 
 

@@ -7,7 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 
 class CommandRefused(Exception):
@@ -23,7 +23,7 @@ class CommandFailed(CommandRefused):
 
 def ask(question: str, *, default: bool) -> bool:
     """Print `question`, return the answer: `default` for an empty line, False at end of input."""
-    sys.stdout.write(question)
+    sys.stdout.write(printable(question))
     sys.stdout.flush()
     line = sys.stdin.readline() if sys.stdin is not None else ""
     if not line:
@@ -69,9 +69,32 @@ def printable(value: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+def say(*lines: object, end: str = "\n", to: TextIO | None = None) -> None:
+    """Print lines, by default on standard output, without what could control a terminal.
+
+    SECURITY: whatever holds a name, of an image or from the command line, is printed with this.
+    """
+    for line in lines:
+        print(printable(line), end=end, file=to)
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON for programs and people.
+
+    Characters that could control a terminal are escaped (RFC 8259, section 7), which changes
+    nothing for programs.
+    """
+    import json  # PERF: for this format only
+
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def complain(text: str) -> None:
     """Print one line about an error on standard error."""
-    print(f"glance: {printable(' '.join(text.split()))}", file=sys.stderr)
+    say(f"glance: {' '.join(text.split())}", to=sys.stderr)
 
 
 def print_error(error: BaseException) -> None:
@@ -81,8 +104,7 @@ def print_error(error: BaseException) -> None:
     status = getattr(error, "status", None)
     if status in statuses.REASONS:
         print(statuses.status_line(status))
-    for line in str(error).splitlines():
-        print(printable(line))
+    say(*str(error).splitlines())
 
 
 def fields(args: Sequence[str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ def download(call: commands.CommandCall) -> int:
     except OSError as err:
         raise console.CommandFailed(f"{err.strerror or err}: {path or 'standard output'}") from err
     if path:
-        print(f"Downloaded image {image_id} to {console.printable(path)}")
+        console.say(f"Downloaded image {image_id} to {path}")
     return 0
 
 
@@ -193,7 +193,9 @@ def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Ta
         if stat.S_ISDIR(kind):
             raise console.CommandFailed(f"{path} is a directory: name a file in it")
         if not stat.S_ISREG(kind):
-            with open(path, "wb") as file:
+            from glance.common import files  # PERF: no other command needs it
+
+            with open(files.open_special(path, os.O_WRONLY), "wb") as file:
                 yield Target(file)
             return
     target = PartFile(path, meta)

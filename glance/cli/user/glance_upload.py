@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as err:  # top level: print every failure in one line
         # WIRE: failures go to standard output, where scripts look for them.
         text = " ".join(str(err).split())
-        print(f"Failed to add new image. Got error: {console.printable(text)}")
+        console.say(f"Failed to add new image. Got error: {text}")
         return 1
     print(f"Stored image. Got identifier: {pprint.pformat(image)}")
     return 0

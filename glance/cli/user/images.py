@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from glance.cli.user import commands, console, progress, tables
@@ -131,7 +131,7 @@ def add(call: commands.CommandCall) -> int:
         with progress.shown(meta["name"]) as tell:
             image = call.client.add_image(meta, data, progress=tell)
     except exception.ClientConnectionError as err:
-        print(
+        console.say(
             f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
             "Is the server running?"
         )
@@ -145,7 +145,7 @@ def add(call: commands.CommandCall) -> int:
         return 1
     if call.for_programs:
         call.print_json(image)
-    print(f"Added new image with ID: {image['id']}")
+    console.say(f"Added new image with ID: {image['id']}")
     if call.options.verbose:
         print("Returned the following metadata for the new image:")
         tables.print_rows(image)
@@ -197,9 +197,9 @@ def update(call: commands.CommandCall) -> int:
         return 1
     if call.for_programs:
         call.print_json(image)
-    print(f"Updated image {image_id}")
+    console.say(f"Updated image {image_id}")
     if call.options.verbose:
-        print(f"Updated image metadata for image {image_id}:")
+        console.say(f"Updated image metadata for image {image_id}:")
         tables.print_image(call.client, image)
     return 0
 
@@ -225,7 +225,7 @@ def delete(call: commands.CommandCall) -> int:
         call.client.delete_image(image_id)
     except exception.NotFound:
         return not_found(image_id)
-    print(f"Deleted image {image_id}")
+    console.say(f"Deleted image {image_id}")
     return 0
 
 
@@ -335,27 +335,27 @@ def clear(call: commands.CommandCall) -> int:
     if call.options.dry_run:
         call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
         return 0
-    failed: set[Any] = set()
+    # Image id -> whether it was deleted.
+    done: dict[Any, bool] = {}
     # NOTE: images may be added meanwhile, so the list is read until it has nothing new.
     while True:
-        todo = [image for image in all_images(call) if image["id"] not in failed]
+        todo = [image for image in all_images(call) if image["id"] not in done]
         if not todo:
-            return 1 if failed else 0
+            return 0 if all(done.values()) else 1
         for image in todo:
-            if not delete_one(call, image):
-                failed.add(image["id"])
+            done[image["id"]] = delete_one(call, image)
 
 
 def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
     """Delete one of many images and print the outcome; return False if that failed."""
     if call.options.verbose:
-        print(f'Deleting image {image["id"]} "{console.printable(image["name"])}" ... ', end="")
+        console.say(f'Deleting image {image["id"]} "{image["name"]}" ... ', end="")
     try:
         call.client.delete_image(image["id"])
     except exception.ClientConnectionError:
         raise
     except exception.Error as err:
-        print(f"Failed to delete image {image['id']}")
+        console.say(f"Failed to delete image {image['id']}")
         console.print_error(err)
         return False
     if call.options.verbose:
@@ -366,7 +366,7 @@ def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
 def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
     """Return the short form of all images that the caller may see, by id."""
     images: list[types.BriefImage] = []
-    marker = None
+    marker, markers = None, Markers()
     while True:
         page = call.client.get_images(
             filters={"is_public": "none"},
@@ -377,8 +377,8 @@ def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
         )
         if not page:
             return images
+        marker = markers.next(page)
         images += page
-        marker = page[-1]["id"]
 
 
 # -- arguments and standard input ----------------------------------------------------------------
@@ -396,11 +396,11 @@ def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
     for name in names:
         if name in found:
             del found[name]
-            print(f"Found {kind} field {name}. Removing.")
+            console.say(f"Found {kind} field {name}. Removing.")
 
 
 def not_found(image_id: str) -> int:
-    print(f"No image with ID {image_id} was found")
+    console.say(f"No image with ID {image_id} was found")
     return 1
 
 
@@ -417,6 +417,26 @@ def stdin_data() -> BinaryIO | None:
 # -- listings ------------------------------------------------------------------------------------
 
 
+class Markers:
+    """The markers of the pages of one list, none of which a server may repeat."""
+
+    def __init__(self, first: object = None):
+        self._seen = {str(first)}
+
+    def next(self, page: Sequence[Mapping[str, Any]]) -> Any:
+        """Return the marker of the page after `page`. Raises CommandFailed if it was used before.
+
+        A server that ignores markers would send the same page for ever.
+        """
+        marker = page[-1]["id"]
+        if str(marker) in self._seen:
+            raise console.CommandFailed(
+                "The server sent the same page of the list again, so the list is not complete"
+            )
+        self._seen.add(str(marker))
+        return marker
+
+
 def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, Any]]]:
     """Yield the pages of a list from a method of the client.
 
@@ -426,7 +446,7 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, An
     fetch = getattr(call.client, method)
     filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
     options = call.options
-    marker = options.marker
+    marker, markers = options.marker, Markers(options.marker)
     asking = not (options.force or call.for_programs) and console.pauses()
     while True:
         page = fetch(
@@ -438,8 +458,9 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, An
         )
         if not page:
             return
+        following = markers.next(page)
         yield page
         full = len(page) == min(options.limit, SERVER_PAGE)
         if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
             return
-        marker = page[-1]["id"]
+        marker = following

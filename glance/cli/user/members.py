@@ -55,7 +55,7 @@ def member_images(call: commands.CommandCall) -> int:
     try:
         shared = call.client.get_member_images(call.args[0])
     except exception.NotFound:
-        print(f"No images shared with member {console.printable(call.args[0])}")
+        console.say(f"No images shared with member {call.args[0]}")
         shared = []
     print_memberships(call, shared, "image_id")
     return 0
@@ -139,6 +139,6 @@ def print_memberships(
         return
     for membership in memberships:
         star = " *" if membership["can_share"] else ""
-        print(f"{console.printable(membership[key])}{star}")
+        console.say(f"{membership[key]}{star}")
     if any(membership["can_share"] for membership in memberships):
         print("\n(*: Can share image)")

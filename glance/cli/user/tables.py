@@ -74,10 +74,10 @@ def print_image(client: Client, image: Mapping[str, Any]) -> None:
     properties = image.get("properties") or {}
     lines += [(f"Property '{name}'", properties[name]) for name in sorted(properties)]
     for label, value in lines:
-        print(f"{console.printable(label)}: {console.printable(value)}")
+        console.say(f"{label}: {value}")
 
 
 def print_rows(meta: Mapping[str, Any]) -> None:
     """Print metadata as sorted rows of names and Python values."""
     for name in sorted(meta):
-        print(f" {name:>30} => {console.printable(meta[name])}")
+        console.say(f" {console.printable(name):>30} => {meta[name]}")

@@ -211,3 +211,35 @@ def test_nothing_stays_open(tmp_path):
     with pytest.raises(OSError):
         write(tmp_path / "a", owner=os.geteuid())
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pipe_is_opened_when_its_reader_comes(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with open(reader, "rb"), open(files.open_special(str(tmp_path / "pipe"), os.O_WRONLY), "wb"):
+        pass
+    with open(files.open_special("/dev/null", os.O_WRONLY), "wb") as null:
+        null.write(b"x")
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["link", "hard link", "own pipe", "pipe"])
+def test_a_device_that_another_user_has_put_there_is_refused(tmp_path, kind):
+    directory, device = tmp_path / "tmp", tmp_path / "device"
+    directory.mkdir()
+    directory.chmod(0o1777)
+    os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    path = directory / "x"
+    if kind == "link":
+        as_nobody(path, device)
+    elif kind == "hard link":
+        os.link(device, path)
+    else:
+        os.mkfifo(path)
+        os.chown(path, NOBODY if kind == "pipe" else 0, 0)
+    if kind == "own pipe":
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb"):
+            os.close(files.open_special(str(path), os.O_WRONLY))
+        return
+    with pytest.raises(files.OpenRefused):
+        files.open_special(str(path), os.O_WRONLY)

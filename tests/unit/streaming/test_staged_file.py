@@ -367,6 +367,9 @@ def test_only_files_with_the_prefix_and_of_the_owner_are_looked_at(tmp_path):
     assert find(tmp_path, prefix="a.") == ["a.1", "a.2"]
     assert find(tmp_path, owner=os.geteuid()) == ["a.1", "a.2", "b.1"]
     assert find(tmp_path, owner=os.geteuid() + 1) == []
+    # Somebody else could have given a file of this user a second name.
+    os.link(tmp_path / "b.1", tmp_path / "b.2")
+    assert find(tmp_path, owner=os.geteuid()) == ["a.1", "a.2"]
 
 
 @pytest.mark.parametrize(("max_age", "found"), [(1000, []), (0, ["a"])])
