@@ -1,7 +1,9 @@
 """Noise against running daemons: no failure of the server, nothing of its inside in an answer."""
 
 import contextlib
+import itertools
 import json
+import os
 import re
 import socket
 
@@ -14,8 +16,13 @@ from support.rawhttp import TIMEOUT
 
 pytestmark = pytest.mark.full
 
+#: Of each test. The variable is for long runs: 10,000 make more than 100,000 requests in all.
+EXAMPLES = int(os.environ.get("GLANCE_TEST_FUZZ_EXAMPLES", "300"))
+
+REQUESTS = itertools.count()
+
 fuzz = settings(
-    max_examples=300,
+    max_examples=EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -39,6 +46,7 @@ def site(tmp_path_factory):
         spare = running.http.add(b"spare", id=SPARE.decode())
         assert spare.status == 201
         yield running
+    print(f"{next(REQUESTS)} requests")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +65,7 @@ def unharmed(site):
 
 def talk(port, data):
     """Send bytes, end the sending side, and return what comes until the server closes."""
+    next(REQUESTS)
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
         # The server may have answered and gone before all is sent.
         with contextlib.suppress(ConnectionError):

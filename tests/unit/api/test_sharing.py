@@ -317,7 +317,7 @@ class TestMembers:
 
 
 def test_an_owner_cannot_store_more_than_the_quota(tmp_path, template):
-    options = {"auth_mode": "trusted-headers"}
+    options = {"auth_mode": "trusted-headers", "policy_choose_id": "anyone"}
     server = Registry(tmp_path, template, user_storage_quota="10000", **options)
     try:
         api = Api(server, tmp_path, **options)
