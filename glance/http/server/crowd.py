@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 #: How long (seconds) a client may leave the server waiting in the middle of a request until its
 #: connection may be closed to make room.
-STALL = 10.0
+STALL = 5.0
 #: How long (seconds) a client has for its first request until its connection counts as one too
 #: many with an unfinished head. Many clients may come at the same moment.
 HEAD_GRACE = 2.0
