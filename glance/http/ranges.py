@@ -103,7 +103,7 @@ def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:
 
     None for a header that is missing or makes no sense.
     """
-    match = _CONTENT_RANGE.fullmatch(header.strip()) if header else None
+    match = _CONTENT_RANGE.fullmatch(header.strip(" \t")) if header else None
     if match is None or int(match[1]) > int(match[2]):
         return None
     first, last = int(match[1]), int(match[2])
@@ -115,5 +115,5 @@ def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:
 
 def parse_unsatisfied(header: str | None) -> int | None:
     """Return the size of the whole that the Content-Range of a 416 response names, or None."""
-    match = _UNSATISFIED.fullmatch(header.strip()) if header else None
+    match = _UNSATISFIED.fullmatch(header.strip(" \t")) if header else None
     return int(match[1]) if match else None

@@ -55,8 +55,8 @@ class ServerConnection:
         self.since = time.monotonic()
         #: Requests begun on this connection.
         self.requests = 0
-        # The turns of others up to the last request.
-        self._turns = -1
+        # The waits for the client up to the last request.
+        self._waits = -1
         self._peer = peer
         #: The client, as the limits count it.
         self.address = crowd.address_of(peer)
@@ -185,9 +185,9 @@ class ServerConnection:
 
         Nothing is to be done if the client was waited for since the last request.
         """
-        if self.stream.turns == self._turns:
+        if self.stream.waits == self._waits:
             self.stream.rest()
-        self._turns = self.stream.turns
+        self._waits = self.stream.waits
 
     def _expects_continue(self, head: parser.Head) -> bool:
         expected = head.cgi.get("HTTP_EXPECT")

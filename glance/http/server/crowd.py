@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 #: How long (seconds) a client may leave the server waiting in the middle of a request until its
 #: connection may be closed to make room.
-STALL = 10.0
+STALL = 5.0
 #: How long (seconds) a client has for its first request until its connection counts as one too
 #: many with an unfinished head. Many clients may come at the same moment.
 HEAD_GRACE = 2.0
@@ -155,12 +155,13 @@ class Crowd(Generic[M]):
         return self._longest([member for member in heads if member.since <= before])
 
     def _longest(self, found: list[M]) -> M | None:
-        """Return the one that has waited longest, of those whose client has most connections."""
-        return min(
-            found,
-            key=lambda one: (
-                -self._counts[one.address],
-                one.waiting if one.busy else one.since,
-            ),
-            default=None,
-        )
+        """Return the one that has waited longest, of those whose client has most connections.
+
+        Those of this host count as one each: a daemon or a proxy on it speaks for many clients.
+        """
+
+        def rank(one: M) -> tuple[int, float]:
+            count = self._counts[one.address] if one.address else 1
+            return -count, one.waiting if one.busy else one.since
+
+        return min(found, key=rank, default=None)

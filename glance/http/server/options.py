@@ -39,7 +39,7 @@ config.options(
         minimum=1,
         help="Maximum number of connections of one worker process. When it has as many, the one "
         "that has waited longest for a request is closed for a new one, or one whose client has "
-        "stalled for ten seconds in a request; of clients with many connections first.",
+        "stalled for five seconds in a request; of clients with many connections first.",
     ),
     config.Option(
         "max_connections_per_address",

@@ -98,7 +98,7 @@ class Head:
         options = self.cgi.get("HTTP_CONNECTION")
         if options is None:
             return self.minor >= 1
-        words = {word.strip() for word in options.lower().split(",")}
+        words = {word.strip(" \t") for word in options.lower().split(",")}
         if "close" in words:
             return False
         return self.minor >= 1 or "keep-alive" in words

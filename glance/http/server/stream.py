@@ -34,11 +34,11 @@ class SocketStream:
 
     `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
     TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
-    Sending raises ClientGone in either case. `turns` counts how often other greenthreads could
+    Sending raises ClientGone in either case. `waits` counts the waits, in which other greenthreads
     run; `waiting` is when the present wait for the client began, by the monotonic clock, or 0.0.
     """
 
-    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "turns", "waiting")
+    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "waiting", "waits")
 
     def __init__(self, sock: Any, timeout: float | None):
         self.sock = sock
@@ -48,7 +48,7 @@ class SocketStream:
         # NOTE: not isinstance: eventlet keeps an unpatched ssl module with classes of its own.
         self._tls = hasattr(sock, "do_handshake")
         self._moved = 0
-        self.turns = 0
+        self.waits = 0
         self.waiting = 0.0
 
     @property
@@ -60,7 +60,7 @@ class SocketStream:
 
     def wait_readable(self, timeout: float | None) -> None:
         self._moved = 0
-        self.turns += 1
+        self.waits += 1
         self.waiting = time.monotonic()
         try:
             hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
@@ -69,7 +69,7 @@ class SocketStream:
 
     def wait_writable(self) -> None:
         self._moved = 0
-        self.turns += 1
+        self.waits += 1
         self.waiting = time.monotonic()
         try:
             hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
@@ -88,7 +88,6 @@ class SocketStream:
     def rest(self) -> None:
         """Let the other greenthreads run."""
         self._moved = 0
-        self.turns += 1
         eventlet.sleep(0)
 
     def handshake(self, timeout: float) -> None:

@@ -68,6 +68,12 @@ def test_of_clients_with_many_connections_one_goes_first():
     assert crowded(*members).slowest() is members[2]
 
 
+def test_this_host_is_not_taken_for_a_client_with_many_connections():
+    members = [Member("", 8), Member("", 7), Member("", 6), Member("b", 1), Member("b", 2)]
+    assert crowded(*members).slowest() is members[4]
+    assert crowded(*members[:4]).slowest() is members[0]
+
+
 def test_a_stalled_request_goes_only_if_nothing_rests():
     busy = Member("a", busy=True)
     slow = Member("b", busy=True, waiting=crowd.STALL - 2)

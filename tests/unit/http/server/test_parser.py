@@ -296,6 +296,8 @@ def test_bare_line_feeds_are_refused_at_once():
         (0, None, False),
         (0, "Keep-Alive", True),
         (0, "TE", False),
+        (1, "close\xa0", True),
+        (1, "a ,\tclose", False),
     ],
 )
 def test_who_keeps_the_connection(minor, option, keeps):

@@ -14,7 +14,6 @@ class Script(stream.SocketStream):
         self.pieces = list(pieces)
         self.pending = b""
         self.sent = b""
-        self.turns = 0
 
     def recv(self, size, timeout=-1):
         if not self.pieces:
