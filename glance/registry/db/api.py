@@ -333,6 +333,8 @@ def _change_properties(
     _insert_properties(conn, image_id, new, now)
     if changed:
         conn.execute(_SET_PROPERTY, changed)
+    deleted = sum(row.deleted for rows in stored.values() for row in rows)
+    records.forget_deleted(conn, properties, image_id, deleted)
     if purged:
         conn.execute(_PURGE_PROPERTY, purged)
     return result

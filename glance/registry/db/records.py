@@ -29,6 +29,9 @@ Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 #: Columns of a record, in the order in which statements select them.
 COLUMNS = tuple(key for key in fields.DETAIL_KEYS if key != "properties")
 
+#: How many soft-deleted properties, or members, of a live image stay in the database.
+KEPT_DELETED = 256
+
 _PROPERTIES_OF = (
     sa.select(properties.c.name, properties.c.value)
     .where(properties.c.image_id == sa.bindparam("image_id"))
@@ -160,6 +163,17 @@ def with_properties(conn: Connection, record: types.ImageRow) -> types.StoredIma
     found = lenient.fetch(conn, _PROPERTIES_OF, {"image_id": record["id"]})
     properties_found = lenient.fold_names({row.name: row.value for row in found})
     return {**record, "properties": properties_found}
+
+
+def forget_deleted(conn: Connection, table: sa.Table, image_id: int, count: int) -> None:
+    """Remove the soft-deleted rows of an image if it is live and `count` of them are too many.
+
+    Otherwise a caller could add and remove names for ever, and each request would take longer.
+    """
+    if count > KEPT_DELETED:
+        is_live = sa.exists().where(images.c.id == image_id).where(visibility.live(images))
+        rows = table.delete().where(table.c.image_id == image_id).where(is_live)
+        conn.execute(rows.where(table.c.deleted == sa.true()))
 
 
 def check_quota(count: int, before: int, quota: int, what: str) -> None:

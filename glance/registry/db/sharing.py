@@ -195,7 +195,7 @@ def _stored(conn: Connection, image_id: int) -> dict[str, Any]:
 def _apply(
     conn: Connection, image_id: int, stored: dict[str, Any], requested: dict[str, bool | None]
 ) -> None:
-    """Add, change and revive the memberships in `requested`."""
+    """Add, change and revive the memberships in `requested`; forget removed ones if many are."""
     now = records.utcnow()
     new, changed = [], []
     for name, can_share in requested.items():
@@ -217,6 +217,8 @@ def _apply(
         conn.execute(members.insert(), new)
     if changed:
         conn.execute(_SET, changed)
+    deleted = sum(row.deleted for row in stored.values())
+    records.forget_deleted(conn, members, image_id, deleted)
 
 
 def _remove(conn: Connection, found: list[Any]) -> None:

@@ -14,7 +14,7 @@ from glance.common import config
 from glance.image import listing
 from glance.registry import server
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, lenient, migration, models
+from glance.registry.db import api, engine, image_list, lenient, migration, models
 from glance.registry.db.migrate_repo import schema
 
 ADMIN = RequestContext(is_admin=True)
@@ -292,6 +292,19 @@ def check_names(url: str) -> None:
 def test_names_with_capitals_are_found_and_shown_once(odd: Odd) -> None:
     fill_names(odd)
     check_names(odd.url)
+
+
+def test_one_of_very_many_names_with_capitals_is_found(odd: Odd) -> None:
+    odd.image(1)
+    row = {"image_id": 1, "value": "x", "created_at": NOON, "deleted": True}
+    names = [f"A{number}" for number in range(image_list._MOST_NAMES)]
+    table = odd.tables["image_properties"]
+    odd.conn.execute(table.insert(), [{**row, "name": name} for name in names])
+    odd.child("image_properties", 1, name="OS_Type", value="linux")
+    database = engine.Database(odd.url)
+    assert named(database, os_type="linux") == [1]
+    assert named(database, a1="x") == []
+    database.dispose()
 
 
 def test_a_purge_of_properties_removes_those_with_capitals(odd: Odd) -> None:

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
+
 from glance.common import exception
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine
+from glance.registry.db import api, engine, models, records
 
 ADMIN = RequestContext(is_admin=True)
 OWNER = RequestContext(tenant="owner", user="u")
@@ -86,3 +89,48 @@ def test_a_replacement_that_fails_changes_nothing(any_database: engine.Database)
             continue
         raise AssertionError("the replacement was made")
     assert members(any_database, image_id) == ["a", "b"]
+
+
+def rows(database: engine.Database, table: sa.Table) -> int:
+    with database.read() as conn:
+        count: int = conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        return count
+
+
+def test_removed_members_and_properties_do_not_pile_up(
+    any_database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "KEPT_DELETED", 3)
+    image_id, other_id = create(any_database), create(any_database)
+    for member in "abcde":
+        api.member_add(any_database, OWNER, other_id, member)
+        api.member_delete(any_database, OWNER, other_id, member)
+    assert rows(any_database, models.image_members) <= 4
+    api.member_add(any_database, OWNER, image_id, "keep", True)
+    for number in range(12):
+        api.member_add(any_database, OWNER, image_id, f"m{number}")
+        api.member_delete(any_database, OWNER, image_id, f"m{number}")
+        given = {"properties": {f"p{number}": "v", "keep": "v"}}
+        changed = api.image_update(any_database, OWNER, image_id, given, purge_props=True)
+        assert changed["properties"] == {f"p{number}": "v", "keep": "v"}
+        api.member_replace(any_database, OWNER, image_id, [("keep", None), (f"r{number}", None)])
+    assert api.member_list(any_database, OWNER, image_id) == [
+        {"member": "keep", "can_share": True},
+        {"member": "r11", "can_share": False},
+    ]
+    # Those that stay, those in use and the last removed ones.
+    assert rows(any_database, models.image_members) <= 4 + 3 + 2 + 2
+    assert rows(any_database, models.image_properties) <= 3 + 2 + 2
+
+
+def test_a_deleted_image_keeps_what_a_restore_needs(
+    any_database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "KEPT_DELETED", 1)
+    values = {"status": "active", "owner": "owner", "location": "file:///x"}
+    given = {"a": "1", "b": "2", "c": "3"}
+    image = api.image_create(any_database, OWNER, {**values, "properties": given})
+    api.image_delete(any_database, OWNER, image["id"], "pending_delete")
+    seeing = RequestContext(is_admin=True, show_deleted=True)
+    api.image_update(any_database, seeing, image["id"], {"name": "x"})
+    assert api.image_restore(any_database, image["id"])["properties"] == given
