@@ -80,6 +80,12 @@ _UPDATE = (
     .where(images.c.id == sa.bindparam("row_id"))
     .where(images.c.status == sa.bindparam("row_status"))
     .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
+    .values(
+        attempt=sa.case(
+            (sa.bindparam("changes_status", type_=sa.Boolean), sa.bindparam("new_attempt")),
+            else_=images.c.attempt,
+        )
+    )
 )
 _UPDATE_LIVE = _UPDATE.where(visibility.live(images))
 _ALL_PROPERTIES = sa.select(
@@ -164,13 +170,11 @@ def image_create(
         _check_storage(conn, record, storage_quota)
         image_id: int = given_id or ids.count(conn, step_over=tries > 1)
         location = db.cipher.seal(image_id, record["location"])
-        conn.execute(_INSERT, {**record, "id": image_id, "location": location})
+        new = {"id": image_id, "location": location, "attempt": attempt}
+        conn.execute(_INSERT, {**record, **new})
         if ids.is_purged(conn, image_id):
             raise exception.Duplicate(f"Image with ID {image_id} was purged")
         _insert_properties(conn, image_id, given, record["created_at"])
-        if attempt is not None and attempts.MARK not in given:
-            now = record["created_at"]
-            attempts.leave_mark(conn, image_id, attempt, record["status"], now)
         return image_id
 
     for _ in range(_ID_ATTEMPTS):
@@ -220,7 +224,7 @@ def image_update(
         old_status = image["status"]
         if from_state is not None and old_status != from_state:
             is_made = attempt is not None and old_status == values.get("status")
-            if is_made and attempts.has_mark(conn, image_id, attempt or "", old_status):
+            if is_made and attempts.has_made(conn, image_id, attempt or ""):
                 return records.reveal(db, records.with_properties(conn, image))
             raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
         changes = {name: value for name, value in values.items() if name != "properties"}
@@ -233,7 +237,8 @@ def image_update(
         now = record["updated_at"] = records.utcnow()
         written: Mapping[str, Any] = record
         params = {f"new_{name}": written[name] for name in (*_CHANGEABLE, "updated_at")}
-        params.update(row_id=image_id, row_status=old_status)
+        params.update(row_id=image_id, row_status=old_status, new_attempt=attempt)
+        params["changes_status"] = record["status"] != old_status
         if "location" in changes:
             params["new_location"] = db.cipher.seal(image_id, record["location"])
         else:
@@ -246,9 +251,6 @@ def image_update(
         record["properties"] = _change_properties(
             conn, image_id, stored, given, purge_props, property_quota, now
         )
-        if attempt is not None and attempts.MARK not in given:
-            mark = next((row for row in stored if row.name == attempts.MARK), None)
-            attempts.leave_mark(conn, image_id, attempt, record["status"], now, mark)
         return record
 
     return db.transaction(work)
@@ -333,7 +335,7 @@ def _change_properties(
     _insert_properties(conn, image_id, new, now)
     if changed:
         conn.execute(_SET_PROPERTY, changed)
-    deleted = sum(row.deleted for rows in stored.values() for row in rows)
+    deleted = sum(row.deleted for row in stored)
     records.forget_deleted(conn, properties, image_id, deleted)
     if purged:
         conn.execute(_PURGE_PROPERTY, purged)

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 18
+SCHEMA_VERSION = 19
 
 ODD_NAME_INDEX = "ix_image_properties_odd_name"
 
@@ -113,6 +113,8 @@ images = sa.Table(
     sa.Column("min_disk", WholeNumber(sa.Integer, 0), nullable=False, server_default="0"),
     sa.Column("min_ram", WholeNumber(sa.Integer, 0), nullable=False, server_default="0"),
     _flag("protected"),
+    # The attempt that gave the record its status, if it has one; no part of what is shown.
+    sa.Column("attempt", bytewise_text(32)),
     mysql_engine="InnoDB",
 )
 

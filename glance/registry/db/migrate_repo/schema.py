@@ -45,6 +45,8 @@ def images(version: int) -> sa.Table:
         columns.append(_count("min_ram", version))
     if version >= 12:
         columns.append(_flag("protected", version, default=True))
+    if version >= 19:
+        columns.append(sa.Column("attempt", _text(version, 32)))
     return _table("images", columns)
 
 

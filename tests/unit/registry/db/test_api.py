@@ -10,7 +10,7 @@ import pytest
 from glance.common import exception
 from glance.image import listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, attempts, engine, models
+from glance.registry.db import api, engine, models
 
 ADMIN = RequestContext(is_admin=True)
 TENANT = RequestContext(tenant="t1", user="u")
@@ -241,16 +241,19 @@ def test_a_change_of_the_status_counts_once(any_database: engine.Database) -> No
         begin(MINE)
 
 
-def test_the_mark_of_an_attempt_is_no_property(any_database: engine.Database) -> None:
+def test_an_attempt_counts_as_long_as_its_status(any_database: engine.Database) -> None:
     image_id = api.image_create(any_database, TENANT, RESERVED, attempt=MINE)["id"]
-    api.image_update(any_database, TENANT, image_id, {}, purge_props=True, property_quota=1)
-    assert api.image_get(any_database, TENANT, image_id)["properties"] == {}
-    own = {"properties": {attempts.MARK: "mine"}}
-    for step in ({**own, "status": "saving"}, {"status": "active"}):
-        changed = api.image_update(any_database, TENANT, image_id, step, attempt=OTHERS)
-        assert changed["properties"] == {attempts.MARK: "mine"}
-    made = api.image_create(any_database, TENANT, {**RESERVED, **own}, attempt=OTHERS)
-    assert api.image_get(any_database, TENANT, made["id"])["properties"] == own["properties"]
+    begin = {"status": "saving"}
+    api.image_update(any_database, TENANT, image_id, begin, from_state="queued", attempt=MINE)
+    api.image_update(any_database, TENANT, image_id, {"name": "other"}, attempt=OTHERS)
+    api.image_update(any_database, TENANT, image_id, begin, from_state="queued", attempt=MINE)
+    with pytest.raises(exception.Conflict):
+        api.image_update(
+            any_database, TENANT, image_id, begin, from_state="queued", attempt=OTHERS
+        )
+    shown = api.image_get(any_database, TENANT, image_id)
+    assert "attempt" not in shown
+    assert shown["properties"] == {"a": "1"}
 
 
 @pytest.mark.parametrize("status", ["queued", "active"])
