@@ -64,7 +64,7 @@ class ServerConnection:
 
     @property
     def waiting(self) -> float:
-        """When the present wait for the client began, by the monotonic clock; 0.0 if none."""
+        """When the present wait for the client began; see `SocketStream`."""
         return self.stream.waiting
 
     def turn_away(self) -> None:
@@ -107,6 +107,7 @@ class ServerConnection:
             if data is None:
                 return False
             self.busy = True
+            self.stream.forget_waits()
             self._take_turns()
             head = parser.parse_head(data, service.max_line)
             chunked, length, must_close = parser.framing(head)

@@ -11,8 +11,8 @@ import ipaddress
 import time
 from typing import Any, Generic, Protocol, TypeVar
 
-#: How long (seconds) a client may leave the server waiting in the middle of a request until its
-#: connection may be closed to make room.
+#: How long (seconds) a client may leave the server waiting in the middle of a request, without
+#: progress, until its connection may be closed to make room.
 STALL = 5.0
 #: How long (seconds) a client has for its first request until its connection counts as one too
 #: many with an unfinished head. Many clients may come at the same moment.
@@ -24,7 +24,8 @@ class CrowdMember(Protocol):
 
     `address` is the client's as `address_of` returns it. `busy` is whether a request is being
     handled; otherwise one is waited for or its head is arriving, since `since`. `waiting` is when
-    the present wait for the client began, 0.0 if there is none; both by the monotonic clock.
+    the present wait for the client without progress began, 0.0 if there is none; both by the
+    monotonic clock.
     `idle` is whether no byte of a request has arrived since the last response, `requests` how many
     have begun.
     """

@@ -172,25 +172,21 @@ class ChunkedInput(Input):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_some(self, size: int) -> bytes:
-        first = self._read(1)
-        if not first:
-            return b""
-        parts = [first]
+        if self.broken:
+            raise ConnectionError("the body was interrupted")
         self.broken = True
-        with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
-            self._receive(size - 1, parts)
+        first = self._next_part(size)
+        parts = [first]
+        if len(first) < size and first:
+            with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
+                self._receive(size - len(first), parts)
         self.broken = False
-        return b"".join(parts)
+        return first if len(parts) == 1 else b"".join(parts)
 
     def _receive(self, size: int, parts: list[bytes]) -> None:
         """Append `size` bytes from as many chunks as it takes, fewer at the end of the body."""
-        stream = self._stream
-        if stream.pending:
-            self._data, stream.pending = stream.pending, b""
         small = 0
-        while size and (self._left or self._next_chunk()):
-            part = self._part(min(size, self._left))
-            self._left -= len(part)
+        while part := self._next_part(size):
             size -= len(part)
             parts.append(part)
             small += 1
@@ -198,7 +194,20 @@ class ChunkedInput(Input):
                 parts[-small:] = [b"".join(parts[-small:])]
                 small = 0
                 # The bytes of many small chunks may have arrived at once, with no wait for them.
-                stream.rest()
+                self._stream.rest()
+
+    def _next_part(self, size: int) -> bytes:
+        """Return 1 to `size` bytes of one chunk, b"" at the end of the body."""
+        if not size or self._ended:
+            return b""
+        stream = self._stream
+        if stream.pending:
+            self._data, stream.pending = stream.pending, b""
+        if not self._left and not self._next_chunk():
+            return b""
+        part = self._part(min(size, self._left))
+        self._left -= len(part)
+        return part
 
     def _part(self, size: int) -> bytes:
         """Return up to `size` bytes of the present chunk, at least one."""

@@ -17,6 +17,8 @@ from eventlet import hubs
 
 #: Bytes moved without a wait after which other requests get their turn.
 TURN = 1024 * 1024
+#: Bytes after which a client counts as one that makes progress.
+PROGRESS = 4096
 _RECV = 64 * 1024
 
 
@@ -35,10 +37,23 @@ class SocketStream:
     `timeout` (seconds; None means no limit) bounds each wait for the client. Reading raises
     TimeoutError when it expires; a closed or broken connection reads as the end of input, b"".
     Sending raises ClientGone in either case. `waits` counts the waits, in which other greenthreads
-    run; `waiting` is when the present wait for the client began, by the monotonic clock, or 0.0.
+    run. `waiting` is 0.0 if the client is not waited for now; otherwise it is when the wait began,
+    by the monotonic clock, or as much earlier as was waited before with less than `PROGRESS` bytes
+    moved: a client that sends a byte now and then is no quicker than one that sends none.
     """
 
-    __slots__ = ("_moved", "_tls", "fd", "pending", "sock", "timeout", "waiting", "waits")
+    __slots__ = (
+        "_moved",
+        "_progress",
+        "_tls",
+        "_waited",
+        "fd",
+        "pending",
+        "sock",
+        "timeout",
+        "waiting",
+        "waits",
+    )
 
     def __init__(self, sock: Any, timeout: float | None):
         self.sock = sock
@@ -50,6 +65,9 @@ class SocketStream:
         self._moved = 0
         self.waits = 0
         self.waiting = 0.0
+        # Bytes moved since the waits were forgotten, and the seconds of all waits since then.
+        self._progress = 0
+        self._waited = 0.0
 
     @property
     def is_plain(self) -> bool:
@@ -59,22 +77,38 @@ class SocketStream:
     # -- waiting ---------------------------------------------------------------------------------
 
     def wait_readable(self, timeout: float | None) -> None:
-        self._moved = 0
-        self.waits += 1
-        self.waiting = time.monotonic()
+        started = self._begin_wait()
         try:
             hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
         finally:
-            self.waiting = 0.0
+            self._end_wait(started)
 
     def wait_writable(self) -> None:
-        self._moved = 0
-        self.waits += 1
-        self.waiting = time.monotonic()
+        started = self._begin_wait()
         try:
             hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
         finally:
-            self.waiting = 0.0
+            self._end_wait(started)
+
+    def _begin_wait(self) -> float:
+        self.waits += 1
+        self._progress += self._moved
+        self._moved = 0
+        if self._progress >= PROGRESS:
+            self.forget_waits()
+        started = time.monotonic()
+        # As if all waits without progress were this one.
+        self.waiting = started - self._waited
+        return started
+
+    def _end_wait(self, started: float) -> None:
+        self._waited += time.monotonic() - started
+        self.waiting = 0.0
+
+    def forget_waits(self) -> None:
+        """Take the client for one that has not been waited for yet."""
+        self._progress = 0
+        self._waited = 0.0
 
     def moved(self, count: int) -> None:
         """Count `count` bytes as moved; let others run after many bytes without a wait.
@@ -83,6 +117,7 @@ class SocketStream:
         """
         self._moved += count
         if self._moved > TURN:
+            self.forget_waits()
             self.rest()
 
     def rest(self) -> None:

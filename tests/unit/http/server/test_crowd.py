@@ -156,6 +156,14 @@ def test_a_full_worker_closes_the_longest_idle_connection(launch):
     assert clients[0].get("/pid")[0] == clients[2].get("/pid")[0] == 200
 
 
+def test_several_full_workers_serve_new_clients(launch):
+    server = launch(workers=2, max_connections=2)
+    for _ in range(8):
+        server.client().raw(HALF)
+    for _ in range(4):
+        assert server.get("/pid")
+
+
 def test_a_worker_full_of_requests_lets_the_next_client_wait(launch):
     server = launch(max_connections=2)
     clients = [server.client() for _ in range(2)]
@@ -274,3 +282,24 @@ def test_unfinished_heads_go_before_the_worker_is_full(monkeypatch):
             client.sendall(b"Connection: close\r\n\r\n")
             assert received(client).startswith(b"HTTP/1.1 200 ")
         assert served.crowd.members and idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_that_drips_is_as_slow_as_one_that_stalls(monkeypatch):
+    monkeypatch.setattr(crowd, "STALL", 0.2)
+    with accepting(max_connections=2) as (served, connect):
+        head = UPLOAD.replace(b": 10", b": 9000000")
+        dripping, progressing = [connect(head) for _ in range(2)]
+        newcomer = connect(GET)
+
+        def is_served():
+            with contextlib.suppress(OSError):
+                dripping.send(b"x")
+            progressing.send(b"x" * 4096)
+            eventlet.sleep(0.02)
+            with contextlib.suppress(BlockingIOError):
+                return newcomer.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+        until(is_served)
+        assert received(dripping) == b""
+        with pytest.raises(BlockingIOError):
+            progressing.recv(1)
