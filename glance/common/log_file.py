@@ -12,8 +12,10 @@ import contextlib
 import errno
 import logging
 import logging.handlers
+import mmap
 import os
 import sys
+import zlib
 from typing import Any
 
 from glance.common import files
@@ -25,16 +27,17 @@ _MODE = 0o666
 #: The file is all right, but there is no room.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-#: The last problem of the log that this process has reported, None if the log is written.
-_reported: str | None = None
+_NOTHING = bytes(4)
+#: Which problem of the log any process of the daemon has reported last; `harden` makes it anew.
+_reported: mmap.mmap | bytearray = bytearray(_NOTHING)
 _print_error = logging.Handler.handleError
 
 
 def complain(problem: str) -> None:
     """Report a problem of the log on standard error, once as long as it lasts."""
-    global _reported
-    if problem != _reported:
-        _reported = problem
+    mark = (zlib.crc32(problem.encode("utf-8", "replace")) or 1).to_bytes(4)
+    if _reported[:4] != mark:
+        _reported[:4] = mark
         print(problem, file=sys.stderr)
 
 
@@ -61,7 +64,12 @@ class _EveryHandler(logging.FileHandler):
 
 
 def harden() -> None:
-    """Give all handlers of this process the methods of `_EveryHandler`."""
+    """Give all handlers of this process the methods of `_EveryHandler`.
+
+    Processes that are forked later report each problem once for all of them.
+    """
+    global _reported
+    _reported = mmap.mmap(-1, len(_NOTHING))
     # SECURITY: a logging configuration names the classes, and they open files when it is read.
     logging.FileHandler._open = _EveryHandler._open  # type: ignore[method-assign]  # no other way
     logging.Handler.handleError = _EveryHandler.handleError  # type: ignore[method-assign]  # same
@@ -130,7 +138,6 @@ class LogFile(logging.handlers.WatchedFileHandler):
         return make(__name__, logging.WARNING, __file__, 0, text, arguments, None)
 
     def _write(self, data: bytes) -> None:
-        global _reported
         left = b"\n" + data if self._is_cut else data
         raw: Any = self.stream
         while left:
@@ -138,7 +145,8 @@ class LogFile(logging.handlers.WatchedFileHandler):
             left = left[written:]
             self._is_cut = bool(left)
         self._lost = 0
-        _reported = None
+        if _reported[:4] != _NOTHING:
+            _reported[:4] = _NOTHING
 
     def reopenIfNeeded(self) -> None:
         """Open the file if its name leads to another one. OSError if no file is open then."""

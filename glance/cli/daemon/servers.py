@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from glance.cli.daemon import launch, paste, pidfile, services
+from glance.cli.user import console
 from glance.common import config, exception
 from glance.streaming import retry
 
@@ -310,13 +311,13 @@ def _address(conf: config.Conf, server: Server) -> launch.Address | None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    console.say(line)
+    sys.stdout.flush()
 
 
 def fail(*lines: str) -> int:
     """Print lines on stderr and return the exit code of a failure."""
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)
+    console.say(*(config.mask_text(line) for line in lines), to=sys.stderr)
     return 1
 
 

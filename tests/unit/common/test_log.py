@@ -10,14 +10,13 @@ import socket
 
 import pytest
 
-from glance.common import config, exception, log, log_file
+from glance.common import config, exception, log
 
 OPEN, HANDLE_ERROR = logging.FileHandler._open, logging.Handler.handleError
 
 
 @pytest.fixture(autouse=True)
-def _restore(monkeypatch):
-    monkeypatch.setattr(log_file, "_reported", None)
+def _restore():
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

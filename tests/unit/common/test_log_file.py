@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -34,7 +35,7 @@ def disk(tmp_path):
 @pytest.fixture
 def logger(monkeypatch):
     """Return a maker of loggers with one file each."""
-    monkeypatch.setattr(log_file, "_reported", None)
+    monkeypatch.setattr(log_file, "_reported", log_file._reported)
     monkeypatch.setattr(logging.Handler, "handleError", logging.Handler.handleError)
     monkeypatch.setattr(logging.FileHandler, "_open", logging.FileHandler._open)
     log_file.harden()
@@ -146,6 +147,19 @@ def test_the_old_file_is_used_until_the_new_one_can_be_opened(
     log.error("third")
     assert (tmp_path / "old.log").read_text() == "first\nsecond\n"
     assert (tmp_path / "x.log").read_text() == "third\n"
+
+
+def test_processes_of_a_daemon_report_a_problem_once(logger, capfd):
+    log = logger("/dev/full")
+    for _ in range(2):
+        pid = os.fork()
+        if not pid:
+            log.error("from a worker")
+            sys.stderr.flush()
+            os._exit(0)
+        os.waitpid(pid, 0)
+    log.error("from the parent")
+    assert capfd.readouterr().err == FULL
 
 
 class Broken:
