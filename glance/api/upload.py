@@ -419,12 +419,15 @@ class Copies:
 
     def _stop(self) -> None:
         left = collections.deque(self._turns.close())
+        if not left:
+            return
         end = time.monotonic() + STOP_SECONDS
 
         def kill() -> None:
-            while left and time.monotonic() < end:
-                upload, _ = left.popleft()
-                upload.kill(exception.ServiceUnavailable())
+            with contextlib.suppress(IndexError):
+                while time.monotonic() < end:
+                    upload, _ = left.popleft()
+                    upload.kill(exception.ServiceUnavailable())
 
         workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
         for worker in workers:
