@@ -452,13 +452,16 @@ class Copies:
 
     def _stop(self) -> None:
         left = collections.deque(self._turns.close())
+        if not left:
+            return
         end = time.monotonic() + STOP_SECONDS
 
         def kill() -> None:
-            while left and time.monotonic() < end:
-                copy = left.popleft()
-                if copy.upload.kill(exception.ServiceUnavailable()):
-                    copy.strike()
+            with contextlib.suppress(IndexError):
+                while time.monotonic() < end:
+                    copy = left.popleft()
+                    if copy.upload.kill(exception.ServiceUnavailable()):
+                        copy.strike()
 
         workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
         for worker in workers:

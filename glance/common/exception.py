@@ -453,14 +453,15 @@ class StorageWriteDenied(StoreError, ServiceUnavailable):
 
 class BackendUnavailable(BackendException, ServiceUnavailable):
     message = "The image store cannot be reached at the moment."
-    named = "The %(store)s store cannot be reached at the moment."
+    named: ClassVar[str | None] = "The %(store)s store cannot be reached at the moment."
 
 
 class OutOfDescriptors(BackendUnavailable):
     """The process, or the host, may not open another file or connection at the moment."""
 
-    message = "The image store cannot be used: this server has too many files open at the moment."
-    named = "The %(store)s store cannot be used: this server has too many files open."
+    message = "This server has too many files open at the moment; try again later."
+    # It is the server's fault, not that of a store.
+    named = None
 
 
 class BackendCorrupt(BackendException, ServerError):
