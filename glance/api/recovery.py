@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from glance import api
+from glance.api import copy_journal
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import fields, types
@@ -43,10 +44,28 @@ _HOLDING = tasks.Limited(100)
 
 
 def start(service: api.ImageService) -> None:
-    """Look for abandoned uploads and settle them in the background."""
+    """Look for abandoned uploads and copies, and settle them in the background."""
     found = service.stores.sweep()
     if found:
         tasks.spawn(settle, service, found)
+    for left in copy_journal.find(service.conf):
+        tasks.spawn(settle_copies, service, left)
+
+
+def settle_copies(service: api.ImageService, left: copy_journal.LeftCopies) -> None:
+    """Set the records killed whose copies waited in a process that died."""
+
+    def kill_queued(image_id: int) -> None:
+        _persist(service, None, lambda who: kill(service, who, image_id, "queued"))
+
+    try:
+        for image_id in left.ids:
+            kill_queued(image_id)
+    except exception.Error as err:
+        LOG.error("Images whose copies were abandoned cannot be killed: %s", err)
+        left.end(done=False)
+    else:
+        left.end(done=True)
 
 
 def settle(

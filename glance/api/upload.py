@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, recovery
+from glance.api import copy_journal, deletion, recovery
 from glance.common import config, exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import types
@@ -331,15 +331,22 @@ class Upload:
     def kill(self, reason: BaseException) -> None:
         """Set the record to killed, if it is still as this upload left it; never raises."""
         LOG.warning("Image %s is killed: %s", self.image_id, type(reason).__name__)
-        attempt = self.beginning.attempt if self.beginning.undecided else None
-        record = (self.service, self.context, self.image_id, self.status, attempt)
         try:
-            recovery.kill(*record)
+            self.kill_now()
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
             LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
-            recovery.kill_later(*record)
+            recovery.kill_later(*self._record())
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
+
+    def kill_now(self) -> None:
+        """Do as `kill` does, and raise what the registry raises."""
+        recovery.kill(*self._record())
+
+    def _record(self) -> tuple[api.ImageService, RequestContext, int, str, str | None]:
+        # NOTE: a call that may still arrive would begin the upload again after a kill from queued.
+        attempt = self.beginning.attempt if self.beginning.undecided else None
+        return self.service, self.context, self.image_id, self.status, attempt
 
 
 class Rationed:
@@ -379,12 +386,14 @@ class Copies:
     """The copies in the background of one process, which take turns.
 
     A copy that waits for its turn has a record in status `queued`. When the process stops in an
-    orderly way, the records of all copies that wait or run become `killed`.
+    orderly way, the records of all copies that wait or run become `killed`; when it dies, the next
+    one that starts does that, by the journal.
     """
 
     def __init__(self, conf: config.Conf):
+        self._journal = copy_journal.CopyJournal(conf)
         self._turns: tasks.Turns[tuple[Upload, str]] = tasks.Turns(
-            _copy,
+            self._run,
             limit=conf.copies_at_once,
             each=conf.copies_per_owner,
             waiting=conf.copies_waiting,
@@ -407,9 +416,11 @@ class Copies:
         def start(upload: Upload, source: str) -> None:
             upload.is_copy = True
             try:
+                self._journal.add(upload.image_id)
                 place.start((upload, source))
             except BaseException as err:
                 upload.kill(err)
+                self._journal.remove(upload.image_id)
                 raise
 
         try:
@@ -417,23 +428,42 @@ class Copies:
         finally:
             place.leave()
 
+    def _run(self, job: tuple[Upload, str]) -> None:
+        try:
+            _copy(job)
+        finally:
+            self._journal.remove(job[0].image_id)
+
     def _stop(self) -> None:
         left = collections.deque(self._turns.close())
-        if not left:
-            return
+        try:
+            if left:
+                self._kill(left)
+        finally:
+            self._journal.close()
+
+    def _kill(self, left: collections.deque[tuple[Upload, str]]) -> None:
         end = time.monotonic() + STOP_SECONDS
 
         def kill() -> None:
             with contextlib.suppress(IndexError):
                 while time.monotonic() < end:
                     upload, _ = left.popleft()
-                    upload.kill(exception.ServiceUnavailable())
+                    try:
+                        upload.kill_now()
+                    except Exception as err:
+                        name = type(err).__name__
+                        LOG.error(
+                            "Image %s is left to the next process: %s", upload.image_id, name
+                        )
+                    else:
+                        self._journal.remove(upload.image_id)
 
         workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
         if left:
-            LOG.error("%d images that wait to be copied stay queued: delete them", len(left))
+            LOG.error("%d images that wait to be copied are left to the next process", len(left))
 
 
 def _copy(job: tuple[Upload, str]) -> None:

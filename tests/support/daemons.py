@@ -257,6 +257,7 @@ class Site:
             "registry_host": "127.0.0.1",
             "registry_port": registry_port,
             "filesystem_store_datadir": self.data_dir,
+            "copies_dir": directory,
             **self.store.options(),
             "send_identity_headers": auth_mode != "noauth",
             **(api or {}),

@@ -71,6 +71,7 @@ class Api:
             "registry_host": "127.0.0.1",
             "registry_port": str(registry.port),
             "filesystem_store_datadir": str(self.datadir),
+            "copies_dir": str(tmp_path),
             "http_store_allowed_hosts": "127.0.0.1",
             "send_identity_headers": "True",
             **conf,

@@ -11,7 +11,7 @@ import pytest
 import webob
 
 from glance import registry as registry_calls
-from glance.api import deletion, recovery, upload
+from glance.api import copy_journal, deletion, recovery, upload
 from glance.common import config, exception, hooks
 from glance.identity import context as identity_context
 from glance.registry.link import RegistryLink
@@ -603,6 +603,72 @@ class TestManyCopies:
         slow.open.set()
         until(lambda: slow.at_once == 0)
         until(lambda: api.files() == [])
+
+    def test_copies_of_a_process_that_died_end_killed(self, make_api, slow, tmp_path):
+        hooks.stop()
+        api = make_api(copies_at_once="1")
+        reserved = api.add()["id"]
+        for _ in range(3):
+            assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: slow.at_once == 1)
+        # Somebody else fills one of those that wait.
+        assert api("PUT", f"{URL}/{reserved + 3}", {}, PAYLOAD).status_int == 200
+        [journal] = tmp_path.glob("glance-copies-*")
+        listed = journal.read_bytes()
+        left = journal.with_name(journal.name + "0")
+        left.write_bytes(listed + b"+9")
+        make_api()
+        # NOTE: that of the process which lives is locked, and stays.
+        until(lambda: not left.exists())
+        assert journal.read_bytes() == listed
+        statuses = [status_of(api, number) for number in range(reserved, reserved + 4)]
+        assert statuses == ["queued", "killed", "killed", "active"]
+        slow.open.set()
+        until(lambda: not journal.exists())
+        assert slow.most == 1
+
+    def test_copies_that_cannot_be_killed_at_the_end_are_left_to_the_next_process(
+        self, make_api, slow, registry, tmp_path
+    ):
+        hooks.stop()
+        api = make_api(copies_at_once="1")
+        for _ in range(2):
+            assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: slow.at_once == 1)
+        registry.app = Flaky(registry, lambda method, body: True)
+        hooks.stop()
+        registry.app = registry.real
+        assert [status_of(api, number) for number in (1, 2)] == ["queued"] * 2
+        make_api()
+        until(lambda: [status_of(api, number) for number in (1, 2)] == ["killed"] * 2)
+        until(lambda: not list(tmp_path.glob("glance-copies-*")))
+
+    def test_a_journal_that_cannot_be_written_does_no_harm(self, make_api, slow, caplog):
+        api = make_api(copies_dir="/nonexistent")
+        slow.open.set()
+        assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: status_of(api, 1) == "active")
+        assert "its copy cannot be noted" in caplog.text
+
+    def test_a_journal_does_not_grow(self, make_api, monkeypatch, tmp_path):
+        monkeypatch.setattr(copy_journal, "COMPACT", 100)
+        conf = config.Conf({"copies_dir": str(tmp_path)})
+        journal = copy_journal.CopyJournal(conf)
+        journal.add(1)
+        for number in range(2, 200):
+            journal.add(number)
+            journal.remove(number)
+        [path] = tmp_path.glob("glance-copies-*")
+        assert path.stat().st_size < 150
+        assert copy_journal.find(conf) == []
+        journal.add(500)
+        journal.close()
+        [left] = copy_journal.find(conf)
+        assert left.ids == [1, 500]
+        left.end(done=False)
+        [left] = copy_journal.find(conf)
+        left.end(done=True)
+        assert list(tmp_path.glob("glance-copies-*")) == []
 
     def test_a_copy_without_a_descriptor_ends_killed(self, make_api, slow, monkeypatch):
         api = make_api()
