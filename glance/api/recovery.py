@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from glance import api
 from glance.api import unfinished
-from glance.common import exception
+from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
 from glance.registry.link import AWAY
@@ -48,6 +48,7 @@ def start(service: api.ImageService) -> None:
     found = service.stores.sweep()
     if found:
         tasks.spawn(settle, service, found)
+    hooks.at_stop(service.unfinished.close)
     for directory in service.stores.local_directories():
         for left in unfinished.take(directory, service.conf.incoming_max_age):
             tasks.spawn(_settle_notes, service, left)

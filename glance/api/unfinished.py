@@ -83,6 +83,13 @@ class Unfinished:
         if self._directory is not None:
             threads.run(self._change, number, None)
 
+    def close(self) -> None:
+        """Leave what is still noted to the next process; nothing is noted any more."""
+        self._directory = None
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
     def _change(self, number: int, note: Note | None) -> None:
         with self._lock:
             if note is not None:

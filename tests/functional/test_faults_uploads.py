@@ -304,6 +304,23 @@ def test_copies_without_descriptors_leave_nothing(crowded):
 
 
 @pytest.mark.files
+def test_copies_of_a_process_that_is_killed_end_killed(tmp_path):
+    options = {"http_store_allowed_hosts": "127.0.0.1", "copies_at_once": 3}
+    with daemons.Site(tmp_path, workers=2, api=options) as site, faults.Origin() as origin:
+        origin.paths["/image"] = origin.stall(faults.answer("200 OK", HALF, length=len(DATA)))
+        headers = {"x-glance-api-copy-from": f"{origin.url}/image"}
+        reserved = site.http.post("/v1/images").json()["image"]["id"]
+        for _ in range(20):
+            assert site.http.post("/v1/images", headers).status == 201
+        faults.until(lambda: "saving" in statuses_of(site), "a copy has begun")
+        site.api.kill()
+        site.api.start()
+        faults.until(lambda: statuses_of(site) == ["queued"], "all others are killed")
+        assert faults.status_of(site, reserved) == "queued"
+        faults.until(lambda: not site.data_files(), "no file is left")
+
+
+@pytest.mark.files
 def test_hundreds_of_copies_at_once_take_turns(tmp_path):
     options = {"http_store_allowed_hosts": "127.0.0.1"}
     with daemons.Site(tmp_path, api=options) as site, faults.Origin() as origin:

@@ -516,6 +516,11 @@ class TestCopyFrom:
         assert api("GET", f"{URL}/{image['id']}").status_int == 404
 
 
+def notes(api):
+    """Return the lists of what processes have begun."""
+    return list(api.datadir.rglob("glance-unfinished.*"))
+
+
 class TestManyCopies:
     """Copies that wait for their turn, from an origin that sends nothing before it is told to."""
 
@@ -603,6 +608,45 @@ class TestManyCopies:
         slow.open.set()
         until(lambda: slow.at_once == 0)
         until(lambda: api.files() == [])
+
+    def test_copies_of_a_process_that_died_end_killed(self, make_api, slow):
+        hooks.stop()
+        api = make_api(copies_at_once="1")
+        reserved = api.add()["id"]
+        for _ in range(3):
+            assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: slow.at_once == 1)
+        # Somebody else fills one of those that wait.
+        assert api("PUT", f"{URL}/{reserved + 3}", {}, PAYLOAD).status_int == 200
+        [journal] = notes(api)
+        listed = journal.read_bytes()
+        left = journal.with_name(journal.name + "0")
+        left.write_bytes(listed + b"[9, {")
+        make_api()
+        # NOTE: that of the process which lives is locked, and stays.
+        until(lambda: not left.exists())
+        assert journal.read_bytes() == listed
+        statuses = [status_of(api, number) for number in range(reserved, reserved + 4)]
+        assert statuses == ["queued", "killed", "killed", "active"]
+        slow.open.set()
+        until(lambda: not journal.exists())
+        assert slow.most == 1
+
+    def test_copies_that_cannot_be_killed_at_the_end_are_left_to_the_next_process(
+        self, make_api, slow, registry
+    ):
+        hooks.stop()
+        api = make_api(copies_at_once="1")
+        for _ in range(2):
+            assert api("POST", URL, slow.headers).status_int == 201
+        until(lambda: slow.at_once == 1)
+        registry.app = Flaky(registry, lambda method, body: True)
+        hooks.stop()
+        registry.app = registry.real
+        assert [status_of(api, number) for number in (1, 2)] == ["queued"] * 2
+        make_api()
+        until(lambda: [status_of(api, number) for number in (1, 2)] == ["killed"] * 2)
+        until(lambda: notes(api) == [])
 
     def test_a_copy_without_a_descriptor_ends_killed(self, make_api, slow, monkeypatch):
         api = make_api()
