@@ -194,8 +194,8 @@ def _below_cap(service: api.ImageService, size: int | None, image_id: object) ->
     """Return the size of data whose size is not in the record; BackendCorrupt above the cap."""
     cap = service.conf.image_size_cap
     if cap and size is not None and size > cap:
-        LOG.error("Image %s: its location has %s bytes; %s are permitted", image_id, size, cap)
-        raise exception.BackendCorrupt(TOO_LARGE)
+        detail = f"the location of image {image_id} has {size} bytes; {cap} are permitted"
+        raise exception.BackendCorrupt(TOO_LARGE).because(detail)
     return size
 
 
@@ -225,10 +225,10 @@ class _Bounded(body.Body):
         for chunk in self._data:
             count += len(chunk)
             if count > self._limit:
-                LOG.error(
-                    "Image %s: its location has more than %s bytes", self._image_id, self._limit
+                detail = (
+                    f"the location of image {self._image_id} has more than {self._limit} bytes"
                 )
-                raise exception.BackendCorrupt(TOO_LARGE)
+                raise exception.BackendCorrupt(TOO_LARGE).because(detail)
             if not self._exact:
                 yield chunk
                 continue

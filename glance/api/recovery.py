@@ -83,6 +83,7 @@ def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
     if image_id is None:
         return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
     _persist(service, None, lambda who: kill(service, who, image_id, "queued", note.attempt))
+    LOG.info("Image %s, whose data a dead process was to bring, is settled", image_id)
     return True
 
 
@@ -270,8 +271,8 @@ def _kill(
     except exception.Duplicate:
         record = service.registry.get_image_metadata(context, image_id)
         return record if record["status"] == "active" else None
-    LOG.warning("Image %s is killed: its upload was abandoned", image_id)
     if tells:
+        LOG.warning("Image %s is killed: its upload was abandoned", image_id)
         service.events.failed(
             "image.upload", context, fields.parse_id(str(image_id)), exception.ServerError()
         )

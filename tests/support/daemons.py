@@ -259,6 +259,8 @@ class Site:
             "filesystem_store_datadir": self.data_dir,
             **self.store.options(),
             "send_identity_headers": auth_mode != "noauth",
+            # Tests name their images by ids of their own.
+            "policy_choose_id": "anyone",
             **(api or {}),
         }
         self._has_other_database = any(
