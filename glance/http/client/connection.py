@@ -53,9 +53,11 @@ class _ResponseReady(Exception):
 def authority(host: str, port: int, default_port: int | None = None) -> str:
     """Return `host:port` as it stands in a Host header or a CONNECT request.
 
-    IPv6 addresses are put into brackets. The port is left out if it is `default_port`.
+    IPv6 addresses are put into brackets, without a zone, which means something on this host only
+    and is not part of a URI's host (RFC 3986 §3.2.2). The port is left out if it is
+    `default_port`.
     """
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host.partition('%')[0]}]" if ":" in host else host
     return shown if port == default_port else f"{shown}:{port}"
 
 

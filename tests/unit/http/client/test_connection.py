@@ -498,6 +498,7 @@ def test_the_declared_length_is_what_the_headers_say(loopback, method, headers, 
         ("mirror.test", 80, None, "mirror.test:80"),
         ("::1", 80, 80, "[::1]"),
         ("::1", 9292, 80, "[::1]:9292"),
+        ("fe80::1%eth0", 9292, 80, "[fe80::1]:9292"),
     ],
 )
 def test_a_server_is_named_as_headers_need_it(host, port, default, text):
