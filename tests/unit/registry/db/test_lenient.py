@@ -107,7 +107,7 @@ class Odd:
 @pytest.fixture
 def odd(kind: Any, connect: Connect) -> Odd:
     """A database at the target version."""
-    url = kind.at(models.SCHEMA_VERSION)
+    url = kind.emptied()
     return Odd(connect(url), url, models.SCHEMA_VERSION)
 
 
