@@ -107,7 +107,7 @@ class Odd:
 @pytest.fixture
 def odd(kind: Any, connect: Connect) -> Odd:
     """A database at the target version."""
-    url = kind.at(models.SCHEMA_VERSION)
+    url = kind.emptied()
     return Odd(connect(url), url, models.SCHEMA_VERSION)
 
 
@@ -384,10 +384,10 @@ def test_an_upgrade_repairs_times_and_reports_the_rest(
     lost = api.image_get(database, ADMIN, count + 4)
     assert (lost["created_at"], lost["updated_at"]) == (None, None)
     assert warnings(caplog) == [
-        f"Image {count + 4}: created_at and updated_at cannot be read",
-        f"Image {count + 5}: created_at cannot be read",
-        "Image 1: created_at of image_properties cannot be read",
-        "Image 2: created_at of image_properties cannot be read",
+        f"Image {count + 4}: correct created_at and updated_at, which cannot be read",
+        f"Image {count + 5}: correct created_at, which cannot be read",
+        "Image 1: correct created_at of image_properties, which cannot be read",
+        "Image 2: correct created_at of image_properties, which cannot be read",
     ]
     # Everything else has the one form that sorts as text.
     if kind.name == "sqlite":
@@ -436,7 +436,7 @@ def test_an_upgrade_repairs_numbers_and_statuses(
             "Image 4: size was no number; now it is not set",
             "Image 4: min_ram was no number; now it is 0",
         ]
-    assert warnings(caplog) == [*lines, "Image 3: its status is unknown and stays as it is"]
+    assert warnings(caplog) == [*lines, "Image 3: correct its status, which is unknown"]
 
 
 @pytest.mark.parametrize("version", [9, 15])

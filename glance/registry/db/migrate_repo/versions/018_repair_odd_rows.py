@@ -107,7 +107,7 @@ def _repair_times(conn: Connection, table: sa.Table, columns: tuple[str, ...]) -
         _set(conn, table, row, {**{n: t for n, t in read.items() if t is not None}, **fixed})
         if left := [name for name in lost if name not in fixed]:
             place = "" if table.name == "images" else f" of {table.name}"
-            _report(row[owner], f"{' and '.join(left)}{place} cannot be read")
+            _report(row[owner], f"correct {' and '.join(left)}{place}, which cannot be read")
 
 
 def _times(
@@ -161,7 +161,7 @@ def _repair_statuses(conn: Connection, images: sa.Table) -> None:
             conn.execute(images.update().where(having).values(status=known))
             continue
         for image_id in conn.execute(sa.select(images.c.id).where(having)).scalars():
-            _report(image_id, "its status is unknown and stays as it is")
+            _report(image_id, "correct its status, which is unknown")
 
 
 def _fold_names(conn: Connection, properties: sa.Table) -> None:
