@@ -11,13 +11,13 @@ import dataclasses
 from typing import cast
 
 from glance import store
-from glance.api import unfinished
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
 from glance.identity import policy
 from glance.image import types
 from glance.notifier import events
+from glance.registry import unfinished
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
 from glance.store import location as store_location

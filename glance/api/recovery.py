@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from glance import api
-from glance.api import unfinished
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
+from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import retry, tasks

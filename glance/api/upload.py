@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, recovery, unfinished
+from glance.api import deletion, recovery
 from glance.common import config, exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import types
-from glance.registry import link
+from glance.registry import link, unfinished
 from glance.registry.link import AWAY
 from glance.store import base
 from glance.streaming import body, retry, tasks
@@ -86,7 +86,7 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
-    `number` is that of its note in `glance.api.unfinished`, None if there is none yet.
+    `number` is that of its note in `glance.registry.unfinished`, None if there is none yet.
     """
 
     service: api.ImageService

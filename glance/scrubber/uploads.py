@@ -15,6 +15,7 @@ from glance import store
 from glance.common import config, exception
 from glance.identity.context import RequestContext
 from glance.image import fields
+from glance.registry import unfinished
 from glance.registry.db import api, engine, maintenance, records
 from glance.store import base, removal
 
@@ -34,6 +35,8 @@ config.options(
     ),
 )
 
+#: Seconds after which the registry has carried out whatever a dead process sent to it.
+LATE_CALL = 60.0
 _ADMIN = RequestContext(is_admin=True, show_deleted=True)
 
 
@@ -82,6 +85,9 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
             continue
         killed += [int(left.image_id)] * ended
         _end(left, needed=needed)
+    for directory in stores.local_directories():
+        for noted in unfinished.take(directory, conf.incoming_max_age):
+            killed += _settle_notes(db, noted)
     if conf.upload_stall_timeout:
         age = datetime.timedelta(seconds=conf.upload_stall_timeout)
         for image in maintenance.images_stalled(db, records.utcnow() - age):
@@ -89,6 +95,36 @@ def settle(conf: config.Conf, db: engine.Database, stores: store.Stores) -> list
     # What a vanished host left in a remote backend, without a journal on this host.
     stores.drop_stale_uploads()
     return killed
+
+
+def _settle_notes(db: engine.Database, left: unfinished.Left) -> list[int]:
+    """Settle the records that a dead process has noted; return the ids of those killed."""
+    killed: list[int] = []
+    is_settled = True
+    for note in left.notes:
+        try:
+            if note.image_id is None:
+                api.image_withdraw(db, _ADMIN, note.attempt)
+            elif _kill_unbegun(db, note.image_id, note.attempt):
+                killed.append(note.image_id)
+        except exception.NotFound:
+            is_settled = left.age > LATE_CALL
+        except exception.Error as err:
+            LOG.error("A record that a dead process began may remain: %s", err)
+            is_settled = False
+    left.remove() if is_settled else left.leave()
+    return killed
+
+
+def _kill_unbegun(db: engine.Database, image_id: int, attempt: str) -> bool:
+    """Kill an image that only the upload of this attempt would fill; return whether it was so."""
+    try:
+        # NOTE: without this, the call that began the upload would have its effect if it came late.
+        begin = {"status": "saving"}
+        api.image_update(db, _ADMIN, image_id, begin, from_state="queued", attempt=attempt)
+    except (exception.NotFound, exception.Conflict):
+        return False
+    return _kill(db, image_id)
 
 
 def hold_back(

@@ -295,7 +295,7 @@ def test_an_upload_in_parts_whose_api_is_killed_is_settled_at_the_next_start(sit
         upload.send(DATA[: 8 * MIB])
         faults.until(lambda: site.proxy.count("PUT", PART), "a part is on its way")
         site.api.kill()
-    (trace,) = site.traces.iterdir()
+    (trace,) = site.traces.glob("glance-s3-upload.*")
     assert f'"{image_id}"' in trace.read_text()
     assert KEY not in trace.read_text()
     assert trace.stat().st_mode & 0o077 == 0

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from glance.registry import unfinished
+
 from support import daemons, faults, operators, stores
 
 pytestmark = pytest.mark.full
@@ -195,6 +197,25 @@ def test_uploads_that_never_ended_are_killed(site):
     assert statuses(site, old, young) == ["killed", "saving"]
     assert "1 interrupted uploads killed" in done.stdout
     change(site, f"UPDATE images SET status = 'killed' WHERE id = {young}")
+
+
+def test_records_that_a_dead_process_began_are_killed(site):
+    """No API starts again that would do it."""
+    incoming = site.data_dir / ".incoming"
+    image_id, other = (faults.reserve(site) for _ in range(2))
+    notes = unfinished.Unfinished(str(incoming))
+    notes.add(unfinished.Note("a" * 32, image_id))
+    notes.add(unfinished.Note("b" * 32))
+    notes._file.close()
+    (path,) = incoming.glob("glance-unfinished.*")
+    assert scrub(site).returncode == 0
+    assert faults.status_of(site, image_id) == "killed"
+    assert faults.status_of(site, other) == "queued"
+    # The record of the other note may come late; after a while it cannot any more.
+    assert path.exists()
+    os.utime(path, (0, 0))
+    assert scrub(site).returncode == 0
+    assert not path.exists()
 
 
 def test_a_running_upload_is_left_alone(site):

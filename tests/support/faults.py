@@ -31,7 +31,8 @@ T = TypeVar("T")
 #: Longest time, in seconds, that anything may take which is to happen by itself.
 PATIENCE = 20
 
-_ids = itertools.count(1000)
+# NOTE: far from those that the service counts, which follow a chosen id that is near.
+_ids = itertools.count(1_000_000)
 
 
 def new_id() -> int:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import deletion, download, recovery, unfinished, upload
+from glance.api import deletion, download, recovery, upload
 from glance.common import config, exception, hooks
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
-from glance.registry import link
+from glance.registry import link, unfinished
 from glance.store import base
 from glance.streaming import tasks
 
@@ -389,7 +389,7 @@ class ImagesController:
         """Fill a queued image with data: at once from the body, or in the background.
 
         `copy` starts a copy in the background. `creation` is the call that made the record, None
-        if another request did; `number` is that of its note in `glance.api.unfinished`.
+        if another request did; `number` is that of its note in `glance.registry.unfinished`.
         """
         run = upload.Upload(
             self.service,

@@ -3,9 +3,10 @@
 import pytest
 
 from glance import registry as registry_calls
-from glance.api import recovery, unfinished
+from glance.api import recovery
 from glance.common import config, exception
 from glance.identity import context
+from glance.registry import unfinished
 from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from glance.api import unfinished
-from glance.api.unfinished import Note
+from glance.registry import unfinished
+from glance.registry.unfinished import Note
 from glance.store import base
 
 ONE, TWO, COPY = Note("1" * 32), Note("2" * 32), Note("3" * 32, 7)
@@ -119,6 +119,17 @@ def test_a_full_disk_ends_no_upload(notes, tmp_path, caplog):
         pass
     assert "cannot be noted" in caplog.text
     assert str(tmp_path) not in caplog.text
+
+
+def test_a_full_disk_is_told_once_until_there_is_room(notes, tmp_path, caplog):
+    os.rmdir(tmp_path)
+    first = notes.add(ONE)
+    notes.add(TWO)
+    assert caplog.text.count("cannot be noted") == 1
+    os.mkdir(tmp_path)
+    notes.strike(first)
+    die(notes)
+    assert left(tmp_path) == [TWO]
 
 
 def test_without_a_directory_nothing_is_noted():

@@ -4,7 +4,7 @@ A process that is killed leaves such records behind, and staged writes do not te
 record whose creation, or whose change to saving, it had just sent to the registry, and not of
 copies that wait for their turn. So the process notes each before it begins, and strikes it out at
 the end; the file is there only while something is noted. `glance.api.recovery` takes the files of
-dead processes at the start of the next one.
+dead processes at the start of the next one, `glance.scrubber.uploads` where none starts.
 
 The file outlives the process, not a power failure: nothing waits for the disk. What is lost then,
 `glance-scrubber` finds by the age of the record.
@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,7 @@ class Unfinished:
         self._file: LocalFile | None = None
         self._notes: dict[int, Note] = {}
         self._numbers = itertools.count(1)
+        self._fails = False
         # NOTE: for native threads, in which files are written.
         self._lock = hub.native_lock()
 
@@ -98,8 +100,12 @@ class Unfinished:
                 return
             try:
                 self._write(number, note)
+                self._fails = False
             except OSError as err:
-                LOG.error("What this process begins cannot be noted: %s", err.strerror)
+                # Once, until it works again: with a full disk this comes with every request.
+                level = logging.DEBUG if self._fails else logging.ERROR
+                LOG.log(level, "What this process begins cannot be noted: %s", err.strerror)
+                self._fails = True
 
     def _write(self, number: int, note: Note | None) -> None:
         if not self._notes:
@@ -125,11 +131,14 @@ class Unfinished:
 
 
 class Left:
-    """The file of a dead process, which no other one can take meanwhile: its `notes`."""
+    """The file of a dead process, which no other one can take meanwhile: its `notes`.
 
-    def __init__(self, file: LocalFile, notes: list[Note]):
+    `age` is the time in seconds since the process wrote the last one.
+    """
+
+    def __init__(self, file: LocalFile, notes: list[Note], age: float):
         self._file = file
-        self.notes = notes
+        self.notes, self.age = notes, age
 
     def remove(self) -> None:
         """Remove the file: everything in it is settled. An OSError is logged."""
@@ -160,7 +169,8 @@ def take(directory: str, max_age: float) -> list[Left]:
 
 def _adopt(file: LocalFile) -> Left:
     with file.held() as fd:
-        lines = os.pread(fd, os.fstat(fd).st_size, 0).split(b"\n")[:-1]
+        status = os.fstat(fd)
+        lines = os.pread(fd, status.st_size, 0).split(b"\n")[:-1]
     notes: dict[int, Note] = {}
     for line in lines:
         try:
@@ -171,7 +181,7 @@ def _adopt(file: LocalFile) -> Left:
                 notes[number] = Note(**values)
         except (ValueError, TypeError):
             LOG.warning("A line about unfinished records cannot be read")
-    return Left(file, list(notes.values()))
+    return Left(file, list(notes.values()), max(0.0, time.time() - status.st_mtime))
 
 
 def _line(number: int, note: Note | None) -> bytes:
