@@ -47,7 +47,13 @@ def text(value: str) -> str:
 
 
 def host(value: str) -> str:
-    """Convert a host name or an address; an IPv6 address may have the brackets of a URL."""
+    """Convert a host name or an address; an IPv6 address may have the brackets of a URL.
+
+    Raises ValueError for text with more parts of a URL.
+    """
+    if "@" in value or "/" in value:
+        # SECURITY: what is before the @ would be shown with the host wherever it is named.
+        raise ValueError("use a host name or an address only")
     return hosts.bare(value)
 
 
@@ -339,7 +345,7 @@ def _looks_secret(name: str) -> bool:
         return False
     joined = "".join(parts)
     return (
-        joined.endswith(("key", "keys"))
+        joined.endswith(("key", "keys", "pass", "creds"))
         or any(word in joined for word in _SECRET_WORDS)
         or any(_is_like(part, word) for part in parts for word in _SECRET_WORDS)
         or any(_is_one_edit(word, part) for part in parts for word in _SHORT_SECRET_WORDS)

@@ -48,8 +48,13 @@ def identity(conf: config.Conf) -> Identity | None:
 
 
 def owner(directory: str) -> Identity | None:
-    """Return the owner of a directory, None if root need not switch to work in it."""
+    """Return the owner of a directory, None if root need not switch to work in it.
+
+    Of a directory that is missing, the owner of the one that it will be made in.
+    """
     try:
+        while not os.path.exists(directory) and os.path.dirname(directory) != directory:
+            directory = os.path.dirname(directory)
         status = os.stat(directory)
     except OSError:
         return None

@@ -135,6 +135,7 @@ class RecordsController:
         if not context.is_admin or "owner" not in values:
             values["owner"] = context.owner
         trust.require_api(request, trust.API_ONLY & values.keys())
+        self._check_policy(request, values)
         values.setdefault("status", "active" if trust.is_from_api(request) else "queued")
         image = api.image_create(
             self.db,
@@ -157,6 +158,8 @@ class RecordsController:
         number = fields.path_id(id)
         values, body = self._body(request)
         trust.require_api(request, trust.API_ONLY & values.keys())
+        # NOTE: the id of an image cannot be changed.
+        self._check_policy(request, {"is_public": values.get("is_public")})
         from_state = body.get("from_state")
         if from_state is not None and from_state not in fields.STATUSES:
             raise exception.Invalid(f"from_state must be one of {', '.join(fields.STATUSES)}")
@@ -242,6 +245,19 @@ class RecordsController:
         left = _leftover(request.read_json())
         api.image_postpone(self.db, context, number, any_owner=any_owner, **left)
         return wsgi.Response(204)
+
+    def _check_policy(self, request: CallerRequest, values: Mapping[str, Any]) -> None:
+        """Raise Forbidden for what the policy does not permit a caller who is not the API.
+
+        SECURITY: the API checks what it passes on by its own rules; tenants who can reach the
+        registry must not get round them.
+        """
+        if trust.is_from_api(request):
+            return
+        if values.get("id") is not None:
+            self.policy.require("choose_id", request.context)
+        if values.get("is_public"):
+            self.policy.require("publicize_image", request.context)
 
     def _query(self, request: CallerRequest) -> listing.ListQuery:
         return listing.parse(

@@ -304,10 +304,11 @@ def _address(conf: config.Conf, server: Server) -> launch.Address | None:
         return None
     try:
         port = int(conf.get("bind_port") or server.port)
+        host = config.host(str(conf.get("bind_host") or "0.0.0.0"))
     except (ValueError, exception.ConfigError):
         # The daemon will report it, together with all other problems.
         return None
-    return (config.host(str(conf.get("bind_host") or "0.0.0.0")), port) if port else None
+    return (host, port) if port else None
 
 
 def _say(line: str) -> None:

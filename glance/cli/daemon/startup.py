@@ -19,7 +19,7 @@ from glance.cli.daemon import paste
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console
-from glance.common import config, exception, log, plugin
+from glance.common import config, exception, log, plugin, privileges
 
 LOG = logging.getLogger(__name__)
 
@@ -173,6 +173,17 @@ def configure(
             ", ".join(exposed),
         )
     return conf
+
+
+def work_in(option: str, conf: config.Conf, program: str, path: str) -> None:
+    """Become another user if root is to work in the directory that an option names.
+
+    See `privileges.work_in`; the section of the program wins over `conf`. A directory that is not
+    named has no owner. Raises ConfigError.
+    """
+    sections = paste.load_sections(program, path)
+    merged = conf.merged(sections[-1].own, conf.source) if sections else conf
+    privileges.work_in(merged.get(option) or "", merged)
 
 
 def _read_only_by(peer: Peer) -> dict[str, str]:

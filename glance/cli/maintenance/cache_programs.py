@@ -18,7 +18,7 @@ from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
-from glance.common import config, exception, log, privileges
+from glance.common import config, exception, log
 
 FAILED, WRONG = 1, 2
 
@@ -170,9 +170,9 @@ def load(program: CacheProgram, args: argparse.Namespace) -> Any:
     path = paste.find_config_file(program.name, args.config_file, args.confpath, others=SHARED)
     module = importlib.import_module(program.module)
     conf = startup.configure(program.name, path, args, *program.checks, is_server=False)
-    app = paste.load_shared_app(program.name, path, module.app_factory)
-    privileges.work_in(app.cache.directory.path, conf)
-    return app
+    # SECURITY: before the stores are set up, which make and try their directories.
+    startup.work_in("image_cache_dir", conf, program.name, path)
+    return paste.load_shared_app(program.name, path, module.app_factory)
 
 
 @streams.program("glance-cache-prefetcher")

@@ -187,6 +187,8 @@ def _stores(args: argparse.Namespace) -> store.Stores:
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     startup.load_drivers(merged)
     merged.check()
+    # SECURITY: the stores make and try their directories, which may belong to another user.
+    startup.work_in("filesystem_store_datadir", conf, program, path)
     return store.create_stores(merged)
 
 

@@ -34,6 +34,9 @@ It makes one pass and ends, which suits cron. As a daemon, it makes a pass at st
 every wakeup_time seconds, until SIGTERM or SIGINT. When it is stopped, it starts no more removals
 and finishes the current ones, for at most 30 seconds.
 
+If root starts it, it becomes the user that the configuration names, otherwise the owner of
+filesystem_store_datadir.
+
 A removal that fails is retried after one minute, then after two, four and so on, up to six hours.
 """,
     (startup.CONFPATH,),
@@ -162,5 +165,7 @@ def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
         notifier.check,
         prints=args.list or args.restore is not None,
     )
+    # SECURITY: before the stores are set up, which make and try their directories.
+    startup.work_in("filesystem_store_datadir", conf, PROGRAM.name, path)
     app: Any = paste.load_paste_app(PROGRAM.name, path)[1]
     return app, bool(args.daemon or conf.daemon)

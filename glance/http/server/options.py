@@ -84,7 +84,8 @@ config.options(
     config.Option(
         "user",
         help="User that a daemon started by root switches to after it has opened its port. Its "
-        "working directory is then /, so use absolute paths in the configuration.",
+        "working directory is then /, so use absolute paths in the configuration. glance-scrubber "
+        "and the programs of the image cache switch, too.",
     ),
     config.Option(
         "group", help="Group that such a daemon switches to. Unset: the group of the user."

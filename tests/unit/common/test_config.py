@@ -1,5 +1,6 @@
 """The option table and the configuration made by it."""
 
+import importlib
 import logging
 
 import pytest
@@ -254,6 +255,8 @@ def test_messages_stay_as_they_are(text):
         "aws_credentails",
         "passphrase",
         "pass_phrase_key",
+        "adminpass",
+        "swift_store_creds",
     ],
 )
 def test_a_name_that_resembles_that_of_a_secret_is_masked(name):
@@ -268,6 +271,20 @@ def test_a_name_that_resembles_that_of_a_secret_is_masked(name):
 )
 def test_other_unknown_names_are_shown(name):
     assert config.Conf({name: "value"}).public() == {name: "value"}
+
+
+@pytest.mark.parametrize(
+    "text", [f"glance:{CANARY}@db", f"http://glance:{CANARY}@db:1", f"amqp://g:{CANARY}@[::1]"]
+)
+@pytest.mark.parametrize("name", ["bind_host", "registry_host", "rabbit_host"])
+def test_a_host_with_a_password_is_an_error_that_does_not_show_it(name, text):
+    for module in ("http.server.options", "registry.link", "notifier.rabbit_options"):
+        importlib.import_module(f"glance.{module}")
+    conf = config.Conf({name: text}, source="x.conf")
+    with pytest.raises(exception.ConfigError, match="use a host name or an address") as caught:
+        conf.check()
+    assert CANARY not in str(caught.value)
+    assert CANARY not in str(conf.public())
 
 
 def test_a_secret_is_masked_whole_even_if_it_looks_like_a_url():

@@ -125,6 +125,40 @@ def test_locations_are_shown_to_the_api_and_administrators(
     assert ("file:///images/7" in changed.text) == shown
 
 
+@pytest.mark.parametrize("free", [False, True])
+def test_a_tenant_at_the_registry_learns_from_no_status_which_ids_exist(
+    registry: Any, free: bool
+) -> None:
+    number = stored(registry) + free
+    values = {"image": {"id": number}}
+    refused = registry.call("POST", "/images", values, TENANT)
+    assert (refused.status_int, str(number) in refused.text) == (403, False)
+    made = registry.call("POST", "/images", values, TENANT, **PROOF)
+    assert made.status_int == (200 if free else 409)
+    assert registry.call("POST", "/images", {"image": {"id": None}}, TENANT).status_int == 200
+
+
+def test_a_tenant_at_the_registry_may_choose_ids_by_policy(
+    new_registry: Callable[..., Any],
+) -> None:
+    registry = new_registry(auth_mode="keystone", policy_choose_id="anyone")
+    made = registry.call("POST", "/images", {"image": {"id": 77}}, TENANT)
+    assert (made.status_int, made.json["image"]["id"]) == (200, 77)
+
+
+def test_a_tenant_at_the_registry_publishes_by_policy(new_registry: Callable[..., Any]) -> None:
+    registry = new_registry(
+        auth_mode="keystone",
+        policy_publicize_image="admin",
+        **{authtoken.ACCOUNT_SECRET: ACCOUNT},
+    )
+    number = registry.call("POST", "/images", {"image": {}}, TENANT).json["image"]["id"]
+    public = {"image": {"is_public": True}}
+    for method, path in (("POST", "/images"), ("PUT", f"/images/{number}")):
+        assert registry.call(method, path, public, TENANT).status_int == 403
+        assert registry.call(method, path, public, TENANT, **PROOF).status_int == 200
+
+
 # -- who is who ----------------------------------------------------------------------------------
 
 
