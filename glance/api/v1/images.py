@@ -568,7 +568,9 @@ def _cache_status(source: str | None) -> str:
 def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
     # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
     checksum = image.get("checksum")
-    return [("ETag", checksum)] if checksum else []
+    # NOTE: an old database may hold any text there.
+    is_tag = checksum and checksum.isascii() and checksum.isprintable()
+    return [("ETag", checksum)] if is_tag else []
 
 
 def _data_validators(image: types.ImageRecord) -> conditions.Validators:

@@ -246,7 +246,7 @@ def image_update(
         statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
         if conn.execute(statement, params).rowcount != 1:
             raise exception.Conflict(f"Image {image_id} was changed by another request")
-        stored = conn.execute(_ALL_PROPERTIES, {"image": image_id}).all()
+        stored = lenient.fetch(conn, _ALL_PROPERTIES, {"image": image_id})
         given = values.get("properties") or {}
         record["properties"] = _change_properties(
             conn, image_id, stored, given, purge_props, property_quota, now
@@ -307,7 +307,7 @@ def _change_properties(
     """
     by_folded: dict[str, list[Any]] = {}
     for row in stored:
-        by_folded.setdefault(row.name.lower(), []).append(row)
+        by_folded.setdefault(lenient.text(row.name).lower(), []).append(row)
     result: dict[str, str | None] = {}
     changed, purged = [], []
     for name, rows in by_folded.items():

@@ -251,7 +251,16 @@ def from_conf(conf: config.Conf) -> Database:
 #: Names by which other programs call a kind of database.
 _OTHER_NAMES = {"postgres": "postgresql", "sqlite3": "sqlite", "mysqldb": "mysql"}
 #: Drivers that SQLAlchemy takes where the URL names none: package of the driver, another driver.
-_DRIVERS = {"postgresql": ("psycopg2", "pg8000"), "mysql": ("mysqlclient", "pymysql")}
+_DRIVERS = {
+    "postgresql": ("psycopg2", "pg8000"),
+    "mysql": ("mysqlclient", "pymysql"),
+    "mariadb": ("mysqlclient", "pymysql"),
+}
+#: Packages of drivers that have another name than the driver.
+_PACKAGES = {"mysqldb": "mysqlclient"}
+#: What `engine` knows how to use, whatever else SQLAlchemy can connect to.
+_KINDS = frozenset({"sqlite", *_DRIVERS})
+_USE = "use sqlite, postgresql or mysql+pymysql"
 
 
 def parse_url(url: str) -> sa.engine.URL:
@@ -278,19 +287,24 @@ def parse_url(url: str) -> sa.engine.URL:
             f"{named}, so write {named}://"
         )
     try:
-        parsed.get_dialect().dbapi()
+        dialect = parsed.get_dialect()
+        if kind not in _KINDS or dialect.is_async:
+            raise exception.ConfigError(
+                f"option sql_connection: glance does not work with {parsed.drivername}; {_USE}"
+            )
+        dialect.dbapi()
     except exc.NoSuchModuleError:
         what = f"the driver {driver} for {kind}" if driver else f"the kind of database {kind}"
         raise exception.ConfigError(
-            f"option sql_connection: SQLAlchemy does not know {what}; use sqlite, postgresql or "
-            "mysql+pymysql"
+            f"option sql_connection: SQLAlchemy does not know {what}; {_USE}"
         ) from None
     except ImportError as err:
         package, other = _DRIVERS.get(kind, (driver, None))
+        package = _PACKAGES.get(driver, driver) or package
         hint = f", or name another driver, such as {kind}+{other}" if other and not driver else ""
         raise exception.ConfigError(
             f"option sql_connection: the driver for {parsed.drivername} is not installed "
-            f"({err.name or 'its module'} is missing): install {driver or package}{hint}"
+            f"({err.name or 'its module'} is missing): install {package}{hint}"
         ) from None
     if parsed.get_backend_name() == "mariadb":
         parsed = parsed.set(drivername=f"mysql+{driver}" if driver else "mysql")

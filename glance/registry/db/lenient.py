@@ -18,6 +18,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
+from glance.image import fields
+
 T = TypeVar("T")
 
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -97,12 +99,12 @@ def _loose_time(text: str) -> datetime.datetime | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a number of the database that is not negative; None for any other value."""
+    """Return a number of the database from 0 to MAX_BIGINT; None for any other value."""
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if number >= 0 else None
+    return number if 0 <= number <= fields.MAX_BIGINT else None
 
 
 def text(value: Any) -> Any:
@@ -116,16 +118,28 @@ def fold_names(properties: Mapping[str, T]) -> dict[str, T]:
     Of names that differ in case only, the one in lower case counts, or else the last one in the
     order of bytes.
     """
-    # PERF: one comparison for all names, which almost always are in lower case.
-    joined = "".join(properties)
-    if joined == joined.lower():
-        return dict(properties)
-    return {name.lower(): properties[name] for name in last_first(properties)[::-1]}
+    # PERF: one comparison for all names, which almost always are text in lower case.
+    try:
+        joined = "".join(properties)
+        if joined == joined.lower():
+            return dict(properties)
+    except TypeError:
+        # SQLite has bytes among them.
+        pass
+    return {text(name).lower(): properties[name] for name in last_first(properties)[::-1]}
 
 
 def last_first(names: Iterable[str]) -> list[str]:
-    """Return names that may differ in case only, those that count before those that do not."""
-    return sorted(names, key=lambda name: (name == name.lower(), name.encode()), reverse=True)
+    """Return names that may differ in case only, those that count before those that do not.
+
+    Bytes, which SQLite may hold, count as the text in them, but after a name that is text.
+    """
+
+    def rank(name: Any) -> tuple[bool, bytes, bool]:
+        read = text(name)
+        return read == read.lower(), read.encode(), isinstance(name, str)
+
+    return sorted(names, key=rank, reverse=True)
 
 
 def _unless_read(value: Any) -> datetime.datetime | None:

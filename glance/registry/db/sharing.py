@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import types
-from glance.registry.db import engine, models, records, visibility
+from glance.registry.db import engine, lenient, models, records, visibility
 
 images, members = models.images, models.image_members
 Context = identity_context.RequestContext
@@ -64,12 +64,12 @@ def member_list(db: engine.Database, context: Context, image_id: int) -> list[ty
     with db.snapshot() as conn:
         image = records.load(conn, context, image_id)
         if context.is_image_mutable(image):
-            found = conn.execute(_OF_IMAGE, {"image": image_id})
+            found = lenient.fetch(conn, _OF_IMAGE, {"image": image_id})
         elif context.owner is None:
             return []
         else:
-            found = conn.execute(_ONE, {"image": image_id, "name": context.owner})
-        return [{"member": row.member, "can_share": row.can_share} for row in found]
+            found = lenient.fetch(conn, _ONE, {"image": image_id, "name": context.owner})
+        return [{"member": lenient.text(row.member), "can_share": row.can_share} for row in found]
 
 
 def member_images(db: engine.Database, context: Context, member: str) -> list[types.SharedImage]:
@@ -189,7 +189,8 @@ def _check(
 
 
 def _stored(conn: Connection, image_id: int) -> dict[str, Any]:
-    return {row.member: row for row in conn.execute(_OF_IMAGE_ALL, {"image": image_id})}
+    found = lenient.fetch(conn, _OF_IMAGE_ALL, {"image": image_id})
+    return {lenient.text(row.member): row for row in found}
 
 
 def _apply(

@@ -251,6 +251,19 @@ def test_a_taken_id_stays_taken(api):
     assert api.add()["id"] == 78
 
 
+@pytest.mark.parametrize("checksum", ["caf\u00e9", "\ufffd", "a\nb"])
+def test_a_checksum_that_is_no_tag_makes_no_etag(api, monkeypatch, checksum):
+    api("POST", URL, meta(name="old"), PAYLOAD)
+    get = registry.link.RegistryLink.get_image_metadata
+    monkeypatch.setattr(
+        registry.link.RegistryLink,
+        "get_image_metadata",
+        lambda *args: {**get(*args), "checksum": checksum},
+    )
+    head = api("HEAD", URL + "/1")
+    assert (head.status_int, "ETag" in head.headers) == (200, False)
+
+
 # -- size and checksum ----------------------------------------------------------------------------
 
 

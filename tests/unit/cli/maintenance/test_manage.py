@@ -376,6 +376,18 @@ def test_a_line_of_the_file_that_is_mistyped_is_named_and_not_shown(place):
             r"driver for mysql is not installed \(MySQLdb is missing\): install "
             r"mysqlclient, or name another driver, such as mysql\+pymysql",
         ),
+        (
+            "mariadb://h/x",
+            r"driver for mariadb is not installed \(MySQLdb is missing\): install "
+            r"mysqlclient, or name another driver, such as mariadb\+pymysql",
+        ),
+        (
+            "mysql+mysqldb://h/x",
+            r"driver for mysql\+mysqldb is not installed \(MySQLdb is missing\): install mysqlcli",
+        ),
+        ("oracle://h/x", "glance does not work with oracle; use sqlite, postgresql"),
+        ("sqlite+aiosqlite:///x", r"glance does not work with sqlite\+aiosqlite; use sqlite, "),
+        ("postgresql+asyncpg://h/x", r"glance does not work with postgresql\+asyncpg; use sqlite"),
     ],
 )
 def test_the_cause_of_an_unusable_url_is_named(place, monkeypatch, url, cause):

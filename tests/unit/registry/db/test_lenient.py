@@ -14,7 +14,7 @@ from glance.common import config
 from glance.image import listing
 from glance.registry import server
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, image_list, lenient, migration, models
+from glance.registry.db import api, engine, image_list, lenient, migration, models, sharing
 from glance.registry.db.migrate_repo import schema
 
 ADMIN = RequestContext(is_admin=True)
@@ -204,6 +204,7 @@ def test_the_registry_responds_for_odd_rows(odd: Odd, kind: Any) -> None:
         ({"size": b"12"}, {"size": 12}),
         ({"min_disk": "7 GB"}, {"min_disk": 0}),
         ({"size": 9e999}, {"size": None}),
+        ({"size": 1e30}, {"size": None}),
         ({"name": b"caf\xc3\xa9"}, {"name": "caf\u00e9"}),
         ({"name": b"caf\xe9", "owner": b"\xff"}, {"name": "caf\ufffd", "owner": "\ufffd"}),
         ({"checksum": 5}, {"checksum": "5"}),
@@ -236,6 +237,42 @@ def test_sqlite_may_hold_anything(
         walk = pages(database, sort_key=key)
         assert sorted(image["id"] for image in walk) == [1, 2, 3]
     assert api.image_delete(database, ADMIN, 2)["deleted"]
+    database.dispose()
+
+
+@pytest.mark.parametrize("upgraded", [False, True], ids=["as it is", "upgraded"])
+@pytest.mark.parametrize("as_text", [False, True], ids=["bytes", "broken text"])
+def test_names_of_properties_and_members_in_sqlite_may_be_anything(
+    sqlite: Any, connect: Connect, as_text: bool, upgraded: bool
+) -> None:
+    version = 17 if upgraded else models.SCHEMA_VERSION
+    url = sqlite.at(version)
+    odd = Odd(connect(url), url, version)
+    odd.image(1)
+    for number, name in enumerate((b"ARCH", b"\xffx")):
+        row = odd.child("image_properties", 1, name=f"a{number}", value="v")
+        odd.change("image_properties", row, name=name)
+        member = odd.child("image_members", 1, member=f"m{number}", can_share=False)
+        odd.change("image_members", member, member=name)
+    if as_text:
+        for table, name in (("image_properties", "name"), ("image_members", "member")):
+            odd.conn.execute(sa.text(f"UPDATE {table} SET {name} = CAST({name} AS TEXT)"))
+    if upgraded:
+        migration.upgrade(url)
+    database = engine.Database(url)
+    assert shown(database, 1) == {"arch": "v", "\ufffdx": "v"}
+    changes = {"properties": {"arch": "new"}}
+    changed = api.image_update(database, ADMIN, 1, changes)
+    assert changed["properties"] == shown(database, 1) == {"arch": "new", "\ufffdx": "v"}
+    members = [row["member"] for row in sharing.member_list(database, ADMIN, 1)]
+    assert members == ["ARCH", "\ufffdx"]
+    sharing.member_add(database, ADMIN, 1, "c")
+    sharing.member_delete(database, ADMIN, 1, "ARCH")
+    members = [row["member"] for row in sharing.member_list(database, ADMIN, 1)]
+    assert members == ["\ufffdx", "c"]
+    changed = api.image_update(database, ADMIN, 1, {}, purge_props=True)
+    assert changed["properties"] == shown(database, 1) == {}
+    assert api.image_delete(database, ADMIN, 1)["deleted"]
     database.dispose()
 
 
@@ -415,7 +452,7 @@ def test_an_upgrade_repairs_numbers_and_statuses(
     old.image(2, status="Active")
     old.image(3, status="weird")
     if kind.name == "sqlite":
-        old.image(4, size="big", min_ram="plenty")
+        old.image(4, size="big", min_ram="plenty", min_disk=1e30)
         old.image(5, size=12.0, min_disk=b"7")
         old.image(6, name=b"caf\xc3\xa9")
     migration.upgrade(old.url)
@@ -434,6 +471,7 @@ def test_an_upgrade_repairs_numbers_and_statuses(
         ]
         lines += [
             "Image 4: size was no number; now it is not set",
+            "Image 4: min_disk was no number; now it is 0",
             "Image 4: min_ram was no number; now it is 0",
         ]
     assert warnings(caplog) == [*lines, "Image 3: correct its status, which is unknown"]

@@ -83,7 +83,7 @@ def _rows(
         page = query.where(condition).limit(BATCH)
         if last is not None:
             page = page.where(sa.tuple_(*keys) > sa.tuple_(*last))
-        found = conn.execute(page).all()
+        found = lenient.fetch(conn, page, {})
         yield from found
         if len(found) < BATCH:
             return
@@ -152,7 +152,7 @@ def _repair_texts(conn: Connection, table: sa.Table, columns: tuple[str, ...]) -
 
 
 def _repair_statuses(conn: Connection, images: sa.Table) -> None:
-    for status in conn.execute(sa.select(images.c.status).distinct()).scalars().all():
+    for (status,) in lenient.fetch(conn, sa.select(images.c.status).distinct(), {}):
         known = lenient.text(status).strip().lower()
         if status in fields.STATUSES:
             continue
@@ -167,14 +167,15 @@ def _repair_statuses(conn: Connection, images: sa.Table) -> None:
 def _fold_names(conn: Connection, properties: sa.Table) -> None:
     """Give properties names in lower case; of names that differ in case only, keep one."""
     odd: dict[str, list[str]] = {}
-    for name in conn.execute(sa.select(properties.c.name).distinct()).scalars():
-        if name != name.lower():
-            odd.setdefault(name.lower(), []).append(name)
+    for (name,) in lenient.fetch(conn, sa.select(properties.c.name).distinct(), {}):
+        folded = lenient.text(name).lower()
+        if name != folded:
+            odd.setdefault(folded, []).append(name)
     columns = [properties.c[name] for name in ("id", "image_id", "name", "deleted")]
     for folded, names in odd.items():
         query = sa.select(*columns).where(properties.c.name.in_([folded, *names]))
         by_image: dict[int, dict[str, Any]] = {}
-        for row in conn.execute(query):
+        for row in lenient.fetch(conn, query, {}):
             by_image.setdefault(row.image_id, {})[row.name] = row
         for rows in by_image.values():
             _fold_one(conn, properties, folded, rows)
