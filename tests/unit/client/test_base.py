@@ -109,6 +109,24 @@ def test_image_reference_is_an_id_or_a_uri(reference, image_id):
 
 
 @pytest.mark.parametrize(
+    "reference",
+    [
+        "",
+        ".",
+        "..",
+        "5/members/zz",
+        "/",
+        "5/",
+        "http://h/images/..",
+        "http://h/images/5%2Fmembers",
+    ],
+)
+def test_what_would_lead_to_another_resource_is_no_image_id(reference):
+    with pytest.raises(exception.Invalid, match="An image ID must not"):
+        base_client.image_reference(reference)
+
+
+@pytest.mark.parametrize(
     "reference", ["http://h/", "http://h/images/1/members", "http://h/1", "http://h/images/1\n2"]
 )
 def test_uri_of_no_image_is_invalid(reference):
