@@ -371,8 +371,14 @@ class BaseClient:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Take token and address from the strategy; keep the token if the strategy has none."""
+        """Take token and address from the strategy; keep the token if the strategy has none.
+
+        Raises AuthorizationFailure if the address would be the catalog's, which lacks it.
+        """
         plugin = self.auth_plugin
+        if plugin.missing and self.configure_via_auth:
+            # SECURITY: the token must not go to another address than the one that was meant.
+            raise exception.AuthorizationFailure(plugin.missing)
         if plugin.auth_token:
             self.auth_tok = plugin.auth_token
         if plugin.tls is not None and plugin.tls != self._tls:

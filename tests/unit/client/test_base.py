@@ -27,6 +27,7 @@ class Renewing(base_client.strategies.BaseStrategy):
             raise exception.AuthorizationFailure("no")
         self.auth_token = self.creds.get("fixed") or f"t{self.count}"
         self.management_url = self.creds.get("url")
+        self.missing = self.creds.get("missing")
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,18 @@ def test_exactly_one_kind_of_length_is_sent(loopback, method, body, length, codi
     base(server).do_request(method, "/x", body, headers)
     seen = server.requests[0].headers
     assert (seen.get("content-length"), seen.get("transfer-encoding")) == (length, coding)
+
+
+def test_without_the_address_that_was_meant_nothing_is_sent(loopback):
+    server = loopback.answering(lambda seen: b"")
+    creds = {"strategy": "renewing", "missing": "no region x"}
+    made = base(server, creds=creds)
+    for _ in range(2):
+        with pytest.raises(exception.AuthorizationFailure, match="no region x"):
+            made.do_request("GET", "/x")
+    assert not server.requests
+    base(server, creds=creds, configure_via_auth=False).do_request("GET", "/x")
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
