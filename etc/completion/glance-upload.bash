@@ -4,6 +4,15 @@ _glance_upload() {
     local cur=${COMP_WORDS[COMP_CWORD]} key= words= place=0 i
     COMPREPLY=()
 
+    # The word behind a redirection is a file.
+    local redirection='@(?([0-9])<|?([0-9&])>?([>|])|>&|<>)'
+    if [[ $cur == $redirection || ${COMP_WORDS[COMP_CWORD - 1]} == $redirection ]]; then
+        [[ $cur == $redirection ]] && cur=
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+    fi
+
     # --option=value is three words here: a name, a sign and a value that may be empty.
     if [[ $cur == = ]]; then
         cur=
@@ -20,6 +29,7 @@ _glance_upload() {
                 # Without a sign, the value of an option is the word behind it.
                 [[ -z $key ]] && ((i == COMP_CWORD)) && key=${COMP_WORDS[COMP_CWORD - 1]}
                 ;;
+            *[\<\>]|'>&'|'>|') ((i++)) ;;
             -*) ;;
             *) ((place++)) ;;
         esac
@@ -46,7 +56,7 @@ _glance_upload() {
     if [[ -n $words ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
     else
-        COMPREPLY=($(compgen -f -- "$cur"))
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         compopt -o filenames 2>/dev/null
     fi
 }

@@ -4,6 +4,15 @@ _glance() {
     local cur=${COMP_WORDS[COMP_CWORD]} key= command= words= i
     COMPREPLY=()
 
+    # The word behind a redirection is a file.
+    local redirection='@(?([0-9])<|?([0-9&])>?([>|])|>&|<>)'
+    if [[ $cur == $redirection || ${COMP_WORDS[COMP_CWORD - 1]} == $redirection ]]; then
+        [[ $cur == $redirection ]] && cur=
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+    fi
+
     # NAME=VALUE is three words here: a name, a sign and a value that may be empty.
     if [[ $cur == = ]]; then
         cur=
@@ -20,6 +29,7 @@ _glance() {
                 # Without a sign, the value of an option is the word behind it.
                 [[ -z $key ]] && ((i == COMP_CWORD)) && key=${COMP_WORDS[COMP_CWORD - 1]}
                 ;;
+            *[\<\>]|'>&'|'>|') ((i++)) ;;
             -*) ;;
             *) [[ -z $command ]] && command=${COMP_WORDS[i]} ;;
         esac
@@ -28,7 +38,7 @@ _glance() {
     if [[ -n $key ]]; then
         case $key in
             --ca-file|--os-cacert|--os-cert|--os-key|--file)
-                COMPREPLY=($(compgen -f -- "$cur"))
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 compopt -o filenames 2>/dev/null
                 return
                 ;;

@@ -100,7 +100,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """GET /cached_images/{id}: the complete entry of an image."""
-        image_id = wsgi.segment(id)
+        image_id = _key(id)
         entry = cache.entry(image_id)
         if entry is None:
             raise exception.NotFound(f"Image {image_id} is not cached")
@@ -110,7 +110,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /cached_images/{id}: succeeds also if there is no entry."""
-        return wsgi.json_response({"num_deleted": int(cache.delete(wsgi.segment(id)))})
+        return wsgi.json_response({"num_deleted": int(cache.delete(_key(id)))})
 
     def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
@@ -152,7 +152,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /queued_images/{id}, unless the image is being fetched."""
-        return wsgi.json_response({"num_deleted": int(cache.queue_delete(wsgi.segment(id)))})
+        return wsgi.json_response({"num_deleted": int(cache.queue_delete(_key(id)))})
 
     def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /queued_images: all except those that are being fetched."""
@@ -200,6 +200,14 @@ def queue_json(item: QueueItem) -> types.QueuedImage:
         "error": item.last_error,
         "attempts": item.attempts,
     }
+
+
+def _key(variable: str) -> str:
+    """Return the id in a path. Raises NotFound for a slash in it, which no image's id has."""
+    image_id = wsgi.segment(variable)
+    if "/" in image_id:
+        raise exception.NotFound("No image has this ID")
+    return image_id
 
 
 def _shown_id(image_id: str) -> int | str:

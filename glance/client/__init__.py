@@ -34,8 +34,10 @@ class V1Client(base_client.BaseClient):
     """Images API v1 of one server.
 
     An image id may be an int, text, or a URI that ends in /images/ID, of which only the id is
-    used. Calls that return JSON keep its types; `get_image` and `get_image_meta` read headers and
-    return the same types. Times are ISO 8601 text in UTC.
+    used; Invalid is raised, and nothing sent, for an id that is empty, holds a slash, or consists
+    of dots. The id of a member may be any text that is not empty. Calls that return JSON
+    keep its types; `get_image` and `get_image_meta` read headers and return the same types. Times
+    are ISO 8601 text in UTC.
 
     In addition to the errors of each method, all raise NotAuthorized (401), Forbidden (403),
     Invalid (400, as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),
@@ -144,7 +146,9 @@ class V1Client(base_client.BaseClient):
 
     def get_member_images(self, member_id: object) -> list[types.SharedImage]:
         """Return the images shared with a member: `image_id` and `can_share` of each."""
-        response = self.do_request("GET", f"/shared-images/{base_client.segment(member_id)}")
+        response = self.do_request(
+            "GET", f"/shared-images/{base_client.member_segment(member_id)}"
+        )
         return list(base_client.read_json(response, "shared_images"))
 
     def replace_members(self, image_id: object, *assocs: Mapping[str, Any]) -> bool:
@@ -304,7 +308,7 @@ def _image(reference: object) -> str:
 
 
 def _member(reference: object, member_id: object) -> str:
-    return f"{_image(reference)}/members/{base_client.segment(member_id)}"
+    return f"{_image(reference)}/members/{base_client.member_segment(member_id)}"
 
 
 def _cached_image(reference: object) -> str:

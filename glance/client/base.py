@@ -53,16 +53,33 @@ def image_reference(reference: object) -> str:
     """Return the image id in an id (int or text) or in a URI whose path ends in /images/ID.
 
     Scheme and host of a URI are ignored: requests go to the client's own server. Raises Invalid
-    for a URI of another form.
+    for a URI of another form, and for an id that no image has because a path would change its
+    meaning: one that is empty, holds a slash, or consists of dots (RFC 3986 §3.3).
     """
     text = str(reference)
     if "://" not in text:
-        return text
+        return _image_id(text)
     # NOTE: urlsplit drops line breaks and tabs, which would make another id of this one.
     match = _IMAGE_PATH.fullmatch(urllib.parse.urlsplit(text).path) if text.isprintable() else None
     if match is None:
         raise exception.Invalid("An image URI must have a path that ends in /images/ID")
-    return urllib.parse.unquote(match[1])
+    return _image_id(urllib.parse.unquote(match[1]))
+
+
+def _image_id(text: str) -> str:
+    if not text.strip("."):
+        raise exception.Invalid("An image ID must not be empty, nor consist of dots")
+    if "/" in text:
+        raise exception.Invalid("An image ID must not hold a slash")
+    return text
+
+
+def member_segment(member_id: object) -> str:
+    """Return a member's id as one segment of a path. Raises Invalid for an empty one."""
+    text = str(member_id)
+    if not text:
+        raise exception.Invalid("A member ID must not be empty")
+    return segment(text)
 
 
 def listing_params(keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,8 +371,14 @@ class BaseClient:
         self._adopt()
 
     def _adopt(self) -> None:
-        """Take token and address from the strategy; keep the token if the strategy has none."""
+        """Take token and address from the strategy; keep the token if the strategy has none.
+
+        Raises AuthorizationFailure if the address would be the catalog's, which lacks it.
+        """
         plugin = self.auth_plugin
+        if plugin.missing and self.configure_via_auth:
+            # SECURITY: the token must not go to another address than the one that was meant.
+            raise exception.AuthorizationFailure(plugin.missing)
         if plugin.auth_token:
             self.auth_tok = plugin.auth_token
         if plugin.tls is not None and plugin.tls != self._tls:

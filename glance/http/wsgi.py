@@ -278,16 +278,43 @@ RequestT = TypeVar("RequestT", bound=Request)
 Handler = Callable[Concatenate[RequestT, ...], Response]
 
 
-# What no path has that names a resource: a percent sign without two digits, and a slash that is
-# part of a segment, which is not the one between two segments (RFC 3986 §2.1, §2.2).
-_NAMES_NOTHING = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
+# A percent sign without two digits, and a slash that is part of a segment, which is not the one
+# between two segments (RFC 3986 §2.1, §2.2).
+_MALFORMED = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNLIKE_DECODED = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
+#: Stands for a slash within a segment while a path is matched; no decoded path (latin-1) has it.
+_INNER_SLASH = "\ue000"
+
+
+def _as_sent(path: str, raw_path: str) -> str | None:
+    """Return `path` with _INNER_SLASH for each slash that was sent as part of a segment (`%2F`).
+
+    `path` is the end of the decoded `raw_path`: a version or a mount point is taken off before.
+    None if the path as sent names nothing: a percent sign lacks its digits, or one of the slashes
+    that ended what was taken off was part of a segment.
+    """
+    if _MALFORMED.search(raw_path):
+        return None
+    segments = raw_path.split("/")
+    found: list[str] = []
+    length = 0
+    while len(segments) > 1 and length < len(path):
+        found.append(urllib.parse.unquote(segments.pop(), "latin-1"))
+        length += 1 + len(found[-1])
+    found.reverse()
+    if path != "".join(f"/{segment}" for segment in found):
+        return None
+    if any(_UNLIKE_DECODED.search(segment) for segment in segments):
+        return None
+    return "".join(f"/{segment.replace('/', _INNER_SLASH)}" for segment in found)
 
 
 class Router(Generic[RequestT]):
     """Dispatch by path and method, with 405, 404 and 501 as the HTTP rules say.
 
     Paths are Routes patterns (`/images/{id}`), whose variables stand for one segment that is not
-    empty; one trailing slash is tolerated. A path with handlers for some methods returns 405 with
+    empty and is decoded after the match, so that it may hold a slash; one trailing slash is
+    tolerated. A path with handlers for some methods returns 405 with
     Allow for the others. Handlers are given requests of `request_class`.
     """
 
@@ -329,13 +356,23 @@ class Router(Generic[RequestT]):
         """Return the handlers of the request's path and its variables."""
         path = environ.get("PATH_INFO") or "/"
         raw_path = environ.get("RAW_PATH_INFO", "")
+        is_rewritten = _UNLIKE_DECODED.search(raw_path) is not None
+        if is_rewritten:
+            # SECURITY: the path as sent decides: an id that holds a slash leads to no other route.
+            sent = _as_sent(path, raw_path)
+            if sent is None:
+                raise self.missing(path)
+            path = sent
         if len(path) > 1 and path.endswith("/"):
             path = path[:-1]
         # NOTE: to Routes, `$` is also the place before a line feed at the end.
-        if not _NAMES_NOTHING.search(raw_path) and not path.endswith("\n"):
+        if not path.endswith("\n"):
             match = self._mapper.match(path)
             if match is not None:
-                return self._tables[match.pop("controller")], match
+                handlers = self._tables[match.pop("controller")]
+                if is_rewritten:
+                    match = {name: v.replace(_INNER_SLASH, "/") for name, v in match.items()}
+                return handlers, match
         raise self.missing(path)
 
 

@@ -39,6 +39,8 @@ class Grant:
     image_url: str | None
     auth_url: str | None
     tls: connection.TLS | None
+    #: What the catalog lacks of what the credentials name, as the text of an error; None: nothing.
+    missing: str | None = None
 
 
 def sign_in(
@@ -82,7 +84,8 @@ def _kind(given: Mapping[str, Any]) -> str:
         return str(given["auth_type"])
     if given.get("application_credential_id") or given.get("application_credential_name"):
         return "v3applicationcredential"
-    return "token" if given.get("token") and not given.get("password") else "password"
+    # SECURITY: a token that is given is used, also where a variable holds a password.
+    return "token" if given.get("token") else "password"
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -136,15 +139,46 @@ def _by_plugin(
     except TypeError:
         raise exception.MissingArgumentError(f"auth_type {kind} needs more credentials") from None
     access = plugin.get_access(http)
-    image_url = given.get("image_endpoint_override")
-    if not image_url and access.has_service_catalog():
+    image_url, missing = given.get("image_endpoint_override"), None
+    if not image_url:
+        image_url, missing = _endpoint(access, given)
+    image_url = catalog.images_url(image_url) if image_url else None
+    return Grant(access.auth_token, image_url, url, tls, missing)
+
+
+def _endpoint(access: Any, given: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the image service's URL in the catalog of a token, and what the catalog lacks.
+
+    Both are None for a catalog without an image service, unless the credentials name a region or
+    an interface, which then is what is missing.
+    """
+    region, interface = given.get("region"), given.get("interface")
+    listed = access.service_catalog if access.has_service_catalog() else None
+    if listed is not None:
         with contextlib.suppress(exceptions.CatalogException):
-            image_url = access.service_catalog.url_for(
-                service_type="image",
-                interface=given.get("interface") or "public",
-                region_name=given.get("region"),
+            url = listed.url_for(
+                service_type="image", interface=interface or "public", region_name=region
             )
-    return Grant(access.auth_token, catalog.images_url(image_url) if image_url else None, url, tls)
+            return str(url), None
+
+    def has(**where: Any) -> bool:
+        return listed is not None and bool(
+            listed.get_urls(service_type="image", interface=None, **where)
+        )
+
+    where = f" in region '{region}'" if region else ""
+    if not has():
+        if not (region or interface):
+            return None, None
+        what = "image service"
+    elif region and not has(region_name=region):
+        what = f"image service{where} (--os-region-name, OS_REGION_NAME)"
+    else:
+        what = (
+            f"'{interface or 'public'}' interface of the image service{where} "
+            "(--os-interface, OS_INTERFACE)"
+        )
+    return None, f"The catalog of the identity service has no {what}"
 
 
 def _domains(given: Mapping[str, Any], plugin: str) -> dict[str, Any]:

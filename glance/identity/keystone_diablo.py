@@ -18,7 +18,8 @@ MAX_ROUNDS = 10
 
 def may_know(version: int | None, given: Mapping[str, Any]) -> bool:
     """Return whether these are credentials that an old Keystone could check."""
-    return version != 3 and bool(given.get("username") and given.get("password"))
+    wanted = given.get("username") and given.get("password") and not given.get("token")
+    return version != 3 and bool(wanted)
 
 
 def sign_in(http: Any, url: str, given: Mapping[str, Any]) -> tuple[str, str | None, str]:

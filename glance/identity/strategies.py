@@ -19,7 +19,8 @@ class BaseStrategy:
     """One way to get a token.
 
     After `authenticate()`, `auth_token` is the token and `management_url` the image service's URL,
-    if the identity service returned it; `tls` may hold the TLS settings of a cloud's entry.
+    if the identity service returned it; `tls` may hold the TLS settings of a cloud's entry, and
+    `missing` says what the catalog lacks if it has no URL for the region or interface in `creds`.
     `renews` is whether `authenticate()` can produce a fresh token; no request is repeated without
     one. `timeout` (seconds) bounds each wait.
     """
@@ -38,6 +39,7 @@ class BaseStrategy:
         self.timeout, self.tls, self.proxies = timeout, tls, proxies
         self.auth_token: str | None = None
         self.management_url: str | None = None
+        self.missing: str | None = None
 
     @property
     def is_authenticated(self) -> bool:
@@ -88,6 +90,7 @@ class KeystoneStrategy(BaseStrategy):
             self.creds, timeout=self.timeout, tls=self.tls, proxies=self.proxies
         )
         self.auth_token, self.management_url, self.tls = grant.token, grant.image_url, grant.tls
+        self.missing = grant.missing
         if isinstance(self.creds, MutableMapping) and grant.auth_url:
             self.creds["auth_url"] = grant.auth_url
 

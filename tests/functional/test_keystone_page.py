@@ -30,7 +30,7 @@ def test_the_page_installs_what_the_tests_use():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with what the commands need of a checkout, other ports, and programs in bin."""
+    """A folder with what the commands need of a checkout, other ports, and programs in opt."""
     ports = {port: str(daemons.free_port()) for port in ("5000", "9191", "9292")}
     replaced = re.compile(r"\b(?:5000|9191|9292)\b")
 
@@ -38,10 +38,10 @@ def folder(tmp_path):
         return replaced.sub(lambda match: ports[match[0]], text)
 
     (tmp_path / "etc").mkdir()
-    (tmp_path / "bin").mkdir()
+    (tmp_path / "opt" / "glance" / "bin").mkdir(parents=True)
     (tmp_path / "README.rst").write_text("an image\n")
     for name in PROGRAMS:
-        script = tmp_path / "bin" / name
+        script = tmp_path / "opt" / "glance" / "bin" / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} {daemons.BIN / name} "$@"\n')
         script.chmod(0o755)
         if name != "glance":
@@ -60,14 +60,13 @@ def test_the_commands_of_the_page_run(folder):
     home, moved = folder
     environment = keystone.python().parent.parent
     script = moved("\n".join(commands()[1:]))
-    script = script.replace("/opt/glance/bin", str(home / "bin"))
-    script = script.replace("/opt/keystone", str(environment))
+    (home / "opt" / "keystone").symlink_to(environment)
     # Not a pipe, which the daemons would keep open after a failure.
     with (home / "said").open("w") as said:
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", script],
             cwd=home,
-            env=daemons.environment(),
+            env={**daemons.environment(), "PREFIX": str(home / "opt")},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -77,3 +76,5 @@ def test_the_commands_of_the_page_run(folder):
     told = (home / "said").read_text()
     assert done.returncode == 0, "\n".join([told, *logs])
     assert "private" in told
+    # Without a place of their own, these keys go to a directory of the system.
+    assert (home / "demo" / "receipts" / "0").exists()

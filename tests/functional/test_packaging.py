@@ -1,5 +1,7 @@
 """The tarball holds the whole project, the wheel made of it the programs; both install."""
 
+import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -7,7 +9,7 @@ import zipfile
 
 import pytest
 
-from support import checkout, daemons
+from support import checkout, daemons, images
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,37 @@ PROGRAMS = sorted(path.name for path in daemons.BIN.iterdir() if path.name != "g
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_installed_programs_tell_their_version(installed, tmp_path, program):
     assert run(tmp_path, installed / program, "--version") == f"{program} 1.0.0"
+
+
+#: The Python of a stock Debian, whose pip is older than every other that users have.
+DEBIAN = pathlib.Path("/usr/bin/python3")
+
+
+@pytest.fixture(params=["pip as it comes", "newest pip"])
+def bare(request, tmp_path):
+    """Return the bin directory of an environment as a user of Debian makes it."""
+    images.need(DEBIAN)
+    told = subprocess.run([DEBIAN, "--version"], capture_output=True, text=True).stdout
+    if not told.startswith("Python 3.11."):
+        images.without(f"{DEBIAN} is {told.strip()}")
+    home = tmp_path / "venv"
+    if subprocess.run([DEBIAN, "-m", "venv", home], capture_output=True).returncode:
+        images.without("not installed: python3-venv")
+    if request.param == "newest pip":
+        run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "pip")
+    return home / "bin"
+
+
+@pytest.mark.parametrize("form", ["checkout", "tarball"])
+def test_the_programs_run_after_pip_install_in_a_bare_environment(
+    form, bare, source, tarball, tmp_path
+):
+    # pip builds in the directory, which the other tests compare file by file.
+    what = shutil.copytree(source, tmp_path / "checkout") if form == "checkout" else tarball
+    told = run(tmp_path, bare / "pip", "install", what)
+    assert "setup.py install" not in told
+    for program in PROGRAMS:
+        assert run(tmp_path, bare / program, "--version") == f"{program} 1.0.0"
 
 
 def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):

@@ -90,6 +90,20 @@ def test_links_between_pages_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+#: A loop of a shell that ends only when something happens.
+ENDLESS = re.compile(r"^\s+(?:until|while)\b.*(?:;\s*do\b|\bdo$)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_waits_without_an_end(page):
+    assert not ENDLESS.findall(page.read_text(encoding="utf-8"))
+
+
+def test_a_loop_without_an_end_is_found():
+    assert ENDLESS.search("::\n\n    until curl -s x; do sleep 1; done\n")
+    assert ENDLESS.search("::\n\n    while ! curl -s x; do\n        sleep 1\n    done\n")
+
+
 #: Paths (``glance/api/upload.py``) and dotted names (``glance.client.Client``) on pages.
 PRINTED = re.compile(
     r"(?<![\w./@:-])(glance(?:/\w+)+(?:\.py)?|glance(?:\.[A-Za-z_]\w*)+(?::\w+)?)"

@@ -21,6 +21,7 @@ _BASH = """\
     local cur=${{COMP_WORDS[COMP_CWORD]}} key= words= place=0 i
     COMPREPLY=()
 
+{redirection}
     # --option=value is three words here: a name, a sign and a value that may be empty.
     if [[ $cur == = ]]; then
         cur=
@@ -37,6 +38,7 @@ _BASH = """\
                 # Without a sign, the value of an option is the word behind it.
                 [[ -z $key ]] && ((i == COMP_CWORD)) && key=${{COMP_WORDS[COMP_CWORD - 1]}}
                 ;;
+            *[\\<\\>]|'>&'|'>|') ((i++)) ;;
             -*) ;;
             *) ((place++)) ;;
         esac
@@ -56,7 +58,7 @@ _BASH = """\
     if [[ -n $words ]]; then
         COMPREPLY=($(compgen -W "$words" -- "$cur"))
     else
-        COMPREPLY=($(compgen -f -- "$cur"))
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         compopt -o filenames 2>/dev/null
     fi
 }}
@@ -80,6 +82,7 @@ def bash(program: Program) -> str:
         if _is_known(word)
     )
     return _BASH.format(
+        redirection=completion.BASH_REDIRECTION,
         name=program.name,
         function=_function(program),
         with_value="|".join(name for option in valued for name in option.names),

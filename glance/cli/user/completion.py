@@ -53,6 +53,18 @@ def options_of(entry: user_commands.Command | None) -> list[ProgramOption]:
 
 # -- bash ----------------------------------------------------------------------------------------
 
+#: The part of each script that completes the file behind `<`, `>` and so on, with bash's words.
+BASH_REDIRECTION = """\
+    # The word behind a redirection is a file.
+    local redirection='@(?([0-9])<|?([0-9&])>?([>|])|>&|<>)'
+    if [[ $cur == $redirection || ${COMP_WORDS[COMP_CWORD - 1]} == $redirection ]]; then
+        [[ $cur == $redirection ]] && cur=
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        compopt -o filenames 2>/dev/null
+        return
+    fi
+"""
+
 _BASH = """\
 # Completion of glance for bash, made from its commands; see `glance help completion`.
 
@@ -60,6 +72,7 @@ _glance() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} key= command= words= i
     COMPREPLY=()
 
+{redirection}
     # NAME=VALUE is three words here: a name, a sign and a value that may be empty.
     if [[ $cur == = ]]; then
         cur=
@@ -76,6 +89,7 @@ _glance() {{
                 # Without a sign, the value of an option is the word behind it.
                 [[ -z $key ]] && ((i == COMP_CWORD)) && key=${{COMP_WORDS[COMP_CWORD - 1]}}
                 ;;
+            *[\\<\\>]|'>&'|'>|') ((i++)) ;;
             -*) ;;
             *) [[ -z $command ]] && command=${{COMP_WORDS[i]}} ;;
         esac
@@ -84,7 +98,7 @@ _glance() {{
     if [[ -n $key ]]; then
         case $key in
             {files})
-                COMPREPLY=($(compgen -f -- "$cur"))
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 compopt -o filenames 2>/dev/null
                 return
                 ;;
@@ -138,6 +152,7 @@ def bash() -> str:
     common = ["-h", "--help", "--version"]
     common += [name for option in options_of(None) for name in option.names]
     return _BASH.format(
+        redirection=BASH_REDIRECTION,
         with_value="|".join(name for option in valued for name in option.names),
         files="|".join(files),
         option_values=option_values,
@@ -164,8 +179,9 @@ _glance() {{
     verbs=(
 {commands}    )
 
-    # Options may stand anywhere, so the command is the first word that is none.
-    _arguments -C -s $flags '1:command:->command' '*::argument:->argument' && ret=0
+    # Options may stand anywhere, so the command is the first word that is none. With two colons
+    # behind the asterisk, there would be none behind the command.
+    _arguments -C -s $flags '1:command:->command' '*:argument:->argument' && ret=0
     case $state in
         command) _describe -t commands 'glance command' verbs && ret=0 ;;
         argument)

@@ -209,7 +209,8 @@ def make_client(
 ) -> glance_client.Client:
     """Return the client that parsed options describe. May raise exception.Error.
 
-    An address that is given wins over the address in the catalog of the identity service.
+    An address that is given wins over the address in the catalog of the identity service. With a
+    token that is given, the client never authenticates, not even after a 401.
     """
     from glance import client as glance_client
     from glance.identity import catalog
@@ -219,7 +220,8 @@ def make_client(
         # The entry wins over variables, which may be meant for other programs.
         left = {option.dest: option.default_in(environ) for option in IDENTITY}
         creds = {n: value for n, value in creds.items() if n == "cloud" or value != left[n]}
-    creds["strategy"] = strategy(options, environ)
+    # SECURITY: a token that is given is the only one used; it may allow less than the password.
+    creds["strategy"] = "noauth" if options.auth_token else strategy(options, environ)
     token = options.auth_token
     if creds["strategy"] == "noauth" and not options.auth_url:
         token = token or options.token

@@ -27,6 +27,7 @@ class Renewing(base_client.strategies.BaseStrategy):
             raise exception.AuthorizationFailure("no")
         self.auth_token = self.creds.get("fixed") or f"t{self.count}"
         self.management_url = self.creds.get("url")
+        self.missing = self.creds.get("missing")
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +88,18 @@ def test_exactly_one_kind_of_length_is_sent(loopback, method, body, length, codi
     assert (seen.get("content-length"), seen.get("transfer-encoding")) == (length, coding)
 
 
+def test_without_the_address_that_was_meant_nothing_is_sent(loopback):
+    server = loopback.answering(lambda seen: b"")
+    creds = {"strategy": "renewing", "missing": "no region x"}
+    made = base(server, creds=creds)
+    for _ in range(2):
+        with pytest.raises(exception.AuthorizationFailure, match="no region x"):
+            made.do_request("GET", "/x")
+    assert not server.requests
+    base(server, creds=creds, configure_via_auth=False).do_request("GET", "/x")
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "encoded"),
     [(7, "7"), ("a b/c", "a%20b%2Fc"), ("ä", "%C3%A4"), ("..", "%2E%2E"), ("a.b", "a.b")],
@@ -106,6 +119,24 @@ def test_path_segments_are_percent_encoded(value, encoded):
 )
 def test_image_reference_is_an_id_or_a_uri(reference, image_id):
     assert base_client.image_reference(reference) == image_id
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "",
+        ".",
+        "..",
+        "5/members/zz",
+        "/",
+        "5/",
+        "http://h/images/..",
+        "http://h/images/5%2Fmembers",
+    ],
+)
+def test_what_would_lead_to_another_resource_is_no_image_id(reference):
+    with pytest.raises(exception.Invalid, match="An image ID must not"):
+        base_client.image_reference(reference)
 
 
 @pytest.mark.parametrize(

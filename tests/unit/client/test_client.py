@@ -150,8 +150,8 @@ CALLS = [
         1,
     ),
     (
-        ("delete_queued_image", ("a/b",), {}),
-        ("DELETE", "/v1/queued_images/a%2Fb", None),
+        ("delete_queued_image", ("a b",), {}),
+        ("DELETE", "/v1/queued_images/a%20b", None),
         {"num_deleted": 0},
         0,
     ),

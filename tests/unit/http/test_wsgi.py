@@ -1,6 +1,7 @@
 """Routing, answers and errors of the two applications."""
 
 import json
+import urllib.parse
 
 import pytest
 import webob
@@ -63,12 +64,35 @@ def test_a_path_is_matched_to_its_last_character(router, path):
     assert ask(router, path).status_int == 404
 
 
-@pytest.mark.parametrize("raw", ["/things%2Fa", "/things%2fa", "/%2Fthings/a", "/things/a%zz"])
+@pytest.mark.parametrize(
+    "raw",
+    ["/things%2Fa", "/things%2fa", "/%2Fthings/a", "/things/a%zz", "/x%2Fthings/a"],
+)
 def test_a_path_that_names_no_resource_is_404(router, raw):
     environ = {"RAW_PATH_INFO": raw, "PATH_INFO": "/things/a"}
     assert ask(router, "/", environ=environ).status_int == 404
     environ["RAW_PATH_INFO"] = "/th%69ngs/%61"
     assert ask(router, "/", environ=environ).json == {"name": "a"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("/things/a%2Fb", "a/b"),
+        ("/things/a%2fb/", "a/b"),
+        ("/things/%2F", "/"),
+        ("/things/all%2F", "all/"),
+        ("/things/5%2Fparts%2F7", "5/parts/7"),
+        ("/v1/things/%2e%2e%2f..", "../.."),
+        ("/th%69ngs/caf%C3%A9%2F%252F", "café/%2F"),
+    ],
+)
+def test_a_slash_in_a_segment_does_not_end_it(router, raw, name):
+    router.add("/things/all", GET=lambda request: wsgi.json_response("all"))
+    router.add("/things/{name}/parts/{part}", GET=lambda request, **names: 1 / 0)
+    path = urllib.parse.unquote(raw, "latin-1").removeprefix("/v1")
+    environ = {"RAW_PATH_INFO": raw, "PATH_INFO": path}
+    assert ask(router, "/", environ=environ).json == {"name": name}
 
 
 def test_a_path_without_variables_comes_first(router):

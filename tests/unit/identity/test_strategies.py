@@ -128,9 +128,10 @@ def test_version_3_says_who_and_what_for_as_it_is_told(loopback, creds, identity
     assert (sent["identity"]["password"], sent["scope"]) == (identity, scope)
 
 
-def test_a_token_is_exchanged(loopback):
+@pytest.mark.parametrize("given", [{"username": None, "password": None}, {"username": "joe"}])
+def test_a_token_is_exchanged_and_no_password_sent(loopback, given):
     server = loopback.answering(v3)
-    given = {"username": None, "password": None, "token": "old", "project_id": "p"}
+    given = {**given, "token": "old", "project_id": "p"}
     plugin = strategy(server, "/v3", **given)
     plugin.authenticate()
     sent = server.requests[0].json["auth"]
@@ -233,6 +234,37 @@ def test_interface_chooses_among_endpoints(loopback):
     plugin = strategy(loopback.answering(lambda seen: body), "/v3", interface="internal")
     plugin.authenticate()
     assert plugin.management_url == "http://inside:9292/v1"
+
+
+@pytest.mark.parametrize(
+    ("creds", "told"),
+    [
+        ({}, None),
+        ({"region": "one", "interface": "admin"}, None),
+        ({"region": "mars"}, "no image service in region 'mars' (--os-region-name, "),
+        ({"region": "mars", "interface": "internal"}, "no image service in region 'mars'"),
+        ({"interface": "internal"}, "no 'internal' interface of the image service (--os-i"),
+        (
+            {"region": "one", "interface": "x"},
+            "no 'x' interface of the image service in region 'o",
+        ),
+    ],
+)
+def test_what_the_catalogue_lacks_is_named(loopback, creds, told):
+    plugin = strategy(loopback.answering(v3), "/v3", **creds)
+    plugin.authenticate()
+    assert (plugin.management_url is None) == (told is not None)
+    assert told in plugin.missing if told else plugin.missing is None
+
+
+@pytest.mark.parametrize("creds", [{"region": "one"}, {"interface": "public"}])
+def test_a_catalogue_without_an_image_service_has_no_region_of_it_either(loopback, creds):
+    answer = v3_answer()
+    del answer["token"]["catalog"][1]
+    body = (201, json.dumps(answer).encode(), {"X-Subject-Token": "tok"})
+    plugin = strategy(loopback.answering(lambda seen: body), "/v3", **creds)
+    plugin.authenticate()
+    assert plugin.missing == "The catalog of the identity service has no image service"
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def complete(*words, program="glance"):
         check=True,
     )
     assert not done.stderr
-    return set(done.stdout.split())
+    return set(done.stdout.strip("\n").splitlines())
 
 
 FORMATS = {"ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso"}
@@ -175,6 +175,37 @@ def test_bash_completes_files_where_one_is_wanted(tmp_path):
     assert complete("download", "--file", "=", f"{tmp_path}/d") == {f"{tmp_path}/disk.raw"}
 
 
+@bash
+@pytest.mark.parametrize("program", ["glance", "glance-manage"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        ["add", "name", "=", "x", "<"],
+        ["<"],
+        ["-v", "add", "2", ">"],
+        ["add", ">>"],
+        ["add", ">|"],
+        ["add", "&>"],
+    ],
+    ids=" ".join,
+)
+def test_bash_completes_files_behind_a_redirection(tmp_path, program, before):
+    (tmp_path / "my disk.raw").touch()
+    wanted = {f"{tmp_path}/my disk.raw"}
+    assert complete(*before, f"{tmp_path}/m", program=program) == wanted
+
+
+@bash
+def test_bash_completes_what_stands_behind_a_redirected_file():
+    assert complete("add", "<", "x", "disk") == {"disk_format="}
+    assert complete("<", "delete", "add", "disk") == {"disk_format="}
+    assert complete("<", "api", "api", "st", program="glance-control") == {
+        "start",
+        "stop",
+        "status",
+    }
+
+
 SERVERS = {"all", "api", "registry", "scrubber"}
 
 
@@ -217,20 +248,31 @@ def test_scripts_are_valid(shell, program):
 
 
 LOADER = pathlib.Path("/usr/share/bash-completion/bash_completion")
-LOAD = 'source "$LOADER"; _completion_loader "$1"; complete -p "$1"'
+LOAD = 'eval "$LINE"; source "$LOADER"; _completion_loader "$1"; complete -p "$1"'
+
+
+def printed(start, installed):
+    """Return the line of the page about installing that begins so, for another directory."""
+    page = (pathlib.Path(__file__).resolve().parents[4] / "doc/source/installing.rst").read_text()
+    (line,) = re.findall(rf"^    ({re.escape(start)}.*)$", page, re.MULTILINE)
+    return line.replace("/opt/glance", str(installed))
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
 def test_bash_finds_the_script_of_a_program_by_its_name(program, tmp_path):
     images.need(LOADER)
-    installed = tmp_path / "bash-completion" / "completions"
+    installed = tmp_path / "share" / "bash-completion" / "completions"
     installed.mkdir(parents=True)
     name = SHELLS["bash"].format(program)
     (installed / pathlib.Path(name).name).write_text(MADE[name])
     done = subprocess.run(
         ["bash", "-c", LOAD, "bash", program],
-        env={"LOADER": str(LOADER), "XDG_DATA_DIRS": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={
+            "LOADER": str(LOADER),
+            "LINE": printed("export XDG_DATA_DIRS=", tmp_path),
+            "PATH": "/usr/bin:/bin",
+        },
         capture_output=True,
         text=True,
     )
@@ -241,7 +283,7 @@ def test_bash_finds_the_script_of_a_program_by_its_name(program, tmp_path):
 ZSH = r"""
 zmodload zsh/zpty || exit 77
 zpty shell zsh -f -i
-zpty -w shell "fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; PS1='G''O> '"
+zpty -w shell "$1; autoload -Uz compinit; compinit -u -D; PS1='G''O> '"
 zpty -r shell seen '*GO> *'
 zpty -w -n shell "$2"$'\t\t\C-u'"print E''ND"$'\n'
 zpty -r shell seen '*END*'
@@ -257,6 +299,12 @@ print -r -- $seen
         ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
         ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
         ("glance completion ", ["bash", "zsh"]),
+        ("glance show 5 --forma", ["--format"]),
+        ("glance show 5 --format=", ["text", "json"]),
+        ("glance download 5 --file=", ["disk-1.raw", "disk-2.raw"]),
+        ("glance download 5 --file ", ["disk-1.raw", "disk-2.raw"]),
+        ("glance add name=x < ", ["disk-1.raw", "disk-2.raw"]),
+        ("glance add -v disk_format=v", ["vdi", "vhd", "vmdk"]),
         (
             "glance-control all st",
             ["start", "stop", "status", "tell whether the server is running"],
@@ -269,12 +317,19 @@ print -r -- $seen
 def test_zsh_completes(line, offered, tmp_path):
     images.need("zsh")
     program = line.partition(" ")[0]
-    (tmp_path / f"_{program}").write_text(MADE[SHELLS["zsh"].format(program)])
+    functions = tmp_path / "share" / "zsh" / "site-functions"
+    functions.mkdir(parents=True)
+    (functions / f"_{program}").write_text(MADE[SHELLS["zsh"].format(program)])
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("disk-1.raw", "disk-2.raw"):
+        (home / name).touch()
     done = subprocess.run(
-        ["zsh", "-f", "-c", ZSH, "zsh", str(tmp_path), line],
+        ["zsh", "-f", "-c", ZSH, "zsh", printed("fpath=", tmp_path), line],
         capture_output=True,
         text=True,
         timeout=60,
+        cwd=home,
         env={"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "200"},
     )
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)

@@ -379,6 +379,16 @@ def test_delete_of_an_absent_image(glance):
     assert (done.code, done.out) == (1, "No image with ID 5 was found\n")
 
 
+@pytest.mark.parametrize("command", ["delete", "show", "update", "image-members", "download"])
+@pytest.mark.parametrize("image_id", ["1/members/zz", "", ".."])
+def test_what_is_no_image_id_is_refused_and_nothing_is_sent(glance, api, command, image_id):
+    api.add()
+    done = glance(command, image_id, *(["-f"] if command == "delete" else []))
+    assert done.code == 1
+    assert "An image ID must not" in done.out + done.err
+    assert not api.server.requests
+
+
 def test_delete_dry_run_deletes_nothing(glance, api):
     api.add()
     done = glance("delete", "--dry-run", "1")

@@ -64,6 +64,8 @@ PATH = "/v1/images/1/members"
     ("args", "request_sent"),
     [
         (("member-add", "1", "t"), ("PUT", f"{PATH}/t", None)),
+        (("member-add", "1", "a/b"), ("PUT", f"{PATH}/a%2Fb", None)),
+        (("member-add", "1", ".."), ("PUT", f"{PATH}/%2E%2E", None)),
         (
             ("member-add", "1", "t", "--can-share"),
             ("PUT", f"{PATH}/t", {"member": {"can_share": True}}),

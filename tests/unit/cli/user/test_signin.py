@@ -3,6 +3,7 @@
 import pytest
 
 from glance.cli.user import command, signin
+from glance.common import exception
 
 URL = "http://127.0.0.1:5000/v3"
 DIABLO = {"OS_AUTH_USER": "joe", "OS_AUTH_KEY": "s3cret", "OS_AUTH_TENANT": "acme"}
@@ -94,6 +95,24 @@ def test_every_variable_has_its_place(variable, name):
 
 def test_diablos_variables_win_over_later_ones():
     assert creds(**{**LATER, **DIABLO, "OS_USERNAME": "other"})["username"] == "joe"
+
+
+@pytest.mark.parametrize("variable", [{"OS_AUTH_TOKEN": "t"}, {}])
+def test_a_token_that_is_given_is_the_only_one_used(loopback, variable):
+    server = loopback.answering(lambda seen: (401, b""))
+    identity = loopback.answering(lambda seen: (204, b"", {"X-Auth-Token": "new"}))
+    env = {
+        "OS_AUTH_STRATEGY": "keystone",
+        "OS_USERNAME": "joe",
+        "OS_PASSWORD": "p",
+        "OS_AUTH_URL": f"http://127.0.0.1:{identity.port}/",
+        **variable,
+    }
+    args = ("--host=127.0.0.1", f"--port={server.port}", *([] if variable else ["-A", "t"]))
+    with pytest.raises(exception.NotAuthorized):
+        client(*args, **env).get_images()
+    assert [seen.headers["x-auth-token"] for seen in server.requests] == ["t"]
+    assert not identity.requests
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""What the pages about stores and the image cache print to try them works as printed."""
+
+import configparser
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from support import checkout, daemons
+
+SOURCE = daemons.ROOT / "doc" / "source"
+DATA = b"an image" * 1000
+
+
+def blocks(page, having):
+    """Return the blocks of a page that hold a text, in order."""
+    return [block for block in checkout.blocks(SOURCE / page) if having in block]
+
+
+def options(block):
+    """Return the options that a block prints, as a mapping."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(f"[DEFAULT]\n{block}")
+    return dict(parser.defaults())
+
+
+# -- the image cache -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """Return a function that puts the directories of a block below the test's own."""
+    return lambda text: text.replace("/var/lib/glance", str(tmp_path / "lib"))
+
+
+def test_the_cache_works_with_what_its_page_prints(tmp_path, moved, monkeypatch):
+    (turned_on,) = blocks("image-cache.rst", "image_cache_enabled = True")
+    without, behind_keystone = blocks("image-cache.rst", "[pipeline:glance-api]")
+    assert behind_keystone == without.replace(" context", " authtoken context")
+    (filters,) = blocks("image-cache.rst", "[filter:cache]")
+    # The configuration of a site that has none of these sections.
+    bare = daemons.API_PIPELINE.partition("[filter:cache]")[0]
+    monkeypatch.setattr(daemons, "API_PIPELINE", bare)
+    with daemons.Site(
+        tmp_path / "site",
+        api=options(moved(turned_on)),
+        api_pipeline=without.partition("pipeline = ")[2],
+        sections=filters,
+    ) as site:
+        image = site.http.add(DATA, name="cached").json()["image"]["id"]
+        for _ in range(2):
+            assert site.http.get(f"/v1/images/{image}").body == DATA
+        cached = site.http.get("/v1/cached_images").json()["cached_images"]
+        assert [entry["id"] for entry in cached] == [image]
+
+
+# -- the stores ----------------------------------------------------------------------------------
+
+
+def test_the_page_prints_the_key_of_the_swift_that_it_starts():
+    server = (daemons.ROOT / "tests" / "support" / "swift_server.py").read_text()
+    (key,) = re.findall(r"user_test_tester = (\S+) ", server)
+    page = (SOURCE / "stores.rst").read_text()
+    assert f"swift_store_key = {key}\n" in page
+    assert f"s3_store_secret_key = {key}\n" in page
+
+
+def start(commands, port, ready, folder):
+    """Run the printed commands in a folder; return the last, a server, when it is ready."""
+    (folder / "tests").symlink_to(daemons.ROOT / "tests")
+    *before, server = (line[2:] for line in commands.splitlines() if line.startswith("$ "))
+    for line in before:
+        command = [part.replace("python3.11", sys.executable) for part in shlex.split(line)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    printed = re.search(r"(?<= )2599\d\b", server)[0]
+    process = subprocess.Popen(
+        shlex.split(server.replace(printed, str(port))),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if ready in line:
+            return process
+    raise AssertionError(f"{server} ended with {process.wait()}")
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("server", "store", "ready"),
+    [
+        ("swift_server.py", "default_store = swift", "ready"),
+        ("moto_server", "default_store = s3", "Running on"),
+    ],
+    ids=["swift", "s3"],
+)
+def test_the_trial_of_a_store_runs_as_printed(server, store, ready, tmp_path, moved):
+    commands, printed = blocks("stores.rst", server)[0], blocks("stores.rst", store)[0]
+    port = daemons.free_port()
+    process = start(commands, port, ready, tmp_path)
+    try:
+        chosen = options(re.sub(r":2599\d\b", f":{port}", moved(printed)))
+        for name, value in chosen.items():
+            if name.endswith("_dir"):
+                pathlib.Path(value).mkdir(parents=True)
+        with daemons.Site(tmp_path / "site", api=chosen) as site:
+            image = site.http.add(DATA, name="tried").json()["image"]
+            assert image["status"] == "active"
+            assert site.http.get(f"/v1/images/{image['id']}").body == DATA
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
