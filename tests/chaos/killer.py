@@ -51,7 +51,7 @@ class Killer:
         self.kills[kind] += 1
         self._workers_killed[daemon.program] = 0
         time.sleep(self._choose.uniform(0, 0.3))
-        daemon.start()
+        _restart(daemon)
 
     def _kill_worker(self, kind: str, daemon: daemons.Daemon) -> None:
         workers = daemons.children(daemon.pid)
@@ -71,3 +71,15 @@ class Killer:
             if time.monotonic() > deadline:
                 raise AssertionError("the workers of a killed parent do not end")
             time.sleep(0.02)
+
+
+def _restart(daemon: daemons.Daemon) -> None:
+    """Start a daemon again, as a service manager does: until its port is free."""
+    for tries in range(20):
+        try:
+            daemon.start()
+            return
+        except AssertionError:
+            if tries == 19 or "Address already in use" not in daemon.log()[-300:]:
+                raise
+            time.sleep(0.2)

@@ -15,13 +15,36 @@ import webob
 
 from glance.api import v1
 from glance.api.middleware import version_negotiation
+from glance.common import exception
 from glance.http import request_id
 from glance.identity import context
+from glance.registry import link
 from glance.registry import server as registry_server
 from glance.registry.db import migration
+from glance.streaming import tasks
 
 PAYLOAD = b"*" * 5120
 CHECKSUM = hashlib.md5(PAYLOAD).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _tasks_end_with_their_test(monkeypatch):
+    """Keep work in the background from asking, and logging, while other tests run."""
+    started = []
+    spawn = tasks.spawn
+
+    def noted(*args, **kwargs):
+        started.append(spawn(*args, **kwargs))
+        return started[-1]
+
+    def refuse(*args):
+        raise exception.Conflict("the test has ended")
+
+    monkeypatch.setattr(tasks, "spawn", noted)
+    yield
+    monkeypatch.setattr(link.RegistryLink, "client_for", refuse)
+    for task in started:
+        task.join(5)
 
 
 class _Server(ThreadingMixIn, wsgiref.simple_server.WSGIServer):

@@ -113,7 +113,6 @@ ERRORS = [
     exception.StoreAddDisabled,
     exception.StoreDeleteNotSupported,
     exception.StorageFull,
-    exception.OutOfDescriptors,
     exception.StorageWriteDenied,
     exception.BackendUnavailable,
     exception.BackendCorrupt,
