@@ -41,12 +41,19 @@ _TAG = re.compile(r"<(style|script|title)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGN
 
 
 def segment(value: object) -> str:
-    """Return `value` percent-encoded (UTF-8) as one segment of a path."""
+    """Return `value` percent-encoded (UTF-8) as one segment of a path.
+
+    Raises Invalid for text that UTF-8 has no form for, such as a word that was not UTF-8.
+    """
     text = str(value)
     if _PLAIN_SEGMENT.fullmatch(text):
         return text
+    try:
+        quoted = urllib.parse.quote(text, safe="")
+    except UnicodeEncodeError:
+        raise exception.Invalid(f"This is not UTF-8 text: {text!r}") from None
     # SECURITY: a segment of dots only would mean the parent directory.
-    return urllib.parse.quote(text, safe="").replace(".", "%2E" if not text.strip(".") else ".")
+    return quoted.replace(".", "%2E" if not text.strip(".") else ".")
 
 
 def image_reference(reference: object) -> str:

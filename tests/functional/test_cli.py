@@ -316,6 +316,32 @@ def test_person_sees_the_progress_of_both_ways(site, glance, data_file, terminal
     glance("delete", "-f", image_id)
 
 
+@pytest.mark.parametrize(
+    "words", [("download",), ("show", "--format=json"), ("show",)], ids=" ".join
+)
+def test_reader_that_has_gone_gets_no_complaint(glance, image, words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = glance(words[0], image, *words[1:], stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_named_pipe_whose_reader_has_gone_is_one_line(site, image, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        process = start(site.port, "download", image, f"--file={path}",
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        while not reader.read(1):
+            assert process.poll() is None
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out) == (1, b"")
+    assert err == f"glance: Broken pipe: {path}\n".encode()
+
+
 def test_add_at_a_terminal_reserves_an_image(site, glance, terminal):
     process = start(site.port, "add", "name=later", stdin=terminal.slave,
                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip

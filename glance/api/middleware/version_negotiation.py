@@ -33,7 +33,7 @@ UNVERSIONED = frozenset(
     {"images", "shared-images", "cached_images", "queued_images", "cache_stats"}
 )
 
-_VERSION = re.compile(r"v[0-9]")
+_VERSION = re.compile(r"v[0-9]", re.IGNORECASE)
 _SERVED = re.compile(r"v1(\.0|\.1)?", re.ASCII)
 #: WIRE: an odd minor version without digits (`v1.a`) has always been accepted as v1.
 _TOLERATED = re.compile(r"v1\.[A-Za-z._~-]+")

@@ -569,9 +569,9 @@ def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
     # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
     checksum = image.get("checksum")
     # NOTE: an old database may hold any text there.
-    if not checksum or not (checksum.isascii() and checksum.isprintable()):
-        return []
-    return [("ETag", checksum)]
+    if checksum and checksum.isascii() and checksum.isprintable():
+        return [("ETag", checksum)]
+    return []
 
 
 def _data_validators(image: types.ImageRecord) -> conditions.Validators:

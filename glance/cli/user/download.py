@@ -66,9 +66,10 @@ def download(call: commands.CommandCall) -> int:
         with opened(call, meta) as target:
             with progress.shown(path or meta.get("name")) as tell:
                 fetch(call, image_id, meta, target, tell)
-    except BrokenPipeError:
-        raise
     except OSError as err:
+        if isinstance(err, BrokenPipeError) and not path:
+            # The reader has what it wanted, such as `head`.
+            return 1
         raise console.CommandFailed(f"{err.strerror or err}: {path or 'standard output'}") from err
     if path:
         console.say(f"Downloaded image {image_id} to {path}")

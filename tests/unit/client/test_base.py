@@ -108,6 +108,11 @@ def test_path_segments_are_percent_encoded(value, encoded):
     assert base_client.segment(value) == encoded
 
 
+def test_segment_that_is_no_utf_8_is_refused():
+    with pytest.raises(exception.Invalid, match="This is not UTF-8 text: .*udcff"):
+        base_client.segment("x\udcff")
+
+
 @pytest.mark.parametrize(
     ("reference", "image_id"),
     [

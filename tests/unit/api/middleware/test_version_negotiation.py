@@ -148,6 +148,7 @@ def test_the_document_alone_names_the_path_too(script):
         ("/v2/images", None, "Unknown version in the path: 'v2'"),
         ("/v1.2/images", "*/*", "Unknown version in the path: 'v1.2'"),
         ("/v2", None, "Unknown version in the path: 'v2'"),
+        ("/V1/images", None, "Unknown version in the path: 'V1'"),
         ("/v9%0aERROR/x", None, "Unknown version in the path: 'v9\\nERROR'"),
         ("/images", VENDOR + "v2", f"Unknown version in the Accept header: '{VENDOR}v2'"),
         ("/", VENDOR + "foo", f"Unknown version in the Accept header: '{VENDOR}foo'"),
