@@ -20,8 +20,17 @@ def main() -> int:
             return 1
     os.chdir(ROOT)
     environ = {**os.environ, "PYTHONPATH": str(TOOL)}
-    return subprocess.run([sys.executable, "-m", "tox", *sys.argv[1:]], env=environ).returncode
+    tox = subprocess.Popen([sys.executable, "-m", "tox", *sys.argv[1:]], env=environ)
+    try:
+        return tox.wait()
+    except KeyboardInterrupt:
+        # The terminal tells tox, too, which ends its tests first; a second Ctrl-C ends this wait.
+        tox.wait()
+        raise
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

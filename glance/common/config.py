@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glance.common import exception, hosts, numbers
+from glance.common import exception, hosts, numbers, spelling
 
 LOG = logging.getLogger(__name__)
 
@@ -292,23 +292,8 @@ def declared_names() -> set[str]:
 
 
 def near(name: str) -> str | None:
-    """Return the known name that is one typing error away from `name`, None if there is none.
-
-    A typing error is a missing, additional or wrong character, or two swapped characters.
-    """
-    for known in (*TABLE, *_ALIASES):
-        if abs(len(known) - len(name)) <= 1 and _is_one_edit(known, name):
-            return known
-    return None
-
-
-def _is_one_edit(one: str, other: str) -> bool:
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    a, b = one[start:], other[start:]
-    swapped = a[:2] == b[1::-1] and a[2:] == b[2:]
-    return swapped or a[1:] == b or a == b[1:] or a[1:] == b[1:]
+    """Return the option that is one typing error away from `name`, None if there is none."""
+    return spelling.near(name, (*TABLE, *_ALIASES))
 
 
 # -- secrets -------------------------------------------------------------------------------------
@@ -348,7 +333,7 @@ def _looks_secret(name: str) -> bool:
         joined.endswith(("key", "keys", "pass", "creds"))
         or any(word in joined for word in _SECRET_WORDS)
         or any(_is_like(part, word) for part in parts for word in _SECRET_WORDS)
-        or any(_is_one_edit(word, part) for part in parts for word in _SHORT_SECRET_WORDS)
+        or any(spelling.is_one_edit(word, part) for part in parts for word in _SHORT_SECRET_WORDS)
     )
 
 

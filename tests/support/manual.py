@@ -253,7 +253,10 @@ ID               Name                           Disk Format          Container F
             properties={"distro": "Ubuntu", "is_publi": "True"},
         ),
         part="add",
-        more=more_rows("min_disk", "min_ram"),
+        more=(
+            *more_rows("min_disk", "min_ram"),
+            "glance: is_publi is taken for a custom property; did you mean is_public?",
+        ),
     ),
     # Updating and deleting image 5.
     Example("glance update 5 is_public=true --host=65.114.169.29", "Updated image 5", part="add"),

@@ -49,6 +49,8 @@ def show_help(call: commands.CommandCall) -> int:
     """
     if len(call.args) != 1:
         print("Please specify a command", file=sys.stderr)
+        names = ", ".join(entry.name for _, entries in in_groups() for entry in entries)
+        console.say(f"Commands: {names}", to=sys.stderr)
         return 1
     found = commands.COMMANDS.get(call.args[0])
     if found is None:
@@ -93,8 +95,24 @@ def usage() -> str:
 
 def unknown(name: str) -> int:
     make_parser({}).print_usage()
+    from glance.common import spelling  # PERF: for mistakes only
+
     console.say(f"Unknown command: {name}", to=sys.stderr)
+    close = spelling.near(name, commands.COMMANDS)
+    if close is not None:
+        console.say(f"Did you mean glance {close}?", to=sys.stderr)
     return 1
+
+
+def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
+    """Print a line on standard error for each field that looks like a misspelt one."""
+    from glance.common import spelling  # PERF: for commands that send something only
+
+    for argument in args if entry.fields else ():
+        name = console.field_name(argument)
+        close = None if name in entry.fields else spelling.near(name, entry.fields)
+        if close is not None and "=" in argument:
+            console.complain(f"{name} is taken for a custom property; did you mean {close}?")
 
 
 class _Parser(optparse.OptionParser):
@@ -138,6 +156,7 @@ def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
 
 
 def _run(entry: commands.Command, call: commands.CommandCall) -> int:
+    note_misspelt(entry, call.args)
     try:
         return entry.run(call)
     except console.CommandFailed as err:

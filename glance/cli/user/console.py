@@ -124,8 +124,13 @@ def fields(args: Sequence[str]) -> dict[str, str]:
                 "Arguments should be in the form of field=value. "
                 f"You specified {printable(argument)}."
             )
-        found[name.lower().replace("-", "_")] = value
+        found[field_name(argument)] = value
     return found
+
+
+def field_name(argument: str) -> str:
+    """Return the name of a field=value argument as the server knows it."""
+    return argument.strip(",").partition("=")[0].lower().replace("-", "_")
 
 
 def decoded(word: str) -> str:

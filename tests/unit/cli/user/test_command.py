@@ -55,6 +55,12 @@ def test_unknown_command(bare):
     assert out.startswith("Usage: glance <command>")
 
 
+@pytest.mark.parametrize("args", [("idnex",), ("help", "inde"), ("indexx", "name=a")])
+def test_a_misspelt_command_is_suggested_in_the_last_line(bare, args):
+    code, _, err = bare(*args)
+    assert (code, err.splitlines()[-1]) == (1, "Did you mean glance index?")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -83,7 +89,10 @@ def test_every_command_has_help(bare, name):
 
 @pytest.mark.parametrize("args", [(), ("add", "update")])
 def test_help_takes_one_command(bare, args):
-    assert bare("help", *args) == (1, "", "Please specify a command\n")
+    code, out, err = bare("help", *args)
+    assert (code, out, err.splitlines()[0]) == (1, "", "Please specify a command")
+    assert err.splitlines()[1].startswith("Commands: help, ")
+    assert all(f" {name}" in err for name in ("add", "cache-index", "member-add", "download"))
 
 
 def test_help_about_an_unknown_command(bare):

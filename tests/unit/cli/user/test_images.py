@@ -379,6 +379,23 @@ def test_delete_of_an_absent_image(glance):
     assert (done.code, done.out) == (1, "No image with ID 5 was found\n")
 
 
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (("add", "name=x", "is_publik=true"), ("is_publik", "is_public")),
+        (("add", "name=x", "Disk-Fromat=raw,"), ("disk_fromat", "disk_format")),
+        (("update", "1", "nme=x"), ("nme", "name")),
+        (("index", "statsu=active"), ("statsu", "status")),
+    ],
+)
+def test_a_field_that_looks_misspelt_gets_a_line(glance, api, args, meant):
+    api.add()
+    done = glance(*args, stdin=b"x")
+    name, field = meant
+    told = f"glance: {name} is taken for a custom property; did you mean {field}?\n"
+    assert (done.code, done.err) == (0, told)
+
+
 @pytest.mark.parametrize("command", ["delete", "show", "update", "image-members", "download"])
 @pytest.mark.parametrize("image_id", ["1/members/zz", "", ".."])
 def test_what_is_no_image_id_is_refused_and_nothing_is_sent(glance, api, command, image_id):
