@@ -16,62 +16,26 @@ the caller; `glance.api.recovery` later sends to the registry what it could not 
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
 from glance.api import deletion, recovery
-from glance.common import config, exception, hooks
+from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import link, unfinished
 from glance.registry.link import AWAY
 from glance.store import base
-from glance.streaming import body, retry, tasks
+from glance.streaming import body, retry
 
 LOG = logging.getLogger(__name__)
 
-config.options(
-    "images API",
-    config.Option(
-        "copies_at_once",
-        config.integer,
-        20,
-        unit="images",
-        minimum=1,
-        help="Number of images that a process copies from elsewhere at the same time; the others "
-        "wait, in status queued.",
-    ),
-    config.Option(
-        "copies_per_owner",
-        config.integer,
-        5,
-        unit="images",
-        minimum=1,
-        help="Number of images of one owner among copies_at_once. Owners whose images wait take "
-        "turns.",
-    ),
-    config.Option(
-        "copies_waiting",
-        config.integer,
-        5000,
-        unit="images",
-        minimum=0,
-        help="Number of images that may wait to be copied in a process, half of them for one "
-        "owner; a request for another copy is refused with 503.",
-    ),
-)
-
 #: An upload of an owner with a quota reports how far it has come after this many bytes at least.
 REPORT_BYTES = 4 * 1024 * 1024
-#: How long a process that stops takes to kill the records of its copies, and with how many tasks.
-STOP_SECONDS = 15.0
-STOP_WORKERS = 4
 #: Between attempts of calls to the registry that are safe to repeat; somebody waits for them.
 ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 
@@ -360,18 +324,6 @@ class Upload:
         return True
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Copy:
-    """The data at the location `source` for an upload, noted under `number` as unfinished."""
-
-    upload: Upload
-    source: str
-    number: int
-
-    def strike(self) -> None:
-        self.upload.service.unfinished.strike(self.number)
-
-
 class Rationed:
     """Reads an upload as far as the quota of its owner has room.
 
@@ -403,90 +355,3 @@ class Rationed:
                 "are not needed"
             )
         return data
-
-
-class Copies:
-    """The copies in the background of one process, which take turns.
-
-    A copy that waits for its turn has a record in status `queued`. When the process stops in an
-    orderly way, the records of all copies that wait or run become `killed`.
-    """
-
-    def __init__(self, conf: config.Conf):
-        self._turns: tasks.Turns[_Copy] = tasks.Turns(
-            _copy,
-            limit=conf.copies_at_once,
-            each=conf.copies_per_owner,
-            waiting=conf.copies_waiting,
-        )
-        hooks.at_stop(self._stop, stop_timeout=STOP_SECONDS)
-
-    @contextlib.contextmanager
-    def place(self, owner: str | None) -> Iterator[Callable[[Upload, str], None]]:
-        """Hold a place for a copy into an image of `owner` for the block.
-
-        Yields a function that has the data at a location, its second argument, copied into the
-        image of an upload, and returns at once. Raises ServiceUnavailable if too many copies wait.
-        """
-        place = self._turns.reserve(owner)
-        if place is None:
-            raise exception.ServiceUnavailable(
-                "Too many images wait to be copied at the moment; try again later"
-            )
-
-        def start(upload: Upload, source: str) -> None:
-            upload.is_copy = True
-            note = unfinished.Note(upload.beginning.attempt, upload.image_id)
-            number = upload.number = upload.service.unfinished.add(note)
-            try:
-                place.start(_Copy(upload, source, number))
-            except BaseException as err:
-                upload.kill(err)
-                upload.service.unfinished.strike(number)
-                raise
-
-        try:
-            yield start
-        finally:
-            place.leave()
-
-    def _stop(self) -> None:
-        left = collections.deque(self._turns.close())
-        if not left:
-            return
-        end = time.monotonic() + STOP_SECONDS
-
-        def kill() -> None:
-            with contextlib.suppress(IndexError):
-                while time.monotonic() < end:
-                    copy = left.popleft()
-                    if copy.upload.kill(exception.ServiceUnavailable()):
-                        copy.strike()
-
-        workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
-        for worker in workers:
-            worker.join(max(0.0, end - time.monotonic()))
-        if left:
-            LOG.error("%d images that wait to be copied stay queued: delete them", len(left))
-
-
-def _copy(job: _Copy) -> None:
-    upload = job.upload
-    try:
-        with _open(upload, job.source) as data:
-            upload.receive(body.BodyReader(data), data.length)
-    except exception.Error as err:
-        LOG.warning("Image %s was not copied: %s", upload.image_id, exception.described(err))
-    except Exception:  # the outermost frame of a background task: otherwise the error is lost
-        LOG.exception("Image %s was not copied", upload.image_id)
-    finally:
-        job.strike()
-
-
-def _open(upload: Upload, source: str) -> body.Body:
-    try:
-        return upload.service.stores.get(source)
-    except Exception as err:
-        upload.kill(err)
-        upload.service.events.failed("image.upload", upload.context, upload.image_id, err)
-        raise

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import deletion, download, recovery, upload
+from glance.api import copies, deletion, download, recovery, upload
 from glance.common import config, exception, hooks
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -110,7 +110,7 @@ class ImagesController:
         self.service = service
         self.conf: config.Conf = service.conf
         self.registry = service.registry
-        self.copies = upload.Copies(service.conf)
+        self.copies = copies.Copies(service.conf)
 
     # -- reading -----------------------------------------------------------------------------
 

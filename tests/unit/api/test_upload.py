@@ -16,6 +16,7 @@ from glance.common import config, exception, hooks
 from glance.identity import context as identity_context
 from glance.registry.link import RegistryLink
 from glance.store import filesystem, staging
+from glance.streaming import tasks
 from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD, _Handler, _Server
 
@@ -342,7 +343,7 @@ def test_a_registration_whose_response_was_lost_counts(api, registry):
 
 
 def test_no_more_uploads_are_settled_than_the_limit(api, registry, monkeypatch):
-    monkeypatch.setattr(recovery, "_TASKS", upload.tasks.Limited(1))
+    monkeypatch.setattr(recovery, "_TASKS", tasks.Limited(1))
     monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.05, retries=100))
     registry.app = Flaky(registry, lambda method, body: method != "GET", "POST")
     for _ in range(2):
@@ -455,9 +456,9 @@ def inline(monkeypatch):
 
     def at_once(function, *args):
         function(*args)
-        return upload.tasks.Task(lambda seconds: True)
+        return tasks.Task(lambda seconds: True)
 
-    monkeypatch.setattr(upload.tasks, "spawn", at_once)
+    monkeypatch.setattr(tasks, "spawn", at_once)
 
 
 @pytest.fixture
