@@ -160,6 +160,8 @@ def test_data_that_may_not_be_removed_waits_and_its_image_is_deleted(site):
 
 
 def test_a_data_directory_that_is_gone_is_answered_503(site):
+    # A worker that starts makes the directory.
+    faults.until(lambda: " serves http" in site.api.log(), "all workers have started")
     image_id = new_id()
     with faults.missing(site.data_dir):
         assert site.http.add(DATA, id=image_id).status == 503

@@ -276,7 +276,11 @@ class Parent:
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode("utf-8", "backslashreplace"))
                 worker.leave(1)
-            _write(writing, b"ready %.1f\n" % hooks.stop_timeout())
+            try:
+                _write(writing, b"ready %.1f\n" % hooks.stop_timeout())
+            except BrokenPipeError:
+                LOG.error("The parent process has ended; stopping")
+                worker.leave(1)
             os.close(writing)
             server.run(pipe, self._lifeline)
             code = 0

@@ -184,10 +184,11 @@ def test_unknown_options_never_stop_a_daemon_and_slips_are_warned_of_once(start)
 
 @pytest.mark.parametrize("mode, warned", [(0o644, True), (0o600, False)])
 def test_a_file_with_secrets_that_everybody_may_read_is_warned_of(start, mode, warned):
-    url = "mysql+pymysql://glance:canary@db/glance"
-    start("glance-registry", mode=mode, default=f"sql_connection = {url}")
+    key = "canary-of-16-byt"
+    default = f"sql_connection = sqlite:////nonexistent/x\nmetadata_encryption_key = {key}"
+    start("glance-registry", mode=mode, default=default)
     text = start.log.read_text()
-    assert ("contains secrets (sql_connection)" in text) == warned
+    assert ("contains secrets (metadata_encryption_key)" in text) == warned
     assert "canary" not in text
 
 

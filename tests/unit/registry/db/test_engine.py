@@ -216,7 +216,9 @@ def test_bound_values_stay_out_of_error_texts(database: engine.Database) -> None
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.peers
 def test_a_password_is_not_shown() -> None:
+    pytest.importorskip("psycopg2")
     assert "secret" not in repr(engine.Database("postgresql://user:secret@host/db"))
 
 
