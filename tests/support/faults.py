@@ -31,8 +31,8 @@ T = TypeVar("T")
 #: Longest time, in seconds, that anything may take which is to happen by itself.
 PATIENCE = 20
 
-# NOTE: far from those that the service counts, which follow a chosen id that is near.
-_ids = itertools.count(1_000_000)
+# NOTE: beyond those that a service may have counted, for it counts on behind them.
+_ids = itertools.count(2**30)
 
 
 def new_id() -> int:
