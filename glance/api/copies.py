@@ -58,21 +58,19 @@ STOP_WORKERS = 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Copy:
-    """The data at the location `source` for an upload, noted under `number` as unfinished."""
+    """The data at the location `source` for an upload, noted as unfinished."""
 
     upload: Upload
     source: str
-    number: int
-
-    def strike(self) -> None:
-        self.upload.service.unfinished.strike(self.number)
+    kept: unfinished.Kept
 
 
 class Copies:
     """The copies in the background of one process, which take turns.
 
     A copy that waits for its turn has a record in status `queued`. When the process stops in an
-    orderly way, the records of all copies that wait or run become `killed`.
+    orderly way, the records of all copies that wait or run become `killed`; what is left then, or
+    by a process that is killed, is noted for the next one.
     """
 
     def __init__(self, conf: config.Conf):
@@ -100,12 +98,12 @@ class Copies:
         def start(upload: Upload, source: str) -> None:
             upload.is_copy = True
             note = unfinished.Note(upload.beginning.attempt, upload.image_id)
-            number = upload.number = upload.service.unfinished.add(note)
+            kept = upload.kept = upload.service.unfinished.keep(note)
             try:
-                place.start(_Copy(upload, source, number))
+                place.start(_Copy(upload, source, kept))
             except BaseException as err:
                 upload.kill(err)
-                upload.service.unfinished.strike(number)
+                kept.strike()
                 raise
 
         try:
@@ -124,13 +122,13 @@ class Copies:
                 while time.monotonic() < end:
                     copy = left.popleft()
                     if copy.upload.kill(exception.ServiceUnavailable()):
-                        copy.strike()
+                        copy.kept.strike()
 
         workers = [tasks.spawn(kill) for _ in range(STOP_WORKERS)]
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
         if left:
-            LOG.error("%d images that wait to be copied stay queued: delete them", len(left))
+            LOG.error("%d images that wait to be copied are left to the next process", len(left))
 
 
 def _copy(job: _Copy) -> None:
@@ -143,7 +141,7 @@ def _copy(job: _Copy) -> None:
     except Exception:  # the outermost frame of a background task: otherwise the error is lost
         LOG.exception("Image %s was not copied", upload.image_id)
     finally:
-        job.strike()
+        job.kept.strike()
 
 
 def _open(upload: Upload, source: str) -> body.Body:

@@ -70,7 +70,7 @@ def _settle_notes(service: api.ImageService, left: unfinished.Left) -> None:
                 failures += 1
                 LOG.error("A record that a dead process began may remain: %s", err)
         waiting = remaining
-        return not waiting
+        return not waiting or left.age > unfinished.LATE_CALL
 
     # NOTE: the registry may carry out the last call of a dead process after it has answered this.
     retry.wait_until(settle_all, LATE_CALLS)
@@ -82,8 +82,11 @@ def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
     image_id = note.image_id
     if image_id is None:
         return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
-    _persist(service, None, lambda who: kill(service, who, image_id, "queued", note.attempt))
-    LOG.info("Image %s, whose data a dead process was to bring, is settled", image_id)
+    _persist(
+        service,
+        None,
+        lambda who: kill(service, who, image_id, "queued", note.attempt, tells=True),
+    )
     return True
 
 
@@ -230,12 +233,15 @@ def kill(
     image_id: int,
     from_state: str,
     attempt: str | None = None,
+    *,
+    tells: bool = False,
 ) -> None:
     """Set the record of a failed upload killed, unless it has left the status `from_state`.
 
-    With an `attempt`, it is not known whether this upload has begun: it begins now, unless another
-    one has, because the lost call may still arrive and would begin it after a kill. Raises what
-    the registry raises, but no error if the record is not this upload's any more.
+    `tells` is for an upload of whose failure nobody else tells. With an `attempt`, it is not known
+    whether this upload has begun: it begins now, unless another one has, because the lost call may
+    still arrive and would begin it after a kill. Raises what the registry raises, but no error if
+    the record is not this upload's any more.
     """
     if attempt is not None:
         try:
@@ -247,7 +253,7 @@ def kill(
             return
         except exception.LimitExceeded:
             from_state = "queued"
-    _kill(service, context, image_id, from_state)
+    _kill(service, context, image_id, from_state, tells=tells)
 
 
 def _kill(

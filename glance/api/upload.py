@@ -50,7 +50,7 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
-    `number` is that of its note in `glance.registry.unfinished`, None if there is none yet.
+    `kept` is the note that this process brings the data, None if there is none yet.
     """
 
     service: api.ImageService
@@ -63,7 +63,7 @@ class Upload:
     is_copy: bool = False
     is_new: bool = False
     beginning: link.OnceCall = dataclasses.field(default_factory=link.OnceCall)
-    number: int | None = None
+    kept: unfinished.Kept | None = None
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
 
@@ -89,9 +89,9 @@ class Upload:
     def _noted(self) -> contextlib.AbstractContextManager[object]:
         """Note for the block that this process brings the data, if it should be killed."""
         note = unfinished.Note(self.beginning.attempt, self.image_id)
-        if self.number is None:
-            return self.service.unfinished.noted(note)
-        self.service.unfinished.replace(self.number, note)
+        if self.kept is None:
+            return self.service.unfinished.keep(note)
+        self.kept.replace(note)
         return contextlib.nullcontext()
 
     def emit_completed(self, record: types.ImageRecord) -> None:

@@ -12,7 +12,6 @@ The file outlives the process, not a power failure: nothing waits for the disk. 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -20,8 +19,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from glance.store import base
 from glance.streaming import hub, staged_file, threads
@@ -31,6 +29,8 @@ LOG = logging.getLogger(__name__)
 
 #: A file in which most lines are struck out is written anew at this size, in bytes.
 REWRITE_AT = 1 << 20
+#: Seconds after which the registry has carried out whatever a dead process sent to it.
+LATE_CALL = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +39,30 @@ class Note:
 
     attempt: str
     image_id: int | None = None
+
+
+class Kept:
+    """A note of this process, until it is struck out: call `strike`, or leave the block.
+
+    The note stays, for the next process, if this one is killed.
+    """
+
+    def __init__(self, notes: Unfinished, number: int):
+        self._notes, self._number = notes, number
+
+    def replace(self, note: Note) -> None:
+        """Put another note in the place of this one."""
+        self._notes.write(self._number, note)
+
+    def strike(self) -> None:
+        """Strike the note out; idempotent."""
+        self._notes.write(self._number, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.strike()
 
 
 class Unfinished:
@@ -56,34 +80,16 @@ class Unfinished:
         # NOTE: for native threads, in which files are written.
         self._lock = hub.native_lock()
 
-    @contextlib.contextmanager
-    def noted(self, note: Note) -> Iterator[int]:
-        """Keep a note for the block; yields its number.
-
-        The note stays, for the next process, if this one is killed.
-        """
-        number = self.add(note)
-        try:
-            yield number
-        finally:
-            self.strike(number)
-
-    def add(self, note: Note) -> int:
-        """Note a record; return the number to strike it out by."""
+    def keep(self, note: Note) -> Kept:
+        """Note a record; the caller strikes the note out."""
         number = next(self._numbers)
+        self.write(number, note)
+        return Kept(self, number)
+
+    def write(self, number: int, note: Note | None) -> None:
+        """Put a note under a number, or strike out what is there."""
         if self._directory is not None:
             threads.run(self._change, number, note)
-        return number
-
-    def replace(self, number: int, note: Note) -> None:
-        """Put another note in the place of one that is not struck out."""
-        if self._directory is not None:
-            threads.run(self._change, number, note)
-
-    def strike(self, number: int) -> None:
-        """Strike out a note; idempotent."""
-        if self._directory is not None:
-            threads.run(self._change, number, None)
 
     def close(self) -> None:
         """Leave what is still noted to the next process; nothing is noted any more."""
@@ -99,7 +105,7 @@ class Unfinished:
             elif self._notes.pop(number, None) is None:
                 return
             try:
-                self._write(number, note)
+                self._save(number, note)
                 self._fails = False
             except OSError as err:
                 # Once, until it works again: with a full disk this comes with every request.
@@ -107,27 +113,36 @@ class Unfinished:
                 LOG.log(level, "What this process begins cannot be noted: %s", err.strerror)
                 self._fails = True
 
-    def _write(self, number: int, note: Note | None) -> None:
+    def _save(self, number: int, note: Note | None) -> None:
         if not self._notes:
-            if self._file is not None:
-                file, self._file = self._file, None
-                file.remove(file.path)
-            return
-        if self._file is None:
-            assert self._directory is not None
-            file = LocalFile()
-            file.create(self._directory, lambda: base.UNFINISHED_PREFIX + secrets.token_hex(8))
-            self._file, lines = file, self._lines()
+            self._take_over(None)
+        elif self._file is None or self._fails or self._file.count > REWRITE_AT:
+            # NOTE: after a failure lines are missing, or the last one has no end.
+            self._take_over(self._new_file())
         else:
-            lines = _line(number, note)
-        with self._file.held():
-            if self._file.count > REWRITE_AT:
-                self._file.truncate()
-                lines = self._lines()
-            self._file.write(lines)
+            with self._file.held():
+                self._file.write(_line(number, note))
 
-    def _lines(self) -> bytes:
-        return b"".join(map(_line, self._notes, self._notes.values()))
+    def _new_file(self) -> LocalFile:
+        assert self._directory is not None
+        file = LocalFile()
+        file.create(self._directory, lambda: base.UNFINISHED_PREFIX + secrets.token_hex(8))
+        try:
+            with file.held():
+                file.write(b"".join(map(_line, self._notes, self._notes.values())))
+        except BaseException:
+            file.remove(file.path)
+            raise
+        return file
+
+    def _take_over(self, new: LocalFile | None) -> None:
+        """Put a new file in the place of the old one: there is never a moment without either."""
+        old, self._file = self._file, new
+        if old is not None:
+            # NOTE: should its name stay, nobody must take what this process brings for abandoned.
+            with old.held():
+                old.truncate()
+            old.remove(old.path)
 
 
 class Left:

@@ -35,8 +35,6 @@ config.options(
     ),
 )
 
-#: Seconds after which the registry has carried out whatever a dead process sent to it.
-LATE_CALL = 60.0
 _ADMIN = RequestContext(is_admin=True, show_deleted=True)
 
 
@@ -108,7 +106,8 @@ def _settle_notes(db: engine.Database, left: unfinished.Left) -> list[int]:
             elif _kill_unbegun(db, note.image_id, note.attempt):
                 killed.append(note.image_id)
         except exception.NotFound:
-            is_settled = left.age > LATE_CALL
+            # It may come into being yet.
+            is_settled &= left.age > unfinished.LATE_CALL
         except exception.Error as err:
             LOG.error("A record that a dead process began may remain: %s", err)
             is_settled = False

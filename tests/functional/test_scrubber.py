@@ -204,8 +204,8 @@ def test_records_that_a_dead_process_began_are_killed(site):
     incoming = site.data_dir / ".incoming"
     image_id, other = (faults.reserve(site) for _ in range(2))
     notes = unfinished.Unfinished(str(incoming))
-    notes.add(unfinished.Note("a" * 32, image_id))
-    notes.add(unfinished.Note("b" * 32))
+    notes.keep(unfinished.Note("a" * 32, image_id))
+    notes.keep(unfinished.Note("b" * 32))
     notes._file.close()
     (path,) = incoming.glob("glance-unfinished.*")
     assert scrub(site).returncode == 0

@@ -218,18 +218,19 @@ class ImagesController:
         owner = values.get("owner") if context.is_admin and "owner" in values else context.owner
         with contextlib.ExitStack() as held:
             copy = held.enter_context(self._place(image_request, owner))
-            number = None
+            kept = None
             if target is not None:
                 note = unfinished.Note(creation.attempt)
-                number = held.enter_context(self.service.unfinished.noted(note))
+                kept = held.enter_context(self.service.unfinished.keep(note))
             image = self._create(context, values, creation)
             self.service.events.created(context, image)
             if image_request.location:
                 self.service.events.activated(context, image)
             if target is not None:
-                image = self._fill(
-                    request, image_request, image, target, copy, creation, number=number
-                )
+                run = self._upload(context, image_request, image, target)
+                run.beginning, run.is_new = link.OnceCall(creation.attempt), True
+                run.kept = kept
+                image = self._fill(request, image_request, image, run, copy)
         url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -375,34 +376,34 @@ class ImagesController:
             )
         return size
 
+    def _upload(
+        self,
+        context: RequestContext,
+        image_request: ImageRequest,
+        image: types.ImageRecord,
+        target: base.Store,
+    ) -> upload.Upload:
+        return upload.Upload(
+            self.service,
+            context,
+            image["id"],
+            target,
+            size=image_request.meta.get("size") or image.get("size") or None,
+            checksum=image_request.meta.get("checksum") or image.get("checksum"),
+        )
+
     def _fill(
         self,
         request: CallerRequest,
         image_request: ImageRequest,
         image: types.ImageRecord,
-        target: base.Store,
+        run: upload.Upload,
         copy: Callable[[upload.Upload, str], None] | None,
-        creation: link.OnceCall | None = None,
-        values: Mapping[str, Any] | None = None,
-        number: int | None = None,
     ) -> types.ImageRecord:
-        """Fill a queued image with data: at once from the body, or in the background.
+        """Fill a queued image with data: at once from the body, or with `copy` in the background.
 
-        `copy` starts a copy in the background. `creation` is the call that made the record, None
-        if another request did; `number` is that of its note in `glance.registry.unfinished`.
+        Returns the record as far as it has come.
         """
-        run = upload.Upload(
-            self.service,
-            request.context,
-            image["id"],
-            target,
-            size=image_request.meta.get("size") or image.get("size") or None,
-            checksum=image_request.meta.get("checksum") or image.get("checksum"),
-            values=values or {},
-            is_new=creation is not None,
-            beginning=link.OnceCall(creation.attempt if creation else None),
-            number=number,
-        )
         if image_request.copy_from:
             assert copy is not None
             copy(run, image_request.copy_from)
@@ -452,10 +453,10 @@ class ImagesController:
                     image = self._update(context, image, values, image_request.purge)
                     self._forget_copy(request, before, image)
             if target is not None:
-                stored_with_it = values if image_request.has_data else None
-                image = self._fill(
-                    request, image_request, image, target, copy, values=stored_with_it
-                )
+                run = self._upload(context, image_request, image, target)
+                if image_request.has_data:
+                    run.values = values
+                image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
         return wsgi.json_response(
             {"image": self.service.shown(context, image)}, headers=_etag(image)

@@ -6,6 +6,7 @@ from glance import registry as registry_calls
 from glance.api import recovery
 from glance.common import config, exception
 from glance.identity import context
+from glance.notifier import events
 from glance.registry import unfinished
 from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import PAYLOAD
@@ -93,7 +94,7 @@ def noted(service, *notes):
     directory = service.stores.local_directories()[0]
     process = unfinished.Unfinished(directory)
     for note in notes:
-        process.add(note)
+        process.keep(note)
     process._file.close()
     (left,) = unfinished.take(directory, 0)
     recovery._settle_notes(service, left)
@@ -149,6 +150,28 @@ def test_a_record_whose_data_never_comes_is_killed(api, service, began):
         service.registry.update_image_metadata(
             ADMIN, 5, {"status": "saving"}, from_state="queued", attempt=ATTEMPT
         )
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_failure_that_only_a_note_tells_of_is_an_event(api, service, monkeypatch):
+    api.add(id=5)
+    told = []
+    monkeypatch.setattr(
+        events.Events, "failed", lambda self, *what: told.append((what[0], what[2]))
+    )
+    noted(service, unfinished.Note(ATTEMPT, 5))
+    assert told == [("image.upload", 5)]
+    noted(service, unfinished.Note(ATTEMPT, 5))
+    assert len(told) == 1
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_note_of_long_ago_is_looked_at_once(service, monkeypatch):
+    monkeypatch.setattr(unfinished, "LATE_CALL", -1)
+    looks = []
+    monkeypatch.setattr(recovery, "withdraw", lambda *args: looks.append(args) and False)
+    assert noted(service, unfinished.Note(ATTEMPT)) == []
+    assert len(looks) == 1
 
 
 @pytest.mark.usefixtures("_at_once")
