@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 #: How long (seconds) a client may leave the server waiting in the middle of a request, without
 #: progress, until its connection may be closed to make room.
 STALL = 5.0
-#: How long (seconds) a client has for its first request until its connection counts as one too
-#: many with an unfinished head. Many clients may come at the same moment.
+#: How long (seconds) a client has for the head of a request until its connection may be closed
+#: for another one. Many clients may come at the same moment.
 HEAD_GRACE = 2.0
 
 
@@ -65,6 +65,11 @@ def address_of(peer: Any) -> str:
             return "" if address.is_loopback else address.packed[:8].hex()
         address = address.ipv4_mapped
     return "" if address.is_loopback else str(address)
+
+
+def _is_between(member: CrowdMember) -> bool:
+    """Return whether a connection has had a response and not begun another request."""
+    return member.idle and member.requests > 0
 
 
 M = TypeVar("M", bound=CrowdMember)
@@ -120,16 +125,24 @@ class Crowd(Generic[M]):
     def slowest(self) -> M | None:
         """Return the connection to close to make room for another one, None if all are at work.
 
-        Those that wait for a request or for the end of its head come first, then those whose
-        client has stalled in the middle of a request; in both groups those of the client with the
-        most connections, and of them the one that has waited longest.
+        Those that wait for a request or for the end of its head come first, unless the client has
+        just begun; then those whose client has stalled in the middle of a request. In both groups
+        those of the client with the most connections come first, and of them the one that has
+        waited longest.
         """
         if len(self.leaving) >= self.limit:
             return None
-        at_rest = [member for member in self.members if not member.busy]
+        now = time.monotonic()
+        fresh = now - HEAD_GRACE
+        at_rest = [
+            one
+            for one in self.members
+            # NOTE: in a full worker each client would end the one that came just before it.
+            if not one.busy and (_is_between(one) or one.since <= fresh)
+        ]
         if at_rest:
             return self._longest(at_rest)
-        before = time.monotonic() - STALL
+        before = now - STALL
         return self._longest([one for one in self.members if 0.0 < one.waiting <= before])
 
     def slowest_of(self, address: str) -> M | None:
@@ -145,11 +158,7 @@ class Crowd(Generic[M]):
         """
         if not 0 < self.unfinished < len(self.members):
             return None
-        heads = [
-            member
-            for member in self.members
-            if not member.busy and (not member.idle or not member.requests)
-        ]
+        heads = [member for member in self.members if not member.busy and not _is_between(member)]
         if len(heads) <= self.unfinished:
             return None
         before = time.monotonic() - HEAD_GRACE

@@ -85,6 +85,15 @@ def test_a_stalled_request_goes_only_if_nothing_rests():
     assert crowded(busy, stalled, longer, resting).slowest() is resting
 
 
+@pytest.mark.parametrize("idle", [True, False], ids=["connected", "in its head"])
+def test_a_client_that_has_just_come_does_not_go_for_the_next_one(idle):
+    new = Member("a", since=0.1, idle=idle, requests=0 if idle else 1)
+    work = [Member("a", busy=True) for _ in range(2)]
+    assert crowded(new, *work).slowest() is None
+    old = Member("a", since=crowd.HEAD_GRACE + 1, idle=idle, requests=0 if idle else 1)
+    assert crowded(new, old, *work).slowest() is old
+
+
 def test_what_was_cut_no_longer_counts_but_has_to_end():
     members = [Member("a"), Member("a"), Member("a", busy=True)]
     made = crowded(*members, per_address=3)
