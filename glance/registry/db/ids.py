@@ -32,6 +32,9 @@ CHOSEN = 2**30
 #: How far the counter moves for a chosen id; a request cannot use up more ids than that.
 NEAR = 1000
 
+#: Of so many rows of the counter the last ones are kept: one is added for each id.
+TRIM_EVERY = 1000
+
 _COUNT = counter.insert()
 _LAST = sa.select(sa.func.max(counter.c.id))
 _RANGE_FROM = (
@@ -67,6 +70,9 @@ def count(conn: Connection, *, step_over: bool = False) -> int:
     counter to an id that is neither in use nor purged. Raises ServiceUnavailable if there is none.
     """
     number: int = conn.execute(_COUNT).inserted_primary_key[0]
+    if number % TRIM_EVERY == 0:
+        # NOTE: no open transaction has counted ids that far behind, so this waits for none.
+        conn.execute(counter.delete().where(counter.c.id < number - TRIM_EVERY))
     if number > 1 and not step_over:
         return number
     # NOTE: a counter that is new, or was lost, begins behind all images.

@@ -57,6 +57,17 @@ def test_the_id_of_a_purged_image_is_not_given_out_again(
         assert found.scalars().all() == [made[-1], made[-1] + 1]
 
 
+def test_the_counter_keeps_few_rows(
+    any_database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "TRIM_EVERY", 10)
+    assert [create(any_database) for _ in range(35)] == list(range(1, 36))
+    with any_database.read() as conn:
+        rows = conn.execute(sa.select(sa.func.count()).select_from(models.image_id_counter))
+        assert rows.scalar_one() <= 20 + 5
+    assert create(any_database) == 36
+
+
 def test_the_counter_goes_on_behind_a_chosen_id_that_is_near(
     any_database: engine.Database,
 ) -> None:
