@@ -110,10 +110,7 @@ class Upload:
         )
         size = self.size or length
         with self._killing():
-            if conf.image_size_cap and (size or 0) > conf.image_size_cap:
-                raise exception.ImageSizeLimitExceeded(
-                    f"An image may have at most {conf.image_size_cap} bytes"
-                )
+            body.check_cap(size or 0, conf.image_size_cap)
             return self._store(reader, size)
 
     def _store(self, reader: body.UploadReader, size: int | None) -> types.ImageRecord:

@@ -35,9 +35,9 @@ class V1Client(base_client.BaseClient):
 
     An image id may be an int, text, or a URI that ends in /images/ID, of which only the id is
     used; Invalid is raised, and nothing sent, for an id that is empty, holds a slash, or consists
-    of dots. The id of a member may be any text that is not empty. Calls that return JSON
-    keep its types; `get_image` and `get_image_meta` read headers and return the same types. Times
-    are ISO 8601 text in UTC.
+    of dots. The id of a member may be any text that is not empty. Calls that return JSON keep its
+    types; `get_image` and `get_image_meta` read headers and return the same types. Times are ISO
+    8601 text in UTC.
 
     In addition to the errors of each method, all raise NotAuthorized (401), Forbidden (403),
     Invalid (400, as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),

@@ -314,8 +314,8 @@ class Router(Generic[RequestT]):
 
     Paths are Routes patterns (`/images/{id}`), whose variables stand for one segment that is not
     empty and is decoded after the match, so that it may hold a slash; one trailing slash is
-    tolerated. A path with handlers for some methods returns 405 with
-    Allow for the others. Handlers are given requests of `request_class`.
+    tolerated. A path with handlers for some methods returns 405 with Allow for the others.
+    Handlers are given requests of `request_class`.
     """
 
     def __init__(self, request_class: type[RequestT]) -> None:

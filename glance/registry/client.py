@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from glance.client import base
-from glance.common import exception
+from glance.common import exception, numbers
 from glance.image import types
 
 #: Header that requests lists as the public API shows them (without location), and confirms it in
@@ -107,14 +107,9 @@ class RegistryClient(base.BaseClient):
         made only if the image has this status; otherwise Duplicate (409) is raised, unless a call
         with the same `attempt` has made it.
         """
-        if "image" not in image_metadata:
-            image_metadata = {"image": image_metadata}
-        if from_state is not None:
-            image_metadata = {**image_metadata, "from_state": from_state}
-        if attempt is not None:
-            image_metadata = {**image_metadata, "attempt": attempt}
+        document = _change(image_metadata, from_state, attempt)
         headers = _JSON_PURGE if purge_props else _JSON
-        return self._image("PUT", f"/images/{base.segment(image_id)}", image_metadata, headers)
+        return self._image("PUT", f"/images/{base.segment(image_id)}", document, headers)
 
     def report_upload(
         self,
@@ -128,13 +123,11 @@ class RegistryClient(base.BaseClient):
         Returns how many bytes the image may have, None for any number. Raises LimitExceeded when
         the owner's quota has no room for its size.
         """
-        body = {"image": dict(image_metadata), "from_state": from_state}
-        if attempt is not None:
-            body["attempt"] = attempt
-        with self._request("PUT", f"/images/{base.segment(image_id)}", body, _JSON) as response:
+        document = _change(image_metadata, from_state, attempt)
+        path = f"/images/{base.segment(image_id)}"
+        with self._request("PUT", path, document, _JSON) as response:
             response.read()
-            room = response.getheader(ROOM)
-        return int(room) if room is not None and room.isdecimal() else None
+            return numbers.whole(response.getheader(ROOM) or "")
 
     def withdraw_image(self, attempt: str) -> types.ImageRecord:
         """Delete the record that an attempt created, unless it is used; return it.
@@ -242,6 +235,15 @@ class RegistryClient(base.BaseClient):
         with self._request(method, action, body, _JSON if body is not None else None) as response:
             response.read()
             return response.status == 204
+
+
+def _change(
+    image_metadata: Mapping[str, Any], from_state: str | None, attempt: str | None
+) -> Mapping[str, Any]:
+    """Return the document that changes a record; `image_metadata` may be one already."""
+    document = image_metadata if "image" in image_metadata else {"image": image_metadata}
+    more = {"from_state": from_state, "attempt": attempt}
+    return {**document, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _member(image_id: object, member_id: object) -> str:

@@ -222,6 +222,12 @@ class BodyReader:
         return chunk[:size] if self._rest else chunk
 
 
+def check_cap(size: int, cap: int | None) -> None:
+    """Raise ImageSizeLimitExceeded for an image of more than `cap` bytes; 0 and None: no cap."""
+    if cap and size > cap:
+        raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
+
+
 class UploadReader:
     """The checking reader of an upload, which does not trust what a client declares.
 
@@ -303,10 +309,7 @@ class UploadReader:
         return data
 
     def _check(self, at_end: bool) -> None:
-        if self._cap is not None and self.count > self._cap:
-            raise exception.ImageSizeLimitExceeded(
-                f"The image is larger than the limit of {self._cap} bytes"
-            )
+        check_cap(self.count, self._cap)
         if at_end and self._length is not None and self.count < self._length:
             raise exception.UploadTruncated(
                 f"The upload ended after {self.count} of {self._length} bytes; send it again"

@@ -20,7 +20,7 @@ from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
 from glance.registry import link, unfinished
 from glance.store import base
-from glance.streaming import tasks
+from glance.streaming import body, tasks
 
 LOG = logging.getLogger(__name__)
 
@@ -304,12 +304,7 @@ class ImagesController:
         if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
             announced.append(request.content_length or 0)
         if image_request.fills():
-            self._require_below_cap(max(announced))
-
-    def _require_below_cap(self, size: int) -> None:
-        cap = self.conf.image_size_cap
-        if cap and size > cap:
-            raise exception.ImageSizeLimitExceeded(f"An image may have at most {cap} bytes")
+            body.check_cap(max(announced), self.conf.image_size_cap)
 
     def _registration(
         self, context: RequestContext, location: str, declared: int | None
@@ -317,7 +312,7 @@ class ImagesController:
         """Return the values that make an image active with data at a registered location."""
         self.service.stores.check_registerable(location, is_admin=context.is_admin)
         probed = self._probe(location)
-        self._require_below_cap(probed or 0)
+        body.check_cap(probed or 0, self.conf.image_size_cap)
         if declared and probed is not None and probed != declared:
             raise exception.Conflict(
                 f"The location has {probed} bytes, but {declared} were declared"
