@@ -15,10 +15,10 @@ import pytest
 from glance.common import config, exception
 from glance.common.config import Conf
 from glance.store import base, filesystem
+from glance.store.base import CHUNK
 from glance.store.location import get_location_from_uri
 from glance.streaming import threads
 from glance.testing.store_suite import (
-    CHUNK,
     Boom,
     ScriptedSource,
     WritableStoreSuite,

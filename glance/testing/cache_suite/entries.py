@@ -1,14 +1,4 @@
-"""The tests that every index driver of the image cache must pass, as a class to inherit from.
-
-The test module of a driver only names it::
-
-    class TestMyDriver(CacheDriverSuite):
-        driver = "mypackage.mymodule.MyDriver"
-
-It is parted as an index is (`glance.image_cache.index`): `EntriesSuite`, `QueueSuite` and
-`CountersSuite` ask for what each part must guarantee, `TransactionSuite` for what holds them
-together. Most tests use `ImageCache`, so they check what the services rely on.
-"""
+"""Entries: what is found, what is never served, writing, limits, upkeep."""
 
 # The tests take fixtures, whose types pytest knows and a type checker does not.
 # mypy: allow-untyped-defs
@@ -20,110 +10,35 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import pathlib
-import random
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from glance import image_cache
 from glance.common import exception
-from glance.common.config import Conf
 from glance.image_cache import (
     COMPLETE,
-    IN_PROGRESS,
     INCOMPLETE,
     INVALID,
-    QUEUED,
     CacheRefused,
     Image,
-    QueueItem,
     layout,
 )
-from glance.image_cache.index.counters import COUNTERS, Access
+from glance.image_cache.index.counters import Access
 from glance.streaming import body
-
-NAMES = [None, "", "web node", "Bücher \N{SNOWMAN}", "a" * 255]
-
-
-def make_data(size: int, seed: object = 0) -> bytes:
-    """Return `size` bytes that are the same in every run."""
-    return random.Random(f"{size}/{seed}").randbytes(size)
-
-
-def image_of(data: bytes, image_id: object = 1, name: str | None = None) -> Image:
-    """Return the image that a registry would describe for `data`."""
-    return Image(str(image_id), len(data), hashlib.md5(data).hexdigest(), name)
-
-
-def fetched(cache: image_cache.ImageCache, image: Image) -> bytes | None:
-    """Return an image from the cache as a client gets it, None for a miss."""
-    found = cache.open(image)
-    if found is None:
-        return None
-    with found:
-        data = b"".join(found)
-    found.count_hit(len(data), True)
-    return data
-
-
-def store(
-    cache: image_cache.ImageCache, data: bytes, image_id: object = 1, **fields: Any
-) -> Image:
-    """Store an image in the cache."""
-    image = image_of(data, image_id, **fields)
-    cache.store(image, body.IterBody([data[:7], data[7:]] if data else []))
-    return image
-
-
-def ids(cache: image_cache.ImageCache, state: str = COMPLETE) -> list[str]:
-    return [entry.image_id for entry in cache.entries(state)]
-
-
-def files(cache: image_cache.ImageCache, top: str) -> list[str]:
-    return sorted(item.name for item in cache.directory.files(top))
-
-
-def used(cache: image_cache.ImageCache) -> int:
-    """Return the size in bytes of all files of the cache."""
-    tops = (layout.ENTRIES, layout.INCOMPLETE, layout.INVALID)
-    return sum(item.stat().st_size for top in tops for item in cache.directory.files(top))
-
-
-class DriverFixtures:
-    """What all parts of the suite need: caches with the driver, on one directory."""
-
-    driver: ClassVar[str]
-
-    @pytest.fixture
-    def options(self, tmp_path: pathlib.Path) -> dict[str, Any]:
-        return {
-            "image_cache_enabled": True,
-            "image_cache_dir": str(tmp_path / "cache"),
-            "image_cache_driver": self.driver,
-            "image_cache_max_size": 1000,
-            "image_cache_percent_extra_to_free": 0.0,
-            "image_cache_min_free_disk": 0,
-        }
-
-    @pytest.fixture
-    def make(self, options):
-        made = []
-
-        def make(**changes: Any) -> image_cache.ImageCache:
-            cache = image_cache.ImageCache(Conf({**options, **changes}))
-            cache.configure()
-            made.append(cache)
-            return cache
-
-        yield make
-        for cache in made:
-            cache.close()
-
-    @pytest.fixture
-    def cache(self, make):
-        return make()
+from glance.testing.cache_suite.material import (
+    NAMES,
+    DriverFixtures,
+    die_writing,
+    fetched,
+    files,
+    ids,
+    image_of,
+    make_data,
+    store,
+    until,
+    used,
+)
 
 
 class EntriesSuite(DriverFixtures):
@@ -537,235 +452,3 @@ class EntriesSuite(DriverFixtures):
             writer.write(make_data(300)[:10])
             assert cache.index.entries.total_size() == 400
         assert cache.index.entries.total_size() == 100
-
-
-class QueueSuite(DriverFixtures):
-    """The prefetch queue: order, who takes what, what becomes of it."""
-
-    def test_queued_images_come_in_their_order(self, cache, make):
-        for image_id in (3, 1, 2):
-            cache.queue_add(Image(str(image_id), 10, name=f"n{image_id}"))
-        assert [item.image_id for item in make().queue_list()] == ["3", "1", "2"]
-        assert cache.queue_list()[0].name == "n3"
-        assert cache.stats()["queued"] == 3
-        assert [cache.queue_take().image_id for _ in range(3)] == ["3", "1", "2"]
-        assert cache.queue_take() is None
-
-    def test_an_image_is_queued_once(self, cache):
-        image = image_of(make_data(10))
-        cache.queue_add(image)
-        for reason in ("queued", "in-progress"):
-            with pytest.raises(CacheRefused) as caught:
-                cache.queue_add(image)
-            assert caught.value.reason == reason
-            cache.queue_take()
-        store(cache, make_data(10), 2)
-        with pytest.raises(CacheRefused) as caught:
-            cache.queue_add(image_of(make_data(10), 2))
-        assert caught.value.reason == COMPLETE
-        with (
-            cache.begin(image_of(make_data(10), 3)),
-            pytest.raises(CacheRefused) as caught,
-        ):
-            cache.queue_add(image_of(make_data(10), 3))
-        assert caught.value.reason == INCOMPLETE
-
-    def test_an_image_that_gets_cached_leaves_the_queue(self, cache):
-        cache.queue_add(image_of(make_data(10)))
-        store(cache, make_data(10))
-        assert cache.queue_list() == []
-
-    def test_a_failed_image_waits_longer_each_time_and_is_dropped_in_the_end(self, cache):
-        cache.queue_add(image_of(make_data(10)))
-        item = cache.queue_take()
-        pauses = []
-        for _ in range(5):
-            assert cache.queue_return(item, exception.BackendUnavailable()) is True
-            (item,) = cache.queue_list()
-            assert (item.state, item.owner) == ("queued", None)
-            assert item.last_error == "BackendUnavailable"
-            pauses.append(round(item.not_before - time.time(), -1))
-            assert cache.queue_take() is None
-        assert pauses == [60, 120, 240, 480, 960]
-        assert cache.queue_return(item, exception.BackendUnavailable()) is False
-        assert cache.queue_list() == []
-
-    def test_an_image_put_back_without_an_error_comes_again_at_once(self, cache):
-        cache.queue_add(image_of(make_data(10)))
-        item = cache.queue_take()
-        cache.queue_return(item)
-        assert cache.queue_take().attempts == 0
-
-    def test_what_a_dead_process_was_fetching_is_queued_again(self, cache):
-        cache.queue_add(image_of(make_data(10), 1))
-        cache.queue_add(image_of(make_data(10), 2))
-        in_child(cache.queue_take)
-        mine = cache.queue_take()
-        assert cache.clean().requeued == 1
-        states = {item.image_id: item.state for item in cache.queue_list()}
-        assert states == {"1": "queued", "2": "in-progress"}
-        cache.queue_done(mine)
-        assert [item.image_id for item in cache.queue_list()] == ["1"]
-
-    def test_only_waiting_images_can_be_taken_off_the_queue(self, cache):
-        for image_id in range(3):
-            cache.queue_add(Image(str(image_id), 10))
-        cache.queue_take()
-        assert cache.queue_delete(0) is False
-        assert cache.queue_delete(7) is False
-        assert cache.queue_delete(1) is True
-        assert cache.queue_delete_all() == 1
-        assert [item.image_id for item in cache.queue_list()] == ["0"]
-
-    def test_each_of_many_takes_another_image(self, make):
-        caches = [make() for _ in range(4)]
-        for image_id in range(12):
-            caches[0].queue_add(Image(str(image_id), 10))
-        with concurrent.futures.ThreadPoolExecutor(12) as pool:
-            taken = list(pool.map(lambda number: caches[number % 4].queue_take(), range(14)))
-        found = [item.image_id for item in taken if item is not None]
-        assert sorted(found, key=int) == [str(image_id) for image_id in range(12)]
-
-    def test_an_image_whose_time_has_not_come_is_passed_over(self, cache):
-        queue = cache.index.queue
-        first, second = QueueItem("1", "x", 1.0, not_before=100.0), QueueItem("2", None, 2.0)
-        assert [queue.add(item) for item in (first, second)] == [True, True]
-        assert queue.add(dataclasses.replace(first, name="y")) is False
-        assert queue.items() == [first, second]
-        taken = queue.take("me", 99.0)
-        assert taken == dataclasses.replace(second, state=IN_PROGRESS, owner="me")
-        assert queue.take("me", 99.0) is None
-        assert queue.take("me", 100.0).image_id == "1"
-
-    def test_an_image_that_left_the_queue_is_not_put_back(self, cache):
-        queue = cache.index.queue
-        queue.add(QueueItem("1", None, 1.0))
-        taken = queue.take("me", 2.0)
-        assert queue.remove("1", only=QUEUED) is False
-        assert queue.remove("1") is True
-        queue.put_back(taken)
-        assert queue.items() == []
-
-
-class CountersSuite(DriverFixtures):
-    """Reads of entries, and counters."""
-
-    def test_reads_are_written_down_later_and_seen_at_once_by_who_counted_them(self, cache):
-        image = store(cache, make_data(10))
-        committed = cache.entry(1).accessed_at
-        for _ in range(3):
-            fetched(cache, image)
-        assert cache.index.entries.lookup("1").hits == 0
-        assert [entry.hits for entry in cache.entries()] == [3]
-        assert cache.entry(1).hits == cache.index.entries.lookup("1").hits == 3
-        assert cache.entry(1).accessed_at > committed
-        assert cache.stats()["hits"] == 3
-
-    def test_a_body_of_which_nothing_was_sent_is_no_read(self, cache):
-        found = cache.open(store(cache, make_data(10)))
-        found.close()
-        found.count_hit(0, False)
-        cache.flush()
-        assert cache.entry(1).hits == 0
-
-    def test_counters_add_up_whoever_counts(self, make):
-        caches = [make() for _ in range(4)]
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            for _ in pool.map(
-                lambda number: caches[number % 4].index.counters.add({"hits": 1, "misses": 2}),
-                range(16),
-            ):
-                pass
-        totals = make().index.counters.totals()
-        assert totals == {**dict.fromkeys(COUNTERS, 0), "hits": 16, "misses": 32}
-
-    def test_the_time_of_the_last_use_never_goes_back(self, cache):
-        store(cache, make_data(10))
-        now = cache.entry(1).accessed_at
-        for when in (now + 20, now + 10):
-            cache.index.counters.add({}, [Access("1", 2, when), Access("unknown", 1, when)])
-        assert (cache.entry(1).hits, cache.entry(1).accessed_at) == (4, now + 20)
-        assert [entry.image_id for entry in cache.entries()] == ["1"]
-
-
-class TransactionSuite(DriverFixtures):
-    """What is done to several parts in one step."""
-
-    def test_an_error_undoes_what_was_done_to_all_parts(self, cache):
-        index = cache.index
-        index.queue.add(QueueItem("1", None, 1.0))
-        with contextlib.suppress(ZeroDivisionError), index.transaction():
-            index.queue.remove("1")
-            index.queue.add(QueueItem("2", None, 1.0))
-            index.counters.add({"hits": 1})
-            # Who does it sees it.
-            assert [item.image_id for item in index.queue.items()] == ["2"]
-            assert index.counters.totals()["hits"] == 1
-            raise ZeroDivisionError
-        assert [item.image_id for item in index.queue.items()] == ["1"]
-        assert index.counters.totals()["hits"] == 0
-
-    def test_others_are_kept_out(self, make):
-        indexes = [make().index for _ in range(4)]
-
-        def add_if_empty(number: int) -> bool:
-            index = indexes[number % 4]
-            with index.transaction():
-                if index.queue.items():
-                    return False
-                time.sleep(0.01)
-                added: bool = index.queue.add(QueueItem(str(number), None, 1.0))
-                return added
-
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            assert sum(pool.map(add_if_empty, range(8))) == 1
-        assert len(indexes[0].queue.items()) == 1
-
-    def test_an_image_that_does_not_get_cached_stays_in_the_queue(self, cache, make):
-        with cache.begin(image_of(make_data(10))) as writer:
-            cache.index.queue.add(QueueItem("1", None, 1.0))
-            writer.write(make_data(10))
-            cache.index.entries.remove(cache.entries(INCOMPLETE)[0])
-            with pytest.raises(CacheRefused):
-                writer.commit()
-        assert [item.image_id for item in cache.queue_list()] == ["1"]
-
-    def test_a_forgotten_image_leaves_entries_and_queue(self, cache):
-        store(cache, make_data(10))
-        cache.index.queue.add(QueueItem("1", None, 1.0))
-        cache.invalidate(1)
-        assert (cache.entries(), cache.queue_list()) == ([], [])
-
-
-class CacheDriverSuite(EntriesSuite, QueueSuite, CountersSuite, TransactionSuite):
-    """All parts; see the module."""
-
-
-def until(happened: Any, seconds: float = 10) -> None:
-    """Wait until `happened` returns something true."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def in_child(act: Any) -> None:
-    """Run `act` in a separate process that dies without cleaning up."""
-    child = os.fork()
-    if not child:
-        try:
-            act()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-
-
-def die_writing(cache: image_cache.ImageCache) -> None:
-    """Leave half of image 1, as a killed process does."""
-
-    def write() -> None:
-        writer = cache.begin(image_of(make_data(10)))
-        writer.write(make_data(5))
-        os._exit(0)
-
-    in_child(write)
