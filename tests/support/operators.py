@@ -45,6 +45,17 @@ def run(
     )
 
 
+@contextlib.contextmanager
+def directory_of_nobody(name: str) -> Iterator[pathlib.Path]:
+    """Make an empty directory of the user nobody, which others can reach, for the block."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        os.chmod(top, 0o755)
+        path = pathlib.Path(top) / name
+        path.mkdir()
+        os.chown(path, NOBODY, NOBODY)
+        yield path
+
+
 class Operator:
     """Runs glance-control on the daemons of a site, whose pid files are in `home`."""
 

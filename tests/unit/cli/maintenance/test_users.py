@@ -4,14 +4,14 @@ import argparse
 import concurrent.futures
 import importlib
 import os
-import pathlib
-import tempfile
 
 import pytest
 
 from glance.cli.maintenance import cache_programs, manage_data, scrub
 
-NOBODY = 65534
+from support import operators
+from support.operators import NOBODY
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 CONF = """\
 [DEFAULT]
@@ -28,11 +28,7 @@ paste.app_factory = glance.scrubber:app_factory
 @pytest.fixture
 def own():
     """Yield an empty directory of the service user, which others can reach."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        os.chmod(name, 0o755)
-        path = pathlib.Path(name) / "own"
-        path.mkdir()
-        os.chown(path, NOBODY, NOBODY)
+    with operators.directory_of_nobody("own") as path:
         yield path
 
 

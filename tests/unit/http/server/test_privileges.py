@@ -9,7 +9,9 @@ import pytest
 
 from glance.common import config, exception, privileges
 
-NOBODY = 65534
+from support import operators
+from support.operators import NOBODY
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -60,11 +62,7 @@ def test_a_daemon_becomes_somebody_else_with_its_log(launch, count):
 @pytest.fixture
 def theirs():
     """Yield a directory of the user that the daemon is to become."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        os.chmod(name, 0o755)
-        path = pathlib.Path(name) / "logs"
-        path.mkdir()
-        os.chown(path, NOBODY, NOBODY)
+    with operators.directory_of_nobody("logs") as path:
         yield path
 
 
