@@ -36,6 +36,7 @@ of this host, or SQL.
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 from collections.abc import Callable
@@ -454,6 +455,10 @@ class StorageWriteDenied(StoreError, ServiceUnavailable):
 class BackendUnavailable(BackendException, ServiceUnavailable):
     message = "The image store cannot be reached at the moment."
     named: ClassVar[str | None] = "The %(store)s store cannot be reached at the moment."
+
+
+#: What the operating system says when a process, or the host, may open no more files.
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class OutOfDescriptors(BackendUnavailable):

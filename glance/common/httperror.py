@@ -9,7 +9,6 @@ the statuses are in `glance.common.statuses`.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import html
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -93,7 +92,6 @@ TABLE: tuple[Row, ...] = (
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
-_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _UNKNOWN = Row(
     Exception, 500, "The server failed. The request id identifies this failure in its log."
 )
@@ -104,7 +102,7 @@ def row_for(error: BaseException) -> Row:
 
     An error of the operating system that the process may open no more files is a 503.
     """
-    if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
+    if isinstance(error, OSError) and error.errno in exception.OUT_OF_DESCRIPTORS:
         return _BY_CLASS[exception.ServiceUnavailable]
     for cls in type(error).__mro__:
         row = _BY_CLASS.get(cls)

@@ -10,7 +10,6 @@ from glance.common import exception
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
@@ -47,6 +46,6 @@ def reading() -> Iterator[None]:
 
 
 def _unavailable(err: OSError) -> exception.BackendUnavailable:
-    if err.errno in _OUT_OF_DESCRIPTORS:
+    if err.errno in exception.OUT_OF_DESCRIPTORS:
         return exception.OutOfDescriptors()
     return exception.BackendUnavailable()

@@ -8,7 +8,6 @@ anything. What does not belong here: which work runs where (`threads`, `tasks`, 
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 import select
@@ -17,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from glance.common import exception
 
 #: Seconds between two looks of a waiter that has no descriptor to wait for.
 LOOK_AGAIN = 0.005
@@ -177,7 +178,7 @@ class Bell:
         try:
             self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as err:
-            if err.errno not in (errno.EMFILE, errno.ENFILE):
+            if err.errno not in exception.OUT_OF_DESCRIPTORS:
                 raise
             self._fd = -1
 

@@ -12,7 +12,7 @@ from typing import Any
 import eventlet
 from eventlet import event, hubs
 
-from glance.common import config, hooks, log
+from glance.common import config, exception, hooks, log
 from glance.http.server import access, balance, connection, crowd, signals
 from glance.streaming import memory, retry, threads
 
@@ -23,6 +23,8 @@ _FRESH_TIME = 1.0
 #: Seconds in which requests may clean up after their connection was cut.
 TIDY_TIME = 3.0
 _TICK = 0.02
+#: Errors of accept that pass, and come back at once if nothing is done.
+_NO_ROOM = exception.OUT_OF_DESCRIPTORS | {errno.ENOBUFS, errno.ENOMEM}
 #: How often (seconds) it is logged at most that connections are refused.
 _WARNING_PAUSE = 60.0
 #: How often free memory is given back to the system, in seconds.
@@ -139,7 +141,7 @@ class Worker:
             except OSError as err:
                 # NOTE: without descriptors the socket stays readable: without a wait this would
                 # spin.
-                if err.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if err.errno in _NO_ROOM:
                     LOG.error("Cannot accept a connection: %s", err.strerror)
                     if not self._cut(self.crowd.slowest()):
                         eventlet.sleep(0.5)

@@ -28,6 +28,8 @@ _ATTRIBUTES = {
     "writer": "user.writer",
     "stamp": "user.stamp",
 }
+#: Errors that say nothing of the file.
+_OF_THE_HOST = exception.OUT_OF_DESCRIPTORS | {errno.EIO, errno.EACCES}
 _NUMBERS = {
     "expected_size": int,
     "hits": int,
@@ -49,7 +51,7 @@ def read(directory: layout.CacheDirectory, state: str, file: str) -> CacheEntry 
                 values[field] = _NUMBERS.get(field, str)(text)
         size = os.lstat(path).st_size
     except (OSError, ValueError) as err:
-        if isinstance(err, OSError) and err.errno in (errno.EIO, errno.EACCES, errno.EMFILE):
+        if isinstance(err, OSError) and err.errno in _OF_THE_HOST:
             raise exception.CacheUnavailable(
                 f"The image cache cannot be read: {err.strerror}"
             ) from err
