@@ -216,10 +216,12 @@ def test_nothing_stays_open(tmp_path):
 def test_a_pipe_is_opened_when_its_reader_comes(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    with open(reader, "rb"), open(files.open_special(str(tmp_path / "pipe"), os.O_WRONLY), "wb"):
-        pass
+    with open(reader, "rb") as reading:
+        with open(files.open_special(str(tmp_path / "pipe"), os.O_WRONLY), "wb") as writing:
+            writing.write(b"through the pipe")
+        assert reading.read() == b"through the pipe"
     with open(files.open_special("/dev/null", os.O_WRONLY), "wb") as null:
-        null.write(b"x")
+        assert os.fstat(null.fileno()).st_rdev == os.makedev(1, 3)
 
 
 @needs_root

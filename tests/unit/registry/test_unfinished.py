@@ -168,8 +168,11 @@ def test_a_full_disk_is_told_once_until_there_is_room(notes, tmp_path, caplog):
     assert left(tmp_path) == [TWO]
 
 
-def test_without_a_directory_nothing_is_noted():
+def test_without_a_directory_nothing_is_noted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     notes = unfinished.Unfinished(None)
     with notes.keep(ONE):
-        pass
-    notes.keep(COPY).strike()
+        copy = notes.keep(COPY)
+        copy.replace(TWO)
+        assert list(tmp_path.iterdir()) == []
+    copy.strike()

@@ -4,8 +4,12 @@ import os
 
 import pytest
 
+from glance.api import versions
 from glance.cli.daemon import paste
-from glance.common import exception
+from glance.common import (
+    exception,
+    log,  # noqa: F401  declares the options of every daemon
+)
 from glance.identity import context
 from glance.registry import server  # noqa: F401  declares the options of the registry
 
@@ -146,7 +150,8 @@ def test_another_file_that_a_section_names_has_the_same_syntax(tmp_path):
     path = tmp_path / "glance-api.conf"
     for reference in ("config:other%20file.conf", "config:other%20file.conf#second ; there"):
         path.write_text(f"[DEFAULT]\nverbose = yes ; c\n[app:glance-api]\nuse = {reference}\n")
-        paste.load_shared_app("glance-api", str(path), dict)
+        app = paste.load_shared_app("glance-api", str(path), dict)
+        assert isinstance(app, versions.Versions)
 
 
 def test_percent_signs_do_not_break_the_file(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from glance.common import config
+from glance.common import config, exception
 from glance.image import listing
 from glance.registry import server
 from glance.registry.context import RequestContext
@@ -358,6 +358,9 @@ def test_a_quota_counts_a_name_once(odd: Odd) -> None:
     database = engine.Database(odd.url)
     changes = {"properties": {"os_type": "bsd"}}
     api.image_update(database, ADMIN, 2, changes, property_quota=1)
+    with pytest.raises(exception.QuotaExceeded):
+        api.image_update(database, ADMIN, 2, {"properties": {"arch": "y"}}, property_quota=1)
+    assert shown(database, 2) == {"os_type": "bsd"}
     database.dispose()
 
 
@@ -383,6 +386,24 @@ def test_an_upgrade_gives_properties_names_in_lower_case(
         for image_id in (2, 3)
     ]
     check_names(old.url)
+
+
+def test_an_upgrade_gives_very_many_properties_names_in_lower_case(old: Odd) -> None:
+    images, names = (old.tables[name] for name in ("images", "image_properties"))
+    row = {"created_at": NOON, "deleted": False}
+    ids = range(1, 2302)  # three pages
+    image = {**row, "name": "x", "status": "active", "is_public": True, "size": 1}
+    old.conn.execute(images.insert(), [{**image, "id": number} for number in ids])
+    for name in ("OS_Type", "Os_Type"):
+        rows = [{**row, "image_id": number, "name": name, "value": name} for number in ids]
+        old.conn.execute(names.insert(), rows)
+    migration.upgrade(old.url)
+    live = [found[:2] for found in old.raw("image_properties", "image_id", "name", "deleted")]
+    expected = {(number, name) for number in ids for name in ("os_type", "OS_Type")}
+    assert set(live) == expected
+    database = engine.Database(old.url)
+    assert shown(database, ids[-1]) == {"os_type": "Os_Type"}
+    database.dispose()
 
 
 # -- repair ---------------------------------------------------------------------------------------

@@ -173,12 +173,24 @@ def _fold_names(conn: Connection, properties: sa.Table) -> None:
             odd.setdefault(folded, []).append(name)
     columns = [properties.c[name] for name in ("id", "image_id", "name", "deleted")]
     for folded, names in odd.items():
-        query = sa.select(*columns).where(properties.c.name.in_([folded, *names]))
-        by_image: dict[int, dict[str, Any]] = {}
-        for row in lenient.fetch(conn, query, {}):
-            by_image.setdefault(row.image_id, {})[row.name] = row
-        for rows in by_image.values():
-            _fold_one(conn, properties, folded, rows)
+        having = sa.select(*columns).where(properties.c.name.in_([folded, *names]))
+        for image_ids in _images_with(conn, properties, names):
+            by_image: dict[int, dict[str, Any]] = {}
+            for row in lenient.fetch(conn, having.where(properties.c.image_id.in_(image_ids)), {}):
+                by_image.setdefault(row.image_id, {})[row.name] = row
+            for rows in by_image.values():
+                _fold_one(conn, properties, folded, rows)
+
+
+def _images_with(conn: Connection, properties: sa.Table, names: list[str]) -> Iterator[list[int]]:
+    """Yield the ids of images with a property of one of these names, in pages."""
+    image_id = properties.c.image_id
+    query = sa.select(image_id).distinct().where(properties.c.name.in_(names)).order_by(image_id)
+    # NOTE: in pages, as what was deleted keeps its name and is found again.
+    page = conn.execute(query.limit(BATCH)).scalars().all()
+    while page:
+        yield page
+        page = conn.execute(query.where(image_id > page[-1]).limit(BATCH)).scalars().all()
 
 
 def _fold_one(conn: Connection, properties: sa.Table, folded: str, rows: dict[str, Any]) -> None:
