@@ -75,6 +75,11 @@ OPTIONS: tuple[ProgramOption, ...] = (
         choices=("text", "json"),
     ),
     ProgramOption(
+        ("--long",),
+        "long",
+        "Show more of each image: checksum, protection and times in show and details.",
+    ),
+    ProgramOption(
         ("--file",),
         "file",
         "File to download to. Default: standard output",

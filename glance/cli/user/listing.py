@@ -64,14 +64,15 @@ def index(call: commands.CommandCall) -> int:
     LISTING,
     "Lists images with all their metadata",
     failure="show details",
-    options=LISTING_OPTIONS,
+    options=(*LISTING_OPTIONS, "long"),
     fields=FILTERS,
 )
 def details(call: commands.CommandCall) -> int:
     """
     Lists the images that you may see with all their metadata.
 
-    Takes the same fields and options as index.
+    Takes the same fields and options as index. With --long, checksum, protection and times are
+    shown, too.
     """
     found = pages(call, "get_images_detailed")
     if call.for_programs:
@@ -82,15 +83,18 @@ def details(call: commands.CommandCall) -> int:
         if not number:
             print(rule)
         for image in page:
-            tables.print_image(call.client, image)
+            tables.print_image(call.client, image, long=call.options.long)
             print(rule)
     return 0
 
 
-@commands.command("show", "<ID>", "Shows the metadata of an image", options=("format",))
+@commands.command("show", "<ID>", "Shows the metadata of an image", options=("format", "long"))
 def show(call: commands.CommandCall) -> int:
     """
-    Shows the metadata of an image.
+    Shows the metadata of an image. With --long, checksum, protection and times are shown, too.
+
+    The URI is one that commands take instead of an id. It names port and version, except where
+    both are the defaults, 9292 and v1.
     """
     image_id = ids.first(
         call,
@@ -110,7 +114,7 @@ def show(call: commands.CommandCall) -> int:
     if call.for_programs:
         call.print_json(image)
     else:
-        tables.print_image(call.client, image)
+        tables.print_image(call.client, image, long=call.options.long)
     return 0
 
 
