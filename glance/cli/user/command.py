@@ -105,13 +105,15 @@ def unknown(name: str) -> int:
 
 
 def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
-    """Print a line on standard error for each field that looks like a misspelt one."""
+    """Print one line on standard error for each name that looks like a misspelt field."""
     from glance.common import spelling  # PERF: for commands that send something only
 
-    for argument in args if entry.fields else ():
-        name = console.field_name(argument)
-        close = None if name in entry.fields else spelling.near(name, entry.fields)
-        if close is not None and "=" in argument:
+    # Of two letters, each is one typing error away from too many: ip is a good property beside id.
+    longer = [name for name in entry.fields if len(name) > 2]
+    written = [console.field_name(argument) for argument in args if "=" in argument]
+    for name in dict.fromkeys(written):
+        close = None if name in entry.fields else spelling.near(name, longer)
+        if close is not None:
             console.complain(f"{name} is taken for a custom property; did you mean {close}?")
 
 

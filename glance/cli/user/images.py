@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from glance.cli.user import commands, console, progress, tables
+from glance.cli.user import commands, console, notes, progress, tables
 from glance.common import exception
 from glance.image import types
 
@@ -151,6 +151,8 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(image)
     if data is None and not located:
         print(NO_DATA_NOTE, file=sys.stderr)
+    if not call.for_programs:
+        notes.private(image)
     return 0
 
 
@@ -457,6 +459,8 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, An
             sort_dir=options.sort_dir,
         )
         if not page:
+            if marker is None and options.limit and not call.for_programs:
+                notes.nothing_listed(call, filters)
             return
         following = markers.next(page)
         yield page

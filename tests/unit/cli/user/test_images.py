@@ -26,12 +26,12 @@ def requests(api, method):
 
 
 def test_add_uploads_standard_input(glance, api):
-    done = glance("add", "name=web", "distro=Debian 6", stdin=DATA)
+    done = glance("add", "name=web", "distro=Debian 6", "is_public=1", stdin=DATA)
     assert (done.code, done.out, done.err) == (0, "Added new image with ID: 1\n", "")
     assert api.images[1]["size"] == len(DATA)
     assert image_headers(requests(api, "POST")[0]) == {
         "x-image-meta-name": "web",
-        "x-image-meta-is-public": "False",
+        "x-image-meta-is-public": "True",
         "x-image-meta-disk-format": "raw",
         "x-image-meta-container-format": "ovf",
         "x-image-meta-min-disk": "0",
@@ -211,7 +211,7 @@ def test_pipe_is_streamed(api):
 @pytest.mark.parametrize("closed", [False, True], ids=["dev-null", "closed"])
 def test_no_input_at_all_makes_an_empty_active_image(api, closed):
     kw = {"preexec_fn": lambda: os.close(0)} if closed else {"stdin": subprocess.DEVNULL}
-    done = program(api, "add", "name=web", **kw)
+    done = program(api, "add", "name=web", "is_public=true", **kw)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Added new image with ID: 1\n", "")
     assert (api.images[1]["status"], api.images[1]["size"]) == ("active", 0)
 
@@ -258,7 +258,8 @@ def test_location_is_registered_without_a_terminal(api, tmp_path, kind):
 
 def test_location_is_registered_from_a_terminal(api):
     master, slave = pty.openpty()
-    done = program(api, "add", "name=web", "location=http://h/i", stdin=slave)
+    fields = ("name=web", "location=http://h/i", "is_public=true")
+    done = program(api, "add", *fields, stdin=slave)
     os.close(master)
     os.close(slave)
     assert (done.returncode, done.stderr) == (0, "")
@@ -382,18 +383,26 @@ def test_delete_of_an_absent_image(glance):
 @pytest.mark.parametrize(
     ("args", "meant"),
     [
-        (("add", "name=x", "is_publik=true"), ("is_publik", "is_public")),
+        (("add", "name=x", "is_publik=true", "is-publik=1"), ("is_publik", "is_public")),
         (("add", "name=x", "Disk-Fromat=raw,"), ("disk_fromat", "disk_format")),
         (("update", "1", "nme=x"), ("nme", "name")),
+        (("update", "1", "is-publik=x"), ("is_publik", "is_public")),
         (("index", "statsu=active"), ("statsu", "status")),
+        (("details", "is_publik=none"), ("is_publik", "is_public")),
     ],
 )
 def test_a_field_that_looks_misspelt_gets_a_line(glance, api, args, meant):
     api.add()
-    done = glance(*args, stdin=b"x")
+    public = ["is_public=true"] if args[0] == "add" else []
+    done = glance(*args, *public, stdin=b"x")
     name, field = meant
     told = f"glance: {name} is taken for a custom property; did you mean {field}?\n"
     assert (done.code, done.err) == (0, told)
+
+
+@pytest.mark.parametrize("name", ["ip", "os", "kernel_id", "distro"])
+def test_a_property_of_its_own_is_not_taken_for_a_mistake(glance, name):
+    assert glance("add", "name=x", "is_public=true", f"{name}=x").err == ""
 
 
 @pytest.mark.parametrize("command", ["delete", "show", "update", "image-members", "download"])
