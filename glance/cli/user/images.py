@@ -67,6 +67,8 @@ KILLED_NOTE = (
     "Note: Your image metadata may still be in the registry, but the image's status will likely "
     "be 'killed'."
 )
+#: Statuses of a proxy that does not know what the server has done.
+BEYOND = (502, 504)
 NO_DATA_NOTE = (
     "Note: no image data was given (standard input is a terminal), so the image is queued until "
     "its data is uploaded."
@@ -127,6 +129,8 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(meta)
         return 0
     data = None if located else stdin_data()
+    from glance.http.client import response  # PERF: the client needs it
+
     try:
         with progress.shown(meta["name"]) as tell:
             image = call.client.add_image(meta, data, progress=tell)
@@ -137,11 +141,22 @@ def add(call: commands.CommandCall) -> int:
         )
         if call.options.verbose:
             console.print_error(err)
+        if isinstance(err, response.ConnectionBroken) and not isinstance(
+            err, response.NotConnected
+        ):
+            print(KILLED_NOTE, file=sys.stderr)
         return 1
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(upload_remains(call, err)) from err
     except Exception as err:  # the border to the person
         print("Failed to add image. Got error:")
         console.print_error(err)
-        print(KILLED_NOTE)
+        image_id = getattr(err, "recorded_id", None)
+        unknown = isinstance(err, OSError) or getattr(err, "status", None) in BEYOND
+        if image_id is not None or unknown:
+            print(KILLED_NOTE)
+        if image_id is not None:
+            notes.note(notes.remains(call, image_id))
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -404,6 +419,14 @@ def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
 def not_found(image_id: str) -> int:
     console.say(f"No image with ID {image_id} was found")
     return 1
+
+
+def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
+    """Return what remains of an upload that adds an image and was interrupted."""
+    image_id = getattr(err, "recorded_id", None)
+    if image_id is not None:
+        return notes.remains(call, image_id)
+    return "if the image has been recorded, its status will be killed"
 
 
 def stdin_data() -> BinaryIO | None:

@@ -57,3 +57,20 @@ def nothing_listed(call: commands.CommandCall, filters: Mapping[str, Any]) -> No
         note(nothing)
     else:
         note(f"{nothing} You sent no token: with authentication, that shows public images only.")
+
+
+def remains(call: commands.CommandCall, image_id: object) -> str:
+    """Return a sentence about an image whose upload has failed: its status, and what to do."""
+    try:
+        status = str(call.client.get_image_meta(image_id).get("status"))
+    except exception.NotFound:
+        return f"nothing remains of image {image_id}"
+    except exception.Error:
+        status = "perhaps killed"
+    if status == "queued":
+        hint = f"upload its data with: glance upload {image_id} --file=FILE"
+    elif status == "active":
+        hint = f"see: glance show {image_id}"
+    else:
+        hint = f"delete it with: glance delete {image_id}"
+    return f"image {image_id} is {status}; {hint}"
