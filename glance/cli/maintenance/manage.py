@@ -11,6 +11,7 @@ import argparse
 import datetime
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 
 from glance.cli import streams
@@ -26,6 +27,8 @@ REGISTRY = "glance-registry"
 LOG = logging.getLogger("glance-manage")
 #: Number of images that one transaction of db_purge removes; the registry can write in between.
 BATCH = 500
+#: Seconds between two such transactions.
+PAUSE = 0.1
 
 
 def db_version(url: str, args: argparse.Namespace) -> None:
@@ -67,14 +70,20 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
         )
     deleted_before = records.utcnow() - datetime.timedelta(days=days)
     db = engine.Database(url)
-    purged, batch = 0, -1
+    purged = 0
+    complete = False
     try:
-        while batch and purged < wanted:
-            batch = maintenance.purge(db, deleted_before, min(BATCH, wanted - purged))
+        while batch := maintenance.purge(db, deleted_before, min(BATCH, wanted - purged)):
             purged += batch
+            if purged == wanted:
+                break
+            time.sleep(PAUSE)
+        complete = True
     finally:
         db.dispose()
-    print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
+        # NOTE: also when it is interrupted: each batch was committed, and the next run goes on.
+        if purged or complete:
+            print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
 
 
 def _number(option: str, text: str, least: int, most: int) -> int:
