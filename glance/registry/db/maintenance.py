@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher, types
-from glance.registry.db import engine, ids, lenient, models, records, visibility
+from glance.registry.db import engine, ids, lenient, models, paging, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
@@ -156,7 +156,7 @@ def reseal(
                 .limit(batch)
             )
             if after is not None:
-                page = page.where(_behind(place, after))
+                page = page.where(paging.behind(place, after))
             with db.read() as conn:
                 found = conn.execute(page).all()
             if not found:
@@ -180,14 +180,6 @@ def reseal(
 def _run_all(statements: Iterable[Any], conn: Connection) -> int:
     """Run statements that change rows; return how many rows they changed."""
     return sum(conn.execute(statement).rowcount for statement in statements)
-
-
-def _behind(place: list[Any], after: tuple[Any, ...]) -> Any:
-    """Return the clause for rows that come after one in the order of `place`."""
-    first = place[0] > after[0]
-    if len(place) == 1:
-        return first
-    return sa.or_(first, sa.and_(place[0] == after[0], place[1] > after[1]))
 
 
 def _sealed_anew(
