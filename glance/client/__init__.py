@@ -128,7 +128,8 @@ class V1Client(base_client.BaseClient):
         `image_data` is bytes, text, or a binary file object; the latter is sent from its current
         position, with its size if it can seek, and is not closed. Without data, the image is
         `queued`, or `active` if `image_meta` has a `location`. `progress(done, total)` is called
-        as bytes are sent; total is None for a pipe. Raises Duplicate if the id exists.
+        as bytes are sent; total is None for a pipe. Raises Duplicate if the id exists. If the
+        record of the image was made before the failure, the error has its id as `recorded_id`.
         """
         return self._write("POST", "/images", image_meta, image_data, {}, progress)
 
@@ -292,8 +293,30 @@ class V1Client(base_client.BaseClient):
             fields.update(_OCTETS)
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))
-        response = self.do_request(method, action, body, fields, progress=progress)
+        response = self._sent(method, action, body, fields, progress)
         return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
+
+    def _sent(
+        self,
+        method: str,
+        action: str,
+        body: payload_module.Payload | None,
+        fields: Mapping[str, str],
+        progress: Progress | None,
+    ) -> base_client.Response:
+        """Send a request that may upload; an upload that stops here names the record it leaves.
+
+        The exception that stopped it, be it KeyboardInterrupt, has the id as `recorded_id` then.
+        """
+        heard: list[str | None] = []
+        if body is not None:
+            body.parting = lambda response: heard.append(base_client.recorded_id(response))
+        try:
+            return self.do_request(method, action, body, fields, progress=progress)
+        except BaseException as err:
+            if heard:
+                vars(err)["recorded_id"] = heard[-1]
+            raise
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         data = None if body is None else json.dumps(body).encode()

@@ -420,7 +420,16 @@ def status_error(response: Response) -> exception.Error:
         text = _TAG.sub(" ", body)
     error = httperror.from_status(response.status, text)
     error.body, error.is_repeated = body, response.is_repeated
+    error.recorded_id = recorded_id(response)
     return error
+
+
+def recorded_id(response: Response) -> str | None:
+    """Return the id of the image whose record a request to add it has made; None if unknown."""
+    if response.status == 201:
+        place = response.getheader("location") or ""
+        return urllib.parse.unquote(place.rpartition("/images/")[2]) or None
+    return response.getheader(httperror.RECORDED_HEADER) if response.status >= 300 else None
 
 
 def read_json(response: Response, key: str | None = None) -> Any:

@@ -52,11 +52,14 @@ class Error(Exception):
     `status` and `body` are set when the error was made from an HTTP response (client side): the
     status code and the response's text. `is_repeated` then says that the request was sent twice,
     because the response to the first one was lost: it may be the first that had the effect.
+    `recorded_id` is the id of the image whose record the failed request has left, if the server
+    said so.
     """
 
     status: int | None = None
     body: str | None = None
     is_repeated: bool = False
+    recorded_id: str | None = None
 
     def __init__(self, message: str | None = None):
         super().__init__(message)
@@ -216,6 +219,10 @@ class ImageNotFound(NotFound):
 
 class MethodUnknown(NotFound):
     """No resource has this path."""
+
+
+class Misdirected(Error):
+    """The request was sent to another service than the one that it is meant for (421)."""
 
 
 class Duplicate(Error):

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from glance import api, image_cache
 from glance.api import copies, deletion, download, recovery, upload
-from glance.common import config, exception, hooks
+from glance.common import config, exception, hooks, httperror
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
@@ -223,6 +223,7 @@ class ImagesController:
                 note = unfinished.Note(creation.attempt)
                 kept = held.enter_context(self.service.unfinished.keep(note))
             image = self._create(context, values, creation)
+            request.environ[httperror.RECORDED] = image["id"]
             self.service.events.created(context, image)
             if image_request.location:
                 self.service.events.activated(context, image)
@@ -230,7 +231,11 @@ class ImagesController:
                 run = self._upload(context, image_request, image, target)
                 run.beginning, run.is_new = link.OnceCall(creation.attempt), True
                 run.kept = kept
-                image = self._fill(request, image_request, image, run, copy)
+                try:
+                    image = self._fill(request, image_request, image, run, copy)
+                finally:
+                    if run.gone:
+                        del request.environ[httperror.RECORDED]
         url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},

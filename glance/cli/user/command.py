@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import optparse
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from glance import version
@@ -35,6 +36,7 @@ EXIT_CODES = (
     (0, "The command succeeded."),
     (1, "The command failed, was refused or declined, found nothing, or had invalid arguments."),
     (2, "An option is not valid."),
+    (130, "The user interrupted the command."),
 )
 
 NOT_AUTHORIZED = (
@@ -111,13 +113,15 @@ def unknown(name: str) -> int:
 
 
 def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
-    """Print a line on standard error for each field that looks like a misspelt one."""
+    """Print one line on standard error for each name that looks like a misspelt field."""
     from glance.common import spelling  # PERF: for commands that send something only
 
-    for argument in args if entry.fields else ():
-        name = console.field_name(argument)
-        close = None if name in entry.fields else spelling.near(name, entry.fields)
-        if close is not None and "=" in argument:
+    # Of two letters, each is one typing error away from too many: ip is a good property beside id.
+    longer = [name for name in entry.fields if len(name) > 2]
+    written = [console.field_name(argument) for argument in args if "=" in argument]
+    for name in dict.fromkeys(written):
+        close = None if name in entry.fields else spelling.near(name, longer)
+        if close is not None:
             console.complain(f"{name} is taken for a custom property; did you mean {close}?")
 
 
@@ -172,6 +176,8 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         if str(err):
             console.say(*str(err).splitlines())
         return 1
+    except KeyboardInterrupt as err:
+        return interrupted(err)
     except BrokenPipeError:
         raise
     except Exception as err:  # top level: print every failure in a line or two
@@ -189,14 +195,48 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         return 1
 
 
+def interrupted(err: KeyboardInterrupt) -> int:
+    """Print in one line what remains, and return the exit code: 128 and the number of the signal.
+
+    A command that leaves something raises `console.Interrupted`.
+    """
+    ended = isinstance(err.__cause__ or err, console.Terminated)
+    word = "terminated" if ended else "interrupted"
+    console.complain(f"{word}; {err}" if str(err) else word)
+    return 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, unless the signal has another meaning already."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise console.Terminated
+
+    try:
+        usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        old = signal.signal(signal.SIGTERM, end) if usual else None
+    except ValueError:
+        # Another thread than the first one cannot set it.
+        old = None
+    try:
+        yield
+    finally:
+        if old is not None:
+            signal.signal(signal.SIGTERM, old)
+
+
 @streams.program("glance", stops=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(arguments)
+        with _terminable():
+            return _main(arguments)
     except SystemExit as err:  # raised by optparse
         return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except KeyboardInterrupt as err:
+        return interrupted(err)
 
 
 def _main(arguments: list[str]) -> int:

@@ -21,11 +21,23 @@ class CommandFailed(CommandRefused):
     """The same for newer messages: one line on standard error."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user ended a command; its text says what remains, and how to go on or clean up."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The program was asked to end, by SIGTERM."""
+
+
 def ask(question: str, *, default: bool) -> bool:
     """Print `question`, return the answer: `default` for an empty line, False at end of input."""
     sys.stdout.write(printable(question))
     sys.stdout.flush()
-    line = sys.stdin.readline() if sys.stdin is not None else ""
+    try:
+        line = sys.stdin.readline() if sys.stdin is not None else ""
+    except KeyboardInterrupt:
+        print()
+        raise
     if not line:
         print()
         return False

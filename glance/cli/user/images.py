@@ -11,7 +11,7 @@ import io
 import sys
 from typing import Any, BinaryIO
 
-from glance.cli.user import commands, console, ids, progress, tables
+from glance.cli.user import commands, console, ids, notes, progress, tables
 from glance.common import exception
 
 ADD_DEFAULTS = {
@@ -53,6 +53,8 @@ KILLED_NOTE = (
     "Note: Your image metadata may still be in the registry, but the image's status will likely "
     "be 'killed'."
 )
+#: Statuses of a proxy that does not know what the server has done.
+BEYOND = (502, 504)
 NO_DATA_NOTE = (
     "Note: no image data was given (standard input is a terminal), so the image is queued until "
     "its data is uploaded."
@@ -113,6 +115,8 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(meta)
         return 0
     data = None if located else stdin_data()
+    from glance.http.client import response  # PERF: the client needs it
+
     try:
         with progress.shown(meta["name"]) as tell:
             image = call.client.add_image(meta, data, progress=tell)
@@ -123,11 +127,22 @@ def add(call: commands.CommandCall) -> int:
         )
         if call.options.verbose:
             console.print_error(err)
+        if isinstance(err, response.ConnectionBroken) and not isinstance(
+            err, response.NotConnected
+        ):
+            print(KILLED_NOTE, file=sys.stderr)
         return 1
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(upload_remains(call, err)) from err
     except Exception as err:  # the border to the person
         print("Failed to add image. Got error:")
         console.print_error(err)
-        print(KILLED_NOTE)
+        image_id = getattr(err, "recorded_id", None)
+        unknown = isinstance(err, OSError) or getattr(err, "status", None) in BEYOND
+        if image_id is not None or unknown:
+            print(KILLED_NOTE)
+        if image_id is not None:
+            notes.note(notes.remains(call, image_id))
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -137,6 +152,8 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(image)
     if data is None and not located:
         print(NO_DATA_NOTE, file=sys.stderr)
+    if not call.for_programs:
+        notes.private(image)
     return 0
 
 
@@ -199,6 +216,14 @@ def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
         if name in found:
             del found[name]
             console.say(f"Found {kind} field {name}. Removing.")
+
+
+def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
+    """Return what remains of an upload that adds an image and was interrupted."""
+    image_id = getattr(err, "recorded_id", None)
+    if image_id is not None:
+        return notes.remains(call, image_id)
+    return "if the image has been recorded, its status will be killed"
 
 
 def stdin_data() -> BinaryIO | None:

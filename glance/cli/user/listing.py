@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import commands, console, ids, tables
+from glance.cli.user import commands, console, ids, notes, tables
 from glance.common import exception
 from glance.image import types
 
@@ -169,6 +169,8 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, An
         )
         # NOTE: only an empty page is the end: the server may send less than it was asked for.
         if not page:
+            if marker is None and options.limit and not call.for_programs:
+                notes.nothing_listed(call, filters)
             return
         following = markers.next(page)
         yield page

@@ -40,6 +40,8 @@ MAX_HEAD = 65536
 #: 1xx responses before a final one.
 MAX_INTERIM = 100
 SENDFILE = 4 * 1024 * 1024
+#: Seconds to wait for what the server says of a request that this side has stopped sending.
+PARTING = 3.0
 #: Errors of os.sendfile that mean that this pair of descriptors does not support it.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 #: Errors of os.sendfile that come from the network, not from the file.
@@ -227,7 +229,8 @@ class ClientConnection:
         `on_end` gets the connection when the response was read to its end. The headers of the
         response must have arrived by the `deadline` (in the time of `time.monotonic`), however
         steadily they trickle; it bounds connecting and sending, too. Raises `ConnectionBroken` or
-        a subclass; the connection is closed then.
+        a subclass; the connection is closed then. If this side stops, because the source of the
+        body fails or the user interrupts it, a payload with `parting` learns what the server says.
         """
         self._deadline = deadline
         if self._sock is None:
@@ -263,9 +266,22 @@ class ClientConnection:
                     raise
                 send_error.answered = err.answered
                 raise send_error from err
-        except BaseException:
-            self.close()
+        except BaseException as err:
+            try:
+                is_ours = not isinstance(err, response.ConnectionBroken)
+                if is_ours and payload is not None and payload.parting is not None:
+                    self._part(method, payload.parting)
+            finally:
+                self.close()
             raise
+
+    def _part(self, method: str, parting: Callable[[response.ClientResponse], None]) -> None:
+        """Tell the server that nothing more will come, and pass its response on, if it has one."""
+        with contextlib.suppress(OSError, exception.Error):
+            # NOTE: that of a TLS socket itself would end the encryption of what is received, too.
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+            self._deadline = time.monotonic() + PARTING
+            parting(response.ClientResponse(self, method, self._read_head()))
 
     def _send_all(self, data: bytes) -> None:
         try:

@@ -11,8 +11,11 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from glance.http.client.response import ClientResponse
 
 PIECE = 65536
 #: Bodies up to this size (bytes) are sent together with the headers.
@@ -31,10 +34,11 @@ class Payload:
 
     A file object is measured by seeking and sent from its current position; it is never closed
     here. One that cannot seek (a pipe) has no length. Errors of the local file are raised to the
-    caller unchanged.
+    caller unchanged. `parting`, if it is set, is called with the response of a server that was
+    told that the rest of the body will not come; the body of that response is not for it.
     """
 
-    __slots__ = ("consumed", "data", "length", "source", "start")
+    __slots__ = ("consumed", "data", "length", "parting", "source", "start")
 
     def __init__(self, body: bytes | bytearray | memoryview | str | ReadableFile):
         self.data: memoryview | None = None
@@ -42,6 +46,7 @@ class Payload:
         self.start: int | None = None
         self.length: int | None = None
         self.consumed = False
+        self.parting: Callable[[ClientResponse], None] | None = None
         if isinstance(body, str):
             body = body.encode("utf-8")
         if isinstance(body, bytes | bytearray | memoryview):

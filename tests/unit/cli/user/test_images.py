@@ -1,5 +1,6 @@
 """add, update, delete, show, index, details and clear: what they ask, send and print."""
 
+import io
 import json
 import os
 import pty
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from glance.cli.user import tables
+from glance.cli.user import images, tables
 from glance.client import Client
 
 DATA = b"image data" * 1000
@@ -26,12 +27,12 @@ def requests(api, method):
 
 
 def test_add_uploads_standard_input(glance, api):
-    done = glance("add", "name=web", "distro=Debian 6", stdin=DATA)
+    done = glance("add", "name=web", "distro=Debian 6", "is_public=1", stdin=DATA)
     assert (done.code, done.out, done.err) == (0, "Added new image with ID: 1\n", "")
     assert api.images[1]["size"] == len(DATA)
     assert image_headers(requests(api, "POST")[0]) == {
         "x-image-meta-name": "web",
-        "x-image-meta-is-public": "False",
+        "x-image-meta-is-public": "True",
         "x-image-meta-disk-format": "raw",
         "x-image-meta-container-format": "ovf",
         "x-image-meta-min-disk": "0",
@@ -137,9 +138,87 @@ def test_add_that_the_server_refuses(glance, api):
             "Failed to add image. Got error:",
             "409 Conflict",
             "The id is taken.",
-            "Note: Your image metadata may still be in the registry, but the image's status will "
-            "likely be 'killed'.",
         ],
+    )
+
+
+KILLED = (
+    "Note: Your image metadata may still be in the registry, but the image's status will likely "
+    "be 'killed'."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("killed", "image 1 is killed; delete it with: glance delete 1"),
+        ("saving", "image 1 is saving; delete it with: glance delete 1"),
+        ("queued", "image 1 is queued; upload its data with: glance upload 1 --file=FILE"),
+        ("active", "image 1 is active; see: glance show 1"),
+        (None, "nothing remains of image 1"),
+    ],
+)
+def test_add_that_fails_after_the_record_was_made_names_it(glance, api, status, told):
+    api.refuse["POST", "/images"] = (413, b"413 Large\n\nToo large.\n", {"X-Image-Meta-Id": 1})
+    if status:
+        api.add(status=status)
+    done = glance("add", "name=web")
+    assert (done.code, done.lines[2:]) == (1, ["Too large.", KILLED])
+    assert done.err == f"Note: {told}\n"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 500, 503])
+def test_add_without_a_record_has_no_note(glance, api, status):
+    api.refuse["POST", "/images"] = (status, b"no")
+    done = glance("add", "name=web")
+    assert (done.code, "Note:" in done.out + done.err) == (1, False)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_add_through_a_proxy_that_has_lost_the_server_may_have_a_record(glance, api, status):
+    api.refuse["POST", "/images"] = (status, b"no")
+    done = glance("add", "name=web")
+    assert (done.lines[-1], done.err) == (KILLED, "")
+
+
+def test_add_over_a_connection_that_breaks_may_have_a_record(glance, loopback):
+    server = loopback(lambda peer: (peer.request(), peer.close()))
+    done = glance("add", "name=web", port=server.port)
+    place = f"127.0.0.1:{server.port}"
+    assert done.lines == [
+        f"Failed to connect to the Glance API server {place}. Is the server running?"
+    ]
+    assert KILLED in done.err
+
+
+def test_interrupted_add_names_what_the_server_has_recorded(glance, api, monkeypatch):
+    api.add(status="killed")
+    api.refuse["POST", "/images"] = (400, b"interrupted", {"X-Image-Meta-Id": "1"})
+
+    class Stopping(io.BytesIO):
+        def read(self, size=-1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
+    done = glance("add", "name=web")
+    assert (done.code, done.out) == (130, "")
+    assert done.err == (
+        "glance: interrupted; image 1 is killed; delete it with: glance delete 1\n"
+    )
+
+
+def test_interrupted_add_without_a_response_says_what_to_expect(glance, loopback, monkeypatch):
+    server = loopback(lambda peer: (peer.head(), peer.wait_closed()))
+
+    class Stopping(io.BytesIO):
+        def read(self, size=-1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
+    done = glance("add", "name=web", port=server.port)
+    assert done.code == 130
+    assert done.err == (
+        "glance: interrupted; if the image has been recorded, its status will be killed\n"
     )
 
 
@@ -211,7 +290,7 @@ def test_pipe_is_streamed(api):
 @pytest.mark.parametrize("closed", [False, True], ids=["dev-null", "closed"])
 def test_no_input_at_all_makes_an_empty_active_image(api, closed):
     kw = {"preexec_fn": lambda: os.close(0)} if closed else {"stdin": subprocess.DEVNULL}
-    done = program(api, "add", "name=web", **kw)
+    done = program(api, "add", "name=web", "is_public=true", **kw)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Added new image with ID: 1\n", "")
     assert (api.images[1]["status"], api.images[1]["size"]) == ("active", 0)
 
@@ -258,7 +337,8 @@ def test_location_is_registered_without_a_terminal(api, tmp_path, kind):
 
 def test_location_is_registered_from_a_terminal(api):
     master, slave = pty.openpty()
-    done = program(api, "add", "name=web", "location=http://h/i", stdin=slave)
+    fields = ("name=web", "location=http://h/i", "is_public=true")
+    done = program(api, "add", *fields, stdin=slave)
     os.close(master)
     os.close(slave)
     assert (done.returncode, done.stderr) == (0, "")
@@ -382,18 +462,26 @@ def test_delete_of_an_absent_image(glance):
 @pytest.mark.parametrize(
     ("args", "meant"),
     [
-        (("add", "name=x", "is_publik=true"), ("is_publik", "is_public")),
+        (("add", "name=x", "is_publik=true", "is-publik=1"), ("is_publik", "is_public")),
         (("add", "name=x", "Disk-Fromat=raw,"), ("disk_fromat", "disk_format")),
         (("update", "1", "nme=x"), ("nme", "name")),
+        (("update", "1", "is-publik=x"), ("is_publik", "is_public")),
         (("index", "statsu=active"), ("statsu", "status")),
+        (("details", "is_publik=none"), ("is_publik", "is_public")),
     ],
 )
 def test_a_field_that_looks_misspelt_gets_a_line(glance, api, args, meant):
     api.add()
-    done = glance(*args, stdin=b"x")
+    public = ["is_public=true"] if args[0] == "add" else []
+    done = glance(*args, *public, stdin=b"x")
     name, field = meant
     told = f"glance: {name} is taken for a custom property; did you mean {field}?\n"
     assert (done.code, done.err) == (0, told)
+
+
+@pytest.mark.parametrize("name", ["ip", "os", "kernel_id", "distro"])
+def test_a_property_of_its_own_is_not_taken_for_a_mistake(glance, name):
+    assert glance("add", "name=x", "is_public=true", f"{name}=x").err == ""
 
 
 @pytest.mark.parametrize("command", ["delete", "show", "update", "image-members", "download"])
