@@ -134,6 +134,9 @@ def print_memberships(
     call: commands.CommandCall, memberships: Sequence[Mapping[str, Any]], key: str
 ) -> None:
     """Print one id per line, with an asterisk and a legend for those that may share."""
+    if call.as_values:
+        call.print_values([found[key], found["can_share"]] for found in memberships)
+        return
     if call.for_programs:
         call.print_json_list([memberships])
         return

@@ -6,11 +6,13 @@ The shared error handler is in `glance.cli.user.command`, the options are in
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glance.cli.user import commands, console, ids, listing
 from glance.common import exception
-from glance.image import types
+
+if TYPE_CHECKING:
+    from glance.image import types
 
 
 @commands.command(
