@@ -46,10 +46,10 @@ _glance_manage() {
             *) return ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --delete --format'
+        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --delete --format --records-only --repair'
     else
         case $place in
-            0) words='db_version version_control upgrade downgrade db_sync db_purge orphans restore encrypt_locations rewrite_locations import_scrubber_datadir' ;;
+            0) words='db_version version_control upgrade downgrade db_sync db_purge check orphans restore encrypt_locations rewrite_locations import_scrubber_datadir' ;;
             *) return ;;
         esac
     fi

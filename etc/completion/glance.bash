@@ -70,7 +70,7 @@ _glance() {
             cache-reap-stalled) words+=' -f --force --dry-run' ;;
             clear) words+=' -f --force --dry-run' ;;
             delete) words+=' -f --force --dry-run' ;;
-            details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
+            details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format --long -f --force' ;;
             download) words+=' --file --dry-run' ;;
             image-members) words+=' --format' ;;
             index) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format -f --force' ;;
@@ -78,7 +78,7 @@ _glance() {
             member-delete) words+=' --dry-run' ;;
             member-images) words+=' --format' ;;
             members-replace) words+=' --dry-run --can-share' ;;
-            show) words+=' --format' ;;
+            show) words+=' --format --long' ;;
             update) words+=' --format --dry-run --keep-properties' ;;
         esac
     elif [[ -z $command ]]; then

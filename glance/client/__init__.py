@@ -48,7 +48,23 @@ class V1Client(base_client.BaseClient):
     DEFAULT_DOC_ROOT = "/v1"
     HEEDS_ENVIRONMENT = True
 
+    @property
+    def is_default_service(self) -> bool:
+        """Whether the service is at the port and under the path of one that nobody moved."""
+        root = (self.doc_root or "").rstrip("/")
+        return (self.port, root) == (self.DEFAULT_PORT, self.DEFAULT_DOC_ROOT)
+
     # -- images ----------------------------------------------------------------------------------
+
+    def image_uri(self, image_id: object) -> str:
+        """Return the URI of an image of this server: scheme, host, port, path with its version.
+
+        A port that is the default of the scheme is left out (RFC 3986 §6.2.3).
+        """
+        scheme, default = ("https", 443) if self.use_ssl else ("http", 80)
+        place = connection.authority(self.host, self.port, default)
+        root = (self.doc_root or "").rstrip("/")
+        return f"{scheme}://{place}{root}/images/{base_client.segment(image_id)}"
 
     def get_images(self, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of images: id, name, size, formats, checksum and uri of each.
@@ -270,11 +286,7 @@ class V1Client(base_client.BaseClient):
 
     def _with_uri(self, image: Listed) -> Listed:
         if not image.get("uri"):
-            scheme = "https" if self.use_ssl else "http"
-            place = connection.authority(self.host, self.port)
-            root = (self.doc_root or "").rstrip("/")
-            path = f"/images/{base_client.segment(image.get('id'))}"
-            image["uri"] = f"{scheme}://{place}{root}{path}"
+            image["uri"] = self.image_uri(image.get("id"))
         return image
 
     def _write(

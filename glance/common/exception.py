@@ -225,6 +225,10 @@ class MethodUnknown(NotFound):
     """No resource has this path."""
 
 
+class Misdirected(Error):
+    """The request was sent to another service than the one that it is meant for (421)."""
+
+
 class Duplicate(Error):
     """The resource already exists."""
 

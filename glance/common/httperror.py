@@ -54,6 +54,7 @@ TABLE: tuple[Row, ...] = (
     Row(exception.UriTooLong, 414, "The path and query are too long.", client=True),
     Row(exception.UnsupportedCoding, 415, "The body has a content coding."),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
+    Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),

@@ -20,15 +20,17 @@ from glance import version
 
 # NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
-from glance.cli.user import cache, commands, completion, console, images, members
+from glance.cli.user import cache, commands, completion, console, images, listing, members, removal
 from glance.common import exception
 
 # isort: split
 from glance.cli.user import download
 
-__all__ = ["cache", "completion", "download", "images", "main", "members"]
+__all__ = ["cache", "completion", "download", "images", "listing", "main", "members", "removal"]
 
 GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
+#: The commands that the usage text shows first in their group, in this order.
+FIRST = ("help", "add", "update", "delete", "index", "details", "show", "clear")
 
 EXIT_CODES = (
     (0, "The command succeeded."),
@@ -77,10 +79,14 @@ def shown_options(entry: commands.Command) -> list[str]:
 
 def in_groups() -> list[tuple[str, list[commands.Command]]]:
     """Return all commands by group, in the order of the usage text."""
+
+    def place(entry: commands.Command) -> int:
+        return FIRST.index(entry.name) if entry.name in FIRST else len(FIRST)
+
     groups = []
     for group in GROUPS:
         entries = [entry for entry in commands.COMMANDS.values() if entry.group == group]
-        groups.append((group, sorted(entries, key=lambda entry: entry.name != "help")))
+        groups.append((group, sorted(entries, key=place)))
     return groups
 
 

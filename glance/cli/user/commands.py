@@ -1,6 +1,6 @@
 """The options and commands of the `glance` program, each declared once.
 
-The command modules (`glance.cli.user.images`, `members`, `cache`, `download`) declare their
+The command modules (`glance.cli.user.images`, `listing`, `members` and so on) declare their
 commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
 text and `help`, `glance.cli.docs.pages` the manual pages and doc/source/cli.rst, and
 `glance.cli.user.completion` the completion scripts. `glance.cli.user.console` has the prompts and
@@ -73,6 +73,11 @@ OPTIONS: tuple[ProgramOption, ...] = (
         "string",
         "text",
         choices=("text", "json"),
+    ),
+    ProgramOption(
+        ("--long",),
+        "long",
+        "Show more of each image: checksum, protection and times in show and details.",
     ),
     ProgramOption(
         ("--file",),

@@ -49,12 +49,25 @@ def print_table(
         print(" ".join(cells))
 
 
-def print_image(client: Client, image: Mapping[str, Any]) -> None:
-    """Print the metadata of an image, one line for each attribute."""
+def uri(client: Client, image: Mapping[str, Any]) -> str:
+    """Return the URI of an image as it is printed for people; `glance` takes it as an id.
+
+    WIRE: the manual prints neither port nor version, and so does this where both are the defaults.
+    """
+    if not client.is_default_service:
+        return client.image_uri(image.get("id"))
     scheme = "https" if client.use_ssl else "http"
     host = f"[{client.host}]" if ":" in client.host else client.host
+    return f"{scheme}://{host}/images/{image.get('id')}"
+
+
+def print_image(client: Client, image: Mapping[str, Any], *, long: bool = False) -> None:
+    """Print the metadata of an image, one line for each attribute.
+
+    With `long`, checksum, protection and times follow the attributes that the manual shows.
+    """
     lines = [
-        ("URI", f"{scheme}://{host}/images/{image.get('id')}"),
+        ("URI", uri(client, image)),
         ("Id", image.get("id")),
         ("Public", "Yes" if image.get("is_public") else "No"),
         ("Name", image.get("name")),
@@ -71,6 +84,15 @@ def print_image(client: Client, image: Mapping[str, Any]) -> None:
     ]
     if image.get("owner"):
         lines.append(("Owner", image["owner"]))
+    if long:
+        lines += [
+            ("Checksum", image.get("checksum")),
+            ("Protected", "Yes" if image.get("protected") else "No"),
+            ("Created", image.get("created_at")),
+            ("Updated", image.get("updated_at")),
+        ]
+        if image.get("deleted_at"):
+            lines.append(("Deleted", image["deleted_at"]))
     properties = image.get("properties") or {}
     lines += [(f"Property '{name}'", properties[name]) for name in sorted(properties)]
     for label, value in lines:

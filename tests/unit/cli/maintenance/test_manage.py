@@ -200,6 +200,25 @@ def test_many_images_go_in_several_transactions(place, monkeypatch, most, gone):
     assert len(left(place)) == 10 - gone
 
 
+def test_a_purge_pauses_between_batches_and_goes_on_after_an_interruption(place, monkeypatch):
+    monkeypatch.setattr(manage, "BATCH", 3)
+    keep(place, *[("deleted", 40)] * 10)
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(manage.time, "sleep", pause)
+    assert place.on("db_purge") == 1
+    assert (place.out, place.err) == ("Removed the records of 6 images\n", "")
+    assert pauses == [manage.PAUSE] * 2
+    assert left(place) == [7, 8, 9, 10]
+    assert place.on("db_purge") == 0
+    assert place.out == "Removed the records of 3 images\n"
+
+
 @pytest.mark.parametrize(
     ("option", "limits"),
     [("--age-in-days", "from 0 to 100000"), ("--max-rows", "from 1 to 1000000000")],

@@ -381,7 +381,7 @@ def test_update_verbose_shows_the_image(glance, api):
     assert lines[:3] == [
         "Updated image 1",
         "Updated image metadata for image 1:",
-        "URI: http://127.0.0.1/images/1",
+        f"URI: http://127.0.0.1:{api.server.port}/v1/images/1",
     ]
     assert "Name: new" in lines
 
@@ -507,6 +507,23 @@ def test_delete_dry_run_deletes_nothing(glance, api):
 # -- show ----------------------------------------------------------------------------------------
 
 
+SHOWN = [
+    "Id: 1",
+    "Public: No",
+    "Name: Fedora 9",
+    "Status: active",
+    "Size: 3040",
+    "Location: file:///tmp/images/1",
+    "Disk format: vdi",
+    "Container format: bare",
+    "Minimum Ram Required (MB): 0",
+    "Minimum Disk Required (GB): 0",
+    "Owner: tenant1",
+    "Property 'arch': x86",
+    "Property 'distro': Fedora",
+]
+
+
 def test_show_prints_the_lines_in_order(glance, api):
     api.add(
         name="Fedora 9",
@@ -520,27 +537,47 @@ def test_show_prints_the_lines_in_order(glance, api):
     )
     done = glance("show", "1")
     assert done.code == 0
-    assert done.lines == [
-        "URI: http://127.0.0.1/images/1",
-        "Id: 1",
-        "Public: No",
-        "Name: Fedora 9",
-        "Status: active",
-        "Size: 3040",
-        "Location: file:///tmp/images/1",
-        "Disk format: vdi",
-        "Container format: bare",
-        "Minimum Ram Required (MB): 0",
-        "Minimum Disk Required (GB): 0",
-        "Owner: tenant1",
-        "Property 'arch': x86",
-        "Property 'distro': Fedora",
+    assert done.lines == [f"URI: http://127.0.0.1:{api.server.port}/v1/images/1", *SHOWN]
+    more = {"checksum": "c" * 32, "protected": True, "deleted_at": None}
+    api.images[1].update(more, created_at="2011-09-22T10:00:00", updated_at="2011-09-23T10:00:00")
+    long = glance("show", "1", "--long").lines
+    assert long[12:-2] == [
+        f"Checksum: {'c' * 32}",
+        "Protected: Yes",
+        "Created: 2011-09-22T10:00:00",
+        "Updated: 2011-09-23T10:00:00",
     ]
+    assert long[:12] + long[-2:] == done.lines
+    assert glance("details", "--long", "-f").lines[1:-1] == long
+    api.images[1]["deleted_at"] = "2011-09-24T10:00:00"
+    assert "Deleted: 2011-09-24T10:00:00" in glance("show", "1", "--long").lines
 
 
-def test_uri_of_an_ipv6_host_has_brackets(capsys):
-    tables.print_image(Client("::1", use_ssl=True), {"id": 1})
-    assert capsys.readouterr().out.startswith("URI: https://[::1]/images/1\n")
+@pytest.mark.parametrize(
+    ("url", "uri"),
+    [
+        # The two that the manual prints.
+        ("http://example.com:9292/v1", "http://example.com/images/1"),
+        ("https://[::1]:9292/v1/", "https://[::1]/images/1"),
+        ("http://example.com:9393/v1", "http://example.com:9393/v1/images/1"),
+        ("http://example.com/v1", "http://example.com/v1/images/1"),
+        ("https://example.com/v1", "https://example.com/v1/images/1"),
+        ("http://example.com:443/v1", "http://example.com:443/v1/images/1"),
+        ("https://[::1]:9393/v1", "https://[::1]:9393/v1/images/1"),
+        ("http://example.com:9292/image/v1/", "http://example.com:9292/image/v1/images/1"),
+    ],
+)
+def test_uri_has_port_and_path_unless_both_are_the_defaults(capsys, url, uri):
+    client = Client("elsewhere")
+    client.configure_from_url(url)
+    tables.print_image(client, {"id": 1})
+    assert capsys.readouterr().out.startswith(f"URI: {uri}\n")
+
+
+def test_the_uri_that_is_shown_is_taken_as_an_id(glance, api):
+    api.add(name="web")
+    uri = glance("show", "1").lines[0].removeprefix("URI: ")
+    assert glance("show", uri).lines[3] == "Name: web"
 
 
 def test_show_of_a_bare_image_is_shorter(glance, api):
