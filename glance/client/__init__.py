@@ -113,8 +113,17 @@ class V1Client(base_client.BaseClient):
 
     def get_image_meta(self, image_id: object) -> types.DetailedImage:
         """Return an image's attributes, `properties` and `uri`. Raises NotFound without one."""
-        with self.do_request("HEAD", _image(image_id)) as response:
-            return self._with_uri(image_fields.client_meta(response.getheaders()))
+        path = _image(image_id)
+        try:
+            with self.do_request("HEAD", path) as response:
+                return self._with_uri(image_fields.client_meta(response.getheaders()))
+        except exception.NotFound as err:
+            if str(err):
+                raise
+            # A response to HEAD has no body that could say it.
+            missing = exception.ImageNotFound(base_client.image_reference(image_id))
+            missing.status, missing.body = err.status, err.body
+            raise missing from err
 
     def add_image(
         self,
@@ -126,10 +135,12 @@ class V1Client(base_client.BaseClient):
         """Register an image, upload its data if it is given, and return its attributes.
 
         `image_data` is bytes, text, or a binary file object; the latter is sent from its current
-        position, with its size if it can seek, and is not closed. Without data, the image is
-        `queued`, or `active` if `image_meta` has a `location`. `progress(done, total)` is called
-        as bytes are sent; total is None for a pipe. Raises Duplicate if the id exists. If the
-        record of the image was made before the failure, the error has its id as `recorded_id`.
+        position, with its size if it can seek, and is not closed. A text file is sent as the bytes
+        behind it; NotBytes is raised, and nothing sent, for every other source of text. Without
+        data, the image is `queued`, or `active` if `image_meta` has a `location`. `progress(done,
+        total)` is called as bytes are sent; total is None for a pipe. Raises Duplicate if the id
+        exists. If the record of the image was made before the failure, the error has its id as
+        `recorded_id`.
         """
         return self._write("POST", "/images", image_meta, image_data, {}, progress)
 
@@ -144,8 +155,9 @@ class V1Client(base_client.BaseClient):
     ) -> types.DetailedImage:
         """Change attributes, or upload data into a queued image; return the attributes.
 
-        Properties that are not given are removed unless `purge_props` is false. Raises NotFound if
-        there is no such image, Duplicate if data is sent for an image that is not queued.
+        `image_data` is as for `add_image`. Properties that are not given are removed unless
+        `purge_props` is false. Raises NotFound if there is no such image, Duplicate if data is
+        sent for an image that is not queued.
         """
         headers = {} if purge_props else {"x-glance-registry-purge-props": "false"}
         return self._write("PUT", _image(image_id), image_meta, image_data, headers, progress)
@@ -290,6 +302,7 @@ class V1Client(base_client.BaseClient):
         body = None
         if image_data is not None and image_data != b"" and image_data != "":
             body = payload_module.Payload(image_data)
+            body.require_bytes()
             fields.update(_OCTETS)
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))

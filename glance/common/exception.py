@@ -10,7 +10,7 @@ The tree (indentation is inheritance)::
         MissingArgumentError  NotEmpty  BadInputError  RedirectException
         MultipleChoices  UnexpectedStatus  ConfigError
         Invalid                       the caller's data is wrong
-            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated
+            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
         NotAuthorized                 the caller is not authenticated
             Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
@@ -152,6 +152,10 @@ class Invalid(Error):
 
 class BadRequest(Invalid):
     """The server rejected the request as malformed (client side of 400)."""
+
+
+class NotBytes(Invalid, TypeError):
+    """What was passed as image data does not return bytes."""
 
 
 class UploadTruncated(Invalid):
