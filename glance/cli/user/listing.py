@@ -141,6 +141,9 @@ def show(call: commands.CommandCall) -> int:
     """
     Shows the metadata of an image. With --long, checksum, protection and times are shown, too.
 
+    Instead of the id, you can give the name of an image, if no other image has it, as to all
+    commands that take an id.
+
     The URI is one that commands take instead of an id. It names port and version, except where
     both are the defaults, 9292 and v1.
 
@@ -156,9 +159,11 @@ def show(call: commands.CommandCall) -> int:
     call.at_most(1)
     named = columns.chosen(call.options.columns)
     try:
-        image = call.client.get_image_meta(image_id)
+        _, image = ids.with_id(call, image_id, call.client.get_image_meta, reads=True)
     except exception.NotFound:
         return ids.not_found(image_id)
+    except console.CommandRefused:
+        raise
     except Exception as err:  # the border to the person
         print("Failed to show image. Got error:")
         console.print_error(err)
