@@ -193,6 +193,14 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {}
+#: Other names of commands.
+ALIASES = {"list": "index", "ls": "index"}
+
+
+def find(name: str) -> Command | None:
+    """Return the command with this name or alias, None if there is none."""
+    return COMMANDS.get(ALIASES.get(name, name))
+
 
 Function = Callable[[CommandCall], int]
 
@@ -218,6 +226,9 @@ def command(
 
     def declare(function: Function) -> Function:
         text = textwrap.dedent(function.__doc__ or "").strip("\n").rstrip()
+        aliases = [alias for alias, real in ALIASES.items() if real == name]
+        if aliases:
+            text += f"\n\nOther names of this command: {', '.join(aliases)}."
         COMMANDS[name] = Command(
             name,
             arguments,
