@@ -230,7 +230,7 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
     try:
         return entry.run(call)
     except console.CommandFailed as err:
-        console.complain(str(err))
+        call.complain(err, err.__cause__)
         return 1
     except console.CommandRefused as err:
         if str(err):
@@ -244,14 +244,16 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         if call.options.debug:
             raise
         if entry.modern:
-            console.complain(str(err) or type(err).__name__)
-        elif entry.failure is None:
+            call.complain(err, err)
+            return 1
+        if entry.failure is None:
             console.say(f"ERROR:  {err}")
         elif isinstance(err, exception.NotAuthorized):
             print(NOT_AUTHORIZED)
         else:
             print(f"Failed to {entry.failure}. Got error:")
             console.print_error(err)
+        call.explain(err)
         return 1
 
 

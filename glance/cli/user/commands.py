@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
+from glance.common import exception
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -129,6 +130,30 @@ class CommandCall:
         if self._client is None:
             self._client = signin.make_client(self.options)
         return self._client
+
+    @property
+    def server(self) -> str:
+        """Host and port of the image service, as far as they are known."""
+        known = self._client or self.options
+        return f"{known.host}:{known.port}"
+
+    def explain(self, err: BaseException, *, told: bool = True) -> None:
+        """Print on standard error what is behind an error; `told` is whether its text was."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        if isinstance(err, exception.ClientConnectionError):
+            text = "" if told else causes.told_of(err)
+            parts = [part for part in (text, causes.hint_of(self._client, err)) if part]
+            if parts:
+                console.complain("; ".join(parts))
+
+    def complain(self, err: BaseException, cause: BaseException | None) -> None:
+        """Print an error in one line on standard error, with what to do about its `cause`."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        hint = causes.hint_of(self._client, cause)
+        text = str(err) or type(err).__name__
+        console.complain(f"{text}; {hint}" if hint else text)
 
     @property
     def for_programs(self) -> bool:
