@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from glance.common import config, exception, numbers
-from glance.http import wsgi
+from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
@@ -378,4 +378,5 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAP
     conf = config.from_paste(global_conf, local_conf)
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
+    health.require(health.Need(health.DATABASE, db.check))
     return RegistryAPI(conf, db)

@@ -278,6 +278,17 @@ class FilesystemStore(base.Store):
         if free - wanted < self.conf.filesystem_store_min_free_bytes:
             raise exception.StorageFull()
 
+    def check(self) -> None:
+        threads.run(self._check)
+
+    def _check(self) -> None:
+        # NOTE: without its disk the directory is an empty one of another file system.
+        for directory in (self.datadir, self.incoming):
+            if not os.path.isdir(directory):
+                raise exception.BackendUnavailable()
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise exception.StorageWriteDenied()
+
     # -- cleaning --------------------------------------------------------------------------------
 
     def sweep(self) -> list[base.AbandonedWrite]:

@@ -49,13 +49,16 @@ def index(call: commands.CommandCall) -> int:
 
     On a terminal, the command asks before it prints the next page of --limit images, unless
     --force is given. Otherwise it prints all pages at once, unless the answers are piped in.
+
+    On a terminal that is narrower than the table, the columns shrink.
     """
     found = pages(call, "get_images")
     if call.for_programs:
         call.print_json_list(found)
         return 0
-    for number, page in enumerate(found):
-        tables.print_table(tables.INDEX, page, header=not number)
+    table = tables.Table(tables.INDEX, tables.room())
+    for page in found:
+        table.print(page)
     return 0
 
 
@@ -153,23 +156,31 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, An
     options = call.options
     marker, markers = options.marker, Markers(options.marker)
     asking = not (options.force or call.for_programs) and console.pauses()
+    # PERF: the size of a page is for the eyes of who is asked between two; nobody else sees it.
+    # NOTE: 0, an empty list, and what the server refuses is not enlarged.
+    step = options.limit if asking or options.limit < 1 else max(options.limit, SERVER_PAGE)
+    room = step
     while True:
         page = fetch(
             filters=filters,
-            limit=options.limit,
+            limit=room,
             marker=marker,
             sort_key=options.sort_key,
             sort_dir=options.sort_dir,
         )
+        # NOTE: only an empty page is the end: the server may send less than it was asked for.
         if not page:
             if marker is None and options.limit and not call.for_programs:
                 notes.nothing_listed(call, filters)
             return
         following = markers.next(page)
         yield page
-        full = len(page) == min(options.limit, SERVER_PAGE)
-        if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
-            return
+        if asking:
+            room -= len(page)
+            if room <= 0 or len(page) == SERVER_PAGE:
+                if not console.ask("Fetch next page? [Y/n] ", default=True):
+                    return
+                room = step
         marker = following
 
 

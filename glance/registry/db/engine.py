@@ -74,6 +74,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 _PG_RETRY = frozenset({"40001", "40P01", "55P03"})
 _MYSQL_RETRY = frozenset({1205, 1213})
 
+#: What tells whether each kind of database can be used: a standby, for one, is read-only.
+_CHECKS = {
+    "sqlite": "SELECT count(*) FROM sqlite_master",
+    "postgresql": "SHOW transaction_read_only",
+    "mysql": "SELECT @@global.read_only",
+}
+
 
 class Database:
     """One database, usable from any process that inherits the object.
@@ -103,6 +110,7 @@ class Database:
                 "option sql_connection must name a file: a database in memory would be lost with "
                 "its connection"
             )
+        self._file = parsed.database or ""
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
@@ -163,6 +171,23 @@ class Database:
         with self._turn, view.begin() as conn:
             exclude_writers(conn)
             yield conn
+
+    def check(self) -> None:
+        """Raise ServiceUnavailable unless the database responds and can be written to.
+
+        It costs one round trip and logs nothing: whoever asks decides what to say of it.
+        """
+        if self.dialect == "sqlite" and not os.access(self._file, os.R_OK | os.W_OK):
+            # NOTE: an open file can be read on when it was deleted, or its disk unmounted.
+            raise exception.ServiceUnavailable("The file of the database cannot be used")
+        try:
+            with self._view("read").connect() as conn:
+                found = conn.exec_driver_sql(_CHECKS[self.dialect]).scalar()
+        except exc.SQLAlchemyError as err:
+            # SECURITY: without the text of the driver, which may name hosts and accounts.
+            raise exception.ServiceUnavailable("The database cannot be reached") from err
+        if self.dialect != "sqlite" and str(found).lower() not in ("off", "0"):
+            raise exception.ServiceUnavailable("The database is read-only")
 
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""

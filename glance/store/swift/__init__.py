@@ -310,6 +310,10 @@ class SwiftStore(base.Store):
         until, value = self._remembered.get(what, (0.0, None))
         return value if time.monotonic() < until else None
 
+    def check(self) -> None:
+        with self.connect(retries=0) as client:
+            self._has_container(client)
+
     # -- cleaning and listing --------------------------------------------------------------------
 
     def sweep(self) -> list[base.AbandonedWrite]:

@@ -3,6 +3,7 @@
 An upload ends whole or leaves nothing; a download never gives out wrong bytes for right ones.
 """
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -466,3 +467,31 @@ def test_a_report_of_segments_that_stay_is_believed(make_store, swift_node, monk
     monkeypatch.setattr(client._Connection, "delete_manifest", lambda *args: report)
     with pytest.raises(exception.BackendUnavailable):
         store.delete(location)
+
+
+# -- the check --
+
+
+def test_the_check_asks_once_and_tells_of_a_swift_that_is_away(make_store, proxy):
+    store = make_store()
+    store.check()
+    assert proxy.seen == [f"HEAD /v1/AUTH_test/{store.container}"]
+    proxy.clear()
+    proxy.order(Fault("HEAD", "", times=None, status=503))
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+    assert len(proxy.seen) == 1
+    proxy.down()
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+
+
+@pytest.mark.parametrize("creates", [True, False])
+def test_the_check_misses_a_container_that_uploads_do_not_create(swift_node, tmp_path, creates):
+    options = {
+        "swift_store_container": "nowhere",
+        "swift_store_create_container_on_put": str(creates),
+    }
+    store = swift.SwiftStore(Conf(swift_node.store_options(tmp_path, **options)))
+    with contextlib.nullcontext() if creates else pytest.raises(exception.BackendUnavailable):
+        store.check()

@@ -651,7 +651,7 @@ def test_filters_and_order_are_sent(glance, api):
     )
     assert api.server.requests[0].target == (
         "/v1/images?name=web&is_public=None&size_min=3&property-distro=x"
-        "&marker=4&limit=10&sort_key=name&sort_dir=asc"
+        "&marker=4&limit=1000&sort_key=name&sort_dir=asc"
     )
 
 
