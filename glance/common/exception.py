@@ -8,7 +8,7 @@ The tree (indentation is inheritance)::
     Error
         ApiError  AuthorizationFailure  ClientConnectionError  DatabaseMigrationError
         MissingArgumentError  NotEmpty  BadInputError  RedirectException
-        MultipleChoices  UnexpectedStatus  ConfigError
+        MultipleChoices  UnexpectedStatus  ConfigError  WrongService (a ClientConnectionError)
         Invalid                       the caller's data is wrong
             BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
         NotAuthorized                 the caller is not authenticated
@@ -81,6 +81,10 @@ class AuthorizationFailure(Error):
 
 class ClientConnectionError(Error):
     """The connection to the server failed, or broke before the response was complete."""
+
+
+class WrongService(ClientConnectionError):
+    """Another service than the one that the client is for has responded, and said so."""
 
 
 class DatabaseMigrationError(Error):
