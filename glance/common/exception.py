@@ -52,11 +52,13 @@ class Error(Exception):
     `status` and `body` are set when the error was made from an HTTP response (client side): the
     status code and the response's text. `is_repeated` then says that the request was sent twice,
     because the response to the first one was lost: it may be the first that had the effect.
+    `is_logged` says that the operator has been told, and no other line repeats it.
     """
 
     status: int | None = None
     body: str | None = None
     is_repeated: bool = False
+    is_logged: bool = False
 
     def __init__(self, message: str | None = None):
         super().__init__(message)
@@ -347,6 +349,8 @@ class StoreError(GlanceException):
     store: str | None = None
     #: What failed, for logs: a status or the kind of a fault, without paths and credentials.
     detail: str | None = None
+    #: Name of the driver's method that raised it, such as "stage"; None if none did.
+    during: str | None = None
 
     def because(self, detail: str) -> Self:
         """Add what a log is to say of the failure, and return the error itself."""
