@@ -150,7 +150,7 @@ class Invalid(Error):
 
 
 class BadRequest(Invalid):
-    """The server rejected the request as malformed (client side of 400)."""
+    """The server refused the request; its text says why (client side of 400)."""
 
 
 class UploadTruncated(Invalid):
@@ -423,6 +423,12 @@ class BadStoreUri(StoreError, Invalid):
     def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
         # SECURITY: `uri` is accepted for old callers and dropped: it may hold credentials.
         super().__init__(reason=reason)
+
+
+class LocationRefused(BadStoreUri):
+    """The location URI is valid, but this server does not register it."""
+
+    message = "The location was refused: %(reason)s"
 
 
 class BadStoreConfiguration(StoreError):

@@ -330,7 +330,7 @@ class Store:
     def check_registerable(self, location: location.Location, *, is_admin: bool) -> None:
         """Raise BadStoreUri or Forbidden if a caller may not register this location."""
         if Capability.REGISTERABLE not in self.capabilities:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason=f"locations of the {self.name} store cannot be registered; upload the data"
             ).of(self.name)
         if location.store_location.has_credentials and not is_admin:
@@ -354,7 +354,7 @@ class Store:
         if at_home:
             return
         if not location.store_location.has_credentials:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason="it does not belong to this server's own service, and has no credentials"
             ).of(self.name)
         host_rules.HostRules.from_conf(self.conf).check(host, port)

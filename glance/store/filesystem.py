@@ -250,7 +250,7 @@ class FilesystemStore(base.Store):
         try:
             self._contained(location, self.locations_dir)
         except exception.StoreForbidden:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason="the file is outside the directory for registered files"
             ) from None
 
