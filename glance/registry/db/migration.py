@@ -111,6 +111,28 @@ def db_sync(url: str, version: int | str | None = None) -> tuple[int, int]:
         return current, target
 
 
+def require_current(url: str, command: str = "this command") -> None:
+    """Raise DatabaseMigrationError unless the database has the schema of this release."""
+    version = db_version(url)
+    if version != models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database has schema version {version}, but {command} requires version "
+            f"{models.SCHEMA_VERSION}"
+        )
+
+
+def create_missing(url: str) -> None:
+    """Create the tables in a database that has none of them; otherwise do as `require_current`.
+
+    Raises DatabaseMigrationError.
+    """
+    with _connected(url) as conn:
+        found = sa.inspect(conn).get_table_names()
+    if {VERSION_TABLE, *models.metadata.tables}.isdisjoint(found):
+        db_sync(url)
+    require_current(url)
+
+
 def prepare(conf: config.Conf, db: engine.Database) -> None:
     """Check, at the start of a daemon, that the schema has the required version.
 
