@@ -20,6 +20,7 @@ from glance import version
 
 # NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
+from glance.cli.option import ProgramOption
 from glance.cli.user import cache, commands, completion, console, images, listing, members, removal
 from glance.common import exception
 
@@ -56,12 +57,21 @@ def show_help(call: commands.CommandCall) -> int:
         names = ", ".join(entry.name for _, entries in in_groups() for entry in entries)
         console.say(f"Commands: {names}", to=sys.stderr)
         return 1
-    found = commands.COMMANDS.get(call.args[0])
-    if found is None:
-        return unknown(call.args[0])
-    print(f"\n{synopsis(found)}\n\n{found.text}")
-    if found.options:
-        print(f"\nOptions: {', '.join(shown_options(found))}")
+    return print_command(call.args[0])
+
+
+def print_command(name: str) -> int:
+    """Print the help of one command, and return the exit code."""
+    entry = commands.find(name)
+    if entry is None:
+        return unknown(name)
+    print(f"\n{synopsis(entry)}\n\n{entry.text}")
+    if entry.options:
+        print("\nOptions, besides those that glance --help shows for every command:\n")
+        for option in commands.OPTIONS:
+            if option.dest in entry.options:
+                word = option.help.replace("%default", str(option.default))
+                print(f"  {f'{_shown(option)} {option.metavar or str()}':<24}  {word}")
     return 0
 
 
@@ -74,7 +84,11 @@ def synopsis(entry: commands.Command) -> str:
 def shown_options(entry: commands.Command) -> list[str]:
     """Return the option names of a command that its help shows."""
     by_dest = {option.dest: option for option in commands.OPTIONS}
-    return [by_dest[dest].names[-1 if dest == "force" else 0] for dest in entry.options]
+    return [_shown(by_dest[dest]) for dest in entry.options]
+
+
+def _shown(option: ProgramOption) -> str:
+    return option.names[-1 if option.dest == "force" else 0]
 
 
 def in_groups() -> list[tuple[str, list[commands.Command]]]:
@@ -101,12 +115,37 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+#: What other programs call a command; for those that the program knows itself, see
+#: `commands.ALIASES`.
+ELSEWHERE = {
+    "create": "add",
+    "get": "show",
+    "image-create": "add",
+    "image-delete": "delete",
+    "image-download": "download",
+    "image-list": "index",
+    "image-show": "show",
+    "image-update": "update",
+    "images": "index",
+    "info": "show",
+    "inspect": "show",
+    "member-create": "member-add",
+    "member-list": "image-members",
+    "pull": "download",
+    "remove": "delete",
+    "rm": "delete",
+    "save": "download",
+    "set": "update",
+    "view": "show",
+}
+
+
 def unknown(name: str) -> int:
     make_parser({}).print_usage()
     from glance.common import spelling  # PERF: for mistakes only
 
     console.say(f"Unknown command: {name}", to=sys.stderr)
-    close = spelling.near(name, commands.COMMANDS)
+    close = spelling.near(name, commands.COMMANDS) or ELSEWHERE.get(name.lower())
     if close is not None:
         console.say(f"Did you mean glance {close}?", to=sys.stderr)
     return 1
@@ -126,7 +165,10 @@ def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
 
 
 class _Parser(optparse.OptionParser):
-    """A parser whose errors cannot control the terminal, and that checks variables, too."""
+    """A parser whose errors cannot control the terminal, and do not keep help from a user.
+
+    It checks the variables that stand for options, too.
+    """
 
     def get_default_values(self) -> optparse.Values:
         # NOTE: not the library's, which raises errors of variables instead of reporting them.
@@ -146,7 +188,19 @@ class _Parser(optparse.OptionParser):
         return values, args
 
     def error(self, msg: str) -> NoReturn:
+        left = self.rargs or []
+        if {"-h", "--help"} & set(left) or (self.values is not None and self.values.help):
+            sys.exit(print_help(self, [*(self.largs or []), *left]))
         super().error(console.printable(msg))
+
+
+def print_help(parser: optparse.OptionParser, args: Sequence[str]) -> int:
+    """Print what --help beside these words asks for, and return the exit code."""
+    words = [word for word in args if not word.startswith("-")]
+    if words:
+        return print_command(words[0])
+    parser.print_help()
+    return 0
 
 
 def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
@@ -158,6 +212,15 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
         prog="glance",
         version=f"%prog {version.version_string()}",
         epilog="Exit codes: " + " ".join(f"{code}: {text}" for code, text in EXIT_CODES),
+        add_help_option=False,
+    )
+    # Unlike that of optparse, it does not end the parsing: the command may come behind it.
+    parser.add_option(
+        *("-h", "--help"),
+        dest="help",
+        default=False,
+        action="store_true",
+        help="show this help message and exit",
     )
     for option in commands.OPTIONS:
         option.add_to(parser, environ)
@@ -187,7 +250,7 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
     try:
         return entry.run(call)
     except console.CommandFailed as err:
-        console.complain(str(err))
+        call.complain(err, err.__cause__)
         return 1
     except console.CommandRefused as err:
         if str(err):
@@ -201,14 +264,16 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
         if call.options.debug:
             raise
         if entry.modern:
-            console.complain(str(err) or type(err).__name__)
-        elif entry.failure is None:
+            call.complain(err, err)
+            return 1
+        if entry.failure is None:
             console.say(f"ERROR:  {err}")
         elif isinstance(err, exception.NotAuthorized):
             print(NOT_AUTHORIZED)
         else:
             print(f"Failed to {entry.failure}. Got error:")
             console.print_error(err)
+        call.explain(err)
         return 1
 
 
@@ -262,10 +327,12 @@ def _main(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options, args = parser.parse_args(arguments)
+    if options.help:
+        return print_help(parser, args)
     if not args:
         parser.print_usage()
         return 0
-    entry = commands.COMMANDS.get(args[0])
+    entry = commands.find(args[0])
     if entry is None:
         return unknown(args[0])
     started = time.monotonic()

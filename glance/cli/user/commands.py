@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
+from glance.common import exception
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -145,6 +146,30 @@ class CommandCall:
         return self._client
 
     @property
+    def server(self) -> str:
+        """Host and port of the image service, as far as they are known."""
+        known = self._client or self.options
+        return f"{known.host}:{known.port}"
+
+    def explain(self, err: BaseException, *, told: bool = True) -> None:
+        """Print on standard error what is behind an error; `told` is whether its text was."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        if isinstance(err, exception.ClientConnectionError):
+            text = "" if told else causes.told_of(err)
+            parts = [part for part in (text, causes.hint_of(self._client, err)) if part]
+            if parts:
+                console.complain("; ".join(parts))
+
+    def complain(self, err: BaseException, cause: BaseException | None) -> None:
+        """Print an error in one line on standard error, with what to do about its `cause`."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        hint = causes.hint_of(self._client, cause)
+        text = str(err) or type(err).__name__
+        console.complain(f"{text}; {hint}" if hint else text)
+
+    @property
     def for_programs(self) -> bool:
         """Whether the result is to be printed as JSON, or as values."""
         return bool(self.options.format != "text")
@@ -223,6 +248,14 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {}
+#: Other names of commands.
+ALIASES = {"list": "index", "ls": "index"}
+
+
+def find(name: str) -> Command | None:
+    """Return the command with this name or alias, None if there is none."""
+    return COMMANDS.get(ALIASES.get(name, name))
+
 
 Function = Callable[[CommandCall], int]
 
@@ -248,6 +281,9 @@ def command(
 
     def declare(function: Function) -> Function:
         text = textwrap.dedent(function.__doc__ or "").strip("\n").rstrip()
+        aliases = [alias for alias, real in ALIASES.items() if real == name]
+        if aliases:
+            text += f"\n\nOther names of this command: {', '.join(aliases)}."
         COMMANDS[name] = Command(
             name,
             arguments,

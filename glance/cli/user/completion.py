@@ -350,8 +350,8 @@ def fish() -> str:
         if words:
             offer = fish_quoted(" ".join(words))
             lines += f"complete -c glance -n '__glance_is {entry.name}' -a {offer}\n"
-    words = fish_words("__glance_words", user_commands.OPTIONS)
-    return _FISH.format(words=words, lines=lines)
+    function = fish_words("__glance_words", user_commands.OPTIONS)
+    return _FISH.format(words=function, lines=lines)
 
 
 SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
@@ -374,6 +374,6 @@ def completion(call: user_commands.CommandCall) -> int:
       fish:  glance completion fish > ~/.config/fish/completions/glance.fish
     """
     if len(call.args) != 1 or call.args[0] not in SCRIPTS:
-        raise console.CommandFailed(f"Please specify one shell: {' or '.join(SCRIPTS)}")
+        raise console.CommandFailed(f"Please specify one shell: {', '.join(SCRIPTS)}")
     print(SCRIPTS[call.args[0]](), end="")
     return 0

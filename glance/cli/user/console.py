@@ -86,6 +86,9 @@ def say(*lines: object, end: str = "\n", to: TextIO | None = None) -> None:
 
     SECURITY: whatever holds a name, of an image or from the command line, is printed with this.
     """
+    if to is not None and to is sys.stderr and sys.stdout is not None:
+        # Where both streams are one file, the lines are to be in the order of the program.
+        sys.stdout.flush()
     for line in lines:
         print(printable(line), end=end, file=to)
 

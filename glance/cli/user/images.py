@@ -126,11 +126,11 @@ def add(call: commands.CommandCall) -> int:
             image = call.client.add_image(meta, data, progress=tell)
     except exception.ClientConnectionError as err:
         console.say(
-            f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
-            "Is the server running?"
+            f"Failed to connect to the Glance API server {call.server}. Is the server running?"
         )
         if call.options.verbose:
             console.print_error(err)
+        call.explain(err, told=call.options.verbose)
         if isinstance(err, response.ConnectionBroken) and not isinstance(
             err, response.NotConnected
         ):
@@ -141,6 +141,7 @@ def add(call: commands.CommandCall) -> int:
     except Exception as err:  # the border to the person
         print("Failed to add image. Got error:")
         console.print_error(err)
+        call.explain(err)
         image_id = getattr(err, "recorded_id", None)
         unknown = isinstance(err, OSError) or getattr(err, "status", None) in BEYOND
         if image_id is not None or unknown:
@@ -205,6 +206,7 @@ def update(call: commands.CommandCall) -> int:
     except Exception as err:  # the border to the person
         print("Failed to update image. Got error:")
         console.print_error(err)
+        call.explain(err)
         return 1
     if call.for_programs:
         call.print_json(image)

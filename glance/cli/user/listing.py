@@ -167,6 +167,7 @@ def show(call: commands.CommandCall) -> int:
     except Exception as err:  # the border to the person
         print("Failed to show image. Got error:")
         console.print_error(err)
+        call.explain(err)
         return 1
     if named:
         columns.check(named, [image])

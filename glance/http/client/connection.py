@@ -48,6 +48,10 @@ _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EO
 _SOCKET_ERRORS = frozenset({errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETDOWN})
 
 
+#: What OpenSSL says of a server that responds to its greeting with the text of an HTTP response.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+
+
 class _ResponseReady(Exception):
     """The server responded while the body was still being sent."""
 
@@ -142,6 +146,14 @@ class ClientConnection:
         self._broken = False
         self._deadline: float | None = None
 
+    @property
+    def place(self) -> str:
+        """Host and port of the server, and of the proxy on the way to it."""
+        where = authority(self.host, self.port)
+        if self.proxy is None:
+            return where
+        return f"{where} through the proxy {authority(self.proxy.host, self.proxy.port)}"
+
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -154,9 +166,9 @@ class ClientConnection:
             sock.settimeout(self.read_timeout)
             self._sock, sock = sock, None
         except (OSError, EOFError, ValueError) as err:
-            place = self.proxy or self
-            where = authority(place.host, place.port)
-            raise response.NotConnected(f"{where}: {err or type(err).__name__}") from err
+            broken = response.NotConnected(err or type(err).__name__)
+            broken.at(self.place)
+            raise broken from err
         finally:
             if sock is not None:
                 sock.close()
@@ -268,8 +280,9 @@ class ClientConnection:
                 raise send_error from err
         except BaseException as err:
             try:
-                is_ours = not isinstance(err, response.ConnectionBroken)
-                if is_ours and payload is not None and payload.parting is not None:
+                if isinstance(err, response.ConnectionBroken):
+                    err.at(self.place)
+                elif payload is not None and payload.parting is not None:
                     self._part(method, payload.parting)
             finally:
                 self.close()
@@ -429,7 +442,10 @@ class ClientConnection:
             if len(self._buffer) > MAX_HEAD:
                 raise response.BadResponse("the response headers are too long", True)
             if not self._looks_like_http():
-                raise response.BadResponse("the response is not HTTP", True)
+                # The type of a TLS record, alert or handshake, and its version (RFC 8446 §5.1).
+                tls = self._buffer.startswith((b"\x15\x03", b"\x16\x03"))
+                text = "the server speaks https, not http" if tls else "the response is not HTTP"
+                raise response.BadResponse(text, True)
             data = self._receive(response.RECEIVE)
             if not data:
                 raise response.ConnectionBroken(
@@ -496,7 +512,17 @@ class TLSConnection(ClientConnection):
     def _secure(self, sock: socket.socket) -> socket.socket:
         if self.proxy is not None:
             self._tunnel(sock, self.proxy)
-        return self.context.wrap_socket(sock, server_hostname=self.host)
+        try:
+            return self.context.wrap_socket(sock, server_hostname=self.host)
+        except ssl.SSLError as err:
+            if err.reason in _NOT_TLS:
+                raise OSError("the server speaks http, not https") from err
+            raise
+
+    def certificate_names(self) -> list[str]:
+        """Return the names and addresses in the certificate of the server, if it is verified."""
+        certificate = self._sock.getpeercert() or {}
+        return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
     def _tunnel(self, sock: socket.socket, proxy: http_proxy.Proxy) -> None:
         """Open a tunnel through the proxy to the server."""
