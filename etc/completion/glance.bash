@@ -79,17 +79,18 @@ _glance() {
             member-delete) words+=' --dry-run' ;;
             member-images) words+=' --format' ;;
             members-replace) words+=' --dry-run --can-share' ;;
+            restore) words+=' --format --dry-run' ;;
             show) words+=' --format --long --columns --human' ;;
             update) words+=' --format --dry-run --keep-properties' ;;
         esac
     elif [[ -z $command ]]; then
-        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update'
+        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update'
     else
         case $command in
             add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
-            completion) words='bash zsh' ;;
+            completion) words='bash zsh fish' ;;
             details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
-            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update' ;;
+            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update' ;;
             index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
             update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
         esac

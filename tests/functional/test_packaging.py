@@ -79,7 +79,7 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     assert pages
     wanted |= {f"{share}/man/man1/{page}" for page in pages}
     for path in (source / "etc" / "completion").iterdir():
-        home = "zsh/site-functions" if path.name.startswith("_") else "bash-completion/completions"
+        home = "zsh/site-functions" if path.name.startswith("_") else HOMES[path.suffix]
         wanted.add(f"{share}/{home}/{path.name}")
     about = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt"}
     with zipfile.ZipFile(wheel) as archive:
@@ -93,6 +93,7 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     assert "\nLicense: Apache-2.0\n" in told or "\nLicense-Expression: Apache-2.0\n" in told
 
 
+HOMES = {".bash": "bash-completion/completions", ".fish": "fish/vendor_completions.d"}
 PROGRAMS = sorted(path.name for path in daemons.BIN.iterdir() if path.name != "glance-quickstart")
 
 
@@ -139,6 +140,7 @@ def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed
         assert (share / "man" / "man1" / f"{program}.1").exists()
         assert (share / "bash-completion" / "completions" / f"{program}.bash").exists()
         assert (share / "zsh" / "site-functions" / f"_{program}").exists()
+        assert (share / "fish" / "vendor_completions.d" / f"{program}.fish").exists()
 
 
 def test_the_installed_schema_repository_is_complete(installed, tmp_path):
