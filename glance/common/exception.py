@@ -54,12 +54,14 @@ class Error(Exception):
     because the response to the first one was lost: it may be the first that had the effect.
     `recorded_id` is the id of the image whose record the failed request has left, if the server
     said so.
+    `is_logged` says that the operator has been told, and no other line repeats it.
     """
 
     status: int | None = None
     body: str | None = None
     is_repeated: bool = False
     recorded_id: str | None = None
+    is_logged: bool = False
 
     def __init__(self, message: str | None = None):
         super().__init__(message)
@@ -155,7 +157,7 @@ class Invalid(Error):
 
 
 class BadRequest(Invalid):
-    """The server rejected the request as malformed (client side of 400)."""
+    """The server refused the request; its text says why (client side of 400)."""
 
 
 class NotBytes(Invalid, TypeError):
@@ -358,6 +360,8 @@ class StoreError(GlanceException):
     store: str | None = None
     #: What failed, for logs: a status or the kind of a fault, without paths and credentials.
     detail: str | None = None
+    #: Name of the driver's method that raised it, such as "stage"; None if none did.
+    during: str | None = None
 
     def because(self, detail: str) -> Self:
         """Add what a log is to say of the failure, and return the error itself."""
@@ -430,6 +434,12 @@ class BadStoreUri(StoreError, Invalid):
     def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
         # SECURITY: `uri` is accepted for old callers and dropped: it may hold credentials.
         super().__init__(reason=reason)
+
+
+class LocationRefused(BadStoreUri):
+    """The location URI is valid, but this server does not register it."""
+
+    message = "The location was refused: %(reason)s"
 
 
 class BadStoreConfiguration(StoreError):

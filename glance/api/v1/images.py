@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -160,6 +161,7 @@ class ImagesController:
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
             hooks.after_response(request.environ, opened.body.count_hit)
+        hooks.on_failure(request.environ, functools.partial(self._lost, image))
         headers.append(("Content-Type", OCTETS))
         if cache is not None and cache.debug_header:
             headers.append(("Cache-Status", _cache_status(opened.source)))
@@ -179,6 +181,9 @@ class ImagesController:
             headers.append(("Content-Range", opened.content_range))
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
+
+    def _lost(self, image: types.ImageRecord, err: BaseException, sent: int) -> None:
+        self.service.data_log.lost(image["id"], image["location"] or "", err, sent)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
         return self.registry.get_image_metadata(request.context, fields.path_id(id))

@@ -11,16 +11,19 @@ import argparse
 import datetime
 import logging
 import re
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 from glance.cli import streams
 from glance.cli.daemon import paste, startup
-from glance.cli.maintenance import manage_check, manage_data
+from glance.cli.maintenance import manage_check, manage_copy, manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
+from glance.cli.user import console
 from glance.common import config, exception, log
-from glance.registry.db import engine, maintenance, migration, models, records
+from glance.registry.db import engine, maintenance, migration, records
 
 #: The program whose configuration file names the database.
 REGISTRY = "glance-registry"
@@ -55,19 +58,22 @@ def downgrade(url: str, args: argparse.Namespace) -> None:
 
 def db_sync(url: str, args: argparse.Namespace) -> None:
     """Create or change the tables, up to schema version VERSION or the latest."""
-    migration.db_sync(url, args.argument)
+    before, now = migration.db_sync(url, args.argument)
+    if before == now:
+        text = f"The database has schema version {now} already"
+    elif before:
+        text = f"Upgraded the database from schema version {before} to {now}"
+    else:
+        text = f"Created the tables of the database, with schema version {now}"
+    # WIRE: nothing was ever printed to standard output.
+    console.say(text, to=sys.stderr)
 
 
 def db_purge(url: str, args: argparse.Namespace) -> None:
     """Remove the records of images deleted N days ago or earlier, at most M."""
     days = _number("--age-in-days", args.age_in_days, 0, 100_000)
     wanted = _number("--max-rows", args.max_rows, 1, 1_000_000_000)
-    version = migration.db_version(url)
-    if version != models.SCHEMA_VERSION:
-        raise exception.DatabaseMigrationError(
-            f"the database has schema version {version}, but db_purge requires version "
-            f"{models.SCHEMA_VERSION}"
-        )
+    migration.require_current(url, "db_purge")
     deleted_before = records.utcnow() - datetime.timedelta(days=days)
     db = engine.Database(url)
     purged = 0
@@ -103,6 +109,7 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
         for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
     },
     **manage_check.COMMANDS,
+    **manage_copy.COMMANDS,
     **manage_data.COMMANDS,
 }
 
@@ -112,11 +119,13 @@ PROGRAM = Program(
     """
 The glance-manage program creates, upgrades and downgrades the tables of the registry's database,
 removes the records of images that were deleted long ago, finds mismatches between records and
-image data, and restores deleted images. It works on the database that the configuration of
+image data, restores deleted images, and copies the database to a file or to a database of another
+kind. It works on the database that the configuration of
 glance-registry names, or on the one in --sql-connection.
 
-After the command, upgrade, downgrade and db_sync take a VERSION, which is a number, restore takes
-the ID of an image, and import_scrubber_datadir takes a directory.
+After the command, upgrade, downgrade and db_sync take a VERSION, which is a number, copy_database
+takes the URL of a database, backup takes a file, restore takes the ID of an image, and
+import_scrubber_datadir takes a directory.
 
 The command orphans compares the stores with the database. It prints data that no record refers to,
 with the number of bytes that its removal would free, and active images whose data is missing or
@@ -177,6 +186,7 @@ Results go to standard output; log lines go to standard error, or where the conf
         ),
         manage_data.OPTIONS,
         manage_check.OPTIONS,
+        manage_copy.OPTIONS,
     ),
     (
         (0, "The command succeeded; check and orphans found nothing, or removed all of it."),
@@ -206,6 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     word, args.argument = args.words[0], next(iter(args.words[1:]), None)
     command = COMMANDS.get(word.replace("-", "_"))
+    # It is stopped as with Ctrl-C, and so leaves nothing half done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         url = _connection(args)
         if command is None:

@@ -20,7 +20,7 @@ from glance.cli.option import ProgramOption
 from glance.cli.user import console
 from glance.common import config, exception
 from glance.image import cipher, fields
-from glance.registry.db import engine, maintenance, migration, models
+from glance.registry.db import engine, maintenance, migration
 from glance.scrubber import essex, orphans, recovery
 from glance.store import location
 
@@ -163,12 +163,7 @@ class CurrentDatabase:
     """The database at a URL, with the schema of this release, for the duration of a command."""
 
     def __init__(self, url: str, conf: config.Conf):
-        version = migration.db_version(url)
-        if version != models.SCHEMA_VERSION:
-            raise exception.DatabaseMigrationError(
-                f"the database has schema version {version}, but this command requires version "
-                f"{models.SCHEMA_VERSION}"
-            )
+        migration.require_current(url)
         self._db = engine.Database(url, locations=cipher.from_conf(conf))
 
     def __enter__(self) -> engine.Database:

@@ -220,10 +220,10 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
-    """Return whether standard output will contain only JSON or only the data of an image."""
+    """Return whether standard output will contain only JSON, values, or the data of an image."""
     if entry.name == "download":
         return not options.file
-    return "format" in entry.options and bool(options.format == "json")
+    return "format" in entry.options and bool(options.format != "text")
 
 
 def _run(entry: commands.Command, call: commands.CommandCall) -> int:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import optparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
@@ -69,16 +69,30 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--format",),
         "format",
-        "Output format: text for people, or json for programs. Default: %default",
-        "[text|json]",
+        "Output format: text for people, json for programs, or value for shell scripts: one line "
+        "for each image, its values separated by tabs. Default: %default",
+        "[text|json|value]",
         "string",
         "text",
-        choices=("text", "json"),
+        choices=("text", "json", "value"),
     ),
     ProgramOption(
         ("--long",),
         "long",
-        "Show more of each image: checksum, protection and times in show and details.",
+        "Show more of each image: status, visibility, owner and time in index; checksum, "
+        "protection and times in show and details.",
+    ),
+    ProgramOption(
+        ("--columns",),
+        "columns",
+        "What to show of each image: names of attributes and properties, separated by commas.",
+        "NAME,...",
+        "string",
+        values="columns",
+    ),
+    ProgramOption(("--deleted",), "deleted", "List deleted images; for administrators only."),
+    ProgramOption(
+        ("--human",), "human", "Show sizes with units in tables and blocks, such as 1.46 GiB."
     ),
     ProgramOption(
         ("--file",),
@@ -158,12 +172,28 @@ class CommandCall:
 
     @property
     def for_programs(self) -> bool:
-        """Whether the result is to be printed as JSON."""
-        return bool(self.options.format == "json")
+        """Whether the result is to be printed as JSON, or as values."""
+        return bool(self.options.format != "text")
 
-    def print_json(self, value: object) -> None:
-        """Print one JSON value as the whole result."""
+    @property
+    def as_values(self) -> bool:
+        """Whether the result is to be printed as values, for shell scripts."""
+        return bool(self.options.format == "value")
+
+    def print_json(self, value: Mapping[str, Any]) -> None:
+        """Print an image as the whole result: as JSON, or its values, one in each line."""
+        if self.as_values:
+            from glance.cli.user import columns  # PERF: for this format only
+
+            self.print_values([text] for text in columns.texts(value, columns.VALUES))
+            return
         self.output.write(f"{console.json_text(value)}\n")
+
+    def print_values(self, rows: Iterable[Iterable[object]]) -> None:
+        """Print a line for each row, its values separated by tabs."""
+        for row in rows:
+            line = "\t".join(console.printable(value) for value in row)
+            self.output.write(f"{line}\n")
 
     def print_json_list(self, pages: Iterable[Iterable[object]]) -> None:
         """Print the members of all pages as one JSON array, each page as it arrives."""

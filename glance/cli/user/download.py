@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from glance.cli.user import commands, console, progress
+from glance.cli.user import commands, console, ids, progress
 from glance.common import exception
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def download(call: commands.CommandCall) -> int:
             "Standard output is a terminal: use --file=FILE, or redirect standard output"
         )
     try:
-        meta = call.client.get_image_meta(image_id)
+        image_id, meta = ids.with_id(call, image_id, call.client.get_image_meta, reads=True)
     except exception.NotFound:
         raise console.CommandFailed(f"No image with ID {image_id} was found") from None
     if meta.get("status") != "active":

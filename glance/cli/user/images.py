@@ -205,9 +205,13 @@ def update(call: commands.CommandCall) -> int:
         return 0
     keep = call.options.keep_properties
     try:
-        image = call.client.update_image(image_id, meta, purge_props=not keep)
+        image_id, image = ids.with_id(
+            call, image_id, lambda i: call.client.update_image(i, meta, purge_props=not keep)
+        )
     except exception.NotFound:
         return ids.not_found(image_id)
+    except console.CommandRefused:
+        raise
     except Exception as err:  # the border to the person
         print("Failed to update image. Got error:")
         console.print_error(err)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glance.cli.user import console
+from glance.cli.user import console, progress
 
 if TYPE_CHECKING:
     from glance.client import Client
@@ -186,18 +186,22 @@ def uri(client: Client, image: Mapping[str, Any]) -> str:
     return f"{scheme}://{host}/images/{image.get('id')}"
 
 
-def print_image(client: Client, image: Mapping[str, Any], *, long: bool = False) -> None:
+def print_image(
+    client: Client, image: Mapping[str, Any], *, long: bool = False, human: bool = False
+) -> None:
     """Print the metadata of an image, one line for each attribute.
 
-    With `long`, checksum, protection and times follow the attributes that the manual shows.
+    With `long`, checksum, protection and times follow the attributes that the manual shows; with
+    `human`, the size has a unit.
     """
+    size = int(image.get("size") or 0)
     lines = [
         ("URI", uri(client, image)),
         ("Id", image.get("id")),
         ("Public", "Yes" if image.get("is_public") else "No"),
         ("Name", image.get("name")),
         ("Status", image.get("status")),
-        ("Size", int(image.get("size") or 0)),
+        ("Size", progress.amount(size) if human else size),
     ]
     if image.get("location"):
         lines.append(("Location", image["location"]))

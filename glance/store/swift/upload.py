@@ -153,12 +153,10 @@ class SwiftUpload(base.StagedWrite):
     def _send_segment(self) -> None:
         number = len(self._parts) + 1
         if number > objects.MAX_SEGMENTS or not self._plan.dynamic and number > self._plan.static:
-            LOG.error(
-                "Image %s needs more segments than a manifest may have; raise "
-                "swift_store_large_object_chunk_size",
-                self._image_id,
+            raise exception.StorageFull().because(
+                "the image needs more segments than a manifest may have; raise "
+                "swift_store_large_object_chunk_size"
             )
-            raise exception.StorageFull()
         assert self._trace is not None
         self._trace.update(segments=number)
         name = objects.segment_name(self._image_id, number)
