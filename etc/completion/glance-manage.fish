@@ -8,7 +8,7 @@ function __glance_manage_words
             continue
         end
         switch $word
-            case --config-file --log-config --log-format --log-date-format --log-file --log-dir --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --format
+            case --config-file --log-config --log-format --log-date-format --log-file --log-dir --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --format --to-config-file
                 set skip 1
             case '-*'
             case '*'
@@ -38,6 +38,8 @@ complete -c glance-manage -l delete -d 'With orphans, remove the data without a 
 complete -c glance-manage -l format -x -a 'table json' -d 'Output format of check and orphans.'
 complete -c glance-manage -l records-only -d 'Check the database only, not the image data.'
 complete -c glance-manage -l repair -d 'Remove rows whose image does not exist, and data without a record. Without this option, nothing is changed.'
+complete -c glance-manage -l to-config-file -r -F -d 'Configuration file of the registry that will use the copy; its sql_connection names the target. Use this instead of TO, so that no password is on the command line.'
+complete -c glance-manage -l overwrite -d 'Remove all rows of the target first. Without this option, the target must be empty.'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a db_version -d 'Print the version of the schema'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a version_control -d 'Put the database under version control, at version 0'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a upgrade -d 'Upgrade the schema to VERSION, or to the latest'
@@ -45,6 +47,8 @@ complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a dow
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a db_sync -d 'Create or change the tables, up to schema version VERSION or the latest'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a db_purge -d 'Remove the records of images deleted N days ago or earlier, at most M'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a check -d 'Compare records, their properties and members, and image data; report what does not fit'
+complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a copy_database -d 'Copy the database to the empty one at the URL TO, of any kind, and verify the copy'
+complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a backup -d 'Write a verified copy of the SQLite database to FILE, while the services run'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a orphans -d 'List data without a record, and records without their data'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a restore -d 'Restore the deleted image ID, if its data has not been removed yet'
 complete -c glance-manage -n 'test (__glance_manage_words | count) -eq 0' -a encrypt_locations -d 'Encrypt all locations with metadata_encryption_key, or decrypt them if it is not set'

@@ -132,6 +132,7 @@ ELSEWHERE = {
     "member-create": "member-add",
     "member-list": "image-members",
     "pull": "download",
+    "push": "upload",
     "remove": "delete",
     "rm": "delete",
     "save": "download",
@@ -240,7 +241,7 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
     """Return whether standard output will contain only JSON, values, or the data of an image."""
-    if "file" in entry.options:
+    if entry.name == "download":
         return not options.file
     return "format" in entry.options and bool(options.format != "text")
 
