@@ -133,6 +133,17 @@ def test_the_programs_run_after_pip_install_in_a_bare_environment(
         assert run(tmp_path, bare / program, "--version") == f"{program} 1.0.0"
 
 
+def test_the_programs_run_after_setup_py_install_with_the_setuptools_of_today(source, tmp_path):
+    """The manual of Diablo says it; tests/unit/test_setup.py has the other commands."""
+    home = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "setuptools", "wheel")
+    copy = shutil.copytree(source, tmp_path / "checkout")
+    run(copy, home / "bin" / "python", "setup.py", "install")
+    for program in PROGRAMS:
+        assert run(tmp_path, home / "bin" / program, "--version") == f"{program} 1.0.0"
+
+
 def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):
     share = installed.parent / "share"
     assert sorted(path.name for path in installed.glob("glance*")) == PROGRAMS
