@@ -29,7 +29,7 @@ mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
 ip link set lo up
 shift 2
-exec env -i HOME=/root LC_ALL=C.UTF-8 \\
+exec env -i HOME=/root TERM=xterm LC_ALL=C.UTF-8 \\
     PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \\
     PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt PIP_DISABLE_PIP_VERSION_CHECK=1 \\
     chroot . "$@"
@@ -50,16 +50,16 @@ rm -f /etc/systemd/system/glance-* /etc/tmpfiles.d/glance.conf /etc/sysusers.d/g
 """
 
 
-def start(directory: pathlib.Path, held: pathlib.Path) -> shells.Shell:
+def start(directory: pathlib.Path, held: pathlib.Path, columns: int = 0) -> shells.Shell:
     """Return a shell of root on a fresh host, in /root, with `held` as /mnt.
 
     `directory` exists and is empty. What the host writes below /mnt, alone, outlasts it. Skips the
-    test where no such host can be.
+    test where no such host can be. For `columns`, see `shells.Shell`.
     """
     need()
     spaces = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
     enter = ["bash", "-c", ENTER, "host", str(directory), str(held)]
-    shell = shells.Shell([*spaces, *enter])
+    shell = shells.Shell([*spaces, *enter], columns=columns)
     try:
         shell.run(FORGET)
         tools = pathlib.Path(__file__).with_name("systemctl.py").read_text(encoding="utf-8")
