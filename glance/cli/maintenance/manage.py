@@ -12,6 +12,7 @@ import datetime
 import logging
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from glance.cli.daemon import paste, startup
 from glance.cli.maintenance import manage_check, manage_copy, manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
+from glance.cli.user import console
 from glance.common import config, exception, log
 from glance.registry.db import engine, maintenance, migration, records
 
@@ -56,7 +58,15 @@ def downgrade(url: str, args: argparse.Namespace) -> None:
 
 def db_sync(url: str, args: argparse.Namespace) -> None:
     """Create or change the tables, up to schema version VERSION or the latest."""
-    migration.db_sync(url, args.argument)
+    before, now = migration.db_sync(url, args.argument)
+    if before == now:
+        text = f"The database has schema version {now} already"
+    elif before:
+        text = f"Upgraded the database from schema version {before} to {now}"
+    else:
+        text = f"Created the tables of the database, with schema version {now}"
+    # WIRE: nothing was ever printed to standard output.
+    console.say(text, to=sys.stderr)
 
 
 def db_purge(url: str, args: argparse.Namespace) -> None:

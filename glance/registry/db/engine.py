@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -75,6 +75,17 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 _PG_RETRY = frozenset({"40001", "40P01", "55P03"})
 _MYSQL_RETRY = frozenset({1205, 1213})
 
+#: What tells whether each kind of database can be used: a standby, for one, is read-only.
+_CHECKS = {
+    "sqlite": "SELECT count(*) FROM sqlite_master",
+    "postgresql": "SHOW transaction_read_only",
+    "mysql": "SELECT @@global.read_only",
+}
+
+
+#: Mode of the file of a new SQLite database.
+FILE_MODE = 0o640
+
 
 class Database:
     """One database, usable from any process that inherits the object.
@@ -104,6 +115,7 @@ class Database:
                 "option sql_connection must name a file: a database in memory would be lost with "
                 "its connection"
             )
+        self._file = parsed.database or ""
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
@@ -164,6 +176,23 @@ class Database:
         with self._turn, view.begin() as conn:
             exclude_writers(conn)
             yield conn
+
+    def check(self) -> None:
+        """Raise ServiceUnavailable unless the database responds and can be written to.
+
+        It costs one round trip and logs nothing: whoever asks decides what to say of it.
+        """
+        if self.dialect == "sqlite" and not os.access(self._file, os.R_OK | os.W_OK):
+            # NOTE: an open file can be read on when it was deleted, or its disk unmounted.
+            raise exception.ServiceUnavailable("The file of the database cannot be used")
+        try:
+            with self._view("read").connect() as conn:
+                found = conn.exec_driver_sql(_CHECKS[self.dialect]).scalar()
+        except exc.SQLAlchemyError as err:
+            # SECURITY: without the text of the driver, which may name hosts and accounts.
+            raise exception.ServiceUnavailable("The database cannot be reached") from err
+        if self.dialect != "sqlite" and str(found).lower() not in ("off", "0"):
+            raise exception.ServiceUnavailable("The database is read-only")
 
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""
@@ -393,8 +422,21 @@ def create(
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
 
+    event.listen(engine, "do_connect", _make_file)
     event.listen(engine, "connect", set_up)
     return engine
+
+
+def _make_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
+    """Make the file of a SQLite database before SQLite does.
+
+    SECURITY: SQLite lets everybody read what it makes, as far as the umask permits. It gives its
+    journals the mode of the database.
+    """
+    with contextlib.suppress(OSError):
+        # What is wrong with the path SQLite reports itself.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(arguments[0], flags, FILE_MODE))
 
 
 def _commit(connection: Any) -> None:

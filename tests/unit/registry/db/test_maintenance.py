@@ -92,7 +92,9 @@ CHANGES: list[tuple[Any, int]] = [
 ]
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "queue"], ids=str)
+@pytest.mark.parametrize(
+    "change", [*CHANGES, "queue"], ids=["restored", "pending", "later", "renamed", "queue"]
+)
 def test_what_changes_while_it_is_purged_stays(
     any_database: engine.Database, monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
