@@ -11,6 +11,7 @@ import dataclasses
 from typing import cast
 
 from glance import store
+from glance.api import data_log
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
@@ -86,6 +87,7 @@ class ImageService:
     account: ServiceAccount = dataclasses.field(init=False)
     events: events.Events = dataclasses.field(init=False)
     unfinished: unfinished.Unfinished = dataclasses.field(init=False)
+    data_log: data_log.DataLog = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
@@ -95,6 +97,7 @@ class ImageService:
         object.__setattr__(self, "events", events.create(self.conf))
         directory = next(iter(self.stores.local_directories()), None)
         object.__setattr__(self, "unfinished", unfinished.Unfinished(directory))
+        object.__setattr__(self, "data_log", data_log.DataLog(self.stores))
 
     def shown_location(
         self, context: request_context.RequestContext, image: types.ImageRecord

@@ -55,7 +55,13 @@ def disagreement(conf: config.Conf, link: RegistryLink) -> str | None:
     try:
         # NOTE: a read-only context has no token and sends no identity.
         stranger = RequestContext(read_only=True)
-        retry.retry(lambda: link.get_images_list(stranger, limit=1), BACKOFF, on=AWAY)
+        retry.retry(
+            lambda: link.get_images_list(stranger, limit=1),
+            BACKOFF,
+            on=AWAY,
+            # The link has logged that registry_port is wrong, which does not pass.
+            retryable=lambda err: not isinstance(err.__cause__, exception.Misdirected),
+        )
     except exception.NotAuthorized:
         if asks:
             return None

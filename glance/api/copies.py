@@ -137,7 +137,8 @@ def _copy(job: _Copy) -> None:
         with _open(upload, job.source) as data:
             upload.receive(body.BodyReader(data), data.length)
     except exception.Error as err:
-        LOG.warning("Image %s was not copied: %s", upload.image_id, exception.described(err))
+        level = logging.INFO if err.is_logged else logging.WARNING
+        LOG.log(level, "Image %s was not copied: %s", upload.image_id, exception.described(err))
     except Exception:  # the outermost frame of a background task: otherwise the error is lost
         LOG.exception("Image %s was not copied", upload.image_id)
     finally:

@@ -65,6 +65,24 @@ def open_image(
     glance's own store or on a server where it was registered.
     """
     location = _location(image)
+    try:
+        return _open(service, image, location, range_header, cache, came_by)
+    except exception.LocationLoop:
+        # It is a mistake of whoever registered the location.
+        raise
+    except (exception.StoreError, exception.ServiceUnavailable, exception.ServerError) as err:
+        service.data_log.lost(image["id"], location, err)
+        raise
+
+
+def _open(
+    service: api.ImageService,
+    image: types.ImageRecord,
+    location: str,
+    range_header: str | None,
+    cache: image_cache.ImageCache | None,
+    came_by: Trail,
+) -> Download:
     trail = _trail(service, image, came_by)
     known: int | None = image.get("size") or None
     part = None
@@ -168,7 +186,7 @@ def _from_store(
     trail: Trail,
 ) -> Download:
     location = _location(image)
-    _require_store(service, location, image["id"])
+    _require_store(service, location)
     if part is not None:
         try:
             data = service.stores.get(location, part.offset, part.length, trail=trail)
@@ -287,11 +305,10 @@ class _Verified(body.Body):
         self._data.close()
 
 
-def _require_store(service: api.ImageService, location: str, image_id: object) -> None:
+def _require_store(service: api.ImageService, location: str) -> None:
     try:
         service.stores.for_uri(location)
     except exception.UnknownScheme as err:
-        LOG.error("Image %s is in a store that is not enabled", image_id)
         raise exception.ServiceUnavailable(
             "The store that holds the image is not enabled on this server"
         ) from err

@@ -50,7 +50,8 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
-    `kept` is the note that this process brings the data, None if there is none yet.
+    `kept` is the note that this process brings the data, None if there is none yet. `gone` is
+    whether a failure has left no record: this upload has withdrawn it, or somebody has deleted it.
     """
 
     service: api.ImageService
@@ -66,6 +67,7 @@ class Upload:
     kept: unfinished.Kept | None = None
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
+    gone: bool = dataclasses.field(default=False, init=False)
 
     def receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         """Store the bytes of `stream` and return the record of the active image.
@@ -258,7 +260,11 @@ class Upload:
         try:
             yield
         except BaseException as err:
+            self.gone = isinstance(err, exception.ImageDeleted)
+            if isinstance(err, exception.StoreError):
+                self.service.data_log.refused(self.image_id, self.target, err)
             if self._must_withdraw(err):
+                self.gone = True
                 self._withdraw(err)
             elif self._must_kill(err):
                 self.kill(err)
@@ -275,7 +281,8 @@ class Upload:
         return not isinstance(err, (*told, exception.NotFound, exception.Duplicate))
 
     def _withdraw(self, reason: BaseException) -> None:
-        LOG.warning("Image %s is withdrawn: %s", self.image_id, type(reason).__name__)
+        level = logging.INFO if _is_logged(reason) else logging.WARNING
+        LOG.log(level, "Image %s is withdrawn: %s", self.image_id, type(reason).__name__)
         record = (self.service, self.context, self.beginning.attempt)
         try:
             recovery.withdraw(*record)
@@ -306,7 +313,8 @@ class Upload:
         Returns whether that is done; otherwise it is tried again in the background.
         """
         # NOTE: of a failed copy `_copy` reports the cause.
-        level = logging.DEBUG if self.is_copy else logging.WARNING
+        level = logging.INFO if _is_logged(reason) else logging.WARNING
+        level = logging.DEBUG if self.is_copy else level
         LOG.log(level, "Image %s is killed: %s", self.image_id, exception.described(reason))
         attempt = self.beginning.attempt if self.beginning.undecided else None
         record = (self.service, self.context, self.image_id, self.status, attempt)
@@ -319,6 +327,10 @@ class Upload:
         except Exception as err:
             LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
         return True
+
+
+def _is_logged(err: BaseException) -> bool:
+    return isinstance(err, exception.Error) and err.is_logged
 
 
 class Rationed:

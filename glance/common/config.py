@@ -119,6 +119,7 @@ class Option:
 TABLE: dict[str, Option] = {}
 GROUPS: dict[str, list[Option]] = {}
 _ALIASES: dict[str, str] = {}
+_GROUP_OF: dict[str, str] = {}
 
 #: Names that paste adds to the settings of a file.
 _PASTE_NAMES = frozenset({"here", "__file__"})
@@ -134,6 +135,7 @@ def options(group: str, *declared: Option) -> tuple[Option, ...]:
             raise ValueError(f"option {option.name} is declared twice")
         TABLE[option.name] = option
         GROUPS.setdefault(group, []).append(option)
+        _GROUP_OF[option.name] = group
         for alias in option.aliases:
             _ALIASES[alias] = option.name
     return declared
@@ -225,6 +227,10 @@ class Conf(Mapping[str, Any]):
         """Return the names in the file that no module has declared so far."""
         return sorted(set(self._raw) - set(TABLE) - set(_ALIASES) - _PASTE_NAMES)
 
+    def names(self) -> list[str]:
+        """Return the names that the file sets, those of declared options without aliases."""
+        return sorted(set(self._raw) - _PASTE_NAMES)
+
     def report(self, elsewhere: Mapping[str, str] | None = None) -> None:
         """Log settings that have no effect. A program calls this once, after setting up its log.
 
@@ -286,9 +292,9 @@ def _is_empty(name: str, raw: Any) -> bool:
     return empty and option is not None and option.empty_is_unset
 
 
-def declared_names() -> set[str]:
-    """Return the names that files may use for the options declared so far, aliases included."""
-    return TABLE.keys() | _ALIASES.keys()
+def group_of(name: str) -> str | None:
+    """Return the group of an option, under any of its names; None if it is not declared (yet)."""
+    return _GROUP_OF.get(_ALIASES.get(name, name))
 
 
 def near(name: str) -> str | None:

@@ -8,9 +8,9 @@ The tree (indentation is inheritance)::
     Error
         ApiError  AuthorizationFailure  ClientConnectionError  DatabaseMigrationError
         MissingArgumentError  NotEmpty  BadInputError  RedirectException
-        MultipleChoices  UnexpectedStatus  ConfigError
+        MultipleChoices  UnexpectedStatus  ConfigError  WrongService (a ClientConnectionError)
         Invalid                       the caller's data is wrong
-            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated
+            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
         NotAuthorized                 the caller is not authenticated
             Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
@@ -52,11 +52,16 @@ class Error(Exception):
     `status` and `body` are set when the error was made from an HTTP response (client side): the
     status code and the response's text. `is_repeated` then says that the request was sent twice,
     because the response to the first one was lost: it may be the first that had the effect.
+    `recorded_id` is the id of the image whose record the failed request has left, if the server
+    said so.
+    `is_logged` says that the operator has been told, and no other line repeats it.
     """
 
     status: int | None = None
     body: str | None = None
     is_repeated: bool = False
+    recorded_id: str | None = None
+    is_logged: bool = False
 
     def __init__(self, message: str | None = None):
         super().__init__(message)
@@ -78,6 +83,10 @@ class AuthorizationFailure(Error):
 
 class ClientConnectionError(Error):
     """The connection to the server failed, or broke before the response was complete."""
+
+
+class WrongService(ClientConnectionError):
+    """Another service than the one that the client is for has responded, and said so."""
 
 
 class DatabaseMigrationError(Error):
@@ -148,7 +157,11 @@ class Invalid(Error):
 
 
 class BadRequest(Invalid):
-    """The server rejected the request as malformed (client side of 400)."""
+    """The server refused the request; its text says why (client side of 400)."""
+
+
+class NotBytes(Invalid, TypeError):
+    """What was passed as image data does not return bytes."""
 
 
 class UploadTruncated(Invalid):
@@ -216,6 +229,10 @@ class ImageNotFound(NotFound):
 
 class MethodUnknown(NotFound):
     """No resource has this path."""
+
+
+class Misdirected(Error):
+    """The request was sent to another service than the one that it is meant for (421)."""
 
 
 class Duplicate(Error):
@@ -343,6 +360,8 @@ class StoreError(GlanceException):
     store: str | None = None
     #: What failed, for logs: a status or the kind of a fault, without paths and credentials.
     detail: str | None = None
+    #: Name of the driver's method that raised it, such as "stage"; None if none did.
+    during: str | None = None
 
     def because(self, detail: str) -> Self:
         """Add what a log is to say of the failure, and return the error itself."""
@@ -415,6 +434,12 @@ class BadStoreUri(StoreError, Invalid):
     def __init__(self, uri: str | None = None, reason: str = "it cannot be parsed"):
         # SECURITY: `uri` is accepted for old callers and dropped: it may hold credentials.
         super().__init__(reason=reason)
+
+
+class LocationRefused(BadStoreUri):
+    """The location URI is valid, but this server does not register it."""
+
+    message = "The location was refused: %(reason)s"
 
 
 class BadStoreConfiguration(StoreError):

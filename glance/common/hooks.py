@@ -23,6 +23,9 @@ IS_DRAINING = "glance.is_draining"
 #: Key of the environ that a request has when it does not belong in the access log.
 UNLOGGED = "glance.unlogged"
 
+#: Key of the environ for the callback that the server runs when it cannot send a body.
+_ON_FAILURE = "glance.on_failure"
+
 _first_has_started = False
 _work: list[tuple[Callable[[], None], float]] = []
 
@@ -38,6 +41,25 @@ def after_response(environ: Mapping[str, Any], work: Callable[[int, bool], None]
     waiting = environ.get(AFTER_RESPONSE)
     if waiting is not None:
         waiting.append(work)
+
+
+def on_failure(environ: dict[str, Any], work: Callable[[BaseException, int], None]) -> None:
+    """Call `work(error, sent)` if the body of the response to this request fails while it is sent.
+
+    `sent` is how many bytes had been sent. It is called at most once, before those of
+    `after_response`, not for a client that went away, and it logs the failure in the server's
+    place. `work` must neither raise nor wait for anything.
+    """
+    environ[_ON_FAILURE] = work
+
+
+def failed(environ: Mapping[str, Any], err: BaseException, sent: int) -> bool:
+    """Run the callback of `on_failure`; return False if there is none."""
+    work = environ.get(_ON_FAILURE)
+    if work is None:
+        return False
+    work(err, sent)
+    return True
 
 
 def at_stop(work: Callable[[], None], *, stop_timeout: float = 0.0) -> None:

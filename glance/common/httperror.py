@@ -54,6 +54,7 @@ TABLE: tuple[Row, ...] = (
     Row(exception.UriTooLong, 414, "The path and query are too long.", client=True),
     Row(exception.UnsupportedCoding, 415, "The body has a content coding."),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
+    Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),
@@ -89,6 +90,11 @@ TABLE: tuple[Row, ...] = (
         client=True,
     ),
 )
+
+#: The key of the WSGI environ with the id of an image whose record the request has made; an error
+#: names it in the header below, so that the caller knows what is left.
+RECORDED = "glance.recorded_id"
+RECORDED_HEADER = "X-Image-Meta-Id"
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
@@ -158,7 +164,8 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it. HEAD gets the same headers; the caller drops the body.
+    client that prefers it. HEAD gets the same headers; the caller drops the body. A request that
+    had made the record of an image before it failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
@@ -177,6 +184,8 @@ def render(
     data = body.encode("utf-8", "replace")
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
     headers.extend(_extra_headers(error, row))
+    if environ.get(RECORDED) is not None:
+        headers.append((RECORDED_HEADER, str(environ[RECORDED])))
     return status_line, headers, data
 
 

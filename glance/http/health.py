@@ -41,7 +41,7 @@ Probe = Callable[[], str | None]
 _LATE = "no response in time"
 
 
-class Finding(NamedTuple):
+class ProbeResult(NamedTuple):
     """What is missing, "" for nothing, and why that is known, for the log."""
 
     word: str
@@ -73,7 +73,7 @@ class Need:
         self._is_running = False
         self._task: tasks.Task | None = None
         self._begun = self._until = 0.0
-        self._finding = Finding(name, _LATE)
+        self._finding = ProbeResult(name, _LATE)
 
     def begin(self) -> None:
         """Begin to find out, unless that is known or under way."""
@@ -84,13 +84,13 @@ class Need:
             self._is_running, self._begun = True, now
             self._task = tasks.spawn(self._run)
 
-    def find(self) -> Finding | None:
+    def find(self) -> ProbeResult | None:
         """Return what is missing, None if nothing is; waits at most until `limit` has passed."""
         task = self._task
         if self._is_running and task is not None:
             task.join(max(0.0, self._begun + self.limit - time.monotonic()))
         if self._is_running and time.monotonic() >= self._begun + self.patience:
-            return Finding(self.name, _LATE)
+            return ProbeResult(self.name, _LATE)
         return self._finding if self._finding.word else None
 
     def _run(self) -> None:
@@ -104,7 +104,7 @@ class Need:
             # The boundary of the probe: whatever it raises, what it looks for is not there.
             reason = exception.described(err)
         finally:
-            self._finding = Finding(word or "", reason)
+            self._finding = ProbeResult(word or "", reason)
             self._until = time.monotonic() + self.keep
             self._is_running = False
 
@@ -162,7 +162,7 @@ class HealthCheck:
         return _response(request, word)
 
 
-def _find() -> Finding | None:
+def _find() -> ProbeResult | None:
     """Return the first thing that is missing, None if nothing is."""
     needs = list(_needs.values())
     for need in needs:

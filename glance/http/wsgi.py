@@ -261,7 +261,8 @@ def fail(
         )
     elif httperror.status_of(error) >= 500 or isinstance(error, exception.StoreObjectNotFound):
         # The path names the image.
-        LOG.warning(
+        LOG.log(
+            logging.DEBUG if error.is_logged else logging.WARNING,
             "%s %s returned %s, request %s: %s",
             environ.get("REQUEST_METHOD"),
             urllib.parse.quote(environ.get("PATH_INFO", ""), encoding="latin-1"),

@@ -35,7 +35,8 @@ class RegistryClient(base.BaseClient):
     """
 
     DEFAULT_PORT = 9191
-    USER_AGENT = None
+    #: An image API recognises a request by it that was meant for a registry.
+    USER_AGENT = "glance-registry-client"
 
     def __init__(self, host: str, *args: Any, headers: Mapping[str, str] | None = None, **kw: Any):
         super().__init__(host, *args, **kw)

@@ -131,14 +131,16 @@ def _causes(err: BaseException) -> Iterator[BaseException]:
 def may_be_done(err: BaseException) -> bool:
     """Return whether a call that ended with an error of `AWAY` may have been carried out.
 
-    It was not if no connection could be made: not a byte of it was sent.
+    It was not if no connection could be made: not a byte of it was sent. Nor was it if the other
+    side is no registry.
     """
     causes = list(_causes(err))
     broken = [cause for cause in causes if isinstance(cause, response.ConnectionBroken)]
     if broken:
         # NOTE: of two, the second is about a request that was sent before.
         return len(broken) > 1 or not isinstance(broken[0], response.NotConnected)
-    return not any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+    refused = (ConnectionRefusedError, exception.Misdirected)
+    return not any(isinstance(cause, refused) for cause in causes)
 
 
 class OnceCall:

@@ -17,7 +17,7 @@ from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import fields, listing, types
-from glance.registry import client, members, trust
+from glance.registry import client, members, trust, wrong_port
 from glance.registry.db import api, attempts, engine, lenient, migration
 
 LOG = logging.getLogger(__name__)
@@ -329,7 +329,9 @@ def _record(request: CallerRequest, image: types.StoredImage) -> wsgi.Response:
 
 
 class RegistryAPI:
-    """The registry as a WSGI application; paths may begin with `/v1`.
+    """The registry as a WSGI application; paths may begin with `/v1/`.
+
+    Requests that are meant for the API get the response of `glance.registry.wrong_port`.
 
     If `registry_shared_secret` is set, a request without it gets 401. `glance.registry.trust` says
     what only glance-api may do.
@@ -353,6 +355,8 @@ class RegistryAPI:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        if stray := wrong_port.stray_response(environ):
+            return stray(environ, start_response)
         if not self.trust.admits(environ):
             # SECURITY: the value may be the secret with a typing error, so it must not be logged.
             LOG.warning("A request without the registry_shared_secret was refused")
@@ -360,8 +364,8 @@ class RegistryAPI:
             return wsgi.fail(refusal, environ, start_response)
         self.trust.mark(environ)
         path = environ.get("PATH_INFO", "")
-        if path == "/v1" or path.startswith("/v1/"):
-            environ = {**environ, "PATH_INFO": path[3:] or "/"}
+        if path.startswith("/v1/"):
+            environ = {**environ, "PATH_INFO": path[3:]}
         return self.router(environ, start_response)
 
 

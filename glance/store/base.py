@@ -47,6 +47,9 @@ _RAISING = (
     "require_add",
 )
 
+#: The methods of a store and of its staged writes that take the data of an upload.
+WRITING = frozenset({"stage", "write", "commit"})
+
 
 class Capability(enum.Flag):
     """What a store can do. Everything else is refused before anything changes."""
@@ -92,10 +95,10 @@ class Received(NamedTuple):
 
 
 class _Naming:
-    """Names the store in the store errors that leave its block."""
+    """Names the store and its method in the store errors that leave its block."""
 
-    def __init__(self, store_name: str | None):
-        self._store_name = store_name
+    def __init__(self, store_name: str | None, method: str):
+        self._store_name, self._method = store_name, method
 
     def __enter__(self) -> None:
         return None
@@ -103,6 +106,7 @@ class _Naming:
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         if isinstance(err, exception.StoreError):
             err.of(self._store_name)
+            err.during = err.during or self._method
 
 
 def _name_errors(cls: type, methods: Iterable[str]) -> None:
@@ -121,7 +125,7 @@ def _name_errors(cls: type, methods: Iterable[str]) -> None:
 def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def named(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _Naming(self.store_name):
+        with _Naming(self.store_name, method.__name__):
             result = method(self, *args, **kwargs)
         if isinstance(result, body.Body | StagedWrite):
             result.store_name = self.store_name
@@ -133,7 +137,7 @@ def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
 def _naming_each(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def named(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        with _Naming(self.store_name):
+        with _Naming(self.store_name, method.__name__):
             yield from method(self, *args, **kwargs)
 
     return named
@@ -316,6 +320,10 @@ class Store:
         """
         raise exception.StoreAddDisabled().of(self.name)
 
+    def place_of(self, image_id: str) -> str | None:
+        """Return where uploads put the data of an image, without secrets; None if unknown."""
+        return None
+
     def delete(self, location: location.Location) -> None:
         """Remove an object. Raises StoreObjectNotFound, StoreForbidden, BackendUnavailable."""
         raise exception.StoreDeleteNotSupported().of(self.name)
@@ -323,7 +331,7 @@ class Store:
     def check_registerable(self, location: location.Location, *, is_admin: bool) -> None:
         """Raise BadStoreUri or Forbidden if a caller may not register this location."""
         if Capability.REGISTERABLE not in self.capabilities:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason=f"locations of the {self.name} store cannot be registered; upload the data"
             ).of(self.name)
         if location.store_location.has_credentials and not is_admin:
@@ -347,7 +355,7 @@ class Store:
         if at_home:
             return
         if not location.store_location.has_credentials:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason="it does not belong to this server's own service, and has no credentials"
             ).of(self.name)
         host_rules.HostRules.from_conf(self.conf).check(host, port)

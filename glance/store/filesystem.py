@@ -166,7 +166,7 @@ class FilesystemStore(base.Store):
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            raise exception.StoreForbidden()
+            raise exception.StoreForbidden().because("it is no regular file")
         return fd, status.st_size
 
     def _contained(self, location: Location, *directories: str | None) -> str:
@@ -185,7 +185,7 @@ class FilesystemStore(base.Store):
         path = os.path.join(parent, name)
         if any(self._is_inside(path, directory) for directory in filter(None, directories)):
             return path
-        raise exception.StoreForbidden()
+        raise exception.StoreForbidden().because("it is outside the directory of the images")
 
     def _is_inside(self, path: str, directory: str) -> bool:
         """Return whether a path without links is in a directory where images may be."""
@@ -250,7 +250,7 @@ class FilesystemStore(base.Store):
         try:
             self._contained(location, self.locations_dir)
         except exception.StoreForbidden:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason="the file is outside the directory for registered files"
             ) from None
 
@@ -268,6 +268,9 @@ class FilesystemStore(base.Store):
             raise
         return staged
 
+    def place_of(self, image_id: str) -> str:
+        return str(FileLocation(self.path_of(image_id)))
+
     def path_of(self, image_id: str) -> str:
         return os.path.join(self.datadir, image_id)
 
@@ -276,7 +279,9 @@ class FilesystemStore(base.Store):
         status = os.statvfs(self.datadir)
         free = status.f_bavail * status.f_frsize
         if free - wanted < self.conf.filesystem_store_min_free_bytes:
-            raise exception.StorageFull()
+            least = self.conf.filesystem_store_min_free_bytes
+            detail = f"{free} bytes are free, of which {least} must stay free"
+            raise exception.StorageFull().because(detail)
 
     def check(self) -> None:
         threads.run(self._check)

@@ -77,7 +77,7 @@ class HostRules:
         try:
             self.addresses(host, port)
         except exception.StoreForbidden as err:
-            raise exception.BadStoreUri(
+            raise exception.LocationRefused(
                 reason="this server does not read images from that host"
             ) from err
         except exception.BackendUnavailable:

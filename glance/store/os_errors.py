@@ -23,9 +23,9 @@ def writing() -> Iterator[None]:
         yield
     except OSError as err:
         if err.errno in _FULL:
-            raise exception.StorageFull() from err
+            raise exception.StorageFull().because(_reason(err)) from err
         if err.errno in _DENIED:
-            raise exception.StorageWriteDenied() from err
+            raise exception.StorageWriteDenied().because(_reason(err)) from err
         raise _unavailable(err) from err
 
 
@@ -39,13 +39,18 @@ def reading() -> Iterator[None]:
         yield
     except OSError as err:
         if err.errno in _ABSENT:
-            raise exception.StoreObjectNotFound() from err
+            raise exception.StoreObjectNotFound().because(_reason(err)) from err
         if err.errno in _DENIED or err.errno == errno.ELOOP:
-            raise exception.StoreForbidden() from err
+            raise exception.StoreForbidden().because(_reason(err)) from err
         raise _unavailable(err) from err
 
 
 def _unavailable(err: OSError) -> exception.BackendUnavailable:
     if err.errno in exception.OUT_OF_DESCRIPTORS:
-        return exception.OutOfDescriptors()
-    return exception.BackendUnavailable()
+        return exception.OutOfDescriptors().because(_reason(err))
+    return exception.BackendUnavailable().because(_reason(err))
+
+
+def _reason(err: OSError) -> str:
+    """Return what the operating system says, without the path."""
+    return err.strerror or type(err).__name__

@@ -9,9 +9,17 @@ API = {
     "image_property_quota": 1,
     "limit_param_default": 1,
     "sql_connection": "sqlite:////nonexistent/x",
+    "disk_formats": "raw",
     "qqqq": 1,
 }
-REGISTRY = {"image_size_cap": 1, "expose_location": "never", "scrub_time": 1, "qqqq": 1}
+REGISTRY = {
+    "registry_port": 1,
+    "default_store": "s3",
+    "image_size_cap": 1,
+    "expose_location": "never",
+    "scrub_time": 1,
+    "qqqq": 1,
+}
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
 from glance.api import copies, deletion, download, recovery, upload
-from glance.common import config, exception, hooks
+from glance.common import config, exception, hooks, httperror
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
@@ -160,6 +161,7 @@ class ImagesController:
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
             hooks.after_response(request.environ, opened.body.count_hit)
+        hooks.on_failure(request.environ, functools.partial(self._lost, image))
         headers.append(("Content-Type", OCTETS))
         if cache is not None and cache.debug_header:
             headers.append(("Cache-Status", _cache_status(opened.source)))
@@ -179,6 +181,9 @@ class ImagesController:
             headers.append(("Content-Range", opened.content_range))
             return wsgi.Response(206, headers, opened.body)
         return wsgi.Response(200, headers, opened.body)
+
+    def _lost(self, image: types.ImageRecord, err: BaseException, sent: int) -> None:
+        self.service.data_log.lost(image["id"], image["location"] or "", err, sent)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
         return self.registry.get_image_metadata(request.context, fields.path_id(id))
@@ -223,6 +228,7 @@ class ImagesController:
                 note = unfinished.Note(creation.attempt)
                 kept = held.enter_context(self.service.unfinished.keep(note))
             image = self._create(context, values, creation)
+            request.environ[httperror.RECORDED] = image["id"]
             self.service.events.created(context, image)
             if image_request.location:
                 self.service.events.activated(context, image)
@@ -230,7 +236,11 @@ class ImagesController:
                 run = self._upload(context, image_request, image, target)
                 run.beginning, run.is_new = link.OnceCall(creation.attempt), True
                 run.kept = kept
-                image = self._fill(request, image_request, image, run, copy)
+                try:
+                    image = self._fill(request, image_request, image, run, copy)
+                finally:
+                    if run.gone:
+                        del request.environ[httperror.RECORDED]
         url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},

@@ -26,6 +26,13 @@ from glance.streaming import retry
 DESCRIPTORS = 32768
 DATA = 2 << 30
 
+#: Default of the daemons' option max_connections.
+CONNECTIONS = 1000
+#: Descriptors that a connection may need: its own, one for a file, one to a store or the registry.
+_PER_CONNECTION = 3
+#: Descriptors that a process has in any case.
+_PER_PROCESS = 256
+
 _LINES = 20
 _STEP = 0.1
 _SETTLED = 1.0
@@ -67,6 +74,16 @@ def raise_limits() -> bool:
             resource.setrlimit(kind, (hard, hard))
             allowed = False
     return allowed
+
+
+def is_tight(connections: int) -> bool:
+    """Return whether a process with so many connections can run out of descriptors.
+
+    The limit is that of each process, so the number of workers makes no difference.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections * _PER_CONNECTION + _PER_PROCESS
+    return soft != resource.RLIM_INFINITY and soft < needed
 
 
 class Launch:

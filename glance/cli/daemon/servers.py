@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from glance.cli.daemon import launch, paste, pidfile, services
 from glance.cli.user import console
-from glance.common import config, exception
+from glance.common import config, exception, numbers
 from glance.streaming import retry
 
 #: How long a daemon may take to become ready, in seconds.
@@ -53,11 +53,15 @@ SERVERS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """What a server is started with: its program, its configuration file, its address."""
+    """What a server is started with: its program, its configuration file, its address.
+
+    `connections` is how many each of its processes may have at once.
+    """
 
     program: str
     config: str
     address: launch.Address | None
+    connections: int = 0
 
     def is_free(self) -> bool:
         """Return whether the port is known and nobody listens on it."""
@@ -111,11 +115,11 @@ class Control:
             if file.exists():
                 _say(f"Removing stale pid file {file.path}")
                 file.remove()
-            if not launch.raise_limits():
-                _say("Unable to increase file descriptor limit.  Running as non-root?")
             site = self._site(server, program)
             if site is None:
                 return 1
+            if not launch.raise_limits() and launch.is_tight(site.connections):
+                _say("Unable to increase file descriptor limit.  Running as non-root?")
             _say(f"Starting {server.program} with {site.config}")
             with file.replacing() as (mark, write):
                 arguments = self._arguments(server, site)
@@ -192,7 +196,7 @@ class Control:
                 *(f"ERROR: {problem}" for problem in err.problems),
             )
             return None
-        return Site(program, path, address)
+        return Site(program, path, address, _connections(conf, server))
 
     # -- stop ------------------------------------------------------------------------------------
 
@@ -309,6 +313,12 @@ def _address(conf: config.Conf, server: Server) -> launch.Address | None:
         # The daemon will report it, together with all other problems.
         return None
     return (host, port) if port else None
+
+
+def _connections(conf: config.Conf, server: Server) -> int:
+    if server.port is None:
+        return 0
+    return numbers.whole(str(conf.get("max_connections") or "").strip()) or launch.CONNECTIONS
 
 
 def _say(line: str) -> None:

@@ -116,8 +116,7 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
     server = importlib.import_module("glance.http.server")
-    peer = REGISTRY if service is API else API
-    conf = startup.configure(service.program, path, args, service.prepare, server.check, peer=peer)
+    conf = startup.configure(service.program, path, args, service.prepare, server.check)
     if not conf.is_set("bind_port"):
         conf = conf.replace(bind_port=service.port)
     _warn(conf, service)
@@ -128,6 +127,8 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
         own, app = paste.load_paste_app(service.program, path)
         if service is API:
             importlib.import_module("glance.api.agreement").watch(own)
+        front = importlib.import_module("glance.registry.wrong_port")
+        app = (front.ApiFront if service is API else front.RegistryFront)(app)
         return request_id.RequestId(health.HealthCheck(app))
 
     code: int = server.serve(conf, make_app, service.program)

@@ -13,9 +13,9 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from glance.cli.daemon import paste
+from glance.cli.daemon import paste, readers
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console
@@ -117,20 +117,6 @@ def report(err: exception.Error) -> int:
     return 1
 
 
-class Peer(Protocol):
-    """Another daemon, whose settings are put into the wrong file at times."""
-
-    @property
-    def program(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def module(self) -> str:
-        """The module whose import declares its options."""
-        ...
-
-
 def configure(
     program: str,
     path: str,
@@ -138,7 +124,6 @@ def configure(
     *checks: Callable[[config.Conf], None],
     prints: bool = False,
     is_server: bool = True,
-    peer: Peer | None = None,
 ) -> config.Conf:
     """Return a program's settings, all of them checked, with its log set up.
 
@@ -146,7 +131,7 @@ def configure(
     `checks` get the settings of the application before the options are checked: they load modules
     that declare more options, and raise ConfigError for problems beyond single options.
     The file of a program that is not a server may be another program's (`paste.load_shared_conf`).
-    Settings that only `peer` reads are warned of.
+    Settings that only another program reads are warned of (`readers.misplaced`).
     Raises ConfigError with all problems at once.
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
@@ -162,7 +147,8 @@ def configure(
     logger = logging.getLogger(program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, program, path)
-    elsewhere = _read_only_by(peer) if peer and any(part.unknown() for part in parts) else {}
+    names = {name for part in parts for name in part.names()}
+    elsewhere = readers.misplaced(program, path, names)
     for part in parts:
         part.report(elsewhere)
     exposed = paste.exposed_secrets(path)
@@ -184,16 +170,6 @@ def work_in(option: str, conf: config.Conf, program: str, path: str) -> None:
     sections = paste.load_sections(program, path)
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     privileges.work_in(merged.get(option) or "", merged)
-
-
-def _read_only_by(peer: Peer) -> dict[str, str]:
-    """Return the names of the options that `peer` adds to those of this program.
-
-    Its modules are imported, so this is for files with names that nothing here knows.
-    """
-    known = config.declared_names()
-    importlib.import_module(peer.module)
-    return dict.fromkeys(config.declared_names() - known, peer.program)
 
 
 def _parts(sections: Sequence[paste.Section]) -> list[config.Conf]:

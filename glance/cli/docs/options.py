@@ -8,16 +8,15 @@ service does not use this module.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import pathlib
-import pkgutil
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import glance
+from glance.cli.daemon import readers
 from glance.common import config, httperror, statuses
 
 GENERATED = ".. Made by `tox -e docs`; change the table in the code instead.\n\n"
@@ -64,110 +63,56 @@ class SampleFile:
         return f"etc/{self.file}.conf"
 
 
-_SERVER = ("logging", "server")
-_STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
-_CACHE = ("logging", "cache programs", "image cache")
 _CACHE_DIR = {"image_cache_dir": "/var/lib/glance/image-cache/"}
-PROGRAMS = (
-    SampleFile(
-        "glance-api",
-        (
-            *_SERVER,
-            "registry client",
-            "registry access",
-            "service account",
-            "identity",
-            "policy",
-            "version negotiation",
-            "images API",
-            "image cache",
-            "deletion",
-            "encryption",
-            *_STORES,
-            "notifications",
-            "rabbit",
-        ),
-        {
-            "verbose": "True",
-            "log_file": "/var/log/glance/api.log",
-            "bind_host": "0.0.0.0",
-            "bind_port": "9292",
-            "registry_host": "127.0.0.1",
-            "registry_port": "9191",
-            "default_store": "file",
-            "filesystem_store_datadir": "/var/lib/glance/images/",
-        },
-    ),
-    SampleFile(
-        "glance-registry",
-        (
-            *_SERVER,
-            "registry database",
-            "encryption",
-            "registry",
-            "registry access",
-            "identity",
-            "policy",
-        ),
-        {
-            "verbose": "True",
-            "log_file": "/var/log/glance/registry.log",
-            "bind_host": "127.0.0.1",
-            "bind_port": "9191",
-            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
-        },
-    ),
-    SampleFile(
-        "glance-scrubber",
-        (
-            "logging",
-            "scrubber",
-            "deletion",
-            "encryption",
-            "registry database",
-            *_STORES,
-            "notifications",
-            "rabbit",
-        ),
-        {
-            "verbose": "True",
-            "log_file": "/var/log/glance/scrubber.log",
-            "scrub_time": "43200",
-            "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
-            "filesystem_store_datadir": "/var/lib/glance/images/",
-        },
-    ),
-    SampleFile(
-        "glance-cache-prefetcher",
-        (*_CACHE, "registry client", "registry access", "service account", *_STORES),
-        {
-            "verbose": "True",
-            "log_file": "/var/log/glance/prefetcher.log",
-            **_CACHE_DIR,
-            "registry_host": "127.0.0.1",
-            "registry_port": "9191",
-            "filesystem_store_datadir": "/var/lib/glance/images/",
-        },
-        "glance-prefetcher",
-    ),
-    SampleFile(
-        "glance-cache-pruner",
-        _CACHE,
-        {"verbose": "True", "log_file": "/var/log/glance/pruner.log", **_CACHE_DIR},
-        "glance-pruner",
-    ),
-    SampleFile(
-        "glance-cache-cleaner",
-        (*_CACHE, "registry client", "registry access", "service account"),
-        {
-            "verbose": "True",
-            "log_file": "/var/log/glance/reaper.log",
-            **_CACHE_DIR,
-            "registry_host": "127.0.0.1",
-            "registry_port": "9191",
-        },
-        "glance-reaper",
-    ),
+_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "glance-api": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/api.log",
+        "bind_host": "0.0.0.0",
+        "bind_port": "9292",
+        "registry_host": "127.0.0.1",
+        "registry_port": "9191",
+        "default_store": "file",
+        "filesystem_store_datadir": "/var/lib/glance/images/",
+    },
+    "glance-registry": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/registry.log",
+        "bind_host": "127.0.0.1",
+        "bind_port": "9191",
+        "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+    },
+    "glance-scrubber": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/scrubber.log",
+        "scrub_time": "43200",
+        "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
+        "filesystem_store_datadir": "/var/lib/glance/images/",
+    },
+    "glance-cache-prefetcher": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/prefetcher.log",
+        **_CACHE_DIR,
+        "registry_host": "127.0.0.1",
+        "registry_port": "9191",
+        "filesystem_store_datadir": "/var/lib/glance/images/",
+    },
+    "glance-cache-pruner": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/pruner.log",
+        **_CACHE_DIR,
+    },
+    "glance-cache-cleaner": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/reaper.log",
+        **_CACHE_DIR,
+        "registry_host": "127.0.0.1",
+        "registry_port": "9191",
+    },
+}
+PROGRAMS = tuple(
+    SampleFile(name, groups, _SETTINGS[name], readers.STEMS.get(name, ""))
+    for name, groups in readers.GROUPS.items()
 )
 
 SAMPLE_INTRO = """\
@@ -192,31 +137,11 @@ The response to an error has its status and a plain text: the status line, an em
 line that says what is wrong and what to do. For each status, the Python client raises the class
 marked *client*. A class without an entry has the status of its base class. If an entry has a
 sentence in italics, the response contains that sentence instead of the error's own message.
+
+A request to add an image may fail after it has made the image's record, which then stays, mostly
+with the status killed. The response has the id of such a record in the header X-Image-Meta-Id, and
+the error of the Python client in its attribute ``recorded_id``.
 """
-
-
-def load_options() -> None:
-    """Import every module of the package that may declare options, so that the table is complete.
-
-    Programs and the test suites for drivers declare none, and schema versions are not modules.
-    """
-    for package in pkgutil.iter_modules(glance.__path__):
-        if package.name not in ("cli", "testing"):
-            for name in _modules(f"glance.{package.name}"):
-                importlib.import_module(name)
-
-
-def _modules(name: str) -> Iterator[str]:
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as err:
-        if err.name != name:
-            raise
-        return
-    yield name
-    for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        if info.name != "migrate_repo" and f"{name}.{info.name}" != __name__:
-            yield from _modules(f"{name}.{info.name}")
 
 
 def heading(text: str, mark: str) -> str:
@@ -334,7 +259,7 @@ def checkout() -> pathlib.Path:
 
 def pages() -> dict[str, str]:
     """Return every generated page as path below the checkout -> text."""
-    load_options()
+    readers.load_options()
     pipelines = checkout() / "etc" / "pipelines"
     samples = {
         program.sample: sample(

@@ -16,6 +16,7 @@ from glance.cli.user import console
 def values(kind: str | None) -> tuple[str, ...]:
     """Return the words with this name in the declarations; none for `file` and unknown names."""
     # PERF: only completion needs these modules.
+    from glance.cli.user import columns
     from glance.identity import strategies
     from glance.image import fields as image_fields
     from glance.image import listing
@@ -26,6 +27,7 @@ def values(kind: str | None) -> tuple[str, ...]:
         "strategy": strategies.STRATEGIES,
         "sort_key": sorted(listing.SORT_KEYS),
         "sort_dir": ("asc", "desc"),
+        "columns": columns.ATTRIBUTES,
         "disk_format": image_fields.DISK_FORMATS,
         "container_format": image_fields.CONTAINER_FORMATS,
         "status": image_fields.STATUSES,

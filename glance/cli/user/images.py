@@ -1,19 +1,18 @@
-"""The commands of `glance` about images: add, update, delete, index, details, show, clear.
+"""The commands of `glance` that write images: add and update.
 
-`glance.cli.user.tables` prints images. The shared error handler is in `glance.cli.user.command`,
-the options are in `glance.cli.user.commands`.
+`glance.cli.user.listing` has the commands that read images, `glance.cli.user.removal` those that
+delete them. `glance.cli.user.tables` prints images. The shared error handler is in
+`glance.cli.user.command`, the options are in `glance.cli.user.commands`.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from glance.cli.user import commands, console, progress, tables
+from glance.cli.user import commands, console, ids, notes, progress, tables
 from glance.common import exception
-from glance.image import types
 
 ADD_DEFAULTS = {
     "disk_format": "raw",
@@ -45,19 +44,6 @@ UPDATE_FORBIDDEN = (
     "id",
     "checksum",
 )
-FILTERS = (
-    "name",
-    "disk_format",
-    "container_format",
-    "status",
-    "min_ram",
-    "min_disk",
-    "size_min",
-    "size_max",
-    "is_public",
-)
-#: Maximum size of a page that a server returns.
-SERVER_PAGE = 1000
 
 LOCATION_CLASH = """\
 Either supply a location=LOCATION argument or supply image 
@@ -67,6 +53,8 @@ KILLED_NOTE = (
     "Note: Your image metadata may still be in the registry, but the image's status will likely "
     "be 'killed'."
 )
+#: Statuses of a proxy that does not know what the server has done.
+BEYOND = (502, 504)
 NO_DATA_NOTE = (
     "Note: no image data was given (standard input is a terminal), so the image is queued until "
     "its data is uploaded."
@@ -127,21 +115,35 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(meta)
         return 0
     data = None if located else stdin_data()
+    from glance.http.client import response  # PERF: the client needs it
+
     try:
         with progress.shown(meta["name"]) as tell:
             image = call.client.add_image(meta, data, progress=tell)
     except exception.ClientConnectionError as err:
         console.say(
-            f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
-            "Is the server running?"
+            f"Failed to connect to the Glance API server {call.server}. Is the server running?"
         )
         if call.options.verbose:
             console.print_error(err)
+        call.explain(err, told=call.options.verbose)
+        if isinstance(err, response.ConnectionBroken) and not isinstance(
+            err, response.NotConnected
+        ):
+            print(KILLED_NOTE, file=sys.stderr)
         return 1
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(upload_remains(call, err)) from err
     except Exception as err:  # the border to the person
         print("Failed to add image. Got error:")
         console.print_error(err)
-        print(KILLED_NOTE)
+        call.explain(err)
+        image_id = getattr(err, "recorded_id", None)
+        unknown = isinstance(err, OSError) or getattr(err, "status", None) in BEYOND
+        if image_id is not None or unknown:
+            print(KILLED_NOTE)
+        if image_id is not None:
+            notes.note(notes.remains(call, image_id))
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -151,6 +153,8 @@ def add(call: commands.CommandCall) -> int:
         tables.print_rows(image)
     if data is None and not located:
         print(NO_DATA_NOTE, file=sys.stderr)
+    if not call.for_programs:
+        notes.private(image)
     return 0
 
 
@@ -172,7 +176,7 @@ def update(call: commands.CommandCall) -> int:
     IMPORTANT: custom properties that are left out of the command are removed from the image,
     unless --keep-properties is given.
     """
-    image_id = first(
+    image_id = ids.first(
         call,
         "Please specify the ID of the image you wish to update ",
         "as the first argument",
@@ -188,12 +192,17 @@ def update(call: commands.CommandCall) -> int:
         return 0
     keep = call.options.keep_properties
     try:
-        image = call.client.update_image(image_id, meta, purge_props=not keep)
+        image_id, image = ids.with_id(
+            call, image_id, lambda i: call.client.update_image(i, meta, purge_props=not keep)
+        )
     except exception.NotFound:
-        return not_found(image_id)
+        return ids.not_found(image_id)
+    except console.CommandRefused:
+        raise
     except Exception as err:  # the border to the person
         print("Failed to update image. Got error:")
         console.print_error(err)
+        call.explain(err)
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -204,191 +213,7 @@ def update(call: commands.CommandCall) -> int:
     return 0
 
 
-@commands.command(
-    "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
-)
-def delete(call: commands.CommandCall) -> int:
-    """
-    Deletes an image: its metadata and its data. Asks for confirmation, unless --force is given.
-    """
-    image_id = first(
-        call,
-        "Please specify the ID of the image you wish to delete ",
-        "as the first argument",
-    )
-    call.at_most(1)
-    if not call.confirm(f"Delete image {image_id}?"):
-        raise console.CommandRefused(f"Not deleting image {image_id}")
-    if call.dry_run(f"Delete image {image_id}"):
-        return 0
-    try:
-        call.client.delete_image(image_id)
-    except exception.NotFound:
-        return not_found(image_id)
-    console.say(f"Deleted image {image_id}")
-    return 0
-
-
-LISTING = "<field1=value1 field2=value2 ...>"
-LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
-
-
-@commands.command(
-    "index",
-    LISTING,
-    "Lists images in a table",
-    failure="show index",
-    options=LISTING_OPTIONS,
-    fields=FILTERS,
-)
-def index(call: commands.CommandCall) -> int:
-    """
-    Lists the images that you may see: id, name, formats and size, newest first.
-
-    Fields filter the list: name, disk_format, container_format, status, min_ram, min_disk,
-    size_min, size_max, is_public (true, false, none). Any other field filters by a custom
-    property. --sort_key, --sort_dir, --limit and --marker choose order and page.
-
-    On a terminal, the command asks before it prints the next page of --limit images, unless
-    --force is given. Otherwise it prints all pages at once, unless the answers are piped in.
-    """
-    found = pages(call, "get_images")
-    if call.for_programs:
-        call.print_json_list(found)
-        return 0
-    for number, page in enumerate(found):
-        tables.print_table(tables.INDEX, page, header=not number)
-    return 0
-
-
-@commands.command(
-    "details",
-    LISTING,
-    "Lists images with all their metadata",
-    failure="show details",
-    options=LISTING_OPTIONS,
-    fields=FILTERS,
-)
-def details(call: commands.CommandCall) -> int:
-    """
-    Lists the images that you may see with all their metadata.
-
-    Takes the same fields and options as index.
-    """
-    found = pages(call, "get_images_detailed")
-    if call.for_programs:
-        call.print_json_list(found)
-        return 0
-    rule = "=" * 80
-    for number, page in enumerate(found):
-        if not number:
-            print(rule)
-        for image in page:
-            tables.print_image(call.client, image)
-            print(rule)
-    return 0
-
-
-@commands.command("show", "<ID>", "Shows the metadata of an image", options=("format",))
-def show(call: commands.CommandCall) -> int:
-    """
-    Shows the metadata of an image.
-    """
-    image_id = first(
-        call,
-        "Please specify the image identifier as the ",
-        "first argument. Example: ",
-        "$> glance show 12345",
-    )
-    call.at_most(1)
-    try:
-        image = call.client.get_image_meta(image_id)
-    except exception.NotFound:
-        return not_found(image_id)
-    except Exception as err:  # the border to the person
-        print("Failed to show image. Got error:")
-        console.print_error(err)
-        return 1
-    if call.for_programs:
-        call.print_json(image)
-    else:
-        tables.print_image(call.client, image)
-    return 0
-
-
-@commands.command(
-    "clear",
-    "",
-    "Deletes all images",
-    failure="delete all images",
-    options=("force", "dry_run"),
-)
-def clear(call: commands.CommandCall) -> int:
-    """
-    Deletes all images that you may see. Asks for confirmation, unless --force is given.
-
-    Images that cannot be deleted are reported and skipped; the exit code is then 1.
-    """
-    call.at_most(0)
-    if not call.confirm("Delete all images?"):
-        raise console.CommandRefused("Not deleting any images")
-    if call.options.dry_run:
-        call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
-        return 0
-    # Image id -> whether it was deleted.
-    done: dict[Any, bool] = {}
-    # NOTE: images may be added meanwhile, so the list is read until it has nothing new.
-    while True:
-        todo = [image for image in all_images(call) if image["id"] not in done]
-        if not todo:
-            return 0 if all(done.values()) else 1
-        for image in todo:
-            done[image["id"]] = delete_one(call, image)
-
-
-def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
-    """Delete one of many images and print the outcome; return False if that failed."""
-    if call.options.verbose:
-        console.say(f'Deleting image {image["id"]} "{image["name"]}" ... ', end="")
-    try:
-        call.client.delete_image(image["id"])
-    except exception.ClientConnectionError:
-        raise
-    except exception.Error as err:
-        console.say(f"Failed to delete image {image['id']}")
-        console.print_error(err)
-        return False
-    if call.options.verbose:
-        print("done")
-    return True
-
-
-def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
-    """Return the short form of all images that the caller may see, by id."""
-    images: list[types.BriefImage] = []
-    marker, markers = None, Markers()
-    while True:
-        page = call.client.get_images(
-            filters={"is_public": "none"},
-            limit=SERVER_PAGE,
-            marker=marker,
-            sort_key="id",
-            sort_dir="asc",
-        )
-        if not page:
-            return images
-        marker = markers.next(page)
-        images += page
-
-
 # -- arguments and standard input ----------------------------------------------------------------
-
-
-def first(call: commands.CommandCall, *complaint: str) -> str:
-    """Return the first positional argument; raise CommandRefused with these lines if none."""
-    if not call.args:
-        raise console.CommandRefused("\n".join(complaint))
-    return call.args[0]
 
 
 def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
@@ -399,9 +224,12 @@ def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
             console.say(f"Found {kind} field {name}. Removing.")
 
 
-def not_found(image_id: str) -> int:
-    console.say(f"No image with ID {image_id} was found")
-    return 1
+def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
+    """Return what remains of an upload that adds an image and was interrupted."""
+    image_id = getattr(err, "recorded_id", None)
+    if image_id is not None:
+        return notes.remains(call, image_id)
+    return "if the image has been recorded, its status will be killed"
 
 
 def stdin_data() -> BinaryIO | None:
@@ -412,55 +240,3 @@ def stdin_data() -> BinaryIO | None:
     if sys.stdin is None:
         return io.BytesIO()
     return None if sys.stdin.isatty() else sys.stdin.buffer
-
-
-# -- listings ------------------------------------------------------------------------------------
-
-
-class Markers:
-    """The markers of the pages of one list, none of which a server may repeat."""
-
-    def __init__(self, first: object = None):
-        self._seen = {str(first)}
-
-    def next(self, page: Sequence[Mapping[str, Any]]) -> Any:
-        """Return the marker of the page after `page`. Raises CommandFailed if it was used before.
-
-        A server that ignores markers would send the same page for ever.
-        """
-        marker = page[-1]["id"]
-        if str(marker) in self._seen:
-            raise console.CommandFailed(
-                "The server sent the same page of the list again, so the list is not complete"
-            )
-        self._seen.add(str(marker))
-        return marker
-
-
-def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield the pages of a list from a method of the client.
-
-    Between full pages the user is asked, unless --force is given or nobody can be asked.
-    """
-    found = console.fields(call.args)
-    fetch = getattr(call.client, method)
-    filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
-    options = call.options
-    marker, markers = options.marker, Markers(options.marker)
-    asking = not (options.force or call.for_programs) and console.pauses()
-    while True:
-        page = fetch(
-            filters=filters,
-            limit=options.limit,
-            marker=marker,
-            sort_key=options.sort_key,
-            sort_dir=options.sort_dir,
-        )
-        if not page:
-            return
-        following = markers.next(page)
-        yield page
-        full = len(page) == min(options.limit, SERVER_PAGE)
-        if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
-            return
-        marker = following

@@ -95,7 +95,8 @@ class Exchange:
             LOG.debug("The client of %s %s went away", self.head.method, self.head.path)
         except (exception.Error, OSError) as err:
             # Data that fails while it is sent, as that of other servers or of a bad disk does.
-            LOG.warning(
+            LOG.log(
+                logging.DEBUG if hooks.failed(environ, err, self.sent) else logging.WARNING,
                 "The response to %s %s ended after %d bytes: %s",
                 self.head.method,
                 urllib.parse.quote(self.head.path, encoding="latin-1"),

@@ -14,7 +14,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -110,6 +110,10 @@ _CHECKS = {
     "postgresql": "SHOW transaction_read_only",
     "mysql": "SELECT @@global.read_only",
 }
+
+
+#: Mode of the file of a new SQLite database.
+FILE_MODE = 0o640
 
 
 class Database:
@@ -447,8 +451,21 @@ def create(
         with contextlib.suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
 
+    event.listen(engine, "do_connect", _make_file)
     event.listen(engine, "connect", set_up)
     return engine
+
+
+def _make_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
+    """Make the file of a SQLite database before SQLite does.
+
+    SECURITY: SQLite lets everybody read what it makes, as far as the umask permits. It gives its
+    journals the mode of the database.
+    """
+    with contextlib.suppress(OSError):
+        # What is wrong with the path SQLite reports itself.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(arguments[0], flags, FILE_MODE))
 
 
 def _commit(connection: Any) -> None:

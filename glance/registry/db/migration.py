@@ -91,8 +91,10 @@ def downgrade(url: str, version: int | str) -> None:
         _walk(conn, current, target)
 
 
-def db_sync(url: str, version: int | str | None = None) -> None:
+def db_sync(url: str, version: int | str | None = None) -> tuple[int, int]:
     """Put the database under version control if it is not, then upgrade it.
+
+    Returns the version that the tables had, 0 if there were none, and the one that they have now.
 
     Tables without a version are recognised if they are those of a Diablo registry (version 9) or
     of this release; others are refused.
@@ -106,6 +108,29 @@ def db_sync(url: str, version: int | str | None = None) -> None:
                 _stamp(conn, adopted)
             current = adopted
         _upgrade(conn, current, target)
+        return current, target
+
+
+def require_current(url: str, command: str = "this command") -> None:
+    """Raise DatabaseMigrationError unless the database has the schema of this release."""
+    version = db_version(url)
+    if version != models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database has schema version {version}, but {command} requires version "
+            f"{models.SCHEMA_VERSION}"
+        )
+
+
+def create_missing(url: str) -> None:
+    """Create the tables in a database that has none of them; otherwise do as `require_current`.
+
+    Raises DatabaseMigrationError.
+    """
+    with _connected(url) as conn:
+        found = sa.inspect(conn).get_table_names()
+    if {VERSION_TABLE, *models.metadata.tables}.isdisjoint(found):
+        db_sync(url)
+    require_current(url)
 
 
 def prepare(conf: config.Conf, db: engine.Database) -> None:

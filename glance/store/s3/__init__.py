@@ -290,6 +290,9 @@ class S3Store(base.Store):
             and endpoint.is_same_service(self.endpoint)
         )
 
+    def place_of(self, image_id: str) -> str | None:
+        return str(self.location_of(image_id)) if self.endpoint is not None else None
+
     def location_of(self, image_id: str) -> S3Location:
         """Return the location of an image in this store."""
         assert self.endpoint is not None

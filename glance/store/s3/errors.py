@@ -69,16 +69,16 @@ def writing() -> Iterator[None]:
     try:
         yield
     except S3Refused as err:
-        LOG.warning("S3 refuses to write: %s", err)
+        LOG.debug("S3 refuses to write: %s", err)
         if err.status in (409, 412):
-            raise exception.StoreObjectExists() from err
+            raise exception.StoreObjectExists().because(str(err)) from err
         if err.status in (413, 507) or err.code in _FULL_CODES:
-            raise exception.StorageFull() from err
+            raise exception.StorageFull().because(str(err)) from err
         if err.status == 404 or (err.status == 403 and err.code not in _BAD_KEYS):
-            raise exception.StorageWriteDenied() from err
-        raise exception.BackendUnavailable() from err
+            raise exception.StorageWriteDenied().because(str(err)) from err
+        raise exception.BackendUnavailable().because(str(err)) from err
     except S3Error as err:
-        raise exception.BackendUnavailable() from err
+        raise exception.BackendUnavailable().because(str(err)) from err
 
 
 @contextlib.contextmanager

@@ -144,8 +144,7 @@ class StagedObject(base.StagedWrite):
         part, left = self._require_open()
         number = len(self._etags) + 1
         if number > MAX_PARTS or self._total + part.count > MAX_OBJECT:
-            LOG.error("Image %s is larger than S3 can store", self._location.key)
-            raise exception.StorageFull()
+            raise exception.StorageFull().because("the image is larger than S3 can store")
         with writing():
             if "upload_id" not in left.values:
                 left.update(multipart=True)
@@ -212,10 +211,8 @@ class StagedObject(base.StagedWrite):
         if info is None or info.token != self._token:
             raise exception.StoreObjectExists()
         if info.size != self._total:
-            LOG.error(
-                "S3 stored %d of %d bytes of image %s", info.size, self._total, self._location.key
-            )
-            raise exception.BackendCorrupt()
+            detail = f"S3 stored {info.size} of {self._total} bytes"
+            raise exception.BackendCorrupt().because(detail)
 
     def _publish(self, request: Callable[[], None]) -> None:
         """Send the request that makes the object visible; find out its outcome."""

@@ -107,17 +107,24 @@ class SwiftStore(base.Store):
 
     # -- accounts --------------------------------------------------------------------------------
 
-    def connect(self, retries: int | None = None) -> SwiftClient:
-        """Return a client of the configured account."""
-        return self._connect(self._own_account(), retries)
+    def connect(self, retries: int | None = None, *, patient: bool = False) -> SwiftClient:
+        """Return a client of the configured account.
 
-    def _connect(self, account: Account, retries: int | None = None) -> SwiftClient:
+        A `patient` one takes it for a failure that passes if the connection is refused.
+        """
+        return self._connect(self._own_account(), retries, patient=patient)
+
+    def _connect(
+        self, account: Account, retries: int | None = None, *, patient: bool = False
+    ) -> SwiftClient:
         conf = self.conf
         if retries is None:
             retries = conf.swift_store_retries
         else:
             retries = min(retries, conf.swift_store_retries)
-        client: SwiftClient = _client().SwiftClient(account, conf, self._tokens, retries)
+        client: SwiftClient = _client().SwiftClient(
+            account, conf, self._tokens, retries, patient=patient
+        )
         return client
 
     def _own_account(self) -> Account:
@@ -161,6 +168,9 @@ class SwiftStore(base.Store):
         at_home = self._is_at_home(where)
         host, port = where.host_and_port
         self.check_object(location, is_admin=is_admin, at_home=at_home, host=host, port=port)
+
+    def place_of(self, image_id: str) -> str:
+        return self.location_of(image_id)
 
     def location_of(self, image_id: str) -> str:
         """Return the URI of an image in the configured container; it holds no credentials."""
@@ -252,16 +262,14 @@ class SwiftStore(base.Store):
             for name in ("x-container-meta-quota-bytes", "x-container-bytes-used")
         )
         if 0 <= quota < max(used, 0) + size:
-            raise exception.StorageFull()
+            raise exception.StorageFull().because("the quota of the container")
 
     def _make_container(self, client: SwiftClient) -> None:
         if not self.conf.swift_store_create_container_on_put:
-            LOG.error(
-                "The container %s does not exist in Swift; create it, or set "
-                "swift_store_create_container_on_put",
-                self.container,
+            raise exception.StorageWriteDenied().because(
+                f"the container {self.container} does not exist; create it, or set "
+                "swift_store_create_container_on_put"
             )
-            raise exception.StorageWriteDenied()
         client.put_container(self.container)
         LOG.info("Created the container %s in Swift", self.container)
 
@@ -277,10 +285,9 @@ class SwiftStore(base.Store):
             static = info["slo"].get("max_manifest_segments") or 1000
         dynamic = conf.swift_store_large_object_mode != "slo"
         if not static and not dynamic:
-            LOG.error(
-                "Swift does not support static manifests; change swift_store_large_object_mode"
+            raise exception.StorageWriteDenied().because(
+                "it does not support static manifests; change swift_store_large_object_mode"
             )
-            raise exception.StorageWriteDenied()
         return upload.Plan(
             threshold=min(conf.swift_store_large_object_size * MIB, largest + 1),
             segment=min(conf.swift_store_large_object_chunk_size * MIB, largest),

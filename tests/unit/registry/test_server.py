@@ -59,7 +59,7 @@ def test_the_version_prefix_is_accepted(registry: Any) -> None:
     registry.create(is_public=True)
     assert registry.get("/v1/images") == registry.get("/images")
     assert registry.get("/v1/images/1") == registry.get("/images/1")
-    assert registry.get("/v1") == registry.get("/")
+    assert registry.get("/v1/") == registry.get("/")
 
 
 # -- strange input -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from glance.cli.daemon import control, launch, pidfile, servers
+from glance.common import config
 
 # Does what its configuration says: `mode` is the way it behaves.
 STAND_IN = textwrap.dedent(
@@ -381,10 +382,28 @@ def test_a_server_without_a_port_is_up_when_it_has_settled(site, monkeypatch):
 
 def test_refused_limits_are_told_and_no_obstacle(site, monkeypatch):
     monkeypatch.setattr(launch, "raise_limits", lambda: False)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, 1024))
     assert site("api", "start", site.etc) == 0
     assert site.out.splitlines()[0] == (
         "Unable to increase file descriptor limit.  Running as non-root?"
     )
+
+
+@pytest.mark.parametrize("limit,connections", [(4096, None), (1024, 200), (64, None)])
+def test_refused_limits_are_told_only_where_they_matter(site, monkeypatch, limit, connections):
+    """Each worker has its own limit; a server without connections needs few descriptors."""
+    monkeypatch.setattr(launch, "raise_limits", lambda: False)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    if connections:
+        site.configure("api", max_connections=connections)
+    assert site("api", "start", site.etc) == 0
+    assert ("Unable to increase" in site.out) == (limit == 64)
+
+
+def test_the_default_number_of_connections_is_the_daemons():
+    from glance.http.server import options  # noqa: F401  declares it
+
+    assert config.TABLE["max_connections"].default == launch.CONNECTIONS
 
 
 def test_limits_are_raised_as_far_as_they_may_be():

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from glance.cli.daemon import paste
+from glance.cli.daemon import paste, readers
 from glance.cli.docs import options as options_page
 from glance.common import config
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 
-options_page.load_options()
+readers.load_options()
 PROGRAMS = {program.name: program for program in options_page.PROGRAMS}
 
 

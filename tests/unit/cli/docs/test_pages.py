@@ -151,7 +151,7 @@ bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installe
         (["add", "disk_format", "=", "v"], {"vhd", "vmdk", "vdi"}),
         (["index", "--sort_dir", ""], {"asc", "desc"}),
         (["index", "--sort_dir", "=", "d"], {"desc"}),
-        (["index", "--format", "=", ""], {"text", "json"}),
+        (["index", "--format", "=", ""], {"text", "json", "value"}),
         (["index", "--lim"], {"--limit"}),
         (["index", "--limit", ""], set()),
         (["show", ""], set()),

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import re
 import sqlite3
 import sys
@@ -71,20 +72,42 @@ def place(tmp_path, monkeypatch, capfd):
 # -- commands ------------------------------------------------------------------------------------
 
 
-def test_a_new_database_is_brought_to_the_latest_version_silently(place):
+def test_a_new_database_is_brought_to_the_latest_version(place):
     assert place.on("db_sync") == 0
-    assert (place.out, place.err) == ("", "")
+    told = f"Created the tables of the database, with schema version {LATEST}\n"
+    assert (place.out, place.err) == ("", told)
     assert place.version() == LATEST
 
 
 def test_db_sync_can_be_repeated(place):
     assert place.on("db_sync") == place.on("db_sync") == 0
+    assert (place.out, place.err) == ("", f"The database has schema version {LATEST} already\n")
     assert place.version() == LATEST
 
 
-def test_db_sync_stops_at_a_version(place):
+def test_db_sync_stops_at_a_version_and_goes_on(place):
     assert place.on("db_sync", "9") == 0
     assert place.version() == "9"
+    assert place.on("db_sync") == 0
+    told = f"Upgraded the database from schema version 9 to {LATEST}\n"
+    assert (place.out, place.err) == ("", told)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_others_may_not_read_what_it_makes(place, umask):
+    before = os.umask(umask)
+    try:
+        assert place.on("db_sync") == 0
+        database = sqlite3.connect(place.database)
+        database.execute("CREATE TABLE more (x)")
+        made = [path for path in place.directory.iterdir() if path.name.startswith("my.sqlite")]
+        modes = {path.name: path.stat().st_mode & 0o777 for path in made}
+        database.close()
+    finally:
+        os.umask(before)
+    assert modes["my.sqlite"] == 0o640 & ~umask
+    assert len(modes) > 1
+    assert all(mode & ~0o640 == 0 for mode in modes.values()), modes
 
 
 def test_version_control_begins_at_0(place):
@@ -198,6 +221,25 @@ def test_many_images_go_in_several_transactions(place, monkeypatch, most, gone):
     keep(place, *[("deleted", 40)] * 10)
     assert place.on("db_purge", "--max-rows", most) == 0
     assert len(left(place)) == 10 - gone
+
+
+def test_a_purge_pauses_between_batches_and_goes_on_after_an_interruption(place, monkeypatch):
+    monkeypatch.setattr(manage, "BATCH", 3)
+    keep(place, *[("deleted", 40)] * 10)
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(manage.time, "sleep", pause)
+    assert place.on("db_purge") == 1
+    assert (place.out, place.err) == ("Removed the records of 6 images\n", "")
+    assert pauses == [manage.PAUSE] * 2
+    assert left(place) == [7, 8, 9, 10]
+    assert place.on("db_purge") == 0
+    assert place.out == "Removed the records of 3 images\n"
 
 
 @pytest.mark.parametrize(
@@ -489,7 +531,7 @@ def test_log_lines_do_not_mix_with_the_version(place, words):
 def test_the_configuration_can_ask_for_log_lines_and_a_file(place):
     conf = place.configure(more="verbose = True\nlog_file = manage.log")
     assert place("db_sync") == 0
-    assert (place.out, place.err) == ("", "")
+    assert (place.out, place.err.count("\n")) == ("", 1)
     log = (place.directory / "manage.log").read_text()
     assert f"[glance-manage] Using the configuration file {conf}" in log
     assert "Changing the schema from version 12 to 13" in log
