@@ -128,3 +128,16 @@ def test_checks_work_in_every_pipeline(make_site):
     for daemon in (site.api, site.registry):
         assert asked(daemon.port, "/healthcheck") == READY
         assert asked(daemon.port) == READY
+
+
+def test_checks_work_with_the_files_of_diablo(tmp_path):
+    from test_diablo_files import Files
+
+    files = Files(tmp_path)
+    try:
+        files.start()
+        for daemon in (files.api, files.registry):
+            assert asked(daemon.port, "/healthcheck") == READY
+            assert asked(daemon.port) == READY
+    finally:
+        files.stop()

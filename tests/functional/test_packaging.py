@@ -66,6 +66,15 @@ def test_the_tarball_holds_every_file_and_no_more(source, tarball):
     assert held - made == files - built
 
 
+#: Directories of etc that hold files for the host: their places below its /etc.
+HOST_FILES = {
+    "logrotate.d": "logrotate.d",
+    "systemd": "systemd/system",
+    "sysusers.d": "sysusers.d",
+    "tmpfiles.d": "tmpfiles.d",
+}
+
+
 def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(source, wheel):
     wanted = {
         str(path.relative_to(source))
@@ -81,6 +90,12 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     for path in (source / "etc" / "completion").iterdir():
         home = "zsh/site-functions" if path.name.startswith("_") else HOMES[path.suffix]
         wanted.add(f"{share}/{home}/{path.name}")
+    wanted.add(f"{share}/glance/nova-to-os-env.sh")
+    for path in [*(source / "etc").glob("*.conf"), source / "etc" / "logging.cnf.sample"]:
+        wanted.add(f"{share}/glance/etc/glance/{path.name}")
+    for kind, home in HOST_FILES.items():
+        for path in (source / "etc" / kind).iterdir():
+            wanted.add(f"{share}/glance/etc/{home}/{path.name}")
     about = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt"}
     with zipfile.ZipFile(wheel) as archive:
         held = {entry for entry in archive.namelist() if not entry.endswith("/")}
@@ -131,6 +146,17 @@ def test_the_programs_run_after_pip_install_in_a_bare_environment(
     assert "setup.py install" not in told
     for program in PROGRAMS:
         assert run(tmp_path, bare / program, "--version") == f"{program} 1.0.0"
+
+
+def test_the_programs_run_after_setup_py_install_with_the_setuptools_of_today(source, tmp_path):
+    """The manual of Diablo says it; tests/unit/test_setup.py has the other commands."""
+    home = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "setuptools", "wheel")
+    copy = shutil.copytree(source, tmp_path / "checkout")
+    run(copy, home / "bin" / "python", "setup.py", "install")
+    for program in PROGRAMS:
+        assert run(tmp_path, home / "bin" / program, "--version") == f"{program} 1.0.0"
 
 
 def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):

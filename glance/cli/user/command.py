@@ -132,6 +132,7 @@ ELSEWHERE = {
     "member-create": "member-add",
     "member-list": "image-members",
     "pull": "download",
+    "push": "upload",
     "remove": "delete",
     "rm": "delete",
     "save": "download",
@@ -167,7 +168,11 @@ def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
 class _Parser(optparse.OptionParser):
     """A parser whose errors cannot control the terminal, and do not keep help from a user.
 
-    It checks the variables that stand for options, too.
+    <<<<<<< HEAD
+        It checks the variables that stand for options, too.
+    =======
+        It checks variables, too.
+    >>>>>>> main
     """
 
     def get_default_values(self) -> optparse.Values:
@@ -240,7 +245,7 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
     """Return whether standard output will contain only JSON, values, or the data of an image."""
-    if "file" in entry.options:
+    if entry.name == "download":
         return not options.file
     return "format" in entry.options and bool(options.format != "text")
 

@@ -97,7 +97,8 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--file",),
         "file",
-        "File to download to. Default: standard output",
+        "File to download to, or to upload from; - is standard input. Default: standard output, "
+        "or standard input.",
         "FILE",
         "string",
         values="file",

@@ -374,6 +374,6 @@ def completion(call: user_commands.CommandCall) -> int:
       fish:  glance completion fish > ~/.config/fish/completions/glance.fish
     """
     if len(call.args) != 1 or call.args[0] not in SCRIPTS:
-        raise console.CommandFailed(f"Please specify one shell: {', '.join(SCRIPTS)}")
+        raise console.CommandFailed(f"Please specify one shell: {' or '.join(SCRIPTS)}")
     print(SCRIPTS[call.args[0]](), end="")
     return 0

@@ -56,30 +56,30 @@ def delete(call: commands.CommandCall) -> int:
     return 0
 
 
-class Target(NamedTuple):
+class Deletion(NamedTuple):
     """What an argument of `delete` means: by which name it was given, and if it may exist."""
 
     name: str | None = None
     exists: bool = True
 
 
-def references(call: commands.CommandCall) -> dict[str, Target]:
+def references(call: commands.CommandCall) -> dict[str, Deletion]:
     """Return what the arguments mean by id, each once; one that means nothing stays as it is.
 
     Raises CommandFailed if several images have a name, so that nothing is deleted then.
     """
-    found: dict[str, Target] = {}
+    found: dict[str, Deletion] = {}
     for reference in call.args:
         if ids.is_number(reference) or "://" in reference:
-            found.setdefault(reference, Target())
+            found.setdefault(reference, Deletion())
             continue
         try:
             # NOTE: an id wins, so it is looked for first.
             image_id, _ = ids.with_id(call, reference, call.client.get_image_meta)
         except exception.NotFound:
-            found.setdefault(reference, Target(exists=False))
+            found.setdefault(reference, Deletion(exists=False))
         else:
-            found.setdefault(image_id, Target(None if image_id == reference else reference))
+            found.setdefault(image_id, Deletion(None if image_id == reference else reference))
     return found
 
 
@@ -92,7 +92,7 @@ def _in_words(wanted: dict[str, str | None]) -> str:
     return f"images {', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def delete_listed(call: commands.CommandCall, image_id: str, target: Target) -> bool:
+def delete_listed(call: commands.CommandCall, image_id: str, target: Deletion) -> bool:
     """Delete one of several images and print the outcome; return False if that failed."""
     if not target.exists:
         ids.not_found(image_id)

@@ -420,7 +420,7 @@ def test_completion_prints_the_script(glance, shell):
 def test_completion_is_for_one_known_shell(glance, args):
     done = glance("completion", *args)
     assert (done.code, done.out) == (1, "")
-    assert done.err == "glance: Please specify one shell: bash, zsh, fish\n"
+    assert done.err == "glance: Please specify one shell: bash or zsh or fish\n"
 
 
 # -- the helper for the credentials of Nova ------------------------------------------------------
