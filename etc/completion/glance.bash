@@ -79,18 +79,19 @@ _glance() {
             member-delete) words+=' --dry-run' ;;
             member-images) words+=' --format' ;;
             members-replace) words+=' --dry-run --can-share' ;;
+            restore) words+=' --format --dry-run' ;;
             show) words+=' --format --long --columns --human' ;;
             update) words+=' --format --dry-run --keep-properties' ;;
             upload) words+=' --format --file --dry-run' ;;
         esac
     elif [[ -z $command ]]; then
-        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update upload'
+        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload'
     else
         case $command in
             add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
-            completion) words='bash zsh' ;;
+            completion) words='bash zsh fish' ;;
             details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
-            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update upload' ;;
+            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload' ;;
             index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
             update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
             upload) words='checksum=' ;;

@@ -166,6 +166,15 @@ class V1Client(base_client.BaseClient):
         """Delete an image. Raises NotFound if there is none that the caller may delete."""
         return self._done("DELETE", _image(image_id))
 
+    def restore_image(self, image_id: object) -> types.DetailedImage:
+        """Make a deleted image active again and return its attributes; for administrators.
+
+        Raises NotFound if there is no such image, Duplicate if it is not deleted, or its data is
+        incomplete or being removed now, and Gone if its data has been removed.
+        """
+        response = self.do_request("POST", f"{_image(image_id)}/restore")
+        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
+
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[types.Member]:

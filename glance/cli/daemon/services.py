@@ -30,7 +30,7 @@ def _prepare_api(conf: config.Conf) -> None:
         try:
             connection.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
         except exception.BadInputError as err:
-            raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
+            raise exception.ConfigError(f"{conf.at('registry_client_protocol')}: {err}") from err
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

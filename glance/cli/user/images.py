@@ -77,7 +77,8 @@ def add(call: commands.CommandCall) -> int:
       name              name of the image; required
       id                id of the image; default: chosen by the server
       is_public         true, on or 1 make the image public; default: false
-      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: raw
+      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: what the first
+                        bytes of the data look like, with a note, otherwise raw
       container_format  ami, ari, aki, bare or ovf; default: ovf
       min_disk          minimum disk size in GB of a server; default: 0
       min_ram           minimum memory in MB of a server; default: 0
@@ -102,6 +103,7 @@ def add(call: commands.CommandCall) -> int:
         raise console.CommandRefused("Please specify a name for the image using name=VALUE")
     meta: dict[str, Any] = {"name": found.pop("name")}
     meta["is_public"] = console.is_true(found.pop("is_public", ""))
+    format_given = "disk_format" in found
     for name, default in ADD_DEFAULTS.items():
         meta[name] = found.pop(name, default)
     for name in ADD_OPTIONAL:
@@ -119,8 +121,10 @@ def add(call: commands.CommandCall) -> int:
     if call.dry_run("Add new image with metadata:"):
         tables.print_rows(meta)
         return 0
+    from glance.cli.user import guess  # PERF: for uploads only
+
     with contextlib.nullcontext() if located else opened_data(call) as data:
-        return _add(call, meta, data)
+        return _add(call, meta, guess.checked(meta, data, given=format_given))
 
 
 def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None) -> int:

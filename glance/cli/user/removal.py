@@ -1,4 +1,4 @@
-"""The commands of `glance` that remove images: delete and clear.
+"""The commands of `glance` that remove images, delete and clear, and the one that restores one.
 
 The shared error handler is in `glance.cli.user.command`, the options are in
 `glance.cli.user.commands`.
@@ -144,3 +144,33 @@ def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
     if call.options.verbose:
         print("done")
     return True
+
+
+@commands.command(
+    "restore",
+    "<ID>",
+    "Restores a deleted image",
+    group="Further Commands",
+    options=("dry_run", "format"),
+    modern=True,
+)
+def restore(call: commands.CommandCall) -> int:
+    """
+    Restores a deleted image whose data has not been removed yet: it is active again, with its
+    properties. For administrators only, who list deleted images with:
+
+      glance index --deleted --long
+
+    Images whose status is pending_delete can be restored.
+    """
+    if not call.args:
+        raise console.CommandFailed("Please specify the ID of the image you wish to restore")
+    call.at_most(1)
+    (image_id,) = call.args
+    if call.dry_run(f"Restore image {image_id}"):
+        return 0
+    image = call.client.restore_image(image_id)
+    if call.for_programs:
+        call.print_json(image)
+    console.say(f"Restored image {image['id']}")
+    return 0
