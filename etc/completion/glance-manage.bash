@@ -23,7 +23,7 @@ _glance_manage() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir|--sql-connection|--sql_connection|--age-in-days|--max-rows|--store-config-file|--older-than|--format)
+            --config-file|--log-config|--log-format|--log-date-format|--log-file|--log-dir|--sql-connection|--sql_connection|--age-in-days|--max-rows|--store-config-file|--older-than|--format|--to-config-file)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -43,13 +43,14 @@ _glance_manage() {
             --log-dir) ;;
             --store-config-file) ;;
             --format) words='table json' ;;
+            --to-config-file) ;;
             *) return ;;
         esac
     elif [[ $cur == -* ]]; then
-        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --delete --format'
+        words='-h --help --version -v --verbose -d --debug --config-file --log-config --log-format --log-date-format --log-file --log-dir --use-syslog --sql-connection --sql_connection --age-in-days --max-rows --store-config-file --older-than --delete --format --records-only --repair --to-config-file --overwrite'
     else
         case $place in
-            0) words='db_version version_control upgrade downgrade db_sync db_purge orphans restore encrypt_locations rewrite_locations import_scrubber_datadir' ;;
+            0) words='db_version version_control upgrade downgrade db_sync db_purge check copy_database backup orphans restore encrypt_locations rewrite_locations import_scrubber_datadir' ;;
             *) return ;;
         esac
     fi

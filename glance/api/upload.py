@@ -50,7 +50,8 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
-    `kept` is the note that this process brings the data, None if there is none yet.
+    `kept` is the note that this process brings the data, None if there is none yet. `gone` is
+    whether a failure has left no record: this upload has withdrawn it, or somebody has deleted it.
     """
 
     service: api.ImageService
@@ -66,6 +67,7 @@ class Upload:
     kept: unfinished.Kept | None = None
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
+    gone: bool = dataclasses.field(default=False, init=False)
 
     def receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         """Store the bytes of `stream` and return the record of the active image.
@@ -258,9 +260,11 @@ class Upload:
         try:
             yield
         except BaseException as err:
+            self.gone = isinstance(err, exception.ImageDeleted)
             if isinstance(err, exception.StoreError):
                 self.service.data_log.refused(self.image_id, self.target, err)
             if self._must_withdraw(err):
+                self.gone = True
                 self._withdraw(err)
             elif self._must_kill(err):
                 self.kill(err)

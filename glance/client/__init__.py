@@ -48,7 +48,23 @@ class V1Client(base_client.BaseClient):
     DEFAULT_DOC_ROOT = "/v1"
     HEEDS_ENVIRONMENT = True
 
+    @property
+    def is_default_service(self) -> bool:
+        """Whether the service is at the port and under the path of one that nobody moved."""
+        root = (self.doc_root or "").rstrip("/")
+        return (self.port, root) == (self.DEFAULT_PORT, self.DEFAULT_DOC_ROOT)
+
     # -- images ----------------------------------------------------------------------------------
+
+    def image_uri(self, image_id: object) -> str:
+        """Return the URI of an image of this server: scheme, host, port, path with its version.
+
+        A port that is the default of the scheme is left out (RFC 3986 §6.2.3).
+        """
+        scheme, default = ("https", 443) if self.use_ssl else ("http", 80)
+        place = connection.authority(self.host, self.port, default)
+        root = (self.doc_root or "").rstrip("/")
+        return f"{scheme}://{place}{root}/images/{base_client.segment(image_id)}"
 
     def get_images(self, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of images: id, name, size, formats, checksum and uri of each.
@@ -97,8 +113,17 @@ class V1Client(base_client.BaseClient):
 
     def get_image_meta(self, image_id: object) -> types.DetailedImage:
         """Return an image's attributes, `properties` and `uri`. Raises NotFound without one."""
-        with self.do_request("HEAD", _image(image_id)) as response:
-            return self._with_uri(image_fields.client_meta(response.getheaders()))
+        path = _image(image_id)
+        try:
+            with self.do_request("HEAD", path) as response:
+                return self._with_uri(image_fields.client_meta(response.getheaders()))
+        except exception.NotFound as err:
+            if str(err):
+                raise
+            # A response to HEAD has no body that could say it.
+            missing = exception.ImageNotFound(base_client.image_reference(image_id))
+            missing.status, missing.body = err.status, err.body
+            raise missing from err
 
     def add_image(
         self,
@@ -110,9 +135,12 @@ class V1Client(base_client.BaseClient):
         """Register an image, upload its data if it is given, and return its attributes.
 
         `image_data` is bytes, text, or a binary file object; the latter is sent from its current
-        position, with its size if it can seek, and is not closed. Without data, the image is
-        `queued`, or `active` if `image_meta` has a `location`. `progress(done, total)` is called
-        as bytes are sent; total is None for a pipe. Raises Duplicate if the id exists.
+        position, with its size if it can seek, and is not closed. A text file is sent as the bytes
+        behind it; NotBytes is raised, and nothing sent, for every other source of text. Without
+        data, the image is `queued`, or `active` if `image_meta` has a `location`. `progress(done,
+        total)` is called as bytes are sent; total is None for a pipe. Raises Duplicate if the id
+        exists. If the record of the image was made before the failure, the error has its id as
+        `recorded_id`.
         """
         return self._write("POST", "/images", image_meta, image_data, {}, progress)
 
@@ -127,8 +155,9 @@ class V1Client(base_client.BaseClient):
     ) -> types.DetailedImage:
         """Change attributes, or upload data into a queued image; return the attributes.
 
-        Properties that are not given are removed unless `purge_props` is false. Raises NotFound if
-        there is no such image, Duplicate if data is sent for an image that is not queued.
+        `image_data` is as for `add_image`. Properties that are not given are removed unless
+        `purge_props` is false. Raises NotFound if there is no such image, Duplicate if data is
+        sent for an image that is not queued.
         """
         headers = {} if purge_props else {"x-glance-registry-purge-props": "false"}
         return self._write("PUT", _image(image_id), image_meta, image_data, headers, progress)
@@ -136,6 +165,15 @@ class V1Client(base_client.BaseClient):
     def delete_image(self, image_id: object) -> bool:
         """Delete an image. Raises NotFound if there is none that the caller may delete."""
         return self._done("DELETE", _image(image_id))
+
+    def restore_image(self, image_id: object) -> types.DetailedImage:
+        """Make a deleted image active again and return its attributes; for administrators.
+
+        Raises NotFound if there is no such image, Duplicate if it is not deleted, or its data is
+        incomplete or being removed now, and Gone if its data has been removed.
+        """
+        response = self.do_request("POST", f"{_image(image_id)}/restore")
+        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
 
     # -- members ---------------------------------------------------------------------------------
 
@@ -257,11 +295,7 @@ class V1Client(base_client.BaseClient):
 
     def _with_uri(self, image: Listed) -> Listed:
         if not image.get("uri"):
-            scheme = "https" if self.use_ssl else "http"
-            place = connection.authority(self.host, self.port)
-            root = (self.doc_root or "").rstrip("/")
-            path = f"/images/{base_client.segment(image.get('id'))}"
-            image["uri"] = f"{scheme}://{place}{root}{path}"
+            image["uri"] = self.image_uri(image.get("id"))
         return image
 
     def _write(
@@ -277,11 +311,34 @@ class V1Client(base_client.BaseClient):
         body = None
         if image_data is not None and image_data != b"" and image_data != "":
             body = payload_module.Payload(image_data)
+            body.require_bytes()
             fields.update(_OCTETS)
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))
-        response = self.do_request(method, action, body, fields, progress=progress)
+        response = self._sent(method, action, body, fields, progress)
         return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
+
+    def _sent(
+        self,
+        method: str,
+        action: str,
+        body: payload_module.Payload | None,
+        fields: Mapping[str, str],
+        progress: Progress | None,
+    ) -> base_client.Response:
+        """Send a request that may upload; an upload that stops here names the record it leaves.
+
+        The exception that stopped it, be it KeyboardInterrupt, has the id as `recorded_id` then.
+        """
+        heard: list[str | None] = []
+        if body is not None:
+            body.parting = lambda response: heard.append(base_client.recorded_id(response))
+        try:
+            return self.do_request(method, action, body, fields, progress=progress)
+        except BaseException as err:
+            if heard:
+                vars(err)["recorded_id"] = heard[-1]
+            raise
 
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         data = None if body is None else json.dumps(body).encode()

@@ -9,6 +9,7 @@ for it). Otherwise it needs the standard library only; nothing is patched.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -32,6 +33,13 @@ Response = http_response.ClientResponse
 
 CHUNKSIZE = 65536
 MAX_ERROR_BODY = 65536
+PROBE_SECONDS = 5.0
+
+#: How the registry begins to tell that a request was meant for the image API.
+_REGISTRY_SAYS = "This is the glance registry"
+#: A response to HEAD that would have a longer body (bytes) than the usual one about a missing
+#: image, or that does not say, is worth a look at that body.
+_LONG_404 = 120
 
 _SUCCESS = frozenset({200, 201, 202, 204, 206})
 _PLAIN_SEGMENT = re.compile(r"[0-9A-Za-z_-]+", re.ASCII)
@@ -270,6 +278,29 @@ class BaseClient:
             self._pool_of = place
         return self._pool
 
+    def certificate_names(self) -> list[str] | None:
+        """Return the host names and addresses that the server's certificate is for.
+
+        Opens a connection of its own, in at most a few seconds. The list is empty if the
+        certificate is not trusted, None if the server does not speak TLS. Nothing is sent to it.
+        """
+        for insecure in (False, True):
+            context = dataclasses.replace(self._tls, insecure=insecure).context()
+            context.check_hostname = False
+            seconds = min(self.timeout or PROBE_SECONDS, PROBE_SECONDS)
+            on_the_way = proxy.choose(True, self.host, self.port, self._proxies)
+            probe = connection.TLSConnection(
+                self.host, self.port, seconds, seconds, context, on_the_way
+            )
+            try:
+                probe.connect()
+                return probe.certificate_names()
+            except exception.ClientConnectionError:
+                continue
+            finally:
+                probe.close()
+        return None
+
     def close(self) -> None:
         """Close the idle connections; the client stays usable."""
         if self._pool is not None:
@@ -355,7 +386,14 @@ class BaseClient:
         if response.status in _SUCCESS:
             return response
         with response:
-            raise status_error(response)
+            error = status_error(response)
+            length = response.declared_length
+            odd = response.status == 404 and (length is None or length > _LONG_404)
+        if method == "HEAD" and odd:
+            told = self._connections().request("GET", target, fields)
+            with told:
+                error = status_error(told) if told.status == 404 else error
+        raise error
 
     def _target(self, action: str, params: Mapping[str, Any] | None) -> str:
         target = action
@@ -419,8 +457,20 @@ def status_error(response: Response) -> exception.Error:
     if "html" in (response.getheader("content-type") or "").lower():
         text = _TAG.sub(" ", body)
     error = httperror.from_status(response.status, text)
+    if response.status == 404 and text.startswith(_REGISTRY_SAYS):
+        error = exception.WrongService(httperror.explanation(404, text))
+        error.status = 404
     error.body, error.is_repeated = body, response.is_repeated
+    error.recorded_id = recorded_id(response)
     return error
+
+
+def recorded_id(response: Response) -> str | None:
+    """Return the id of the image whose record a request to add it has made; None if unknown."""
+    if response.status == 201:
+        place = response.getheader("location") or ""
+        return urllib.parse.unquote(place.rpartition("/images/")[2]) or None
+    return response.getheader(httperror.RECORDED_HEADER) if response.status >= 300 else None
 
 
 def read_json(response: Response, key: str | None = None) -> Any:
@@ -434,5 +484,5 @@ def read_json(response: Response, key: str | None = None) -> Any:
         return value if key is None else value[key]
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise exception.ClientConnectionError(
-            "The response of the server is not the expected JSON"
+            "The response of the server is not the expected JSON: is it glance-api?"
         ) from err

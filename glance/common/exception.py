@@ -8,9 +8,9 @@ The tree (indentation is inheritance)::
     Error
         ApiError  AuthorizationFailure  ClientConnectionError  DatabaseMigrationError
         MissingArgumentError  NotEmpty  BadInputError  RedirectException
-        MultipleChoices  UnexpectedStatus  ConfigError
+        MultipleChoices  UnexpectedStatus  ConfigError  WrongService (a ClientConnectionError)
         Invalid                       the caller's data is wrong
-            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated
+            BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
         NotAuthorized                 the caller is not authenticated
             Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
@@ -52,12 +52,15 @@ class Error(Exception):
     `status` and `body` are set when the error was made from an HTTP response (client side): the
     status code and the response's text. `is_repeated` then says that the request was sent twice,
     because the response to the first one was lost: it may be the first that had the effect.
+    `recorded_id` is the id of the image whose record the failed request has left, if the server
+    said so.
     `is_logged` says that the operator has been told, and no other line repeats it.
     """
 
     status: int | None = None
     body: str | None = None
     is_repeated: bool = False
+    recorded_id: str | None = None
     is_logged: bool = False
 
     def __init__(self, message: str | None = None):
@@ -80,6 +83,10 @@ class AuthorizationFailure(Error):
 
 class ClientConnectionError(Error):
     """The connection to the server failed, or broke before the response was complete."""
+
+
+class WrongService(ClientConnectionError):
+    """Another service than the one that the client is for has responded, and said so."""
 
 
 class DatabaseMigrationError(Error):
@@ -151,6 +158,10 @@ class Invalid(Error):
 
 class BadRequest(Invalid):
     """The server refused the request; its text says why (client side of 400)."""
+
+
+class NotBytes(Invalid, TypeError):
+    """What was passed as image data does not return bytes."""
 
 
 class UploadTruncated(Invalid):
@@ -230,6 +241,10 @@ class Duplicate(Error):
 
 class Conflict(Duplicate):
     """The state of the resource does not allow this."""
+
+
+class Gone(Error):
+    """The data of a deleted image has been removed, and nothing can bring it back."""
 
 
 class ImageDeleted(Error):

@@ -18,6 +18,10 @@ LOG = logging.getLogger(__name__)
 
 #: Key of the environ for the callbacks that the server runs after the end of the response.
 AFTER_RESPONSE = "glance.after_answer"
+#: Key of the environ for a function that returns whether the process is about to stop.
+IS_DRAINING = "glance.is_draining"
+#: Key of the environ that a request has when it does not belong in the access log.
+UNLOGGED = "glance.unlogged"
 
 #: Key of the environ for the callback that the server runs when it cannot send a body.
 _ON_FAILURE = "glance.on_failure"

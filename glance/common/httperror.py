@@ -48,6 +48,7 @@ TABLE: tuple[Row, ...] = (
     Row(exception.MethodNotAllowed, 405, "This resource does not support the method."),
     Row(exception.Duplicate, 409, "The resource already exists.", client=True),
     Row(exception.NotEmpty, 409, "The resource is not empty."),
+    Row(exception.Gone, 410, "The data of the image has been removed.", client=True),
     Row(exception.ImageDeleted, 412, "The image was deleted during the upload."),
     Row(exception.PreconditionFailed, 412, "The resource is in another state."),
     Row(exception.LimitExceeded, 413, "The request would exceed a limit.", client=True),
@@ -90,6 +91,11 @@ TABLE: tuple[Row, ...] = (
         client=True,
     ),
 )
+
+#: The key of the WSGI environ with the id of an image whose record the request has made; an error
+#: names it in the header below, so that the caller knows what is left.
+RECORDED = "glance.recorded_id"
+RECORDED_HEADER = "X-Image-Meta-Id"
 
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
@@ -159,7 +165,8 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it. HEAD gets the same headers; the caller drops the body.
+    client that prefers it. HEAD gets the same headers; the caller drops the body. A request that
+    had made the record of an image before it failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
@@ -178,6 +185,8 @@ def render(
     data = body.encode("utf-8", "replace")
     headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
     headers.extend(_extra_headers(error, row))
+    if environ.get(RECORDED) is not None:
+        headers.append((RECORDED_HEADER, str(environ[RECORDED])))
     return status_line, headers, data
 
 

@@ -58,7 +58,7 @@ def sign_in(
         _check(given)
     url, version = _place(str(given["auth_url"]), given.get("identity_api_version"))
     http = _session(url, timeout, tls or connection.TLS(), proxies)
-    with _translated():
+    with _translated(url):
         if version != 1:
             try:
                 return _by_plugin(http, url, version, given, tls)
@@ -271,8 +271,12 @@ def _session(
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(url: str) -> Iterator[None]:
     """Turn keystoneauth's errors into glance's, which tell the user what to do."""
+    parts = urllib.parse.urlsplit(url)
+    # SECURITY: the URL itself may hold a password.
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    place = connection.authority(parts.hostname or "", port)
     try:
         yield
     except exceptions.Unauthorized:
@@ -297,7 +301,7 @@ def _translated() -> Iterator[None]:
                 "The identity service redirects from https to http, which is refused"
             ) from None
         raise exception.ClientConnectionError(
-            f"Unable to connect to the identity service ({type(err).__name__}): "
+            f"Unable to connect to the identity service at {place} ({type(err).__name__}): "
             "check auth_url and the certificates"
         ) from None
     except exceptions.ClientException as err:

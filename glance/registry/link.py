@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from glance.client import base as base_client
 from glance.common import config, exception
-from glance.http import latin1
+from glance.http import health, latin1
 from glance.http.client import connection, response
 from glance.identity import authtoken
 from glance.identity.context import RequestContext
@@ -110,6 +110,11 @@ config.options(
 
 #: Errors of a registry that is away for the moment.
 AWAY = (exception.ServiceUnavailable, exception.ClientConnectionError)
+
+#: How long a health check waits for that of the registry, in seconds.
+CHECK_LIMIT = health.LIMIT + 0.5
+# How much of its response is of use, in bytes: a word.
+_ENOUGH = 256
 
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
@@ -249,17 +254,40 @@ class RegistryLink:
 
     @functools.cached_property
     def _pool(self) -> base_client.ConnectionPool:
+        return self._new_pool(self._timeout)
+
+    @functools.cached_property
+    def _checks(self) -> base_client.ConnectionPool:
+        return self._new_pool(CHECK_LIMIT)
+
+    def _new_pool(self, timeout: float | None) -> base_client.ConnectionPool:
         return base_client.ConnectionPool(
             self.host,
             self.port,
             context=self._tls.context() if self.use_ssl else None,
-            connect_timeout=self._timeout,
-            read_timeout=self._timeout,
+            connect_timeout=timeout,
+            read_timeout=timeout,
         )
 
     def close(self) -> None:
         """Close the connections that are kept for the next call."""
         self._pool.close()
+        self._checks.close()
+
+    def missing(self) -> str | None:
+        """Return what `/healthcheck/ready` of the registry says is missing, None if nothing is.
+
+        It is `health.DATABASE` or `health.REGISTRY`. A registry of a release without health checks
+        has no such path, and counts as ready if it responds. Raises ClientConnectionError if it
+        does not, and BadInputError for TLS files that cannot be used.
+        """
+        headers = {"accept": "text/plain"}
+        with self._checks.request("GET", health.READY, headers) as response:
+            if response.status < 500:
+                response.read(_ENOUGH)
+                return None
+            word = response.read(_ENOUGH).decode("latin-1").strip()
+            return word if word == health.DATABASE else health.REGISTRY
 
     def client_for(self, context: RequestContext) -> client.RegistryClient:
         """Return a client that speaks for the caller of `context`; cheap, over the shared pool.
@@ -389,6 +417,20 @@ class RegistryLink:
         """
         with _TRANSLATED:
             return self.client_for(context).remove_image(image_id, status, **waiting)
+
+    def get_restorable_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
+        """Return the full record of an image, which may be deleted; NotFound without one."""
+        with _TRANSLATED:
+            return self.client_for(context).restorable_image(image_id)
+
+    def restore_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
+        """Make a deleted image active again and return its record.
+
+        Its data must be there. NotFound if there is no such image, Duplicate if it is not deleted,
+        or its data is gone or being removed now.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).restore_image(image_id)
 
     def postpone_scrub(
         self,

@@ -1,7 +1,7 @@
 """Orphans in both directions: data that no record points to, records whose data is missing.
 
-For operators (`glance-manage orphans`): these are left by crashes, restored backups and other
-programs. The stores are listed once and compared with the registry's database; each suspect is
+For operators (`glance-manage orphans` and `check`): crashes, restored backups and other programs
+leave them. The stores are listed once and compared with the registry's database; each suspect is
 checked again individually before it is reported, because images are created and deleted meanwhile.
 Nothing is reported by age alone, and nothing younger than the caller's limit is: an upload in
 progress has data that no record names yet.
@@ -11,10 +11,14 @@ SECURITY: what is returned for display holds no locations.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import logging
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from glance import store
 from glance.common import exception
@@ -24,10 +28,14 @@ from glance.registry.db import api, engine, maintenance, scrub_queue
 from glance.store import base
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SEEING = RequestContext(is_admin=True, show_deleted=True)
 #: Statuses in which an upload may have put data into a store that its record does not name yet.
 _ARRIVING = ("queued", "saving")
+
+
+MISSING, DIFFERS, UNKNOWN = "missing", "differs", "unknown"
 
 
 @dataclasses.dataclass(slots=True)
@@ -44,12 +52,16 @@ class OrphanObject:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MissingData:
-    """An active image whose data does not match its record; `problem` describes how."""
+    """An active image whose data does not match its record; `problem` describes how.
+
+    `kind` is `MISSING`, `DIFFERS`, or `UNKNOWN` for data that cannot be looked at now.
+    """
 
     image_id: int
     store: str
     size: int
     problem: str
+    kind: str
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,37 +92,45 @@ class OrphanScan:
         self.db, self.stores, self.min_age = db, stores, min_age
 
     def survey(self) -> OrphanReport:
-        """Scan all stores and all records.
-
-        Raises ServiceUnavailable when the database is unavailable, and ConfigError when locations
-        cannot be decrypted: the data that they point to would look like orphans.
-
-        PERF: keeps a few words for each image in memory, and requests single objects from the
-        stores only where the list does not match the record.
-        """
+        """Scan all stores and all records; return all that was found. Raises like `scan`."""
         found = OrphanReport()
-        # NOTE: the records first: an image that is deleted meanwhile is checked again.
-        referenced = {hash(name) for name in self._referenced_names()}
-        present: dict[int, int | None] = {}
-        for driver in self.stores:
-            if not driver.is_configured():
-                # It is read-only, so no data can be left behind there.
-                continue
-            if base.Capability.LIST not in driver.capabilities:
-                if base.Capability.WRITE in driver.capabilities:
-                    found.unlisted.append(driver.name)
-                continue
-            try:
-                for entry in driver.list_objects():
-                    name = self.stores.name_of(entry.location)
-                    present[hash(name)] = entry.size
-                    if hash(name) not in referenced:
-                        self._judge(driver, entry, found)
-            except exception.StoreError as err:
-                LOG.error("Store %s cannot be listed: %s", driver.name, exception.described(err))
-                found.failed.append(driver.name)
-        found.bereft.extend(self._images_without_data(present, found.failed))
+        for orphan in self.scan(found):
+            if isinstance(orphan, OrphanObject):
+                found.strays.append(orphan)
+            else:
+                found.bereft.append(orphan)
         return found
+
+    def scan(self, summary: OrphanReport) -> Iterator[OrphanObject | MissingData]:
+        """Scan all stores and all records; yield what is found, the stray objects first.
+
+        `summary` gets all but these. Raises ServiceUnavailable when the database is unavailable,
+        ConfigError when locations cannot be decrypted (the data that they point to would look like
+        orphans). ServiceUnavailable also means that the disk of temporary files is full.
+
+        PERF: the names of all objects are in a temporary file, so that the memory does not grow
+        with the number of images. Single objects are requested from the stores only where the list
+        does not match the record.
+        """
+        with _Names() as names:
+            # NOTE: the records first: an image that is deleted meanwhile is checked again.
+            names.refer(self._referenced_names())
+            for driver in self.stores:
+                if not driver.is_configured():
+                    # It is read-only, so no data can be left behind there.
+                    continue
+                if base.Capability.LIST not in driver.capabilities:
+                    if base.Capability.WRITE in driver.capabilities:
+                        summary.unlisted.append(driver.name)
+                    continue
+                try:
+                    yield from self._strays(driver, names, summary)
+                except exception.StoreError as err:
+                    LOG.error(
+                        "Store %s cannot be listed: %s", driver.name, exception.described(err)
+                    )
+                    summary.failed.append(driver.name)
+            yield from self._images_without_data(names, summary.failed)
 
     def remove(self, stray: OrphanObject) -> bool:
         """Remove a stray object unless a record points to it now; return whether it is gone."""
@@ -142,15 +162,20 @@ class OrphanScan:
         for location in scrub_queue.locations(self.db):
             yield self.stores.name_of(_readable(location))
 
-    def _judge(self, driver: base.Store, entry: base.StoredObject, found: OrphanReport) -> None:
-        if entry.modified is not None and time.time() - entry.modified < self.min_age:
-            found.young += 1
-        elif self._is_stray(entry.image_id, entry.location):
-            found.strays.append(
-                OrphanObject(
+    def _strays(
+        self, driver: base.Store, names: _Names, summary: OrphanReport
+    ) -> Iterator[OrphanObject]:
+        for entry in driver.list_objects():
+            name = self.stores.name_of(entry.location)
+            names.add_present(name, entry.size)
+            if names.is_referenced(name):
+                continue
+            if entry.modified is not None and time.time() - entry.modified < self.min_age:
+                summary.young += 1
+            elif self._is_stray(entry.image_id, entry.location):
+                yield OrphanObject(
                     driver.name, entry.image_id, entry.size, entry.modified, entry.location
                 )
-            )
 
     def _is_stray(self, image_id: str, location: str) -> bool:
         """Check the current record of the image whose id the object has in its name."""
@@ -163,15 +188,16 @@ class OrphanScan:
             return True
         if image["status"] in _ARRIVING and not image["deleted"]:
             return False
+        if image["status"] == "active" and not image["deleted"] and not image["location"]:
+            # The record has lost its location; this may be all that is left of the image.
+            return False
         if image["status"] == "deleted" or not image["location"]:
             return True
         return self.stores.name_of(_readable(image["location"])) != self.stores.name_of(location)
 
     # -- records without data --------------------------------------------------------------------
 
-    def _images_without_data(
-        self, present: dict[int, int | None], failed: list[str]
-    ) -> Iterator[MissingData]:
+    def _images_without_data(self, names: _Names, failed: list[str]) -> Iterator[MissingData]:
         for image in maintenance.images_with_data(self.db):
             location = image["location"]
             if image["status"] != "active" or image["deleted"] or location is None:
@@ -180,33 +206,111 @@ class OrphanScan:
                 driver = self.stores.for_uri(location)
                 ours = self.stores.owns(location, str(image["id"]))
             except (exception.UnknownScheme, exception.BadStoreUri) as err:
-                yield MissingData(image["id"], "-", image["size"] or 0, type(err).__name__)
+                problem = type(err).__name__
+                yield MissingData(image["id"], "-", image["size"] or 0, problem, UNKNOWN)
                 continue
             if not ours or driver.name in failed:
                 continue
-            size = present.get(hash(self.stores.name_of(location)), -1)
-            if size is None or size == image["size"]:
+            size = names.size_of(self.stores.name_of(location))
+            if size is not None and size in (image["size"], _UNKNOWN_SIZE):
                 continue
-            problem = self._problem_of(image["id"])
-            if problem is not None:
-                yield MissingData(image["id"], driver.name, image["size"] or 0, problem)
+            found = self._problem_of(image["id"])
+            if found is not None:
+                yield MissingData(image["id"], driver.name, image["size"] or 0, *found)
 
-    def _problem_of(self, image_id: int) -> str | None:
-        """Return what is wrong with the data of an image now, None if nothing is."""
+    def _problem_of(self, image_id: int) -> tuple[str, str] | None:
+        """Return what is wrong with the data of an image now, and its kind; None for nothing."""
         try:
             image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
-            if image["location"] is None:
+            if image["location"] is None or image["status"] != "active":
                 return None
             size = self.stores.get_size(image["location"])
         except exception.ImageNotFound:
             return None
         except exception.StoreObjectNotFound:
-            return "missing"
+            # NOTE: it may have been removed since, with its image.
+            return ("missing", MISSING) if self._is_active(image_id) else None
         except exception.StoreError as err:
-            return f"cannot be checked: {type(err).__name__}"
+            return f"cannot be checked: {type(err).__name__}", UNKNOWN
         if size is None or size == image["size"]:
             return None
-        return f"has {size} bytes"
+        return f"has {size} bytes", DIFFERS
+
+    def _is_active(self, image_id: int) -> bool:
+        try:
+            image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
+        except exception.ImageNotFound:
+            return False
+        return bool(image["status"] == "active")
+
+
+def _in_file(method: Callable[..., T]) -> Callable[..., T]:
+    """Turn errors of a temporary file into ServiceUnavailable."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any) -> T:
+        try:
+            return method(self, *args)
+        except sqlite3.Error as err:
+            LOG.error("The temporary file of the scan cannot be used: %s", err)
+            raise exception.ServiceUnavailable(
+                "The disk of temporary files is full or cannot be written; TMPDIR names another"
+            ) from err
+
+    return call
+
+
+#: Stands for the size of an object whose store does not report it.
+_UNKNOWN_SIZE = -1
+
+
+class _Names:
+    """Names of objects, those that records refer to and those that exist, in a temporary file.
+
+    A context manager; the file has no name in any directory and ends with it. Instead of the
+    names it holds their hashes, of 64 bits.
+    """
+
+    @_in_file
+    def __init__(self) -> None:
+        # NOTE: an empty name stands for a database in a temporary file, see "Automatic Deletion of
+        # a Database" at https://www.sqlite.org/inmemorydb.html.
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.executescript(
+            "PRAGMA cache_size = -16384;"
+            "CREATE TABLE referenced (name INTEGER PRIMARY KEY);"
+            "CREATE TABLE present (name INTEGER PRIMARY KEY, size INTEGER);"
+            "BEGIN"
+        )
+
+    def __enter__(self) -> _Names:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._file.close()
+
+    @_in_file
+    def refer(self, names: Iterable[str]) -> None:
+        rows = ((hash(name),) for name in names)
+        self._file.executemany("INSERT OR IGNORE INTO referenced VALUES (?)", rows)
+
+    @_in_file
+    def is_referenced(self, name: str) -> bool:
+        found = self._file.execute("SELECT 1 FROM referenced WHERE name = ?", (hash(name),))
+        return found.fetchone() is not None
+
+    @_in_file
+    def add_present(self, name: str, size: int | None) -> None:
+        row = hash(name), _UNKNOWN_SIZE if size is None else size
+        self._file.execute("INSERT OR REPLACE INTO present VALUES (?, ?)", row)
+
+    @_in_file
+    def size_of(self, name: str) -> int | None:
+        """Return the size of an object that exists, `_UNKNOWN_SIZE` or None."""
+        found = self._file.execute("SELECT size FROM present WHERE name = ?", (hash(name),))
+        row = found.fetchone()
+        return None if row is None else int(row[0])
 
 
 def _readable(location: str) -> str:

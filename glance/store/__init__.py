@@ -161,6 +161,15 @@ class Stores:
                 raise exception.ConfigError(problem) from err
             LOG.log(hooks.level_at_start(logging.WARNING), "%s", problem)
 
+    def check(self) -> None:
+        """Raise StoreError if the default store cannot be used at the moment; see `Store.check`.
+
+        A default store that does not accept images is one that the settings permit.
+        """
+        store = self._by_scheme.get(self.default)
+        if store is not None and store.add_disabled is None:
+            store.check()
+
     def warn_of_credentials(self) -> None:
         """Log a WARNING for each writable store whose locations may hold credentials.
 

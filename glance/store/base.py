@@ -43,6 +43,7 @@ _RAISING = (
     "check_registerable",
     "list_objects",
     "add",
+    "check",
     "require_add",
 )
 
@@ -358,6 +359,14 @@ class Store:
                 reason="it does not belong to this server's own service, and has no credentials"
             ).of(self.name)
         host_rules.HostRules.from_conf(self.conf).check(host, port)
+
+    def check(self) -> None:
+        """Raise BackendUnavailable or StorageWriteDenied if the store cannot be used right now.
+
+        The health checks of the API call it every few seconds for a default store that accepts
+        images, so one request has to be enough; it never writes. A driver that cannot tell has no
+        such method.
+        """
 
     def owns(self, location: location.Location, image_id: str) -> bool:
         """Return whether this store would have put the data of `image_id` at `location`.

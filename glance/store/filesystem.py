@@ -283,6 +283,17 @@ class FilesystemStore(base.Store):
             detail = f"{free} bytes are free, of which {least} must stay free"
             raise exception.StorageFull().because(detail)
 
+    def check(self) -> None:
+        threads.run(self._check)
+
+    def _check(self) -> None:
+        # NOTE: without its disk the directory is an empty one of another file system.
+        for directory in (self.datadir, self.incoming):
+            if not os.path.isdir(directory):
+                raise exception.BackendUnavailable()
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise exception.StorageWriteDenied()
+
     # -- cleaning --------------------------------------------------------------------------------
 
     def sweep(self) -> list[base.AbandonedWrite]:

@@ -112,7 +112,7 @@ class Client(threading.Thread):
     def _next(self) -> Any:
         live = [image for image in self.images if image.id and image.states != {"absent"}]
         if len(live) >= KEPT:
-            return self._delete
+            return self._delete_image
         if len(live) < 2:
             return self._create
         kinds = {
@@ -122,7 +122,7 @@ class Client(threading.Thread):
             self._read: 5,
             self._list: 2,
             self._share: 2,
-            self._delete: 3,
+            self._delete_image: 3,
         }
         return self._choose.choices(list(kinds), list(kinds.values()))[0]
 
@@ -272,7 +272,7 @@ class Client(threading.Thread):
         if self._expect(reply, "share", image, *statuses):
             image.members[member] = add
 
-    def _delete(self) -> None:
+    def _delete_image(self) -> None:
         image = self._one()
         certain = "absent" not in image.states
         try:

@@ -381,7 +381,9 @@ def test_command_speaks_tls_with_the_daemon(make_site, glance, certificate, tmp_
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy").read_bytes() == DATA
     lines = glance("show", "1", *trusting, port=site.port).stdout.decode().splitlines()
-    assert lines[0] == "URI: https://127.0.0.1/images/1"
+    assert lines[0] == f"URI: https://127.0.0.1:{site.port}/v1/images/1"
+    uri = lines[0].removeprefix("URI: ")
+    assert told(glance("update", uri, "name=kept", *trusting, port=site.port))[0] == 0
     refused = glance("index", "--use-ssl", port=site.port)
     assert refused.returncode == 1
     assert b"CERTIFICATE_VERIFY_FAILED" in refused.stdout

@@ -331,7 +331,7 @@ class Session:
         text = re.sub(r"Completed in [\d.]+ sec", "Completed in <seconds> sec", text)
         text = re.sub(r"\b[0-9a-f]{32}\b", "<md5>", text)
         text = re.sub(r"\b[12]00(\d)\b", r"\1", text)
-        text = text.replace("http://127.0.0.1/", "http://example.com/")
+        text = re.sub(r"http://127\.0\.0\.1:\d+/v1/", "http://example.com/", text)
         text = text.replace(f"file://{self.site.data_dir}/", "file:///tmp/images/")
         # The manual shows its sessions without the questions that it describes beside them.
         text = re.sub(r"^Delete .*\? \[y/N\] ", "", text)

@@ -10,9 +10,15 @@ from glance.api import recovery
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
-from glance.http import wsgi
+from glance.http import health, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import cipher
+from glance.registry import link
+
+#: How long it counts that the default store could be used, in seconds. Requests to it may cost.
+_KEEP_STORE = 5.0
+#: How long the default store may take to respond, in seconds: the first request signs in.
+_STORE_PATIENCE = 10.0
 
 
 class ImagesAPI(wsgi.Router[CallerRequest]):
@@ -34,6 +40,7 @@ class ImagesAPI(wsgi.Router[CallerRequest]):
         )
         # Clients of version 2 download from there, whatever version the service has.
         self.add("/images/{id}/file", HEAD=image.meta, GET=image.show)
+        self.add("/images/{id}/restore", POST=image.restore)
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
@@ -45,6 +52,20 @@ class ImagesAPI(wsgi.Router[CallerRequest]):
         return super().missing(path)
 
 
+def _require(service: api.ImageService) -> None:
+    """Have the health checks of this process probe for the registry and the default store."""
+    health.require(health.Need(health.REGISTRY, service.registry.missing, limit=link.CHECK_LIMIT))
+    health.require(
+        health.Need(
+            health.STORE,
+            service.stores.check,
+            keep=_KEEP_STORE,
+            limit=link.CHECK_LIMIT,
+            patience=_STORE_PATIENCE,
+        )
+    )
+
+
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPI:
     """Paste app factory of `[app:apiv1app]`; runs once in each worker process."""
     conf = config.from_paste(global_conf, local_conf)
@@ -54,4 +75,5 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPI:
         stores.warn_of_credentials()
     service = api.ImageService(conf, stores)
     recovery.start(service)
+    _require(service)
     return ImagesAPI(service)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from glance import api, image_cache
 from glance.api import copies, deletion, download, recovery, upload
-from glance.common import config, exception, hooks
+from glance.common import config, exception, hooks, httperror
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
@@ -228,6 +228,7 @@ class ImagesController:
                 note = unfinished.Note(creation.attempt)
                 kept = held.enter_context(self.service.unfinished.keep(note))
             image = self._create(context, values, creation)
+            request.environ[httperror.RECORDED] = image["id"]
             self.service.events.created(context, image)
             if image_request.location:
                 self.service.events.activated(context, image)
@@ -235,7 +236,11 @@ class ImagesController:
                 run = self._upload(context, image_request, image, target)
                 run.beginning, run.is_new = link.OnceCall(creation.attempt), True
                 run.kept = kept
-                image = self._fill(request, image_request, image, run, copy)
+                try:
+                    image = self._fill(request, image_request, image, run, copy)
+                finally:
+                    if run.gone:
+                        del request.environ[httperror.RECORDED]
         url = self.service.image_url(request, image["id"])
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
@@ -535,6 +540,48 @@ class ImagesController:
         deletion.delete(self.service, context, image)
         self._forget_copy(request, image)
         return wsgi.Response(200)
+
+    # -- restoring ---------------------------------------------------------------------------
+
+    def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """POST /images/{id}/restore: make a deleted image active again, with its data.
+
+        Raises ImageNotFound if there never was such an image or its record was purged, Conflict if
+        it is not deleted, or its data is incomplete or being removed now, Gone if its data has
+        been removed (RFC 9110 §15.5.11), and BackendUnavailable if the store cannot tell.
+        """
+        context = request.context
+        context.require_write()
+        self.service.policy.require("restore_image", context)
+        before = self.registry.get_restorable_image(context, fields.path_id(id))
+        self._check_restorable(before)
+        image = self.registry.restore_image(context, before["id"])
+        self.service.events.updated(context, before, image)
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_etag(image)
+        )
+
+    def _check_restorable(self, image: types.ImageRecord) -> None:
+        """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
+        number, location = image["id"], image["location"]
+        if not image["deleted"]:
+            raise exception.Conflict(f"Image {number} is {image['status']}, and not deleted")
+        gone = f"The data of image {number} has been removed, so that it cannot be restored"
+        if image["status"] != "pending_delete" or not location:
+            raise exception.Gone(gone)
+        try:
+            size = self._fetch_size(location)
+        except exception.StoreObjectNotFound as err:
+            raise exception.Gone(gone) from err
+        except exception.UnknownScheme as err:
+            raise exception.Conflict(
+                f"The store with the data of image {number} is not enabled on this server"
+            ) from err
+        # NOTE: an attempt to remove it that failed may have removed a part.
+        if size is not None and image["size"] is not None and size != image["size"]:
+            raise exception.Conflict(
+                f"Image {number} had {image['size']} bytes, {size} of them are left"
+            )
 
 
 def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:

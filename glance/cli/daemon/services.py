@@ -131,12 +131,13 @@ def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
 
     def make_app() -> Any:
         request_id = importlib.import_module("glance.http.request_id")
+        health = importlib.import_module("glance.http.health")
         own, app = paste.load_paste_app(service.program, path)
         if service is API:
             importlib.import_module("glance.api.agreement").watch(own)
         front = importlib.import_module("glance.registry.wrong_port")
         app = (front.ApiFront if service is API else front.RegistryFront)(app)
-        return request_id.RequestId(app)
+        return request_id.RequestId(health.HealthCheck(app))
 
     code: int = server.serve(conf, make_app, service.program)
     return code

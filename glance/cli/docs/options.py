@@ -141,6 +141,10 @@ The response to an error has its status and a plain text: the status line, an em
 line that says what is wrong and what to do. For each status, the Python client raises the class
 marked *client*. A class without an entry has the status of its base class. If an entry has a
 sentence in italics, the response contains that sentence instead of the error's own message.
+
+A request to add an image may fail after it has made the image's record, which then stays, mostly
+with the status killed. The response has the id of such a record in the header X-Image-Meta-Id, and
+the error of the Python client in its attribute ``recorded_id``.
 """
 
 

@@ -11,23 +11,27 @@ import argparse
 import datetime
 import logging
 import re
+import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from glance.cli import streams
 from glance.cli.daemon import paste, startup
-from glance.cli.maintenance import manage_data
+from glance.cli.maintenance import manage_check, manage_copy, manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
 from glance.cli.user import console
 from glance.common import config, exception, log
-from glance.registry.db import engine, maintenance, migration, models, records
+from glance.registry.db import engine, maintenance, migration, records
 
 #: The program whose configuration file names the database.
 REGISTRY = "glance-registry"
 LOG = logging.getLogger("glance-manage")
 #: Number of images that one transaction of db_purge removes; the registry can write in between.
 BATCH = 500
+#: Seconds between two such transactions.
+PAUSE = 0.1
 
 
 def db_version(url: str, args: argparse.Namespace) -> None:
@@ -69,22 +73,23 @@ def db_purge(url: str, args: argparse.Namespace) -> None:
     """Remove the records of images deleted N days ago or earlier, at most M."""
     days = _number("--age-in-days", args.age_in_days, 0, 100_000)
     wanted = _number("--max-rows", args.max_rows, 1, 1_000_000_000)
-    version = migration.db_version(url)
-    if version != models.SCHEMA_VERSION:
-        raise exception.DatabaseMigrationError(
-            f"the database has schema version {version}, but db_purge requires version "
-            f"{models.SCHEMA_VERSION}"
-        )
+    migration.require_current(url, "db_purge")
     deleted_before = records.utcnow() - datetime.timedelta(days=days)
     db = engine.Database(url)
-    purged, batch = 0, -1
+    purged = 0
+    complete = False
     try:
-        while batch and purged < wanted:
-            batch = maintenance.purge(db, deleted_before, min(BATCH, wanted - purged))
+        while batch := maintenance.purge(db, deleted_before, min(BATCH, wanted - purged)):
             purged += batch
+            if purged == wanted:
+                break
+            time.sleep(PAUSE)
+        complete = True
     finally:
         db.dispose()
-    print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
+        # NOTE: also when it is interrupted: each batch was committed, and the next run goes on.
+        if purged or complete:
+            print(f"Removed the records of {purged} image{'' if purged == 1 else 's'}")
 
 
 def _number(option: str, text: str, least: int, most: int) -> int:
@@ -103,6 +108,8 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int | None]] = {
         run.__name__: run
         for run in (db_version, version_control, upgrade, downgrade, db_sync, db_purge)
     },
+    **manage_check.COMMANDS,
+    **manage_copy.COMMANDS,
     **manage_data.COMMANDS,
 }
 
@@ -112,15 +119,23 @@ PROGRAM = Program(
     """
 The glance-manage program creates, upgrades and downgrades the tables of the registry's database,
 removes the records of images that were deleted long ago, finds mismatches between records and
-image data, and restores deleted images. It works on the database that the configuration of
+image data, restores deleted images, and copies the database to a file or to a database of another
+kind. It works on the database that the configuration of
 glance-registry names, or on the one in --sql-connection.
 
-After the command, upgrade, downgrade and db_sync take a VERSION, which is a number, restore takes
-the ID of an image, and import_scrubber_datadir takes a directory.
+After the command, upgrade, downgrade and db_sync take a VERSION, which is a number, copy_database
+takes the URL of a database, backup takes a file, restore takes the ID of an image, and
+import_scrubber_datadir takes a directory.
 
 The command orphans compares the stores with the database. It prints data that no record refers to,
 with the number of bytes that its removal would free, and active images whose data is missing or
 has another size. It changes nothing unless --delete is given.
+
+The command check does the same, and also finds properties, members and entries of the scrub queue
+whose image does not exist. It changes nothing unless --repair is given. Both commands work beside
+the service: uploads in progress are not reported.
+
+In the name of a command, a hyphen may stand for each underscore.
 
 Results go to standard output; log lines go to standard error, or where the configuration says.
 """,
@@ -170,12 +185,22 @@ Results go to standard output; log lines go to standard error, or where the conf
             ),
         ),
         manage_data.OPTIONS,
+        manage_check.OPTIONS,
+        manage_copy.OPTIONS,
     ),
     (
-        (0, "The command succeeded; orphans found none, or removed all."),
-        (1, "The command failed; a line that begins with ERROR: on standard error says why."),
+        (0, "The command succeeded; check and orphans found nothing, or removed all of it."),
+        (
+            1,
+            "The command failed, or check and orphans could not look at everything; a line that "
+            "begins with ERROR: on standard error, or the output, says why.",
+        ),
         (2, "An option is not valid."),
-        (3, "There are orphans, or the image cannot be restored; standard error says why."),
+        (
+            3,
+            "check or orphans found something that is not removed, or the image cannot be "
+            "restored; standard error says why.",
+        ),
     ),
 )
 
@@ -190,11 +215,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 1
     word, args.argument = args.words[0], next(iter(args.words[1:]), None)
+    command = COMMANDS.get(word.replace("-", "_"))
+    # It is stopped as with Ctrl-C, and so leaves nothing half done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         url = _connection(args)
-        if word not in COMMANDS:
+        if command is None:
             raise exception.BadInputError(f"unrecognized command '{word}'")
-        return COMMANDS[word](url, args) or 0
+        return command(url, args) or 0
     except exception.Error as err:
         LOG.debug("The command failed", exc_info=True)
         return startup.report(err)

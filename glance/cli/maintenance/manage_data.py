@@ -20,7 +20,7 @@ from glance.cli.option import ProgramOption
 from glance.cli.user import console
 from glance.common import config, exception
 from glance.image import cipher, fields
-from glance.registry.db import engine, maintenance, migration, models
+from glance.registry.db import engine, maintenance, migration
 from glance.scrubber import essex, orphans, recovery
 from glance.store import location
 
@@ -31,7 +31,7 @@ FOUND = 3
 STORE_PROGRAMS = ("glance-scrubber", "glance-api")
 
 OPTIONS = (
-    "Options of orphans and restore",
+    "Options of check, orphans and restore",
     (
         ProgramOption(
             ("--store-config-file",),
@@ -54,13 +54,13 @@ OPTIONS = (
         ProgramOption(
             ("--delete",),
             "delete",
-            "Remove the data without a record that was found. Without this option, nothing is "
-            "changed.",
+            "With orphans, remove the data without a record that was found. Without this option, "
+            "nothing is changed.",
         ),
         ProgramOption(
             ("--format",),
             "format",
-            "Output format of orphans.",
+            "Output format of check and orphans.",
             "FORMAT",
             "string",
             "table",
@@ -72,9 +72,9 @@ OPTIONS = (
 
 def orphans_command(url: str, args: argparse.Namespace) -> int:
     """List data without a record, and records without their data."""
-    min_age = _seconds("--older-than", args.older_than)
-    with _Database(url, args.conf) as db:
-        surveyor = orphans.OrphanScan(db, _stores(args), min_age)
+    min_age = seconds("--older-than", args.older_than)
+    with CurrentDatabase(url, args.conf) as db:
+        surveyor = orphans.OrphanScan(db, stores_of(args), min_age)
         found = surveyor.survey()
         if args.delete:
             for stray in found.strays:
@@ -93,9 +93,9 @@ def restore(url: str, args: argparse.Namespace) -> int:
     """Restore the deleted image ID, if its data has not been removed yet."""
     if args.argument is None:
         raise exception.BadInputError("restore requires an image id")
-    with _Database(url, args.conf) as db:
+    with CurrentDatabase(url, args.conf) as db:
         try:
-            image = recovery.restore(db, _stores(args), fields.path_id(args.argument))
+            image = recovery.restore(db, stores_of(args), fields.path_id(args.argument))
         except (exception.NotFound, exception.Conflict, exception.StoreError) as err:
             startup.report(err)
             return FOUND
@@ -105,7 +105,7 @@ def restore(url: str, args: argparse.Namespace) -> int:
 
 def encrypt_locations(url: str, args: argparse.Namespace) -> int:
     """Encrypt all locations with metadata_encryption_key, or decrypt them if it is not set."""
-    with _Database(url, args.conf) as db:
+    with CurrentDatabase(url, args.conf) as db:
         changed, failed = maintenance.reseal(db)
     how = "Encrypted" if db.cipher.seals else "Decrypted"
     print(f"{how} {changed} location{'' if changed == 1 else 's'}")
@@ -114,7 +114,7 @@ def encrypt_locations(url: str, args: argparse.Namespace) -> int:
 
 def rewrite_locations(url: str, args: argparse.Namespace) -> int:
     """Rewrite the locations of older releases in the current form."""
-    with _Database(url, args.conf) as db:
+    with CurrentDatabase(url, args.conf) as db:
         changed, failed = maintenance.reseal(db, rewrite=_as_written_now)
     print(f"Rewrote {changed} location{'' if changed == 1 else 's'}")
     return _require_readable(failed)
@@ -141,7 +141,7 @@ def import_scrubber_datadir(url: str, args: argparse.Namespace) -> int:
     """Add the files in DIR, the scrubber_datadir of Essex, to the scrub queue."""
     if args.argument is None:
         raise exception.BadInputError("import_scrubber_datadir requires a directory")
-    with _Database(url, args.conf) as db:
+    with CurrentDatabase(url, args.conf) as db:
         done = essex.take_over(db, args.argument)
     print(f"Imported {done.taken} file{'' if done.taken == 1 else 's'}")
     for name, reason in done.left:
@@ -159,16 +159,11 @@ COMMANDS: dict[str, Callable[[str, argparse.Namespace], int]] = {
 }
 
 
-class _Database:
+class CurrentDatabase:
     """The database at a URL, with the schema of this release, for the duration of a command."""
 
     def __init__(self, url: str, conf: config.Conf):
-        version = migration.db_version(url)
-        if version != models.SCHEMA_VERSION:
-            raise exception.DatabaseMigrationError(
-                f"the database has schema version {version}, but this command requires version "
-                f"{models.SCHEMA_VERSION}"
-            )
+        migration.require_current(url)
         self._db = engine.Database(url, locations=cipher.from_conf(conf))
 
     def __enter__(self) -> engine.Database:
@@ -178,7 +173,7 @@ class _Database:
         self._db.dispose()
 
 
-def _stores(args: argparse.Namespace) -> store.Stores:
+def stores_of(args: argparse.Namespace) -> store.Stores:
     """Return the stores that the configuration of the scrubber or the API enables."""
     program, path = _store_file(args.store_config_file)
     LOG.info("Using the stores that %s configures", path)
@@ -206,13 +201,15 @@ def _store_file(named: str | None) -> tuple[str, str]:
     raise problem
 
 
-def _seconds(option: str, text: str) -> int:
+def seconds(option: str, text: str) -> int:
+    """Return the value of an option that takes seconds. Raises BadInputError."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         raise exception.BadInputError(f"{option} takes a whole number of seconds, not '{text}'")
     return int(text)
 
 
-def _time(seconds: float | None) -> str | None:
+def shown_time(seconds: float | None) -> str | None:
+    """Return a time since the epoch as text of ISO 8601, in UTC."""
     if seconds is None:
         return None
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
@@ -225,7 +222,7 @@ def _document(found: orphans.OrphanReport) -> dict[str, Any]:
                 "store": stray.store,
                 "image_id": stray.image_id,
                 "size": stray.size,
-                "modified": _time(stray.modified),
+                "modified": shown_time(stray.modified),
                 "removed": bool(stray.removed),
             }
             for stray in found.strays
@@ -244,7 +241,7 @@ def _print_survey(found: orphans.OrphanReport) -> None:
         size = "?" if stray.size is None else stray.size
         mark = {None: "", True: "  removed", False: "  NOT REMOVED"}[stray.removed]
         console.say(
-            f"  {stray.store} {stray.image_id}  {size} bytes  {_time(stray.modified)}{mark}"
+            f"  {stray.store} {stray.image_id}  {size} bytes  {shown_time(stray.modified)}{mark}"
         )
     left = sum(not stray.removed for stray in found.strays)
     print(f"  {left} left, {found.reclaimable} bytes reclaimable; {found.young} too young to tell")

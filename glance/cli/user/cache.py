@@ -273,6 +273,10 @@ def print_entries(
     nothing: str,
     something: str,
 ) -> int:
+    if call.as_values:
+        cells = (row(entry, columns) for entry in entries)
+        call.print_values([found[column.key] for column in columns] for found in cells)
+        return 0
     if call.for_programs:
         call.print_json_list([entries])
         return 0

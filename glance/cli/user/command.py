@@ -10,29 +10,34 @@ from __future__ import annotations
 import contextlib
 import optparse
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from glance import version
 
 # NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
-from glance.cli.user import cache, commands, completion, console, images, members
+from glance.cli.option import ProgramOption
+from glance.cli.user import cache, commands, completion, console, images, listing, members, removal
 from glance.common import exception
 
 # isort: split
 from glance.cli.user import download
 
-__all__ = ["cache", "completion", "download", "images", "main", "members"]
+__all__ = ["cache", "completion", "download", "images", "listing", "main", "members", "removal"]
 
 GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
+#: The commands that the usage text shows first in their group, in this order.
+FIRST = ("help", "add", "update", "delete", "index", "details", "show", "clear")
 
 EXIT_CODES = (
     (0, "The command succeeded."),
     (1, "The command failed, was refused or declined, found nothing, or had invalid arguments."),
     (2, "An option is not valid."),
+    (130, "The user interrupted the command."),
 )
 
 NOT_AUTHORIZED = (
@@ -52,12 +57,21 @@ def show_help(call: commands.CommandCall) -> int:
         names = ", ".join(entry.name for _, entries in in_groups() for entry in entries)
         console.say(f"Commands: {names}", to=sys.stderr)
         return 1
-    found = commands.COMMANDS.get(call.args[0])
-    if found is None:
-        return unknown(call.args[0])
-    print(f"\n{synopsis(found)}\n\n{found.text}")
-    if found.options:
-        print(f"\nOptions: {', '.join(shown_options(found))}")
+    return print_command(call.args[0])
+
+
+def print_command(name: str) -> int:
+    """Print the help of one command, and return the exit code."""
+    entry = commands.find(name)
+    if entry is None:
+        return unknown(name)
+    print(f"\n{synopsis(entry)}\n\n{entry.text}")
+    if entry.options:
+        print("\nOptions, besides those that glance --help shows for every command:\n")
+        for option in commands.OPTIONS:
+            if option.dest in entry.options:
+                word = option.help.replace("%default", str(option.default))
+                print(f"  {f'{_shown(option)} {option.metavar or str()}':<24}  {word}")
     return 0
 
 
@@ -70,15 +84,23 @@ def synopsis(entry: commands.Command) -> str:
 def shown_options(entry: commands.Command) -> list[str]:
     """Return the option names of a command that its help shows."""
     by_dest = {option.dest: option for option in commands.OPTIONS}
-    return [by_dest[dest].names[-1 if dest == "force" else 0] for dest in entry.options]
+    return [_shown(by_dest[dest]) for dest in entry.options]
+
+
+def _shown(option: ProgramOption) -> str:
+    return option.names[-1 if option.dest == "force" else 0]
 
 
 def in_groups() -> list[tuple[str, list[commands.Command]]]:
     """Return all commands by group, in the order of the usage text."""
+
+    def place(entry: commands.Command) -> int:
+        return FIRST.index(entry.name) if entry.name in FIRST else len(FIRST)
+
     groups = []
     for group in GROUPS:
         entries = [entry for entry in commands.COMMANDS.values() if entry.group == group]
-        groups.append((group, sorted(entries, key=lambda entry: entry.name != "help")))
+        groups.append((group, sorted(entries, key=place)))
     return groups
 
 
@@ -93,33 +115,93 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+#: What other programs call a command; for those that the program knows itself, see
+#: `commands.ALIASES`.
+ELSEWHERE = {
+    "create": "add",
+    "get": "show",
+    "image-create": "add",
+    "image-delete": "delete",
+    "image-download": "download",
+    "image-list": "index",
+    "image-show": "show",
+    "image-update": "update",
+    "images": "index",
+    "info": "show",
+    "inspect": "show",
+    "member-create": "member-add",
+    "member-list": "image-members",
+    "pull": "download",
+    "push": "upload",
+    "remove": "delete",
+    "rm": "delete",
+    "save": "download",
+    "set": "update",
+    "view": "show",
+}
+
+
 def unknown(name: str) -> int:
     make_parser({}).print_usage()
     from glance.common import spelling  # PERF: for mistakes only
 
     console.say(f"Unknown command: {name}", to=sys.stderr)
-    close = spelling.near(name, commands.COMMANDS)
+    close = spelling.near(name, commands.COMMANDS) or ELSEWHERE.get(name.lower())
     if close is not None:
         console.say(f"Did you mean glance {close}?", to=sys.stderr)
     return 1
 
 
 def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
-    """Print a line on standard error for each field that looks like a misspelt one."""
+    """Print one line on standard error for each name that looks like a misspelt field."""
     from glance.common import spelling  # PERF: for commands that send something only
 
-    for argument in args if entry.fields else ():
-        name = console.field_name(argument)
-        close = None if name in entry.fields else spelling.near(name, entry.fields)
-        if close is not None and "=" in argument:
+    # Of two letters, each is one typing error away from too many: ip is a good property beside id.
+    longer = [name for name in entry.fields if len(name) > 2]
+    written = [console.field_name(argument) for argument in args if "=" in argument]
+    for name in dict.fromkeys(written):
+        close = None if name in entry.fields else spelling.near(name, longer)
+        if close is not None:
             console.complain(f"{name} is taken for a custom property; did you mean {close}?")
 
 
 class _Parser(optparse.OptionParser):
-    """A parser whose errors cannot control the terminal."""
+    """A parser whose errors cannot control the terminal, and do not keep help from a user.
+
+    It checks variables, too.
+    """
+
+    def get_default_values(self) -> optparse.Values:
+        # NOTE: not the library's, which raises errors of variables instead of reporting them.
+        return optparse.Values(self.defaults)
+
+    def check_values(
+        self, values: optparse.Values, args: list[str]
+    ) -> tuple[optparse.Values, list[str]]:
+        """Convert the texts of variables that stand for an option that is not given."""
+        for option in self.option_list:
+            text = getattr(values, option.dest, None) if option.dest else None
+            if isinstance(text, str):
+                try:
+                    setattr(values, option.dest or "", option.check_value(str(option), text))
+                except optparse.OptionValueError as err:
+                    self.error(f"{err}, in a variable of the environment")
+        return values, args
 
     def error(self, msg: str) -> NoReturn:
+        left = self.rargs or []
+        if {"-h", "--help"} & set(left) or (self.values is not None and self.values.help):
+            sys.exit(print_help(self, [*(self.largs or []), *left]))
         super().error(console.printable(msg))
+
+
+def print_help(parser: optparse.OptionParser, args: Sequence[str]) -> int:
+    """Print what --help beside these words asks for, and return the exit code."""
+    words = [word for word in args if not word.startswith("-")]
+    if words:
+        return print_command(words[0])
+    parser.print_help()
+    return 0
 
 
 def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
@@ -131,6 +213,15 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
         prog="glance",
         version=f"%prog {version.version_string()}",
         epilog="Exit codes: " + " ".join(f"{code}: {text}" for code, text in EXIT_CODES),
+        add_help_option=False,
+    )
+    # Unlike that of optparse, it does not end the parsing: the command may come behind it.
+    parser.add_option(
+        *("-h", "--help"),
+        dest="help",
+        default=False,
+        action="store_true",
+        help="show this help message and exit",
     )
     for option in commands.OPTIONS:
         option.add_to(parser, environ)
@@ -149,10 +240,10 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
-    """Return whether standard output will contain only JSON or only the data of an image."""
-    if "file" in entry.options:
+    """Return whether standard output will contain only JSON, values, or the data of an image."""
+    if entry.name == "download":
         return not options.file
-    return "format" in entry.options and bool(options.format == "json")
+    return "format" in entry.options and bool(options.format != "text")
 
 
 def _run(entry: commands.Command, call: commands.CommandCall) -> int:
@@ -160,27 +251,62 @@ def _run(entry: commands.Command, call: commands.CommandCall) -> int:
     try:
         return entry.run(call)
     except console.CommandFailed as err:
-        console.complain(str(err))
+        call.complain(err, err.__cause__)
         return 1
     except console.CommandRefused as err:
         if str(err):
             console.say(*str(err).splitlines())
         return 1
+    except KeyboardInterrupt as err:
+        return interrupted(err)
     except BrokenPipeError:
         raise
     except Exception as err:  # top level: print every failure in a line or two
         if call.options.debug:
             raise
         if entry.modern:
-            console.complain(str(err) or type(err).__name__)
-        elif entry.failure is None:
+            call.complain(err, err)
+            return 1
+        if entry.failure is None:
             console.say(f"ERROR:  {err}")
         elif isinstance(err, exception.NotAuthorized):
             print(NOT_AUTHORIZED)
         else:
             print(f"Failed to {entry.failure}. Got error:")
             console.print_error(err)
+        call.explain(err)
         return 1
+
+
+def interrupted(err: KeyboardInterrupt) -> int:
+    """Print in one line what remains, and return the exit code: 128 and the number of the signal.
+
+    A command that leaves something raises `console.Interrupted`.
+    """
+    ended = isinstance(err.__cause__ or err, console.Terminated)
+    word = "terminated" if ended else "interrupted"
+    console.complain(f"{word}; {err}" if str(err) else word)
+    return 128 + (signal.SIGTERM if ended else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, unless the signal has another meaning already."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise console.Terminated
+
+    try:
+        usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        old = signal.signal(signal.SIGTERM, end) if usual else None
+    except ValueError:
+        # Another thread than the first one cannot set it.
+        old = None
+    try:
+        yield
+    finally:
+        if old is not None:
+            signal.signal(signal.SIGTERM, old)
 
 
 @streams.program("glance", stops=True)
@@ -188,9 +314,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(arguments)
+        with _terminable():
+            return _main(arguments)
     except SystemExit as err:  # raised by optparse
         return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except KeyboardInterrupt as err:
+        return interrupted(err)
 
 
 def _main(arguments: list[str]) -> int:
@@ -199,10 +328,12 @@ def _main(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     options, args = parser.parse_args(arguments)
+    if options.help:
+        return print_help(parser, args)
     if not args:
         parser.print_usage()
         return 0
-    entry = commands.COMMANDS.get(args[0])
+    entry = commands.find(args[0])
     if entry is None:
         return unknown(args[0])
     started = time.monotonic()

@@ -1,6 +1,6 @@
 """The options and commands of the `glance` program, each declared once.
 
-The command modules (`glance.cli.user.images`, `members`, `cache`, `download`) declare their
+The command modules (`glance.cli.user.images`, `listing`, `members` and so on) declare their
 commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
 text and `help`, `glance.cli.docs.pages` the manual pages and doc/source/cli.rst, and
 `glance.cli.user.completion` the completion scripts. `glance.cli.user.console` has the prompts and
@@ -17,11 +17,12 @@ from __future__ import annotations
 import optparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
+from glance.common import exception
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -68,16 +69,36 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--format",),
         "format",
-        "Output format: text for people, or json for programs. Default: %default",
-        "[text|json]",
+        "Output format: text for people, json for programs, or value for shell scripts: one line "
+        "for each image, its values separated by tabs. Default: %default",
+        "[text|json|value]",
         "string",
         "text",
-        choices=("text", "json"),
+        choices=("text", "json", "value"),
+    ),
+    ProgramOption(
+        ("--long",),
+        "long",
+        "Show more of each image: status, visibility, owner and time in index; checksum, "
+        "protection and times in show and details.",
+    ),
+    ProgramOption(
+        ("--columns",),
+        "columns",
+        "What to show of each image: names of attributes and properties, separated by commas.",
+        "NAME,...",
+        "string",
+        values="columns",
+    ),
+    ProgramOption(("--deleted",), "deleted", "List deleted images; for administrators only."),
+    ProgramOption(
+        ("--human",), "human", "Show sizes with units in tables and blocks, such as 1.46 GiB."
     ),
     ProgramOption(
         ("--file",),
         "file",
-        "File to download to. Default: standard output",
+        "File to download to, or to upload from; - is standard input. Default: standard output, "
+        "or standard input.",
         "FILE",
         "string",
         values="file",
@@ -126,13 +147,53 @@ class CommandCall:
         return self._client
 
     @property
-    def for_programs(self) -> bool:
-        """Whether the result is to be printed as JSON."""
-        return bool(self.options.format == "json")
+    def server(self) -> str:
+        """Host and port of the image service, as far as they are known."""
+        known = self._client or self.options
+        return f"{known.host}:{known.port}"
 
-    def print_json(self, value: object) -> None:
-        """Print one JSON value as the whole result."""
+    def explain(self, err: BaseException, *, told: bool = True) -> None:
+        """Print on standard error what is behind an error; `told` is whether its text was."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        if isinstance(err, exception.ClientConnectionError):
+            text = "" if told else causes.told_of(err)
+            parts = [part for part in (text, causes.hint_of(self._client, err)) if part]
+            if parts:
+                console.complain("; ".join(parts))
+
+    def complain(self, err: BaseException, cause: BaseException | None) -> None:
+        """Print an error in one line on standard error, with what to do about its `cause`."""
+        from glance.cli.user import causes  # PERF: for errors only
+
+        hint = causes.hint_of(self._client, cause)
+        text = str(err) or type(err).__name__
+        console.complain(f"{text}; {hint}" if hint else text)
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether the result is to be printed as JSON, or as values."""
+        return bool(self.options.format != "text")
+
+    @property
+    def as_values(self) -> bool:
+        """Whether the result is to be printed as values, for shell scripts."""
+        return bool(self.options.format == "value")
+
+    def print_json(self, value: Mapping[str, Any]) -> None:
+        """Print an image as the whole result: as JSON, or its values, one in each line."""
+        if self.as_values:
+            from glance.cli.user import columns  # PERF: for this format only
+
+            self.print_values([text] for text in columns.texts(value, columns.VALUES))
+            return
         self.output.write(f"{console.json_text(value)}\n")
+
+    def print_values(self, rows: Iterable[Iterable[object]]) -> None:
+        """Print a line for each row, its values separated by tabs."""
+        for row in rows:
+            line = "\t".join(console.printable(value) for value in row)
+            self.output.write(f"{line}\n")
 
     def print_json_list(self, pages: Iterable[Iterable[object]]) -> None:
         """Print the members of all pages as one JSON array, each page as it arrives."""
@@ -188,6 +249,14 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {}
+#: Other names of commands.
+ALIASES = {"list": "index", "ls": "index"}
+
+
+def find(name: str) -> Command | None:
+    """Return the command with this name or alias, None if there is none."""
+    return COMMANDS.get(ALIASES.get(name, name))
+
 
 Function = Callable[[CommandCall], int]
 
@@ -213,6 +282,9 @@ def command(
 
     def declare(function: Function) -> Function:
         text = textwrap.dedent(function.__doc__ or "").strip("\n").rstrip()
+        aliases = [alias for alias, real in ALIASES.items() if real == name]
+        if aliases:
+            text += f"\n\nOther names of this command: {', '.join(aliases)}."
         COMMANDS[name] = Command(
             name,
             arguments,

@@ -21,11 +21,23 @@ class CommandFailed(CommandRefused):
     """The same for newer messages: one line on standard error."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user ended a command; its text says what remains, and how to go on or clean up."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The program was asked to end, by SIGTERM."""
+
+
 def ask(question: str, *, default: bool) -> bool:
     """Print `question`, return the answer: `default` for an empty line, False at end of input."""
     sys.stdout.write(printable(question))
     sys.stdout.flush()
-    line = sys.stdin.readline() if sys.stdin is not None else ""
+    try:
+        line = sys.stdin.readline() if sys.stdin is not None else ""
+    except KeyboardInterrupt:
+        print()
+        raise
     if not line:
         print()
         return False
@@ -74,6 +86,9 @@ def say(*lines: object, end: str = "\n", to: TextIO | None = None) -> None:
 
     SECURITY: whatever holds a name, of an image or from the command line, is printed with this.
     """
+    if to is not None and to is sys.stderr and sys.stdout is not None:
+        # Where both streams are one file, the lines are to be in the order of the program.
+        sys.stdout.flush()
     for line in lines:
         print(printable(line), end=end, file=to)
 

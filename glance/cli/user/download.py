@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from glance.cli.user import commands, console, progress
+from glance.cli.user import commands, console, ids, progress
 from glance.common import exception
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def download(call: commands.CommandCall) -> int:
             "Standard output is a terminal: use --file=FILE, or redirect standard output"
         )
     try:
-        meta = call.client.get_image_meta(image_id)
+        image_id, meta = ids.with_id(call, image_id, call.client.get_image_meta, reads=True)
     except exception.NotFound:
         raise console.CommandFailed(f"No image with ID {image_id} was found") from None
     if meta.get("status") != "active":
@@ -70,10 +70,32 @@ def download(call: commands.CommandCall) -> int:
         if isinstance(err, BrokenPipeError) and not path:
             # The reader has what it wanted, such as `head`.
             return 1
-        raise console.CommandFailed(f"{err.strerror or err}: {path or 'standard output'}") from err
+        text = f"{err.strerror or err}: {path or 'standard output'}"
+        raise console.CommandFailed(text + kept_text(path, meta)) from err
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(kept_text(path, meta).removeprefix("; ")) from err
     if path:
         console.say(f"Downloaded image {image_id} to {path}")
     return 0
+
+
+def kept_text(path: str | None, meta: types.DetailedImage) -> str:
+    """Return what is kept of an incomplete download, and how to go on, with a semicolon before."""
+    size = 0
+    if path:
+        with contextlib.suppress(OSError):
+            size = os.stat(part_of(path, meta)).st_size
+    if not path or not size:
+        return ""
+    how = "to resume" if meta.get("checksum") else "to start again"
+    return f"; {part_of(path, meta)} holds {size} bytes: run the command again {how}, or remove it"
+
+
+def part_of(path: str, meta: types.DetailedImage) -> str:
+    """Return the name of the file for the incomplete data of an image."""
+    from glance.client import base as base_client
+
+    return f"{path}.{base_client.segment(meta.get('id'))}.part"
 
 
 def md5() -> Any:
@@ -114,10 +136,8 @@ class PartFile(Target):
     """A file `path.ID.part`, which is renamed to `path` when it is complete."""
 
     def __init__(self, path: str, meta: types.DetailedImage):
-        from glance.client import base as base_client
-
         self.path = path
-        self.part = f"{path}.{base_client.segment(meta.get('id'))}.part"
+        self.part = part_of(path, meta)
         super().__init__(self._lock())
         if meta.get("checksum"):
             self._inherit(int(meta.get("size") or 0))
@@ -203,12 +223,16 @@ def opened(call: commands.CommandCall, meta: types.DetailedImage) -> Iterator[Ta
     try:
         yield target
     except BaseException:
-        target.file.flush()
-        if not target.count:
-            os.unlink(target.part)
+        # The disk may be full: what cannot be written is downloaded again.
+        with contextlib.suppress(OSError):
+            target.file.flush()
+        if not os.fstat(target.file.fileno()).st_size:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target.part)
         raise
     finally:
-        target.file.close()
+        with contextlib.suppress(OSError):
+            target.file.close()
 
 
 def fetch(

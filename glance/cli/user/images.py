@@ -1,19 +1,24 @@
-"""The commands of `glance` about images: add, update, delete, index, details, show, clear.
+"""The commands of `glance` that write images: add, update and upload.
 
-`glance.cli.user.tables` prints images. The shared error handler is in `glance.cli.user.command`,
-the options are in `glance.cli.user.commands`.
+`glance.cli.user.listing` has the commands that read images, `glance.cli.user.removal` those that
+delete them. `glance.cli.user.tables` prints images. The shared error handler is in
+`glance.cli.user.command`, the options are in `glance.cli.user.commands`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from glance.cli.user import commands, console, progress, tables
+from glance.cli.user import commands, console, ids, notes, progress, tables
 from glance.common import exception
-from glance.image import types
+
+if TYPE_CHECKING:
+    from glance.image import types
 
 ADD_DEFAULTS = {
     "disk_format": "raw",
@@ -45,19 +50,6 @@ UPDATE_FORBIDDEN = (
     "id",
     "checksum",
 )
-FILTERS = (
-    "name",
-    "disk_format",
-    "container_format",
-    "status",
-    "min_ram",
-    "min_disk",
-    "size_min",
-    "size_max",
-    "is_public",
-)
-#: Maximum size of a page that a server returns.
-SERVER_PAGE = 1000
 
 LOCATION_CLASH = """\
 Either supply a location=LOCATION argument or supply image 
@@ -67,17 +59,15 @@ KILLED_NOTE = (
     "Note: Your image metadata may still be in the registry, but the image's status will likely "
     "be 'killed'."
 )
-NO_DATA_NOTE = (
-    "Note: no image data was given (standard input is a terminal), so the image is queued until "
-    "its data is uploaded."
-)
+#: Statuses of a proxy that does not know what the server has done.
+BEYOND = (502, 504)
 
 
 @commands.command(
     "add",
     "<field1=value1 field2=value2 ...> [ < /path/to/image ]",
     "Adds a new image",
-    options=("dry_run", "format"),
+    options=("file", "dry_run", "format"),
     fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
 )
 def add(call: commands.CommandCall) -> int:
@@ -87,7 +77,8 @@ def add(call: commands.CommandCall) -> int:
       name              name of the image; required
       id                id of the image; default: chosen by the server
       is_public         true, on or 1 make the image public; default: false
-      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: raw
+      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: what the first
+                        bytes of the data look like, with a note, otherwise raw
       container_format  ami, ari, aki, bare or ovf; default: ovf
       min_disk          minimum disk size in GB of a server; default: 0
       min_ram           minimum memory in MB of a server; default: 0
@@ -103,7 +94,7 @@ def add(call: commands.CommandCall) -> int:
 
       glance add name="My image" disk_format=qcow2 < /tmp/images/mine.qcow2
 
-    or pipe it from a program. With a location, no data is read:
+    or pipe it from a program, or name the file with --file. With a location, no data is read:
 
       glance add name="My image" location=http://example.com/images/mine.raw
     """
@@ -112,6 +103,7 @@ def add(call: commands.CommandCall) -> int:
         raise console.CommandRefused("Please specify a name for the image using name=VALUE")
     meta: dict[str, Any] = {"name": found.pop("name")}
     meta["is_public"] = console.is_true(found.pop("is_public", ""))
+    format_given = "disk_format" in found
     for name, default in ADD_DEFAULTS.items():
         meta[name] = found.pop(name, default)
     for name in ADD_OPTIONAL:
@@ -121,27 +113,51 @@ def add(call: commands.CommandCall) -> int:
     meta["properties"] = found
 
     located = bool(meta.get("location"))
+    if located and call.options.file is not None:
+        raise console.CommandFailed("Give either --file or location=, not both")
     if located and console.stdin_holds_data():
         raise console.CommandRefused(LOCATION_CLASH)
+    check_one_source(call)
     if call.dry_run("Add new image with metadata:"):
         tables.print_rows(meta)
         return 0
-    data = None if located else stdin_data()
+    from glance.cli.user import guess  # PERF: for uploads only
+
+    with contextlib.nullcontext() if located else opened_data(call) as data:
+        return _add(call, meta, guess.checked(meta, data, given=format_given))
+
+
+def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None) -> int:
+    """Add an image and print the outcome; return the exit code."""
+    from glance.http.client import response  # PERF: the client needs it
+
     try:
         with progress.shown(meta["name"]) as tell:
             image = call.client.add_image(meta, data, progress=tell)
     except exception.ClientConnectionError as err:
         console.say(
-            f"Failed to connect to the Glance API server {call.options.host}:{call.options.port}. "
-            "Is the server running?"
+            f"Failed to connect to the Glance API server {call.server}. Is the server running?"
         )
         if call.options.verbose:
             console.print_error(err)
+        call.explain(err, told=call.options.verbose)
+        if isinstance(err, response.ConnectionBroken) and not isinstance(
+            err, response.NotConnected
+        ):
+            print(KILLED_NOTE, file=sys.stderr)
         return 1
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(upload_remains(call, err)) from err
     except Exception as err:  # the border to the person
         print("Failed to add image. Got error:")
         console.print_error(err)
-        print(KILLED_NOTE)
+        call.explain(err)
+        image_id = getattr(err, "recorded_id", None)
+        unknown = isinstance(err, OSError) or getattr(err, "status", None) in BEYOND
+        if image_id is not None or unknown:
+            print(KILLED_NOTE)
+        if image_id is not None:
+            notes.note(notes.remains(call, image_id))
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -149,8 +165,13 @@ def add(call: commands.CommandCall) -> int:
     if call.options.verbose:
         print("Returned the following metadata for the new image:")
         tables.print_rows(image)
-    if data is None and not located:
-        print(NO_DATA_NOTE, file=sys.stderr)
+    if data is None and not meta.get("location"):
+        notes.note(
+            "no image data was given (standard input is a terminal), so the image is queued "
+            f"until its data is uploaded: glance upload {image['id']} --file=FILE"
+        )
+    if not call.for_programs:
+        notes.private(image)
     return 0
 
 
@@ -172,7 +193,7 @@ def update(call: commands.CommandCall) -> int:
     IMPORTANT: custom properties that are left out of the command are removed from the image,
     unless --keep-properties is given.
     """
-    image_id = first(
+    image_id = ids.first(
         call,
         "Please specify the ID of the image you wish to update ",
         "as the first argument",
@@ -188,12 +209,17 @@ def update(call: commands.CommandCall) -> int:
         return 0
     keep = call.options.keep_properties
     try:
-        image = call.client.update_image(image_id, meta, purge_props=not keep)
+        image_id, image = ids.with_id(
+            call, image_id, lambda i: call.client.update_image(i, meta, purge_props=not keep)
+        )
     except exception.NotFound:
-        return not_found(image_id)
+        return ids.not_found(image_id)
+    except console.CommandRefused:
+        raise
     except Exception as err:  # the border to the person
         print("Failed to update image. Got error:")
         console.print_error(err)
+        call.explain(err)
         return 1
     if call.for_programs:
         call.print_json(image)
@@ -205,190 +231,78 @@ def update(call: commands.CommandCall) -> int:
 
 
 @commands.command(
-    "delete", "<ID>", "Deletes an image", failure="delete image", options=("force", "dry_run")
+    "upload",
+    "<ID> [checksum=MD5] [ < /path/to/image ]",
+    "Uploads the data of a queued image",
+    group="Further Commands",
+    options=("file", "dry_run", "format"),
+    fields=("checksum",),
+    modern=True,
 )
-def delete(call: commands.CommandCall) -> int:
+def upload(call: commands.CommandCall) -> int:
     """
-    Deletes an image: its metadata and its data. Asks for confirmation, unless --force is given.
+    Uploads the data of an image that has none yet, whose status is queued:
+
+      glance upload 12 --file /tmp/images/mine.qcow2
+
+    Without --file, the data is read from standard input. If a checksum is given, data that has
+    another MD5 is refused. Metadata and properties of the image stay as they are.
     """
-    image_id = first(
-        call,
-        "Please specify the ID of the image you wish to delete ",
-        "as the first argument",
-    )
-    call.at_most(1)
-    if not call.confirm(f"Delete image {image_id}?"):
-        raise console.CommandRefused(f"Not deleting image {image_id}")
-    if call.dry_run(f"Delete image {image_id}"):
+    if not call.args:
+        raise console.CommandFailed("Please specify the ID of the image whose data you upload")
+    image_id, *words = call.args
+    meta: dict[str, Any] = {}
+    for word in words:
+        if console.field_name(word) != "checksum" or "=" not in word:
+            raise console.CommandFailed(
+                f"This command does not take the argument {word}; name a file with --file=FILE"
+            )
+        meta = {"checksum": console.fields([word])["checksum"]}
+    check_one_source(call)
+    from_file = call.options.file not in (None, "-")
+    if call.dry_run(
+        f"Upload {call.options.file if from_file else 'standard input'} to image {image_id}"
+    ):
         return 0
-    try:
-        call.client.delete_image(image_id)
-    except exception.NotFound:
-        return not_found(image_id)
-    console.say(f"Deleted image {image_id}")
-    return 0
-
-
-LISTING = "<field1=value1 field2=value2 ...>"
-LISTING_OPTIONS = ("limit", "marker", "sort_key", "sort_dir", "force", "format")
-
-
-@commands.command(
-    "index",
-    LISTING,
-    "Lists images in a table",
-    failure="show index",
-    options=LISTING_OPTIONS,
-    fields=FILTERS,
-)
-def index(call: commands.CommandCall) -> int:
-    """
-    Lists the images that you may see: id, name, formats and size, newest first.
-
-    Fields filter the list: name, disk_format, container_format, status, min_ram, min_disk,
-    size_min, size_max, is_public (true, false, none). Any other field filters by a custom
-    property. --sort_key, --sort_dir, --limit and --marker choose order and page.
-
-    On a terminal, the command asks before it prints the next page of --limit images, unless
-    --force is given. Otherwise it prints all pages at once, unless the answers are piped in.
-    """
-    found = pages(call, "get_images")
-    if call.for_programs:
-        call.print_json_list(found)
-        return 0
-    for number, page in enumerate(found):
-        tables.print_table(tables.INDEX, page, header=not number)
-    return 0
-
-
-@commands.command(
-    "details",
-    LISTING,
-    "Lists images with all their metadata",
-    failure="show details",
-    options=LISTING_OPTIONS,
-    fields=FILTERS,
-)
-def details(call: commands.CommandCall) -> int:
-    """
-    Lists the images that you may see with all their metadata.
-
-    Takes the same fields and options as index.
-    """
-    found = pages(call, "get_images_detailed")
-    if call.for_programs:
-        call.print_json_list(found)
-        return 0
-    rule = "=" * 80
-    for number, page in enumerate(found):
-        if not number:
-            print(rule)
-        for image in page:
-            tables.print_image(call.client, image)
-            print(rule)
-    return 0
-
-
-@commands.command("show", "<ID>", "Shows the metadata of an image", options=("format",))
-def show(call: commands.CommandCall) -> int:
-    """
-    Shows the metadata of an image.
-    """
-    image_id = first(
-        call,
-        "Please specify the image identifier as the ",
-        "first argument. Example: ",
-        "$> glance show 12345",
-    )
-    call.at_most(1)
-    try:
-        image = call.client.get_image_meta(image_id)
-    except exception.NotFound:
-        return not_found(image_id)
-    except Exception as err:  # the border to the person
-        print("Failed to show image. Got error:")
-        console.print_error(err)
-        return 1
+    if not from_file:
+        check_stdin(call)
+    with opened_data(call) as data:
+        image = _upload(call, image_id, meta, data)
     if call.for_programs:
         call.print_json(image)
-    else:
-        tables.print_image(call.client, image)
+    console.say(f"Uploaded the data of image {image_id}: {image.get('size')} bytes")
     return 0
 
 
-@commands.command(
-    "clear",
-    "",
-    "Deletes all images",
-    failure="delete all images",
-    options=("force", "dry_run"),
-)
-def clear(call: commands.CommandCall) -> int:
-    """
-    Deletes all images that you may see. Asks for confirmation, unless --force is given.
-
-    Images that cannot be deleted are reported and skipped; the exit code is then 1.
-    """
-    call.at_most(0)
-    if not call.confirm("Delete all images?"):
-        raise console.CommandRefused("Not deleting any images")
-    if call.options.dry_run:
-        call.dry_run(*(f"Delete image {image['id']}" for image in all_images(call)))
-        return 0
-    # Image id -> whether it was deleted.
-    done: dict[Any, bool] = {}
-    # NOTE: images may be added meanwhile, so the list is read until it has nothing new.
-    while True:
-        todo = [image for image in all_images(call) if image["id"] not in done]
-        if not todo:
-            return 0 if all(done.values()) else 1
-        for image in todo:
-            done[image["id"]] = delete_one(call, image)
-
-
-def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
-    """Delete one of many images and print the outcome; return False if that failed."""
-    if call.options.verbose:
-        console.say(f'Deleting image {image["id"]} "{image["name"]}" ... ', end="")
+def _upload(
+    call: commands.CommandCall, image_id: str, meta: dict[str, Any], data: BinaryIO | None
+) -> types.DetailedImage:
+    """Upload the data of an image; return its attributes. Raises CommandFailed or Interrupted."""
+    name = call.options.file or image_id
     try:
-        call.client.delete_image(image["id"])
-    except exception.ClientConnectionError:
+        with progress.shown(name) as tell:
+            return call.client.update_image(image_id, meta, data, purge_props=False, progress=tell)
+    except exception.NotFound:
+        raise console.CommandFailed(f"No image with ID {image_id} was found") from None
+    except (exception.NotAuthorized, exception.Duplicate):
+        # The image is as it was.
         raise
-    except exception.Error as err:
-        console.say(f"Failed to delete image {image['id']}")
-        console.print_error(err)
-        return False
-    if call.options.verbose:
-        print("done")
-    return True
+    except exception.ClientConnectionError as err:
+        raise console.CommandFailed(f"{err}; see its status: glance show {image_id}") from err
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(notes.remains(call, image_id)) from err
+    except (exception.Error, OSError) as err:
+        text = getattr(err, "strerror", None) or str(err)
+        remains = "" if is_unsent(err) else f"; {notes.remains(call, image_id)}"
+        raise console.CommandFailed(f"{text}{remains}") from err
 
 
-def all_images(call: commands.CommandCall) -> list[types.BriefImage]:
-    """Return the short form of all images that the caller may see, by id."""
-    images: list[types.BriefImage] = []
-    marker, markers = None, Markers()
-    while True:
-        page = call.client.get_images(
-            filters={"is_public": "none"},
-            limit=SERVER_PAGE,
-            marker=marker,
-            sort_key="id",
-            sort_dir="asc",
-        )
-        if not page:
-            return images
-        marker = markers.next(page)
-        images += page
+def is_unsent(err: BaseException) -> bool:
+    """Return whether an error of the client's own came before anything was sent."""
+    return isinstance(err, exception.Invalid) and err.status is None
 
 
 # -- arguments and standard input ----------------------------------------------------------------
-
-
-def first(call: commands.CommandCall, *complaint: str) -> str:
-    """Return the first positional argument; raise CommandRefused with these lines if none."""
-    if not call.args:
-        raise console.CommandRefused("\n".join(complaint))
-    return call.args[0]
 
 
 def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
@@ -399,9 +313,60 @@ def drop(found: dict[str, str], names: tuple[str, ...], kind: str) -> None:
             console.say(f"Found {kind} field {name}. Removing.")
 
 
-def not_found(image_id: str) -> int:
-    console.say(f"No image with ID {image_id} was found")
-    return 1
+def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
+    """Return what remains of an upload that adds an image and was interrupted."""
+    image_id = getattr(err, "recorded_id", None)
+    if image_id is not None:
+        return notes.remains(call, image_id)
+    return "if the image has been recorded, its status will be killed"
+
+
+def check_one_source(call: commands.CommandCall) -> None:
+    """Raise CommandFailed if both --file and standard input have data."""
+    if call.options.file == "":
+        raise console.CommandFailed("--file needs the name of a file")
+    if call.options.file not in (None, "-") and console.stdin_holds_data():
+        raise console.CommandFailed(
+            "Give the image data either by --file or on standard input, not both"
+        )
+
+
+def check_stdin(call: commands.CommandCall) -> None:
+    """Raise CommandFailed if standard input can have no data that anybody means to upload."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise console.CommandFailed(
+            "Standard input is a terminal: use --file=FILE, or redirect standard input"
+        )
+    # Otherwise a forgotten --file would make an image of no bytes, for ever.
+    if call.options.file is None and (sys.stdin is None or _is_null(sys.stdin)):
+        raise console.CommandFailed(
+            "Standard input has no data: use --file=FILE, which may name an empty file"
+        )
+
+
+def _is_null(stream: TextIO) -> bool:
+    try:
+        return os.fstat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def opened_data(call: commands.CommandCall) -> Iterator[BinaryIO | None]:
+    """Yield the file of --file, or standard input; None if that is a terminal.
+
+    Raises CommandFailed if the file cannot be read; nothing has been sent then.
+    """
+    path = call.options.file
+    if path in (None, "-"):
+        yield stdin_data()
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - errors of the upload are not those of the file
+    except (OSError, ValueError) as err:
+        raise console.CommandFailed(f"{getattr(err, 'strerror', None) or err}: {path}") from None
+    with file:
+        yield file
 
 
 def stdin_data() -> BinaryIO | None:
@@ -412,55 +377,3 @@ def stdin_data() -> BinaryIO | None:
     if sys.stdin is None:
         return io.BytesIO()
     return None if sys.stdin.isatty() else sys.stdin.buffer
-
-
-# -- listings ------------------------------------------------------------------------------------
-
-
-class Markers:
-    """The markers of the pages of one list, none of which a server may repeat."""
-
-    def __init__(self, first: object = None):
-        self._seen = {str(first)}
-
-    def next(self, page: Sequence[Mapping[str, Any]]) -> Any:
-        """Return the marker of the page after `page`. Raises CommandFailed if it was used before.
-
-        A server that ignores markers would send the same page for ever.
-        """
-        marker = page[-1]["id"]
-        if str(marker) in self._seen:
-            raise console.CommandFailed(
-                "The server sent the same page of the list again, so the list is not complete"
-            )
-        self._seen.add(str(marker))
-        return marker
-
-
-def pages(call: commands.CommandCall, method: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield the pages of a list from a method of the client.
-
-    Between full pages the user is asked, unless --force is given or nobody can be asked.
-    """
-    found = console.fields(call.args)
-    fetch = getattr(call.client, method)
-    filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
-    options = call.options
-    marker, markers = options.marker, Markers(options.marker)
-    asking = not (options.force or call.for_programs) and console.pauses()
-    while True:
-        page = fetch(
-            filters=filters,
-            limit=options.limit,
-            marker=marker,
-            sort_key=options.sort_key,
-            sort_dir=options.sort_dir,
-        )
-        if not page:
-            return
-        following = markers.next(page)
-        yield page
-        full = len(page) == min(options.limit, SERVER_PAGE)
-        if full and asking and not console.ask("Fetch next page? [Y/n] ", default=True):
-            return
-        marker = following

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import commands, console
+from glance.cli.user import commands, console, ids
 from glance.common import exception
 
 GROUP = "Member Commands"
@@ -32,7 +32,8 @@ def image_members(call: commands.CommandCall) -> int:
     if not call.args:
         raise console.CommandRefused("Please specify the ID of the image as the first argument")
     call.at_most(1)
-    print_memberships(call, call.client.get_image_members(call.args[0]), "member_id")
+    _, members = ids.with_id(call, call.args[0], call.client.get_image_members, reads=True)
+    print_memberships(call, members, "member_id")
     return 0
 
 
@@ -78,7 +79,8 @@ def member_add(call: commands.CommandCall) -> int:
     lines = [f'Add "{member}" to membership of image {image_id}']
     if call.dry_run(*lines, *([SHARER] if call.options.can_share else [])):
         return 0
-    call.client.add_member(image_id, member, True if call.options.can_share else None)
+    can_share = True if call.options.can_share else None
+    ids.with_id(call, image_id, lambda i: call.client.add_member(i, member, can_share))
     return 0
 
 
@@ -97,7 +99,7 @@ def member_delete(call: commands.CommandCall) -> int:
     image_id, member = image_and_member(call)
     if call.dry_run(f'Remove "{member}" from the member list of image "{image_id}"'):
         return 0
-    call.client.delete_member(image_id, member)
+    ids.with_id(call, image_id, lambda i: call.client.delete_member(i, member))
     return 0
 
 
@@ -119,7 +121,7 @@ def members_replace(call: commands.CommandCall) -> int:
     if call.dry_run(*lines, *([SHARER] if call.options.can_share else [])):
         return 0
     association = {"member_id": member, "can_share": call.options.can_share}
-    call.client.replace_members(image_id, association)
+    ids.with_id(call, image_id, lambda i: call.client.replace_members(i, association))
     return 0
 
 
@@ -134,6 +136,9 @@ def print_memberships(
     call: commands.CommandCall, memberships: Sequence[Mapping[str, Any]], key: str
 ) -> None:
     """Print one id per line, with an asterisk and a legend for those that may share."""
+    if call.as_values:
+        call.print_values([found[key], found["can_share"]] for found in memberships)
+        return
     if call.for_programs:
         call.print_json_list([memberships])
         return

@@ -31,23 +31,25 @@ SERVER: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("-H", "--host"),
         "host",
-        "Address of the Glance API server. Default: %default",
+        "Address of the Glance API server. Also GLANCE_HOST. Default: %default",
         "ADDRESS",
         "string",
         HOST,
+        ("GLANCE_HOST",),
     ),
     ProgramOption(
         ("-p", "--port"),
         "port",
-        "Port of the Glance API server. Default: %default",
+        "Port of the Glance API server. Also GLANCE_PORT. Default: %default",
         "PORT",
         "int",
         PORT,
+        ("GLANCE_PORT",),
     ),
     _text(
         "image_url",
         "URL",
-        "URL of the Glance API server; overrides address and port.",
+        "URL of the Glance API server; overrides address and port, however they are given.",
         "OS_IMAGE_URL",
         "OS_IMAGE_ENDPOINT_OVERRIDE",
     ),
@@ -204,6 +206,41 @@ def strategy(options: Any, environ: Mapping[str, str]) -> str:
     return "keystone" if who and options.auth_url else "noauth"
 
 
+def _read_host(options: Any) -> None:
+    """Take apart what --host names if it is host:port, or a URL of the server.
+
+    Raises BadInputError for text of another form.
+    """
+    from glance.common import exception, hosts
+
+    text = str(options.host).strip()
+    if "/" not in text:
+        name, colon, port = text.rpartition(":")
+        if colon and port.isdecimal() and (":" not in name or name.endswith("]")):
+            options.host, options.port = hosts.bare(name), int(port)
+        return
+    import urllib.parse
+
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, number = parts.hostname, parts.port
+    except ValueError:
+        host = number = parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not host:
+        # SECURITY: the text may hold a password, so it is not repeated.
+        options.host = "?"
+        raise exception.BadInputError(
+            "--host takes a name or an address, such as glance.example.com, or a URL such as "
+            "http://glance.example.com:9292"
+        )
+    options.host, options.port = host, number or options.port
+    if not options.image_url:
+        # SECURITY: who wants TLS gets no other connection.
+        scheme = "https" if options.use_ssl else parts.scheme
+        shown = f"[{host}]" if ":" in host else host
+        options.image_url = f"{scheme}://{shown}:{options.port}{parts.path}"
+
+
 def make_client(
     options: Any, environ: Mapping[str, str] = os.environ, default_host: str = HOST
 ) -> glance_client.Client:
@@ -215,6 +252,8 @@ def make_client(
     from glance import client as glance_client
     from glance.identity import catalog
 
+    if options.host:
+        _read_host(options)
     creds = {name: getattr(options, name) for name in CREDS}
     if options.cloud:
         # The entry wins over variables, which may be meant for other programs.

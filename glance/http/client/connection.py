@@ -40,10 +40,16 @@ MAX_HEAD = 65536
 #: 1xx responses before a final one.
 MAX_INTERIM = 100
 SENDFILE = 4 * 1024 * 1024
+#: Seconds to wait for what the server says of a request that this side has stopped sending.
+PARTING = 3.0
 #: Errors of os.sendfile that mean that this pair of descriptors does not support it.
 _NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW})
 #: Errors of os.sendfile that come from the network, not from the file.
 _SOCKET_ERRORS = frozenset({errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETDOWN})
+
+
+#: What OpenSSL says of a server that responds to its greeting with the text of an HTTP response.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 
 
 class _ResponseReady(Exception):
@@ -140,6 +146,14 @@ class ClientConnection:
         self._broken = False
         self._deadline: float | None = None
 
+    @property
+    def place(self) -> str:
+        """Host and port of the server, and of the proxy on the way to it."""
+        where = authority(self.host, self.port)
+        if self.proxy is None:
+            return where
+        return f"{where} through the proxy {authority(self.proxy.host, self.proxy.port)}"
+
     # -- opening and closing ---------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -152,9 +166,9 @@ class ClientConnection:
             sock.settimeout(self.read_timeout)
             self._sock, sock = sock, None
         except (OSError, EOFError, ValueError) as err:
-            place = self.proxy or self
-            where = authority(place.host, place.port)
-            raise response.NotConnected(f"{where}: {err or type(err).__name__}") from err
+            broken = response.NotConnected(err or type(err).__name__)
+            broken.at(self.place)
+            raise broken from err
         finally:
             if sock is not None:
                 sock.close()
@@ -227,7 +241,8 @@ class ClientConnection:
         `on_end` gets the connection when the response was read to its end. The headers of the
         response must have arrived by the `deadline` (in the time of `time.monotonic`), however
         steadily they trickle; it bounds connecting and sending, too. Raises `ConnectionBroken` or
-        a subclass; the connection is closed then.
+        a subclass; the connection is closed then. If this side stops, because the source of the
+        body fails or the user interrupts it, a payload with `parting` learns what the server says.
         """
         self._deadline = deadline
         if self._sock is None:
@@ -263,9 +278,23 @@ class ClientConnection:
                     raise
                 send_error.answered = err.answered
                 raise send_error from err
-        except BaseException:
-            self.close()
+        except BaseException as err:
+            try:
+                if isinstance(err, response.ConnectionBroken):
+                    err.at(self.place)
+                elif payload is not None and payload.parting is not None:
+                    self._part(method, payload.parting)
+            finally:
+                self.close()
             raise
+
+    def _part(self, method: str, parting: Callable[[response.ClientResponse], None]) -> None:
+        """Tell the server that nothing more will come, and pass its response on, if it has one."""
+        with contextlib.suppress(OSError, exception.Error):
+            # NOTE: that of a TLS socket itself would end the encryption of what is received, too.
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+            self._deadline = time.monotonic() + PARTING
+            parting(response.ClientResponse(self, method, self._read_head()))
 
     def _send_all(self, data: bytes) -> None:
         try:
@@ -413,7 +442,10 @@ class ClientConnection:
             if len(self._buffer) > MAX_HEAD:
                 raise response.BadResponse("the response headers are too long", True)
             if not self._looks_like_http():
-                raise response.BadResponse("the response is not HTTP", True)
+                # The type of a TLS record, alert or handshake, and its version (RFC 8446 §5.1).
+                tls = self._buffer.startswith((b"\x15\x03", b"\x16\x03"))
+                text = "the server speaks https, not http" if tls else "the response is not HTTP"
+                raise response.BadResponse(text, True)
             data = self._receive(response.RECEIVE)
             if not data:
                 raise response.ConnectionBroken(
@@ -480,7 +512,17 @@ class TLSConnection(ClientConnection):
     def _secure(self, sock: socket.socket) -> socket.socket:
         if self.proxy is not None:
             self._tunnel(sock, self.proxy)
-        return self.context.wrap_socket(sock, server_hostname=self.host)
+        try:
+            return self.context.wrap_socket(sock, server_hostname=self.host)
+        except ssl.SSLError as err:
+            if err.reason in _NOT_TLS:
+                raise OSError("the server speaks http, not https") from err
+            raise
+
+    def certificate_names(self) -> list[str]:
+        """Return the names and addresses in the certificate of the server, if it is verified."""
+        certificate = self._sock.getpeercert() or {}
+        return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
     def _tunnel(self, sock: socket.socket, proxy: http_proxy.Proxy) -> None:
         """Open a tunnel through the proxy to the server."""

@@ -33,11 +33,23 @@ def parse_length(text: str | None) -> int | None:
 
 
 class ConnectionBroken(exception.ClientConnectionError):
-    """The connection failed; `answered` is whether a byte of the response had arrived."""
+    """The connection failed; `answered` is whether a byte of the response had arrived.
+
+    `place` is the server's host and port, None until `at` has said it.
+    """
+
+    place: str | None = None
 
     def __init__(self, cause: object, answered: bool = False):
         super().__init__(f"Unable to connect to server. Got error: {cause}")
-        self.answered = answered
+        self.cause, self.answered = cause, answered
+
+    def at(self, place: str) -> None:
+        """Say where the connection leads to, unless that is known."""
+        if self.place is None:
+            self.place = place
+            self.message = f"Unable to connect to server. Got error: {place}: {self.cause}"
+            self.args = (self.message,)
 
 
 class NotConnected(ConnectionBroken):
@@ -63,6 +75,9 @@ class ResponseStream(Protocol):
 
     @property
     def reusable(self) -> bool: ...
+
+    @property
+    def place(self) -> str: ...
 
     def take(self, limit: int) -> bytes: ...
 
@@ -218,6 +233,10 @@ class ClientResponse:
             piece = connection.take(min(limit, self._left))
             if not piece:
                 raise BodyTruncated(f"the response ended {self._left} bytes early", True)
+        except ConnectionBroken as err:
+            err.at(connection.place)
+            self.close()
+            raise
         except BaseException:
             self.close()
             raise

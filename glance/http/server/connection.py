@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from glance.common import hooks
 from glance.http import dates
 from glance.http.server import access, crowd, exchange, parser, request_body
 from glance.http.server import stream as streams
@@ -235,6 +236,7 @@ class ServerConnection:
             "wsgi.run_once": False,
             # The input ends where the body ends, whatever the framing (webob needs this).
             "wsgi.input_terminated": True,
+            hooks.IS_DRAINING: service.is_draining,
         }
         if service.scheme == "https":
             base["HTTPS"] = "on"

@@ -111,7 +111,7 @@ class Exchange:
         for callback in callbacks:
             callback(self.sent, whole)
         self._drain()
-        if started:
+        if started and hooks.UNLOGGED not in environ:
             head = self.head
             request = f"{head.method} {head.target} HTTP/1.{head.minor}"
             access.record(environ, request, self.status, self.sent, time.monotonic() - started)

@@ -125,6 +125,16 @@ config.options(
         "414 or 431.",
     ),
     config.Option(
+        "drain_delay",
+        config.real,
+        0.0,
+        unit="seconds",
+        minimum=0,
+        help="How long a daemon still accepts connections after SIGTERM or SIGHUP, while "
+        "/healthcheck/ready returns 503. Behind a load balancer, choose a little more than the "
+        "balancer needs to notice. stop_timeout and graceful_timeout begin after it.",
+    ),
+    config.Option(
         "stop_timeout",
         config.real,
         15.0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import re
 import signal
@@ -71,9 +72,9 @@ def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
     ConfigError when the socket cannot be opened or the first workers cannot create the
     application.
 
-    Signals: TERM and HUP stop accepting and let requests finish for `stop_timeout` and
-    `graceful_timeout`; INT does not wait for them; a second TERM or INT ends everything at once.
-    USR1 reopens the log files.
+    Signals: after `drain_delay`, TERM and HUP stop accepting and let requests finish for
+    `stop_timeout` and `graceful_timeout`; INT does not wait for them; a second TERM or INT ends
+    everything at once. USR1 reopens the log files.
     """
     tls = listen.tls_context(conf)
     listener = listen.bind(conf)
@@ -175,6 +176,8 @@ class Parent:
         self._stops = 0
         self._stop_signal: signal.Signals | None = None
         self._deadline: float | None = None
+        #: When the workers close their socket, by the monotonic clock.
+        self._closes_at = math.inf
         # Its writing end is open as long as the parent lives: the workers notice when it closes.
         self._lifeline, self._life = os.pipe2(os.O_CLOEXEC)
         self._signals = signals.SignalPipe(_SIGNALS)
@@ -367,7 +370,11 @@ class Parent:
         }
         # NOTE: never kill a worker that is still saving data that exists nowhere else.
         ending = max((child.app_stop_timeout for child in self.children.values()), default=0.0)
-        deadline = time.monotonic() + times[signum] + worker.TIDY_TIME + ending + 1.0
+        now = time.monotonic()
+        delay = 0.0 if signum == signal.SIGQUIT else self.conf.drain_delay
+        self._closes_at = min(now + delay, self._closes_at)
+        closes_at = max(now, self._closes_at)
+        deadline = closes_at + times[signum] + worker.TIDY_TIME + ending + 1.0
         self._deadline = min(deadline, self._deadline or deadline)
         if self._stop_signal is None:
             LOG.info("%s is stopping (%s)", self.name, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import signal
 import time
@@ -41,7 +42,8 @@ class Worker:
     `seat` is its place among several workers.
 
     Three signals stop it: TERM gives running requests `stop_timeout`, HUP `graceful_timeout`, QUIT
-    no time. A later signal can only shorten the time.
+    no time. A later signal can only shorten the time. Before the first two close the socket, the
+    worker still accepts connections for `drain_delay`.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Worker:
             signal.SIGHUP: conf.graceful_timeout,
             signal.SIGQUIT: 0.0,
         }
+        self._drain_delay: float = conf.drain_delay
         self.crowd: crowd.Crowd[connection.ServerConnection] = crowd.Crowd(
             conf.max_connections,
             per_address=conf.max_connections_per_address,
@@ -79,6 +82,8 @@ class Worker:
         self._tls = tls
         self._had_connections = False
         self._deadline: float | None = None
+        #: When the socket closes, by the monotonic clock.
+        self._closes_at = math.inf
         self._stopping = event.Event()
 
     @property
@@ -100,13 +105,25 @@ class Worker:
         self._finish()
         hooks.stop()
 
-    def stop(self, signum: int) -> None:
-        """Begin to stop, or shorten the deadline of a stop in progress."""
-        deadline = time.monotonic() + self.times[signal.Signals(signum)]
+    def stop(self, signum: int, *, drains: bool = True) -> None:
+        """Begin to stop, or shorten the deadline of a stop in progress.
+
+        QUIT, and a stop that does not drain, close the socket at once.
+        """
+        now = time.monotonic()
+        delay = self._drain_delay if drains and signum != signal.SIGQUIT else 0.0
+        self._closes_at = min(now + delay, self._closes_at)
+        deadline = max(now, self._closes_at) + self.times[signal.Signals(signum)]
         if self._deadline is None or deadline < self._deadline:
             self._deadline = deadline
+        self.service.draining = True
+        if self._closes_at > now:
+            eventlet.spawn_after(self._closes_at - now, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
         if not self._stopping.ready():
-            self.service.draining = True
             self._stopping.send()
 
     def _watch_signals(self, pipe: signals.SignalPipe) -> None:
@@ -125,7 +142,8 @@ class Worker:
     def _watch_parent(self, lifeline: int) -> None:
         hubs.trampoline(lifeline, read=True)
         LOG.error("The parent process has ended; stopping")
-        self.stop(signal.SIGTERM)
+        # NOTE: the next parent needs the port.
+        self.stop(signal.SIGTERM, drains=False)
 
     # -- accepting -------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ write) and hides what SQLite, PostgreSQL and MySQL need for each. Statements are
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +48,16 @@ config.options(
         "which the database server closes idle connections.",
     ),
     config.Option(
+        "sql_response_timeout",
+        config.real,
+        25.0,
+        unit="seconds",
+        minimum=0,
+        help="How long a transaction of glance-registry may wait for a PostgreSQL, MySQL or "
+        "MariaDB server before the request fails with 503; 0 means no timeout. Choose less than "
+        "registry_client_timeout of glance-api.",
+    ),
+    config.Option(
         "sql_max_retries",
         config.integer,
         10,
@@ -73,6 +85,32 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 # SQLSTATE of PostgreSQL (serialization failure, deadlock, lock not available), errno of MySQL.
 _PG_RETRY = frozenset({"40001", "40P01", "55P03"})
 _MYSQL_RETRY = frozenset({1205, 1213})
+# The same for a server, or a transaction, that does not permit writing.
+_PG_READ_ONLY = frozenset({"25006"})
+_MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
+
+# How soon (seconds, the last one milliseconds) a connection ends whose server has vanished, as a
+# host does that loses its power: otherwise that takes a quarter of an hour, or two. Settings in
+# the URL take precedence. The server's end of a connection is its own matter.
+_LIBPQ = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_TCP = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 10000,
+}
+
+#: What tells whether each kind of database can be used: a standby, for one, is read-only.
+_CHECKS = {
+    "sqlite": "SELECT count(*) FROM sqlite_master",
+    "postgresql": "SHOW transaction_read_only",
+    "mysql": "SELECT @@global.read_only",
+}
 
 
 #: Mode of the file of a new SQLite database.
@@ -84,7 +122,8 @@ class Database:
 
     Connections are opened at first use and never shared with a parent process. Errors of the
     connection become ServiceUnavailable; `IntegrityError` is passed on, because only the caller
-    knows what it means.
+    knows what it means. Under eventlet, a use of a server ends with ServiceUnavailable after
+    `response_timeout` seconds, too (None: never), whatever it waits for.
     """
 
     def __init__(
@@ -92,6 +131,7 @@ class Database:
         url: str,
         *,
         idle_timeout: int = 3600,
+        response_timeout: float | None = None,
         retry_for: float = RETRY_FOR,
         locations: cipher.Cipher | None = None,
     ):
@@ -107,6 +147,10 @@ class Database:
                 "option sql_connection must name a file: a database in memory would be lost with "
                 "its connection"
             )
+        self._file = parsed.database or ""
+        # NOTE: SQLite does not wait in the hub, where time runs out.
+        watched = response_timeout is not None and self.dialect != "sqlite"
+        self._watch = hub.Watch(response_timeout or 0.0) if watched else None
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
@@ -168,6 +212,24 @@ class Database:
             exclude_writers(conn)
             yield conn
 
+    def check(self) -> None:
+        """Raise ServiceUnavailable unless the database responds and can be written to.
+
+        It costs one round trip and logs nothing: whoever asks decides what to say of it.
+        """
+        if self.dialect == "sqlite" and not os.access(self._file, os.R_OK | os.W_OK):
+            # NOTE: an open file can be read on when it was deleted, or its disk unmounted.
+            raise exception.ServiceUnavailable("The file of the database cannot be used")
+        try:
+            with self._view("read").connect() as conn:
+                found = conn.exec_driver_sql(_CHECKS[self.dialect]).scalar()
+        except exc.SQLAlchemyError as err:
+            # SECURITY: without the text of the driver, which may name hosts and accounts.
+            raise exception.ServiceUnavailable("The database cannot be reached") from err
+        if self.dialect != "sqlite" and str(found).lower() not in ("off", "0"):
+            self.dispose()
+            raise exception.ServiceUnavailable("The database is read-only")
+
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""
         with self._lock:
@@ -212,13 +274,34 @@ class Database:
     def _translated(self) -> Iterator[None]:
         """Turn errors of the connection into ServiceUnavailable; the cause is chained."""
         try:
-            yield
+            if self._watch is None:
+                yield
+                return
+            token = self._watch.begin()
+            try:
+                yield
+            finally:
+                self._watch.end(token)
         except exc.TimeoutError as err:
             raise exception.ServiceUnavailable("The database is busy; try again later") from err
+        except TimeoutError as err:
+            LOG.error("The database has not responded in time")
+            # NOTE: its other connections may lead nowhere, too, as when its address has moved.
+            self.dispose()
+            raise exception.ServiceUnavailable(
+                "The registry's database does not respond at the moment"
+            ) from err
         except exc.DBAPIError as err:
             if is_contention(err):
                 raise exception.ServiceUnavailable(
                     "The database is busy; try again later"
+                ) from err
+            if is_read_only(err):
+                LOG.error("The database is read-only; its connections are opened again")
+                # NOTE: after a failover they may lead to the server that was the primary.
+                self.dispose()
+                raise exception.ServiceUnavailable(
+                    "The registry's database cannot be written to at the moment"
                 ) from err
             if err.connection_invalidated or isinstance(
                 err, exc.OperationalError | exc.InterfaceError
@@ -241,6 +324,7 @@ def from_conf(conf: config.Conf) -> Database:
     database = Database(
         conf.sql_connection,
         idle_timeout=conf.sql_idle_timeout,
+        response_timeout=conf.sql_response_timeout or None,
         locations=cipher.from_conf(conf),
     )
     path = sa.engine.make_url(database.url).database or ""
@@ -252,26 +336,31 @@ def from_conf(conf: config.Conf) -> Database:
     return database
 
 
-#: Names by which other programs call a kind of database.
-_OTHER_NAMES = {"postgres": "postgresql", "sqlite3": "sqlite", "mysqldb": "mysql"}
-#: Drivers that SQLAlchemy takes where the URL names none: package of the driver, another driver.
-_DRIVERS = {
-    "postgresql": ("psycopg2", "pg8000"),
-    "mysql": ("mysqlclient", "pymysql"),
-    "mariadb": ("mysqlclient", "pymysql"),
+#: Names by which other programs call a kind of database; only one of them has ever worked here.
+_OTHER_NAMES = {"sqlite3": "sqlite", "mysqldb": "mysql"}
+_OLD_NAMES = {"postgres": "postgresql"}
+#: Kind -> the driver in the extra, and the extra of setup.cfg.
+_EXTRAS = {
+    "postgresql": ("psycopg2", "postgresql"),
+    "mysql": ("pymysql", "mysql"),
+    "mariadb": ("pymysql", "mysql"),
 }
 #: Packages of drivers that have another name than the driver.
 _PACKAGES = {"mysqldb": "mysqlclient"}
 #: What `engine` knows how to use, whatever else SQLAlchemy can connect to.
-_KINDS = frozenset({"sqlite", *_DRIVERS})
-_USE = "use sqlite, postgresql or mysql+pymysql"
+_KINDS = frozenset({"sqlite", *_EXTRAS})
+_USE = "use sqlite, postgresql or mysql"
 
 
 def parse_url(url: str) -> sa.engine.URL:
     """Return the parts of the URL of a database. Raises ConfigError, which says what is wrong.
 
-    A connection to MySQL or MariaDB transfers all of Unicode, whatever character set an old URL
-    names: two values that another one cannot represent would be the same value.
+    WIRE: files of Diablo have mysql:// and postgres://. Where no driver is named, PyMySQL is used
+    for MySQL and MariaDB if it is installed, as the event loop goes on beside it; otherwise
+    mysqlclient, which SQLAlchemy would choose.
+
+    A connection transfers all of Unicode, whatever character set an old URL names: two values that
+    another one cannot represent would be the same value.
 
     SECURITY: the error neither shows the URL nor has a cause that does, because it is not known
     which part of a mistyped URL is the password.
@@ -290,6 +379,12 @@ def parse_url(url: str) -> sa.engine.URL:
             f"option sql_connection begins with {kind}: SQLAlchemy calls this kind of database "
             f"{named}, so write {named}://"
         )
+    if kind in _OLD_NAMES:
+        kind = _OLD_NAMES[kind]
+        parsed = parsed.set(drivername=f"{kind}+{driver}" if driver else kind)
+    if not driver and kind in ("mysql", "mariadb") and not _has_only("MySQLdb"):
+        driver = "pymysql"
+        parsed = parsed.set(drivername=f"{kind}+{driver}")
     try:
         dialect = parsed.get_dialect()
         if kind not in _KINDS or dialect.is_async:
@@ -303,18 +398,37 @@ def parse_url(url: str) -> sa.engine.URL:
             f"option sql_connection: SQLAlchemy does not know {what}; {_USE}"
         ) from None
     except ImportError as err:
-        package, other = _DRIVERS.get(kind, (driver, None))
-        package = _PACKAGES.get(driver, driver) or package
-        hint = f", or name another driver, such as {kind}+{other}" if other and not driver else ""
+        usual, extra = _EXTRAS.get(kind, ("", ""))
+        command = f"pip install {_PACKAGES.get(driver, driver)}"
+        if driver in ("", usual):
+            command = f"pip install 'glance[{extra}]'"
         raise exception.ConfigError(
             f"option sql_connection: the driver for {parsed.drivername} is not installed "
-            f"({err.name or 'its module'} is missing): install {package}{hint}"
+            f"({err.name or 'its module'} is missing): run {command}"
         ) from None
     if parsed.get_backend_name() == "mariadb":
         parsed = parsed.set(drivername=f"mysql+{driver}" if driver else "mysql")
     if parsed.get_backend_name() == "mysql":
         parsed = parsed.update_query_dict({"charset": "utf8mb4"})
+    elif dialect.driver == "psycopg2":
+        # NOTE: otherwise the environment or the encoding of the database decides.
+        parsed = parsed.update_query_dict({"client_encoding": "utf8"})
+    try:
+        dialect().create_connect_args(parsed)
+    except (TypeError, ValueError):
+        raise exception.ConfigError(
+            "option sql_connection has a parameter, after its question mark, that is not valid"
+        ) from None
     return parsed
+
+
+def _has_only(other: str) -> bool:
+    """Return whether PyMySQL is not installed, but another driver is."""
+    for name in ("pymysql", other):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+            return name == other
+    return False
 
 
 def create(
@@ -333,20 +447,28 @@ def create(
     that effect.
     """
     parsed = parse_url(url)
+    if parsed.get_driver_name() == "psycopg2":
+        parsed = parsed.update_query_dict({**_LIBPQ, **parsed.query})
     # SECURITY: bound values (locations with credentials) must not show in logs and errors.
     settings: dict[str, Any] = {"future": True, "hide_parameters": True}
     if autocommit:
         settings.update(isolation_level="AUTOCOMMIT")
     if parsed.get_backend_name() == "postgresql":
         engine = sa.create_engine(parsed, pool_recycle=idle_timeout or -1, **settings)
-        engine.dialect.do_commit = _commit
         event.listen(engine, "checkout", _refuse_cut_connection)
         if engine.dialect.driver == "psycopg2":
             event.listen(engine, "connect", lambda connection, _: lenient.read_times(connection))
+            if hub.is_green():
+                _wait_beside_the_hub()
+        _explain_connecting(engine)
         return engine
     if parsed.get_backend_name() != "sqlite":
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
-        return sa.create_engine(parsed, **settings)
+        engine = sa.create_engine(parsed, **settings)
+        _explain_connecting(engine)
+        if engine.dialect.driver == "pymysql":
+            event.listen(engine, "connect", _notice_lost_server)
+        return engine
     settings.update(poolclass=pool.QueuePool, connect_args={"check_same_thread": False})
     engine = sa.create_engine(parsed, **settings)
     engine.dialect.do_commit = _commit
@@ -387,6 +509,68 @@ def _commit(connection: Any) -> None:
     threads.run(connection.commit)
 
 
+#: Milliseconds for which psycopg2 stops the hub.
+# PERF: most statements take less; going through the hub costs as much as such a statement.
+_AT_ONCE = 1
+
+
+def _wait_beside_the_hub() -> None:
+    """Let others run while psycopg2, a library in C, waits for the server.
+
+    PyMySQL needs nothing of this kind: it is written in Python, on sockets that are patched.
+    """
+    from psycopg2 import extensions
+
+    def wait(connection: Any) -> None:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            writes = state == extensions.POLL_WRITE
+            hub.wait_for(connection.fileno(), write=writes, at_once=_AT_ONCE)
+
+    extensions.set_wait_callback(wait)
+
+
+def _explain_connecting(engine: sa.engine.Engine) -> None:
+    """Let every failure to connect be an OperationalError of the driver.
+
+    Drivers pass on what they find in the parameters of a URL: files that cannot be read,
+    parameters that do not exist.
+    """
+
+    def connect(dialect: Any, _record: Any, args: Any, words: Any) -> Any:
+        failed: type[Exception] = dialect.dbapi.OperationalError
+        try:
+            # NOTE: libpq heeds its own option only if it waits itself.
+            with hub.deadline(_connect_timeout(words)):
+                return dialect.connect(*args, **words)
+        except TimeoutError:
+            raise failed("timeout expired") from None
+        except OSError as err:
+            where = f" ({err.filename})" if err.filename else ""
+            text = f"{err.strerror or type(err).__name__}{where}"
+        except (TypeError, ValueError, dialect.dbapi.ProgrammingError) as err:
+            text = f"a parameter of sql_connection is not valid: {err}"
+        raise failed(" ".join(text.split()))
+
+    event.listen(engine, "do_connect", connect)
+
+
+def _connect_timeout(words: dict[str, Any]) -> float | None:
+    try:
+        seconds = float(words.get("connect_timeout") or 0)
+    except ValueError:
+        # The driver reports it.
+        return None
+    return seconds if seconds > 0 else None
+
+
+def _notice_lost_server(connection: Any, _record: Any) -> None:
+    """Have the kernel end a connection of PyMySQL whose server is gone without a word."""
+    sock = connection._sock
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        for name, value in _TCP.items():
+            sock.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
     """Make the pool open another connection if the server has closed an idle one.
 
@@ -405,6 +589,15 @@ def exclude_writers(conn: sa.engine.Connection) -> None:
     """
     if conn.dialect.name == "sqlite":
         conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_read_only(err: exc.DBAPIError) -> bool:
+    """Return whether an error means that the server does not permit writing, as a standby."""
+    cause = err.orig
+    args: tuple[object, ...] = getattr(cause, "args", ())
+    return getattr(cause, "pgcode", None) in _PG_READ_ONLY or (
+        bool(args) and args[0] in _MYSQL_READ_ONLY
+    )
 
 
 def is_contention(err: exc.DBAPIError) -> bool:

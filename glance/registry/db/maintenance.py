@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,10 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher, types
-from glance.registry.db import engine, ids, lenient, models, records, visibility
+from glance.registry.db import engine, ids, lenient, models, paging, records, visibility
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
+
+#: How many rows of images, properties and members one transaction of `purge` removes.
+MAX_ROWS = 20_000
 
 
 def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> list[types.ImageRow]:
@@ -59,29 +63,45 @@ def images_with_data(db: engine.Database, batch: int = 1000) -> Iterator[types.I
 
 
 def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: int = 100) -> int:
-    """Remove the rows of images deleted before a time; return how many images were removed.
+    """Remove, in one transaction, the rows of images deleted before a time; return how many.
+
+    Removes at most `max_images`, and only the first of them if together they have more than
+    `MAX_ROWS` properties and members; 0 means that there are no more. Safe beside the services: an
+    image that changes meanwhile stays, unless it still matches when its row is locked.
 
     Images in the scrub queue stay. So does the one with the highest id: older releases, to which
     the schema may be downgraded, count new ids from it. Removed ids are never used again.
     """
+    is_old = sa.and_(
+        images.c.deleted == sa.true(),
+        images.c.status != "pending_delete",
+        images.c.deleted_at < deleted_before,
+    )
     highest = sa.select(sa.func.max(images.c.id)).scalar_subquery()
     old = (
         sa.select(images.c.id)
-        .where(images.c.deleted == sa.true())
-        .where(images.c.status != "pending_delete")
-        .where(images.c.deleted_at < deleted_before)
+        .where(is_old)
         .where(~sa.exists().where(queue.c.image_id == images.c.id))
         .where(images.c.id < highest)
         .order_by(images.c.id)
         .limit(max_images)
     )
 
-    def work(conn: Connection) -> int:
+    def work(conn: Connection) -> int | None:
         ids.trim(conn)
-        found = conn.execute(old).scalars().all()
-        # NOTE: those that another purge removes at the same time are not found again.
-        locked = sa.select(images.c.id).where(images.c.id.in_(found)).with_for_update()
-        image_ids = conn.execute(locked).scalars().all() if found else []
+        found = _whose_rows_fit(conn, list(conn.execute(old).scalars()))
+        if not found:
+            return 0
+        # NOTE: those that changed, or that another purge removes, are not found again. The queue
+        # is read after the rows are locked, because then nothing can be added to it, and with a
+        # lock, because MySQL would show its state at the begin of the transaction.
+        locked = (
+            sa.select(images.c.id).where(images.c.id.in_(found)).where(is_old).with_for_update()
+        )
+        gone = set(conn.execute(locked).scalars())
+        queued = sa.select(queue.c.image_id).where(queue.c.image_id.in_(gone)).with_for_update()
+        gone.difference_update(conn.execute(queued).scalars() if gone else ())
+        image_ids = sorted(gone)
         if image_ids:
             ids.keep_purged(conn, image_ids)
             for table, column in (
@@ -90,9 +110,28 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
                 (images, images.c.id),
             ):
                 conn.execute(table.delete().where(column.in_(image_ids)))
-        return len(image_ids)
+        return len(image_ids) or None
 
-    return db.transaction(work)
+    while True:
+        purged = db.transaction(work)
+        # Perhaps all of these have changed meanwhile; more may follow them.
+        if purged is not None:
+            return purged
+
+
+def _whose_rows_fit(conn: Connection, image_ids: list[int]) -> list[int]:
+    """Return the first of some images, as many as have `MAX_ROWS` rows together, at least one."""
+    rows = dict.fromkeys(image_ids, 1)
+    for table in (properties, members) if image_ids else ():
+        counted = (
+            sa.select(table.c.image_id, sa.func.count())
+            .where(table.c.image_id.in_(image_ids))
+            .group_by(table.c.image_id)
+        )
+        for image_id, count in conn.execute(counted):
+            rows[image_id] += count
+    total = list(itertools.accumulate(rows.values()))
+    return image_ids[: max(1, sum(count <= MAX_ROWS for count in total))]
 
 
 def reseal(
@@ -117,7 +156,7 @@ def reseal(
                 .limit(batch)
             )
             if after is not None:
-                page = page.where(_behind(place, after))
+                page = page.where(paging.behind(place, after))
             with db.read() as conn:
                 found = conn.execute(page).all()
             if not found:
@@ -141,14 +180,6 @@ def reseal(
 def _run_all(statements: Iterable[Any], conn: Connection) -> int:
     """Run statements that change rows; return how many rows they changed."""
     return sum(conn.execute(statement).rowcount for statement in statements)
-
-
-def _behind(place: list[Any], after: tuple[Any, ...]) -> Any:
-    """Return the clause for rows that come after one in the order of `place`."""
-    first = place[0] > after[0]
-    if len(place) == 1:
-        return first
-    return sa.or_(first, sa.and_(place[0] == after[0], place[1] > after[1]))
 
 
 def _sealed_anew(

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import config
-from glance.registry.db import engine, models, records
+from glance.registry.db import engine, models, paging, records
 from glance.streaming.retry import Backoff
 
 images, queue = models.images, models.scrub_queue
@@ -302,13 +302,11 @@ def _leasable_at(entry: ScrubEntry, kept_for: datetime.timedelta) -> datetime.da
 
 
 def locations(db: engine.Database) -> Iterator[str]:
-    """Yield the locations of all rows in clear; they may hold secrets."""
-    with db.read() as conn:
-        found = conn.execute(
-            sa.select(queue.c.image_id, queue.c.location).where(queue.c.location.is_not(None))
-        ).all()
-    for image_id, stored in found:
-        yield db.cipher.open(image_id, stored) or ""
+    """Yield, in pages, the locations of all rows in clear; they may hold secrets."""
+    key = (queue.c.image_id, queue.c.item)
+    named = sa.select(*key, queue.c.location).where(queue.c.location.is_not(None))
+    for row in paging.each(db, named, key):
+        yield db.cipher.open(row.image_id, row.location) or ""
 
 
 def retry(db: engine.Database) -> int:

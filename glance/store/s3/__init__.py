@@ -224,12 +224,15 @@ class S3Store(base.Store):
         """
         endpoint = Endpoint.of(location)
         configured = self._opened_by_our_keys(endpoint, location)
+        retries = self.conf.s3_store_retries
+        if hurried:
+            retries = min(retries, HURRIED_RETRIES)
         if not configured or location.bucket != self.bucket:
-            return self._make_client(endpoint, location, configured=configured, hurried=hurried)
+            return self._make_client(endpoint, location, configured=configured, retries=retries)
         slot = (endpoint.secure, hurried)
         if slot not in self._kept:
             self._kept[slot] = self._make_client(
-                endpoint, location, configured=True, hurried=hurried, keep=True
+                endpoint, location, configured=True, retries=retries, keep=True
             )
         return self._kept[slot]
 
@@ -250,7 +253,7 @@ class S3Store(base.Store):
         location: S3Location,
         *,
         configured: bool,
-        hurried: bool,
+        retries: int,
         keep: bool = False,
     ) -> s3_client.S3Client:
         try:
@@ -262,10 +265,9 @@ class S3Store(base.Store):
         access, secret = location.access_key, location.secret_key
         if configured:
             access, secret = conf.s3_store_access_key, conf.s3_store_secret_key
-        retries = conf.s3_store_retries
         settings = Settings(
             timeout=conf.s3_store_timeout,
-            retries=min(retries, HURRIED_RETRIES) if hurried else retries,
+            retries=retries,
             signature=2 if conf.s3_store_signature_version == "2" else 4,
             tls=self._tls,
         )
@@ -310,6 +312,20 @@ class S3Store(base.Store):
         parts = _parts(location)
         with reading():
             return self.client_for(parts).head(parts.key).size
+
+    def check(self) -> None:
+        with reading():
+            try:
+                self._checker.head_bucket()
+            except S3Refused as err:
+                # An upload creates it.
+                if err.status != 404 or not self.conf.s3_store_create_bucket_on_put:
+                    raise
+
+    @functools.cached_property
+    def _checker(self) -> s3_client.S3Client:
+        where = self.location_of("any")
+        return self._make_client(Endpoint.of(where), where, configured=True, retries=0, keep=True)
 
     # -- deleting --------------------------------------------------------------------------------
 

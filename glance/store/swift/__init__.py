@@ -107,17 +107,24 @@ class SwiftStore(base.Store):
 
     # -- accounts --------------------------------------------------------------------------------
 
-    def connect(self, retries: int | None = None) -> SwiftClient:
-        """Return a client of the configured account."""
-        return self._connect(self._own_account(), retries)
+    def connect(self, retries: int | None = None, *, patient: bool = False) -> SwiftClient:
+        """Return a client of the configured account.
 
-    def _connect(self, account: Account, retries: int | None = None) -> SwiftClient:
+        A `patient` one takes it for a failure that passes if the connection is refused.
+        """
+        return self._connect(self._own_account(), retries, patient=patient)
+
+    def _connect(
+        self, account: Account, retries: int | None = None, *, patient: bool = False
+    ) -> SwiftClient:
         conf = self.conf
         if retries is None:
             retries = conf.swift_store_retries
         else:
             retries = min(retries, conf.swift_store_retries)
-        client: SwiftClient = _client().SwiftClient(account, conf, self._tokens, retries)
+        client: SwiftClient = _client().SwiftClient(
+            account, conf, self._tokens, retries, patient=patient
+        )
         return client
 
     def _own_account(self) -> Account:
@@ -302,6 +309,10 @@ class SwiftStore(base.Store):
     def _recall(self, what: str) -> Any:
         until, value = self._remembered.get(what, (0.0, None))
         return value if time.monotonic() < until else None
+
+    def check(self) -> None:
+        with self.connect(retries=0) as client:
+            self._has_container(client)
 
     # -- cleaning and listing --------------------------------------------------------------------
 

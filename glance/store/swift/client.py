@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import logging
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import requests
@@ -75,13 +76,22 @@ class Account:
 Tokens = dict[Account, tuple[str, str]]
 
 
+class _Refused(Exception):
+    """Nothing listens at the address; the library knows no such error, and so does not retry."""
+
+
 class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no hints
     """A connection that shares tokens and can use the provider's internal network.
+
+    If nothing listens where it connects to, it raises `_Refused` at once, unless it is `patient`
+    or has had a response of Swift before: only such a Swift is likely to be restarting.
 
     NOTE: overriding the sign-in is the only way that also covers the one after a 401.
     """
 
-    def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
+    def __init__(
+        self, account: Account, conf: config.Conf, tokens: Tokens, retries: int, patient: bool
+    ):
         project, colon, user = account.user.partition(":")
         options: dict[str, str] = {}
         if account.version == "2" and colon:
@@ -110,6 +120,7 @@ class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no 
             timeout=conf.swift_store_timeout,
         )
         self._account, self._tokens = account, tokens
+        self._patient = patient
         self._internal = conf.swift_enable_snet
         if account in tokens:
             self.url, self.token = tokens[account]
@@ -118,8 +129,12 @@ class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no 
         try:
             url, token = super().get_auth()
         except (ConnectFailure, HttpServerError) as err:
+            self._give_up_if_refused(err)
             # The library retries after what it considers a failure of Swift itself.
             raise swift.ClientException("identity service", http_status=503) from err
+        except _BROKEN as err:
+            self._give_up_if_refused(err)
+            raise
         if not url or not token:
             raise swift.ClientException("the identity service named no storage URL")
         if self._internal:
@@ -128,6 +143,26 @@ class _Connection(swiftclient.Connection):  # type: ignore[misc]  # it ships no 
         self.url, self.token = url, token
         self._tokens[self._account] = url, token
         return url, token
+
+    def _give_up_if_refused(self, err: Exception) -> None:
+        cause = _innermost(err)
+        if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED and not self._patient:
+            raise _Refused() from cause
+
+    def _retry(self, reset: Any, request: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def tried(*args: Any, **kwargs: Any) -> Any:
+            try:
+                result = request(*args, **kwargs)
+            except swift.ClientException as err:
+                self._patient = self._patient or err.http_status is not None
+                raise
+            except _BROKEN as err:
+                self._give_up_if_refused(err)
+                raise
+            self._patient = True
+            return result
+
+        return super()._retry(reset, tried, *args, **kwargs)
 
     def delete_manifest(self, container: str, name: str) -> bytes:
         """Delete a static manifest with its segments; return the report, which is JSON.
@@ -172,11 +207,20 @@ class SwiftResponse:
 class SwiftClient:
     """An account in Swift, for one operation. The caller closes it.
 
-    `retries` is how often a request is sent again after a transient failure.
+    `retries` is how often a request is sent again after a transient failure. A refused connection
+    is one only if `patient`, or after a response to an earlier request.
     """
 
-    def __init__(self, account: Account, conf: config.Conf, tokens: Tokens, retries: int):
-        self._connection = _Connection(account, conf, tokens, retries)
+    def __init__(
+        self,
+        account: Account,
+        conf: config.Conf,
+        tokens: Tokens,
+        retries: int,
+        *,
+        patient: bool = False,
+    ):
+        self._connection = _Connection(account, conf, tokens, retries, patient)
 
     def close(self) -> None:
         self._connection.close()
@@ -308,6 +352,8 @@ def translated(writing: bool = False) -> Iterator[None]:
         if isinstance(error, exception.StoreError) and err.http_status is not None:
             error.because(f"status {err.http_status}")
         raise error from err
+    except _Refused as err:
+        raise exception.BackendUnavailable() from err.__cause__
     except IdentityError as err:
         LOG.error("The identity service rejects the Swift store: %s", type(err).__name__)
         raise exception.BackendUnavailable() from err

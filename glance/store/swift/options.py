@@ -99,7 +99,8 @@ OPTIONS = config.options(
         default=5,
         minimum=0,
         help="How often a request to Swift is retried after a temporary failure. The pauses "
-        "between retries increase from 1 to 64 seconds.",
+        "between retries increase from 1 to 64 seconds. Without a server at the address, the "
+        "first request fails at once.",
     ),
     config.Option(
         "swift_store_timeout",

@@ -65,7 +65,7 @@ class SwiftBackend(Protocol):
     container: str
     spool_dir: str
 
-    def connect(self, retries: int | None = None) -> SwiftClient: ...
+    def connect(self, retries: int | None = None, *, patient: bool = False) -> SwiftClient: ...
 
     def location_of(self, image_id: str) -> str: ...
 
@@ -95,7 +95,9 @@ class SwiftUpload(base.StagedWrite):
     def begin(self, size: int | None) -> None:
         """Create spool and journal; `size` decides whether the image is streamed."""
         self._open = True
-        self._client = self._store.connect()
+        # NOTE: Swift has responded to the checks before, so it can only be away for a moment, and
+        # by the first request the sender may have sent all of its data.
+        self._client = self._store.connect(patient=True)
         self._trace = upload_journal.begin(
             self._store.spool_dir,
             "swift",

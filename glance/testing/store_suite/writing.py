@@ -56,6 +56,12 @@ class WritableStoreSuite(StoreSuite):
         self.uris.append(result.location)
         return result
 
+    def test_a_store_that_can_be_used_passes_its_check_and_nothing_is_written(self, store):
+        self.keep(store, "1", b"data")
+        before = sorted(self.contents(store))
+        store.check()
+        assert sorted(self.contents(store)) == before
+
     #: Options that storing needs.
     required: tuple[str, ...] = ()
 

@@ -90,7 +90,7 @@ def fail_with(error):
 def test_a_store_that_fails_midway(api, monkeypatch, step, error, status, state):
     monkeypatch.setattr(staging.StagedFile, step, fail_with(error))
     response = post(api, io.BytesIO(BIG))
-    assert response.status_int == status
+    assert (response.status_int, response.headers["X-Image-Meta-Id"]) == (status, "5")
     assert "inside" not in response.text
     assert status_of(api) == state
     assert api.files() == []
@@ -123,6 +123,7 @@ def test_data_left_under_the_id_is_not_touched(api):
 def test_an_image_deleted_during_its_upload(api):
     response = post(api, Meddling(lambda: api("DELETE", URL + "/5")))
     assert response.status_int == 412
+    assert "X-Image-Meta-Id" not in response.headers
     assert status_of(api) is None
     assert api.files() == []
 
@@ -413,6 +414,25 @@ def test_bad_attributes_beside_data_change_nothing(api):
     assert api("PUT", URL + "/5", {}, PAYLOAD).status_int == 200
 
 
+# -- the record of a failed upload ----------------------------------------------------------------
+
+
+def test_an_error_before_the_record_names_none(api):
+    api.add(id=5)
+    for headers in ({"x-image-meta-id": "5"}, {"x-image-meta-disk-format": "floppy"}):
+        response = api("POST", URL, headers, PAYLOAD)
+        assert response.status_int in (400, 409)
+        assert "X-Image-Meta-Id" not in response.headers
+
+
+def test_an_error_after_the_record_names_it_on_html_too(api):
+    headers = {"x-image-meta-checksum": "0" * 32, "Accept": "text/html"}
+    response = api("POST", URL, headers, PAYLOAD)
+    image_id = response.headers["X-Image-Meta-Id"]
+    assert (response.status_int, response.content_type) == (400, "text/html")
+    assert status_of(api, image_id) == "killed"
+
+
 # -- out of descriptors ---------------------------------------------------------------------------
 
 EMFILE = OSError(errno.EMFILE, "Too many open files")
@@ -426,6 +446,7 @@ def test_without_a_descriptor_for_the_file_nothing_is_left(api, monkeypatch, met
     path = URL if method == "POST" else URL + "/5"
     response = api(method, path, {"x-image-meta-id": "5"}, PAYLOAD)
     assert (response.status_int, "Retry-After" in response.headers) == (503, True)
+    assert "X-Image-Meta-Id" not in response.headers
     assert status_of(api) == (None if method == "POST" else "queued")
     assert api.files() == []
     monkeypatch.undo()

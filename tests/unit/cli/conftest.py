@@ -29,7 +29,13 @@ SHORT = ("id", "name", "size", "disk_format", "container_format", "checksum")
 
 
 class Api:
-    """Just enough of Images API v1; `refuse` maps (method, path) to the answer of a refusal."""
+    """Just enough of Images API v1; `refuse` maps (method, path) to the answer of a refusal.
+
+    With `hides_private`, lists have private images only for `is_public=none`, as the server's do
+    for an administrator without an owner.
+    """
+
+    hides_private = False
 
     def __init__(self):
         self.images = {}
@@ -65,6 +71,8 @@ class Api:
         found = sorted(self.images.values(), key=lambda image: image["id"] * (1 if up else -1))
         if "name" in query:
             found = [image for image in found if image["name"] == query["name"]]
+        if self.hides_private and query.get("is_public") != "none":
+            found = [image for image in found if image["is_public"]]
         if "marker" in query:
             places = [image["id"] for image in found]
             found = found[places.index(int(query["marker"])) + 1 :]
@@ -147,7 +155,7 @@ def glance(api, monkeypatch, capsys):
     `terminal` makes standard input one, `reading` standard output, `watching` standard error.
     """
     for name in list(command.os.environ):
-        if name.startswith("OS_"):
+        if name.startswith(("OS_", "GLANCE_")):
             monkeypatch.delenv(name)
 
     def run(*args, stdin=b"", terminal=False, env=(), port=None, reading=False, watching=False):

@@ -1,10 +1,13 @@
 """The Python API: every method's request and result, and what importing it costs."""
 
+import codecs
 import concurrent.futures
 import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -45,6 +48,12 @@ CALLS = [
     ),
     (("get_images", (), {"filters": "nonsense"}), ("GET", "/v1/images", None), {"images": []}, []),
     (("delete_image", (7,), {}), ("DELETE", "/v1/images/7", None), None, True),
+    (
+        ("restore_image", (7,), {}),
+        ("POST", "/v1/images/7/restore", None),
+        {"image": {"id": 7}},
+        {"id": 7},
+    ),
     (
         ("delete_image", ("http://other/v1/images/7",), {}),
         ("DELETE", "/v1/images/7", None),
@@ -272,7 +281,14 @@ def test_damaged_image_data_is_noticed_when_asked(loopback):
         list(data)
 
 
-@pytest.mark.parametrize("call", ["get_image", "get_image_meta", "delete_image"])
+@pytest.mark.parametrize(("status", "error"), [(409, exception.Duplicate), (410, exception.Gone)])
+def test_what_cannot_be_restored_has_an_error_for_each_reason(loopback, status, error):
+    server = loopback.answering(lambda seen: (status, b"It is not deleted."))
+    with pytest.raises(error):
+        made(server).restore_image(7)
+
+
+@pytest.mark.parametrize("call", ["get_image", "get_image_meta", "delete_image", "restore_image"])
 def test_absent_image_is_not_found(loopback, call):
     server = loopback.answering(lambda seen: (404, b""))
     with pytest.raises(exception.NotFound):
@@ -372,6 +388,115 @@ def test_upload_sends_the_size_it_knows(loopback, data, expected, update):
     assert seen.body == b"hello"
 
 
+UMLAUTS = bytes(range(256)) * 600  # not UTF-8, and more than a text file reads ahead
+
+
+@pytest.mark.parametrize("update", [False, True], ids=["add", "update"])
+def test_a_text_file_is_sent_as_its_bytes(loopback, tmp_path, update):
+    (tmp_path / "disk").write_bytes(UMLAUTS)
+    server = loopback.answering(echo)
+    one = made(server)
+    with open(tmp_path / "disk") as data:
+        one.update_image(7, {}, data) if update else one.add_image({}, data)
+        assert not data.closed
+    seen = server.requests[0]
+    assert (seen.body, seen.headers["content-length"]) == (UMLAUTS, str(len(UMLAUTS)))
+
+
+def test_a_text_file_that_nobody_holds_is_sent_as_its_bytes(loopback, tmp_path):
+    (tmp_path / "disk").write_bytes(UMLAUTS)
+    server = loopback.answering(echo)
+    made(server).add_image({}, open(tmp_path / "disk"))  # noqa: SIM115 - it is the case
+    assert server.requests[0].body == UMLAUTS
+
+
+def test_a_text_file_that_was_read_in_part_is_sent_from_there(loopback, tmp_path):
+    (tmp_path / "disk").write_text("ä\r\nrest ä" * 1000, encoding="utf-8", newline="")
+    server = loopback.answering(echo)
+    with open(tmp_path / "disk", encoding="utf-8") as data:
+        assert data.read(2) == "ä\n"
+        made(server).add_image({}, data)
+    assert server.requests[0].body == (tmp_path / "disk").read_bytes()[4:]
+
+
+def test_a_text_wrapper_of_a_temporary_file_is_sent_as_its_bytes(loopback):
+    server = loopback.answering(echo)
+    with tempfile.NamedTemporaryFile("w+", encoding="utf-8") as data:
+        data.write("hällo")
+        data.seek(0)
+        made(server).add_image({}, data)
+    assert server.requests[0].body == "hällo".encode()
+
+
+def test_a_pipe_of_text_is_sent_as_its_bytes(loopback):
+    server = loopback.answering(echo)
+    reader, writer = os.pipe()
+    os.write(writer, b"\xff\xfe")
+    os.close(writer)
+    with open(reader) as data:
+        made(server).add_image({}, data)
+    assert server.requests[0].body == b"\xff\xfe"
+
+
+class Words:
+    """A source of text that is no file."""
+
+    def read(self, size=-1):
+        return "text"
+
+
+def in_a_character(path):
+    path.write_bytes("日本語".encode("iso2022_jp"))
+    file = open(path, encoding="iso2022_jp")  # noqa: SIM115 - the test closes it
+    file.read(1)
+    return file
+
+
+def iterated(path):
+    path.write_bytes(b"one\ntwo\n")
+    file = open(path)  # noqa: SIM115 - the test closes it
+    next(file)
+    return file
+
+
+@pytest.mark.parametrize("update", [False, True], ids=["add", "update"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda path: io.StringIO("text"),
+        lambda path: io.StringIO(""),
+        lambda path: codecs.getreader("utf-8")(io.BytesIO(b"text")),
+        lambda path: tempfile.SpooledTemporaryFile(mode="w+"),  # noqa: SIM115
+        lambda path: Words(),
+        lambda path: (word for word in ("te", "xt")),
+        lambda path: (word for word in (b"te", b"xt")),
+        lambda path: ["text"],
+        lambda path: {"a": 1},
+        lambda path: path,
+        lambda path: 7,
+        in_a_character,
+        iterated,
+    ],
+)
+def test_what_gives_no_bytes_is_refused_before_anything_is_sent(
+    loopback, tmp_path, source, update
+):
+    server = loopback.answering(echo)
+    one, data = made(server), source(tmp_path / "file")
+    for kind in (TypeError, exception.Invalid):
+        with pytest.raises(kind, match="must be bytes"):
+            one.update_image(7, {}, data) if update else one.add_image({}, data)
+    assert server.connections == 0
+    if hasattr(data, "close"):
+        data.close()
+
+
+def test_a_source_of_bytes_is_sent_whole_although_it_was_looked_at(loopback):
+    server = loopback.answering(echo)
+    made(server).add_image({}, Pipe(UMLAUTS))
+    assert server.requests[0].body == UMLAUTS
+
+
 def test_declared_size_is_left_to_the_server_to_check(loopback):
     server = loopback.answering(echo)
     made(server).add_image({"size": 99}, io.BytesIO(b"hello"))
@@ -382,6 +507,15 @@ def test_empty_file_is_an_upload(loopback):
     server = loopback.answering(echo)
     made(server).add_image({}, io.BytesIO(b""))
     assert server.requests[0].headers["transfer-encoding"] == "chunked"
+
+
+def test_missing_image_is_named_although_head_has_no_body(loopback):
+    server = loopback.answering(lambda seen: (404, b""))
+    one = made(server)
+    for image_id in (99, "http://elsewhere/v1/images/99"):
+        with pytest.raises(exception.NotFound, match="^No image with ID 99 was found$") as caught:
+            one.get_image_meta(image_id)
+        assert (caught.value.status, caught.value.body) == (404, "")
 
 
 def test_progress_of_an_upload(loopback):

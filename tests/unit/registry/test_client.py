@@ -85,6 +85,18 @@ CALLS = [
         RECORD,
     ),
     (("delete_image", {"image_id": 7}), ("DELETE", "/images/7", None), None, True),
+    (
+        ("restorable_image", {"image_id": 7}),
+        ("GET", "/images/7/restore", None),
+        {"image": RECORD},
+        RECORD,
+    ),
+    (
+        ("restore_image", {"image_id": 7}),
+        ("POST", "/images/7/restore", None),
+        {"image": RECORD},
+        RECORD,
+    ),
     (("remove_image", {"image_id": 7}), ("DELETE", "/images/7", None), {"image": RECORD}, RECORD),
     (
         ("remove_image", {"image_id": 7, "status": "deleted"}),
@@ -189,6 +201,38 @@ def test_connections_are_shared_by_all_callers(loopback, function, arguments):
         function(settings, RequestContext(auth_tok=token), *arguments)
     assert server.connections == 1
     assert [seen.headers["x-auth-token"] for seen in server.requests] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ((200, b"OK\n"), None),
+        ((503, b"database\n"), "database"),
+        ((503, b"draining\n"), "registry"),
+        ((503, b"<html>no server is available</html>" * 1000), "registry"),
+        ((500, b"database"), "database"),
+        # Registries of older releases have no health checks.
+        ((404, b"404 Not Found"), None),
+        ((401, b"a secret is required"), None),
+        ((300, b"{}"), None),
+    ],
+)
+def test_health_of_the_registry(loopback, answer, missing):
+    server = loopback.answering(lambda seen: answer)
+    asked = link.RegistryLink(conf(server, registry_shared_secret="canary"))
+    assert asked.missing() == missing
+    seen = server.requests[0]
+    assert (seen.method, seen.target) == ("GET", "/healthcheck/ready")
+    assert "canary" not in str(seen.headers)
+    asked.close()
+
+
+def test_a_registry_that_is_not_there_has_no_health(loopback):
+    server = loopback.answering(lambda seen: (200, b"OK"))
+    port = server.port
+    server.stop()
+    with pytest.raises(exception.ClientConnectionError):
+        link.RegistryLink(config.Conf({"registry_port": str(port)})).missing()
 
 
 @every_function

@@ -128,7 +128,7 @@ class Broken(base.Store):
     def get(self, location=None, offset=0, length=None):
         raise self.error
 
-    get_size = stage = delete = add = require_add = get
+    get_size = stage = delete = add = check = require_add = get
 
     def check_registerable(self, location, *, is_admin):
         raise self.error
@@ -144,6 +144,7 @@ CALLS = {
     "stage": lambda store: store.stage("1"),
     "delete": lambda store: store.delete(None),
     "add": lambda store: store.add("1", None),
+    "check": lambda store: store.check(),
     "require_add": lambda store: store.require_add(),
     "check_registerable": lambda store: store.check_registerable(None, is_admin=True),
     "list_objects": lambda store: list(store.list_objects()),

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -313,9 +314,33 @@ def test_a_directory_that_turned_read_only_is_denied(tmp_path):
         subprocess.check_call(["mount", "-o", "remount,ro,bind", path])
         with pytest.raises(exception.StorageWriteDenied):
             store.add("1", ScriptedSource(b"data"), 4)
+        with pytest.raises(exception.StorageWriteDenied):
+            store.check()
         assert make_store(path).add_disabled is not None
     finally:
         subprocess.check_call(["umount", path])
+
+
+def test_the_check_misses_a_disk_that_is_not_mounted(store):
+    store.check()
+    shutil.move(store.datadir, store.datadir + ".away")
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+    # The mount point remains, and is empty.
+    os.mkdir(store.datadir)
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+    os.rmdir(store.datadir)
+    shutil.move(store.datadir + ".away", store.datadir)
+    store.check()
+
+
+@pytest.mark.parametrize("name", ["datadir", "incoming"])
+def test_the_check_misses_the_right_to_write(store, monkeypatch, name):
+    denied = getattr(store, name)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != denied)
+    with pytest.raises(exception.StorageWriteDenied):
+        store.check()
 
 
 def test_abort_never_raises(store, monkeypatch, caplog):

@@ -594,3 +594,35 @@ def test_the_texts_of_stores_and_clients_show_no_keys(tmp_path):
         str(location),
     ]
     assert "canary" not in "".join([*texts, str(location), repr(location)])
+
+
+# -- the check --
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "error"),
+    [
+        ("200 OK", {}, None),
+        ("404 Not Found", {"s3_store_create_bucket_on_put": "True"}, None),
+        ("404 Not Found", {}, exception.StoreError),
+        ("403 Forbidden", {}, exception.StoreForbidden),
+        ("503 Slow Down", {"s3_store_retries": "5"}, exception.BackendUnavailable),
+    ],
+)
+def test_the_check_asks_for_the_bucket_once_and_writes_nothing(
+    tmp_path, listener, caplog, answer, options, error
+):
+    store = make_store(tmp_path, s3_store_host=f"127.0.0.1:{listener.port}", **options)
+    listener.answer = answer
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        store.check()
+    (head,) = listener.heads
+    assert head.startswith("HEAD /pail/ HTTP/1.1")
+    assert not caplog.records
+
+
+def test_the_check_fails_without_the_service(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        host = f"127.0.0.1:{gone.getsockname()[1]}"
+    with pytest.raises(exception.BackendUnavailable):
+        make_store(tmp_path, s3_store_host=host).check()

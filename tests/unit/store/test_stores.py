@@ -1,6 +1,7 @@
 """Which store serves what: loading drivers, choosing one, refusing."""
 
 import logging
+import shutil
 import sys
 import types
 
@@ -165,6 +166,18 @@ def test_a_default_store_that_works_passes(stores):
 
 
 # -- data --
+
+
+def test_the_check_is_about_the_default_store(tmp_path, unusable):
+    stores = make(tmp_path)
+    stores.check()
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(exception.BackendUnavailable) as caught:
+        stores.check()
+    assert caught.value.store == "file"
+    # One that takes nothing has been permitted by the settings.
+    make(unusable).check()
+    make(tmp_path, default_store="http").check()
 
 
 def test_data_is_found_read_and_deleted_by_its_location(stores):

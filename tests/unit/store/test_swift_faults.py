@@ -3,6 +3,7 @@
 An upload ends whole or leaves nothing; a download never gives out wrong bytes for right ones.
 """
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -303,6 +304,58 @@ def test_a_swift_that_is_away_is_told_before_a_byte_is_read(make_store, proxy):
     assert source.count == 0
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """The pauses of the library between two tries of a request, of which none is waited for."""
+    made = []
+    monkeypatch.setattr(client.swift, "sleep", made.append)
+    return made
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_a_connection_that_is_refused_is_told_without_a_pause(
+    make_store, proxy, pauses, signed_in
+):
+    store = make_store()
+    location = get_location_from_uri(add(store).location)
+    proxy.down()
+    for call in (
+        lambda: store.add("2", ScriptedSource(DATA), len(DATA)),
+        lambda: store.get(location),
+        lambda: store.delete(location),
+        lambda: list(store.list_objects()),
+    ):
+        if not signed_in:
+            store._tokens.clear()
+        with pytest.raises(exception.BackendUnavailable) as caught:
+            call()
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    assert pauses == []
+    proxy.up()
+    assert read(store, store.add("2", ScriptedSource(DATA), len(DATA))) == DATA
+
+
+@pytest.mark.parametrize("way", SPOOLED)
+def test_a_swift_that_restarts_during_an_upload_is_waited_for(
+    make_store, proxy, monkeypatch, swift_node, way
+):
+    store = make_store(way)
+    staged = store.stage("1", len(DATA))
+    proxy.down()
+    pauses = []
+
+    def up_again(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            proxy.up()
+
+    monkeypatch.setattr(client.swift, "sleep", up_again)
+    staged.write(DATA)
+    staged.commit()
+    assert names(swift_node) == WAYS[way][1]
+    assert len(pauses) == 1
+
+
 @pytest.mark.parametrize("status", [500, 403, 404])
 def test_a_cluster_that_does_not_tell_its_limits_is_used_as_any(
     swift_node, proxy, tmp_path, status
@@ -414,3 +467,31 @@ def test_a_report_of_segments_that_stay_is_believed(make_store, swift_node, monk
     monkeypatch.setattr(client._Connection, "delete_manifest", lambda *args: report)
     with pytest.raises(exception.BackendUnavailable):
         store.delete(location)
+
+
+# -- the check --
+
+
+def test_the_check_asks_once_and_tells_of_a_swift_that_is_away(make_store, proxy):
+    store = make_store()
+    store.check()
+    assert proxy.seen == [f"HEAD /v1/AUTH_test/{store.container}"]
+    proxy.clear()
+    proxy.order(Fault("HEAD", "", times=None, status=503))
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+    assert len(proxy.seen) == 1
+    proxy.down()
+    with pytest.raises(exception.BackendUnavailable):
+        store.check()
+
+
+@pytest.mark.parametrize("creates", [True, False])
+def test_the_check_misses_a_container_that_uploads_do_not_create(swift_node, tmp_path, creates):
+    options = {
+        "swift_store_container": "nowhere",
+        "swift_store_create_container_on_put": str(creates),
+    }
+    store = swift.SwiftStore(Conf(swift_node.store_options(tmp_path, **options)))
+    with contextlib.nullcontext() if creates else pytest.raises(exception.BackendUnavailable):
+        store.check()

@@ -223,6 +223,25 @@ def test_many_images_go_in_several_transactions(place, monkeypatch, most, gone):
     assert len(left(place)) == 10 - gone
 
 
+def test_a_purge_pauses_between_batches_and_goes_on_after_an_interruption(place, monkeypatch):
+    monkeypatch.setattr(manage, "BATCH", 3)
+    keep(place, *[("deleted", 40)] * 10)
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(manage.time, "sleep", pause)
+    assert place.on("db_purge") == 1
+    assert (place.out, place.err) == ("Removed the records of 6 images\n", "")
+    assert pauses == [manage.PAUSE] * 2
+    assert left(place) == [7, 8, 9, 10]
+    assert place.on("db_purge") == 0
+    assert place.out == "Removed the records of 3 images\n"
+
+
 @pytest.mark.parametrize(
     ("option", "limits"),
     [("--age-in-days", "from 0 to 100000"), ("--max-rows", "from 1 to 1000000000")],
@@ -389,32 +408,28 @@ def test_a_line_of_the_file_that_is_mistyped_is_named_and_not_shown(place):
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
-        ("postgres://glance@db/glance", "begins with postgres: .* write postgresql://"),
         ("sqlite3:////x", "begins with sqlite3: .* write sqlite://"),
         ("oracle9://h/x", "does not know the kind of database oracle9"),
         ("mysql+nosuch://h/x", "does not know the driver nosuch for mysql"),
         ("x", "is not a SQLAlchemy URL, such as sqlite:////"),
         (
             "mysql://h/x",
-            r"driver for mysql is not installed \(MySQLdb is missing\): install "
-            r"mysqlclient, or name another driver, such as mysql\+pymysql",
+            r"driver for mysql\+pymysql is not installed \(pymysql is missing\): run pip install "
+            r"'glance\[mysql\]'",
         ),
-        (
-            "mariadb://h/x",
-            r"driver for mariadb is not installed \(MySQLdb is missing\): install "
-            r"mysqlclient, or name another driver, such as mariadb\+pymysql",
-        ),
-        (
-            "mysql+mysqldb://h/x",
-            r"driver for mysql\+mysqldb is not installed \(MySQLdb is missing\): install mysqlcli",
-        ),
+        ("mariadb+pymysql://h/x", r"\(pymysql is missing\): run pip install 'glance\[mysql\]'"),
+        ("postgresql://h/x", r"psycopg2 is missing\): run pip install 'glance\[postgresql\]'"),
+        ("postgres://h/x", r"psycopg2 is missing\): run pip install 'glance\[postgresql\]'"),
+        ("postgresql+pg8000://h/x", r"pg8000 is missing\): run pip install pg8000"),
+        ("mysql+mysqldb://h/x", r"MySQLdb is missing\): run pip install mysqlclient"),
         ("oracle://h/x", "glance does not work with oracle; use sqlite, postgresql"),
         ("sqlite+aiosqlite:///x", r"glance does not work with sqlite\+aiosqlite; use sqlite, "),
         ("postgresql+asyncpg://h/x", r"glance does not work with postgresql\+asyncpg; use sqlite"),
     ],
 )
 def test_the_cause_of_an_unusable_url_is_named(place, monkeypatch, url, cause):
-    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    for driver in ("MySQLdb", "pymysql", "psycopg2", "pg8000"):
+        monkeypatch.setitem(sys.modules, driver, None)
     assert place("--sql-connection", url, "db_version") == 1
     assert re.fullmatch(f"ERROR: option sql_connection:? .*{cause}.*\n", place.err)
 

@@ -1,16 +1,20 @@
 """glance-manage on image data: orphans both ways, restoring, encryption, an Essex queue."""
 
+import contextlib
 import datetime
 import json
 import os
+import sqlite3
 import time
 
 import pytest
 
 from glance.cli.maintenance import manage
+from glance.common import exception
 from glance.image import cipher
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, migration, scrub_queue
+from glance.registry.db import api, engine, migration, models, paging, scrub_queue
+from glance.scrubber import orphans
 
 ADMIN = RequestContext(is_admin=True)
 SEEING = RequestContext(is_admin=True, show_deleted=True)
@@ -230,6 +234,158 @@ def test_the_stores_may_be_those_of_the_api(place):
     )
     place.put(77)
     assert place("orphans", "--store-config-file", conf) == 3
+
+
+# -- check --
+
+
+def violate(place, *statements):
+    """Change the database as a program without foreign keys can."""
+    with contextlib.closing(sqlite3.connect(place.directory / "my.sqlite")) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+
+
+def test_a_service_in_order_passes_the_check(place):
+    place.add()
+    waiting = place.add()
+    api.image_delete(place.db, ADMIN, waiting, "pending_delete")
+    place.put(77, age=60)
+    assert place("check") == 0
+    assert place.out == (
+        "No mismatch was found\n1 objects without a record are too young to tell\n"
+    )
+    assert place("check", "--records-only") == 0
+    assert place.out == "No mismatch was found\n"
+    assert place("check", "--format=json") == 0
+    found = json.loads(place.out)
+    assert (found["complete"], found["findings"], found["too_young"]) == (True, [], 1)
+    assert set(found["counts"].values()) == {0}
+
+
+def test_the_check_reports_what_does_not_fit_and_changes_nothing(place):
+    missing, cut, unnamed, kept = place.add(), place.add(b"complete"), place.add(), place.add()
+    (place.images / str(missing)).unlink()
+    (place.images / str(cut)).write_bytes(b"comp")
+    os.utime(place.images / str(unnamed), (time.time() - 2 * 86400,) * 2)
+    place.put(77, b"x" * 1000)
+    violate(
+        place,
+        f"UPDATE images SET location = NULL WHERE id = {unnamed}",
+        "INSERT INTO image_members (id, image_id, member, created_at)"
+        " VALUES (5, 99, 'm', '2011-01-01')",
+        "INSERT INTO image_properties (id, image_id, name, created_at)"
+        " VALUES (6, 98, 'n', '2011-01-01')",
+        "INSERT INTO scrub_queue (image_id, item, created_at, due_at)"
+        " VALUES (97, 'data', '2011-01-01', '2011-01-01')",
+    )
+    for _ in range(2):
+        assert place("check", "--format", "json") == 3
+        found = json.loads(place.out)
+        assert found["counts"] == {
+            "property_without_image": 1,
+            "member_without_image": 1,
+            "queue_entry_without_image": 1,
+            "data_without_record": 1,
+            "record_without_data": 2,
+            "size_differs": 1,
+            "not_checked": 0,
+        }
+        kinds = {(entry["kind"], str(entry["image_id"])) for entry in found["findings"]}
+        assert kinds == {
+            ("property_without_image", "98"),
+            ("member_without_image", "99"),
+            ("queue_entry_without_image", "97"),
+            ("data_without_record", "77"),
+            ("record_without_data", str(missing)),
+            ("record_without_data", str(unnamed)),
+            ("size_differs", str(cut)),
+        }
+    assert place("check") == 3
+    assert "member 5 belongs to image 99, which does not exist\n" in place.out
+    assert "object 77 in file has no record: 1000 bytes, written 2" in place.out
+    assert f"image {cut} in file, 8 bytes: has 4 bytes\n" in place.out
+    assert place.out.endswith(
+        "Nothing was changed: check --repair removes rows and objects without a record\n"
+    )
+    assert str(place.images) not in place.out + place.err
+    assert place("check", "--records-only") == 3
+    assert "object" not in place.out.replace("objects without", "")
+
+    assert place("check", "--repair") == 3
+    assert "4 removed\n" in place.out
+    assert place("check", "--format=json") == 3
+    left = json.loads(place.out)
+    assert {entry["image_id"] for entry in left["findings"]} == {missing, cut, unnamed}
+    # What a live image has lost sight of may be all that there is of it.
+    assert (place.images / str(unnamed)).exists() and (place.images / str(kept)).exists()
+    for image_id in (missing, cut, unnamed):
+        assert place.status(image_id) == "active"
+        api.image_delete(place.db, ADMIN, image_id, "deleted")
+    assert place("check", "--repair") == 0
+
+
+def test_a_check_that_cannot_look_everywhere_says_so(place):
+    place.add()
+    place.images.rename(place.directory / "away")
+    place.images.write_bytes(b"")
+    assert place("check") == 1
+    assert place.out == "Store file could not be checked; the log says why\n"
+    api.image_create(place.db, ADMIN, {"status": "active", "location": "odd://x", "size": 4})
+    assert place("check", "--format=json") == 1
+    assert [entry["kind"] for entry in json.loads(place.out)["findings"]] == ["not_checked"]
+
+
+def test_a_check_that_breaks_off_ends_its_document(place, monkeypatch):
+    violate(
+        place,
+        "INSERT INTO image_members (image_id, member, created_at) VALUES (9, 'm', '2011-01-01')",
+    )
+
+    def fail(*_):
+        raise exception.ServiceUnavailable("The database is busy; try again later")
+
+    monkeypatch.setattr(orphans.maintenance, "images_with_data", fail)
+    assert place("check", "--format=json") == 1
+    found = json.loads(place.out)
+    assert (found["complete"], len(found["findings"])) == (False, 1)
+    assert place.err == "ERROR: The database is busy; try again later\n"
+
+
+def test_a_scan_whose_temporary_file_cannot_grow_is_one_line(place, monkeypatch):
+    for _ in range(3):
+        place.add()
+    connect = sqlite3.connect
+
+    def small(*args, **options):
+        made = connect(*args, **options)
+        made.execute("PRAGMA max_page_count = 1")
+        return made
+
+    monkeypatch.setattr(orphans.sqlite3, "connect", small)
+    assert place("check") == 1
+    assert place.err.splitlines()[-1] == (
+        "ERROR: The disk of temporary files is full or cannot be written; TMPDIR names another"
+    )
+
+
+def test_many_images_are_compared_in_pages(place, monkeypatch):
+    monkeypatch.setattr(paging, "BATCH", 2)
+    for number in range(5):
+        violate(
+            place,
+            "INSERT INTO image_members (image_id, member, created_at)"
+            f" VALUES (9, 'm{number}', '2011-01-01')",
+        )
+    assert place("check", "--repair", "--records-only") == 0
+    assert place.out.endswith("5 members without their image\n5 removed\n")
+    assert place("check") == 0
+
+
+def test_commands_may_be_written_with_hyphens(place):
+    assert place("db-version") == 0
+    assert place.out == f"{models.SCHEMA_VERSION}\n"
 
 
 # -- restoring --

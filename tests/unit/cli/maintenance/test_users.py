@@ -37,7 +37,7 @@ def load_prefetcher(args):
 
 
 def load_stores(args):
-    manage_data._stores(argparse.Namespace(store_config_file=args.config_file))
+    manage_data.stores_of(argparse.Namespace(store_config_file=args.config_file))
 
 
 def run(load, args):

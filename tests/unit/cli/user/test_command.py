@@ -42,7 +42,7 @@ def test_usage_lists_the_commands_in_order(bare):
     assert [name.removeprefix("cache-") for name in names[8:17]] == cache.split()
     members = "image-members member-images member-add member-delete members-replace"
     assert names[17:22] == members.split()
-    assert names[22:] == ["completion", "download"]
+    assert names[22:] == ["completion", "upload", "restore", "download"]
 
 
 def test_version(bare):
@@ -59,6 +59,63 @@ def test_unknown_command(bare):
 def test_a_misspelt_command_is_suggested_in_the_last_line(bare, args):
     code, _, err = bare(*args)
     assert (code, err.splitlines()[-1]) == (1, "Did you mean glance index?")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("rm", "delete"), ("image-list", "index"), ("Create", "add")]
+)
+def test_a_word_of_other_programs_is_understood_as_a_suggestion(bare, word, meant):
+    code, _, err = bare(word, "5")
+    assert (code, err) == (1, f"Unknown command: {word}\nDid you mean glance {meant}?\n")
+
+
+def test_suggestions_name_commands():
+    assert set(command.ELSEWHERE.values()) <= set(commands.COMMANDS)
+    assert not set(command.ELSEWHERE) & {*commands.COMMANDS, *commands.ALIASES}
+
+
+def test_the_suggestion_is_last_where_both_streams_are_one_file():
+    code = "import sys; from glance.cli.user import command; sys.exit(command.main(['indxe']))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.stdout.splitlines()[-1] == b"Did you mean glance index?"
+
+
+@pytest.mark.parametrize("alias", ["list", "ls"])
+def test_a_list_has_other_names(glance, bare, api, alias):
+    api.add(name="web")
+    assert glance(alias, "name=web").out == glance("index", "name=web").out != ""
+    assert bare(alias, "--help") == bare("help", alias) == bare("help", "index")
+    assert "Other names of this command: list, ls." in bare("help", alias)[1]
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_behind_a_command_is_that_of_the_command(bare, api, name, option):
+    expected = bare("help", name)
+    assert expected[0] == 0
+    for args in [(name, option), (option, name), (name, "x=y", option, "-v"), (name, option, "z")]:
+        assert bare(*args) == expected
+
+
+@pytest.mark.parametrize(
+    "args", [("--help", "add", "--foo"), ("add", "--foo", "-h"), ("add", "-p", "x", "--help")]
+)
+def test_help_wins_over_a_mistake(bare, args):
+    assert bare(*args) == bare("help", "add")
+
+
+def test_help_shows_the_options_of_the_command_with_a_word_each(bare):
+    lines = bare("index", "--help")[1].splitlines()
+    assert "  --limit LIMIT             Page size of index and details. Default: 10" in lines
+    assert not [line for line in lines if line.startswith("  --host")]
+
+
+def test_help_about_an_unknown_command_in_the_short_form(bare):
+    code, out, err = bare("indxe", "--help")
+    assert (code, err) == (1, "Unknown command: indxe\nDid you mean glance index?\n")
+    assert out.startswith("Usage: ")
 
 
 @pytest.mark.parametrize(

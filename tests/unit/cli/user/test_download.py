@@ -333,9 +333,63 @@ def test_full_disk_is_one_line_and_keeps_what_came(download, monkeypatch):
 
     monkeypatch.setattr(image_download.Target, "write", write)
     done = download()
-    assert (done.code, done.err) == (1, f"glance: No space left on device: {download.file}\n")
+    assert done.code == 1
+    assert done.err == (
+        f"glance: No space left on device: {download.file}; {download.part} holds {2 * 65536} "
+        "bytes: run the command again to resume, or remove it\n"
+    )
     assert not download.file.exists()
     assert download.part.read_bytes() == DATA[: 2 * 65536]
+
+
+def test_bytes_that_a_full_disk_does_not_take_even_at_the_end_are_no_traceback(
+    download, monkeypatch
+):
+    class Full(io.BufferedRandom):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    real = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda fd, mode: Full(real(fd, mode, 0)))
+    done = download()
+    assert (done.code, done.err) == (1, f"glance: No space left on device: {download.file}\n")
+    assert not download.part.exists()
+
+
+@pytest.mark.parametrize(
+    ("checksum", "how"), [(MD5, "to resume"), ("", "to start again")], ids=["sum", "no-sum"]
+)
+def test_interrupted_download_says_what_is_kept(download, origin, monkeypatch, checksum, how):
+    origin.meta["x-image-meta-checksum"] = checksum
+    real = image_download.Target.write
+
+    def write(target, chunk):
+        real(target, chunk)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_download.Target, "write", write)
+    done = download()
+    assert (done.code, done.out) == (130, "")
+    assert done.err == (
+        f"glance: interrupted; {download.part} holds 65536 bytes: run the command again {how}, "
+        "or remove it\n"
+    )
+    monkeypatch.undo()
+    assert download().code == 0
+    assert download.file.read_bytes() == DATA
+
+
+def test_interrupted_download_before_the_first_byte_keeps_nothing(download, monkeypatch):
+    def write(target, chunk):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_download.Target, "write", write)
+    done = download()
+    assert (done.code, done.err) == (130, "glance: interrupted\n")
+    assert not download.part.exists()
 
 
 def test_part_file_that_is_a_link_is_not_followed(download, tmp_path):

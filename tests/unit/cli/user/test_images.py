@@ -1,5 +1,6 @@
 """add, update, delete, show, index, details and clear: what they ask, send and print."""
 
+import io
 import json
 import os
 import pty
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from glance.cli.user import tables
+from glance.cli.user import images, tables
 from glance.client import Client
 
 DATA = b"image data" * 1000
@@ -26,12 +27,12 @@ def requests(api, method):
 
 
 def test_add_uploads_standard_input(glance, api):
-    done = glance("add", "name=web", "distro=Debian 6", stdin=DATA)
+    done = glance("add", "name=web", "distro=Debian 6", "is_public=1", stdin=DATA)
     assert (done.code, done.out, done.err) == (0, "Added new image with ID: 1\n", "")
     assert api.images[1]["size"] == len(DATA)
     assert image_headers(requests(api, "POST")[0]) == {
         "x-image-meta-name": "web",
-        "x-image-meta-is-public": "False",
+        "x-image-meta-is-public": "True",
         "x-image-meta-disk-format": "raw",
         "x-image-meta-container-format": "ovf",
         "x-image-meta-min-disk": "0",
@@ -137,9 +138,101 @@ def test_add_that_the_server_refuses(glance, api):
             "Failed to add image. Got error:",
             "409 Conflict",
             "The id is taken.",
-            "Note: Your image metadata may still be in the registry, but the image's status will "
-            "likely be 'killed'.",
         ],
+    )
+
+
+KILLED = (
+    "Note: Your image metadata may still be in the registry, but the image's status will likely "
+    "be 'killed'."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("killed", "image 1 is killed; delete it with: glance delete 1"),
+        ("saving", "image 1 is saving; delete it with: glance delete 1"),
+        ("queued", "image 1 is queued; upload its data with: glance upload 1 --file=FILE"),
+        ("active", "image 1 is active; see: glance show 1"),
+        (None, "nothing remains of image 1"),
+    ],
+)
+def test_add_that_fails_after_the_record_was_made_names_it(glance, api, status, told):
+    api.refuse["POST", "/images"] = (413, b"413 Large\n\nToo large.\n", {"X-Image-Meta-Id": 1})
+    if status:
+        api.add(status=status)
+    done = glance("add", "name=web")
+    assert (done.code, done.lines[2:]) == (1, ["Too large.", KILLED])
+    assert done.err == f"Note: {told}\n"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 500, 503])
+def test_add_without_a_record_has_no_note(glance, api, status):
+    api.refuse["POST", "/images"] = (status, b"no")
+    done = glance("add", "name=web")
+    assert (done.code, "Note:" in done.out + done.err) == (1, False)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_add_through_a_proxy_that_has_lost_the_server_may_have_a_record(glance, api, status):
+    api.refuse["POST", "/images"] = (status, b"no")
+    done = glance("add", "name=web")
+    assert (done.lines[-1], done.err) == (KILLED, "")
+
+
+def test_add_over_a_connection_that_breaks_may_have_a_record(glance, loopback):
+    server = loopback(lambda peer: (peer.request(), peer.close()))
+    done = glance("add", "name=web", port=server.port)
+    place = f"127.0.0.1:{server.port}"
+    assert done.lines == [
+        f"Failed to connect to the Glance API server {place}. Is the server running?"
+    ]
+    assert KILLED in done.err
+
+
+class Stopping(io.BytesIO):
+    """Data in the sending of which the user presses Ctrl-C; it is looked at before."""
+
+    looked_at = False
+
+    def read(self, size=-1):
+        if self.looked_at:
+            raise KeyboardInterrupt
+        self.looked_at = True
+        return super().read(size)
+
+
+def test_add_that_is_interrupted_before_it_sends_anything_has_left_nothing(
+    glance, api, monkeypatch
+):
+    monkeypatch.setattr(Stopping, "looked_at", True)
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x"))
+    done = glance("add", "name=web")
+    assert (done.code, done.out, done.err) == (130, "", "glance: interrupted\n")
+    assert not api.server.requests
+
+
+def test_interrupted_add_names_what_the_server_has_recorded(glance, api, monkeypatch):
+    api.add(status="killed")
+    api.refuse["POST", "/images"] = (400, b"interrupted", {"X-Image-Meta-Id": "1"})
+
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
+    done = glance("add", "name=web")
+    assert (done.code, done.out) == (130, "")
+    assert done.err == (
+        "glance: interrupted; image 1 is killed; delete it with: glance delete 1\n"
+    )
+
+
+def test_interrupted_add_without_a_response_says_what_to_expect(glance, loopback, monkeypatch):
+    server = loopback(lambda peer: (peer.head(), peer.wait_closed()))
+
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
+    done = glance("add", "name=web", port=server.port)
+    assert done.code == 130
+    assert done.err == (
+        "glance: interrupted; if the image has been recorded, its status will be killed\n"
     )
 
 
@@ -211,7 +304,7 @@ def test_pipe_is_streamed(api):
 @pytest.mark.parametrize("closed", [False, True], ids=["dev-null", "closed"])
 def test_no_input_at_all_makes_an_empty_active_image(api, closed):
     kw = {"preexec_fn": lambda: os.close(0)} if closed else {"stdin": subprocess.DEVNULL}
-    done = program(api, "add", "name=web", **kw)
+    done = program(api, "add", "name=web", "is_public=true", **kw)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Added new image with ID: 1\n", "")
     assert (api.images[1]["status"], api.images[1]["size"]) == ("active", 0)
 
@@ -258,7 +351,8 @@ def test_location_is_registered_without_a_terminal(api, tmp_path, kind):
 
 def test_location_is_registered_from_a_terminal(api):
     master, slave = pty.openpty()
-    done = program(api, "add", "name=web", "location=http://h/i", stdin=slave)
+    fields = ("name=web", "location=http://h/i", "is_public=true")
+    done = program(api, "add", *fields, stdin=slave)
     os.close(master)
     os.close(slave)
     assert (done.returncode, done.stderr) == (0, "")
@@ -301,7 +395,7 @@ def test_update_verbose_shows_the_image(glance, api):
     assert lines[:3] == [
         "Updated image 1",
         "Updated image metadata for image 1:",
-        "URI: http://127.0.0.1/images/1",
+        f"URI: http://127.0.0.1:{api.server.port}/v1/images/1",
     ]
     assert "Name: new" in lines
 
@@ -345,7 +439,7 @@ def test_missing_id(glance, name):
     assert (done.code, done.out) == (1, MISSING[name])
 
 
-@pytest.mark.parametrize("args", [("delete", "-f", "1", "2"), ("show", "1", "2"), ("clear", "1")])
+@pytest.mark.parametrize("args", [("show", "1", "2"), ("clear", "1")])
 def test_surplus_arguments_are_refused(glance, api, args):
     api.add(), api.add()
     done = glance(*args)
@@ -382,18 +476,26 @@ def test_delete_of_an_absent_image(glance):
 @pytest.mark.parametrize(
     ("args", "meant"),
     [
-        (("add", "name=x", "is_publik=true"), ("is_publik", "is_public")),
+        (("add", "name=x", "is_publik=true", "is-publik=1"), ("is_publik", "is_public")),
         (("add", "name=x", "Disk-Fromat=raw,"), ("disk_fromat", "disk_format")),
         (("update", "1", "nme=x"), ("nme", "name")),
+        (("update", "1", "is-publik=x"), ("is_publik", "is_public")),
         (("index", "statsu=active"), ("statsu", "status")),
+        (("details", "is_publik=none"), ("is_publik", "is_public")),
     ],
 )
 def test_a_field_that_looks_misspelt_gets_a_line(glance, api, args, meant):
     api.add()
-    done = glance(*args, stdin=b"x")
+    public = ["is_public=true"] if args[0] == "add" else []
+    done = glance(*args, *public, stdin=b"x")
     name, field = meant
     told = f"glance: {name} is taken for a custom property; did you mean {field}?\n"
     assert (done.code, done.err) == (0, told)
+
+
+@pytest.mark.parametrize("name", ["ip", "os", "kernel_id", "distro"])
+def test_a_property_of_its_own_is_not_taken_for_a_mistake(glance, name):
+    assert glance("add", "name=x", "is_public=true", f"{name}=x").err == ""
 
 
 @pytest.mark.parametrize("command", ["delete", "show", "update", "image-members", "download"])
@@ -419,6 +521,23 @@ def test_delete_dry_run_deletes_nothing(glance, api):
 # -- show ----------------------------------------------------------------------------------------
 
 
+SHOWN = [
+    "Id: 1",
+    "Public: No",
+    "Name: Fedora 9",
+    "Status: active",
+    "Size: 3040",
+    "Location: file:///tmp/images/1",
+    "Disk format: vdi",
+    "Container format: bare",
+    "Minimum Ram Required (MB): 0",
+    "Minimum Disk Required (GB): 0",
+    "Owner: tenant1",
+    "Property 'arch': x86",
+    "Property 'distro': Fedora",
+]
+
+
 def test_show_prints_the_lines_in_order(glance, api):
     api.add(
         name="Fedora 9",
@@ -432,27 +551,47 @@ def test_show_prints_the_lines_in_order(glance, api):
     )
     done = glance("show", "1")
     assert done.code == 0
-    assert done.lines == [
-        "URI: http://127.0.0.1/images/1",
-        "Id: 1",
-        "Public: No",
-        "Name: Fedora 9",
-        "Status: active",
-        "Size: 3040",
-        "Location: file:///tmp/images/1",
-        "Disk format: vdi",
-        "Container format: bare",
-        "Minimum Ram Required (MB): 0",
-        "Minimum Disk Required (GB): 0",
-        "Owner: tenant1",
-        "Property 'arch': x86",
-        "Property 'distro': Fedora",
+    assert done.lines == [f"URI: http://127.0.0.1:{api.server.port}/v1/images/1", *SHOWN]
+    more = {"checksum": "c" * 32, "protected": True, "deleted_at": None}
+    api.images[1].update(more, created_at="2011-09-22T10:00:00", updated_at="2011-09-23T10:00:00")
+    long = glance("show", "1", "--long").lines
+    assert long[12:-2] == [
+        f"Checksum: {'c' * 32}",
+        "Protected: Yes",
+        "Created: 2011-09-22T10:00:00",
+        "Updated: 2011-09-23T10:00:00",
     ]
+    assert long[:12] + long[-2:] == done.lines
+    assert glance("details", "--long", "-f").lines[1:-1] == long
+    api.images[1]["deleted_at"] = "2011-09-24T10:00:00"
+    assert "Deleted: 2011-09-24T10:00:00" in glance("show", "1", "--long").lines
 
 
-def test_uri_of_an_ipv6_host_has_brackets(capsys):
-    tables.print_image(Client("::1", use_ssl=True), {"id": 1})
-    assert capsys.readouterr().out.startswith("URI: https://[::1]/images/1\n")
+@pytest.mark.parametrize(
+    ("url", "uri"),
+    [
+        # The two that the manual prints.
+        ("http://example.com:9292/v1", "http://example.com/images/1"),
+        ("https://[::1]:9292/v1/", "https://[::1]/images/1"),
+        ("http://example.com:9393/v1", "http://example.com:9393/v1/images/1"),
+        ("http://example.com/v1", "http://example.com/v1/images/1"),
+        ("https://example.com/v1", "https://example.com/v1/images/1"),
+        ("http://example.com:443/v1", "http://example.com:443/v1/images/1"),
+        ("https://[::1]:9393/v1", "https://[::1]:9393/v1/images/1"),
+        ("http://example.com:9292/image/v1/", "http://example.com:9292/image/v1/images/1"),
+    ],
+)
+def test_uri_has_port_and_path_unless_both_are_the_defaults(capsys, url, uri):
+    client = Client("elsewhere")
+    client.configure_from_url(url)
+    tables.print_image(client, {"id": 1})
+    assert capsys.readouterr().out.startswith(f"URI: {uri}\n")
+
+
+def test_the_uri_that_is_shown_is_taken_as_an_id(glance, api):
+    api.add(name="web")
+    uri = glance("show", "1").lines[0].removeprefix("URI: ")
+    assert glance("show", uri).lines[3] == "Name: web"
 
 
 def test_show_of_a_bare_image_is_shorter(glance, api):
@@ -526,7 +665,7 @@ def test_filters_and_order_are_sent(glance, api):
     )
     assert api.server.requests[0].target == (
         "/v1/images?name=web&is_public=None&size_min=3&property-distro=x"
-        "&marker=4&limit=10&sort_key=name&sort_dir=asc"
+        "&marker=4&limit=1000&sort_key=name&sort_dir=asc"
     )
 
 

@@ -128,4 +128,4 @@ def test_upload_shows_its_progress_to_a_person(glance):
 
 
 def test_upload_is_silent_elsewhere(glance):
-    assert glance("add", "name=web", stdin=b"x" * 300_000).err == ""
+    assert glance("add", "name=web", "is_public=1", stdin=b"x" * 300_000).err == ""

@@ -164,3 +164,44 @@ def test_a_cloud_wins_over_variables_but_not_over_options():
         "username": "ann",
         "region": "there",
     }
+
+
+# -- the address of the server -------------------------------------------------------------------
+
+PLACE = {"GLANCE_HOST": "images.example.com", "GLANCE_PORT": "9393"}
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "place"),
+    [
+        ((), {}, ("0.0.0.0", 9292)),
+        ((), PLACE, ("images.example.com", 9393)),
+        ((), {"GLANCE_HOST": "", "GLANCE_PORT": ""}, ("0.0.0.0", 9292)),
+        ((), {"GLANCE_HOST": "[::1]"}, ("::1", 9292)),
+        (("--host=other",), PLACE, ("other", 9393)),
+        (("-p", "1"), PLACE, ("images.example.com", 1)),
+        ((), {**PLACE, "OS_IMAGE_URL": "http://url.example.com:80"}, ("url.example.com", 80)),
+        (("--os-image-url=http://url.example.com",), PLACE, ("url.example.com", 80)),
+    ],
+)
+def test_address_of_the_server(args, env, place):
+    found = client(*args, **env)
+    assert (found.host, found.port) == place
+
+
+def test_an_address_in_variables_wins_over_the_catalog():
+    assert client().configure_via_auth
+    assert not client(**PLACE).configure_via_auth
+
+
+def test_a_port_that_is_no_number_is_one_error(capsys, monkeypatch):
+    monkeypatch.setenv("GLANCE_PORT", "x")
+    assert command.main(["index"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "glance: error: option -p/--port: invalid integer value: 'x', in a variable of the "
+        "environment"
+    )
+
+
+def test_an_option_wins_over_a_variable_that_is_wrong():
+    assert client("--port=1", GLANCE_PORT="x").port == 1

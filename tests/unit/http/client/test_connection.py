@@ -503,3 +503,76 @@ def test_the_declared_length_is_what_the_headers_say(loopback, method, headers, 
 )
 def test_a_server_is_named_as_headers_need_it(host, port, default, text):
     assert http_connection.authority(host, port, default) == text
+
+
+# -- a body that this side stops sending ----------------------------------------------------------
+
+
+class Failing:
+    """A source that fails after its first piece."""
+
+    def __init__(self, error):
+        self._pieces = [b"x" * 10]
+        self._error = error
+
+    def read(self, size=-1):
+        if self._pieces:
+            return self._pieces.pop()
+        raise self._error
+
+
+def stopping(server, error, heard):
+    body = payload.Payload(Failing(error))
+    body.parting = heard
+    connection = http_connection.ClientConnection("127.0.0.1", server.port, 5, 5)
+    fields = {"transfer-encoding": "chunked"}
+    head = http_connection.request_head("POST", "/x", "localhost", fields)
+    with pytest.raises(type(error)) as caught:
+        connection.exchange("POST", head, body)
+    assert caught.value is error
+    assert not connection.reusable
+
+
+def reading_on(peer):
+    """Read the body until it ends, in whatever way, and say how much has come."""
+    peer.head()
+    rest = peer.file.read()
+    peer.answer(400, b"too short", {"X-Seen": len(rest)})
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_the_server_is_heard_when_the_source_fails(loopback, error):
+    heard = []
+    stopping(loopback(reading_on), error, lambda got: heard.append((got.status, got.getheaders())))
+    assert heard == [(400, [("X-Seen", "15"), ("Content-Length", "9")])]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda peer: (peer.head(), peer.close()),
+        lambda peer: (peer.head(), peer.file.read(), peer.send(b"nonsense\r\n\r\n")),
+        lambda peer: (peer.head(), peer.wait_closed()),
+    ],
+    ids=["hangs-up", "nonsense", "silent"],
+)
+def test_a_server_that_says_nothing_of_it_does_not_hide_the_cause(loopback, monkeypatch, script):
+    monkeypatch.setattr(http_connection, "PARTING", 0.1)
+    heard = []
+    stopping(loopback(script), KeyboardInterrupt(), heard.append)
+    assert heard == []
+
+
+def test_the_server_is_heard_inside_tls_too(tls):
+    server = tls.serve(None)
+    server.scripts[:] = [lambda peer: (peer.head(), peer.file.readline(), peer.answer(400, b"no"))]
+    body = payload.Payload(Failing(KeyboardInterrupt()))
+    heard = []
+    body.parting = lambda got: heard.append(got.status)
+    context = http_connection.TLS(ca_file=tls.root).context()
+    connection = http_connection.TLSConnection("127.0.0.1", server.port, 5, 5, context)
+    fields = {"transfer-encoding": "chunked"}
+    head = http_connection.request_head("POST", "/x", "localhost", fields)
+    with pytest.raises(KeyboardInterrupt):
+        connection.exchange("POST", head, body)
+    assert heard == [400]

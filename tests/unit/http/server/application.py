@@ -167,6 +167,8 @@ def application(environ, start_response):
         return drip(float(query["seconds"]))
     if name == "pid":
         return answer(b"%d" % os.getpid())
+    if name == "draining":
+        return answer(b"%r" % environ[hooks.IS_DRAINING]())
     if name == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     return answer(json.dumps(describe(environ)).encode())

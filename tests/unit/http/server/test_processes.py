@@ -216,6 +216,38 @@ def test_requests_that_take_too_long_are_cut(launch, count):
 
 
 @EITHER
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_server_that_drains_still_accepts_connections(launch, count, signum):
+    server = launch(workers=count, drain_delay=60)
+    idle = server.client()
+    idle.get("/pid")
+    server.tell(signum)
+    eventually(lambda: server.client().get("/draining")[2] == b"True")
+    status, headers, _ = server.client().get("/pid")
+    assert (status, headers["Connection"]) == (200, "close")
+    # A connection that was open, too, is told to end.
+    assert idle.get("/draining")[1]["Connection"] == "close"
+    server.tell(signal.SIGINT)
+    assert server.wait() == (0 if signum == signal.SIGHUP else 1)
+
+
+@EITHER
+def test_a_server_stops_after_it_has_drained(launch, count):
+    server = launch(workers=count, drain_delay=0.2, stop_timeout=0)
+    assert server.client().get("/draining")[2] == b"False"
+    assert server.stop() == 0
+    assert server.is_closed()
+
+
+def test_workers_without_a_parent_do_not_drain(launch):
+    server = launch(workers=2, drain_delay=600)
+    pids = workers(server)
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(server.is_closed)
+    eventually(lambda: all(map(is_gone, pids)))
+
+
+@EITHER
 def test_an_interrupt_does_not_wait_for_requests(launch, count):
     server = launch(workers=count)
     busy = server.client()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class Kind:
         self.server = server
         self.name = server.partition("+")[0] if server else "sqlite"
         self._made: dict[int, Path] = {}
-        self._shared: str | None = None
+        self._shared: dict[int, str] = {}
 
     def empty(self) -> str:
         """Return the URL of a new file, schema or database."""
@@ -63,20 +64,25 @@ class Kind:
             shutil.copy(url.removeprefix("sqlite:///"), self._made[version])
         return url
 
-    def emptied(self) -> str:
-        """Return the URL of a database at the target version without rows, quickly."""
+    def emptied(self, slot: int = 0) -> str:
+        """Return the URL of a database at the target version without rows, quickly.
+
+        A test that needs two of them at once uses two slots.
+        """
         if self.server is None:
             return self.at(models.SCHEMA_VERSION)
-        if self._shared is None:
-            self._shared = self.at(models.SCHEMA_VERSION)
-        elif self.name == "postgresql":
+        if slot not in self._shared:
+            self._shared[slot] = self.at(models.SCHEMA_VERSION)
+            return self._shared[slot]
+        url = self._shared[slot]
+        if self.name == "postgresql":
             tables = ", ".join(models.metadata.tables)
-            self._run(f"TRUNCATE {tables} RESTART IDENTITY", self._shared)
+            self._run(f"TRUNCATE {tables} RESTART IDENTITY", url)
         else:
             for table in reversed(models.metadata.sorted_tables):
-                self._run(f"DELETE FROM {table.name}", self._shared)
-                self._run(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1", self._shared)
-        return self._shared
+                self._run(f"DELETE FROM {table.name}", url)
+                self._run(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1", url)
+        return url
 
     def _run(self, statement: str, url: str | None = None) -> None:
         engine = sa.create_engine(url or self.server, isolation_level="AUTOCOMMIT")
@@ -96,6 +102,21 @@ def sqlite_url(sqlite: Kind) -> str:
     return sqlite.empty()
 
 
+@pytest.fixture(scope="session")
+def kind_named(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Kind]:
+    """Return the function that returns a kind of database, whose server it starts."""
+
+    @functools.cache
+    def get(name: str) -> Kind:
+        if name == "sqlite":
+            return request.getfixturevalue("sqlite")
+        return Kind(tmp_path_factory.mktemp("server"), request.getfixturevalue(name))
+
+    return get
+
+
 @pytest.fixture(
     scope="session",
     params=[
@@ -104,11 +125,9 @@ def sqlite_url(sqlite: Kind) -> str:
         pytest.param("mysql", marks=pytest.mark.peers),
     ],
 )
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
+def kind(request: pytest.FixtureRequest, kind_named: Callable[[str], Kind]) -> Kind:
     """The kinds of database at hand: the test runs once for each."""
-    if request.param == "sqlite":
-        return request.getfixturevalue("sqlite")
-    return Kind(tmp_path_factory.mktemp("server"), request.getfixturevalue(request.param))
+    return kind_named(request.param)
 
 
 @pytest.fixture

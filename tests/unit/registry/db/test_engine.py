@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pathlib
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,27 @@ def test_a_write_that_fails_leaves_nothing(database: engine.Database) -> None:
         insert(conn)
         raise RuntimeError
     assert count(database) == 0
+
+
+def test_the_check_misses_the_file_of_the_database(database: engine.Database) -> None:
+    database.check()
+    path = pathlib.Path(database.url.removeprefix("sqlite:///"))
+    away = path.rename(path.with_suffix(".away"))
+    with pytest.raises(exception.ServiceUnavailable):
+        database.check()
+    away.rename(path)
+    database.check()
+
+
+def test_the_check_says_nothing_of_where_the_database_is(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "canary"
+    path.write_bytes(b"This is no database, and long enough to be taken for a bad one." * 100)
+    with pytest.raises(exception.ServiceUnavailable) as caught:
+        engine.Database(f"sqlite:///{path}").check()
+    assert "canary" not in str(caught.value)
+    assert not caplog.records
 
 
 def test_a_snapshot_sees_one_state(database: engine.Database) -> None:

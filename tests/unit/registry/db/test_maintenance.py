@@ -65,3 +65,69 @@ def test_no_id_is_given_out_twice_after_a_purge(database: engine.Database) -> No
     assert api.image_create(database, ADMIN, {"status": "active"})["id"] == 2
     with pytest.raises(exception.ImageNotFound):
         api.image_get(database, ADMIN, 1)
+
+
+OLD = {"deleted": True, "status": "deleted", "deleted_at": DAY}
+
+
+def test_one_purge_removes_a_bounded_number_of_rows(
+    any_database: engine.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each has one property and one member.
+    monkeypatch.setattr(maintenance, "MAX_ROWS", 6)
+    for number in range(1, 7):
+        store(any_database, id=number, **OLD)
+    assert [maintenance.purge(any_database, DAY + HOUR) for _ in range(4)] == [2, 2, 1, 0]
+    # One image that has more goes alone.
+    monkeypatch.setattr(maintenance, "MAX_ROWS", 2)
+    store(any_database, id=7)
+    assert maintenance.purge(any_database, DAY + HOUR) == 1
+
+
+CHANGES: list[tuple[Any, int]] = [
+    (models.images.update().values(deleted=False, status="active"), 0),
+    (models.images.update().values(status="pending_delete"), 0),
+    (models.images.update().values(deleted_at=DAY + 2 * HOUR), 0),
+    (models.images.update().values(name="x"), 1),
+]
+
+
+@pytest.mark.parametrize(
+    "change", [*CHANGES, "queue"], ids=["restored", "pending", "later", "renamed", "queue"]
+)
+def test_what_changes_while_it_is_purged_stays(
+    any_database: engine.Database, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    """The change happens between the search and the lock, on another connection.
+
+    SQLite has one writer, so that there the change cannot begin before the purge has ended.
+    """
+    if any_database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    for number in (1, 2, 3):
+        store(any_database, id=number, **OLD)
+    other = engine.Database(any_database.url)
+    whose_rows_fit = maintenance._whose_rows_fit
+    pending = [change]
+
+    def meanwhile(conn: Any, found: list[int]) -> list[int]:
+        if pending:
+            pending.clear()
+            if change == "queue":
+                scrub_queue.enter_leftover(other, 1, "file:///parts/1", "X")
+            else:
+                with other.write() as apart:
+                    apart.execute(change[0].where(models.images.c.id == 1))
+        return whose_rows_fit(conn, found)
+
+    monkeypatch.setattr(maintenance, "_whose_rows_fit", meanwhile)
+    gone = 0 if change == "queue" else change[1]
+    try:
+        assert maintenance.purge(any_database, DAY + HOUR) == 1 + gone
+    finally:
+        other.dispose()
+    with any_database.read() as conn:
+        left = conn.execute(sa.select(models.images.c.id).order_by(models.images.c.id)).scalars()
+        assert list(left) == ([3] if gone else [1, 3])
+        rows = conn.execute(sa.select(models.image_properties.c.image_id)).scalars()
+        assert sorted(rows) == ([3] if gone else [1, 3])

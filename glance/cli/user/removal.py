@@ -1,0 +1,176 @@
+"""The commands of `glance` that remove images, delete and clear, and the one that restores one.
+
+The shared error handler is in `glance.cli.user.command`, the options are in
+`glance.cli.user.commands`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from glance.cli.user import commands, console, ids, listing
+from glance.common import exception
+
+if TYPE_CHECKING:
+    from glance.image import types
+
+
+@commands.command(
+    "delete",
+    "<ID> ...",
+    "Deletes images",
+    failure="delete image",
+    options=("force", "dry_run"),
+)
+def delete(call: commands.CommandCall) -> int:
+    """
+    Deletes images: their metadata and their data. Asks for confirmation once, unless --force is
+    given.
+
+    Of several images, each is reported; the exit code is 1 if one of them could not be deleted.
+    Instead of an id, you can give the exact name of an image, if no other image has it.
+    """
+    ids.first(
+        call,
+        "Please specify the ID of the image you wish to delete ",
+        "as the first argument",
+    )
+    wanted = references(call)
+    described = _in_words(wanted)
+    if not call.confirm(f"Delete {described}?"):
+        raise console.CommandRefused(f"Not deleting {described}")
+    if call.dry_run(*(f"Delete image {image_id}" for image_id in wanted)):
+        return 0
+    if len(wanted) > 1:
+        done = [delete_listed(call, image_id) for image_id in wanted]
+        return 0 if all(done) else 1
+    (image_id,) = wanted
+    try:
+        call.client.delete_image(image_id)
+    except exception.NotFound:
+        return ids.not_found(image_id)
+    console.say(f"Deleted image {image_id}")
+    return 0
+
+
+def references(call: commands.CommandCall) -> dict[str, str | None]:
+    """Return the ids in the arguments, each once, with the name by which it was given, if any.
+
+    An argument that is neither id nor name stays as it is. Raises CommandFailed if several images
+    have a name, so that nothing is deleted then.
+    """
+    found: dict[str, str | None] = {}
+    for reference in call.args:
+        if ids.is_number(reference) or "://" in reference:
+            found.setdefault(reference)
+            continue
+        try:
+            # NOTE: an id wins, so it is looked for first.
+            image_id, _ = ids.with_id(call, reference, call.client.get_image_meta)
+        except exception.NotFound:
+            image_id = reference
+        found.setdefault(image_id, None if image_id == reference else reference)
+    return found
+
+
+def _in_words(wanted: dict[str, str | None]) -> str:
+    shown = [
+        image_id if name is None else f"{image_id} ({name})" for image_id, name in wanted.items()
+    ]
+    if len(shown) == 1:
+        return f"image {shown[0]}"
+    return f"images {', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def delete_listed(call: commands.CommandCall, image_id: str) -> bool:
+    """Delete one of several images and print the outcome; return False if that failed."""
+    try:
+        call.client.delete_image(image_id)
+    except exception.NotFound:
+        ids.not_found(image_id)
+        return False
+    except exception.ClientConnectionError:
+        raise
+    except exception.Error as err:
+        console.say(f"Failed to delete image {image_id}")
+        console.print_error(err)
+        return False
+    console.say(f"Deleted image {image_id}")
+    return True
+
+
+@commands.command(
+    "clear",
+    "",
+    "Deletes all images",
+    failure="delete all images",
+    options=("force", "dry_run"),
+)
+def clear(call: commands.CommandCall) -> int:
+    """
+    Deletes all images that you may see. Asks for confirmation, unless --force is given.
+
+    Images that cannot be deleted are reported and skipped; the exit code is then 1.
+    """
+    call.at_most(0)
+    if not call.confirm("Delete all images?"):
+        raise console.CommandRefused("Not deleting any images")
+    if call.options.dry_run:
+        call.dry_run(*(f"Delete image {image['id']}" for image in listing.all_images(call)))
+        return 0
+    # Image id -> whether it was deleted.
+    done: dict[Any, bool] = {}
+    # NOTE: images may be added meanwhile, so the list is read until it has nothing new.
+    while True:
+        todo = [image for image in listing.all_images(call) if image["id"] not in done]
+        if not todo:
+            return 0 if all(done.values()) else 1
+        for image in todo:
+            done[image["id"]] = delete_one(call, image)
+
+
+def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
+    """Delete one of many images and print the outcome; return False if that failed."""
+    if call.options.verbose:
+        console.say(f'Deleting image {image["id"]} "{image["name"]}" ... ', end="")
+    try:
+        call.client.delete_image(image["id"])
+    except exception.ClientConnectionError:
+        raise
+    except exception.Error as err:
+        console.say(f"Failed to delete image {image['id']}")
+        console.print_error(err)
+        return False
+    if call.options.verbose:
+        print("done")
+    return True
+
+
+@commands.command(
+    "restore",
+    "<ID>",
+    "Restores a deleted image",
+    group="Further Commands",
+    options=("dry_run", "format"),
+    modern=True,
+)
+def restore(call: commands.CommandCall) -> int:
+    """
+    Restores a deleted image whose data has not been removed yet: it is active again, with its
+    properties. For administrators only, who list deleted images with:
+
+      glance index --deleted --long
+
+    Images whose status is pending_delete can be restored.
+    """
+    if not call.args:
+        raise console.CommandFailed("Please specify the ID of the image you wish to restore")
+    call.at_most(1)
+    (image_id,) = call.args
+    if call.dry_run(f"Restore image {image_id}"):
+        return 0
+    image = call.client.restore_image(image_id)
+    if call.for_programs:
+        call.print_json(image)
+    console.say(f"Restored image {image['id']}")
+    return 0
