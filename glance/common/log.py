@@ -138,11 +138,13 @@ def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
     if conf.log_config:
         _from_file(conf.log_config)
         _redirect(_handlers(), prints)
+        _hide_rows()
         return
     root = logging.getLogger()
     level = logging.DEBUG if conf.debug else logging.INFO if conf.verbose else logging.WARNING
     root.setLevel(level)
-    # SECURITY: statements hold values of all tenants; log them for debugging only.
+    # SECURITY: INFO is the text of each statement, without the values of its parameters (see
+    # `hide_parameters` in glance.registry.db.engine); DEBUG would be the rows of all tenants.
     logging.getLogger("sqlalchemy.engine").setLevel(
         logging.INFO if conf.debug else logging.WARNING
     )
@@ -153,6 +155,14 @@ def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+
+
+def _hide_rows() -> None:
+    """Keep rows, with the locations of all tenants, out of a log that is to have everything."""
+    for name in ("sqlalchemy.engine", "sqlalchemy.engine.Engine"):
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
 
 
 def _redirect(handlers: Iterable[logging.Handler], prints: bool) -> None:

@@ -143,12 +143,11 @@ def configure(
     readers.declare(names)
     conf, parts = override(conf.redone(), args), [part.redone() for part in parts]
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
-    with paste.naming(path):
-        _require(
-            lambda: log.setup(conf, program, prints=prints),
-            *[functools.partial(check, merged) for check in checks],
-            *[part.check for part in parts],
-        )
+    _require(
+        lambda: log.setup(conf, program, prints=prints),
+        *[paste.naming(path)(functools.partial(check, merged)) for check in checks],
+        *[part.check for part in parts],
+    )
     logger = logging.getLogger(program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, program, path)
