@@ -8,6 +8,7 @@ anything. What does not belong here: which work runs where (`threads`, `tasks`, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import select
@@ -177,15 +178,34 @@ def start(work: Callable[[], None]) -> Callable[[float | None], bool]:
     return wait
 
 
+@functools.cache
+def _selecting(green: bool) -> Any:
+    # PERF: to find the module anew takes longer than the call.
+    return native(select)
+
+
 def is_readable(fd: int) -> bool:
     """Return whether there is something to read from a descriptor, or its end, without waiting."""
     return bool(_poll(fd, 0))
 
 
-def _poll(fd: int, timeout: int | None) -> list[tuple[int, int]]:
-    native_select = native(select)
+def wait_for(fd: int, *, write: bool = False, at_once: int = 0) -> None:
+    """Wait until a descriptor is readable, or with `write` writable, letting others run.
+
+    The first `at_once` milliseconds stop the hub, which is cheaper if they are enough.
+    """
+    if at_once and _poll(fd, at_once, write=write):
+        return
+    if may_switch():
+        _eventlet("hubs").trampoline(fd, read=not write, write=write)
+    else:
+        _poll(fd, None, write=write)
+
+
+def _poll(fd: int, timeout: int | None, *, write: bool = False) -> list[tuple[int, int]]:
+    native_select = _selecting(is_green())
     poll = native_select.poll()
-    poll.register(fd, native_select.POLLIN)
+    poll.register(fd, native_select.POLLOUT if write else native_select.POLLIN)
     found: list[tuple[int, int]] = poll.poll(timeout)
     return found
 

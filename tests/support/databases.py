@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,30 @@ def _run(command: list[Any], directory: Path) -> None:
         images.without(f"{command[0]} does not work here")
 
 
+def _copied(files: Sequence[Path], directory: Path) -> list[Path]:
+    """Copy a certificate and its key to where the account of a server can read them."""
+    owner = directory.stat()
+    copies = []
+    for file in files:
+        copies.append(directory / f"tls-{file.name}")
+        shutil.copy(file, copies[-1])
+        os.chown(copies[-1], owner.st_uid, owner.st_gid)
+        copies[-1].chmod(0o600)
+    return copies
+
+
 @contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """The URL of a PostgreSQL server on a socket in a directory of its own."""
+def postgresql(
+    *,
+    locale: Sequence[str] = ("-E", "UTF8", "--locale=C"),
+    tls: Sequence[Path] = (),
+    port: int = 0,
+) -> Iterator[str]:
+    """The URL of a PostgreSQL server on a socket in a directory of its own.
+
+    `locale` are words for initdb. With `tls`, a certificate and its key, it also listens on a port
+    of loopback, for TLS only.
+    """
     _need("psycopg2")
     if not POSTGRES:
         images.without("PostgreSQL is not installed")
@@ -91,15 +112,24 @@ def postgresql() -> Iterator[str]:
         data = directory / "pg"
         _run(
             [*prefix, f"{POSTGRES[-1]}/initdb", "-D", data, "-A", "trust", "-U", "glance"]
-            + ["-E", "UTF8", "--locale=C", "-N"],
+            + [*locale, "-N"],
             directory,
         )
         command = (
             [*prefix, f"{POSTGRES[-1]}/postgres", "-D", data, "-k", directory]
-            + ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off"]
+            + ["-c", f"listen_addresses={'127.0.0.1' if tls else ''}"]
+            + ["-c", "fsync=off", "-c", "full_page_writes=off"]
             + ["-c", "shared_buffers=16MB", "-c", "synchronous_commit=off"]
         )
+        if tls:
+            (data / "pg_hba.conf").write_text(
+                "local all all trust\nhostssl all all 127.0.0.1/32 trust\n"
+            )
+            certificate, key = _copied(tls, directory)
+            command += ["-p", str(port), "-c", "ssl=on"]
+            command += ["-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}"]
         url = f"postgresql+psycopg2://glance@/postgres?host={directory}"
+        url += f"&port={port}" if port else ""
         with _running(command, url, directory):
             yield url
 
@@ -221,8 +251,12 @@ class PostgreSQL:
 
 
 @contextlib.contextmanager
-def mysql() -> Iterator[str]:
-    """The URL of a MariaDB server on a socket in a directory of its own."""
+def mysql(*, charset: str = "utf8mb4", tls: Sequence[Path] = (), port: int = 0) -> Iterator[str]:
+    """The URL of a MariaDB server on a socket in a directory of its own.
+
+    `charset` is the server's default. With `tls`, a certificate and its key, it also listens on a
+    port of loopback, for TLS only.
+    """
     _need("pymysql")
     daemon, installer = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
     if not daemon or not installer:
@@ -240,9 +274,15 @@ def mysql() -> Iterator[str]:
         command = [
             *(*prefix, daemon, *common, "--skip-networking", f"--socket={directory}/s"),
             *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M"),
-            *("--character-set-server=utf8mb4", "--performance-schema=OFF"),
+            *(f"--character-set-server={charset}", "--performance-schema=OFF"),
             f"--pid-file={directory}/p",
         ]
+        if tls:
+            certificate, key = _copied(tls, directory)
+            command.remove("--skip-networking")
+            command += ["--bind-address=127.0.0.1", f"--port={port}"]
+            command += [f"--ssl-cert={certificate}", f"--ssl-key={key}"]
+            command += ["--require-secure-transport=ON"]
         url = f"mysql+pymysql://root@localhost/mysql?unix_socket={directory}/s"
         with _running(command, url, directory):
             yield url

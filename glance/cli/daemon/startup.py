@@ -138,16 +138,19 @@ def configure(
     conf = override(found, args)
     sections = paste.load_sections(program, path)
     parts = [conf, *_parts(sections)]
+    names = {name for part in parts for name in part.names()}
+    # So that what is wrong is told also for a store or a strategy that is not in use.
+    readers.declare(names)
+    conf, parts = override(conf.redone(), args), [part.redone() for part in parts]
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     _require(
         lambda: log.setup(conf, program, prints=prints),
-        *[functools.partial(check, merged) for check in checks],
+        *[paste.naming(path)(functools.partial(check, merged)) for check in checks],
         *[part.check for part in parts],
     )
     logger = logging.getLogger(program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, program, path)
-    names = {name for part in parts for name in part.names()}
     elsewhere = readers.misplaced(program, path, names)
     for part in parts:
         part.report(elsewhere)

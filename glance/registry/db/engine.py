@@ -9,6 +9,7 @@ write) and hides what SQLite, PostgreSQL and MySQL need for each. Statements are
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import socket
@@ -335,26 +336,31 @@ def from_conf(conf: config.Conf) -> Database:
     return database
 
 
-#: Names by which other programs call a kind of database.
-_OTHER_NAMES = {"postgres": "postgresql", "sqlite3": "sqlite", "mysqldb": "mysql"}
-#: Drivers that SQLAlchemy takes where the URL names none: package of the driver, another driver.
-_DRIVERS = {
-    "postgresql": ("psycopg2", "pg8000"),
-    "mysql": ("mysqlclient", "pymysql"),
-    "mariadb": ("mysqlclient", "pymysql"),
+#: Names by which other programs call a kind of database; only one of them has ever worked here.
+_OTHER_NAMES = {"sqlite3": "sqlite", "mysqldb": "mysql"}
+_OLD_NAMES = {"postgres": "postgresql"}
+#: Kind -> the driver in the extra, and the extra of setup.cfg.
+_EXTRAS = {
+    "postgresql": ("psycopg2", "postgresql"),
+    "mysql": ("pymysql", "mysql"),
+    "mariadb": ("pymysql", "mysql"),
 }
 #: Packages of drivers that have another name than the driver.
 _PACKAGES = {"mysqldb": "mysqlclient"}
 #: What `engine` knows how to use, whatever else SQLAlchemy can connect to.
-_KINDS = frozenset({"sqlite", *_DRIVERS})
-_USE = "use sqlite, postgresql or mysql+pymysql"
+_KINDS = frozenset({"sqlite", *_EXTRAS})
+_USE = "use sqlite, postgresql or mysql"
 
 
 def parse_url(url: str) -> sa.engine.URL:
     """Return the parts of the URL of a database. Raises ConfigError, which says what is wrong.
 
-    A connection to MySQL or MariaDB transfers all of Unicode, whatever character set an old URL
-    names: two values that another one cannot represent would be the same value.
+    WIRE: files of Diablo have mysql:// and postgres://. Where no driver is named, PyMySQL is used
+    for MySQL and MariaDB if it is installed, as the event loop goes on beside it; otherwise
+    mysqlclient, which SQLAlchemy would choose.
+
+    A connection transfers all of Unicode, whatever character set an old URL names: two values that
+    another one cannot represent would be the same value.
 
     SECURITY: the error neither shows the URL nor has a cause that does, because it is not known
     which part of a mistyped URL is the password.
@@ -373,6 +379,12 @@ def parse_url(url: str) -> sa.engine.URL:
             f"option sql_connection begins with {kind}: SQLAlchemy calls this kind of database "
             f"{named}, so write {named}://"
         )
+    if kind in _OLD_NAMES:
+        kind = _OLD_NAMES[kind]
+        parsed = parsed.set(drivername=f"{kind}+{driver}" if driver else kind)
+    if not driver and kind in ("mysql", "mariadb") and not _has_only("MySQLdb"):
+        driver = "pymysql"
+        parsed = parsed.set(drivername=f"{kind}+{driver}")
     try:
         dialect = parsed.get_dialect()
         if kind not in _KINDS or dialect.is_async:
@@ -386,18 +398,37 @@ def parse_url(url: str) -> sa.engine.URL:
             f"option sql_connection: SQLAlchemy does not know {what}; {_USE}"
         ) from None
     except ImportError as err:
-        package, other = _DRIVERS.get(kind, (driver, None))
-        package = _PACKAGES.get(driver, driver) or package
-        hint = f", or name another driver, such as {kind}+{other}" if other and not driver else ""
+        usual, extra = _EXTRAS.get(kind, ("", ""))
+        command = f"pip install {_PACKAGES.get(driver, driver)}"
+        if driver in ("", usual):
+            command = f"pip install 'glance[{extra}]'"
         raise exception.ConfigError(
             f"option sql_connection: the driver for {parsed.drivername} is not installed "
-            f"({err.name or 'its module'} is missing): install {package}{hint}"
+            f"({err.name or 'its module'} is missing): run {command}"
         ) from None
     if parsed.get_backend_name() == "mariadb":
         parsed = parsed.set(drivername=f"mysql+{driver}" if driver else "mysql")
     if parsed.get_backend_name() == "mysql":
         parsed = parsed.update_query_dict({"charset": "utf8mb4"})
+    elif dialect.driver == "psycopg2":
+        # NOTE: otherwise the environment or the encoding of the database decides.
+        parsed = parsed.update_query_dict({"client_encoding": "utf8"})
+    try:
+        dialect().create_connect_args(parsed)
+    except (TypeError, ValueError):
+        raise exception.ConfigError(
+            "option sql_connection has a parameter, after its question mark, that is not valid"
+        ) from None
     return parsed
+
+
+def _has_only(other: str) -> bool:
+    """Return whether PyMySQL is not installed, but another driver is."""
+    for name in ("pymysql", other):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+            return name == other
+    return False
 
 
 def create(
@@ -424,15 +455,17 @@ def create(
         settings.update(isolation_level="AUTOCOMMIT")
     if parsed.get_backend_name() == "postgresql":
         engine = sa.create_engine(parsed, pool_recycle=idle_timeout or -1, **settings)
-        if engine.dialect.driver != "psycopg2":
-            engine.dialect.do_commit = _commit
         event.listen(engine, "checkout", _refuse_cut_connection)
         if engine.dialect.driver == "psycopg2":
             event.listen(engine, "connect", lambda connection, _: lenient.read_times(connection))
+            if hub.is_green():
+                _wait_beside_the_hub()
+        _explain_connecting(engine)
         return engine
     if parsed.get_backend_name() != "sqlite":
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
         engine = sa.create_engine(parsed, **settings)
+        _explain_connecting(engine)
         if engine.dialect.driver == "pymysql":
             event.listen(engine, "connect", _notice_lost_server)
         return engine
@@ -474,6 +507,60 @@ def _commit(connection: Any) -> None:
     PERF: 2 to 15 ms, in which a worker serves dozens of other requests.
     """
     threads.run(connection.commit)
+
+
+#: Milliseconds for which psycopg2 stops the hub.
+# PERF: most statements take less; going through the hub costs as much as such a statement.
+_AT_ONCE = 1
+
+
+def _wait_beside_the_hub() -> None:
+    """Let others run while psycopg2, a library in C, waits for the server.
+
+    PyMySQL needs nothing of this kind: it is written in Python, on sockets that are patched.
+    """
+    from psycopg2 import extensions
+
+    def wait(connection: Any) -> None:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            writes = state == extensions.POLL_WRITE
+            hub.wait_for(connection.fileno(), write=writes, at_once=_AT_ONCE)
+
+    extensions.set_wait_callback(wait)
+
+
+def _explain_connecting(engine: sa.engine.Engine) -> None:
+    """Let every failure to connect be an OperationalError of the driver.
+
+    Drivers pass on what they find in the parameters of a URL: files that cannot be read,
+    parameters that do not exist.
+    """
+
+    def connect(dialect: Any, _record: Any, args: Any, words: Any) -> Any:
+        failed: type[Exception] = dialect.dbapi.OperationalError
+        try:
+            # NOTE: libpq heeds its own option only if it waits itself.
+            with hub.deadline(_connect_timeout(words)):
+                return dialect.connect(*args, **words)
+        except TimeoutError:
+            raise failed("timeout expired") from None
+        except OSError as err:
+            where = f" ({err.filename})" if err.filename else ""
+            text = f"{err.strerror or type(err).__name__}{where}"
+        except (TypeError, ValueError, dialect.dbapi.ProgrammingError) as err:
+            text = f"a parameter of sql_connection is not valid: {err}"
+        raise failed(" ".join(text.split()))
+
+    event.listen(engine, "do_connect", connect)
+
+
+def _connect_timeout(words: dict[str, Any]) -> float | None:
+    try:
+        seconds = float(words.get("connect_timeout") or 0)
+    except ValueError:
+        # The driver reports it.
+        return None
+    return seconds if seconds > 0 else None
 
 
 def _notice_lost_server(connection: Any, _record: Any) -> None:

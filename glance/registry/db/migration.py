@@ -49,8 +49,8 @@ _LOCK_SECONDS = 600
 _versions = sa.Table(
     VERSION_TABLE,
     sa.MetaData(),
-    sa.Column("repository_id", sa.String(250), primary_key=True),
-    sa.Column("repository_path", sa.Text),
+    sa.Column("repository_id", models.bytewise_text(250), primary_key=True),
+    sa.Column("repository_path", models.bytewise_text()),
     sa.Column("version", sa.Integer),
 )
 
@@ -167,6 +167,7 @@ def prepare(conf: config.Conf, db: engine.Database) -> None:
                 "the registry's database is empty: run glance-manage db_sync, or set "
                 "db_auto_create = True"
             )
+        _require_unicode(conn)
         _stamp(conn, 0)
         _upgrade(conn, 0, models.SCHEMA_VERSION)
     LOG.info("Created the registry's tables at schema version %d", models.SCHEMA_VERSION)
@@ -217,6 +218,7 @@ def _controlled_version(conn: Connection, url: str) -> int:
 def _stamp(conn: Connection, version: int) -> None:
     """Write `version` to the version table, which is created the first time."""
     _versions.create(conn, checkfirst=True)
+    _take_all_text(conn)
     mine = _versions.c.repository_id == REPOSITORY_ID
     if conn.execute(_versions.update().where(mine).values(version=version)).rowcount:
         return
@@ -227,11 +229,42 @@ def _stamp(conn: Connection, version: int) -> None:
     )
 
 
+def _take_all_text(conn: Connection) -> None:
+    """Give a version table that sqlalchemy-migrate made in MySQL the character set of all others.
+
+    It has the server's default, in which the path of the repository may not have a form.
+    """
+    if conn.dialect.name != "mysql":
+        return
+    collation = models.bytewise_collation(conn.dialect)
+    others = sa.text(
+        "SELECT count(*) FROM information_schema.columns WHERE table_schema = database()"
+        " AND table_name = :table AND collation_name <> :collation"
+    )
+    if conn.execute(others, {"table": VERSION_TABLE, "collation": collation}).scalar():
+        conn.exec_driver_sql(
+            f"ALTER TABLE {VERSION_TABLE} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}"
+        )
+
+
+def _require_unicode(conn: Connection) -> None:
+    """Refuse to create tables in a database of PostgreSQL that cannot hold all of Unicode."""
+    if conn.dialect.name != "postgresql":
+        return
+    encoding = conn.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise exception.DatabaseMigrationError(
+            f"the database has the encoding {encoding}, which cannot hold every name: create it "
+            "with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
 def _recognise(conn: Connection) -> int:
     """Return the version of tables without a recorded one; 0 if there are no glance tables."""
     inspector = sa.inspect(conn)
     names = set(inspector.get_table_names()) & set(models.metadata.tables)
     if not names:
+        _require_unicode(conn)
         return 0
     found = {name: {col["name"] for col in inspector.get_columns(name)} for name in names}
     for version in (models.SCHEMA_VERSION, schema.DIABLO):

@@ -408,32 +408,28 @@ def test_a_line_of_the_file_that_is_mistyped_is_named_and_not_shown(place):
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
-        ("postgres://glance@db/glance", "begins with postgres: .* write postgresql://"),
         ("sqlite3:////x", "begins with sqlite3: .* write sqlite://"),
         ("oracle9://h/x", "does not know the kind of database oracle9"),
         ("mysql+nosuch://h/x", "does not know the driver nosuch for mysql"),
         ("x", "is not a SQLAlchemy URL, such as sqlite:////"),
         (
             "mysql://h/x",
-            r"driver for mysql is not installed \(MySQLdb is missing\): install "
-            r"mysqlclient, or name another driver, such as mysql\+pymysql",
+            r"driver for mysql\+pymysql is not installed \(pymysql is missing\): run pip install "
+            r"'glance\[mysql\]'",
         ),
-        (
-            "mariadb://h/x",
-            r"driver for mariadb is not installed \(MySQLdb is missing\): install "
-            r"mysqlclient, or name another driver, such as mariadb\+pymysql",
-        ),
-        (
-            "mysql+mysqldb://h/x",
-            r"driver for mysql\+mysqldb is not installed \(MySQLdb is missing\): install mysqlcli",
-        ),
+        ("mariadb+pymysql://h/x", r"\(pymysql is missing\): run pip install 'glance\[mysql\]'"),
+        ("postgresql://h/x", r"psycopg2 is missing\): run pip install 'glance\[postgresql\]'"),
+        ("postgres://h/x", r"psycopg2 is missing\): run pip install 'glance\[postgresql\]'"),
+        ("postgresql+pg8000://h/x", r"pg8000 is missing\): run pip install pg8000"),
+        ("mysql+mysqldb://h/x", r"MySQLdb is missing\): run pip install mysqlclient"),
         ("oracle://h/x", "glance does not work with oracle; use sqlite, postgresql"),
         ("sqlite+aiosqlite:///x", r"glance does not work with sqlite\+aiosqlite; use sqlite, "),
         ("postgresql+asyncpg://h/x", r"glance does not work with postgresql\+asyncpg; use sqlite"),
     ],
 )
 def test_the_cause_of_an_unusable_url_is_named(place, monkeypatch, url, cause):
-    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    for driver in ("MySQLdb", "pymysql", "psycopg2", "pg8000"):
+        monkeypatch.setitem(sys.modules, driver, None)
     assert place("--sql-connection", url, "db_version") == 1
     assert re.fullmatch(f"ERROR: option sql_connection:? .*{cause}.*\n", place.err)
 

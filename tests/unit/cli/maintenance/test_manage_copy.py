@@ -99,7 +99,7 @@ def test_the_target_may_be_named_in_a_file(place):
         ("copy.sqlite", "is not a SQLAlchemy URL"),
         ("sqlite://", "must name a file"),
         ("sqlite:////nonexistent/x.sqlite", "unable to open database file"),
-        ("postgres://u:s3cret@h/x", "write postgresql://"),
+        ("sqlite3:///x", "write sqlite://"),
         ("postgresql://u:s3cret@127.0.0.1:1/x", "onnection"),
     ],
 )
