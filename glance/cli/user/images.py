@@ -117,7 +117,7 @@ def add(call: commands.CommandCall) -> int:
         raise console.CommandFailed("Give either --file or location=, not both")
     if located and console.stdin_holds_data():
         raise console.CommandRefused(LOCATION_CLASH)
-    check_one_source(call)
+    check_file_option(call)
     if call.dry_run("Add new image with metadata:"):
         tables.print_rows(meta)
         return 0
@@ -258,7 +258,7 @@ def upload(call: commands.CommandCall) -> int:
                 f"This command does not take the argument {word}; name a file with --file=FILE"
             )
         meta = {"checksum": console.fields([word])["checksum"]}
-    check_one_source(call)
+    check_file_option(call)
     from_file = call.options.file not in (None, "-")
     if call.dry_run(
         f"Upload {call.options.file if from_file else 'standard input'} to image {image_id}"
@@ -321,14 +321,14 @@ def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
     return "if the image has been recorded, its status will be killed"
 
 
-def check_one_source(call: commands.CommandCall) -> None:
-    """Raise CommandFailed if both --file and standard input have data."""
+def check_file_option(call: commands.CommandCall) -> None:
+    """Raise CommandFailed if --file has no name.
+
+    NOTE: standard input is not looked at beside --file. In a loop that reads its lines from a file,
+    that file is the standard input of every command.
+    """
     if call.options.file == "":
         raise console.CommandFailed("--file needs the name of a file")
-    if call.options.file not in (None, "-") and console.stdin_holds_data():
-        raise console.CommandFailed(
-            "Give the image data either by --file or on standard input, not both"
-        )
 
 
 def check_stdin(call: commands.CommandCall) -> None:

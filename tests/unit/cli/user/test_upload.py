@@ -179,15 +179,11 @@ def test_a_file_that_cannot_be_read(glance, queued, tmp_path, monkeypatch, words
     assert nothing_sent(queued)
 
 
-def test_a_file_and_data_on_standard_input_clash(glance, queued, file, monkeypatch):
-    monkeypatch.setattr(images.console, "stdin_holds_data", lambda: 1)
+def test_standard_input_stays_for_others_beside_a_file(glance, api, queued, file):
+    # As in: while read id; do glance upload $id --file=FILE; done < LIST
     for words in (("add", "name=x"), ("upload", "1")):
-        done = glance(*words, f"--file={file}")
-        assert (done.code, done.out) == (1, "")
-        assert done.err == (
-            "glance: Give the image data either by --file or on standard input, not both\n"
-        )
-    assert nothing_sent(queued)
+        assert glance(*words, f"--file={file}", stdin=b"2\n3\n").code == 0
+    assert {image["checksum"] for image in api.images.values()} == {MD5}
 
 
 # -- add -----------------------------------------------------------------------------------------
