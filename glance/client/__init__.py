@@ -118,7 +118,7 @@ class V1Client(base_client.BaseClient):
             with self.do_request("HEAD", path) as response:
                 return self._with_uri(image_fields.client_meta(response.getheaders()))
         except exception.NotFound as err:
-            if str(err):
+            if err.body:
                 raise
             # A response to HEAD has no body that could say it.
             missing = exception.ImageNotFound(base_client.image_reference(image_id))

@@ -140,7 +140,10 @@ def from_status(status: int, body: str = "") -> exception.Error:
     prefix that scripts written for Diablo expect.
     """
     cls = _BY_STATUS.get(status, exception.UnexpectedStatus)
+    # The response to HEAD has no body.
     text = explanation(status, body)
+    if not text and status in _BY_STATUS:
+        text = _BY_CLASS[cls].text
     if cls is exception.ServerError:
         text = f"Internal Server error: {text}"
     elif cls is exception.UnexpectedStatus:

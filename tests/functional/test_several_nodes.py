@@ -287,6 +287,25 @@ def test_a_database_that_is_killed(nodes):
     load.check()
 
 
+def test_a_store_that_is_killed(nodes):
+    with Load(nodes) as load:
+        load.more()
+        nodes.swift.kill()
+        # The nodes are not ready, but what needs no store goes on.
+        faults.until(lambda: nodes.apis[0].http.get("/healthcheck/ready").status == 503, "a check")
+        faults.until(lambda: {"api1", "api2"} <= down(nodes), "HAProxy")
+        for _ in range(4):
+            assert nodes.http.get("/v1/images").status == 200
+        reply = nodes.http.add(b"data", name="x")
+        assert (reply.status, reply.header("Retry-After")) == (503, "30")
+        nodes.swift.start()
+        started = time.monotonic()
+        load.more()
+        load.more()
+    assert [each for each in load.failures if each.begin > started + 10] == []
+    load.check()
+
+
 def test_haproxy_that_is_killed(nodes):
     with Load(nodes) as load:
         load.more()
@@ -313,7 +332,7 @@ def test_a_node_is_taken_away_and_added(nodes):
 def down(nodes):
     """Return which daemons HAProxy's log says were down last."""
     states = re.findall(
-        r"Server \S+/(\w+) is (UP|DOWN)", (nodes.directory / "haproxy.log").read_text()
+        r"Server glance-\w+/(\w+) is (UP|DOWN)", (nodes.directory / "haproxy.log").read_text()
     )
     last = dict(states)
     return {name for name, state in last.items() if state == "DOWN"}

@@ -168,7 +168,11 @@ def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
 class _Parser(optparse.OptionParser):
     """A parser whose errors cannot control the terminal, and do not keep help from a user.
 
-    It checks variables, too.
+    <<<<<<< HEAD
+        It checks the variables that stand for options, too.
+    =======
+        It checks variables, too.
+    >>>>>>> main
     """
 
     def get_default_values(self) -> optparse.Values:

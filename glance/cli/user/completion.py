@@ -350,8 +350,8 @@ def fish() -> str:
         if words:
             offer = fish_quoted(" ".join(words))
             lines += f"complete -c glance -n '__glance_is {entry.name}' -a {offer}\n"
-    words = fish_words("__glance_words", user_commands.OPTIONS)
-    return _FISH.format(words=words, lines=lines)
+    function = fish_words("__glance_words", user_commands.OPTIONS)
+    return _FISH.format(words=function, lines=lines)
 
 
 SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}

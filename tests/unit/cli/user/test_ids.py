@@ -209,3 +209,25 @@ def test_restore_needs_one_id(glance, restoring):
     done = glance("restore", "5", "--dry-run")
     assert done.lines[1:] == ["Restore image 5"]
     assert not restoring.server.requests
+
+
+# -- what is nowhere -----------------------------------------------------------------------------
+
+
+def test_nobody_is_asked_about_a_name_that_no_image_has(glance, web):
+    done = glance("delete", "nowhere", stdin="y\n")
+    assert (done.code, done.out) == (1, "No image with ID nowhere was found\n")
+    done = glance("delete", "nowhere", "1", "--dry-run")
+    assert (done.code, done.lines[1:]) == (
+        1,
+        ["Delete image 1", "No image with ID nowhere was found"],
+    )
+    done = glance("delete", "nowhere", "1", "2", stdin="y\n")
+    assert (done.code, done.lines) == (
+        1,
+        [
+            "Delete images 1 and 2? [y/N] No image with ID nowhere was found",
+            "Deleted image 1",
+            "Deleted image 2",
+        ],
+    )
