@@ -1,6 +1,7 @@
 """What all tests share: the same start for the processes they launch, and the same end."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,3 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="file",
         help="where the sites of the functional tests put their images (default: file)",
     )
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql", "mysql"),
+        default="sqlite",
+        help="where functional tests and those of the registry keep records (default: sqlite)",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_of_the_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start what `--database` needs."""
+    kind = request.config.getoption("--database")
+    if kind == "sqlite":
+        yield
+        return
+    # It loads SQLAlchemy, which most tests do without.
+    from support import databases
+
+    with getattr(databases, kind)() as url:
+        databases.Run.kind, databases.Run.server = kind, url
+        yield
+    databases.Run.server = None

@@ -94,7 +94,7 @@ complete -c glance -n __glance_is_bare -a cache-reap-invalid -d 'Removes the inv
 complete -c glance -n __glance_is_bare -a cache-reap-stalled -d 'Removes the cache entries whose writing has stalled'
 complete -c glance -n __glance_is_bare -a clear -d 'Deletes all images'
 complete -c glance -n __glance_is_bare -a completion -d 'Prints the completion script for a shell'
-complete -c glance -n __glance_is_bare -a delete -d 'Deletes images'
+complete -c glance -n __glance_is_bare -a delete -d 'Deletes an image'
 complete -c glance -n __glance_is_bare -a details -d 'Lists images with all their metadata'
 complete -c glance -n __glance_is_bare -a download -d 'Downloads the data of an image'
 complete -c glance -n __glance_is_bare -a help -d 'Output help for one of the commands below'

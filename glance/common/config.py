@@ -221,23 +221,40 @@ class Conf(Mapping[str, Any]):
         return copy
 
     def redone(self) -> Conf:
-        """Return a copy that knows the options which have been declared since."""
+        """Return a copy that knows the options which have been declared since.
+
+        It is for the settings of a file.
+        """
         copy = Conf({self._names.get(name, name): raw for name, raw in self._raw.items()})
         copy.source = self.source
         copy._ignored = {**copy._ignored, **self._ignored}
         return copy
 
-    def at(self, name: str) -> str:
-        """Return what an error about an option begins with: the file, and its name in the file."""
-        return f"{self.source}: option {self._names.get(name, name)}"
+    def overridden(self, values: Mapping[str, Any], words: Mapping[str, str]) -> Conf:
+        """Return a copy in which typed values win that the command line has set.
 
-    def check(self) -> None:
+        `words` are the options there, such as `--log-file`, by the names of those of the file.
+        """
+        copy = self.merged(values, self.source)
+        copy._names |= {name: words[name] for name in values}
+        return copy
+
+    def at(self, name: str) -> str:
+        """Return what an error about an option begins with: the file, and its name in the file.
+
+        Of an option that the command line has set it is the name there.
+        """
+        said = self._names.get(name, name)
+        return f"option {said}" if said.startswith("--") else f"{self.source}: option {said}"
+
+    def check(self, reads: Callable[[str], bool] = lambda name: True) -> None:
         """Convert every option that the file sets. Raises ConfigError with all problems.
 
-        Unknown names are no error (old files have many).
+        Unknown names are no error (old files have many), and neither are those that the program
+        does not read, of which `reads` is not true.
         """
         problems = []
-        for name in sorted(self._raw):
+        for name in filter(reads, sorted(self._raw)):
             try:
                 self[name]
             except exception.ConfigError as err:

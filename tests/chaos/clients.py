@@ -100,10 +100,10 @@ class Client(threading.Thread):
             try:
                 operation()
             except NotSent:
-                self.load.note(operation.__name__.strip("_"), "not sent")
+                self.load.note(_name(operation), "not sent")
                 time.sleep(0.05)
             except InDoubt as err:
-                self.load.note(operation.__name__.strip("_"), err)
+                self.load.note(_name(operation), err)
             except Exception as err:
                 # The client's own failure must end the run, not only this thread.
                 self.load.violated(f"{self.name}: {type(err).__name__}: {err}")
@@ -302,6 +302,11 @@ class Client(threading.Thread):
             found = [str(entry["id"]) for entry in reply.json()["images"]]
             if found != [image.id]:
                 self.load.violated(f"list of {name!r}: {found} instead of {image.id}")
+
+
+def _name(operation: Any) -> str:
+    # NOTE: a method of a thread must not be called `_delete`: a thread calls that at its end.
+    return str(operation.__name__.strip("_").removesuffix("_image"))
 
 
 def check_read(load: Load, image: Image, reply: Reply, statuses: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import http.client
 import itertools
+import json
 import math
 import pathlib
 import random
@@ -106,6 +107,9 @@ def run(args: argparse.Namespace, directory: pathlib.Path, url: str) -> tuple[Hi
         logs = [log for site in (one, other) for log in site.logs()]
     for program, text in logs:
         for line in text.splitlines():
+            # A rival that comes too late finds the data of the one that filled the image.
+            if "StoreObjectExists" in line:
+                continue
             if " ERROR " in line or "Traceback" in line or "database is locked" in line:
                 work.history.problem(f"{program} logs: {line}")
     return work.history, seconds
@@ -127,9 +131,13 @@ def report(args: argparse.Namespace, history: History, seconds: float) -> None:
 
 @dataclasses.dataclass
 class Shared:
-    """An image that all clients use. `uses` counts down; then it is deleted by `deleters`."""
+    """An image that all clients use. `uses` counts down; then it is deleted by `deleters`.
+
+    Its members are added and removed one by one, or if `has_sets` replaced all at once.
+    """
 
     id: str
+    has_sets: bool = False
     uses: int = USES
     deleters: int = RIVALS
 
@@ -152,7 +160,7 @@ class Work:
         self._lock = threading.Lock()
         self._images: list[Shared] = []
         self._queued: list[Queued] = []
-        self._making = 0
+        self._making = self._made = 0
         self._claims = itertools.count()
 
     def claim(self) -> str:
@@ -181,7 +189,8 @@ class Work:
         with self._lock:
             self._making -= 1
             if image_id is not None:
-                self._images.append(Shared(image_id))
+                self._made += 1
+                self._images.append(Shared(image_id, has_sets=self._made % 2 == 0))
 
     def queue(self, image_id: str) -> None:
         with self._lock:
@@ -196,6 +205,10 @@ class Work:
             if not queued.fillers:
                 self._queued.pop(0)
             return queued.id
+
+    def with_sets(self) -> set[str]:
+        with self._lock:
+            return {image.id for image in self._images if image.has_sets}
 
     def live(self) -> list[str]:
         with self._lock:
@@ -290,6 +303,7 @@ class Client(threading.Thread):
         images.elements[image_id] = Element(image_id, span)
         for name, value in values.items():
             self.history.write(f"{name} of image {image_id}", value, span)
+        self.history.write(f"set of members of image {image_id}", "", span)
         return image_id, span
 
     def _claim(self) -> None:
@@ -337,13 +351,11 @@ class Client(threading.Thread):
         elif what == "delete":
             self._delete_image(image.id)
         else:
-            kinds = {
-                self._change: 6,
-                self.look: 3,
-                self._share: 3,
-                self._unshare: 2,
-                self.list_members: 2,
-            }
+            kinds = {self._change: 6, self.look: 3}
+            if image.has_sets:
+                kinds |= {self._replace_members: 4, self.look_at_members: 3}
+            else:
+                kinds |= {self._share: 3, self._unshare: 2, self.list_members: 2}
             self._choose.choices(list(kinds), list(kinds.values()))[0](image.id)
 
     def _used(self, image_id: str, reply: Reply, span: Span, what: str, *statuses: int) -> bool:
@@ -409,6 +421,29 @@ class Client(threading.Thread):
             found = [entry["member_id"] for entry in reply.json()["members"]]
             self.history.collection(f"members of image {image_id}").reads.append((found, span))
 
+    def _replace_members(self, image_id: str) -> None:
+        token = self._token()
+        members = [{"member_id": f"{token}-{each}"} for each in "abc"]
+        reply, span = self._request(
+            "replace",
+            "PUT",
+            f"/v1/images/{image_id}/members",
+            {"Content-Type": "application/json"},
+            json.dumps({"memberships": members}).encode(),
+        )
+        if self._used(image_id, reply, span, "replace", 204):
+            self.history.write(f"set of members of image {image_id}", token, span)
+
+    def look_at_members(self, image_id: str) -> None:
+        """Read a set of members: it must be one that was written, whole."""
+        reply, span = self._request("members", "GET", f"/v1/images/{image_id}/members")
+        if self._used(image_id, reply, span, "members", 200):
+            found = sorted(entry["member_id"] for entry in reply.json()["members"])
+            token = found[0].rpartition("-")[0] if found else ""
+            if found and found != [f"{token}-{each}" for each in "abc"]:
+                self.history.problem(f"a mixture of members of image {image_id}: {found}")
+            self.history.read(f"set of members of image {image_id}", token, span)
+
     def _delete_image(self, image_id: str) -> None:
         reply, span = self._request("delete", "DELETE", f"/v1/images/{image_id}")
         self.history.life(image_id).deleted.append((reply.status, span))
@@ -444,7 +479,10 @@ def final_look(work: Work) -> None:
         reader = Client(work, number, 0, sites=[site])
         for image_id in work.live():
             reader.look(image_id)
-            reader.list_members(image_id)
+            if image_id in work.with_sets():
+                reader.look_at_members(image_id)
+            else:
+                reader.list_members(image_id)
         reader.list_images()
 
 

@@ -1,7 +1,6 @@
 """The acceptance list of the REST API: filters (line 6), pages and order (line 7)."""
 
 import dataclasses
-import sqlite3
 
 import pytest
 
@@ -167,15 +166,13 @@ def shelf(tmp_path_factory):
             data = b"x" * (number // 3) if number % 2 else b""
             assert site.http.post("/v1/images", headers, data).status == 201
         # Equal times need a hand in the database: the clock never gives two.
-        with sqlite3.connect(site.database) as database:
-            for column in ("created_at", "updated_at"):
-                for number in (4, 5, 6):
-                    database.execute(
-                        f"UPDATE images SET {column} = '2020-01-01 00:00:00.00000{number // 5}' "
-                        "WHERE id = ?",
-                        (number,),
-                    )
-        database.close()
+        for column in ("created_at", "updated_at"):
+            for number in (4, 5, 6):
+                site.sql(
+                    f"UPDATE images SET {column} = :time WHERE id = :id",
+                    time=f"2020-01-01 00:00:00.00000{number // 5}",
+                    id=number,
+                )
         rows = site.http.get("/v1/images/detail?limit=100").json()["images"]
         assert len(rows) == 9
         yield site.http, rows

@@ -19,7 +19,7 @@ API = {
     "syslog_log_facility": "LOG_NOWHERE",
     "registry_host": "a b",
 }
-REGISTRY = {"sql_timeout": "x", "bind_port": "70000", "rabbit_port": "x"}
+REGISTRY = {"sql_timeout": "x", "bind_port": "70000", "user_storage_quota": "x"}
 
 
 def started(program, directory, **options):

@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from support import places, warm
+import sqlalchemy as sa
+
+from support import databases, places, warm
 from support.rawhttp import Http
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -248,7 +250,7 @@ class Site:
         self.registry_options: dict[str, Any] = {
             **common,
             "bind_port": registry_port,
-            "sql_connection": f"sqlite:///{self.database}",
+            "sql_connection": databases.for_site(directory),
             **(registry or {}),
         }
         self.api_options: dict[str, Any] = {
@@ -263,7 +265,7 @@ class Site:
             "policy_choose_id": "anyone",
             **(api or {}),
         }
-        self._has_other_database = any(
+        self._has_other_database = databases.Run.server is not None or any(
             name.startswith(("sql_", "metadata_")) for name in registry or {}
         )
         self.pipelines = (api_pipeline, registry_pipeline)
@@ -324,6 +326,16 @@ class Site:
     def kill(self) -> None:
         self.api.kill()
         self.registry.kill()
+
+    def sql(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement in the database of the site, whatever its kind; return its rows."""
+        engine = sa.create_engine(self.registry_options["sql_connection"])
+        try:
+            with engine.begin() as conn:
+                done = conn.execute(sa.text(statement), values)
+                return [tuple(row) for row in done] if done.returns_rows else []
+        finally:
+            engine.dispose()
 
     @property
     def http(self) -> Http:

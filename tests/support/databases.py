@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
+from glance.registry.db import migration, models
 
 from support import daemons, images
 
@@ -69,7 +74,8 @@ def _running(command: list[Any], url: str, directory: Path) -> Iterator[str]:
         engine.dispose()
         yield url
     finally:
-        server.send_signal(signal.SIGINT if "postgres" in url else signal.SIGTERM)
+        # What is left is thrown away, so there is nothing to write to the disk first.
+        server.send_signal(signal.SIGQUIT if "postgres" in url else signal.SIGKILL)
         server.wait()
 
 
@@ -286,3 +292,90 @@ def mysql(*, charset: str = "utf8mb4", tls: Sequence[Path] = (), port: int = 0) 
         url = f"mysql+pymysql://root@localhost/mysql?unix_socket={directory}/s"
         with _running(command, url, directory):
             yield url
+
+
+class Run:
+    """What `--database` chose for this run: where the sites of the functional tests have records.
+
+    `server` is the URL of the server that was started, None for SQLite.
+    """
+
+    kind = "sqlite"
+    server: str | None = None
+
+
+def for_site(directory: Path) -> str:
+    """Return the URL of the database of a site in `directory`.
+
+    That is a file that its registry makes, or a new database of the run's server with its tables.
+    """
+    if Run.server is None:
+        return f"sqlite:///{directory / 'glance.sqlite'}"
+    return _new_database(Run.server)
+
+
+@functools.cache
+def _template(server: str) -> str:
+    """Make a database with all tables, once for each server, and return its URL."""
+    url = _empty_database(server, "template_of_tests")
+    migration.db_sync(url)
+    return url
+
+
+def _empty_database(server: str, name: str, more: str = "") -> str:
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.execute(sa.text(f"CREATE DATABASE {name} {more}"))
+    engine.dispose()
+    return re.sub(r"/(postgres|mysql)\?", f"/{name}?", server)
+
+
+def _new_database(server: str) -> str:
+    """Make a copy of the template and return its URL; the steps of migrations take seconds."""
+    template, name = _template(server), f"site_{uuid.uuid4().hex}"
+    if server.startswith("postgresql"):
+        return _empty_database(server, name, "TEMPLATE template_of_tests")
+    url = _empty_database(server, name)
+    source, target = sa.create_engine(template), sa.create_engine(url)
+    with source.connect() as old, target.begin() as new:
+        new.execute(sa.text("SET SESSION foreign_key_checks = 0"))
+        for (table,) in old.execute(sa.text("SHOW TABLES")).all():
+            made = old.execute(sa.text(f"SHOW CREATE TABLE {table}")).one()[1]
+            new.exec_driver_sql(made.replace("%", "%%"))
+            new.execute(sa.text(f"INSERT INTO {table} SELECT * FROM template_of_tests.{table}"))
+    source.dispose()
+    target.dispose()
+    return url
+
+
+_spare: list[str] = []
+
+
+def borrow() -> str:
+    """Return the URL of a database of the run's server without rows; `give_back` ends its use."""
+    assert Run.server is not None
+    if not _spare:
+        return _new_database(Run.server)
+    url = _spare.pop()
+    clear(url)
+    return url
+
+
+def give_back(url: str) -> None:
+    """Let other tests have a database, to which no connection is open."""
+    _spare.append(url)
+
+
+def clear(url: str) -> None:
+    """Remove all rows, and let all ids begin with 1, in a database of PostgreSQL or MariaDB."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        if engine.dialect.name == "postgresql":
+            tables = ", ".join(models.metadata.tables)
+            conn.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        else:
+            for table in reversed(models.metadata.sorted_tables):
+                conn.execute(sa.text(f"DELETE FROM {table.name}"))
+                if "id" in table.columns:
+                    conn.execute(sa.text(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1"))
+    engine.dispose()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import sqlite3
 import time
 
 PATIENCE = 30
@@ -37,6 +35,5 @@ def eventually(wanted, function, *args):
 
 def row(site, image_id):
     """Return (status, deleted) of an image as the database has it, deleted or not."""
-    with contextlib.closing(sqlite3.connect(site.database)) as database:
-        query = "SELECT status, deleted FROM images WHERE id = ?"
-        return database.execute(query, (image_id,)).fetchone()
+    query = "SELECT status, deleted FROM images WHERE id = :id"
+    return next(iter(site.sql(query, id=image_id)), None)

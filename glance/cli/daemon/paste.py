@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 from paste.deploy import loadwsgi
 
+from glance.cli.daemon import readers
 from glance.common import config, exception, ini
 from glance.http import wsgi
 from glance.identity import authtoken
@@ -293,7 +295,7 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
         raise
     except Exception as err:  # a factory may raise anything; the operator gets one message
         raise _unloadable(program, path, err) from err
-    conf.check()
+    conf.check(functools.partial(readers.reads, program))
     if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in sections):
         app = identity_context.IdentityGuard(app)
     return conf, app

@@ -74,6 +74,21 @@ STEMS = {
     "glance-cache-pruner": "glance-pruner",
     "glance-cache-cleaner": "glance-reaper",
 }
+#: Other names of programs, those of their applications included.
+_SAME = {
+    "glance-cache-reaper": "glance-cache-cleaner",
+    **{stem: program for program, stem in STEMS.items()},
+}
+
+
+def reads(program: str, name: str) -> bool:
+    """Return whether a program reads an option, as far as this is known.
+
+    It may read names that are not declared, and options of drivers that do not come with glance.
+    """
+    group = config.group_of(name)
+    own = GROUPS.get(_SAME.get(program, program))
+    return own is None or group in own or not any(group in groups for groups in GROUPS.values())
 
 
 def load_options() -> None:
@@ -114,6 +129,7 @@ def misplaced(program: str, path: str, names: Iterable[str]) -> dict[str, str]:
     for another one the result is empty. Modules are imported only for a name that is not an option
     of this program.
     """
+    program = _SAME.get(program, program)
     own = GROUPS.get(program, ())
     files = {f"{each}.conf" for each in (program, STEMS.get(program, program))}
     is_daemon = program in ("glance-api", "glance-registry")

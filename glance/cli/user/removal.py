@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @commands.command(
     "delete",
-    "<ID> ...",
-    "Deletes images",
+    "<ID>",
+    "Deletes an image",
     failure="delete image",
     options=("force", "dry_run"),
 )
 def delete(call: commands.CommandCall) -> int:
     """
-    Deletes images: their metadata and their data. Asks for confirmation once, unless --force is
-    given.
+    Deletes an image: its metadata and its data. Asks for confirmation, unless --force is given.
 
-    Of several images, each is reported; the exit code is 1 if one of them could not be deleted.
-    Instead of an id, you can give the exact name of an image, if no other image has it.
+    You can give several ids. The command then asks once for all, and reports each; the exit code
+    is 1 if one of them could not be deleted. Instead of an id, you can give the exact name of an
+    image, if no other image has it.
     """
     ids.first(
         call,

@@ -75,3 +75,17 @@ def test_names_survive_what_a_program_does_with_its_settings() -> None:
     assert section.at("sql_idle_timeout") == "/f [app:x]: option sql_idle_timeout"
     kept = conf.merged({"sql_idle_timeout": " "}, "/f")
     assert kept.at("sql_idle_timeout") == "/f: option sql_timeout"
+
+
+def test_an_option_of_the_command_line_is_told_as_it_stands_there() -> None:
+    conf = config.Conf({"log_format": "a", "sql_timeout": "x"}, source="/f")
+    given = conf.overridden(
+        {"log_format": "%(", "debug": True}, {"log_format": "--log-format", "debug": "--debug"}
+    )
+    assert given.at("log_format") == "option --log-format"
+    assert given.at("sql_idle_timeout") == "/f: option sql_timeout"
+    assert (given.log_format, given.debug, conf.at("log_format")) == (
+        "%(",
+        True,
+        "/f: option log_format",
+    )

@@ -16,6 +16,8 @@ from glance.registry import server
 from glance.registry.context import RequestContext
 from glance.registry.db import engine, migration
 
+from support import databases
+
 ADMIN = RequestContext(is_admin=True)
 
 
@@ -92,8 +94,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def new_database(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], engine.Database]]:
     made: list[engine.Database] = []
+    on_server = databases.Run.server is not None
 
     def make() -> engine.Database:
+        if on_server:
+            made.append(engine.Database(databases.borrow()))
+            return made[-1]
         path = tmp_path / f"registry{len(made)}.sqlite"
         shutil.copy(migrated, path)
         made.append(engine.Database(f"sqlite:///{path}"))
@@ -102,6 +108,8 @@ def new_database(migrated: Path, tmp_path: Path) -> Iterator[Callable[[], engine
     yield make
     for database in made:
         database.dispose()
+        if on_server:
+            databases.give_back(database.url)
 
 
 @pytest.fixture

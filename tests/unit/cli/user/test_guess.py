@@ -1,14 +1,16 @@
 """The disk format that `glance add` sends: as it was said, else as the data begins."""
 
-import io
+import contextlib
 import os
-import shutil
 import subprocess
+import threading
 
 import pytest
 
 from glance.cli.user import guess
 from glance.image import fields
+
+from support import images
 
 HEADS = {
     "qcow2": b"QFI\xfb\0\0\0\3",
@@ -37,32 +39,28 @@ def test_other_data_is_not_guessed(head):
     assert guess.disk_format(head) is None
 
 
-class Pipe(io.BufferedReader):
+@contextlib.contextmanager
+def piped(data, piece):
     """A stream that cannot go back and gives a few bytes at a time."""
+    reader, writer = os.pipe()
 
-    def __init__(self, data, piece):
-        reader, writer = os.pipe()
-        self._pid = os.fork()
-        if not self._pid:
-            os.close(reader)
+    def write():
+        with os.fdopen(writer, "wb", buffering=0) as file, contextlib.suppress(BrokenPipeError):
             for start in range(0, len(data), piece):
-                os.write(writer, data[start : start + piece])
-            os._exit(0)
-        os.close(writer)
-        super().__init__(io.FileIO(reader))
+                file.write(data[start : start + piece])
 
-    def close(self):
-        super().close()
-        if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+    thread = threading.Thread(target=write)
+    thread.start()
+    with os.fdopen(reader, "rb") as stream:
+        yield stream
+    thread.join()
 
 
 @pytest.mark.parametrize("size", [0, 1, guess.HEAD - 1, guess.HEAD, guess.HEAD + 1, 300_000])
 @pytest.mark.parametrize("piece", [70_000, 1000])
 def test_no_byte_of_a_pipe_is_lost(size, piece):
     data = os.urandom(size)
-    with Pipe(data, piece) as pipe:
+    with piped(data, piece) as pipe:
         head, stream = guess.peek(pipe)
         assert head == data[: guess.HEAD]
         found = b""
@@ -115,9 +113,10 @@ def test_nothing_is_said_without_a_contradiction(glance, api, words, data):
     assert "looks like" not in glance("add", "name=web", *words, stdin=data).err
 
 
-@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img makes the images")
+@pytest.mark.peers
 @pytest.mark.parametrize("name", ["qcow2", "vmdk", "vdi", "vhd"])
 def test_images_of_qemu_are_recognised(tmp_path, name):
+    images.need("qemu-img")
     path = tmp_path / "image"
     kind = "vpc" if name == "vhd" else name
     subprocess.run(["qemu-img", "create", "-qf", kind, path, "1M"], check=True)

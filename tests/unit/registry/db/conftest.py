@@ -74,15 +74,8 @@ class Kind:
         if slot not in self._shared:
             self._shared[slot] = self.at(models.SCHEMA_VERSION)
             return self._shared[slot]
-        url = self._shared[slot]
-        if self.name == "postgresql":
-            tables = ", ".join(models.metadata.tables)
-            self._run(f"TRUNCATE {tables} RESTART IDENTITY", url)
-        else:
-            for table in reversed(models.metadata.sorted_tables):
-                self._run(f"DELETE FROM {table.name}", url)
-                self._run(f"ALTER TABLE {table.name} AUTO_INCREMENT = 1", url)
-        return url
+        databases.clear(self._shared[slot])
+        return self._shared[slot]
 
     def _run(self, statement: str, url: str | None = None) -> None:
         engine = sa.create_engine(url or self.server, isolation_level="AUTOCOMMIT")
@@ -100,6 +93,14 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Kind:
 def sqlite_url(sqlite: Kind) -> str:
     """The URL of an empty SQLite database."""
     return sqlite.empty()
+
+
+@pytest.fixture
+def sqlite_database(sqlite: Kind) -> Iterator[Database]:
+    """A database at the target version without rows, in SQLite whatever the run is for."""
+    database = Database(sqlite.emptied())
+    yield database
+    database.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -43,14 +43,14 @@ def test_a_write_that_fails_leaves_nothing(database: engine.Database) -> None:
     assert count(database) == 0
 
 
-def test_the_check_misses_the_file_of_the_database(database: engine.Database) -> None:
-    database.check()
-    path = pathlib.Path(database.url.removeprefix("sqlite:///"))
+def test_the_check_misses_the_file_of_the_database(sqlite_database: engine.Database) -> None:
+    sqlite_database.check()
+    path = pathlib.Path(sqlite_database.url.removeprefix("sqlite:///"))
     away = path.rename(path.with_suffix(".away"))
     with pytest.raises(exception.ServiceUnavailable):
-        database.check()
+        sqlite_database.check()
     away.rename(path)
-    database.check()
+    sqlite_database.check()
 
 
 def test_the_check_says_nothing_of_where_the_database_is(
@@ -143,41 +143,43 @@ def test_others_are_served_while_a_commit_waits_for_the_disk(sqlite: Any) -> Non
     assert count(engine.Database(command[-1])) == 3
 
 
-def test_sqlite_is_set_up_for_many_processes(database: engine.Database) -> None:
-    with database.read() as conn:
+def test_sqlite_is_set_up_for_many_processes(sqlite_database: engine.Database) -> None:
+    with sqlite_database.read() as conn:
         assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == engine.BUSY_TIMEOUT
 
 
 def test_a_transaction_waits_for_a_lock_to_go(
-    database: engine.Database, monkeypatch: pytest.MonkeyPatch
+    sqlite_database: engine.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
     holder = sqlite3.connect(
-        database.url.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+        sqlite_database.url.removeprefix("sqlite:///"),
+        isolation_level=None,
+        check_same_thread=False,
     )
     holder.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.1, holder.execute, ["ROLLBACK"])
     timer.start()
-    database.transaction(insert)
+    sqlite_database.transaction(insert)
     timer.join()
     holder.close()
-    assert count(database) == 1
+    assert count(sqlite_database) == 1
 
 
 def test_a_lock_that_stays_is_a_busy_service(
-    database: engine.Database, monkeypatch: pytest.MonkeyPatch
+    sqlite_database: engine.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
-    database.retry_for = 0.05
-    holder = sqlite3.connect(database.url.removeprefix("sqlite:///"), isolation_level=None)
+    sqlite_database.retry_for = 0.05
+    holder = sqlite3.connect(sqlite_database.url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(exception.ServiceUnavailable, match="busy"):
-        database.transaction(insert)
-    with pytest.raises(exception.ServiceUnavailable, match="busy"), database.write():
+        sqlite_database.transaction(insert)
+    with pytest.raises(exception.ServiceUnavailable, match="busy"), sqlite_database.write():
         pass
-    assert count(database) == 0
+    assert count(sqlite_database) == 0
     holder.close()
 
 
