@@ -215,11 +215,11 @@ class _Report:
             print("No mismatch was found")
         for kind, count in self.counts.items():
             if count:
-                print(f"{count} {KINDS[kind]}")
+                print(f"{KINDS[kind]}: {count}")
         if self.repaired:
-            print(f"{self.repaired} removed")
+            print(f"removed: {self.repaired}")
         if self.summary.young:
-            print(f"{self.summary.young} objects without a record are too young to tell")
+            print(f"objects without a record, too young to tell: {self.summary.young}")
         for name in self.summary.unlisted:
             print(f"Store {name} cannot list its data")
         for name in self.summary.failed:

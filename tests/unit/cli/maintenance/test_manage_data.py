@@ -253,9 +253,7 @@ def test_a_service_in_order_passes_the_check(place):
     api.image_delete(place.db, ADMIN, waiting, "pending_delete")
     place.put(77, age=60)
     assert place("check") == 0
-    assert place.out == (
-        "No mismatch was found\n1 objects without a record are too young to tell\n"
-    )
+    assert place.out == ("No mismatch was found\nobjects without a record, too young to tell: 1\n")
     assert place("check", "--records-only") == 0
     assert place.out == "No mismatch was found\n"
     assert place("check", "--format=json") == 0
@@ -314,7 +312,7 @@ def test_the_check_reports_what_does_not_fit_and_changes_nothing(place):
     assert "object" not in place.out.replace("objects without", "")
 
     assert place("check", "--repair") == 3
-    assert "4 removed\n" in place.out
+    assert "removed: 4\n" in place.out
     assert place("check", "--format=json") == 3
     left = json.loads(place.out)
     assert {entry["image_id"] for entry in left["findings"]} == {missing, cut, unnamed}
@@ -379,7 +377,7 @@ def test_many_images_are_compared_in_pages(place, monkeypatch):
             f" VALUES (9, 'm{number}', '2011-01-01')",
         )
     assert place("check", "--repair", "--records-only") == 0
-    assert place.out.endswith("5 members without their image\n5 removed\n")
+    assert place.out.endswith("members without their image: 5\nremoved: 5\n")
     assert place("check") == 0
 
 
