@@ -324,8 +324,8 @@ def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
 def check_file_option(call: commands.CommandCall) -> None:
     """Raise CommandFailed if --file has no name.
 
-    NOTE: standard input is not looked at beside --file. In a loop that reads its lines from a file,
-    that file is the standard input of every command.
+    NOTE: standard input is not looked at beside --file. In a loop that reads lines from a file,
+    this file is the standard input of every command.
     """
     if call.options.file == "":
         raise console.CommandFailed("--file needs the name of a file")
