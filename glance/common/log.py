@@ -261,6 +261,24 @@ def hand_over(uid: int, gid: int) -> None:
         os.fchown(stream.fileno(), uid, gid)
 
 
+def leave_to_owners() -> None:
+    """Give log files of root to the users whose directories hold them: they write there, too.
+
+    For programs that root runs beside daemons of another user.
+    """
+    if os.geteuid() != 0:
+        return
+    for handler in _handlers():
+        stream = getattr(handler, "stream", None)
+        if not isinstance(handler, logging.FileHandler) or stream is None:
+            continue
+        status = os.fstat(stream.fileno())
+        owner = os.stat(os.path.dirname(handler.baseFilename))
+        is_own = status.st_uid == 0 and status.st_nlink == 1 and stat.S_ISREG(status.st_mode)
+        if is_own and owner.st_uid != 0:
+            os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+
+
 def reopen() -> None:
     """Reopen log files that were moved away, including those of a logging configuration."""
     for handler in _handlers():

@@ -233,6 +233,7 @@ def _connection(args: argparse.Namespace) -> str:
     path, conf = _configuration(args)
     args.conf = conf = startup.override(conf, args)
     log.setup(conf, "glance-manage", prints=True)
+    log.leave_to_owners()
     if path:
         LOG.info("Using the configuration file %s", path)
     url: str | None = args.sql_connection or conf.sql_connection

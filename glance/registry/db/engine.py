@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
 
-from glance.common import config, exception
+from glance.common import config, exception, files
 from glance.image import cipher
 from glance.registry.db import lenient
 from glance.streaming import hub, retry, threads
@@ -493,12 +493,26 @@ def _make_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords:
     """Make the file of a SQLite database before SQLite does.
 
     SECURITY: SQLite lets everybody read what it makes, as far as the umask permits. It gives its
-    journals the mode of the database.
+    journals the mode and, if it runs as root, the owner of the database. A file that root makes
+    belongs to the owner of the directory, as whom the daemons run, and is not made behind a link of
+    another user. Raises sqlite3.OperationalError for such a link.
     """
-    with contextlib.suppress(OSError):
-        # What is wrong with the path SQLite reports itself.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        os.close(os.open(arguments[0], flags, FILE_MODE))
+    path = os.path.abspath(arguments[0])
+    if os.path.exists(path):
+        return
+    try:
+        made = files.open_fd(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
+            owner = os.stat(os.path.dirname(path))
+            if os.geteuid() == 0 and owner.st_uid != 0:
+                os.fchown(made, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(made)
+    except files.OpenRefused as err:
+        raise sqlite3.OperationalError(f"unable to make the file: {err.strerror}") from err
+    except OSError:
+        # What else is wrong with the path SQLite reports itself.
+        pass
 
 
 def _commit(connection: Any) -> None:

@@ -4,6 +4,9 @@ import argparse
 import concurrent.futures
 import importlib
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -13,6 +16,7 @@ from support import operators
 from support.operators import NOBODY
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+BIN = pathlib.Path(__file__).resolve().parents[4] / "bin"
 CONF = """\
 [DEFAULT]
 {more}
@@ -83,3 +87,29 @@ def test_a_program_that_root_starts_makes_nothing_behind_a_link_of_the_user(own,
     )
     run(load, args)
     assert not list(secret.iterdir())
+
+
+def manage(own, **options):
+    lines = [f"{name} = {value}" for name, value in options.items()]
+    conf = own.parent / "glance-registry.conf"
+    app = ["[app:glance-registry]", "paste.app_factory = glance.registry.server:app_factory"]
+    conf.write_text("\n".join(["[DEFAULT]", *lines, *app]))
+    command = [sys.executable, "-W", "ignore", BIN / "glance-manage", f"--config-file={conf}"]
+    return subprocess.run([*command, "db_sync"], capture_output=True, text=True)
+
+
+def test_the_database_and_the_log_that_root_makes_belong_to_the_user_of_the_daemons(own):
+    (own / "registry.log").touch(0o644)  # of root, from before
+    database, log = own / "glance.sqlite", own / "registry.log"
+    assert manage(own, sql_connection=f"sqlite:///{database}", log_file=log).returncode == 0
+    assert {path.stat().st_uid for path in own.iterdir()} == {NOBODY}
+    assert database.stat().st_mode & 0o777 == 0o640
+
+
+def test_root_makes_no_database_behind_a_link_of_the_user(own):
+    (own.parent / "of root").mkdir(0o700)
+    os.symlink(own.parent / "of root", own / "here")
+    done = manage(own, sql_connection=f"sqlite:///{own}/here/glance.sqlite")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "it is reached through a symbolic link in a directory of another user" in done.stderr
+    assert not list((own.parent / "of root").iterdir())
