@@ -59,7 +59,7 @@ _glance() {
     elif [[ $cur == -* ]]; then
         words='-h --help --version -v --verbose -d --debug -H --host -p --port --os-image-url --os-image-endpoint-override --use-ssl --ca-file --os-cacert --os-cert --os-key --insecure --timeout -A --auth_token --auth-token --os-auth-strategy --os-cloud --os-auth-url --os-auth-user --os-username --os-user-id --os-auth-key --os-password --os-auth-tenant --os-project-name --os-tenant-name --os-project-id --os-tenant-id --os-user-domain-name --os-user-domain-id --os-project-domain-name --os-project-domain-id --os-default-domain-id --os-default-domain --os-default-domain-name --os-domain-name --os-domain-id --os-trust-id --os-system-scope --os-token --os-application-credential-id --os-application-credential-name --os-application-credential-secret --os-auth-type --os-identity-api-version --os-region-name --os-interface --os-endpoint-type'
         case $command in
-            add) words+=' --format --dry-run' ;;
+            add) words+=' --format --file --dry-run' ;;
             cache-clear) words+=' -f --force --dry-run' ;;
             cache-incomplete) words+=' --format' ;;
             cache-index) words+=' --format' ;;
@@ -79,19 +79,22 @@ _glance() {
             member-delete) words+=' --dry-run' ;;
             member-images) words+=' --format' ;;
             members-replace) words+=' --dry-run --can-share' ;;
+            restore) words+=' --format --dry-run' ;;
             show) words+=' --format --long --columns --human' ;;
             update) words+=' --format --dry-run --keep-properties' ;;
+            upload) words+=' --format --file --dry-run' ;;
         esac
     elif [[ -z $command ]]; then
-        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update'
+        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload'
     else
         case $command in
             add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
-            completion) words='bash zsh' ;;
+            completion) words='bash zsh fish' ;;
             details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
-            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace show update' ;;
+            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload' ;;
             index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
             update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
+            upload) words='checksum=' ;;
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -27,6 +27,7 @@ config.options(
     "images API",
     config.Option(
         "public_endpoint",
+        config.url,
         help="URL of this service as clients reach it, for links in responses. Unset: the "
         "scheme and host of the request, and the path below which a paste composite mounts the "
         "service.",

@@ -1,7 +1,8 @@
 """The one place that tells the operator of image data which a store has refused, lost or damaged.
 
 A line at ERROR has the image, the store, the location with asterisks for what is secret, and the
-cause. Callers can repeat a request that fails, so the number of lines has a bound.
+cause. It is a WARNING for a location that a caller has registered, which the operator cannot mend.
+Callers can repeat a request that fails, so the number of lines has a bound.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from glance import store
 from glance.common import exception, log
 from glance.store import base
 from glance.store import location as store_location
+from glance.store.location import HttpLocation
 
 LOG = logging.getLogger(__name__)
 
@@ -63,13 +65,22 @@ class DataLog:
             ("lost", str(image_id), type(err).__name__),
             f"its data in the {name} store at {place} cannot be read{after}",
             err,
+            logging.ERROR if self._is_ours(uri, str(image_id)) else logging.WARNING,
         )
+
+    def _is_ours(self, uri: str, image_id: str) -> bool:
+        try:
+            return self._stores.owns(uri, image_id)
+        except (exception.UnknownScheme, exception.BadStoreUri):
+            return True
 
     def _place(self, uri: str) -> tuple[str, str]:
         """Return the names of a store and of a place in it, without secrets."""
         try:
-            location = self._stores.location(uri)
-            return self._stores.for_uri(uri).name, str(location)
+            place = self._stores.location(uri).store_location
+            # SECURITY: the path on a server of others can be as good as a password.
+            shown = place.origin_text if isinstance(place, HttpLocation) else str(place)
+            return self._stores.for_uri(uri).name, shown
         except (exception.UnknownScheme, exception.BadStoreUri):
             pass
         try:
@@ -79,10 +90,12 @@ class DataLog:
         # SECURITY: without its driver nobody knows what of the location is secret.
         return scheme, f"{scheme}://***"
 
-    def _tell(self, key: tuple[str, str, str], what: str, err: BaseException) -> None:
+    def _tell(
+        self, key: tuple[str, str, str], what: str, err: BaseException, level: int = logging.ERROR
+    ) -> None:
         if isinstance(err, exception.Error):
             err.is_logged = True
-        level = logging.ERROR if self._is_due(key) else logging.DEBUG
+        level = level if self._is_due(key) else logging.DEBUG
         request_id = log.REQUEST_ID.get()
         where = f", request {request_id}" if request_id else ""
         LOG.log(level, "Image %s: %s%s: %s", key[1], what, where, exception.described(err))

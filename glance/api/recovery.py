@@ -275,7 +275,11 @@ def _kill(
     except exception.NotFound:
         return None
     except exception.Duplicate:
-        record = service.registry.get_image_metadata(context, image_id)
+        try:
+            record = service.registry.get_image_metadata(context, image_id)
+        except exception.NotFound:
+            # It was deleted after the first call.
+            return None
         return record if record["status"] == "active" else None
     if tells:
         LOG.warning("Image %s is killed: its upload was abandoned", image_id)

@@ -118,7 +118,7 @@ class V1Client(base_client.BaseClient):
             with self.do_request("HEAD", path) as response:
                 return self._with_uri(image_fields.client_meta(response.getheaders()))
         except exception.NotFound as err:
-            if str(err):
+            if err.body:
                 raise
             # A response to HEAD has no body that could say it.
             missing = exception.ImageNotFound(base_client.image_reference(image_id))
@@ -165,6 +165,15 @@ class V1Client(base_client.BaseClient):
     def delete_image(self, image_id: object) -> bool:
         """Delete an image. Raises NotFound if there is none that the caller may delete."""
         return self._done("DELETE", _image(image_id))
+
+    def restore_image(self, image_id: object) -> types.DetailedImage:
+        """Make a deleted image active again and return its attributes; for administrators.
+
+        Raises NotFound if there is no such image, Duplicate if it is not deleted, or its data is
+        incomplete or being removed now, and Gone if its data has been removed.
+        """
+        response = self.do_request("POST", f"{_image(image_id)}/restore")
+        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
 
     # -- members ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -51,10 +52,23 @@ def host(value: str) -> str:
 
     Raises ValueError for text with more parts of a URL.
     """
-    if "@" in value or "/" in value:
+    if "@" in value or "/" in value or len(value.split()) > 1:
         # SECURITY: what is before the @ would be shown with the host wherever it is named.
         raise ValueError("use a host name or an address only")
     return hosts.bare(value)
+
+
+def url(value: str) -> str:
+    """Convert the URL of a service: http or https, with a host."""
+    value = value.strip()
+    try:
+        parts = urllib.parse.urlsplit(value)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_whole = False
+    if not is_whole or len(value.split()) > 1:
+        raise ValueError("use a URL such as http://host:port")
+    return value
 
 
 def integer(value: str) -> int:
@@ -101,11 +115,6 @@ class Option:
     since: str = "1.0"
     in_files: bool = True
 
-    @property
-    def empty_is_unset(self) -> bool:
-        """Return whether a name without a value counts as unset."""
-        return self.type not in (text, host) or bool(self.choices) or self.default is None
-
     def convert(self, raw: Any) -> Any:
         """Return the typed value of `raw`. Raises ValueError, which says what to write instead."""
         value = self.type(raw) if isinstance(raw, str) else raw
@@ -144,14 +153,14 @@ def options(group: str, *declared: Option) -> tuple[Option, ...]:
 class Conf(Mapping[str, Any]):
     """The settings of one program: typed, immutable, by attribute or by key.
 
-    Unset options have their default. Names that no module declared have the raw text of the file,
-    so that sections of other filters can be read. Values are converted at first use; `check`
-    converts everything and reports all problems at once, `report` logs what is suspicious but no
-    error.
+    Unset options have their default, and so have those that are set to nothing. Names that no
+    module declared have the raw text of the file, so that sections of other filters can be read.
+    Values are converted at first use; `check` converts everything and reports all problems at
+    once, `report` logs what is suspicious but no error.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, source: str = "configuration"):
-        self._raw, self._ignored = _by_owner(values or {})
+        self._raw, self._ignored, self._names = _by_owner(values or {})
         self._typed: dict[str, Any] = {}
         self.source = source
 
@@ -203,19 +212,49 @@ class Conf(Mapping[str, Any]):
 
         An empty value does not change the setting.
         """
-        own, ignored = _by_owner(values)
+        own, ignored, names = _by_owner(values)
         own = {name: value for name, value in own.items() if not _is_empty(name, value)}
         copy = Conf({**self._raw, **own}, source=source)
         copy._ignored = {**self._ignored, **ignored}
+        before = {name: said for name, said in self._names.items() if name not in own}
+        copy._names = {**before, **names}
         return copy
 
-    def check(self) -> None:
+    def redone(self) -> Conf:
+        """Return a copy that knows the options which have been declared since.
+
+        It is for the settings of a file.
+        """
+        copy = Conf({self._names.get(name, name): raw for name, raw in self._raw.items()})
+        copy.source = self.source
+        copy._ignored = {**copy._ignored, **self._ignored}
+        return copy
+
+    def overridden(self, values: Mapping[str, Any], words: Mapping[str, str]) -> Conf:
+        """Return a copy in which typed values win that the command line has set.
+
+        `words` are the options there, such as `--log-file`, by the names of those of the file.
+        """
+        copy = self.merged(values, self.source)
+        copy._names |= {name: words[name] for name in values}
+        return copy
+
+    def at(self, name: str) -> str:
+        """Return what an error about an option begins with: the file, and its name in the file.
+
+        Of an option that the command line has set it is the name there.
+        """
+        said = self._names.get(name, name)
+        return f"option {said}" if said.startswith("--") else f"{self.source}: option {said}"
+
+    def check(self, reads: Callable[[str], bool] = lambda name: True) -> None:
         """Convert every option that the file sets. Raises ConfigError with all problems.
 
-        Unknown names are no error (old files have many).
+        Unknown names are no error (old files have many), and neither are those that the program
+        does not read, of which `reads` is not true.
         """
         problems = []
-        for name in sorted(self._raw):
+        for name in filter(reads, sorted(self._raw)):
             try:
                 self[name]
             except exception.ConfigError as err:
@@ -228,7 +267,7 @@ class Conf(Mapping[str, Any]):
         return sorted(set(self._raw) - set(TABLE) - set(_ALIASES) - _PASTE_NAMES)
 
     def names(self) -> list[str]:
-        """Return the names that the file sets, those of declared options without aliases."""
+        """Return the names of the options that the file sets."""
         return sorted(set(self._raw) - _PASTE_NAMES)
 
     def report(self, elsewhere: Mapping[str, str] | None = None) -> None:
@@ -243,10 +282,7 @@ class Conf(Mapping[str, Any]):
         others = elsewhere or {}
         for name in sorted(others.keys() & self._raw.keys()):
             LOG.warning(
-                "%s: option %s has no effect here: set it in the file of %s",
-                self.source,
-                name,
-                others[name],
+                "%s has no effect here: set it in the file of %s", self.at(name), others[name]
             )
         for name in self.unknown():
             close = near(name)
@@ -269,27 +305,33 @@ class Conf(Mapping[str, Any]):
 
     def _problem(self, option: Option, raw: Any, err: ValueError) -> str:
         shown = mask(option.name, raw)
-        return f"{self.source}: option {option.name} has the invalid value {shown!r}: {err}"
+        return f"{self.at(option.name)} has the invalid value {shown!r}: {err}"
 
 
-def _by_owner(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return settings under their options' names, and the ignored ones: name -> reason."""
+def _by_owner(
+    values: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+    """Return settings under their options' names, what is ignored, and what stands in the file.
+
+    That is name -> reason, and the option's name -> the old name that the file has.
+    """
     raw: dict[str, Any] = {}
     ignored: dict[str, str] = {}
+    said: dict[str, str] = {}
     for name, value in values.items():
         owner = _ALIASES.get(name, name)
         if owner == name or owner not in values:
             raw[owner] = value
+            if owner != name:
+                said[owner] = name
         elif values[owner] != value:
             ignored[name] = f"{owner} takes precedence"
-    return raw, ignored
+    return raw, ignored, said
 
 
 def _is_empty(name: str, raw: Any) -> bool:
     """Return whether a setting is a name without a value, which counts as unset."""
-    option = TABLE.get(name)
-    empty = isinstance(raw, str) and not raw.strip()
-    return empty and option is not None and option.empty_is_unset
+    return isinstance(raw, str) and not raw.strip() and name in TABLE
 
 
 def group_of(name: str) -> str | None:
@@ -427,5 +469,5 @@ def from_file(values: Mapping[str, Any], source: str) -> Conf:
 
 def from_paste(global_conf: Mapping[str, Any], local_conf: Mapping[str, Any]) -> Conf:
     """Return the `Conf` of a paste factory: its own section wins over `[DEFAULT]`."""
-    source = os.path.basename(str(global_conf.get("__file__", "configuration")))
+    source = str(global_conf.get("__file__", "configuration"))
     return Conf(global_conf, source=source).merged(local_conf, source)

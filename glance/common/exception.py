@@ -243,6 +243,10 @@ class Conflict(Duplicate):
     """The state of the resource does not allow this."""
 
 
+class Gone(Error):
+    """The data of a deleted image has been removed, and nothing can bring it back."""
+
+
 class ImageDeleted(Error):
     """The image was deleted while its data was being uploaded."""
 

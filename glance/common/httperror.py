@@ -48,6 +48,7 @@ TABLE: tuple[Row, ...] = (
     Row(exception.MethodNotAllowed, 405, "This resource does not support the method."),
     Row(exception.Duplicate, 409, "The resource already exists.", client=True),
     Row(exception.NotEmpty, 409, "The resource is not empty."),
+    Row(exception.Gone, 410, "The data of the image has been removed.", client=True),
     Row(exception.ImageDeleted, 412, "The image was deleted during the upload."),
     Row(exception.PreconditionFailed, 412, "The resource is in another state."),
     Row(exception.LimitExceeded, 413, "The request would exceed a limit.", client=True),
@@ -139,7 +140,10 @@ def from_status(status: int, body: str = "") -> exception.Error:
     prefix that scripts written for Diablo expect.
     """
     cls = _BY_STATUS.get(status, exception.UnexpectedStatus)
+    # The response to HEAD has no body.
     text = explanation(status, body)
+    if not text and status in _BY_STATUS:
+        text = _BY_CLASS[cls].text
     if cls is exception.ServerError:
         text = f"Internal Server error: {text}"
     elif cls is exception.UnexpectedStatus:

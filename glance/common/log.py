@@ -32,6 +32,20 @@ SYSLOG = "/dev/log"
 #: request have none.
 REQUEST_ID: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
+
+def _facility_number(text: str) -> int:
+    name = text.lower().removeprefix("log_")
+    return logging.handlers.SysLogHandler.facility_names[name]
+
+
+def _facility(text: str) -> str:
+    try:
+        _facility_number(text.strip())
+    except KeyError:
+        raise ValueError("syslog has no such facility") from None
+    return text.strip()
+
+
 config.options(
     "logging",
     config.Option("verbose", config.boolean, False, help="Log at INFO level instead of WARNING."),
@@ -71,6 +85,7 @@ config.options(
     config.Option("use_syslog", config.boolean, False, help="Log to syslog instead of a file."),
     config.Option(
         "syslog_log_facility",
+        _facility,
         default="LOG_USER",
         help="Syslog facility of the log lines, such as LOG_LOCAL0.",
     ),
@@ -123,11 +138,13 @@ def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
     if conf.log_config:
         _from_file(conf.log_config)
         _redirect(_handlers(), prints)
+        _hide_rows()
         return
     root = logging.getLogger()
     level = logging.DEBUG if conf.debug else logging.INFO if conf.verbose else logging.WARNING
     root.setLevel(level)
-    # SECURITY: statements hold values of all tenants; log them for debugging only.
+    # SECURITY: INFO is the text of each statement, without the values of its parameters (see
+    # `hide_parameters` in glance.registry.db.engine); DEBUG would be the rows of all tenants.
     logging.getLogger("sqlalchemy.engine").setLevel(
         logging.INFO if conf.debug else logging.WARNING
     )
@@ -138,6 +155,14 @@ def setup(conf: config.Conf, program: str, *, prints: bool = False) -> None:
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
+
+
+def _hide_rows() -> None:
+    """Keep rows, with the locations of all tenants, out of a log that is to have everything."""
+    for name in ("sqlalchemy.engine", "sqlalchemy.engine.Engine"):
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
 
 
 def _redirect(handlers: Iterable[logging.Handler], prints: bool) -> None:
@@ -155,9 +180,7 @@ def _formatter(conf: config.Conf) -> logging.Formatter:
     try:
         return logging.Formatter(conf.log_format, conf.log_date_format)
     except ValueError as err:
-        raise exception.ConfigError(
-            f"{conf.source}: option log_format is not valid: {err}"
-        ) from err
+        raise exception.ConfigError(f"{conf.at('log_format')} is not valid: {err}") from err
 
 
 def _handler(conf: config.Conf, program: str) -> logging.Handler:
@@ -175,15 +198,9 @@ def _handler(conf: config.Conf, program: str) -> logging.Handler:
 
 
 def _syslog(conf: config.Conf, program: str) -> logging.Handler:
-    facility = conf.syslog_log_facility
-    name = facility.lower().removeprefix("log_")
-    numbers = logging.handlers.SysLogHandler.facility_names
-    if name not in numbers:
-        raise exception.ConfigError(
-            f"{conf.source}: option syslog_log_facility: syslog has no facility {facility}"
-        )
+    number = _facility_number(conf.syslog_log_facility)
     address = SYSLOG if os.path.exists(SYSLOG) else ("127.0.0.1", 514)
-    handler = logging.handlers.SysLogHandler(address, numbers[name])
+    handler = logging.handlers.SysLogHandler(address, number)
     handler.ident = f"{program}: "
     return handler
 

@@ -79,11 +79,19 @@ def work_in(directory: str, conf: config.Conf) -> None:
 
 
 def drop(conf: config.Conf) -> None:
-    """Switch to the user and group of `conf`, if any, and to the root directory."""
+    """Switch to the user and group of `conf`, if any, and to the root directory.
+
+    Warns if the process goes on as root although nobody said `user = root`.
+    """
     who = identity(conf)
     if who is not None:
         become(who)
         os.chdir("/")
+    if os.geteuid() == 0 and not conf.get("user"):
+        LOG.warning(
+            "This daemon runs as root, with more rights than it needs: set user = glance, or "
+            "another ordinary user who may write where it writes, or start it as that user"
+        )
 
 
 def become(who: Identity) -> None:

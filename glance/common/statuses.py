@@ -21,6 +21,7 @@ REASONS: dict[int, str] = {
     405: "Method Not Allowed",
     408: "Request Timeout",
     409: "Conflict",
+    410: "Gone",
     412: "Precondition Failed",
     413: "Request Entity Too Large",
     414: "Request-URI Too Long",

@@ -26,6 +26,7 @@ RULES: dict[str, tuple[str, str]] = {
     "copy_from": (ANYONE, "let the service copy image data from a location"),
     "delete_any_image": (ADMIN, "delete visible images of other owners"),
     "see_deleted": (ADMIN, "list deleted images"),
+    "restore_image": (ADMIN, "restore deleted images"),
     "manage_image_cache": (ADMIN, "manage the image cache"),
 }
 

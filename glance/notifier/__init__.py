@@ -95,7 +95,7 @@ def check(conf: config.Conf) -> None:
     try:
         load(conf.notifier_strategy)(conf)
     except exception.InvalidNotifierStrategy as err:
-        raise exception.ConfigError(f"{conf.source}: option notifier_strategy: {err}") from err
+        raise exception.ConfigError(f"{conf.at('notifier_strategy')}: {err}") from err
 
 
 class Notifier:

@@ -161,6 +161,17 @@ class RegistryClient(base.BaseClient):
             dict(document["image"]) if isinstance(document, dict) and "image" in document else {}
         )
 
+    def restorable_image(self, image_id: object) -> types.ImageRecord:
+        """Return the record of an image that may be deleted. Raises NotFound without one."""
+        return self._image("GET", f"/images/{base.segment(image_id)}/restore")
+
+    def restore_image(self, image_id: object) -> types.ImageRecord:
+        """Make a deleted image active again and return its record.
+
+        Raises NotFound without one, and Duplicate if it is in another state.
+        """
+        return self._image("POST", f"/images/{base.segment(image_id)}/restore")
+
     def postpone_scrub(
         self, image_id: object, error: str, *, dead: bool = False, location: str | None = None
     ) -> bool:

@@ -418,6 +418,20 @@ class RegistryLink:
         with _TRANSLATED:
             return self.client_for(context).remove_image(image_id, status, **waiting)
 
+    def get_restorable_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
+        """Return the full record of an image, which may be deleted; NotFound without one."""
+        with _TRANSLATED:
+            return self.client_for(context).restorable_image(image_id)
+
+    def restore_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
+        """Make a deleted image active again and return its record.
+
+        Its data must be there. NotFound if there is no such image, Duplicate if it is not deleted,
+        or its data is gone or being removed now.
+        """
+        with _TRANSLATED:
+            return self.client_for(context).restore_image(image_id)
+
     def postpone_scrub(
         self,
         context: RequestContext,

@@ -15,7 +15,7 @@ from typing import Any
 from glance.common import config, exception, numbers
 from glance.http import health, wsgi
 from glance.identity import policy
-from glance.identity.context import CallerRequest
+from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, types
 from glance.registry import client, members, trust, wrong_port
 from glance.registry.db import api, attempts, engine, lenient, migration
@@ -85,6 +85,7 @@ config.options(
     ),
 )
 
+_SEEING_DELETED = RequestContext(is_admin=True, show_deleted=True)
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
 
 
@@ -230,6 +231,32 @@ class RecordsController:
         LOG.info("Image %s was withdrawn: the response to its creation was lost", image["id"])
         return _record(request, image)
 
+    def restorable(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """GET /images/{id}/restore: the record of an image that may be deleted, for the API.
+
+        The API looks after the data before it restores the image.
+        """
+        self._require_restore(request)
+        image = api.image_get(self.db, _SEEING_DELETED, fields.path_id(id))
+        return _record(request, image)
+
+    def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """POST /images/{id}/restore: make a deleted image active again and return its record.
+
+        Raises ImageNotFound, and Conflict if it is not deleted, or its data is gone or being
+        removed now.
+        """
+        request.context.require_write()
+        self._require_restore(request)
+        image = api.image_restore(self.db, fields.path_id(id))
+        LOG.info("Image %s was restored", image["id"])
+        return _record(request, image)
+
+    def _require_restore(self, request: CallerRequest) -> None:
+        self.policy.require("restore_image", request.context)
+        # Nobody else has looked after the data.
+        trust.require_api(request, ["a deleted image"], "restore")
+
     def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/scrub: queue data that the API could not remove for the scrubber.
 
@@ -347,6 +374,7 @@ class RegistryAPI:
         self.router.add("/images/detail", GET=images.detail)
         self.router.add("/images/{id}", GET=images.show, PUT=images.update, DELETE=images.delete)
         self.router.add("/attempts/{attempt}", DELETE=images.withdraw)
+        self.router.add("/images/{id}/restore", GET=images.restorable, POST=images.restore)
         self.router.add("/images/{id}/scrub", POST=images.postpone)
         self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)

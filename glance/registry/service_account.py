@@ -33,7 +33,9 @@ config.options(
     config.Option("admin_password", secret=True, help="Password of admin_user."),
     config.Option("admin_tenant_name", help="Tenant for which admin_user authenticates."),
     config.Option(
-        "auth_url", help="URL of the identity service at which admin_user authenticates."
+        "auth_url",
+        config.url,
+        help="URL of the identity service at which admin_user authenticates.",
     ),
     config.Option(
         "admin_token",

@@ -100,10 +100,10 @@ class Client(threading.Thread):
             try:
                 operation()
             except NotSent:
-                self.load.note(operation.__name__.strip("_"), "not sent")
+                self.load.note(_name(operation), "not sent")
                 time.sleep(0.05)
             except InDoubt as err:
-                self.load.note(operation.__name__.strip("_"), err)
+                self.load.note(_name(operation), err)
             except Exception as err:
                 # The client's own failure must end the run, not only this thread.
                 self.load.violated(f"{self.name}: {type(err).__name__}: {err}")
@@ -112,7 +112,7 @@ class Client(threading.Thread):
     def _next(self) -> Any:
         live = [image for image in self.images if image.id and image.states != {"absent"}]
         if len(live) >= KEPT:
-            return self._delete
+            return self._delete_image
         if len(live) < 2:
             return self._create
         kinds = {
@@ -122,7 +122,7 @@ class Client(threading.Thread):
             self._read: 5,
             self._list: 2,
             self._share: 2,
-            self._delete: 3,
+            self._delete_image: 3,
         }
         return self._choose.choices(list(kinds), list(kinds.values()))[0]
 
@@ -272,7 +272,7 @@ class Client(threading.Thread):
         if self._expect(reply, "share", image, *statuses):
             image.members[member] = add
 
-    def _delete(self) -> None:
+    def _delete_image(self) -> None:
         image = self._one()
         certain = "absent" not in image.states
         try:
@@ -302,6 +302,11 @@ class Client(threading.Thread):
             found = [str(entry["id"]) for entry in reply.json()["images"]]
             if found != [image.id]:
                 self.load.violated(f"list of {name!r}: {found} instead of {image.id}")
+
+
+def _name(operation: Any) -> str:
+    # NOTE: a method of a thread must not be called `_delete`: a thread calls that at its end.
+    return str(operation.__name__.strip("_").removesuffix("_image"))
 
 
 def check_read(load: Load, image: Image, reply: Reply, statuses: tuple[int, ...]) -> None:

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import checks
+import sqlalchemy as sa
 from clients import Client, Load
 from killer import Killer
 
@@ -70,9 +71,16 @@ def parse_args(words: Sequence[str] | None) -> argparse.Namespace:
 def database(kind: str, directory: pathlib.Path) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'glance.sqlite'}"
-    else:
-        with getattr(databases, kind)() as url:
-            yield url
+        return
+    with getattr(databases, kind)() as url:
+        if kind == "mysql":
+            # The schema that the server comes with has tables of its own.
+            engine = sa.create_engine(url)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("CREATE DATABASE glance")
+            engine.dispose()
+            url = url.replace("/mysql?", "/glance?")
+        yield url
 
 
 def run(args: argparse.Namespace, directory: pathlib.Path, url: str) -> Load:

@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 
@@ -387,3 +388,40 @@ def test_command_speaks_tls_with_the_daemon(make_site, glance, certificate, tmp_
     refused = glance("index", "--use-ssl", port=site.port)
     assert refused.returncode == 1
     assert b"CERTIFICATE_VERIFY_FAILED" in refused.stdout
+
+
+# -- lists and ids -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 132])
+def test_a_row_of_index_is_one_line_of_a_terminal(glance, image, columns):
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    done = glance("index", "name=web", "--force", stdout=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(main, 65536):
+            shown += piece
+    os.close(main)
+    assert done.returncode == 0
+    lines = shown.decode().splitlines()
+    (row,) = [line.split() for line in lines[2:] if line.split()[0] == image]
+    assert row[1:] == ["web", "raw", "ovf", str(len(DATA))]
+    assert {len(line) for line in lines} == ({79} if columns == 80 else {104})
+
+
+def test_an_image_is_deleted_and_restored_by_its_name(glance, make_site):
+    site = make_site(api={"delayed_delete": "True", "scrub_time": "3600"})
+    glance("add", "name=web server", "distro=Debian", port=site.port, input=DATA[:1000])
+    done = glance("delete", "web server", "--force", port=site.port)
+    assert told(done) == (0, ["Deleted image 1"])
+    columns = "--columns=id,name,status"
+    done = glance("index", "--deleted", columns, "--format=value", port=site.port)
+    assert told(done) == (0, ["1\tweb server\tpending_delete"])
+    assert told(glance("restore", "1", port=site.port)) == (0, ["Restored image 1"])
+    done = glance("download", "web server", port=site.port)
+    assert (done.returncode, done.stdout) == (0, DATA[:1000])
+    again = glance("restore", "1", port=site.port)
+    assert (again.returncode, again.stderr.count(b"\n")) == (1, 1)
+    assert b"Image 1 is active" in again.stderr

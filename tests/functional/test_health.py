@@ -40,6 +40,9 @@ def test_both_daemons_are_alive_and_ready_for_callers_without_a_token(make_site,
         assert asked(daemon.port) == READY
         assert asked(daemon.port, method="HEAD") == (200, "")
         assert asked(daemon.port, headers={"Accept": "application/json"})[1] == '{"status": "OK"}'
+        # As simple balancers ask.
+        raw = daemon.http.exchange(b"GET /healthcheck/ready HTTP/1.0\r\n\r\n")
+        assert raw.startswith(b"HTTP/1.1 200 OK\r\n") and raw.endswith(b"\r\n\r\nOK\n")
         assert asked(daemon.port, method="POST")[0] == 405
         until_logged(daemon, '"POST /healthcheck/ready')
         assert daemon.log().count("/healthcheck") == 1
@@ -128,3 +131,16 @@ def test_checks_work_in_every_pipeline(make_site):
     for daemon in (site.api, site.registry):
         assert asked(daemon.port, "/healthcheck") == READY
         assert asked(daemon.port) == READY
+
+
+def test_checks_work_with_the_files_of_diablo(tmp_path):
+    from test_diablo_files import Files
+
+    files = Files(tmp_path)
+    try:
+        files.start()
+        for daemon in (files.api, files.registry):
+            assert asked(daemon.port, "/healthcheck") == READY
+            assert asked(daemon.port) == READY
+    finally:
+        files.stop()

@@ -248,7 +248,7 @@ def test_a_spool_that_cannot_be_used_ends_the_start(make_site, tmp_path):
     site.registry.start()
     site.api.start(wait=False)
     assert site.api.process.wait(30) == 1
-    assert "ERROR: option notification_spool_dir" in site.api.log()
+    assert "/glance-api.conf: option notification_spool_dir" in site.api.log()
 
 
 def test_the_memory_of_a_process_is_bounded_while_the_broker_is_away(make_site, tmp_path):

@@ -66,6 +66,15 @@ def test_the_tarball_holds_every_file_and_no_more(source, tarball):
     assert held - made == files - built
 
 
+#: Directories of etc that hold files for the host: their places below its /etc.
+HOST_FILES = {
+    "logrotate.d": "logrotate.d",
+    "systemd": "systemd/system",
+    "sysusers.d": "sysusers.d",
+    "tmpfiles.d": "tmpfiles.d",
+}
+
+
 def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(source, wheel):
     wanted = {
         str(path.relative_to(source))
@@ -79,8 +88,16 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     assert pages
     wanted |= {f"{share}/man/man1/{page}" for page in pages}
     for path in (source / "etc" / "completion").iterdir():
-        home = "zsh/site-functions" if path.name.startswith("_") else "bash-completion/completions"
+        home = "zsh/site-functions" if path.name.startswith("_") else HOMES[path.suffix]
         wanted.add(f"{share}/{home}/{path.name}")
+    wanted.add(f"{share}/glance/nova-to-os-env.sh")
+    for path in [*(source / "etc").glob("*.conf"), source / "etc" / "logging.cnf.sample"]:
+        wanted.add(f"{share}/glance/etc/glance/{path.name}")
+    for path in (source / "etc" / "deployment").iterdir():
+        wanted.add(f"{share}/glance/deployment/{path.name}")
+    for kind, home in HOST_FILES.items():
+        for path in (source / "etc" / kind).iterdir():
+            wanted.add(f"{share}/glance/etc/{home}/{path.name}")
     about = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt"}
     with zipfile.ZipFile(wheel) as archive:
         held = {entry for entry in archive.namelist() if not entry.endswith("/")}
@@ -93,6 +110,7 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     assert "\nLicense: Apache-2.0\n" in told or "\nLicense-Expression: Apache-2.0\n" in told
 
 
+HOMES = {".bash": "bash-completion/completions", ".fish": "fish/vendor_completions.d"}
 PROGRAMS = sorted(path.name for path in daemons.BIN.iterdir() if path.name != "glance-quickstart")
 
 
@@ -132,6 +150,17 @@ def test_the_programs_run_after_pip_install_in_a_bare_environment(
         assert run(tmp_path, bare / program, "--version") == f"{program} 1.0.0"
 
 
+def test_the_programs_run_after_setup_py_install_with_the_setuptools_of_today(source, tmp_path):
+    """The manual of Diablo says it; tests/unit/test_setup.py has the other commands."""
+    home = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "setuptools", "wheel")
+    copy = shutil.copytree(source, tmp_path / "checkout")
+    run(copy, home / "bin" / "python", "setup.py", "install")
+    for program in PROGRAMS:
+        assert run(tmp_path, home / "bin" / program, "--version") == f"{program} 1.0.0"
+
+
 def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):
     share = installed.parent / "share"
     assert sorted(path.name for path in installed.glob("glance*")) == PROGRAMS
@@ -139,6 +168,7 @@ def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed
         assert (share / "man" / "man1" / f"{program}.1").exists()
         assert (share / "bash-completion" / "completions" / f"{program}.bash").exists()
         assert (share / "zsh" / "site-functions" / f"_{program}").exists()
+        assert (share / "fish" / "vendor_completions.d" / f"{program}.fish").exists()
 
 
 def test_the_installed_schema_repository_is_complete(installed, tmp_path):

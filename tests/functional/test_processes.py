@@ -147,7 +147,7 @@ def test_a_daemon_that_cannot_start_tells_why(operator):
     done = operator.api("start", operator.site.api.conf, code=1)
     lines = done.stderr.splitlines()
     assert lines[0] == "ERROR: glance-api failed to start"
-    assert sorted(re.findall(r"ERROR: glance-api.conf: option (\w+) has", done.stderr)) == [
+    assert sorted(re.findall(r"ERROR: /\S+/glance-api.conf: option (\w+) has", done.stderr)) == [
         "bind_port",
         "delayed_delete",
     ]
@@ -341,8 +341,8 @@ def test_all_unusable_values_are_told_at_once(tmp_path, program):
     conf = tmp_path / "bad.conf"
     conf.write_text(configuration(program, tmp_path, bind_port="many", debug="perhaps"))
     first, second = sorted(refusal(program, tmp_path, conf).splitlines())
-    assert first.startswith("ERROR: bad.conf: option bind_port has the invalid value 'many': ")
-    assert second.startswith("ERROR: bad.conf: option debug has the invalid value 'perhaps': ")
+    assert re.match("ERROR: /.*/bad.conf: option bind_port has the invalid value 'many': ", first)
+    assert re.match("ERROR: /.*/bad.conf: option debug has the invalid value 'perhaps': ", second)
 
 
 def test_a_registry_needs_a_database(tmp_path):
@@ -361,3 +361,20 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path, program):
         assert refusal(program, tmp_path, conf) == (
             f"ERROR: Cannot listen on 127.0.0.1 port {port}: Address already in use\n"
         )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ps_shows_a_daemon_with_its_configuration_as_the_manual_prints_it(operator, workers):
+    operator.site.api_options["workers"] = workers
+    operator.site.write()
+    conf = operator.site.api.conf
+    operator.api("start", conf)
+    shown = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", str(operator.pid()), "--ppid", str(operator.pid())],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert len(shown) == 1 + workers
+    for line in shown:
+        assert re.fullmatch(rf"\S*python\S* \S*/glance-api {conf}", line.strip()), line

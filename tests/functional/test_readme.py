@@ -1,4 +1,4 @@
-"""What the README and the first steps print works as printed, in a folder of its own."""
+"""What the README prints works as printed, in a folder of its own."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told(folder):
     """What the README's first command prints."""
-    images.need("python3", "curl", "cmp")  # curl is for the first steps
+    images.need("python3", "cmp")
     return shell(folder, START)
 
 
@@ -87,12 +87,6 @@ def test_a_second_start_finds_the_first_one(folder, told, port):
     again = shell(folder, START)
     assert "running already" in again
     assert f"ready at http://127.0.0.1:{port}" in again
-
-
-@pytest.mark.usefixtures("stored")
-def test_the_first_steps_run(folder, port):
-    for block in checkout.blocks(folder / "doc" / "source" / "first-steps.rst"):
-        run_block(folder, block, port)
 
 
 @pytest.mark.usefixtures("stored")

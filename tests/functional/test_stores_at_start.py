@@ -73,7 +73,8 @@ def test_a_default_store_that_takes_nothing_stops_the_start(start, options, reas
     with pytest.raises(AssertionError, match="ended at start") as caught:
         start(**options)
     (line,) = [line for line in str(caught.value).splitlines() if line.startswith("ERROR")]
-    assert line.startswith(f"ERROR: default_store {options['default_store']} ")
+    assert line.startswith("ERROR: /")
+    assert f"/glance-api.conf: default_store {options['default_store']} " in line
     assert reason in line
 
 

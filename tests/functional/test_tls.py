@@ -139,6 +139,6 @@ def test_a_key_with_a_passphrase_is_an_error_and_no_question(site, authority, tm
     other.api.start(wait=False)
     assert other.api.process.wait(30) == 1
     assert other.api.log() == (
-        "ERROR: cert_file and key_file cannot be used: "
+        f"ERROR: {other.api.conf}: cert_file and key_file cannot be used: "
         "the key has a passphrase; remove it with: openssl pkey\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import subprocess
 import textwrap
@@ -25,11 +26,24 @@ def copy_to(directory: pathlib.Path) -> pathlib.Path:
     return directory
 
 
-def blocks(page: pathlib.Path) -> list[str]:
-    """Return the literal blocks of a page (what follows a `::`), without their indentation."""
+def blocks(page: pathlib.Path, section: str | None = None) -> list[str]:
+    """Return the literal blocks of a page (what follows a `::`), without their indentation.
+
+    Those of one section only, with what is below its subsections, if its title is given.
+    """
+    text = page.read_text(encoding="utf-8")
+    if section is not None:
+        (head,) = re.findall(rf"^{re.escape(section)}\n(=+|-+)$", text, re.MULTILINE)
+        text = text.partition(f"\n{section}\n{head}\n")[2]
+        marks = "=" if head[0] == "=" else "=-"
+        text = re.split(rf"\n[^\n]+\n[{marks}]{{3,}}\n", text)[0]
+    return _literal(text)
+
+
+def _literal(text: str) -> list[str]:
     found: list[list[str]] = []
     inside = waiting = False
-    for line in page.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         if waiting and line.startswith("    "):
             found.append([])
             inside, waiting = True, False

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from glance.registry.db import migration, models
 
-from support import images
+from support import daemons, images
 
 POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 #: An account to run a server as when the tests are run by root, who may not.
@@ -138,6 +138,122 @@ def postgresql(
         url += f"&port={port}" if port else ""
         with _running(command, url, directory):
             yield url
+
+
+class PostgreSQL:
+    """A PostgreSQL server on a port of loopback, which a test starts, stops and copies.
+
+    A context manager; skips the test where there is no PostgreSQL. Commits are durable against
+    the death of the server, not of the host.
+    """
+
+    def __init__(self, port: int):
+        self.port = port
+        self._stack = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PostgreSQL:
+        _need("psycopg2")
+        if not POSTGRES:
+            images.without("PostgreSQL is not installed")
+        self._directory, self._prefix = self._stack.enter_context(_server_directory())
+        self._stack.callback(self.kill)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg2://glance@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def data(self) -> Path:
+        return self._directory / "pg"
+
+    def create(self) -> PostgreSQL:
+        """Make an empty database, and start the server."""
+        self._do("initdb", "-A", "trust", "-U", "glance", "-E", "UTF8", "--locale=C", "-N")
+        self.start()
+        return self
+
+    def copy(self, primary: PostgreSQL) -> PostgreSQL:
+        """Become a standby of `primary`, which then waits for this one at each commit."""
+        source = f"host=127.0.0.1 port={primary.port} user=glance application_name=standby"
+        self._do("pg_basebackup", "-d", source, "-R", "-X", "stream", "-c", "fast")
+        self.start()
+        primary.run("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+        primary.run("SELECT pg_reload_conf()")
+        self._until(lambda: primary.run("SELECT sync_state FROM pg_stat_replication") == "sync")
+        return self
+
+    def promote(self) -> None:
+        """Turn the standby into a primary that waits for no other server."""
+        self.run("SELECT pg_promote()")
+        self.run("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.run("SELECT pg_reload_conf()")
+
+    def start(self) -> None:
+        command = [
+            *(*self._prefix, f"{POSTGRES[-1]}/postgres", "-D", self.data, "-k", self._directory),
+            *("-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
+            *("-c", "shared_buffers=16MB", "-c", "max_connections=100"),
+        ]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._directory, start_new_session=True
+            )
+        self._until(lambda: self.run("SELECT 1") == 1)
+
+    def stop(self) -> None:
+        """Stop the server as an operator does who does not wait for clients."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
+
+    def kill(self) -> None:
+        """End the server and all its processes at once."""
+        if self._process is not None and self._process.poll() is None:
+            # It leads a process group of its own; its helpers notice its end.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(60)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server and its processes hang for the block."""
+        assert self._process is not None
+        pids = [self._process.pid, *daemons.children(self._process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def run(self, statement: str) -> Any:
+        """Execute a statement by itself; return the first value of its first row, if any."""
+        engine = sa.create_engine(self.url, isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                result = connection.execute(sa.text(statement))
+                return result.scalar() if result.returns_rows else None
+        finally:
+            engine.dispose()
+
+    def _do(self, program: str, *words: str) -> None:
+        _run(
+            [*self._prefix, f"{POSTGRES[-1]}/{program}", "-D", self.data, *words], self._directory
+        )
+
+    def _until(self, happened: Callable[[], bool]) -> None:
+        for _ in range(600):
+            with contextlib.suppress(sa.exc.OperationalError):
+                if happened():
+                    return
+            time.sleep(0.05)
+        images.without("the database server does not come up here")
 
 
 @contextlib.contextmanager

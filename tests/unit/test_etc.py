@@ -79,13 +79,29 @@ def test_systemd_makes_the_directories(tmp_path):
     images.need("systemd-tmpfiles")
     text = (ETC / "tmpfiles.d" / "glance.conf").read_text("utf-8")
     conf = tmp_path / "glance.conf"
-    conf.write_text(re.sub(r"glance glance", "- -", text))
+    conf.write_text(re.sub(r"(?:glance|root  ) glance", "- -", text))
     root = tmp_path / "root"
     root.mkdir()
+    (root / "etc" / "glance").mkdir(parents=True)
+    (root / "etc" / "glance" / "glance-api.conf").write_text("")
     command = ["systemd-tmpfiles", "--create", f"--root={root}", str(conf)]
     subprocess.run(command, check=True, capture_output=True)
+    assert (root / "etc" / "glance").stat().st_mode & 0o777 == 0o750
+    assert (root / "etc" / "glance" / "glance-api.conf").stat().st_mode & 0o777 == 0o640
     for directory in ("run/glance", "var/lib/glance/images", "var/log/glance"):
         assert (root / directory).stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.peers
+def test_systemd_makes_the_user(tmp_path):
+    images.need("systemd-sysusers")
+    (tmp_path / "etc").mkdir()
+    conf = ETC / "sysusers.d" / "glance.conf"
+    command = ["systemd-sysusers", f"--root={tmp_path}", str(conf)]
+    subprocess.run(command, check=True, capture_output=True)
+    (line,) = (tmp_path / "etc" / "passwd").read_text("utf-8").splitlines()
+    name, _, _, _, _, home, shell = line.split(":")
+    assert (name, home) == ("glance", "/var/lib/glance") and shell.endswith("/nologin")
 
 
 def test_logs_of_the_samples_are_rotated():

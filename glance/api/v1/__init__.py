@@ -40,6 +40,7 @@ class ImagesAPI(wsgi.Router[CallerRequest]):
         )
         # Clients of version 2 download from there, whatever version the service has.
         self.add("/images/{id}/file", HEAD=image.meta, GET=image.show)
+        self.add("/images/{id}/restore", POST=image.restore)
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)

@@ -541,6 +541,48 @@ class ImagesController:
         self._forget_copy(request, image)
         return wsgi.Response(200)
 
+    # -- restoring ---------------------------------------------------------------------------
+
+    def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """POST /images/{id}/restore: make a deleted image active again, with its data.
+
+        Raises ImageNotFound if there never was such an image or its record was purged, Conflict if
+        it is not deleted, or its data is incomplete or being removed now, Gone if its data has
+        been removed (RFC 9110 §15.5.11), and BackendUnavailable if the store cannot tell.
+        """
+        context = request.context
+        context.require_write()
+        self.service.policy.require("restore_image", context)
+        before = self.registry.get_restorable_image(context, fields.path_id(id))
+        self._check_restorable(before)
+        image = self.registry.restore_image(context, before["id"])
+        self.service.events.updated(context, before, image)
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_etag(image)
+        )
+
+    def _check_restorable(self, image: types.ImageRecord) -> None:
+        """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
+        number, location = image["id"], image["location"]
+        if not image["deleted"]:
+            raise exception.Conflict(f"Image {number} is {image['status']}, and not deleted")
+        gone = f"The data of image {number} has been removed, so that it cannot be restored"
+        if image["status"] != "pending_delete" or not location:
+            raise exception.Gone(gone)
+        try:
+            size = self._fetch_size(location)
+        except exception.StoreObjectNotFound as err:
+            raise exception.Gone(gone) from err
+        except exception.UnknownScheme as err:
+            raise exception.Conflict(
+                f"The store with the data of image {number} is not enabled on this server"
+            ) from err
+        # NOTE: an attempt to remove it that failed may have removed a part.
+        if size is not None and image["size"] is not None and size != image["size"]:
+            raise exception.Conflict(
+                f"Image {number} had {image['size']} bytes, {size} of them are left"
+            )
+
 
 def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
     """Return `find(name)`; raise Invalid for a store that is unknown or read-only."""

@@ -7,17 +7,20 @@ module only makes a `Conf` and an application from a file.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
 import stat
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from paste.deploy import loadwsgi
 
+from glance.cli.daemon import readers
 from glance.common import config, exception, ini
 from glance.http import wsgi
 from glance.identity import authtoken
@@ -162,7 +165,7 @@ def load_shared_conf(path: str) -> config.Conf:
     The file may be another program's: it needs no application, and authentication does not matter.
     Raises ConfigError if the file cannot be read.
     """
-    return config.from_file(dict(_read(path).parser.defaults()), os.path.basename(path))
+    return config.from_file(dict(_read(path).parser.defaults()), path)
 
 
 def load_conf(program: str, path: str) -> config.Conf:
@@ -173,8 +176,21 @@ def load_conf(program: str, path: str) -> config.Conf:
     loader = _read(path)
     _require_application(loader, program, path)
     values = dict(loader.parser.defaults())
-    values["auth_mode"] = decide_auth_mode(loader.parser, program)
-    return config.from_file(values, os.path.basename(path))
+    with naming(path):
+        values["auth_mode"] = decide_auth_mode(loader.parser, program)
+    return config.from_file(values, path)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Have the errors of a block name the configuration file, each of their problems once."""
+    try:
+        yield
+    except exception.ConfigError as err:
+        named = [each if path in each else f"{path}: {each}" for each in err.problems]
+        if named == err.problems:
+            raise
+        raise exception.ConfigError(named) from err
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,7 +228,7 @@ def load_sections(program: str, path: str) -> list[Section]:
             for key in parser._sections[name]
             if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get "))
         }
-        source = f"{os.path.basename(path)} [{name}]"
+        source = f"{path} [{name}]"
         sections.append(Section(_factory(parser, name), own, source))
     return sections
 
@@ -236,10 +252,11 @@ def load_shared_app(program: str, path: str, factory: Callable[[Mapping[str, Any
     """
     loader = _read(path)
     try:
-        if loader.parser.has_section(f"app:{program}"):
-            app: App = loader.get_app(program, {})
-        else:
-            app = factory(loader.parser.defaults())
+        with naming(path):
+            if loader.parser.has_section(f"app:{program}"):
+                app: App = loader.get_app(program, {})
+            else:
+                app = factory(loader.parser.defaults())
     except exception.ConfigError:
         raise
     except Exception as err:  # a factory may raise anything; the operator gets one message
@@ -272,12 +289,13 @@ def load_paste_app(program: str, path: str) -> tuple[config.Conf, wsgi.WSGIApp]:
         made[authtoken.ACCOUNT_SECRET] = secret
     loader.update_defaults(made)
     try:
-        app = loader.get_app(program, {})
+        with naming(path):
+            app = loader.get_app(program, {})
     except exception.ConfigError:
         raise
     except Exception as err:  # a factory may raise anything; the operator gets one message
         raise _unloadable(program, path, err) from err
-    conf.check()
+    conf.check(functools.partial(readers.reads, program))
     if conf.auth_mode == "keystone" or any(s.factory in authtoken.FACTORIES for s in sections):
         app = identity_context.IdentityGuard(app)
     return conf, app

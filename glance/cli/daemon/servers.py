@@ -154,7 +154,8 @@ class Control:
         return pidfile.for_start(server.program)
 
     def _arguments(self, server: Server, site: Site) -> list[str]:
-        return [*self.switches, *server.arguments, "--config-file", site.config]
+        # NOTE: `ps` shows these words, the file without an option, as the manual prints them.
+        return [*self.switches, *server.arguments, site.config]
 
     def _program(self, server: Server) -> str | None:
         """Return the path of a server's program; print a line and return None if there is none."""

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import importlib
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.program import Program
-from glance.common import config, exception, hosts
+from glance.common import config, exception, hosts, stop_signals
 from glance.http.client import connection
+
+LOG = logging.getLogger(__name__)
 
 
 def _prepare_api(conf: config.Conf) -> None:
@@ -30,7 +33,7 @@ def _prepare_api(conf: config.Conf) -> None:
         try:
             connection.TLS(*[conf[f"registry_client_{name}"] for name in names]).context()
         except exception.BadInputError as err:
-            raise exception.ConfigError(f"{conf.source}: registry_client_protocol: {err}") from err
+            raise exception.ConfigError(f"{conf.at('registry_client_protocol')}: {err}") from err
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +111,11 @@ def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
         return _serve(service, args)
     except exception.Error as err:
         return startup.report(err)
+    except KeyboardInterrupt:
+        # The server itself takes the signal as soon as it runs.
+        name = stop_signals.described(signal.SIGINT)
+        LOG.info("%s has stopped before it was ready (%s)", service.program, name)
+        raise
 
 
 def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:

@@ -101,11 +101,12 @@ def parse(declared: Program, argv: Sequence[str] | None = None) -> argparse.Name
 def override(conf: config.Conf, args: argparse.Namespace) -> config.Conf:
     """Return `conf` with the options of the command line."""
     values: dict[str, Any] = {}
+    words = {option.dest: option.names[-1] for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS)}
     for option in (*COMMON_OPTIONS, *LOGGING_OPTIONS):
         said = getattr(args, option.dest, None)
         if option.dest in config.TABLE and said is not None and said is not False:
             values[option.dest] = said
-    return conf.replace(**values) if values else conf
+    return conf.overridden(values, words) if values else conf
 
 
 def report(err: exception.Error) -> int:
@@ -135,19 +136,23 @@ def configure(
     Raises ConfigError with all problems at once.
     """
     found = paste.load_conf(program, path) if is_server else paste.load_shared_conf(path)
-    conf = override(found, args)
     sections = paste.load_sections(program, path)
-    parts = [conf, *_parts(sections)]
+    own = _parts(sections)
+    names = {name for part in (found, *own) for name in part.names()}
+    # So that what is wrong is told also for a store or a strategy that is not in use.
+    readers.declare(names)
+    conf = override(found.redone(), args)
+    parts = [conf, *(part.redone() for part in own)]
+    reads = functools.partial(readers.reads, program)
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     _require(
         lambda: log.setup(conf, program, prints=prints),
-        *[functools.partial(check, merged) for check in checks],
-        *[part.check for part in parts],
+        *[paste.naming(path)(functools.partial(check, merged)) for check in checks],
+        *[functools.partial(part.check, reads) for part in parts],
     )
     logger = logging.getLogger(program)
     logger.info("Using the configuration file %s", path)
     log.dump(conf, program, path)
-    names = {name for part in parts for name in part.names()}
     elsewhere = readers.misplaced(program, path, names)
     for part in parts:
         part.report(elsewhere)

@@ -29,6 +29,7 @@ TYPES = {
     config.port: "port number",
     config.real: "number",
     config.text: "text",
+    config.url: "URL",
     config.words: "list of words",
 }
 #: Types of single options, by the names of their functions.
@@ -38,6 +39,7 @@ OWN_TYPES = {
     "addresses": "list of host:port",
     "convert": "whole number",
     "header_text": "text",
+    "facility": "text",
 }
 
 
@@ -125,9 +127,11 @@ For operators: all options of the configuration files.
 
 Options belong in the section ``[DEFAULT]`` of a configuration file. An option in the section of an
 application or a filter applies to that part only. Booleans are written true, yes, on, 1 or false,
-no, off, 0; lists are separated by commas or spaces. Unknown names are ignored; the log has a
-warning for a name that resembles an option. The first line of each group names the programs that
-read its options; the samples of these programs in ``etc`` contain all of them.
+no, off, 0; lists are separated by commas or spaces. An option without a value (``name =``) has its
+default, whatever its type. At start a program reports all values of its options that are not
+valid, also those of a store or a notifier strategy that is not in use. Unknown names are ignored;
+the log has a warning for a name that resembles an option. The first line of each group names the
+programs that read its options; the samples of these programs in ``etc`` contain all of them.
 """
 
 ERRORS_INTRO = """\

@@ -46,12 +46,14 @@ def pages() -> dict[str, str]:
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),
         "etc/completion/_glance": completion.zsh(),
+        "etc/completion/glance.fish": completion.fish(),
     }
     for program in PROGRAMS:
         rest = [name for name in names if name != program.name]
         made[f"doc/man/{program.name}.1"] = manpages.program(program, rest)
         made[f"etc/completion/{program.name}.bash"] = others.bash(program)
         made[f"etc/completion/_{program.name}"] = others.zsh(program)
+        made[f"etc/completion/{program.name}.fish"] = others.fish(program)
     return made
 
 

@@ -1,6 +1,6 @@
-"""Completion of the programs other than `glance` in bash and zsh, made from their declarations.
+"""Completion of the programs other than `glance`, made from their declarations.
 
-`glance.cli.docs.pages` writes the scripts to etc/completion for packages; bash and zsh load them
+`glance.cli.docs.pages` writes the scripts to etc/completion for packages; the shells load them
 by the name of the program. The completion of `glance` is in `glance.cli.user.completion`.
 """
 
@@ -142,3 +142,33 @@ def _zsh_word(place: int, word: Word) -> str:
         action = "_files"
     where = "*" if word.is_repeated else place
     return f"'{where}:{word.label}:{action}'"
+
+
+_FISH = """\
+# Completion of {name} for fish, made from its declaration.
+
+{words}
+complete -c {name} -f
+complete -c {name} -s h -l help -d 'Show the usage and exit.'
+complete -c {name} -l version -d 'Show the version and exit.'
+{lines}"""
+
+
+def fish(program: Program) -> str:
+    """Return the script for fish."""
+    function = f"_{_function(program)}_words"
+    lines = "".join(completion.fish_option(program.name, option) for option in program.options)
+    for place, word in enumerate(program.words):
+        # A word that may be repeated stands in its own place and in all behind it.
+        comparison = "-ge" if word.is_repeated else "-eq"
+        where = f"test ({function} | count) {comparison} {place}"
+        start = f"complete -c {program.name} -n {completion.fish_quoted(where)}"
+        if word.choices:
+            for name, text in word.choices.items():
+                lines += f"{start} -a {name} -d {completion.fish_quoted(text)}\n"
+        elif offered := _offered(word):
+            lines += f"{start} -a {completion.fish_quoted(' '.join(offered))}\n"
+        elif word.values == "file":
+            lines += f"{start} -F\n"
+    words = completion.fish_words(function, program.options)
+    return _FISH.format(name=program.name, words=words, lines=lines)

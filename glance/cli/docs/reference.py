@@ -11,8 +11,8 @@ from glance.cli.user import command, commands
 
 CLI_INTRO = """\
 For users of the service: the commands and options, as in ``glance help`` and in the manual pages
-``glance(1)`` and ``glance-upload(1)``. ``glance completion bash`` and ``glance completion zsh``
-print scripts with which the shell completes commands, options, fields and their values.
+``glance(1)`` and ``glance-upload(1)``. ``glance completion bash``, and the same for zsh and fish,
+prints a script with which the shell completes commands, options, fields and their values.
 
 """
 

@@ -18,7 +18,7 @@ from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
-from glance.common import config, exception, log
+from glance.common import config, exception, log, stop_signals
 
 FAILED, WRONG = 1, 2
 
@@ -151,17 +151,19 @@ def run(program: CacheProgram, argv: Sequence[str] | None = None) -> int:
         return WRONG
     if getattr(args, "once", False):
         app.once = True
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, lambda *_: app.stop())
+    caught = stop_signals.StopSignals(app.stop)
     signal.signal(signal.SIGUSR1, lambda *_: log.reopen())
     if args.daemon:
         app.run()
-        logging.getLogger(name).info("%s has stopped", name)
+        logging.getLogger(name).info("%s has stopped%s", name, caught.text)
         return 0
     try:
         outcome = app.run_once()
     except exception.Error as err:
         return startup.report(err)
+    if caught.text:
+        text = "%s has stopped before the end of the pass%s"
+        logging.getLogger(name).info(text, name, caught.text)
     return 0 if outcome.is_complete else FAILED
 
 

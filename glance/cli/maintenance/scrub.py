@@ -17,7 +17,7 @@ from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program
-from glance.common import exception, hooks, log
+from glance.common import exception, hooks, log, stop_signals
 from glance.image import fields
 from glance.registry.db import scrub_queue
 from glance.scrubber import recovery
@@ -100,17 +100,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG
     if args.list or args.restore is not None:
         return _serve(app, args)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, lambda *_: app.stop())
+    caught = stop_signals.StopSignals(app.stop)
     signal.signal(signal.SIGUSR1, lambda *_: log.reopen())
     try:
         if args.retry:
             LOG.info("%d images are due again", scrub_queue.retry(app.db))
         if daemon:
             app.run()
-            LOG.info("%s has stopped", PROGRAM.name)
+            LOG.info("%s has stopped%s", PROGRAM.name, caught.text)
             return 0
         summary = app.run_once()
+        if caught.text:
+            LOG.info("%s has stopped before the end of the pass%s", PROGRAM.name, caught.text)
     except exception.Error as err:
         return startup.report(err)
     finally:

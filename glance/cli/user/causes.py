@@ -25,7 +25,7 @@ def told_of(err: BaseException) -> str:
     return str(err).removeprefix(_PREFIX)
 
 
-def hint_of(client: glance_client.Client | None, err: BaseException | None) -> str | None:
+def hint_of(client: glance_client.Client | None, err: BaseException) -> str | None:
     """Return what to do about an error of the client's connection, None if that is not known.
 
     To find it out, another connection may be opened.

@@ -132,6 +132,7 @@ ELSEWHERE = {
     "member-create": "member-add",
     "member-list": "image-members",
     "pull": "download",
+    "push": "upload",
     "remove": "delete",
     "rm": "delete",
     "save": "download",
@@ -165,7 +166,31 @@ def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
 
 
 class _Parser(optparse.OptionParser):
-    """A parser whose errors cannot control the terminal, and do not keep help from a user."""
+    """A parser whose errors cannot control the terminal, and do not keep help from a user.
+
+    <<<<<<< HEAD
+        It checks the variables that stand for options, too.
+    =======
+        It checks variables, too.
+    >>>>>>> main
+    """
+
+    def get_default_values(self) -> optparse.Values:
+        # NOTE: not the library's, which raises errors of variables instead of reporting them.
+        return optparse.Values(self.defaults)
+
+    def check_values(
+        self, values: optparse.Values, args: list[str]
+    ) -> tuple[optparse.Values, list[str]]:
+        """Convert the texts of variables that stand for an option that is not given."""
+        for option in self.option_list:
+            text = getattr(values, option.dest, None) if option.dest else None
+            if isinstance(text, str):
+                try:
+                    setattr(values, option.dest or "", option.check_value(str(option), text))
+                except optparse.OptionValueError as err:
+                    self.error(f"{err}, in a variable of the environment")
+        return values, args
 
     def error(self, msg: str) -> NoReturn:
         left = self.rargs or []
@@ -220,7 +245,7 @@ def run(entry: commands.Command, call: commands.CommandCall) -> int:
 
 def gives_data(entry: commands.Command, options: optparse.Values) -> bool:
     """Return whether standard output will contain only JSON, values, or the data of an image."""
-    if "file" in entry.options:
+    if entry.name == "download":
         return not options.file
     return "format" in entry.options and bool(options.format != "text")
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import console, signin
-from glance.common import exception
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -97,7 +96,8 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--file",),
         "file",
-        "File to download to. Default: standard output",
+        "File to download to, or to upload from; - is standard input. Default: standard output, "
+        "or standard input.",
         "FILE",
         "string",
         values="file",
@@ -155,19 +155,22 @@ class CommandCall:
         """Print on standard error what is behind an error; `told` is whether its text was."""
         from glance.cli.user import causes  # PERF: for errors only
 
-        if isinstance(err, exception.ClientConnectionError):
-            text = "" if told else causes.told_of(err)
-            parts = [part for part in (text, causes.hint_of(self._client, err)) if part]
-            if parts:
-                console.complain("; ".join(parts))
+        text = "" if told else causes.told_of(err)
+        parts = [part for part in (text, self._hint(err)) if part]
+        if parts:
+            console.complain("; ".join(parts))
 
     def complain(self, err: BaseException, cause: BaseException | None) -> None:
         """Print an error in one line on standard error, with what to do about its `cause`."""
+        hint = self._hint(cause) if cause is not None else None
+        text = str(err) or type(err).__name__
+        console.complain(f"{text.removesuffix('.')}; {hint}" if hint else text)
+
+    def _hint(self, err: BaseException) -> str | None:
         from glance.cli.user import causes  # PERF: for errors only
 
-        hint = causes.hint_of(self._client, cause)
-        text = str(err) or type(err).__name__
-        console.complain(f"{text}; {hint}" if hint else text)
+        about_sign_in = signin.hint_of(self.options, err, self._client)
+        return about_sign_in or causes.hint_of(self._client, err)
 
     @property
     def for_programs(self) -> bool:

@@ -1,6 +1,6 @@
-"""Completion of `glance` in bash and zsh: scripts made from the declared options and commands.
+"""Completion of `glance` in bash, zsh and fish, made from the declared options and commands.
 
-`glance completion bash` prints one; `glance.cli.docs.pages` writes both to etc/completion for
+`glance completion bash` prints one; `glance.cli.docs.pages` writes all to etc/completion for
 packages. The words for an option or a field are looked up here by the `values` of its declaration.
 """
 
@@ -263,7 +263,98 @@ def zsh() -> str:
     )
 
 
-SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
+# -- fish ----------------------------------------------------------------------------------------
+
+#: The function that prints the words behind a program that are no options, in front of the cursor.
+FISH_WORDS = """\
+function {function}
+    set -l skip 0
+    for word in (commandline -opc)[2..-1]
+        if test $skip = 1
+            set skip 0
+            continue
+        end
+        switch $word
+            case {with_value}
+                set skip 1
+            case '-*'
+            case '*'
+                echo -- $word
+        end
+    end
+end
+"""
+
+_FISH = """\
+# Completion of glance for fish, made from its commands; see `glance help completion`.
+
+{words}
+function __glance_is -d 'Whether one of these commands stands in front of the cursor'
+    set -l found (__glance_words)
+    set -q found[1]; and contains -- $found[1] $argv
+end
+
+function __glance_is_bare -d 'Whether no command stands in front of the cursor'
+    set -l found (__glance_words)
+    not set -q found[1]
+end
+
+complete -c glance -f
+{lines}"""
+
+
+def fish_quoted(text: str) -> str:
+    """Return text between single quotes, as fish reads it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def fish_words(function: str, options: Iterable[ProgramOption]) -> str:
+    """Return the function with this name, for a program with these options."""
+    names = " ".join(
+        name for option in options if option.kind is not None for name in option.names
+    )
+    return FISH_WORDS.format(function=function, with_value=names or "''")
+
+
+def fish_option(program: str, option: ProgramOption, condition: str = "") -> str:
+    """Return the line that describes an option to fish; `condition` is a command of its own."""
+    names = " ".join(
+        f"-{'l' if n.startswith('--') else 's'} {n.lstrip('-')}" for n in option.names
+    )
+    value = ""
+    if option.kind is not None:
+        words = offered(option)
+        value = " -r -F" if option.values == "file" else " -x"
+        value += f" -a {fish_quoted(' '.join(words))}" if words else ""
+    where = f" -n {fish_quoted(condition)}" if condition else ""
+    text = fish_quoted(option.help.replace("%default", str(option.default)))
+    return f"complete -c {program}{where} {names}{value} -d {text}\n"
+
+
+def fish() -> str:
+    """Return the script for fish."""
+    lines = "complete -c glance -s h -l help -d 'Show the usage and exit.'\n"
+    lines += "complete -c glance -l version -d 'Show the version and exit.'\n"
+    everywhere = options_of(None)
+    for option in user_commands.OPTIONS:
+        heeding = [entry.name for entry in commands() if option.dest in entry.options]
+        condition = "" if option in everywhere else f"__glance_is {' '.join(heeding)}"
+        lines += fish_option("glance", option, condition)
+    for entry in commands():
+        text = fish_quoted(entry.summary)
+        lines += f"complete -c glance -n __glance_is_bare -a {entry.name} -d {text}\n"
+    for entry in commands():
+        words = [*values(entry.values)]
+        for field in entry.fields:
+            words += [f"{field}={word}" for word in values(field)] or [f"{field}="]
+        if words:
+            offer = fish_quoted(" ".join(words))
+            lines += f"complete -c glance -n '__glance_is {entry.name}' -a {offer}\n"
+    function = fish_words("__glance_words", user_commands.OPTIONS)
+    return _FISH.format(words=function, lines=lines)
+
+
+SCRIPTS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
 @user_commands.command(
@@ -280,6 +371,7 @@ def completion(call: user_commands.CommandCall) -> int:
 
       bash:  source <(glance completion bash)
       zsh:   glance completion zsh > "${fpath[1]}/_glance"
+      fish:  glance completion fish > ~/.config/fish/completions/glance.fish
     """
     if len(call.args) != 1 or call.args[0] not in SCRIPTS:
         raise console.CommandFailed(f"Please specify one shell: {' or '.join(SCRIPTS)}")

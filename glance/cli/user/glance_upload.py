@@ -25,18 +25,20 @@ _OWN = (
     ProgramOption(
         ("--host",),
         "host",
-        "Address of the Glance API server. Default: %default",
+        "Address of the Glance API server. Also GLANCE_HOST. Default: %default",
         "HOST",
         "string",
         HOST,
+        ("GLANCE_HOST",),
     ),
     ProgramOption(
         ("--port",),
         "port",
-        "Port of the Glance API server. Default: %default",
+        "Port of the Glance API server. Also GLANCE_PORT. Default: %default",
         "PORT",
         "int",
         9292,
+        ("GLANCE_PORT",),
     ),
     ProgramOption(
         ("--type",),

@@ -1,4 +1,4 @@
-"""The commands of `glance` that write images: add and update.
+"""The commands of `glance` that write images: add, update and upload.
 
 `glance.cli.user.listing` has the commands that read images, `glance.cli.user.removal` those that
 delete them. `glance.cli.user.tables` prints images. The shared error handler is in
@@ -7,12 +7,18 @@ delete them. `glance.cli.user.tables` prints images. The shared error handler is
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from glance.cli.user import commands, console, ids, notes, progress, tables
 from glance.common import exception
+
+if TYPE_CHECKING:
+    from glance.image import types
 
 ADD_DEFAULTS = {
     "disk_format": "raw",
@@ -55,17 +61,13 @@ KILLED_NOTE = (
 )
 #: Statuses of a proxy that does not know what the server has done.
 BEYOND = (502, 504)
-NO_DATA_NOTE = (
-    "Note: no image data was given (standard input is a terminal), so the image is queued until "
-    "its data is uploaded."
-)
 
 
 @commands.command(
     "add",
     "<field1=value1 field2=value2 ...> [ < /path/to/image ]",
     "Adds a new image",
-    options=("dry_run", "format"),
+    options=("file", "dry_run", "format"),
     fields=("name", "is_public", *ADD_DEFAULTS, *ADD_OPTIONAL),
 )
 def add(call: commands.CommandCall) -> int:
@@ -75,7 +77,8 @@ def add(call: commands.CommandCall) -> int:
       name              name of the image; required
       id                id of the image; default: chosen by the server
       is_public         true, on or 1 make the image public; default: false
-      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: raw
+      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: what the first
+                        bytes of the data look like, with a note, otherwise raw
       container_format  ami, ari, aki, bare or ovf; default: ovf
       min_disk          minimum disk size in GB of a server; default: 0
       min_ram           minimum memory in MB of a server; default: 0
@@ -91,7 +94,7 @@ def add(call: commands.CommandCall) -> int:
 
       glance add name="My image" disk_format=qcow2 < /tmp/images/mine.qcow2
 
-    or pipe it from a program. With a location, no data is read:
+    or pipe it from a program, or name the file with --file. With a location, no data is read:
 
       glance add name="My image" location=http://example.com/images/mine.raw
     """
@@ -100,6 +103,7 @@ def add(call: commands.CommandCall) -> int:
         raise console.CommandRefused("Please specify a name for the image using name=VALUE")
     meta: dict[str, Any] = {"name": found.pop("name")}
     meta["is_public"] = console.is_true(found.pop("is_public", ""))
+    format_given = "disk_format" in found
     for name, default in ADD_DEFAULTS.items():
         meta[name] = found.pop(name, default)
     for name in ADD_OPTIONAL:
@@ -109,12 +113,22 @@ def add(call: commands.CommandCall) -> int:
     meta["properties"] = found
 
     located = bool(meta.get("location"))
+    if located and call.options.file is not None:
+        raise console.CommandFailed("Give either --file or location=, not both")
     if located and console.stdin_holds_data():
         raise console.CommandRefused(LOCATION_CLASH)
+    check_file_option(call)
     if call.dry_run("Add new image with metadata:"):
         tables.print_rows(meta)
         return 0
-    data = None if located else stdin_data()
+    from glance.cli.user import guess  # PERF: for uploads only
+
+    with contextlib.nullcontext() if located else opened_data(call) as data:
+        return _add(call, meta, guess.checked(meta, data, given=format_given))
+
+
+def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None) -> int:
+    """Add an image and print the outcome; return the exit code."""
     from glance.http.client import response  # PERF: the client needs it
 
     try:
@@ -151,8 +165,11 @@ def add(call: commands.CommandCall) -> int:
     if call.options.verbose:
         print("Returned the following metadata for the new image:")
         tables.print_rows(image)
-    if data is None and not located:
-        print(NO_DATA_NOTE, file=sys.stderr)
+    if data is None and not meta.get("location"):
+        notes.note(
+            "no image data was given (standard input is a terminal), so the image is queued "
+            f"until its data is uploaded: glance upload {image['id']} --file=FILE"
+        )
     if not call.for_programs:
         notes.private(image)
     return 0
@@ -213,6 +230,78 @@ def update(call: commands.CommandCall) -> int:
     return 0
 
 
+@commands.command(
+    "upload",
+    "<ID> [checksum=MD5] [ < /path/to/image ]",
+    "Uploads the data of a queued image",
+    group="Further Commands",
+    options=("file", "dry_run", "format"),
+    fields=("checksum",),
+    modern=True,
+)
+def upload(call: commands.CommandCall) -> int:
+    """
+    Uploads the data of an image that has none yet, whose status is queued:
+
+      glance upload 12 --file /tmp/images/mine.qcow2
+
+    Without --file, the data is read from standard input. If a checksum is given, data that has
+    another MD5 is refused. Metadata and properties of the image stay as they are.
+    """
+    if not call.args:
+        raise console.CommandFailed("Please specify the ID of the image whose data you upload")
+    image_id, *words = call.args
+    meta: dict[str, Any] = {}
+    for word in words:
+        if console.field_name(word) != "checksum" or "=" not in word:
+            raise console.CommandFailed(
+                f"This command does not take the argument {word}; name a file with --file=FILE"
+            )
+        meta = {"checksum": console.fields([word])["checksum"]}
+    check_file_option(call)
+    from_file = call.options.file not in (None, "-")
+    if call.dry_run(
+        f"Upload {call.options.file if from_file else 'standard input'} to image {image_id}"
+    ):
+        return 0
+    if not from_file:
+        check_stdin(call)
+    with opened_data(call) as data:
+        image = _upload(call, image_id, meta, data)
+    if call.for_programs:
+        call.print_json(image)
+    console.say(f"Uploaded the data of image {image_id}: {image.get('size')} bytes")
+    return 0
+
+
+def _upload(
+    call: commands.CommandCall, image_id: str, meta: dict[str, Any], data: BinaryIO | None
+) -> types.DetailedImage:
+    """Upload the data of an image; return its attributes. Raises CommandFailed or Interrupted."""
+    name = call.options.file or image_id
+    try:
+        with progress.shown(name) as tell:
+            return call.client.update_image(image_id, meta, data, purge_props=False, progress=tell)
+    except exception.NotFound:
+        raise console.CommandFailed(f"No image with ID {image_id} was found") from None
+    except (exception.NotAuthorized, exception.Duplicate):
+        # The image is as it was.
+        raise
+    except exception.ClientConnectionError as err:
+        raise console.CommandFailed(f"{err}; see its status: glance show {image_id}") from err
+    except KeyboardInterrupt as err:
+        raise console.Interrupted(notes.remains(call, image_id)) from err
+    except (exception.Error, OSError) as err:
+        text = getattr(err, "strerror", None) or str(err)
+        remains = "" if is_unsent(err) else f"; {notes.remains(call, image_id)}"
+        raise console.CommandFailed(f"{text}{remains}") from err
+
+
+def is_unsent(err: BaseException) -> bool:
+    """Return whether an error of the client's own came before anything was sent."""
+    return isinstance(err, exception.Invalid) and err.status is None
+
+
 # -- arguments and standard input ----------------------------------------------------------------
 
 
@@ -230,6 +319,54 @@ def upload_remains(call: commands.CommandCall, err: BaseException) -> str:
     if image_id is not None:
         return notes.remains(call, image_id)
     return "if the image has been recorded, its status will be killed"
+
+
+def check_file_option(call: commands.CommandCall) -> None:
+    """Raise CommandFailed if --file has no name.
+
+    NOTE: standard input is not looked at beside --file. In a loop that reads lines from a file,
+    this file is the standard input of every command.
+    """
+    if call.options.file == "":
+        raise console.CommandFailed("--file needs the name of a file")
+
+
+def check_stdin(call: commands.CommandCall) -> None:
+    """Raise CommandFailed if standard input can have no data that anybody means to upload."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise console.CommandFailed(
+            "Standard input is a terminal: use --file=FILE, or redirect standard input"
+        )
+    # Otherwise a forgotten --file would make an image of no bytes, for ever.
+    if call.options.file is None and (sys.stdin is None or _is_null(sys.stdin)):
+        raise console.CommandFailed(
+            "Standard input has no data: use --file=FILE, which may name an empty file"
+        )
+
+
+def _is_null(stream: TextIO) -> bool:
+    try:
+        return os.fstat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def opened_data(call: commands.CommandCall) -> Iterator[BinaryIO | None]:
+    """Yield the file of --file, or standard input; None if that is a terminal.
+
+    Raises CommandFailed if the file cannot be read; nothing has been sent then.
+    """
+    path = call.options.file
+    if path in (None, "-"):
+        yield stdin_data()
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - errors of the upload are not those of the file
+    except (OSError, ValueError) as err:
+        raise console.CommandFailed(f"{getattr(err, 'strerror', None) or err}: {path}") from None
+    with file:
+        yield file
 
 
 def stdin_data() -> BinaryIO | None:

@@ -1,4 +1,4 @@
-"""The commands of `glance` that remove images: delete and clear.
+"""The commands of `glance` that remove images, delete and clear, and the one that restores one.
 
 The shared error handler is in `glance.cli.user.command`, the options are in
 `glance.cli.user.commands`.
@@ -6,7 +6,7 @@ The shared error handler is in `glance.cli.user.command`, the options are in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glance.cli.user import commands, console, ids, listing
 from glance.common import exception
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @commands.command(
     "delete",
-    "<ID> ...",
-    "Deletes images",
+    "<ID>",
+    "Deletes an image",
     failure="delete image",
     options=("force", "dry_run"),
 )
 def delete(call: commands.CommandCall) -> int:
     """
-    Deletes images: their metadata and their data. Asks for confirmation once, unless --force is
-    given.
+    Deletes an image: its metadata and its data. Asks for confirmation, unless --force is given.
 
-    Of several images, each is reported; the exit code is 1 if one of them could not be deleted.
-    Instead of an id, you can give the exact name of an image, if no other image has it.
+    You can give several ids. The command then asks once for all, and reports each; the exit code
+    is 1 if one of them could not be deleted. Instead of an id, you can give the exact name of an
+    image, if no other image has it.
     """
     ids.first(
         call,
@@ -36,13 +36,16 @@ def delete(call: commands.CommandCall) -> int:
         "as the first argument",
     )
     wanted = references(call)
-    described = _in_words(wanted)
-    if not call.confirm(f"Delete {described}?"):
-        raise console.CommandRefused(f"Not deleting {described}")
-    if call.dry_run(*(f"Delete image {image_id}" for image_id in wanted)):
-        return 0
-    if len(wanted) > 1:
-        done = [delete_listed(call, image_id) for image_id in wanted]
+    asked = {image_id: target.name for image_id, target in wanted.items() if target.exists}
+    if asked:
+        described = _in_words(asked)
+        if not call.confirm(f"Delete {described}?"):
+            raise console.CommandRefused(f"Not deleting {described}")
+        if call.dry_run(*(f"Delete image {image_id}" for image_id in asked)):
+            missing = [image_id for image_id in wanted if image_id not in asked]
+            return max(map(ids.not_found, missing), default=0)
+    if len(wanted) > 1 or not asked:
+        done = [delete_listed(call, image_id, target) for image_id, target in wanted.items()]
         return 0 if all(done) else 1
     (image_id,) = wanted
     try:
@@ -53,23 +56,30 @@ def delete(call: commands.CommandCall) -> int:
     return 0
 
 
-def references(call: commands.CommandCall) -> dict[str, str | None]:
-    """Return the ids in the arguments, each once, with the name by which it was given, if any.
+class Deletion(NamedTuple):
+    """What an argument of `delete` means: by which name it was given, and if it may exist."""
 
-    An argument that is neither id nor name stays as it is. Raises CommandFailed if several images
-    have a name, so that nothing is deleted then.
+    name: str | None = None
+    exists: bool = True
+
+
+def references(call: commands.CommandCall) -> dict[str, Deletion]:
+    """Return what the arguments mean by id, each once; one that means nothing stays as it is.
+
+    Raises CommandFailed if several images have a name, so that nothing is deleted then.
     """
-    found: dict[str, str | None] = {}
+    found: dict[str, Deletion] = {}
     for reference in call.args:
         if ids.is_number(reference) or "://" in reference:
-            found.setdefault(reference)
+            found.setdefault(reference, Deletion())
             continue
         try:
             # NOTE: an id wins, so it is looked for first.
             image_id, _ = ids.with_id(call, reference, call.client.get_image_meta)
         except exception.NotFound:
-            image_id = reference
-        found.setdefault(image_id, None if image_id == reference else reference)
+            found.setdefault(reference, Deletion(exists=False))
+        else:
+            found.setdefault(image_id, Deletion(None if image_id == reference else reference))
     return found
 
 
@@ -82,8 +92,11 @@ def _in_words(wanted: dict[str, str | None]) -> str:
     return f"images {', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def delete_listed(call: commands.CommandCall, image_id: str) -> bool:
+def delete_listed(call: commands.CommandCall, image_id: str, target: Deletion) -> bool:
     """Delete one of several images and print the outcome; return False if that failed."""
+    if not target.exists:
+        ids.not_found(image_id)
+        return False
     try:
         call.client.delete_image(image_id)
     except exception.NotFound:
@@ -144,3 +157,33 @@ def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
     if call.options.verbose:
         print("done")
     return True
+
+
+@commands.command(
+    "restore",
+    "<ID>",
+    "Restores a deleted image",
+    group="Further Commands",
+    options=("dry_run", "format"),
+    modern=True,
+)
+def restore(call: commands.CommandCall) -> int:
+    """
+    Restores a deleted image whose data has not been removed yet: it is active again, with its
+    properties. For administrators only, who list deleted images with:
+
+      glance index --deleted --long
+
+    Images whose status is pending_delete can be restored.
+    """
+    if not call.args:
+        raise console.CommandFailed("Please specify the ID of the image you wish to restore")
+    call.at_most(1)
+    (image_id,) = call.args
+    if call.dry_run(f"Restore image {image_id}"):
+        return 0
+    image = call.client.restore_image(image_id)
+    if call.for_programs:
+        call.print_json(image)
+    console.say(f"Restored image {image['id']}")
+    return 0

@@ -31,23 +31,25 @@ SERVER: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("-H", "--host"),
         "host",
-        "Address of the Glance API server. Default: %default",
+        "Address of the Glance API server. Also GLANCE_HOST. Default: %default",
         "ADDRESS",
         "string",
         HOST,
+        ("GLANCE_HOST",),
     ),
     ProgramOption(
         ("-p", "--port"),
         "port",
-        "Port of the Glance API server. Default: %default",
+        "Port of the Glance API server. Also GLANCE_PORT. Default: %default",
         "PORT",
         "int",
         PORT,
+        ("GLANCE_PORT",),
     ),
     _text(
         "image_url",
         "URL",
-        "URL of the Glance API server; overrides address and port.",
+        "URL of the Glance API server; overrides address and port, however they are given.",
         "OS_IMAGE_URL",
         "OS_IMAGE_ENDPOINT_OVERRIDE",
     ),
@@ -198,10 +200,133 @@ def strategy(options: Any, environ: Mapping[str, str]) -> str:
         or options.application_credential_secret
         or (options.password and (options.user_id or options.username))
     )
-    diablo = {"OS_AUTH_USER": options.username, "OS_AUTH_KEY": options.password}
-    if any(value and environ.get(name) == value for name, value in diablo.items()):
+    if _is_diablos(options, environ):
         return "noauth"
     return "keystone" if who and options.auth_url else "noauth"
+
+
+def _is_diablos(options: Any, environ: Mapping[str, str]) -> bool:
+    """Return whether Diablo's variables name the user or the password."""
+    diablo = {"OS_AUTH_USER": options.username, "OS_AUTH_KEY": options.password}
+    return any(value and environ.get(name) == value for name, value in diablo.items())
+
+
+def lacking(options: Any, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the credentials that are needed, with those given, to sign in.
+
+    A token that is given needs nothing, nor does whoever has not begun to name a user.
+    """
+    if options.auth_token or options.cloud or options.strategy == "noauth":
+        return []
+    asked = options.strategy == "keystone"
+    if not asked and _is_diablos(options, environ):
+        return []
+    names = ("user_id", "username", "password", "auth_url")
+    given = {name for name in names if getattr(options, name)}
+    needed = {"auth_url"}
+    if options.token:
+        # Without an identity service, it is the one that is sent.
+        needed = needed if asked else set()
+    elif not options.application_credential_secret and not options.auth_type:
+        if not asked and not given - {"auth_url"}:
+            return []
+        needed |= {"username", "password"}
+        if "user_id" in given:
+            needed.discard("username")
+    elif not asked and not options.application_credential_secret:
+        return []
+    return [name for name in names if name in needed - given]
+
+
+def spelled(dest: str, *, options: Any = None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the variable of a credential, or the option where that is what has set it."""
+    option = next(option for option in IDENTITY if option.dest == dest)
+    value = getattr(options, dest, None)
+    for name in option.env:
+        if value and environ.get(name) == value:
+            return name
+    return option.names[-1] if value else option.env[-1]
+
+
+def hint_of(
+    options: Any,
+    err: BaseException,
+    client: glance_client.Client | None,
+    environ: Mapping[str, str] = os.environ,
+) -> str | None:
+    """Return what to check after an error of signing in, or a refusal; None for other errors.
+
+    SECURITY: it names the variables and options that were used, never their values.
+    """
+    from glance.common import exception
+
+    if isinstance(err, exception.MissingArgumentError):
+        lacks = lacking(options, environ)
+        if not lacks:
+            return None
+        names = " and ".join(_variable(name) for name in lacks)
+        return f"set {names}; OS_AUTH_STRATEGY=noauth is for a server without authentication"
+    if not isinstance(err, exception.NotAuthorized):
+        return None
+    forbidden = isinstance(err, exception.Forbidden)
+    used = _used(options, environ, client, forbidden=forbidden)
+    return f"{used}; this user may not do this" if forbidden else used
+
+
+def _variable(dest: str) -> str:
+    """Return the newest variable for a credential, and the one of Diablo."""
+    option = next(option for option in IDENTITY if option.dest == dest)
+    others = f" (or {option.env[0]})" if len(option.env) > 1 else ""
+    return {"password": "OS_PASSWORD", "username": "OS_USERNAME"}.get(dest, option.env[0]) + others
+
+
+def _used(
+    options: Any,
+    environ: Mapping[str, str],
+    client: glance_client.Client | None,
+    *,
+    forbidden: bool,
+) -> str:
+    """Return which credentials a request was made with, by the names of their variables.
+
+    If it was not `forbidden`, they were not accepted.
+    """
+    check = "" if forbidden else ": check that it is valid, or get another"
+
+    def name(dest: str) -> str:
+        return spelled(dest, options=options, environ=environ)
+
+    if options.auth_token:
+        return f"the token of {name('auth_token')} was sent{check}"
+    chosen = strategy(options, environ)
+    if chosen == "noauth":
+        if options.token and not options.auth_url:
+            return f"the token of {name('token')} was sent{check}"
+        if options.username or options.password:
+            used = [name(dest) for dest in ("username", "password") if getattr(options, dest)]
+            return (
+                f"no token was sent: {' and '.join(used)} count only with "
+                "OS_AUTH_STRATEGY=keystone and OS_AUTH_URL"
+            )
+        return (
+            "no token was sent: set OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME and OS_AUTH_URL to "
+            "sign in, or OS_AUTH_TOKEN"
+        )
+    dests = ["username", "user_id", "password", "token", "application_credential_id"]
+    dests += ["application_credential_name", "application_credential_secret", "tenant"]
+    dests += ["project_id", "auth_url"]
+    if options.cloud:
+        dests = ["cloud"]
+    given = ", ".join(name(dest) for dest in dests if getattr(options, dest))
+    kind = "a token" if options.token else "a password"
+    if options.application_credential_secret:
+        kind = "an application credential"
+    if options.cloud:
+        kind = "an entry of clouds.yaml"
+    if client is not None and client.auth_tok:
+        refused = "" if forbidden else ", but the image service refused the token"
+        return f"signed in with {kind} ({given}){refused}"
+    return f"the identity service refused {kind}: check {given}"
 
 
 def _read_host(options: Any) -> None:
@@ -248,6 +373,7 @@ def make_client(
     token that is given, the client never authenticates, not even after a 401.
     """
     from glance import client as glance_client
+    from glance.common import exception
     from glance.identity import catalog
 
     if options.host:
@@ -257,6 +383,9 @@ def make_client(
         # The entry wins over variables, which may be meant for other programs.
         left = {option.dest: option.default_in(environ) for option in IDENTITY}
         creds = {n: value for n, value in creds.items() if n == "cloud" or value != left[n]}
+    lacks = lacking(options, environ)
+    if lacks:
+        raise exception.MissingArgumentError(f"'{lacks[0]}' must be included in creds")
     # SECURITY: a token that is given is the only one used; it may allow less than the password.
     creds["strategy"] = "noauth" if options.auth_token else strategy(options, environ)
     token = options.auth_token

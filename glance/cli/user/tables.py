@@ -104,7 +104,8 @@ class Table:
         self._widths = self._fitting(page)
         pairs = list(zip(self.columns, self._widths, strict=True))
         if first if header is None else header:
-            print(" ".join(fitted(column.label, width) for column, width in pairs))
+            labels = ((console.printable(column.label), width) for column, width in pairs)
+            print(" ".join(fitted(label, width) for label, width in labels))
             print(" ".join("-" * width for _, width in pairs))
         for row in page:
             texts = zip(row, pairs, strict=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from eventlet import hubs, patcher
 
-from glance.common import config, exception, hooks, log, privileges
+from glance.common import config, exception, hooks, log, privileges, stop_signals
 from glance.http.server import (
     balance,
     connection,
@@ -97,9 +97,11 @@ def _serve_alone(
     pipe = signals.SignalPipe(signum for signum in _SIGNALS if signum != signal.SIGCHLD)
     app = make_app()
     server = _Alone(conf, listener, app, tls=tls)
+    server.name = name
     _announce(name, url, 1)
     server.run(pipe)
     notify.notify(STOPPING=1)
+    LOG.info("%s has stopped", name)
     return 0
 
 
@@ -107,6 +109,7 @@ class _Alone(worker.Worker):
     """A worker without a parent: it handles second signals itself."""
 
     stops = 0
+    name = ""
 
     def handle(self, signum: int) -> None:
         stop = _STOPS.get(signal.Signals(signum))
@@ -118,6 +121,8 @@ class _Alone(worker.Worker):
         if self.stops > 1:
             LOG.warning("Second signal: exiting immediately")
             worker.leave(1)
+        if not self.service.draining:
+            LOG.info("%s is stopping (%s)", self.name, stop_signals.described(signum))
         self.stop(stop)
 
 
@@ -189,7 +194,7 @@ class Parent:
                 self._turn()
             except exception.ConfigError as err:
                 failure = failure or err
-                self._begin_stop(signal.SIGQUIT)
+                self._begin_stop(signal.SIGQUIT, "it cannot start")
         notify.notify(STOPPING=1)
         if failure is not None:
             raise failure
@@ -352,12 +357,12 @@ class Parent:
             if self._stops > 1:
                 LOG.warning("Second signal: exiting immediately")
                 self._kill_all()
-            self._begin_stop(_STOPS[signum])
+            self._begin_stop(_STOPS[signum], stop_signals.described(signum))
         elif signum == signal.SIGUSR1:
             log.reopen()
             self._signal_workers(signum)
 
-    def _begin_stop(self, signum: signal.Signals) -> None:
+    def _begin_stop(self, signum: signal.Signals, reason: str) -> None:
         times = {
             signal.SIGTERM: self.conf.stop_timeout,
             signal.SIGHUP: self.conf.graceful_timeout,
@@ -372,7 +377,7 @@ class Parent:
         deadline = closes_at + times[signum] + worker.TIDY_TIME + ending + 1.0
         self._deadline = min(deadline, self._deadline or deadline)
         if self._stop_signal is None:
-            LOG.info("%s is stopping (%s)", self.name, signum.name)
+            LOG.info("%s is stopping (%s)", self.name, reason)
             # NOTE: before the workers close theirs: the port is free when the last one has.
             self.listener.close()
         self._stop_signal = signum

@@ -14,6 +14,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql import Select
 
 from glance.common import exception
 from glance.identity import context as identity_context
@@ -264,7 +265,8 @@ def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> N
     if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
         return
     conn.execute(_FIRST_OF_OWNER, {"owner": record["owner"]})
-    used = _used_storage(conn, record)
+    statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else _USED_STORAGE
+    used = _used_storage(conn, statement, record)
     if used + (record["size"] or 0) > quota:
         raise exception.QuotaExceeded(
             f"{used} of the {quota} bytes that {record['owner']} may store are in use: "
@@ -272,10 +274,9 @@ def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> N
         )
 
 
-def _used_storage(conn: Connection, record: Mapping[str, Any]) -> int:
+def _used_storage(conn: Connection, statement: Select, record: Mapping[str, Any]) -> int:
     """Return how many bytes the other images of an image's owner have."""
     other = {"owner": record["owner"], "row_id": record.get("id") or 0}
-    statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else _USED_STORAGE
     return int(conn.execute(statement, other).scalar() or 0)
 
 
@@ -287,7 +288,9 @@ def image_room(db: engine.Database, record: Mapping[str, Any], storage_quota: in
     if storage_quota <= 0 or record["owner"] is None:
         return None
     with db.read() as conn:
-        return max(0, storage_quota - _used_storage(conn, record))
+        # NOTE: without a lock, because nothing depends on the number: on MySQL a lock of all rows
+        # of the owner would meet those of uploads, and end in a deadlock.
+        return max(0, storage_quota - _used_storage(conn, _USED_STORAGE, record))
 
 
 def _change_properties(

@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,16 @@ config.options(
         "which the database server closes idle connections.",
     ),
     config.Option(
+        "sql_response_timeout",
+        config.real,
+        25.0,
+        unit="seconds",
+        minimum=0,
+        help="How long a transaction of glance-registry may wait for a PostgreSQL, MySQL or "
+        "MariaDB server before the request fails with 503; 0 means no timeout. Choose less than "
+        "registry_client_timeout of glance-api.",
+    ),
+    config.Option(
         "sql_max_retries",
         config.integer,
         10,
@@ -74,6 +85,25 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 # SQLSTATE of PostgreSQL (serialization failure, deadlock, lock not available), errno of MySQL.
 _PG_RETRY = frozenset({"40001", "40P01", "55P03"})
 _MYSQL_RETRY = frozenset({1205, 1213})
+# The same for a server, or a transaction, that does not permit writing.
+_PG_READ_ONLY = frozenset({"25006"})
+_MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
+
+# How soon (seconds, the last one milliseconds) a connection ends whose server has vanished, as a
+# host does that loses its power: otherwise that takes a quarter of an hour, or two. Settings in
+# the URL take precedence. The server's end of a connection is its own matter.
+_LIBPQ = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_TCP = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 10000,
+}
 
 #: What tells whether each kind of database can be used: a standby, for one, is read-only.
 _CHECKS = {
@@ -92,7 +122,8 @@ class Database:
 
     Connections are opened at first use and never shared with a parent process. Errors of the
     connection become ServiceUnavailable; `IntegrityError` is passed on, because only the caller
-    knows what it means.
+    knows what it means. Under eventlet, a use of a server ends with ServiceUnavailable after
+    `response_timeout` seconds, too (None: never), whatever it waits for.
     """
 
     def __init__(
@@ -100,6 +131,7 @@ class Database:
         url: str,
         *,
         idle_timeout: int = 3600,
+        response_timeout: float | None = None,
         retry_for: float = RETRY_FOR,
         locations: cipher.Cipher | None = None,
     ):
@@ -116,6 +148,9 @@ class Database:
                 "its connection"
             )
         self._file = parsed.database or ""
+        # NOTE: SQLite does not wait in the hub, where time runs out.
+        watched = response_timeout is not None and self.dialect != "sqlite"
+        self._watch = hub.Watch(response_timeout or 0.0) if watched else None
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
@@ -192,6 +227,7 @@ class Database:
             # SECURITY: without the text of the driver, which may name hosts and accounts.
             raise exception.ServiceUnavailable("The database cannot be reached") from err
         if self.dialect != "sqlite" and str(found).lower() not in ("off", "0"):
+            self.dispose()
             raise exception.ServiceUnavailable("The database is read-only")
 
     def dispose(self) -> None:
@@ -238,13 +274,34 @@ class Database:
     def _translated(self) -> Iterator[None]:
         """Turn errors of the connection into ServiceUnavailable; the cause is chained."""
         try:
-            yield
+            if self._watch is None:
+                yield
+                return
+            token = self._watch.begin()
+            try:
+                yield
+            finally:
+                self._watch.end(token)
         except exc.TimeoutError as err:
             raise exception.ServiceUnavailable("The database is busy; try again later") from err
+        except TimeoutError as err:
+            LOG.error("The database has not responded in time")
+            # NOTE: its other connections may lead nowhere, too, as when its address has moved.
+            self.dispose()
+            raise exception.ServiceUnavailable(
+                "The registry's database does not respond at the moment"
+            ) from err
         except exc.DBAPIError as err:
             if is_contention(err):
                 raise exception.ServiceUnavailable(
                     "The database is busy; try again later"
+                ) from err
+            if is_read_only(err):
+                LOG.error("The database is read-only; its connections are opened again")
+                # NOTE: after a failover they may lead to the server that was the primary.
+                self.dispose()
+                raise exception.ServiceUnavailable(
+                    "The registry's database cannot be written to at the moment"
                 ) from err
             if err.connection_invalidated or isinstance(
                 err, exc.OperationalError | exc.InterfaceError
@@ -267,6 +324,7 @@ def from_conf(conf: config.Conf) -> Database:
     database = Database(
         conf.sql_connection,
         idle_timeout=conf.sql_idle_timeout,
+        response_timeout=conf.sql_response_timeout or None,
         locations=cipher.from_conf(conf),
     )
     path = sa.engine.make_url(database.url).database or ""
@@ -389,6 +447,8 @@ def create(
     that effect.
     """
     parsed = parse_url(url)
+    if parsed.get_driver_name() == "psycopg2":
+        parsed = parsed.update_query_dict({**_LIBPQ, **parsed.query})
     # SECURITY: bound values (locations with credentials) must not show in logs and errors.
     settings: dict[str, Any] = {"future": True, "hide_parameters": True}
     if autocommit:
@@ -406,6 +466,8 @@ def create(
         settings.update(pool_pre_ping=True, pool_recycle=idle_timeout or -1)
         engine = sa.create_engine(parsed, **settings)
         _explain_connecting(engine)
+        if engine.dialect.driver == "pymysql":
+            event.listen(engine, "connect", _notice_lost_server)
         return engine
     settings.update(poolclass=pool.QueuePool, connect_args={"check_same_thread": False})
     engine = sa.create_engine(parsed, **settings)
@@ -501,6 +563,14 @@ def _connect_timeout(words: dict[str, Any]) -> float | None:
     return seconds if seconds > 0 else None
 
 
+def _notice_lost_server(connection: Any, _record: Any) -> None:
+    """Have the kernel end a connection of PyMySQL whose server is gone without a word."""
+    sock = connection._sock
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        for name, value in _TCP.items():
+            sock.setsockopt(socket.IPPROTO_TCP, name, value)
+
+
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:
     """Make the pool open another connection if the server has closed an idle one.
 
@@ -519,6 +589,15 @@ def exclude_writers(conn: sa.engine.Connection) -> None:
     """
     if conn.dialect.name == "sqlite":
         conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_read_only(err: exc.DBAPIError) -> bool:
+    """Return whether an error means that the server does not permit writing, as a standby."""
+    cause = err.orig
+    args: tuple[object, ...] = getattr(cause, "args", ())
+    return getattr(cause, "pgcode", None) in _PG_READ_ONLY or (
+        bool(args) and args[0] in _MYSQL_READ_ONLY
+    )
 
 
 def is_contention(err: exc.DBAPIError) -> bool:

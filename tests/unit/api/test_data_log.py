@@ -51,7 +51,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
             "s3://who:canary@s3.example/images/7",
             "the s3 store at s3://***:***@s3.example/images/7",
         ),
-        ("https://u:canary@h/x?sig=canary", "the http store at https://***:***@h/x?***"),
+        ("https://u:canary@h/canary?sig=canary", "the http store at https://h"),
         ("rbd://canary/7", "the rbd store at rbd://***"),
         ("canary", "the unknown store at a location that is damaged"),
         ("swift://canary", "the swift store at swift://***"),
@@ -69,8 +69,19 @@ def test_lost_data_names_image_store_place_and_cause(
         f"Image 7: its data in {place} cannot be read, request req-1: StoreObjectNotFound: "
         "The image's data is missing from the s store. (status 404)"
     ]
-    assert caplog.records[-1].levelno == logging.ERROR
     assert err.is_logged
+
+
+def test_only_data_that_this_service_has_stored_is_an_error(
+    told: data_log.DataLog, caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    own, registered, unknown = f"file://{tmp_path}/7", "http://h/7", "rbd://7"
+    for uri in (own, registered, unknown):
+        told.lost(uri, uri, exception.StoreObjectNotFound())
+        told.lost(7, uri, exception.StoreForbidden())
+        told._told.clear()
+    levels = [record.levelname for record in caplog.records]
+    assert levels[1::2] == ["ERROR", "WARNING", "ERROR"]
 
 
 def refusal(during: str, cls: type[exception.StoreError] = exception.StorageFull) -> Any:

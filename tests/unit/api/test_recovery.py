@@ -61,6 +61,19 @@ def test_a_record_that_waits_for_its_data_is_killed(api, service, committed):
     assert api("HEAD", URL + "/5").headers["x-image-meta-status"] == "killed"
 
 
+def test_an_image_that_is_deleted_before_it_is_killed_needs_nothing(api, service, monkeypatch):
+    api.add(PAYLOAD, id=5)
+    real = service.registry.get_image_metadata
+
+    def get(*args):
+        api("DELETE", URL + "/5")
+        return real(*args)
+
+    monkeypatch.setattr(service.registry, "get_image_metadata", get)
+    recovery.kill(service, ADMIN, 5, "saving")
+    assert api("HEAD", URL + "/5").status_int == 404
+
+
 def test_data_of_an_active_image_is_kept(api, service):
     api.add(PAYLOAD, id=5)
     assert settle(service, 5, True) == ["keep"]

@@ -155,7 +155,7 @@ def glance(api, monkeypatch, capsys):
     `terminal` makes standard input one, `reading` standard output, `watching` standard error.
     """
     for name in list(command.os.environ):
-        if name.startswith("OS_"):
+        if name.startswith(("OS_", "GLANCE_")):
             monkeypatch.delenv(name)
 
     def run(*args, stdin=b"", terminal=False, env=(), port=None, reading=False, watching=False):

@@ -49,6 +49,12 @@ CALLS = [
     (("get_images", (), {"filters": "nonsense"}), ("GET", "/v1/images", None), {"images": []}, []),
     (("delete_image", (7,), {}), ("DELETE", "/v1/images/7", None), None, True),
     (
+        ("restore_image", (7,), {}),
+        ("POST", "/v1/images/7/restore", None),
+        {"image": {"id": 7}},
+        {"id": 7},
+    ),
+    (
         ("delete_image", ("http://other/v1/images/7",), {}),
         ("DELETE", "/v1/images/7", None),
         None,
@@ -275,7 +281,14 @@ def test_damaged_image_data_is_noticed_when_asked(loopback):
         list(data)
 
 
-@pytest.mark.parametrize("call", ["get_image", "get_image_meta", "delete_image"])
+@pytest.mark.parametrize(("status", "error"), [(409, exception.Duplicate), (410, exception.Gone)])
+def test_what_cannot_be_restored_has_an_error_for_each_reason(loopback, status, error):
+    server = loopback.answering(lambda seen: (status, b"It is not deleted."))
+    with pytest.raises(error):
+        made(server).restore_image(7)
+
+
+@pytest.mark.parametrize("call", ["get_image", "get_image_meta", "delete_image", "restore_image"])
 def test_absent_image_is_not_found(loopback, call):
     server = loopback.answering(lambda seen: (404, b""))
     with pytest.raises(exception.NotFound):

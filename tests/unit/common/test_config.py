@@ -66,7 +66,7 @@ class TestConf:
 
     def test_a_sections_own_setting_wins_under_whatever_name(self):
         conf = config.from_paste({"__file__": "/etc/x.conf", "idle": "4"}, {"old_idle": "3"})
-        assert (conf.idle, conf.source) == (3, "x.conf")
+        assert (conf.idle, conf.source) == (3, "/etc/x.conf")
 
     @pytest.mark.parametrize(
         "slip",

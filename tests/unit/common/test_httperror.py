@@ -44,7 +44,7 @@ def test_the_most_specific_class_decides(error, status):
     assert httperror.status_of(error) == status
 
 
-@pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 409, 413, 500, 503, 508])
+@pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 409, 410, 413, 500, 503, 508])
 def test_clients_get_back_an_error_of_the_same_status(status):
     error = httperror.from_status(status, f"{status} Reason\n\nThe explanation.\n")
     assert httperror.status_of(error) == status

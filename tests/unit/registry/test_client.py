@@ -85,6 +85,18 @@ CALLS = [
         RECORD,
     ),
     (("delete_image", {"image_id": 7}), ("DELETE", "/images/7", None), None, True),
+    (
+        ("restorable_image", {"image_id": 7}),
+        ("GET", "/images/7/restore", None),
+        {"image": RECORD},
+        RECORD,
+    ),
+    (
+        ("restore_image", {"image_id": 7}),
+        ("POST", "/images/7/restore", None),
+        {"image": RECORD},
+        RECORD,
+    ),
     (("remove_image", {"image_id": 7}), ("DELETE", "/images/7", None), {"image": RECORD}, RECORD),
     (
         ("remove_image", {"image_id": 7, "status": "deleted"}),

@@ -321,6 +321,35 @@ def test_a_deadline_ends_a_wait_and_spares_the_quick():
     assert green(script) == "too slow\n"
 
 
+def test_a_watch_ends_what_takes_too_long_and_spares_what_has_ended():
+    script = """
+        watch = hub.Watch(0.2)
+
+        def wait(name, seconds):
+            token = watch.begin()
+            try:
+                hub.sleep(seconds)
+                print(name, "ended")
+            except TimeoutError as err:
+                print(name, err)
+            finally:
+                watch.end(token)
+            hub.sleep(0.5)
+            print(name, "goes on")
+
+        threads = [eventlet.spawn(wait, "slow", 60), eventlet.spawn(wait, "quick", 0.01)]
+        for thread in threads:
+            thread.wait()
+        # It has stopped looking, and begins again.
+        print(watch._is_watching, watch._blocks)
+        wait("late", 60)
+    """
+    lines = green(script).splitlines()
+    assert lines[:2] == ["quick ended", "slow timed out"]
+    assert sorted(lines[2:4]) == ["quick goes on", "slow goes on"]
+    assert lines[4:] == ["False {}", "late timed out", "late goes on"]
+
+
 def test_a_lock_excludes_other_greenthreads():
     script = """
         lock = hub.lock()

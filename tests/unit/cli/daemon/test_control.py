@@ -218,12 +218,12 @@ def test_the_server_leads_a_session_of_its_own_with_nothing_on_its_stdio(site):
 )
 def test_options_stand_anywhere_and_reach_the_server(site, words):
     assert site(*(word.format(conf=site.conf("api")) for word in words)) == 0
-    assert site.traces() == ["--verbose --debug --config-file 027"]
+    assert site.traces() == ["--verbose --debug 027"]
 
 
 def test_without_switches_the_server_gets_only_its_configuration(site):
     site.start()
-    assert site.traces() == ["--config-file 027"]
+    assert site.traces() == ["027"]
 
 
 def test_the_configuration_is_found_in_the_working_directory(site, monkeypatch):
@@ -376,7 +376,7 @@ def test_a_server_without_a_port_is_up_when_it_has_settled(site, monkeypatch):
     (site.bin / "glance-scrubber").write_text(STAND_IN)
     site.configure("scrubber", mode="silent")
     assert site("scrubber", "start", site.etc) == 0
-    assert site.traces() == ["--daemon --config-file 027"]
+    assert site.traces() == ["--daemon 027"]
     assert site.alive(site.pid("scrubber"), "scrubber")
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from glance.cli.daemon import readers
-from glance.common import config
+from glance.common import config, exception
 
 readers.load_options()
 DAEMONS = ("glance-api", "glance-registry")
@@ -60,6 +60,11 @@ def test_a_daemon_reads_its_own_file_whatever_its_name() -> None:
     assert found == {"sql_connection": "glance-registry"}
 
 
+def test_a_program_is_known_by_the_name_of_its_application() -> None:
+    found = readers.misplaced("glance-pruner", "/x/glance-pruner.conf", ["registry_host"])
+    assert found == {"registry_host": "glance-api"}
+
+
 def test_a_program_that_is_not_in_the_table_names_nothing() -> None:
     assert readers.misplaced("other", "/x/other.conf", ["sql_connection"]) == {}
 
@@ -82,3 +87,30 @@ def test_nothing_is_imported_for_a_file_without_foreign_names(daemon: str) -> No
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "program,name,expected",
+    [
+        ("glance-api", "rabbit_port", True),
+        ("glance-registry", "rabbit_port", False),
+        ("glance-cache-reaper", "rabbit_port", False),
+        ("glance-cache-reaper", "image_cache_dir", True),
+        ("glance-pruner", "rabbit_port", False),
+        ("glance-registry", "sql_timeout", True),
+        ("glance-registry", "unknown_name", True),
+        ("another-program", "rabbit_port", True),
+    ],
+)
+def test_a_program_reads_its_own_groups_and_what_nobody_else_does(
+    program: str, name: str, expected: bool
+) -> None:
+    assert readers.reads(program, name) is expected
+
+
+def test_a_wrong_value_that_is_not_read_is_no_error() -> None:
+    conf = config.Conf({"rabbit_port": "x", "bind_port": "y"}, source="/f")
+    with pytest.raises(exception.ConfigError) as caught:
+        conf.check(lambda name: readers.reads("glance-registry", name))
+    (problem,) = caught.value.problems
+    assert "bind_port" in problem

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 
 import pytest
 
@@ -145,8 +146,16 @@ def test_all_problems_of_a_file_are_told_at_once(start, capsys):
 def test_notifications_that_cannot_work_stop_the_api(start, capsys, default, message):
     assert start("glance-api", default=default) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("ERROR: glance-api.conf: option") and message in line
+    assert re.match("ERROR: /.*/glance-api.conf: option ", line)
+    assert message in line
     assert not start.served
+
+
+def test_names_without_a_value_do_not_stop_the_api(start, capsys):
+    names = [name for name in config.TABLE if name not in ("auth_mode",)]
+    assert start("glance-api", default="\n".join(f"{name} =" for name in names)) == 0
+    assert "has the invalid value" not in capsys.readouterr().err
+    assert start.served
 
 
 def test_authorities_that_cannot_be_read_stop_the_api(start, capsys, tmp_path):

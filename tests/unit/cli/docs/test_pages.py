@@ -108,7 +108,11 @@ def test_manual_pages_are_sound(name):
 
 # -- completion ----------------------------------------------------------------------------------
 
-SHELLS = {"bash": "etc/completion/{}.bash", "zsh": "etc/completion/_{}"}
+SHELLS = {
+    "bash": "etc/completion/{}.bash",
+    "zsh": "etc/completion/_{}",
+    "fish": "etc/completion/{}.fish",
+}
 
 COMPLETE = """
 source /dev/stdin <<< "$SCRIPT"
@@ -145,7 +149,7 @@ bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installe
         (["--limit", "3", "cle"], {"clear"}),
         (["--limit", "=", "3", "cle"], {"clear"}),
         (["help", "mem"], {"member-images", "member-add", "member-delete", "members-replace"}),
-        (["completion", ""], {"bash", "zsh"}),
+        (["completion", ""], {"bash", "zsh", "fish"}),
         (["update", "5", "disk"], {"disk_format="}),
         (["update", "5", "disk_format", "="], FORMATS),
         (["add", "disk_format", "=", "v"], {"vhd", "vmdk", "vdi"}),
@@ -239,11 +243,18 @@ def test_bash_completes_files_of_other_programs(tmp_path, before):
 
 
 @pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
-@pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.peers)])
+@pytest.mark.parametrize(
+    "shell", ["bash", *(pytest.param(name, marks=pytest.mark.peers) for name in ("zsh", "fish"))]
+)
 def test_scripts_are_valid(shell, program):
     images.need(shell)
     script = MADE[SHELLS[shell].format(program)]
-    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
+    done = subprocess.run(
+        [shell, "-n"],
+        input=script,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -298,9 +309,9 @@ print -r -- $seen
         ("glance cache-r", ["cache-reap-invalid", "cache-reap-stalled"]),
         ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
         ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
-        ("glance completion ", ["bash", "zsh"]),
+        ("glance completion ", ["bash", "zsh", "fish"]),
         ("glance show 5 --forma", ["--format"]),
-        ("glance show 5 --format=", ["text", "json"]),
+        ("glance show 5 --format=", ["text", "json", "value"]),
         ("glance download 5 --file=", ["disk-1.raw", "disk-2.raw"]),
         ("glance download 5 --file ", ["disk-1.raw", "disk-2.raw"]),
         ("glance add name=x < ", ["disk-1.raw", "disk-2.raw"]),
@@ -336,17 +347,80 @@ def test_zsh_completes(line, offered, tmp_path):
     assert all(word in shown for word in offered), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("program", ["glance", *(each.name for each in pages.PROGRAMS)])
+def test_fish_has_a_line_for_each_option(program):
+    script = MADE[SHELLS["fish"].format(program)]
+    given = next((each for each in pages.PROGRAMS if each.name == program), None)
+    for option in commands.OPTIONS if given is None else given.options:
+        (name, *_) = [name for name in option.names if name.startswith("--")]
+        (line,) = re.findall(rf"^complete .* -l {name[2:]}(?: .*|)$", script, re.MULTILINE)
+        assert line.startswith(f"complete -c {program} ")
+        assert (" -x" in line or " -r" in line) == (option.kind is not None)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("line", "offered", "hidden"),
+    [
+        ("glance cache-r", ["cache-reap-invalid", "cache-reap-stalled"], ["index"]),
+        ("glance --limit 3 cle", ["clear"], []),
+        ("glance --limit=3 -v cle", ["clear"], []),
+        ("glance update 5 disk_format=v", ["disk_format=vdi", "disk_format=vmdk"], ["clear"]),
+        ("glance add na", ["name="], []),
+        ("glance -v index --sort_key=", ["--sort_key=created_at", "--sort_key=size"], []),
+        ("glance index --sort-dir ", ["asc", "desc"], ["disk-1.raw"]),
+        ("glance completion ", ["bash", "zsh", "fish"], ["disk-1.raw"]),
+        ("glance show 5 --forma", ["--format"], []),
+        ("glance show 5 --sort", [], ["--sort_key"]),
+        ("glance show 5 --format=", ["--format=text", "--format=json", "--format=value"], []),
+        ("glance download 5 --file=d", ["--file=disk-1.raw", "--file=disk-2.raw"], []),
+        ("glance download 5 --file ", ["disk-1.raw", "disk-2.raw"], []),
+        ("glance add name=x < d", ["disk-1.raw", "disk-2.raw"], []),
+        ("glance show ", [], ["disk-1.raw", "show"]),
+        ("glance-control all st", ["start", "stop", "status"], ["all"]),
+        ("glance-control --pid", ["--pid-file"], []),
+        ("glance-manage db_", ["db_version", "db_sync", "db_purge"], []),
+        ("glance-upload --disk-format=v", ["--disk-format=vdi", "--disk-format=vhd"], []),
+        ("glance-upload d", ["disk-1.raw", "disk-2.raw"], []),
+    ],
+)
+def test_fish_completes(line, offered, hidden, tmp_path):
+    images.need("fish")
+    program = line.partition(" ")[0]
+    functions = tmp_path / "share" / "fish" / "vendor_completions.d"
+    functions.mkdir(parents=True)
+    (functions / f"{program}.fish").write_text(MADE[SHELLS["fish"].format(program)])
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("disk-1.raw", "disk-2.raw"):
+        (home / name).touch()
+    # Fish reads the script of a program only if there is one.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / program).touch(0o755)
+    done = subprocess.run(
+        ["fish", "--private", "-c", f"{printed('set -p', tmp_path)}; complete -C $argv[1]", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=home,
+        env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(home)},
+    )
+    assert done.stderr == ""
+    found = [row.partition("\t")[0] for row in done.stdout.splitlines()]
+    assert set(offered) <= set(found) and not set(hidden) & set(found), done.stdout
+
+
 @pytest.mark.parametrize("shell", completion.SCRIPTS)
 def test_completion_prints_the_script(glance, shell):
     done = glance("completion", shell)
     assert (done.code, done.out, done.err) == (0, completion.SCRIPTS[shell](), "")
 
 
-@pytest.mark.parametrize("args", [(), ("fish",), ("bash", "zsh")])
+@pytest.mark.parametrize("args", [(), ("csh",), ("bash", "zsh")])
 def test_completion_is_for_one_known_shell(glance, args):
     done = glance("completion", *args)
     assert (done.code, done.out) == (1, "")
-    assert done.err == "glance: Please specify one shell: bash or zsh\n"
+    assert done.err == "glance: Please specify one shell: bash or zsh or fish\n"
 
 
 # -- the helper for the credentials of Nova ------------------------------------------------------

@@ -42,7 +42,7 @@ def test_usage_lists_the_commands_in_order(bare):
     assert [name.removeprefix("cache-") for name in names[8:17]] == cache.split()
     members = "image-members member-images member-add member-delete members-replace"
     assert names[17:22] == members.split()
-    assert names[22:] == ["completion", "download"]
+    assert names[22:] == ["completion", "upload", "restore", "download"]
 
 
 def test_version(bare):

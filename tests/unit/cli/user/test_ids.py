@@ -1,5 +1,7 @@
 """Names where ids are taken, and several images in one deletion."""
 
+import json
+
 import pytest
 
 
@@ -163,3 +165,69 @@ def test_the_question_shows_what_a_name_means(glance, web):
     done = glance("delete", "web server", stdin="n\n")
     assert done.out.startswith("Delete image 1 (web server)? [y/N] ")
     assert len(web.images) == 4
+
+
+# -- restore -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restoring(api):
+    """An API that restores image 5."""
+    image = {"id": 5, "name": "web", "status": "active"}
+    api.refuse["POST", "/images/5/restore"] = {"image": image}
+    return api
+
+
+def test_restore(glance, restoring):
+    done = glance("restore", "5")
+    assert (done.code, done.out, done.err) == (0, "Restored image 5\n", "")
+    done = glance("restore", "5", "--format=json")
+    assert (json.loads(done.out)["status"], done.err) == ("active", "Restored image 5\n")
+    assert glance("restore", "5", "--format=value").lines[:3] == ["5", "web", "active"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (404, b"404 Not Found\n\nNo image with ID 5 was found\n", "No image with ID 5 was found"),
+        (410, b"410 Gone\n\nThe data has been removed\n", "The data has been removed"),
+        (409, b"409 Conflict\n\nImage 5 is active\n", "Image 5 is active"),
+    ],
+)
+def test_what_cannot_be_restored_is_one_line(glance, api, status, body, told):
+    api.refuse["POST", "/images/5/restore"] = (status, body)
+    done = glance("restore", "5")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"glance: {told}\n"
+
+
+def test_restore_needs_one_id(glance, restoring):
+    assert glance("restore").err == (
+        "glance: Please specify the ID of the image you wish to restore\n"
+    )
+    assert "does not take the argument" in glance("restore", "5", "6").err
+    done = glance("restore", "5", "--dry-run")
+    assert done.lines[1:] == ["Restore image 5"]
+    assert not restoring.server.requests
+
+
+# -- what is nowhere -----------------------------------------------------------------------------
+
+
+def test_nobody_is_asked_about_a_name_that_no_image_has(glance, web):
+    done = glance("delete", "nowhere", stdin="y\n")
+    assert (done.code, done.out) == (1, "No image with ID nowhere was found\n")
+    done = glance("delete", "nowhere", "1", "--dry-run")
+    assert (done.code, done.lines[1:]) == (
+        1,
+        ["Delete image 1", "No image with ID nowhere was found"],
+    )
+    done = glance("delete", "nowhere", "1", "2", stdin="y\n")
+    assert (done.code, done.lines) == (
+        1,
+        [
+            "Delete images 1 and 2? [y/N] No image with ID nowhere was found",
+            "Deleted image 1",
+            "Deleted image 2",
+        ],
+    )

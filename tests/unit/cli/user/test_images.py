@@ -191,13 +191,31 @@ def test_add_over_a_connection_that_breaks_may_have_a_record(glance, loopback):
     assert KILLED in done.err
 
 
+class Stopping(io.BytesIO):
+    """Data in the sending of which the user presses Ctrl-C; it is looked at before."""
+
+    looked_at = False
+
+    def read(self, size=-1):
+        if self.looked_at:
+            raise KeyboardInterrupt
+        self.looked_at = True
+        return super().read(size)
+
+
+def test_add_that_is_interrupted_before_it_sends_anything_has_left_nothing(
+    glance, api, monkeypatch
+):
+    monkeypatch.setattr(Stopping, "looked_at", True)
+    monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x"))
+    done = glance("add", "name=web")
+    assert (done.code, done.out, done.err) == (130, "", "glance: interrupted\n")
+    assert not api.server.requests
+
+
 def test_interrupted_add_names_what_the_server_has_recorded(glance, api, monkeypatch):
     api.add(status="killed")
     api.refuse["POST", "/images"] = (400, b"interrupted", {"X-Image-Meta-Id": "1"})
-
-    class Stopping(io.BytesIO):
-        def read(self, size=-1):
-            raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
     done = glance("add", "name=web")
@@ -209,10 +227,6 @@ def test_interrupted_add_names_what_the_server_has_recorded(glance, api, monkeyp
 
 def test_interrupted_add_without_a_response_says_what_to_expect(glance, loopback, monkeypatch):
     server = loopback(lambda peer: (peer.head(), peer.wait_closed()))
-
-    class Stopping(io.BytesIO):
-        def read(self, size=-1):
-            raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "stdin_data", lambda: Stopping(b"x" * 100_000))
     done = glance("add", "name=web", port=server.port)

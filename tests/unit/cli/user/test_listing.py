@@ -286,6 +286,12 @@ def test_a_value_is_one_line_whatever_it_holds(glance, api):
     assert done.out == "1\tx?y?9?z?[2J?\tb?c\n"
 
 
+def test_a_heading_is_one_line_whatever_it_holds(glance, api):
+    api.add()
+    done = glance("index", "--columns=id,property-a\x1b[2J\nb")
+    assert (done.lines[0].split(), len(done.lines)) == (["ID", "a?[2J?b"], 3)
+
+
 def test_values_of_other_commands(glance, api):
     api.add(name="web")
     api.members["1"] = []

@@ -59,6 +59,34 @@ def test_a_daemon_becomes_somebody_else_with_its_log(launch, count):
         assert "GET /pid" in log_file.read_text()
 
 
+WARNED = "WARNING [glance.common.privileges] This daemon runs as root"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [({}, 1), ({"group": "nogroup"}, 1), ({"user": "nobody"}, 0), ({"user": "root"}, 0)],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_daemon_warns_once_if_it_stays_root_and_nobody_chose_that(launch, options, times, count):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        log_file = pathlib.Path(name) / "log"
+        server = launch(workers=count, log_file=str(log_file), **options)
+        assert server.get("/pid")
+        assert server.stop() == 0
+        assert log_file.read_text().count(WARNED) == times
+
+
+def test_an_ordinary_user_is_not_warned(monkeypatch, caplog):
+    for uid, told in ((1000, 0), (0, 1)):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        caplog.clear()
+        privileges.drop(conf())
+        assert len(caplog.records) == told
+
+
 @pytest.fixture
 def theirs():
     """Yield a directory of the user that the daemon is to become."""

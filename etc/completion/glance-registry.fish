@@ -1,0 +1,32 @@
+# Completion of glance-registry for fish, made from its declaration.
+
+function __glance_registry_words
+    set -l skip 0
+    for word in (commandline -opc)[2..-1]
+        if test $skip = 1
+            set skip 0
+            continue
+        end
+        switch $word
+            case --config-file --log-config --log-format --log-date-format --log-file --log-dir
+                set skip 1
+            case '-*'
+            case '*'
+                echo -- $word
+        end
+    end
+end
+
+complete -c glance-registry -f
+complete -c glance-registry -s h -l help -d 'Show the usage and exit.'
+complete -c glance-registry -l version -d 'Show the version and exit.'
+complete -c glance-registry -s v -l verbose -d 'Log at INFO level instead of WARNING.'
+complete -c glance-registry -s d -l debug -d 'Log at DEBUG level.'
+complete -c glance-registry -l config-file -r -F -d 'Configuration file to use.'
+complete -c glance-registry -l log-config -r -F -d 'Configuration file for Python\'s logging package; it overrides all other logging options.'
+complete -c glance-registry -l log-format -x -d 'Format of a log line.'
+complete -c glance-registry -l log-date-format -x -d 'Format of the time in a log line.'
+complete -c glance-registry -l log-file -r -F -d 'File to log to.'
+complete -c glance-registry -l log-dir -r -F -d 'Directory of the log file.'
+complete -c glance-registry -l use-syslog -d 'Log to syslog.'
+complete -c glance-registry -n 'test (__glance_registry_words | count) -eq 0' -F
