@@ -46,7 +46,7 @@ def test_a_head_is_served_while_a_statement_waits(url, make_site):
         deadline = time.monotonic() + 30
         while not looking.execute(waiting).scalar():
             assert time.monotonic() < deadline, "the PUT never came to the row"
-            # NOTE: InnoDB shows an old picture to those who look more often than every 0.1 seconds.
+            # NOTE: InnoDB shows an old picture to who looks again within 0.1 seconds.
             time.sleep(0.2)
         ended.append(("HEAD", site.http.head("/v1/images/2").status))
     putting.join(60)
