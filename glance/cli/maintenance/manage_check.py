@@ -13,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from glance import store
 from glance.cli.maintenance import manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.user import console
+from glance.common import exception
 from glance.registry.db import dangling, engine, models, paging
 from glance.scrubber import orphans
 
@@ -76,9 +78,11 @@ class Finding(NamedTuple):
 
 def check(url: str, args: argparse.Namespace) -> int:
     """Compare records, their properties and members, and image data; report what does not fit."""
+    if args.delete:
+        raise exception.BadInputError("--delete belongs to orphans: use check --repair")
     min_age = manage_data.seconds("--older-than", args.older_than)
     with manage_data.CurrentDatabase(url, args.conf) as db:
-        stores = None if args.records_only else manage_data.stores_of(args)
+        stores = None if args.records_only else _stores(args)
         summary = orphans.OrphanReport()
         report = _Report(summary, as_json=args.format == "json")
         try:
@@ -92,6 +96,14 @@ def check(url: str, args: argparse.Namespace) -> int:
             report.end(complete=False)
             raise
         return report.end(complete=True)
+
+
+def _stores(args: argparse.Namespace) -> store.Stores:
+    try:
+        return manage_data.stores_of(args)
+    except exception.ConfigError as err:
+        hint = "--store-config-file names the file of the stores, --records-only does without"
+        raise exception.ConfigError([*err.problems, hint]) from err
 
 
 #: Command word -> function, for the table of `glance.cli.maintenance.manage`.

@@ -72,6 +72,8 @@ OPTIONS = (
 
 def orphans_command(url: str, args: argparse.Namespace) -> int:
     """List data without a record, and records without their data."""
+    if args.repair:
+        raise exception.BadInputError("--repair belongs to check: use orphans --delete")
     min_age = seconds("--older-than", args.older_than)
     with CurrentDatabase(url, args.conf) as db:
         surveyor = orphans.OrphanScan(db, stores_of(args), min_age)

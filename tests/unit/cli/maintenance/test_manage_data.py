@@ -381,6 +381,24 @@ def test_many_images_are_compared_in_pages(place, monkeypatch):
     assert place("check") == 0
 
 
+def test_the_options_of_check_and_orphans_are_not_mixed_up(place):
+    place.put(77)
+    assert place("check", "--delete") == 1
+    assert place.err == "ERROR: --delete belongs to orphans: use check --repair\n"
+    assert place("orphans", "--repair") == 1
+    assert place.err == "ERROR: --repair belongs to check: use orphans --delete\n"
+    assert (place.images / "77").exists()
+
+
+def test_a_check_without_a_file_of_the_stores_says_how_to_go_on(place):
+    (place.directory / "glance-scrubber.conf").unlink()
+    assert place("check") == 1
+    assert place.err.endswith(
+        "ERROR: --store-config-file names the file of the stores, --records-only does without\n"
+    )
+    assert place("check", "--records-only") == 0
+
+
 def test_commands_may_be_written_with_hyphens(place):
     assert place("db-version") == 0
     assert place.out == f"{models.SCHEMA_VERSION}\n"
