@@ -1,7 +1,8 @@
 """The one place that tells the operator of image data which a store has refused, lost or damaged.
 
 A line at ERROR has the image, the store, the location with asterisks for what is secret, and the
-cause. It is a WARNING for a location that a caller has registered, which the operator cannot mend.
+cause. It is a WARNING where the operator has nothing to mend: at a location that a caller has
+registered, and of two uploads at the same time for the one that lost.
 Callers can repeat a request that fails, so the number of lines has a bound.
 """
 
@@ -50,6 +51,7 @@ class DataLog:
             ("refused", str(image_id), type(err).__name__),
             f"the {target.name} store did not take its data{f' at {place}' if place else ''}",
             err,
+            logging.WARNING if isinstance(err, exception.Duplicate) else logging.ERROR,
         )
 
     def lost(
@@ -90,9 +92,7 @@ class DataLog:
         # SECURITY: without its driver nobody knows what of the location is secret.
         return scheme, f"{scheme}://***"
 
-    def _tell(
-        self, key: tuple[str, str, str], what: str, err: BaseException, level: int = logging.ERROR
-    ) -> None:
+    def _tell(self, key: tuple[str, str, str], what: str, err: BaseException, level: int) -> None:
         if isinstance(err, exception.Error):
             err.is_logged = True
         level = level if self._is_due(key) else logging.DEBUG

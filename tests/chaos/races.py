@@ -107,9 +107,6 @@ def run(args: argparse.Namespace, directory: pathlib.Path, url: str) -> tuple[Hi
         logs = [log for site in (one, other) for log in site.logs()]
     for program, text in logs:
         for line in text.splitlines():
-            # A rival that comes too late finds the data of the one that filled the image.
-            if "StoreObjectExists" in line:
-                continue
             if " ERROR " in line or "Traceback" in line or "database is locked" in line:
                 work.history.problem(f"{program} logs: {line}")
     return work.history, seconds

@@ -494,8 +494,8 @@ def _make_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords:
 
     SECURITY: SQLite lets everybody read what it makes, as far as the umask permits. It gives its
     journals the mode and, if it runs as root, the owner of the database. A file that root makes
-    belongs to the owner of the directory, as whom the daemons run, and is not made behind a link of
-    another user. Raises sqlite3.OperationalError for such a link.
+    belongs to the owner of the directory, as whom the daemons run. It is not made behind a link of
+    another user, which raises sqlite3.OperationalError.
     """
     path = os.path.abspath(arguments[0])
     if os.path.exists(path):

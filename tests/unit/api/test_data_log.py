@@ -101,6 +101,14 @@ def test_refused_data_names_the_place(
     assert "(No space left on device)" in line
 
 
+def test_data_that_another_upload_has_stored_is_no_error(
+    told: data_log.DataLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = told._stores.for_scheme("file")
+    told.refused(7, target, refusal("commit", exception.StoreObjectExists))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 @pytest.mark.parametrize("scheme,place", [("s3", "/images/7"), ("file", "/7")])
 def test_each_store_says_where_it_writes(told: data_log.DataLog, scheme: str, place: str) -> None:
     shown = told._stores.for_scheme(scheme).place_of("7")
