@@ -355,8 +355,13 @@ def client_headers(meta: Mapping[str, Any]) -> dict[str, str]:
     def add(prefix: str, key: str, value: Any) -> None:
         name = (prefix + str(key).lower()).replace("_", "-")
         text = "" if value is None else str(value)
-        if _NOT_TOKEN.search(latin1.encode(name)) or _CONTROL.search(text):
+        if _NOT_TOKEN.search(latin1.encode(name)):
             raise exception.Invalid(f"Image attribute {key!r} cannot be sent as a header")
+        if _CONTROL.search(text):
+            raise exception.Invalid(
+                f"The value of {key!r} cannot be sent: it holds a line break or another control "
+                "character"
+            )
         if name in headers:
             raise exception.Invalid(f"Image attribute {key} is given twice")
         headers[latin1.encode(name)] = latin1.encode(text)

@@ -67,12 +67,14 @@ def hint_of(client: glance_client.Client | None, err: BaseException) -> str | No
 
 
 _HTTPS = "add --use-ssl, or begin the URL with https:"
+#: Begins the hint about a server that has understood nothing of a request.
+SPEAKS_HTTPS = "the server speaks https, not http"
 
 
 def _of_silence(client: glance_client.Client) -> str | None:
     """Return a hint for a connection that was closed without a response."""
     if not client.use_ssl and client.certificate_names() is not None:
-        return f"the server speaks https, not http: {_HTTPS}"
+        return f"{SPEAKS_HTTPS}: {_HTTPS}"
     return None
 
 

@@ -151,14 +151,19 @@ class CommandCall:
         known = self._client or self.options
         return f"{known.host}:{known.port}"
 
-    def explain(self, err: BaseException, *, told: bool = True) -> None:
-        """Print on standard error what is behind an error; `told` is whether its text was."""
+    def explain(self, err: BaseException, *, told: bool = True) -> str | None:
+        """Print on standard error what is behind an error; `told` is whether its text was.
+
+        Returns what to do about it, if that is known.
+        """
         from glance.cli.user import causes  # PERF: for errors only
 
         text = "" if told else causes.told_of(err)
-        parts = [part for part in (text, self._hint(err)) if part]
+        hint = self._hint(err)
+        parts = [part for part in (text, hint) if part]
         if parts:
             console.complain("; ".join(parts))
+        return hint
 
     def complain(self, err: BaseException, cause: BaseException | None) -> None:
         """Print an error in one line on standard error, with what to do about its `cause`."""

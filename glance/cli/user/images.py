@@ -129,6 +129,7 @@ def add(call: commands.CommandCall) -> int:
 
 def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None) -> int:
     """Add an image and print the outcome; return the exit code."""
+    from glance.cli.user import causes  # PERF: for a request only
     from glance.http.client import response  # PERF: the client needs it
 
     try:
@@ -140,10 +141,11 @@ def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None
         )
         if call.options.verbose:
             console.print_error(err)
-        call.explain(err, told=call.options.verbose)
-        if isinstance(err, response.ConnectionBroken) and not isinstance(
+        hint = call.explain(err, told=call.options.verbose)
+        arrived = isinstance(err, response.ConnectionBroken) and not isinstance(
             err, response.NotConnected
-        ):
+        )
+        if arrived and causes.SPEAKS_HTTPS not in f"{err} {hint}":
             print(KILLED_NOTE, file=sys.stderr)
         return 1
     except KeyboardInterrupt as err:

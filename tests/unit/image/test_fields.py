@@ -219,6 +219,12 @@ def test_client_types_numbers_and_booleans():
     assert (back["is_public"], back["deleted"]) == (True, False)
 
 
+@pytest.mark.parametrize("meta", [{"name": "a\nb"}, {"properties": {"x": "\x1b"}}])
+def test_a_value_that_no_header_can_carry_is_refused_with_the_reason(meta):
+    with pytest.raises(exception.Invalid, match="holds a line break or another control character"):
+        fields.client_headers(meta)
+
+
 @pytest.mark.parametrize("meta", [{"name": "a\r\nb"}, {"properties": {"a b": "c"}}, {"a:b": "c"}])
 def test_client_refuses_to_send_what_would_break_the_header_block(meta):
     with pytest.raises(exception.Invalid):

@@ -145,6 +145,15 @@ def test_http_to_a_port_of_https(glance, listing):
     assert told.endswith("add --use-ssl, or begin the URL with https:\n")
 
 
+def test_what_a_port_of_https_did_not_understand_has_made_no_record(glance, listing, loopback):
+    alert = b"\x15\x03\x03\x00\x02\x02\x46"
+    other = loopback(lambda peer: (peer.head(), peer.send(alert), peer.close()))
+    for server in (listing, other):
+        done = glance(*ADD, port=server.port)
+        assert (done.code, "https" in done.err) == (1, True)
+        assert "may still be in the registry" not in done.err
+
+
 def test_an_alert_of_tls_is_known(glance, loopback):
     alert = b"\x15\x03\x03\x00\x02\x02\x46"
     server = loopback(lambda peer: (peer.head(), peer.send(alert), peer.close()))
