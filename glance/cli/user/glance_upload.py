@@ -40,6 +40,8 @@ _OWN = (
         "int",
         9292,
         ("GLANCE_PORT",),
+        least=1,
+        most=65535,
     ),
     ProgramOption(
         ("--type",),

@@ -142,3 +142,11 @@ def test_help_explains_every_option(run):
     assert code == 0
     assert all(name in out for option in glance_upload.OPTIONS for name in option.names)
     assert "Exit codes:" in out
+
+
+@pytest.mark.parametrize("option", ["--port=0", "--port=65536", "--timeout=nan", "--timeout=-1"])
+def test_numbers_that_no_connection_has_are_refused(option, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        glance_upload.main([option, "file", "name"])
+    assert leaving.value.code == 2
+    assert "is not a number from" in capsys.readouterr().err
