@@ -71,9 +71,11 @@ class Side:
         """Return the microseconds of a page from the database layer."""
         context = CALLERS[caller]
         query = listing.parse(params, is_admin=context.is_admin)
-        begin = time.perf_counter()
+        # NOTE: SQLite works in this process; processor time does not depend on other work.
+        clock = time.process_time if self.database.dialect == "sqlite" else time.perf_counter
+        begin = clock()
         api.image_list(self.database, context, query)
-        return (time.perf_counter() - begin) * 1e6
+        return (clock() - begin) * 1e6
 
     def request(self, caller: str, params: dict[str, str]) -> float:
         """Return the microseconds of a page over HTTP."""

@@ -66,6 +66,10 @@ config.options(
 # NOTE: it waits inside C and so blocks every request of the worker; `Database.transaction` does
 # longer waits, in which other requests can run.
 BUSY_TIMEOUT = 1000
+#: KiB of a file of SQLite that each connection keeps in memory, at most.
+# PERF: with 2 MiB, the default, the inner nodes of the indexes of a million images do not fit, and
+# lists in an order other than that of the rows take up to three times as long.
+CACHE_SIZE = 8000
 #: How long `Database.transaction` retries after locks and deadlocks, in seconds.
 RETRY_FOR = 25.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
@@ -351,6 +355,7 @@ def create(
         # The driver must not begin transactions itself, in the middle of one of glance's.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout or BUSY_TIMEOUT}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_SIZE}")
         connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         # Readers and the one writer do not block each other. SQLite refuses this while another
         # process opens the file for the first time; the setting is stored in the file, so a later

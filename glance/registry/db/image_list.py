@@ -18,8 +18,8 @@ a statement that guesses wrong reads the whole table. So this module chooses, an
     images match. If the window has too few, the next one goes on where it ended.
 
 *among few*
-    If the first window does not fill the page, or at once for the filters by name and by change,
-    which few images match, the index of each filter is asked for `MOST_FEW` + 1 images (a *probe*). If there are not more, these few are read
+    At first, the index of each filter is asked for `MOST_RARE` + 1 images (a *probe*), and after a
+    window that does not fill the page for `MOST_FEW` + 1. If there are not more, these few are read
     and sorted. It is the way for rare names, properties, sizes and recent changes, and for users
     who see few images.
 
@@ -36,7 +36,7 @@ have but none has both. Between two windows other requests have their turn, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, cast, overload
 
 import sqlalchemy as sa
@@ -52,6 +52,8 @@ properties = models.image_properties
 
 #: How many images count as few: reading and sorting them takes some milliseconds.
 MOST_FEW = 1000
+#: How many count as so few that they are looked for before the first window.
+MOST_RARE = 100
 #: How many images that are shared with a user are sorted for each page of what it sees.
 MOST_SHARED = 100
 #: How many images a list examines before it is given up.
@@ -171,7 +173,7 @@ class _Listing:
             return self._by_parts(list_statements.whole, parts)
         if self.query.filters.get("status") == "killed" and not self.query.include_killed:
             return []
-        ids = self._few(["name", "changes_since"])
+        ids = self._few(self._drivers(), MOST_RARE)
         if ids is not None:
             return self._among(ids, parts)
         return self._by_windows(parts)
@@ -275,7 +277,8 @@ class _Listing:
     def _better(self, parts: list[str | None], params: dict[str, Any]) -> list[Any] | None:
         """Return the page by way of few images, or of what is visible; None if both are many."""
         after_window, self.params = self.params, params
-        ids = self._few(self._drivers())
+        ids = self._few(self._drivers(), MOST_FEW)
+        ids = self._visible(MOST_FEW) if ids is None else ids
         if ids is not None:
             return self._among(ids, parts)
         if self._is_users() and not self.shape.has_filters:
@@ -286,66 +289,66 @@ class _Listing:
         self.params = after_window
         return None
 
-    def _drivers(self) -> Iterator[str]:
-        """Yield the filters that an index may find few images for, rare ones first."""
-        for number in range(self.shape.properties):
-            yield f"property {number}"
+    def _drivers(self) -> list[str]:
+        """Return the filters that an index may find few images for, and that of no order yet."""
+        found = [f"property {number}" for number in range(self.shape.properties)]
         if self.shape.size_min or self.shape.size_max:
-            yield "size"
-        yield from ("disk_format", "container_format", "status")
-        if self._is_users():
-            yield "visible"
-        elif self.query.is_public is not None:
-            yield "public" if self.query.is_public else "private"
+            found.append("size")
+        if self.shape.changes_since:
+            found.append("changes_since")
+        if self.query.is_public is False:
+            found.append("private")
+        found += [name for name in listing.TEXT_FILTERS if name in self.query.filters]
+        in_order = {self.query.sort_key}
+        if self.query.sort_key == "created_at":
+            in_order |= {*list_statements.SCOPES, "private"}
+        return [one for one in found if list_statements.RANGES.get(one, one) not in in_order]
 
-    def _can_probe(self, driver: str) -> bool:
-        """Return whether the filter is given and is no range of the index of the order already."""
-        if driver in listing.TEXT_FILTERS and driver not in self.query.filters:
-            return False
-        if driver == "changes_since" and not self.shape.changes_since:
-            return False
-        is_scope = driver in (*list_statements.SCOPES, "public", "private")
-        if is_scope and self.query.sort_key == "created_at":
-            return False
-        return list_statements.RANGES.get(driver, driver) != self.query.sort_key
-
-    def _few(self, drivers: Any) -> list[int] | None:
+    def _few(self, drivers: list[str], most: int) -> list[int] | None:
         """Return the images that the first driver finds of which there are few; None for none."""
         for driver in drivers:
-            if self._can_probe(driver):
-                ids = self._probe(driver)
-                if ids is not None:
-                    return ids
+            ids = self._probe(driver, most)
+            if ids is not None:
+                return ids
         return None
 
-    def _probe(self, driver: str) -> list[int] | None:
+    def _probe(self, driver: str, most: int) -> list[int] | None:
         """Return the ids of the images that an index finds for one filter; None for many."""
         kind, _, number = driver.partition(" ")
         if kind == "property":
-            return self._having(int(number))
-        if driver == "visible":
-            found = [self._ids(list_statements.SHARED, MOST_FEW)]
-            found += [self._probe(part) if found[0] is not None else None for part in ("owned",)]
-            found += [self._probe(part) if found[-1] is not None else None for part in ("public",)]
-            if any(ids is None for ids in found):
-                return None
-            return sorted({one for ids in found for one in cast(list[int], ids)})
+            return self._having(int(number), most)
         ids: list[int] = []
         for deleted in self.shape.deleted_values:
-            more = self._ids(list_statements.probe(self.shape, driver, deleted), MOST_FEW)
+            more = self._ids(list_statements.probe(self.shape, driver, deleted), most)
             if more is None:
                 return None
             ids += more
-        return ids if len(ids) <= MOST_FEW else None
+        return ids if len(ids) <= most else None
 
-    def _having(self, number: int) -> list[int] | None:
+    def _having(self, number: int, most: int) -> list[int] | None:
         if self.names is None:
             return None
         name = list(self.query.properties)[number]
         self.params.update(names=self.names[name], value=self.query.properties[name])
-        return self._ids(list_statements.having(self.shape.dialect), MOST_FEW)
+        return self._ids(list_statements.having(self.shape.dialect), most)
+
+    def _visible(self, most: int) -> list[int] | None:
+        """Return the images that a user, or the public, sees; None for many."""
+        if self.query.is_public is not True:
+            return None
+        public = self._probe("public", most)
+        if public is None or not self.shape.has_owner:
+            return public
+        owned = self._probe("owned", most)
+        shared = None if owned is None else self._ids(list_statements.SHARED, most)
+        return None if owned is None or shared is None else sorted({*public, *owned, *shared})
 
     def _ids(self, statement: Any, most: int) -> list[int] | None:
+        if most > MOST_RARE:
+            # PERF: to fetch a thousand ids takes longer than to count them.
+            params = {**self.params, "window": most}
+            if self.conn.execute(list_statements.exceeds(statement), params).first() is not None:
+                return None
         found = self.conn.execute(statement, {**self.params, "window": most + 1}).scalars().all()
         return None if len(found) > most else list(found)
 

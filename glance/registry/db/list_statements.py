@@ -106,7 +106,7 @@ def whole(shape: Shape, part: str | None) -> Select:
 
     It reads no more rows than the page has, killed images apart.
     """
-    return _records(shape, _merged(shape, part, [_scope(shape)], _LIMIT, _is_shown(shape)))
+    return _records(shape, _merged(shape, part, _scope(shape), _LIMIT, _is_shown(shape)))
 
 
 @functools.lru_cache(maxsize=256)
@@ -119,7 +119,7 @@ def visible(shape: Shape, part: str | None) -> Select:
     mine = [images.c.owner == _VIEWER]
     public = [images.c.is_public == sa.true()]
     found = [
-        _merged(shape, part, [condition], _LIMIT, _is_shown(shape))
+        _merged(shape, part, condition, _LIMIT, _is_shown(shape))
         for condition in (mine, public)
     ]
     shared = (
@@ -160,7 +160,8 @@ def among(shape: Shape, part: str | None) -> Select:
 @functools.lru_cache(maxsize=512)
 def end_of_window(shape: Shape, part: str | None) -> Select:
     """Return the id and the place of the last row of a window; no row if it has fewer rows."""
-    rows = _window(shape, part)
+    # PERF: without further columns, for which the rows of the table would be read.
+    rows = _merged(shape, part, _inside(shape), _WINDOW, []).subquery("rows")
     return (
         sa.select(rows.c.id, *_place(rows.c, shape.sort_key, shape.dialect))
         .order_by(*_order(shape, rows.c))
@@ -186,19 +187,23 @@ def _window(shape: Shape, part: str | None) -> Any:
     needed = {"id", shape.sort_key, "status", "is_public", "owner", *shape.filters}
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
-    inside = [*_scope(shape), *_at_sort_key(shape)]
-    return _merged(shape, part, [inside], _WINDOW, [], sorted(needed)).subquery("rows")
+    return _merged(shape, part, _inside(shape), _WINDOW, [], sorted(needed)).subquery("rows")
+
+
+def _inside(shape: Shape) -> list[ColumnElement[bool]]:
+    """Return the filters that are a part or a range of the index of the order."""
+    return [*_scope(shape), *_column_filters(shape, images.c, (shape.sort_key,))]
 
 
 def _merged(
     shape: Shape,
     part: str | None,
-    alternatives: Iterable[Iterable[ColumnElement[bool]]],
+    conditions: Iterable[ColumnElement[bool]],
     limit: Any,
     shown: Iterable[ColumnElement[bool]],
     needed: Iterable[str] = (),
 ) -> Any:
-    """Return the first `limit` rows of the segments for each of several conditions."""
+    """Return the first `limit` rows, in order, of the segments in which the conditions hold."""
     names = needed or _key(shape)
     segments = [
         _limited(
@@ -209,12 +214,15 @@ def _merged(
             limit,
         )
         for deleted in shape.deleted_values
-        for conditions in alternatives
         for after in _after_marker(shape, part)
     ]
     if len(segments) == 1:
         return segments[0]
-    return _limited(shape, _union(segments, sa.union_all), limit)
+    merged = _union(segments, sa.union_all)
+    if shape.dialect == "sqlite" and len(shape.deleted_values) == 1:
+        # PERF: the segments follow one another; see `window`.
+        return merged.limit(limit)
+    return _limited(shape, merged, limit)
 
 
 def _union(segments: Iterable[Any], union: Any) -> Any:
@@ -265,11 +273,6 @@ def _scope(shape: Shape) -> list[ColumnElement[bool]]:
     if shape.is_public is False or (shape.is_public and not shape.has_owner):
         return [images.c.is_public == _flag(shape.is_public)]
     return []
-
-
-def _at_sort_key(shape: Shape) -> list[ColumnElement[bool]]:
-    """Return the filters by the sort key itself: they are a range of the index."""
-    return _column_filters(shape, images.c, (shape.sort_key,))
 
 
 def _column_filters(shape: Shape, row: Any, names: Iterable[str]) -> list[ColumnElement[bool]]:
@@ -359,8 +362,11 @@ def _after_marker(shape: Shape, part: str | None) -> list[ColumnElement[bool]]:
     if shape.dialect == "sqlite":
         found = sa.select(_marker.c[shape.sort_key]).where(_marker.c.id == marker_id)
         value = found.scalar_subquery()
-    # PERF: two ranges; for the comparison of pairs `(key, id)`, SQLite and MySQL would read all
-    # images with the marker's key, which for a status are almost all.
+    if shape.dialect == "postgresql":
+        place, marked = sa.tuple_(key, images.c.id), sa.tuple_(value, marker_id)
+        return [place < marked if shape.descending else place > marked]
+    # PERF: two ranges, one after the other. For a comparison of pairs SQLite and MySQL would read
+    # all images with the marker's key, which for a status are almost all.
     beyond = key < value if shape.descending else key > value
     return [sa.and_(key == value, further), beyond]
 
@@ -398,12 +404,12 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
     else:
         conditions, order = _column_filters(shape, images.c, (column,)), images.c[column]
     alike = dataclasses.replace(shape, sort_key=order.name)
-    return _limited(
-        alike,
-        sa.select(images.c.id, order)
+    return (
+        sa.select(images.c.id)
         .where(images.c.deleted == _flag(deleted))
-        .where(*conditions),
-        _WINDOW,
+        .where(*conditions)
+        .order_by(*_order(alike, images.c))
+        .limit(_WINDOW)
     )
 
 
@@ -414,6 +420,13 @@ SHARED = (
     .where(visibility.live(members))
     .limit(_WINDOW)
 )
+
+
+@functools.lru_cache(maxsize=256)
+def exceeds(ids: Select) -> Select:
+    """Return the statement that finds a row if there are more ids than `window`, cheaply."""
+    found = ids.limit(None).subquery()
+    return sa.select(_ONE).select_from(found).limit(_ONE).offset(_WINDOW)
 
 
 @functools.cache
