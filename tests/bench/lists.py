@@ -58,7 +58,7 @@ class Side:
         with self.database.read() as conn:
 
             def far(column: sa.Column) -> object:
-                live = sa.select(column).where(images.deleted == sa.false())
+                live = sa.select(column).where(images.deleted == sa.false(), column.is_not(None))
                 return conn.execute(live.order_by(column.desc()).limit(1).offset(20)).scalar()
 
             size, changed = far(images.size), far(images.updated_at)
@@ -199,7 +199,12 @@ def queries() -> Iterator[tuple[str, str, dict[str, str], bool]]:
     yield "admin", "private", {"is_public": "false"}, False
     yield "admin", "private by name", {"is_public": "false", "sort_key": "name"}, False
     for more in ({}, {"sort_key": "name"}):
-        yield "admin", " ".join(("deleted", *more.values())), {**ALL, "deleted": "true", **more}, False
+        yield (
+            "admin",
+            " ".join(("deleted", *more.values())),
+            {**ALL, "deleted": "true", **more},
+            False,
+        )
 
 
 def measure(

@@ -57,11 +57,7 @@ class Shape:
     @property
     def has_filters(self) -> bool:
         return bool(
-            self.filters
-            or self.properties
-            or self.size_min
-            or self.size_max
-            or self.changes_since
+            self.filters or self.properties or self.size_min or self.size_max or self.changes_since
         )
 
     @property
@@ -116,11 +112,8 @@ def visible(shape: Shape, part: str | None) -> Select:
     These are the public images and the user's own, each in the order of an index, and those that
     are shared with the user, of whom there may be `few` only: they are all read and sorted.
     """
-    mine = [images.c.owner == _VIEWER]
-    public = [images.c.is_public == sa.true()]
     found = [
-        _merged(shape, part, condition, _LIMIT, _is_shown(shape))
-        for condition in (mine, public)
+        _merged(shape, part, scope, _LIMIT, _is_shown(shape)) for scope in ("owner", "is_public")
     ]
     shared = (
         sa.select(*_columns(shape, images.c))
@@ -161,7 +154,7 @@ def among(shape: Shape, part: str | None) -> Select:
 def end_of_window(shape: Shape, part: str | None) -> Select:
     """Return the id and the place of the last row of a window; no row if it has fewer rows."""
     # PERF: without further columns, for which the rows of the table would be read.
-    rows = _merged(shape, part, _inside(shape), _WINDOW, []).subquery("rows")
+    rows = _merged(shape, part, _scope(shape), _WINDOW, []).subquery("rows")
     return (
         sa.select(rows.c.id, *_place(rows.c, shape.sort_key, shape.dialect))
         .order_by(*_order(shape, rows.c))
@@ -187,30 +180,30 @@ def _window(shape: Shape, part: str | None) -> Any:
     needed = {"id", shape.sort_key, "status", "is_public", "owner", *shape.filters}
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
-    return _merged(shape, part, _inside(shape), _WINDOW, [], sorted(needed)).subquery("rows")
-
-
-def _inside(shape: Shape) -> list[ColumnElement[bool]]:
-    """Return the filters that are a part or a range of the index of the order."""
-    return [*_scope(shape), *_column_filters(shape, images.c, (shape.sort_key,))]
+    return _merged(shape, part, _scope(shape), _WINDOW, [], sorted(needed)).subquery("rows")
 
 
 def _merged(
     shape: Shape,
     part: str | None,
-    conditions: Iterable[ColumnElement[bool]],
+    scope: str,
     limit: Any,
     shown: Iterable[ColumnElement[bool]],
     needed: Iterable[str] = (),
 ) -> Any:
-    """Return the first `limit` rows, in order, of the segments in which the conditions hold."""
-    names = needed or _key(shape)
+    """Return the first `limit` rows, in order, of the segments with one value in column `scope`.
+
+    Filters by the sort key itself are a range of a segment.
+    """
     segments = [
         _limited(
             shape,
-            sa.select(*(images.c[name] for name in names))
+            sa.select(*(images.c[name] for name in needed or _key(shape)))
+            .with_hint(images, _hint(scope, shape.sort_key), "mysql")
             .where(images.c.deleted == _flag(deleted))
-            .where(*conditions, after, *shown),
+            .where(*_in_scope(shape, scope))
+            .where(*_column_filters(shape, images.c, (shape.sort_key,)))
+            .where(after, *shown),
             limit,
         )
         for deleted in shape.deleted_values
@@ -263,20 +256,39 @@ def _is_shown(shape: Shape) -> list[ColumnElement[bool]]:
     return [] if shape.include_killed else [images.c.status != "killed"]
 
 
-def _scope(shape: Shape) -> list[ColumnElement[bool]]:
+def _scope(shape: Shape) -> str:
     """Return what of the query the longest index for this order has before the sort key."""
     if shape.sort_key != "created_at":
-        return []
+        return ""
     for name in SCOPES:
         if name in shape.filters:
-            return [images.c[name] == sa.bindparam(f"filter_{name}")]
-    if shape.is_public is False or (shape.is_public and not shape.has_owner):
-        return [images.c.is_public == _flag(shape.is_public)]
-    return []
+            return name
+    is_plain = shape.is_public is False or (shape.is_public and not shape.has_owner)
+    return "is_public" if is_plain else ""
+
+
+def _in_scope(shape: Shape, scope: str) -> list[ColumnElement[bool]]:
+    if scope == "is_public":
+        return [images.c.is_public == _flag(shape.is_public is True)]
+    if scope == "owner":
+        return [images.c.owner == _VIEWER]
+    return _column_filters(shape, images.c, (scope,))
+
+
+def _hint(scope: str, sort_key: str) -> str:
+    """Return the words by which MySQL uses the index that is meant.
+
+    PERF: it estimates the length of ranges and not the order of rows, so that it would rather read
+    half the table by its primary key and sort it.
+    """
+    columns = dict.fromkeys(("deleted", scope, sort_key, "id"))
+    return f"FORCE INDEX (ix_images_{'_'.join(filter(None, columns))})"
 
 
 def _column_filters(shape: Shape, row: Any, names: Iterable[str]) -> list[ColumnElement[bool]]:
-    found = [row[name] == sa.bindparam(f"filter_{name}") for name in shape.filters if name in names]
+    found = [
+        row[name] == sa.bindparam(f"filter_{name}") for name in shape.filters if name in names
+    ]
     if shape.size_min and "size" in names:
         found.append(row.size >= sa.bindparam("size_min"))
     if shape.size_max and "size" in names:
@@ -394,20 +406,15 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
     They include all images that match the filter and are, or are not, deleted; the other filters
     are left out. The order is that of the index, so that no planner reads the table instead.
     """
-    column = RANGES.get(driver, driver)
-    if driver == "public":
-        conditions, order = [images.c.is_public == sa.true()], images.c.created_at
-    elif driver == "private":
-        conditions, order = [images.c.is_public == sa.false()], images.c.created_at
-    elif driver == "owned":
-        conditions, order = [images.c.owner == _VIEWER], images.c.created_at
-    else:
-        conditions, order = _column_filters(shape, images.c, (column,)), images.c[column]
-    alike = dataclasses.replace(shape, sort_key=order.name)
+    scope = {"public": "is_public", "private": "is_public", "owned": "owner"}.get(driver, "")
+    sort_key = "created_at" if scope else RANGES.get(driver, driver)
+    alike = dataclasses.replace(shape, sort_key=sort_key)
+    clauses = _in_scope(shape, scope) if scope else _column_filters(shape, images.c, (sort_key,))
     return (
         sa.select(images.c.id)
+        .with_hint(images, _hint(scope, sort_key), "mysql")
         .where(images.c.deleted == _flag(deleted))
-        .where(*conditions)
+        .where(*clauses)
         .order_by(*_order(alike, images.c))
         .limit(_WINDOW)
     )

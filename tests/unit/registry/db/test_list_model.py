@@ -165,7 +165,14 @@ QUERIES = st.builds(
 #: What decides the way: as it is, and such that a few hundred images are as many.
 BOUNDS = {
     "usual": {},
-    "tiny": {"MOST_FEW": 12, "MOST_RARE": 3, "MOST_SHARED": 4, "_FIRST": 1, "_FIRST_UNFILTERED": 1, "_LARGEST": 9},
+    "tiny": {
+        "MOST_FEW": 12,
+        "MOST_RARE": 3,
+        "MOST_SHARED": 4,
+        "_FIRST": 1,
+        "_FIRST_UNFILTERED": 1,
+        "_LARGEST": 9,
+    },
     "no few": {"MOST_FEW": 0, "MOST_RARE": 0, "MOST_SHARED": 0, "_LARGEST": 16},
     "no merging": {"MOST_FEW": 0, "MOST_RARE": 0, "MOST_SHARED": 100, "_LARGEST": 16},
 }
