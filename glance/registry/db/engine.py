@@ -394,11 +394,12 @@ def _plan(connection: Any, _record: Any, *more: str) -> None:
 
 
 def _plan_lists(connection: Any, record: Any) -> None:
-    """Keep PostgreSQL, on a connection for reading, from collecting what a limit cuts off.
+    """Keep PostgreSQL, on a connection for reading, from reading what a limit cuts off.
 
-    PERF: a bitmap has all rows that an index finds before the first one is read.
+    PERF: without statistics it expects short tables and few rows. Then it would read the whole
+    table, or make a bitmap of all rows that an index finds, before the first row is returned.
     """
-    _plan(connection, record, "enable_bitmapscan")
+    _plan(connection, record, "enable_bitmapscan", "enable_seqscan")
 
 
 def _refuse_cut_connection(connection: Any, _record: Any, _proxy: Any) -> None:

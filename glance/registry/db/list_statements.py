@@ -421,7 +421,7 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
     scope = {"public": "is_public", "private": "is_public", "owned": "owner"}.get(driver, "")
     sort_key = "created_at" if scope else RANGES.get(driver, driver)
     alike = dataclasses.replace(shape, sort_key=sort_key)
-    clauses = _in_scope(shape, scope) if scope else _column_filters(shape, images.c, (sort_key,))
+    clauses = _in_scope(shape, scope) if scope else _column_filters(alike, images.c, (sort_key,))
     return (
         sa.select(images.c.id)
         .with_hint(images, _hint(scope, sort_key), "mysql")
