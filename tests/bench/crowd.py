@@ -1,7 +1,7 @@
 """Fill a registry's database with many images, the same ones each time.
 
-The database makes the rows itself, so that a million images take a minute. All values come from the
-number of the image by whole-number arithmetic, which every database does in the same way.
+The database makes the rows itself, so that a million images take some minutes. All values come
+from the number of the image by whole-number arithmetic, which every database does in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from glance.registry.db.migrate_repo import operations, schema
 
 #: How many tenants own images.
 TENANTS = 1000
-#: A tenant whose images are all private, and one with whom a hundredth of the private ones is shared.
+#: A tenant whose images are all private, and one with whom a hundredth of the others is shared.
 OWNER, MEMBER = "tenant7", "tenant1"
 #: A member of a tenth of the private images, and of no other; it owns nothing.
 PARTNER = "partner"

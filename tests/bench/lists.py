@@ -113,9 +113,8 @@ def main() -> int:
         found = [measure(args, many, few, *query) for query in queries() if args.only in query[1]]
         calls, requests = ([pair[n] for pair in found] for n in (0, 1))
     print(table(calls))
-    print("\nOver HTTP:\n")
     if not args.no_http:
-        print(table(requests))
+        print(f"\nOver HTTP:\n\n{table(requests)}")
     if args.json:
         ratios = [statistics.median(row.ours) / statistics.median(row.theirs) for row in calls]
         named = {row.name: ratio for row, ratio in zip(calls, ratios, strict=True)}
@@ -143,7 +142,7 @@ def parse_args() -> argparse.Namespace:
 def filled(
     args: argparse.Namespace, stack: contextlib.ExitStack, url: str, name: str, count: int
 ) -> Side:
-    """Return a database with `count` images, and start its daemons; `url` has a place for a name."""
+    """Return a database with `count` images, and start its daemons."""
     database = url.format(name=name)
     if not crowd.is_filled(database, count):
         crowd.fill(database, count)

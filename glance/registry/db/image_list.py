@@ -3,10 +3,10 @@
 A page begins after a row, not after a count (keyset pagination): rows that are added or removed
 before it shift nothing. Null sort values are smaller than all others, on every database.
 
-**No statement reads more rows than it is told to.** Planners guess from statistics, which are old,
-missing, or blind to the fact that the few images that match may all be at the end of the order; and
-a statement that guesses wrong reads the whole table. So this module chooses, and the statements of
-`list_statements` leave a planner no choice. There are four ways to make a page:
+**No statement reads more rows than it is told to.** Planners guess from statistics, which are old
+or missing, and do not tell that the few images that match are all at the end of the order. A
+planner that guesses wrong reads the whole table. So this module chooses the index, and the
+statements of `list_statements` leave a planner no other. There are four ways to make a page:
 
 *whole*
     The list has no filters and is one segment of an index: all images for an administrator, the
@@ -18,19 +18,22 @@ a statement that guesses wrong reads the whole table. So this module chooses, an
     images match. If the window has too few, the next one goes on where it ended.
 
 *among few*
-    At first, the index of each filter is asked for `MOST_RARE` + 1 images (a *probe*), and after a
-    window that does not fill the page for `MOST_FEW` + 1. If there are not more, these few are read
-    and sorted. It is the way for rare names, properties, sizes and recent changes, and for users
-    who see few images.
+    At first, the index of each filter is asked whether it has more than `MOST_RARE` images (a
+    *probe*), and after a window that does not fill the page whether it has more than `MOST_FEW`. If
+    it has not, these few are read and sorted. It is the way for rare names, properties, sizes and
+    recent changes, and for users who see few images.
 
 *visible*
-    A user to whom only a small part of a large table is visible, in the default order, gets
-    a page that is merged from the public images, the user's own and those shared with the user.
+    In the default order, a user who sees only a small part of a large table gets a page that is
+    merged from the public images, the user's own images and those shared with the user.
 
 Otherwise windows follow one another, each four times as large, up to `_LARGEST` rows. That takes
-long if neither a filter is rare nor their combination frequent: two properties that many images
-have but none has both. Between two windows other requests have their turn, and after
-`MOST_EXAMINED` images the list is given up.
+long if no filter is rare but their combination is: many images have the one property, and many the
+other, but none has both. Between two windows, other requests of the worker have their turn, and
+after `MOST_EXAMINED` images the list is given up.
+
+What is not bounded: live images in status `killed` at the beginning of a *whole* list are read one
+after the other.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The statements of lists, each bounded by the number of rows that it may read.
 
-`glance.registry.db.image_list` says which one is run when. Values are bound later, so a statement is
-built once for each `Shape`.
+`glance.registry.db.image_list` says which one is run when. Values are bound later, so that a
+statement is built once for each `Shape`.
 
-Indexes give the order `(sort key, id)` of images that are equal in the columns before: that part of
-an index is called a *segment* here. A page is merged from the beginnings of segments.
+An index has the order `(sort key, id)` among images that are equal in the columns before. Such a
+part of an index is called a *segment* here. A page is merged from the beginnings of segments.
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ def _is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
 
 def _equals(shape: Shape, column: Any, value: Any) -> ColumnElement[bool]:
     if shape.dialect == "mysql" and column.name == shape.sort_key:
-        # PERF: MariaDB, for which `=` fixes a text in one collation only, would sort by the column.
+        # PERF: MariaDB would sort by the column after `=` with a text of another collation.
         return sa.and_(column >= value, column <= value)
     return cast(ColumnElement[bool], column == value)
 

@@ -145,8 +145,8 @@ images = sa.Table(
     mysql_engine="InnoDB",
 )
 
-# PERF: `image_list` explains them. All but one begin with `deleted`, of which a list almost always
-# wants one value: sites keep the records of deleted images, which may be most of the table.
+# PERF: `image_list` explains them. They begin with `deleted`, of which a list almost always wants
+# one value: sites keep the records of deleted images, which may be most of the table.
 for _columns in (
     ("deleted", "id"),
     ("deleted", "created_at", "id"),
@@ -156,7 +156,7 @@ for _columns in (
     ("deleted", "status", "id"),
     ("deleted", "disk_format", "id"),
     ("deleted", "container_format", "id"),
-    # In the default order of lists: filters by status and formats, public images, images of an owner.
+    # In the default order: filters by status and formats, public images, images of an owner.
     ("deleted", "status", "created_at", "id"),
     ("deleted", "disk_format", "created_at", "id"),
     ("deleted", "container_format", "created_at", "id"),
