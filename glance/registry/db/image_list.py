@@ -19,9 +19,9 @@ statements of `list_statements` leave a planner no other. There are four ways to
 
 *among few*
     At first, the index of each filter is asked whether it has more than `MOST_RARE` images (a
-    *probe*), and after a window that does not fill the page whether it has more than `MOST_FEW`. If
-    it has not, these few are read and sorted. It is the way for rare names, properties, sizes and
-    recent changes, and for users who see few images.
+    *probe*), and after a window that does not fill the page whether it has more than `MOST_FEW`.
+    If it has not, these few are read and sorted. It is the way for rare names, properties, sizes
+    and recent changes, and for users who see few images.
 
 *visible*
     In the default order, a user who sees only a small part of a large table gets a page that is
