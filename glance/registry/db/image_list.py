@@ -118,9 +118,7 @@ def image_list(
     after MOST_EXAMINED images.
     """
     columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
-    # NOTE: on SQLite the place where a window ends is looked up by the next one.
-    opened = db.snapshot if db.dialect == "sqlite" else db.read
-    with opened() as conn:
+    with db.read() as conn:
         page = _Listing(conn, context, query, columns, db.dialect).page()
     found = [dict(zip(columns, row, strict=True)) for row in page]
     if not detail:
@@ -255,6 +253,9 @@ class _Listing:
                 page.setdefault(row[0], row)
             if len(page) >= self.query.limit:
                 break
+            if not examined:
+                # NOTE: on SQLite the next window looks up the place where this one ends.
+                engine.begin_snapshot(self.conn)
             end = list_statements.end_of_window(self.shape, parts[0])
             last = self.conn.execute(end, self.params).first()
             if last is None:

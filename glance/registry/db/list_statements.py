@@ -102,7 +102,9 @@ def whole(shape: Shape, part: str | None) -> Select:
 
     It reads no more rows than the page has, killed images apart.
     """
-    return _records(shape, _merged(shape, part, _scope(shape), _LIMIT, _is_shown(shape)))
+    needed = _carried(shape)
+    page = _merged(shape, part, _scope(shape), _LIMIT, _is_shown(shape), needed)
+    return _records(shape, page)
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,7 +131,8 @@ def visible(shape: Shape, part: str | None) -> Select:
 def window(shape: Shape, part: str | None) -> Select:
     """Return the page of those images that match among the first `window` in the order."""
     rows = _window(shape, part)
-    matching = sa.select(*_columns(shape, rows.c)).where(*_matches(shape, rows.c))
+    matching = sa.select(*(rows.c[name] for name in _carried(shape)))
+    matching = matching.where(*_matches(shape, rows.c))
     if shape.dialect == "sqlite":
         # PERF: SQLite does not know that the window is in order already, and with an order would
         # read it to the end. It runs such a subquery as a co-routine, row by row; a test asserts
@@ -164,20 +167,30 @@ def end_of_window(shape: Shape, part: str | None) -> Select:
 
 
 def _records(shape: Shape, page: Any) -> Select:
-    """Return the records of a page of ids, in order."""
+    """Return the records of a page of ids, or of whole rows, in order."""
     found = page.subquery("page")
-    columns: list[Any] = [images.c[name] for name in shape.columns if name != "properties"]
+    is_whole = set(shape.columns) - {"properties"} <= set(found.c.keys())
+    row = found.c if is_whole else images.c
+    columns: list[Any] = [row[name] for name in shape.columns if name != "properties"]
     if "properties" in shape.columns:
         columns.append(records.properties_of(found.c.id))
-    return (
-        sa.select(*columns)
-        .select_from(found.join(images, images.c.id == found.c.id))
-        .order_by(*_order(shape, found.c))
-    )
+    source = found if is_whole else found.join(images, images.c.id == found.c.id)
+    return sa.select(*columns).select_from(source).order_by(*_order(shape, found.c))
+
+
+def _carried(shape: Shape) -> list[str]:
+    """Return the columns that a segment hands to the page.
+
+    PERF: with those of the record, no row is looked up twice. But MySQL keeps a segment in a
+    table, which is on disk if a column has long text; and two segments have to be sorted.
+    """
+    if shape.dialect == "mysql" or shape.deleted is None:
+        return list(_key(shape))
+    return sorted({*_key(shape), *shape.columns} - {"properties"})
 
 
 def _window(shape: Shape, part: str | None) -> Any:
-    needed = {"id", shape.sort_key, "status", "is_public", "owner", *shape.filters}
+    needed = {*_carried(shape), "status", "is_public", "owner", *shape.filters}
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
     return _merged(shape, part, _scope(shape), _WINDOW, [], sorted(needed)).subquery("rows")
