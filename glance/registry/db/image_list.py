@@ -64,7 +64,7 @@ MOST_EXAMINED = 2_000_000
 #: How many times the page the first window is: of a list that is filtered, and of one that is not.
 _FIRST, _FIRST_UNFILTERED = 8, 2
 #: The rows of the largest window; fewer if each row is looked up in the table of properties.
-_LARGEST = 4000
+_LARGEST = 1000
 #: How many names with capitals are looked at; more of them count as a match.
 _MOST_NAMES = 1000
 # PERF: PostgreSQL uses the index, which is almost always empty, for the first rows in its order;
@@ -247,7 +247,7 @@ class _Listing:
             self.params.update(
                 page_limit=self.query.limit - len(page), window=size, window_end=size - 1
             )
-            statement = list_statements.window(self.shape, parts[0])
+            statement = list_statements.window(self.shape, parts[0], not examined)
             # NOTE: between two windows, another transaction may move an image to the second.
             for row in lenient.fetch(self.conn, statement, self.params):
                 page.setdefault(row[0], row)

@@ -128,10 +128,14 @@ def visible(shape: Shape, part: str | None) -> Select:
 
 
 @functools.lru_cache(maxsize=512)
-def window(shape: Shape, part: str | None) -> Select:
-    """Return the page of those images that match among the first `window` in the order."""
-    rows = _window(shape, part)
-    matching = sa.select(*(rows.c[name] for name in _carried(shape)))
+def window(shape: Shape, part: str | None, is_first: bool) -> Select:
+    """Return the page of those images that match among the first `window` in the order.
+
+    In windows after the first, matches are rare.
+    """
+    carried = _carried(shape) if is_first else _key(shape)
+    rows = _window(shape, part, carried)
+    matching = sa.select(*(rows.c[name] for name in carried))
     matching = matching.where(*_matches(shape, rows.c))
     if shape.dialect == "sqlite":
         # PERF: SQLite does not know that the window is in order already, and with an order would
@@ -178,19 +182,19 @@ def _records(shape: Shape, page: Any) -> Select:
     return sa.select(*columns).select_from(source).order_by(*_order(shape, found.c))
 
 
-def _carried(shape: Shape) -> list[str]:
+def _carried(shape: Shape) -> tuple[str, ...]:
     """Return the columns that a segment hands to the page.
 
     PERF: with those of the record, no row is looked up twice. But MySQL keeps a segment in a
     table, which is on disk if a column has long text; and two segments have to be sorted.
     """
     if shape.dialect == "mysql" or shape.deleted is None:
-        return list(_key(shape))
-    return sorted({*_key(shape), *shape.columns} - {"properties"})
+        return _key(shape)
+    return tuple(sorted({*_key(shape), *shape.columns} - {"properties"}))
 
 
-def _window(shape: Shape, part: str | None) -> Any:
-    needed = {*_carried(shape), "status", "is_public", "owner", *shape.filters}
+def _window(shape: Shape, part: str | None, carried: Iterable[str]) -> Any:
+    needed = {*carried, "status", "is_public", "owner", *shape.filters}
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
     return _merged(shape, part, _scope(shape), _WINDOW, [], sorted(needed)).subquery("rows")
