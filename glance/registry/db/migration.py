@@ -21,7 +21,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import config, exception
-from glance.registry.db import engine, models
+from glance.registry.db import connecting, engine, models, urls
 from glance.registry.db.migrate_repo import schema
 from glance.streaming import retry
 
@@ -329,10 +329,10 @@ def _valid(version: int | str | None, default: int | None) -> int:
 def _connected(url: str, write: bool = False) -> Iterator[Connection]:
     """Yield a separate connection; with `write`, in a transaction that excludes all others."""
     try:
-        engine.parse_url(url)
+        urls.parse(url)
     except exception.ConfigError as err:
         raise exception.DatabaseMigrationError(str(err)) from None
-    found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
+    found = connecting.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     try:
         with _translated(url):
             with found.connect() as conn:
@@ -348,7 +348,7 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
 
 def _exclude_others(conn: Connection) -> None:
     """Wait until no other process changes the schema."""
-    engine.exclude_writers(conn)
+    connecting.exclude_writers(conn)
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif conn.dialect.name == "mysql":
