@@ -136,9 +136,32 @@ def tables(version: int) -> dict[str, sa.Table]:
     return {table.name: table for table in found}
 
 
+#: Columns of the indexes of images from version 20.
+_LIST_ORDERS: tuple[tuple[str, ...], ...] = (
+    ("deleted", "id"),
+    ("deleted", "created_at", "id"),
+    ("deleted", "updated_at", "id"),
+    ("deleted", "name", "id"),
+    ("deleted", "size", "id"),
+    ("deleted", "status", "id"),
+    ("deleted", "disk_format", "id"),
+    ("deleted", "container_format", "id"),
+    ("deleted", "status", "created_at", "id"),
+    ("deleted", "disk_format", "created_at", "id"),
+    ("deleted", "container_format", "created_at", "id"),
+    ("deleted", "is_public", "created_at", "id"),
+    ("deleted", "owner", "created_at", "id"),
+)
+
+
 def indexes(table: str, version: int) -> Indexes:
     """Return the non-unique indexes (name to columns) of a table at a version."""
     found: Indexes
+    if table == "images" and version >= 20:
+        found = _single(table, "owner")
+        for columns in _LIST_ORDERS:
+            found[f"ix_images_{'_'.join(columns)}"] = columns
+        return found
     if table == "images":
         names = ["is_public", "deleted"]
         if version >= 13:
@@ -151,6 +174,11 @@ def indexes(table: str, version: int) -> Indexes:
             for name in ("created_at", "updated_at", "name", "size", "status"):
                 found[f"ix_images_{name}_id"] = (name, "id")
         return found
+    if table == "image_properties" and version >= 20:
+        return {
+            models.ODD_NAME_INDEX: ("name",),
+            models.VALUE_INDEX: ("name", "value", "image_id"),
+        }
     if table == "image_properties":
         found = _single(table, "image_id", "deleted")
         if version < 13:
@@ -163,6 +191,8 @@ def indexes(table: str, version: int) -> Indexes:
         return _single(table, "due_at")
     if table in ("image_id_counter", "purged_image_ids"):
         return {}
+    if version >= 20:
+        return _single(table, "member")
     found = _single(table, "image_id", "deleted")
     if version >= 13:
         found.update(_single(table, "member"))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from glance.common import config, exception
 from glance.registry.db import engine, migration, models
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 TARGET = models.SCHEMA_VERSION
 Connect = Callable[[str], sa.engine.Connection]
@@ -35,7 +35,9 @@ def describe(conn: sa.engine.Connection) -> dict[str, Any]:
                 (index["name"], tuple(index["column_names"]))
                 for index in inspector.get_indexes(name)
                 if not index.get("duplicates_constraint")
-            },
+            }
+            # NOTE: SQLAlchemy does not report an index of PostgreSQL that has an expression.
+            | set(operations._own_indexes(conn, name).items()),
             "unique": {
                 tuple(constraint["column_names"])
                 for constraint in inspector.get_unique_constraints(name)
@@ -74,6 +76,7 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
             "min_disk": 7 if version >= 11 or number == 1 else None,
             "min_ram": 0 if version >= 11 else None,
             "protected": number == 2,
+            "attempt": "0" * 32 if number == 2 else None,
         }
         _insert(conn, tables["images"], row)
         row = {**row, "image_id": number, "key": "arch", "value": "x86_64", "updated_at": DAY}
