@@ -19,6 +19,7 @@ import functools
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -112,6 +113,8 @@ def program(name: str, *, stops: bool = False) -> Callable[[Main], Main]:
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
+            # NOTE: any module may be the first to import it, and cron mails what it prints.
+            warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
             with _standard_streams(stops=stops):
                 return _run(name, main, argv)
 

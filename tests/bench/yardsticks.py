@@ -14,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+import sqlalchemy as sa
+
 from support import daemons
 
 NGINX = """\
@@ -86,6 +88,40 @@ def postgresql(parent: pathlib.Path) -> Iterator[str]:
             for database in ("many", "few"):
                 subprocess.run([str(programs[-1] / "createdb"), *place, database], check=True)
             yield f"postgresql+psycopg2://glance@127.0.0.1:{port}/{{name}}"
+
+
+@contextlib.contextmanager
+def mariadb(parent: pathlib.Path) -> Iterator[str]:
+    """Run a MariaDB with the databases `many` and `few`; yield their URL, with a `{name}`."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    daemon, installer = (
+        shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
+    )
+    if daemon is None or installer is None:
+        raise SystemExit("MariaDB is not installed")
+    prefix = ["setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups"]
+    prefix = prefix if os.getuid() == 0 else []
+    port = daemons.free_port()
+    with tempfile.TemporaryDirectory(prefix="glance-my-", dir=parent) as name:
+        if prefix:
+            shutil.chown(name, "mysql", "mysql")
+        common = ["--no-defaults", f"--basedir={pathlib.Path(daemon).parent.parent}"]
+        common += [f"--datadir={name}/data", "--skip-name-resolve"]
+        method = "--auth-root-authentication-method=normal"
+        install = [*prefix, installer, *common, method, "--skip-test-db"]
+        subprocess.run(install, check=True, stdout=subprocess.DEVNULL, cwd=name)
+        command = [*prefix, daemon, *common, f"--port={port}", "--bind-address=127.0.0.1"]
+        command += [f"--socket={name}/s", f"--pid-file={name}/p"]
+        # Room for the indexes of a million images, as a site with so many gives it.
+        command += ["--innodb-buffer-pool-size=1G", "--character-set-server=utf8mb4"]
+        with running(command, port):
+            url = f"mysql+pymysql://root@localhost/{{name}}?unix_socket={name}/s"
+            server = sa.create_engine(url.format(name="mysql"))
+            with server.connect() as conn:
+                for database in ("many", "few"):
+                    conn.exec_driver_sql(f"CREATE DATABASE {database}")
+            server.dispose()
+            yield url
 
 
 @contextlib.contextmanager

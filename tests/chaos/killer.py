@@ -16,9 +16,6 @@ WORKERS_PER_LIFE = 4
 #: What is killed, and how often in relation to the others.
 KINDS = {"worker of the API": 8, "worker of the registry": 4, "API": 4, "registry": 3, "parent": 1}
 
-# What a daemon logs when all of its workers have started.
-_ALL_SERVE = " process(es)"
-
 
 class Killer:
     """Kills by the choices that come from `seed`.
@@ -34,8 +31,6 @@ class Killer:
 
     def run(self, count: int, seconds: float, ended: threading.Event) -> None:
         """Kill `count` times, at most for `seconds`, and leave both daemons running."""
-        for daemon in (self.site.registry, self.site.api):
-            _await_all_workers(daemon, 0)
         deadline = time.monotonic() + seconds
         while self.kills.total() < count and time.monotonic() < deadline:
             if ended.wait(self._choose.uniform(0.1, 0.7)):
@@ -78,25 +73,11 @@ class Killer:
             time.sleep(0.02)
 
 
-def _await_all_workers(daemon: daemons.Daemon, starts: int) -> None:
-    """Wait until all workers of a daemon have started, after it has done so `starts` times.
-
-    Before that, a daemon ends if a worker does, and leaves the rest to its service manager.
-    """
-    deadline = time.monotonic() + 60
-    while daemon.log().count(_ALL_SERVE) <= starts:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"the workers of {daemon.program} do not start")
-        time.sleep(0.02)
-
-
 def _restart(daemon: daemons.Daemon) -> None:
     """Start a daemon again, as a service manager does: until its port is free."""
-    starts = daemon.log().count(_ALL_SERVE)
     for tries in range(20):
         try:
             daemon.start()
-            _await_all_workers(daemon, starts)
             return
         except AssertionError:
             if tries == 19 or "Address already in use" not in daemon.log()[-300:]:

@@ -1,7 +1,9 @@
 """Programs of users around the client library: with threads, and with eventlet's green ones."""
 
+import hashlib
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -47,6 +49,25 @@ def work(number):
 
 print(run(work, 8) == [SIZE] * 8)
 """
+
+
+def test_the_first_calls_of_the_page_run(site, tmp_path):
+    page = (daemons.ROOT / "doc" / "source" / "python-client.rst").read_text(encoding="utf-8")
+    code = page.partition("First calls\n===")[2].partition("::\n\n")[2].partition("\nEvery")[0]
+    data = b"\x00data of an image\xff" * 1000
+    (tmp_path / "image.qcow2").write_bytes(data)
+    code = textwrap.dedent(code).replace("9292", str(site.port)).replace("/path/to/", "")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=daemons.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1] == hashlib.md5(data).hexdigest()
+    assert (tmp_path / "copy.qcow2").read_bytes() == data
 
 
 @pytest.mark.parametrize("way", [THREADS, GREEN], ids=["threads", "green"])

@@ -11,7 +11,6 @@ import dataclasses
 import importlib
 import logging
 import signal
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -186,10 +185,7 @@ def _exposures(conf: config.Conf, service: DaemonProgram) -> Iterator[str]:
 
 def patch() -> None:
     """Replace the blocking sockets of the standard library with green ones."""
-    with warnings.catch_warnings():
-        # The warning is of no use to operators.
-        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
-        import eventlet
+    import eventlet
 
     eventlet.monkey_patch()
 

@@ -242,7 +242,8 @@ def _connection(args: argparse.Namespace) -> str:
             f"{path} has no option sql_connection: name the database there or with "
             "--sql-connection"
         )
-    return url
+    given = "option --sql-connection" if args.sql_connection else f"{path}: option sql_connection"
+    return manage_data.checked_url(url, given)
 
 
 def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
@@ -253,4 +254,4 @@ def _configuration(args: argparse.Namespace) -> tuple[str | None, config.Conf]:
         if args.config_file or not args.sql_connection:
             raise
         return None, config.Conf()
-    return path, paste.load_conf(REGISTRY, path)
+    return path, paste.load_shared_conf(path)

@@ -57,12 +57,12 @@ def _target(args: argparse.Namespace) -> str:
             "copy_database requires the URL of the target, or --to-config-file"
         )
     if args.argument is not None:
-        return str(args.argument)
+        return manage_data.checked_url(str(args.argument), "TO")
     path = paste.find_config_file("glance-registry", args.to_config_file)
-    url: str | None = paste.load_conf("glance-registry", path).sql_connection
+    url: str | None = paste.load_shared_conf(path).sql_connection
     if not url:
         raise exception.ConfigError(f"{path} has no option sql_connection")
-    return url
+    return manage_data.checked_url(url, f"{path}: option sql_connection")
 
 
 def _print_table(table: str, rows: int) -> None:

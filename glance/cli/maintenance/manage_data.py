@@ -175,11 +175,25 @@ class CurrentDatabase:
         self._db.dispose()
 
 
+def checked_url(url: str, given: str) -> str:
+    """Return the URL of a database, to which nothing connects yet.
+
+    `given` is where it stands: an option, with the file that has it, or an argument. Raises
+    ConfigError, which names that, if the URL cannot be used.
+    """
+    try:
+        engine.Database(url).dispose()
+    except exception.ConfigError as err:
+        problems = [each.replace("option sql_connection", given, 1) for each in err.problems]
+        raise exception.ConfigError(problems) from None
+    return url
+
+
 def stores_of(args: argparse.Namespace) -> store.Stores:
     """Return the stores that the configuration of the scrubber or the API enables."""
     program, path = _store_file(args.store_config_file)
     LOG.info("Using the stores that %s configures", path)
-    conf = paste.load_conf(program, path)
+    conf = paste.load_shared_conf(path)
     sections = paste.load_sections(program, path)
     merged = conf.merged(sections[-1].own, conf.source) if sections else conf
     startup.load_drivers(merged)
@@ -190,17 +204,14 @@ def stores_of(args: argparse.Namespace) -> store.Stores:
 
 
 def _store_file(named: str | None) -> tuple[str, str]:
-    """Return the program of the configuration file, and the path of the file."""
-    problem: exception.ConfigError | None = None
-    for program in STORE_PROGRAMS:
-        try:
-            path = paste.find_config_file(program, named)
-            paste.load_conf(program, path)
-            return program, path
-        except exception.ConfigError as err:
-            problem = problem or err
-    assert problem is not None
-    raise problem
+    """Return the program of the configuration file, and the path of the file.
+
+    The file needs no application; that of the program which it has may override options.
+    """
+    first, *others = STORE_PROGRAMS
+    path = paste.find_config_file(first, named, others=others)
+    found = [each for each in STORE_PROGRAMS if paste.load_sections(each, path)]
+    return (found or [first])[0], path
 
 
 def seconds(option: str, text: str) -> int:

@@ -165,8 +165,9 @@ def _load(args: argparse.Namespace) -> tuple[scrubber.Scrubber, bool]:
         startup.check_database,
         notifier.check,
         prints=args.list or args.restore is not None,
+        is_server=False,
     )
     # SECURITY: before the stores are set up, which make and try their directories.
     startup.work_in("filesystem_store_datadir", conf, PROGRAM.name, path)
-    app: Any = paste.load_paste_app(PROGRAM.name, path)[1]
+    app: Any = paste.load_shared_app(PROGRAM.name, path, scrubber.app_factory)
     return app, bool(args.daemon or conf.daemon)

@@ -69,7 +69,7 @@ def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
     """Serve the application that `make_app` creates until a signal; return the exit code.
 
     `make_app` runs in each serving process. `name` is the program's name for the log. Raises
-    ConfigError when the socket cannot be opened or the first workers cannot create the
+    ConfigError when the socket cannot be opened or the first worker cannot create the
     application.
 
     Signals: after `drain_delay`, TERM and HUP stop accepting and let requests finish for
@@ -172,6 +172,9 @@ class Parent:
         #: When a slot without a worker gets its next one, by the monotonic clock.
         self.due: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
+        #: Whether any worker has ever served, and whether all have at one moment.
+        self._came_up = False
+        self._others_spawned = False
         self._announced = False
         self._stops = 0
         self._stop_signal: signal.Signals | None = None
@@ -231,12 +234,12 @@ class Parent:
     def _fill(self, now: float) -> None:
         """Start the workers that are due, and announce readiness once."""
         if not self._announced:
-            ready = sum(child.ready for child in self.children.values())
-            if ready == 1 and len(self.children) == 1:
+            if self._came_up and not self._others_spawned:
+                self._others_spawned = True
                 hooks.first_has_started()
                 for slot in range(1, self.count):
                     self._spawn(slot)
-            if ready == self.count:
+            if sum(child.ready for child in self.children.values()) == self.count:
                 self._announced = True
                 _announce(self.name, self.url, self.count)
         for slot in [slot for slot, moment in self.due.items() if moment <= now]:
@@ -304,6 +307,7 @@ class Parent:
             return
         report = os.read(child.pipe, 65536)
         child.report += report
+        self._came_up = self._came_up or child.ready
         if not report or child.ready:
             self._close_pipe(child)
 
@@ -326,10 +330,14 @@ class Parent:
                 self._lost(child, os.waitstatus_to_exitcode(status))
 
     def _lost(self, child: _Child, code: int) -> None:
-        """Schedule the replacement of a dead worker; ConfigError if the service never came up."""
+        """Schedule the replacement of a dead worker.
+
+        Raises ConfigError if no worker has ever served. After that, what ends one worker, such as
+        the kernel for want of memory, does not end the service of the others.
+        """
         reason = f"signal {-code}" if code < 0 else f"status {code}"
         problem = "" if child.ready else child.report.decode("utf-8", "replace")
-        if not self._announced:
+        if not self._came_up:
             problem = problem or f"A worker exited at start with {reason}"
             raise exception.ConfigError(problem.split("\0"))
         now = time.monotonic()

@@ -23,13 +23,14 @@ WINDOW = datetime.timedelta(hours=6)
 
 _ATTEMPT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ATTEMPT_OF = sa.select(images.c.attempt).where(images.c.id == sa.bindparam("image"))
-# PERF: with the index of status and creation time this reads the few records that wait for data.
+# PERF: with the index of status and creation time, which begins with `deleted`, this reads the few
+# records that wait for data.
 _CREATED_BY = (
     sa.select(images.c.id)
     .where(images.c.status == sa.bindparam("row_status"))
     .where(images.c.created_at >= sa.bindparam("since"))
     .where(images.c.attempt == sa.bindparam("attempt"))
-    .where(visibility.live(images))
+    .where(images.c.deleted == sa.false())
 )
 _MEMBERS = (
     sa.select(members.c.id)

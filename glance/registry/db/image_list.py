@@ -1,30 +1,78 @@
-"""Lists of images: filters, order and paging in one statement.
+"""Lists of images: which index drives a list, and what bounds its time among many images.
 
 A page begins after a row, not after a count (keyset pagination): rows that are added or removed
 before it shift nothing. Null sort values are smaller than all others, on every database.
+
+**No statement reads more rows than it is told to.** Planners guess from statistics, which are old
+or missing, and do not tell that the few images that match are all at the end of the order. A
+planner that guesses wrong reads the whole table. So this module chooses the index, and the
+statements of `list_statements` leave a planner no other. There are four ways to make a page:
+
+*whole*
+    The list has no filters and is one segment of an index: all images for an administrator, the
+    public ones by creation time. The page is the beginning of the segment.
+
+*window*
+    The first images in the order, as far as a window of `_FIRST` times the page, of which those
+    that match are the page. It is the way for frequent filters, and for what most users see: most
+    images match. If the window has too few, the next one goes on where it ended.
+
+*among few*
+    At first, the index of each filter is asked whether it has more than `MOST_RARE` images (a
+    *probe*), and after a window that does not fill the page whether it has more than `MOST_FEW`.
+    If it has not, these few are read and sorted. It is the way for rare names, properties, sizes
+    and recent changes, and for users who see few images.
+
+*visible*
+    In the default order, a user who sees only a small part of a large table gets a page that is
+    merged from the public images, the user's own images and those shared with the user.
+
+Otherwise windows follow one another, each four times as large, up to `_LARGEST` rows. That takes
+long if no filter is rare but their combination is: many images have the one property, and many the
+other, but none has both. Between two windows, other requests of the worker have their turn, and
+after `MOST_EXAMINED` images the list is given up.
+
+What is not bounded: live images in status `killed` at the beginning of a *whole* list are read one
+after the other.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql import Select
-from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, listing, types
-from glance.registry.db import engine, lenient, models, records, visibility
+from glance.registry.db import (
+    connecting,
+    engine,
+    lenient,
+    list_statements,
+    models,
+    records,
+    visibility,
+)
+from glance.streaming import hub
 
-images, properties = models.images, models.image_properties
+properties = models.image_properties
 
-_marker = images.alias("marker")
-_other = properties.alias("other")
+#: How many images count as few: reading and sorting them takes some milliseconds.
+MOST_FEW = 1000
+#: How many count as so few that they are looked for before the first window.
+MOST_RARE = 100
+#: How many images that are shared with a user are sorted for each page of what it sees.
+MOST_SHARED = 100
+#: How many images a list examines before it is given up.
+MOST_EXAMINED = 2_000_000
+#: How many times the page the first window is: of a list that is filtered, and of one that is not.
+_FIRST, _FIRST_UNFILTERED = 8, 2
+#: The rows of the largest window; fewer if each row is looked up in the table of properties.
+_LARGEST = 1000
 #: How many names with capitals are looked at; more of them count as a match.
 _MOST_NAMES = 1000
 # PERF: PostgreSQL uses the index, which is almost always empty, for the first rows in its order;
@@ -42,27 +90,6 @@ _ARE_LIVE = (
     .where(visibility.live(properties))
     .limit(1)
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Shape:
-    """Everything in a query that changes the text of its statement; values are bound later."""
-
-    columns: tuple[str, ...]
-    has_owner: bool
-    is_public: bool | None
-    deleted: bool | None
-    include_killed: bool
-    filters: tuple[str, ...]
-    properties: int
-    odd_names: bool
-    size_min: bool
-    size_max: bool
-    changes_since: bool
-    sort_key: str
-    descending: bool
-    part: str | None  # of the order, relative to the marker; see `_parts`
-    dialect: str
 
 
 @overload
@@ -95,59 +122,247 @@ def image_list(
     """Return one page of the images that the caller may list.
 
     Records are full with `detail`; otherwise they have the six keys of a short list. Raises
-    Invalid if the marker is not an image that the caller can see.
+    Invalid if the marker is not an image that the caller can see, and if the page is not full
+    after MOST_EXAMINED images.
     """
-    deleted = True if context.show_deleted else query.deleted
     columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
     with db.read() as conn:
-        parts: list[str | None] = [None]
-        params = _values(context, query)
-        if query.marker is not None:
-            marker = conn.execute(
-                _marker_statement(
-                    visibility.kind(context), query.sort_key, deleted is False, db.dialect
-                ),
-                {**params, "marker_id": query.marker},
-            ).first()
-            if marker is None:
-                raise exception.Invalid("The marker image was not found")
-            is_null, value = marker
-            parts = _parts(query, is_null)
-            params.update(marker_id=query.marker, marker_value=value)
-        if query.limit == 0:
-            return []
-        shape = _Shape(
+        page = _Listing(conn, context, query, columns, db.dialect).page()
+    found = [dict(zip(columns, row, strict=True)) for row in page]
+    if not detail:
+        return cast(list[types.BriefImage], found)
+    full = cast(list[types.StoredImage], found)
+    for record in full:
+        record["properties"] = lenient.fold_names(record["properties"] or {})
+        records.reveal(db, record)
+    return full
+
+
+class _Listing:
+    """One list on its way: what it asks for, how far it is, and what it has found."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        context: identity_context.RequestContext,
+        query: listing.ListQuery,
+        columns: tuple[str, ...],
+        dialect: str,
+    ):
+        self.conn, self.context, self.query = conn, context, query
+        self.params = _values(context, query)
+        odd = _odd_names(conn, query.properties)
+        #: Names under which each property that is wanted may be stored; None for any.
+        self.names = None if odd is None else {name: [name] for name in query.properties}
+        for name in odd or ():
+            cast(dict[str, list[str]], self.names)[name.lower()].append(name)
+        self.shape = list_statements.Shape(
             columns=columns,
             has_owner=context.owner is not None,
             is_public=query.is_public,
-            deleted=deleted,
+            deleted=True if context.show_deleted else query.deleted,
             include_killed=query.include_killed,
             filters=tuple(query.filters),
             properties=len(query.properties),
-            odd_names=_has_odd_names(conn, query.properties),
+            odd_names=odd is None or bool(odd),
             size_min=query.size_min is not None,
             size_max=query.size_max is not None,
             changes_since=query.changes_since is not None,
             sort_key=query.sort_key,
             descending=query.sort_dir == "desc",
-            part=None,
-            dialect=db.dialect,
+            dialect=dialect,
         )
-        page: list[dict[str, Any]] = []
+
+    def page(self) -> list[Any]:
+        """Return the rows of the page; see the module."""
+        parts = self._start()
+        if self.query.limit == 0:
+            return []
+        if self._is_whole():
+            return self._by_parts(list_statements.whole, parts)
+        if self.query.filters.get("status") == "killed" and not self.query.include_killed:
+            return []
+        ids = self._few(self._drivers(), MOST_RARE)
+        if ids is not None:
+            return self._among(ids, parts)
+        return self._by_windows(parts)
+
+    def _start(self) -> list[str | None]:
+        """Return the parts of the order in which the page is, which begins after the marker."""
+        if self.query.marker is None:
+            return [None]
+        place = self.conn.execute(
+            list_statements.marker(
+                visibility.kind(self.context),
+                self.query.sort_key,
+                self.shape.deleted is False,
+                self.shape.dialect,
+            ),
+            {**self.params, "marker_id": self.query.marker},
+        ).first()
+        if place is None:
+            raise exception.Invalid("The marker image was not found")
+        return self._go_on(self.query.marker, *place)
+
+    def _go_on(self, image_id: int, is_null: bool, value: Any) -> list[str | None]:
+        self.params.update(marker_id=image_id, marker_value=value)
+        return list_statements.parts(self.shape, is_null)
+
+    def _is_whole(self) -> bool:
+        """Return whether nothing has to be left out of a segment but killed images."""
+        if self.shape.has_filters:
+            return False
+        is_default = self.query.sort_key == "created_at"
+        return self.query.is_public is None or (is_default and not self._is_users())
+
+    def _is_users(self) -> bool:
+        """Return whether the list has images of one user besides public ones."""
+        return self.query.is_public is True and self.shape.has_owner
+
+    def _is_filtered(self) -> bool:
+        """Return whether a window leaves out other images than those the user may not see."""
+        is_default = self.query.sort_key == "created_at"
+        if is_default and not self.shape.properties and len(self.shape.filters) == 1:
+            return self.shape.filters[0] not in list_statements.SCOPES
+        return self.shape.has_filters or (self.query.is_public is False and not is_default)
+
+    def _by_parts(self, build: Any, parts: list[str | None]) -> list[Any]:
+        page: list[Any] = []
         for part in parts:
-            statement = _page_statement(dataclasses.replace(shape, part=part))
-            params["page_limit"] = query.limit - len(page)
-            found = lenient.fetch(conn, statement, params)
-            page += [dict(zip(columns, row, strict=True)) for row in found]
-            if len(page) == query.limit:
+            self.params["page_limit"] = self.query.limit - len(page)
+            page += lenient.fetch(self.conn, build(self.shape, part), self.params)
+            if len(page) >= self.query.limit:
                 break
-    if not detail:
-        return cast(list[types.BriefImage], page)
-    full = cast(list[types.StoredImage], page)
-    for record in full:
-        record["properties"] = lenient.fold_names(record["properties"] or {})
-        records.reveal(db, record)
-    return full
+        return page
+
+    def _among(self, ids: list[int], parts: list[str | None]) -> list[Any]:
+        if not ids:
+            return []
+        self.params["ids"] = self._bound(ids)
+        return self._by_parts(list_statements.among, parts)
+
+    def _bound(self, ids: list[int]) -> Any:
+        return json.dumps(ids) if self.shape.dialect == "sqlite" else ids
+
+    def _by_windows(self, parts: list[str | None]) -> list[Any]:
+        """Return the page from one window after the other, or in a better way if there is one."""
+        begin, beginning = parts, dict(self.params)
+        page: dict[int, Any] = {}
+        largest = max(_LARGEST // (1 + self.shape.properties), self.query.limit)
+        times = _FIRST if self._is_filtered() else _FIRST_UNFILTERED
+        size, examined = min(times * self.query.limit, largest), 0
+        while parts:
+            self.params.update(
+                page_limit=self.query.limit - len(page), window=size, window_end=size - 1
+            )
+            statement = list_statements.window(self.shape, parts[0], not examined)
+            # NOTE: between two windows, another transaction may move an image to the second.
+            for row in lenient.fetch(self.conn, statement, self.params):
+                page.setdefault(row[0], row)
+            if len(page) >= self.query.limit:
+                break
+            if not examined:
+                # NOTE: on SQLite the next window looks up the place where this one ends.
+                connecting.begin_snapshot(self.conn)
+            end = list_statements.end_of_window(self.shape, parts[0])
+            last = self.conn.execute(end, self.params).first()
+            if last is None:
+                parts = parts[1:]
+                continue
+            if not examined:
+                better = self._better(begin, beginning)
+                if better is not None:
+                    return better
+            examined += size
+            if examined >= MOST_EXAMINED:
+                raise exception.Invalid(
+                    f"Too few of the first {examined} images match all filters of the list: "
+                    "use a filter that matches fewer images"
+                )
+            parts = self._go_on(*last)
+            size = min(4 * size, largest)
+            hub.sleep(0)
+        return list(page.values())
+
+    # -- the choice of another index than that of the order --------------------------------------
+
+    def _better(self, parts: list[str | None], params: dict[str, Any]) -> list[Any] | None:
+        """Return the page by way of few images, or of what is visible; None if both are many."""
+        after_window, self.params = self.params, params
+        ids = self._few(self._drivers(), MOST_FEW)
+        ids = self._visible(MOST_FEW) if ids is None else ids
+        if ids is not None:
+            return self._among(ids, parts)
+        if self._is_users() and not self.shape.has_filters:
+            shared = self._ids(list_statements.SHARED, MOST_SHARED)
+            if shared is not None and self.query.sort_key == "created_at":
+                self.params["ids"] = self._bound(shared)
+                return self._by_parts(list_statements.visible, parts)
+        self.params = after_window
+        return None
+
+    def _drivers(self) -> list[str]:
+        """Return the filters that an index may find few images for, and that of no order yet."""
+        found = [f"property {number}" for number in range(self.shape.properties)]
+        if self.shape.size_min or self.shape.size_max:
+            found.append("size")
+        if self.shape.changes_since:
+            found.append("changes_since")
+        if self.query.is_public is False:
+            found.append("private")
+        found += [name for name in listing.TEXT_FILTERS if name in self.query.filters]
+        in_order = {self.query.sort_key}
+        if self.query.sort_key == "created_at":
+            in_order |= {*list_statements.SCOPES, "private"}
+        return [one for one in found if list_statements.RANGES.get(one, one) not in in_order]
+
+    def _few(self, drivers: list[str], most: int) -> list[int] | None:
+        """Return the images that the first driver finds of which there are few; None for none."""
+        for driver in drivers:
+            ids = self._probe(driver, most)
+            if ids is not None:
+                return ids
+        return None
+
+    def _probe(self, driver: str, most: int) -> list[int] | None:
+        """Return the ids of the images that an index finds for one filter; None for many."""
+        kind, _, number = driver.partition(" ")
+        if kind == "property":
+            return self._having(int(number), most)
+        ids: list[int] = []
+        for deleted in self.shape.deleted_values:
+            more = self._ids(list_statements.probe(self.shape, driver, deleted), most)
+            if more is None:
+                return None
+            ids += more
+        return ids if len(ids) <= most else None
+
+    def _having(self, number: int, most: int) -> list[int] | None:
+        if self.names is None:
+            return None
+        name = list(self.query.properties)[number]
+        self.params.update(names=self.names[name], value=self.query.properties[name])
+        return self._ids(list_statements.having(self.shape.dialect), most)
+
+    def _visible(self, most: int) -> list[int] | None:
+        """Return the images that a user, or the public, sees; None for many."""
+        if self.query.is_public is not True:
+            return None
+        public = self._probe("public", most)
+        if public is None or not self.shape.has_owner:
+            return public
+        owned = self._probe("owned", most)
+        shared = None if owned is None else self._ids(list_statements.SHARED, most)
+        return None if owned is None or shared is None else sorted({*public, *owned, *shared})
+
+    def _ids(self, statement: Any, most: int) -> list[int] | None:
+        if most > MOST_RARE:
+            # PERF: to fetch a thousand ids takes longer than to count them.
+            params = {**self.params, "window": most}
+            if self.conn.execute(list_statements.exceeds(statement), params).first() is not None:
+                return None
+        found = self.conn.execute(statement, {**self.params, "window": most + 1}).scalars().all()
+        return None if len(found) > most else list(found)
 
 
 def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:
@@ -165,143 +380,17 @@ def _values(context: identity_context.RequestContext, query: listing.ListQuery) 
     return params
 
 
-@functools.cache
-def _marker_statement(caller: str, sort_key: str, live_only: bool, dialect: str) -> Select:
-    """Return the statement that finds whether the marker's value is null, and the value.
-
-    The value is not read from SQLite: see `_is_in_part`.
-    """
-    key = images.c[sort_key]
-    value = sa.null() if dialect == "sqlite" else lenient.raw(key, dialect)
-    statement = (
-        sa.select(key.is_(None), value)
-        .where(images.c.id == sa.bindparam("marker_id"))
-        .where(visibility.visible_by_kind(caller))
-    )
-    return statement.where(visibility.live(images)) if live_only else statement
-
-
-@functools.lru_cache(maxsize=512)
-def _page_statement(shape: _Shape) -> Select:
-    """Return the statement of a page. PERF: building one costs more than running it: cached."""
-    columns = [images.c[name] for name in shape.columns if name != "properties"]
-    statement = sa.select(*columns).where(visibility.listed_for(shape.is_public, shape.has_owner))
-    if shape.deleted is False:
-        statement = statement.where(visibility.live(images))
-    elif shape.deleted:
-        statement = statement.where(images.c.deleted == sa.true())
-    if not shape.include_killed:
-        statement = statement.where(images.c.status != "killed")
-    for name in shape.filters:
-        statement = statement.where(images.c[name] == sa.bindparam(f"filter_{name}"))
-    for number in range(shape.properties):
-        statement = statement.where(_has_property(number, shape))
-    if shape.size_min:
-        statement = statement.where(images.c.size >= sa.bindparam("size_min"))
-    if shape.size_max:
-        statement = statement.where(images.c.size <= sa.bindparam("size_max"))
-    if shape.changes_since:
-        statement = statement.where(images.c.updated_at > sa.bindparam("changes_since"))
-    if shape.part:
-        statement = statement.where(_is_in_part(shape))
-    limit = sa.bindparam("page_limit", type_=sa.Integer)
-    statement = statement.order_by(*_order(shape, images.c)).limit(limit)
-    if "properties" not in shape.columns:
-        return statement
-    # NOTE: otherwise SQLite would read the properties of every image that it has to sort.
-    page = statement.subquery("page")
-    order = _order(shape, page.c)
-    return sa.select(*page.c, records.properties_of(page.c.id)).order_by(*order)
-
-
-def _has_odd_names(conn: Connection, wanted: Mapping[str, str]) -> bool:
-    """Return whether a name that is wanted is also stored with capitals.
+def _odd_names(conn: Connection, wanted: Mapping[str, str]) -> list[str] | None:
+    """Return the names with capitals that are stored for names that are wanted; None for many.
 
     PERF: a statement for such names takes PostgreSQL ten times as long.
     """
     if not wanted:
-        return False
+        return []
     is_mysql = conn.dialect.name == "mysql"
     odd = conn.execute(_DIFFERENT_ODD_NAMES if is_mysql else _ODD_NAMES).scalars().all()
     if len(odd) == _MOST_NAMES:
-        return True
-    names = [name for name in odd if name.lower() in wanted]
-    return bool(names) and conn.execute(_ARE_LIVE, {"names": names}).first() is not None
-
-
-def _has_property(number: int, shape: _Shape) -> ColumnElement[bool]:
-    wanted = sa.bindparam(f"property_name_{number}")
-    named = properties.c.name == wanted
-    if shape.odd_names:
-        # The counterpart of `lenient.fold_names`: in the order of bytes, capitals come first.
-        later = _other.c.name > (
-            sa.collate(properties.c.name, "C")
-            if shape.dialect == "postgresql"
-            else properties.c.name
-        )
-        hidden = (
-            sa.exists()
-            .where(_other.c.image_id == properties.c.image_id)
-            .where(sa.func.lower(_other.c.name) == wanted)
-            .where(later)
-            .where(visibility.live(_other))
-        )
-        named = sa.or_(named, sa.and_(sa.func.lower(properties.c.name) == wanted, ~hidden))
-    return (
-        sa.exists()
-        .where(properties.c.image_id == images.c.id)
-        .where(named)
-        .where(properties.c.value == sa.bindparam(f"property_value_{number}"))
-        .where(visibility.live(properties))
-    )
-
-
-def _parts(query: listing.ListQuery, is_null: bool) -> list[str | None]:
-    """Return the parts of the list after the marker, in order; `values` and `nulls` are whole.
-
-    PERF: each part is a range of an index. One statement for all parts would use no index, and
-    each page except the first would take as long as all following pages: 10 to 60 ms among 100 000
-    images.
-    """
-    descending = query.sort_dir == "desc"
-    if is_null:
-        return ["rest of nulls"] if descending else ["rest of nulls", "values"]
-    if descending and images.c[query.sort_key].nullable:
-        return ["rest of values", "nulls"]
-    return ["rest of values"]
-
-
-def _is_in_part(shape: _Shape) -> ColumnElement[bool]:
-    """Return the clause for rows in a part of the order, after the marker in its own part."""
-    key, marker_id = images.c[shape.sort_key], sa.bindparam("marker_id")
-    if shape.part == "nulls":
-        return key.is_(None)
-    if shape.part == "values":
-        return key.is_not(None)
-    further = images.c.id < marker_id if shape.descending else images.c.id > marker_id
-    if shape.sort_key == "id":
-        return further
-    if shape.part == "rest of nulls":
-        return sa.and_(key.is_(None), further)
-    # NOTE: as it is stored, whether or not it can be read. Nothing else passes on what SQLite can
-    # hold; for the others it is a constant, which their planners need.
-    value = sa.bindparam("marker_value", type_=sa.String)
-    if shape.dialect == "sqlite":
-        found = sa.select(_marker.c[shape.sort_key]).where(_marker.c.id == marker_id)
-        value = found.scalar_subquery()
-    place, marker = sa.tuple_(key, images.c.id), sa.tuple_(value, marker_id)
-    # PERF: `<=` too, because MySQL uses no index range for the comparison of pairs.
-    if shape.descending:
-        return sa.and_(key <= value, place < marker)
-    return sa.and_(key >= value, place > marker)
-
-
-def _order(shape: _Shape, columns: Any) -> list[ColumnElement[Any]]:
-    names = [shape.sort_key] if shape.sort_key == "id" else [shape.sort_key, "id"]
-    order: list[ColumnElement[Any]] = []
-    for name in names:
-        term = columns[name].desc() if shape.descending else columns[name].asc()
-        if shape.dialect == "postgresql" and images.c[name].nullable:
-            term = term.nulls_last() if shape.descending else term.nulls_first()
-        order.append(term)
-    return order
+        return None
+    names = sorted({name for name in odd if name.lower() in wanted})
+    is_live = bool(names) and conn.execute(_ARE_LIVE, {"names": names}).first() is not None
+    return names if is_live else []

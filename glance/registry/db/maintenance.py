@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glance.image import cipher, types
-from glance.registry.db import engine, ids, lenient, models, paging, records, visibility
+from glance.registry.db import engine, ids, lenient, models, paging, records
 
 images, properties, members = models.images, models.image_properties, models.image_members
 queue = models.scrub_queue
@@ -33,7 +33,8 @@ def images_stalled(db: engine.Database, changed_before: datetime.datetime) -> li
     statement = (
         _records()
         .where(images.c.status == "saving")
-        .where(visibility.live(images))
+        # PERF: not `visibility.live`; the index of the status begins with this column.
+        .where(images.c.deleted == sa.false())
         .where(images.c.updated_at < changed_before)
         .order_by(images.c.updated_at, images.c.id)
     )

@@ -10,14 +10,18 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext import compiler
+from sqlalchemy.sql import elements
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 19
+SCHEMA_VERSION = 20
 
 ODD_NAME_INDEX = "ix_image_properties_odd_name"
+VALUE_INDEX = "ix_image_properties_name_value_image_id"
+#: How many characters of a value are in that index; values can be longer than a key of an index.
+INDEXED_VALUE = 64
 
 metadata = sa.MetaData()
 
@@ -54,13 +58,9 @@ def bytewise_text(length: int | None = None) -> sa.types.TypeEngine:
     return plain.with_variant(_BytewiseText(length), "mysql")
 
 
-def _flag(name: str, index: bool = False) -> sa.Column:
+def _flag(name: str) -> sa.Column:
     return sa.Column(
-        name,
-        sa.Boolean(create_constraint=True),
-        nullable=False,
-        server_default=sa.false(),
-        index=index,
+        name, sa.Boolean(create_constraint=True), nullable=False, server_default=sa.false()
     )
 
 
@@ -69,7 +69,7 @@ def _bookkeeping() -> list[sa.Column]:
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("updated_at", Timestamp()),
         sa.Column("deleted_at", Timestamp()),
-        _flag("deleted", index=True),
+        _flag("deleted"),
     ]
 
 
@@ -91,6 +91,33 @@ def odd_name_index(properties: sa.Table) -> sa.Index:
     )
 
 
+class _Start(elements.Grouping):  # type: ignore[misc]  # no stubs, see setup.cfg
+    """The beginning of a text column, as a part of an index."""
+
+    inherit_cache = True
+
+
+@compiler.compiles(_Start)  # type: ignore[untyped-decorator]  # no stubs
+def _whole(start: Any, compiling: Any, **kw: Any) -> str:
+    return str(compiling.process(start.element, **kw))
+
+
+@compiler.compiles(_Start, "mysql")  # type: ignore[untyped-decorator]  # no stubs
+def _prefix(start: Any, compiling: Any, **kw: Any) -> str:
+    return f"{compiling.process(start.element, **kw)}({INDEXED_VALUE})"
+
+
+@compiler.compiles(_Start, "postgresql")  # type: ignore[untyped-decorator]  # no stubs
+def _left(start: Any, compiling: Any, **kw: Any) -> str:
+    return f"left({compiling.process(start.element, **kw)}, {INDEXED_VALUE})"
+
+
+def value_index(properties: sa.Table) -> sa.Index:
+    """Return the index that finds the images with a property of a name and a value."""
+    columns = properties.c
+    return sa.Index(VALUE_INDEX, columns.name, _Start(columns.value), columns.image_id)
+
+
 def is_odd_name(properties: sa.Table) -> ColumnElement[bool]:
     """Return the clause for properties whose names have capitals."""
     return properties.c.name != sa.func.lower(properties.c.name)
@@ -105,7 +132,7 @@ images = sa.Table(
     sa.Column("container_format", bytewise_text(20)),
     sa.Column("size", WholeNumber(sa.BigInteger, None)),
     sa.Column("status", bytewise_text(30), nullable=False),
-    _flag("is_public", index=True),
+    _flag("is_public"),
     sa.Column("location", bytewise_text()),
     *_bookkeeping(),
     sa.Column("checksum", bytewise_text(32)),
@@ -118,17 +145,23 @@ images = sa.Table(
     mysql_engine="InnoDB",
 )
 
-# PERF: a page of 25 among 100 000 images takes 1 ms with these and 20 to 100 ms without. The two
-# formats have none: SQLite, which keeps no statistics, would use it for a filter by format and
-# then sort a quarter of the table; reading the newest images until the page is full is faster.
+# PERF: `image_list` explains them. They begin with `deleted`, of which a list almost always wants
+# one value: sites keep the records of deleted images, which may be most of the table.
 for _columns in (
-    ("created_at", "id"),
-    ("updated_at", "id"),
-    ("name", "id"),
-    ("size", "id"),
-    ("status", "id"),
-    # A filter by status, in the default order of lists.
-    ("status", "created_at"),
+    ("deleted", "id"),
+    ("deleted", "created_at", "id"),
+    ("deleted", "updated_at", "id"),
+    ("deleted", "name", "id"),
+    ("deleted", "size", "id"),
+    ("deleted", "status", "id"),
+    ("deleted", "disk_format", "id"),
+    ("deleted", "container_format", "id"),
+    # In the default order: filters by status and formats, public images, images of an owner.
+    ("deleted", "status", "created_at", "id"),
+    ("deleted", "disk_format", "created_at", "id"),
+    ("deleted", "container_format", "created_at", "id"),
+    ("deleted", "is_public", "created_at", "id"),
+    ("deleted", "owner", "created_at", "id"),
 ):
     order_index(f"ix_images_{'_'.join(_columns)}", *(images.c[name] for name in _columns))
 
@@ -136,7 +169,7 @@ image_properties = sa.Table(
     "image_properties",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False),
     sa.Column("name", bytewise_text(255), nullable=False),
     sa.Column("value", bytewise_text()),
     *_bookkeeping(),
@@ -145,12 +178,13 @@ image_properties = sa.Table(
 )
 
 odd_name_index(image_properties)
+value_index(image_properties)
 
 image_members = sa.Table(
     "image_members",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False, index=True),
+    sa.Column("image_id", sa.Integer, sa.ForeignKey("images.id"), nullable=False),
     sa.Column("member", bytewise_text(255), nullable=False, index=True),
     _flag("can_share"),
     *_bookkeeping(),

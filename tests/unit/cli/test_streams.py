@@ -225,3 +225,16 @@ def test_the_streams_are_the_old_ones_afterwards(tmp_path):
         print(json.dumps("still"), flush=True)
         assert raw.data == b'"still"\n'
         assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("words", [["glance-cache-pruner"], ["glance-scrubber", "--list"]])
+def test_no_warning_of_a_library_is_printed(tmp_path, words):
+    """A name that is not declared has every module imported that could declare it."""
+    conf = tmp_path / "shared.conf"
+    conf.write_text(
+        f"[DEFAULT]\nno_such_option = 1\nimage_cache_dir = {tmp_path}/cache\n"
+        f"sql_connection = sqlite:///{tmp_path}/x.sqlite\n"
+        f"filesystem_store_datadir = {tmp_path}/images\n"
+    )
+    _, said = run("", *words, "--config-file", conf, env={"PYTHONWARNINGS": ""})
+    assert "Warning" not in said and "ventlet" not in said

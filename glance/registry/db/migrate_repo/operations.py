@@ -85,7 +85,7 @@ def rebuild(
     """
     quote = conn.dialect.identifier_preparer.quote
     fresh = table.to_metadata(table.metadata, name=f"{table.name}_new")
-    _drop_indexes(conn, table.name)
+    drop_indexes(conn, table.name)
     conn.execute(CreateTable(fresh))
     names = list(table.columns.keys())
     values = [(sources or {}).get(name, quote(name)) for name in names]
@@ -113,6 +113,8 @@ def set_indexes(conn: Connection, table: sa.Table, version: int) -> None:
                 _drop_index(conn, table.name, name)
             if name == models.ODD_NAME_INDEX:
                 index = models.odd_name_index(table)
+            elif name == models.VALUE_INDEX:
+                index = models.value_index(table)
             else:
                 index = models.order_index(name, *(table.c[column] for column in columns))
             index.create(conn)
@@ -179,14 +181,38 @@ def longest(conn: Connection, table: str, column: str, condition: str = "1 = 1")
 
 def _own_indexes(conn: Connection, table: str) -> dict[str, tuple[str, ...] | None]:
     """Return glance's indexes with their columns; None for a unique one."""
+    if conn.dialect.name == "postgresql":
+        # NOTE: SQLAlchemy does not report an index that has an expression.
+        parts: dict[str, list[str]] = {}
+        for name, column in conn.execute(_INDEX_PARTS, {"table": table}):
+            parts.setdefault(name, []).append(column)
+        return {name: tuple(columns) for name, columns in parts.items()}
     return {
         index["name"]: None if index["unique"] else tuple(index["column_names"])
         for index in sa.inspect(conn).get_indexes(table)
-        if str(index["name"]).startswith("ix_") and not index.get("duplicates_constraint")
+        if str(index["name"]).startswith("ix_")
     }
 
 
-def _drop_indexes(conn: Connection, table: str) -> None:
+#: Names and columns of the indexes of a table of PostgreSQL that are no constraints of it. Of an
+#: expression, the column that it depends on.
+_INDEX_PARTS = sa.text(
+    "SELECT i.relname, coalesce(a.attname, ("
+    "SELECT c.attname FROM pg_depend AS d JOIN pg_attribute AS c"
+    " ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid"
+    " WHERE d.objid = i.oid AND d.refobjid = x.indrelid AND d.refobjsubid > 0"
+    " AND d.refobjsubid <> ALL (x.indkey) LIMIT 1))"
+    " FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid"
+    " CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY AS k(number, place)"
+    " LEFT JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.number"
+    " AND k.number > 0"
+    " WHERE x.indrelid = to_regclass(:table) AND i.relname LIKE 'ix\\_%'"
+    " AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = x.indexrelid)"
+    " ORDER BY i.relname, k.place"
+)
+
+
+def drop_indexes(conn: Connection, table: str) -> None:
     for name in _own_indexes(conn, table):
         _drop_index(conn, table, name)
 

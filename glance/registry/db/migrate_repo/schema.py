@@ -16,7 +16,17 @@ from glance.registry.db.models import bytewise_text
 #: The last version that Diablo has.
 DIABLO = 9
 
+#: The versions at which registries of all earlier versions stop working. The step to any other
+#: version only adds what they do not need: indexes, columns that may be left out, tables. So they
+#: go on beside registries of the new version while nodes are upgraded one after the other.
+BREAKING = tuple(range(20))
+
 Indexes = dict[str, tuple[str, ...]]
+
+
+def oldest_registry(version: int) -> int:
+    """Return the lowest schema version whose registries work with the tables of `version`."""
+    return max(breaking for breaking in BREAKING if breaking <= version)
 
 
 def images(version: int) -> sa.Table:
@@ -136,9 +146,32 @@ def tables(version: int) -> dict[str, sa.Table]:
     return {table.name: table for table in found}
 
 
+#: Columns of the indexes of images from version 20.
+_LIST_ORDERS: tuple[tuple[str, ...], ...] = (
+    ("deleted", "id"),
+    ("deleted", "created_at", "id"),
+    ("deleted", "updated_at", "id"),
+    ("deleted", "name", "id"),
+    ("deleted", "size", "id"),
+    ("deleted", "status", "id"),
+    ("deleted", "disk_format", "id"),
+    ("deleted", "container_format", "id"),
+    ("deleted", "status", "created_at", "id"),
+    ("deleted", "disk_format", "created_at", "id"),
+    ("deleted", "container_format", "created_at", "id"),
+    ("deleted", "is_public", "created_at", "id"),
+    ("deleted", "owner", "created_at", "id"),
+)
+
+
 def indexes(table: str, version: int) -> Indexes:
     """Return the non-unique indexes (name to columns) of a table at a version."""
     found: Indexes
+    if table == "images" and version >= 20:
+        found = _single(table, "owner")
+        for columns in _LIST_ORDERS:
+            found[f"ix_images_{'_'.join(columns)}"] = columns
+        return found
     if table == "images":
         names = ["is_public", "deleted"]
         if version >= 13:
@@ -151,6 +184,11 @@ def indexes(table: str, version: int) -> Indexes:
             for name in ("created_at", "updated_at", "name", "size", "status"):
                 found[f"ix_images_{name}_id"] = (name, "id")
         return found
+    if table == "image_properties" and version >= 20:
+        return {
+            models.ODD_NAME_INDEX: ("name",),
+            models.VALUE_INDEX: ("name", "value", "image_id"),
+        }
     if table == "image_properties":
         found = _single(table, "image_id", "deleted")
         if version < 13:
@@ -163,6 +201,8 @@ def indexes(table: str, version: int) -> Indexes:
         return _single(table, "due_at")
     if table in ("image_id_counter", "purged_image_ids"):
         return {}
+    if version >= 20:
+        return _single(table, "member")
     found = _single(table, "image_id", "deleted")
     if version >= 13:
         found.update(_single(table, "member"))

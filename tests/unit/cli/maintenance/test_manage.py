@@ -387,6 +387,15 @@ def test_a_password_is_not_shown_with_an_option_that_is_mistyped(place, url, opt
     assert "s3cret" not in place.err + place.out
 
 
+@pytest.mark.parametrize("url", ["x", "sqlite://", "oracle://h/x", "sqlite3:///x"])
+def test_an_unusable_url_is_named_by_the_place_where_it_stands(place, url):
+    conf = place.configure("etc/other.conf", url=url)
+    assert place("--config-file", "etc/other.conf", "db_version") == 1
+    assert re.fullmatch(rf"ERROR: {conf}: option sql_connection:? .*\n", place.err)
+    assert place("--config-file", conf, "--sql-connection", url, "db_version") == 1
+    assert re.fullmatch(r"ERROR: option --sql-connection:? .*\n", place.err)
+
+
 def test_a_password_in_the_place_of_the_command_is_not_shown(place):
     place.configure()
     assert place("mysql://glance:s3cret@db/glance", "db_version") == 1
@@ -431,7 +440,7 @@ def test_the_cause_of_an_unusable_url_is_named(place, monkeypatch, url, cause):
     for driver in ("MySQLdb", "pymysql", "psycopg2", "pg8000"):
         monkeypatch.setitem(sys.modules, driver, None)
     assert place("--sql-connection", url, "db_version") == 1
-    assert re.fullmatch(f"ERROR: option sql_connection:? .*{cause}.*\n", place.err)
+    assert re.fullmatch(f"ERROR: option --sql-connection:? .*{cause}.*\n", place.err)
 
 
 def test_a_wrong_option_exits_with_2(place):
@@ -465,6 +474,13 @@ def test_the_database_is_that_of_the_registry(place, name):
 
 def test_a_configuration_can_be_named(place):
     conf = place.configure("etc/other.conf")
+    assert place("db_sync", "--config-file", conf) == 0
+    assert place.database.exists()
+
+
+def test_a_configuration_needs_no_section_of_an_application(place):
+    conf = place.directory / "database.conf"
+    conf.write_text(f"[DEFAULT]\nsql_connection = sqlite:///{place.database}\n")
     assert place("db_sync", "--config-file", conf) == 0
     assert place.database.exists()
 

@@ -87,6 +87,11 @@ def test_the_target_may_be_named_in_a_file(place):
     assert place.err == (
         "ERROR: copy_database requires the URL of the target, or --to-config-file\n"
     )
+    conf.write_text("[DEFAULT]\nsql_connection = nonsense\n")
+    assert place("copy_database", "--to-config-file", conf) == 1
+    assert place.err.startswith(f"ERROR: {conf}: option sql_connection is not a SQLAlchemy URL")
+    conf.write_text(f"[DEFAULT]\nsql_connection = sqlite:///{place.directory}/new.sqlite\n")
+    assert place("copy_database", "--to-config-file", conf) == 0
     conf.write_text(CONF.format(url=""))
     assert place("copy_database", "--to-config-file", conf) == 1
     assert place.err == f"ERROR: {conf} has no option sql_connection\n"
@@ -106,6 +111,7 @@ def test_the_target_may_be_named_in_a_file(place):
 def test_a_target_that_is_no_database_is_one_line(place, to, said):
     assert place("copy_database", to) == 1
     assert place.out == "" and place.err.startswith("ERROR: ") and said in place.err
+    assert "option sql_connection" not in place.err
     assert "s3cret" not in place.err
     assert place.left() == []
 
@@ -155,7 +161,8 @@ def test_a_backup_that_is_damaged_is_not_kept(place):
     with contextlib.closing(sqlite3.connect(place.database)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         page = database.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'ix_images_name_id'"
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'images'"
+            " AND sql IS NOT NULL ORDER BY name"
         ).fetchone()[0]
     with open(place.database, "r+b") as file:
         file.seek((page - 1) * 4096 + 3)

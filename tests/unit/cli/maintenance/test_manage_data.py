@@ -234,6 +234,8 @@ def test_the_stores_may_be_those_of_the_api(place):
     )
     place.put(77)
     assert place("orphans", "--store-config-file", conf) == 3
+    conf.write_text(f"[DEFAULT]\nfilesystem_store_datadir = {place.images}\n")
+    assert place("orphans", "--store-config-file", conf) == 3
 
 
 # -- check --

@@ -3,7 +3,9 @@
 Importing what a daemon needs takes longer than most tests. This process has it all imported and
 forks a daemon for each line on its standard input: a JSON object with `options`, the option values
 (`fail` makes make_app raise, `farewell` are seconds that each work at the end takes, `fork` are
-seconds that pass before a worker does anything), `notify`, a NOTIFY_SOCKET, and `stderr`, a file.
+seconds that pass before a worker does anything, `hold` is a directory where each worker but the
+one that finds no file `first` leaves its process id, and starts when there is a file `go`),
+`notify`, a NOTIFY_SOCKET, and `stderr`, a file.
 It answers with the daemon's process id. A line with a `pid` asks for its exit status, null as long
 as it runs.
 """
@@ -13,6 +15,7 @@ import functools
 import json
 import logging
 import os
+import pathlib
 import signal
 import sys
 import tempfile
@@ -187,13 +190,25 @@ def say(word, seconds):
         raise RuntimeError("it fails")
 
 
+def wait_in(directory):
+    try:
+        (directory / "first").touch(exist_ok=False)
+    except FileExistsError:
+        (directory / str(os.getpid())).touch()
+        while not (directory / "go").exists():
+            pause(0.01)
+
+
 def run(options):
     failure = options.pop("fail", None)
     farewell = float(options.pop("farewell", 0))
+    hold = options.pop("hold", None)
     os.register_at_fork(after_in_child=functools.partial(pause, options.pop("fork", 0)))
     conf = config.Conf({"bind_host": "127.0.0.1", "bind_port": 0, **options})
 
     def make_app():
+        if hold:
+            wait_in(pathlib.Path(hold))
         if failure:
             raise exception.ConfigError(failure)
         if farewell:

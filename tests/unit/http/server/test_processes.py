@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import re
 import signal
 import socket
 import time
@@ -144,6 +145,37 @@ def test_a_worker_that_dies_again_is_replaced_after_a_pause(launch):
     eventually(lambda: server.log().count("exited with signal 9") == 3)
     pauses = [line.rpartition("in ")[2] for line in server.log().splitlines() if "exited" in line]
     assert pauses == ["0.0 s", "0.5 s", "1.0 s"]
+
+
+def starting(directory):
+    """Return the process ids of the workers that have been held in their start."""
+    return {int(path.name) for path in directory.iterdir() if path.name.isdigit()}
+
+
+@pytest.mark.parametrize("which", ["one that serves", "one that starts", "both"])
+def test_a_worker_that_ends_before_all_have_started_is_replaced(launch, tmp_path, which):
+    server = launch(workers=2, hold=str(tmp_path), ready=False)
+    late = eventually(lambda: starting(tmp_path))
+    (serving,) = workers(server) - late
+    victims = {"one that serves": {serving}, "one that starts": late}.get(which, late | {serving})
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    (tmp_path / "go").touch()
+    server.wait_ready()
+    after = workers(server)
+    assert len(after) == 2 and not after & victims
+    assert pids_that_answer(server, 2) == after
+    lost = re.findall(r"Worker (\d+) exited with signal 9", server.log())
+    assert sorted(map(int, lost)) == sorted(victims)
+
+
+def test_a_worker_that_ends_before_any_has_served_ends_the_start(launch, tmp_path):
+    (tmp_path / "first").touch()
+    server = launch(workers=2, hold=str(tmp_path), ready=False)
+    (victim,) = eventually(lambda: starting(tmp_path))
+    os.kill(victim, signal.SIGKILL)
+    assert server.wait() == 1
+    assert server.stderr.read_text() == "ERROR: A worker exited at start with signal 9\n"
 
 
 def test_workers_end_when_their_parent_is_killed(launch):

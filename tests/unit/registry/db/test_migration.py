@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from glance.common import config, exception
 from glance.registry.db import engine, migration, models
-from glance.registry.db.migrate_repo import schema
+from glance.registry.db.migrate_repo import operations, schema
 
 TARGET = models.SCHEMA_VERSION
 Connect = Callable[[str], sa.engine.Connection]
@@ -35,7 +35,9 @@ def describe(conn: sa.engine.Connection) -> dict[str, Any]:
                 (index["name"], tuple(index["column_names"]))
                 for index in inspector.get_indexes(name)
                 if not index.get("duplicates_constraint")
-            },
+            }
+            # NOTE: SQLAlchemy does not report an index of PostgreSQL that has an expression.
+            | set(operations._own_indexes(conn, name).items()),
             "unique": {
                 tuple(constraint["column_names"])
                 for constraint in inspector.get_unique_constraints(name)
@@ -74,6 +76,7 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
             "min_disk": 7 if version >= 11 or number == 1 else None,
             "min_ram": 0 if version >= 11 else None,
             "protected": number == 2,
+            "attempt": "0" * 32 if number == 2 else None,
         }
         _insert(conn, tables["images"], row)
         row = {**row, "image_id": number, "key": "arch", "value": "x86_64", "updated_at": DAY}
@@ -401,6 +404,73 @@ def test_start_up_refuses_another_version_with_advice(
     connect(url).execute(sa.text(f"UPDATE migrate_version SET version = {version}"))
     with pytest.raises(exception.DatabaseMigrationError, match=advice):
         _prepare(url)
+
+
+def _as_later_release(monkeypatch: pytest.MonkeyPatch, url: str, breaking: bool) -> None:
+    """Record in a database what the next release records when it has upgraded the tables."""
+    migration.db_sync(url)
+    later = TARGET + 1
+    with monkeypatch.context() as patch:
+        if breaking:
+            patch.setattr(schema, "BREAKING", (*schema.BREAKING, later))
+        with sa.create_engine(url).begin() as conn:
+            migration._stamp(conn, later)
+
+
+def test_start_up_accepts_newer_tables_that_have_all_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=False)
+    _prepare(url)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records[-1:]] == [
+        (
+            "WARNING",
+            f"The database has schema version {TARGET + 1}, of a newer release. This one, of "
+            f"version {TARGET}, works with it; upgrade this node soon",
+        )
+    ]
+    for change in (migration.db_sync, migration.upgrade):
+        with pytest.raises(exception.DatabaseMigrationError, match="does not know: use the rel"):
+            change(url)
+    assert migration.db_version(url) == TARGET + 1
+
+
+def test_start_up_refuses_newer_tables_that_it_cannot_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=True)
+    with pytest.raises(exception.DatabaseMigrationError, match="use the release"):
+        _prepare(url)
+
+
+def test_no_more_than_the_version_is_recorded_at_a_breaking_one(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=False)
+    recorded = sa.text("SELECT version FROM migrate_version ORDER BY version")
+    oldest = max(schema.BREAKING)
+    assert list(connect(url).execute(recorded).scalars()) == [oldest, TARGET + 1]
+    with sa.create_engine(url).begin() as conn:
+        migration._stamp(conn, oldest)
+    assert list(connect(url).execute(recorded).scalars()) == [oldest]
+
+
+@pytest.mark.parametrize("version", range(max(schema.BREAKING), TARGET + 1))
+def test_tables_have_what_registries_need_that_may_work_with_them(version: int) -> None:
+    """A step that takes or demands something must be named in `schema.BREAKING`."""
+    old, new = schema.tables(schema.oldest_registry(version)), schema.tables(version)
+    assert set(old) <= set(new)
+    for name, table in old.items():
+        kept = {column.name: column for column in new[name].columns}
+        for column in table.columns:
+            now = kept.pop(column.name)
+            assert str(now.type) == str(column.type), (name, column.name)
+            assert now.nullable or not column.nullable, (name, column.name)
+        for column in kept.values():
+            assert column.nullable or column.server_default is not None, (name, column.name)
 
 
 def test_start_up_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
