@@ -191,8 +191,7 @@ def _sealed_anew(
     if clear is None or not cipher.is_clear(clear):
         return None
     rewritten = rewrite(clear)
-    is_text = isinstance(stored, str)
-    if is_text and rewritten == clear and db.cipher.is_current(stored):
+    if isinstance(stored, str) and rewritten == clear and db.cipher.is_current(stored):
         return stored
     return db.cipher.seal(image_id, rewritten)
 
