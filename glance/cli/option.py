@@ -22,7 +22,8 @@ class ProgramOption(NamedTuple):
     """One option. `env` lists the environment variables with its default; the first one wins.
 
     `kind` is the name of an optparse type (None: a flag), `choices` lists the allowed values
-    (empty: any), `values` names the words with which a shell completes it.
+    (empty: any), `values` names the words with which a shell completes it. `least` and `most`
+    bound a number.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,26 @@ class ProgramOption(NamedTuple):
     env: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     values: str | None = None
+    least: float | None = None
+    most: float | None = None
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a number for the option; None if nothing is.
+
+        NOTE: what is no number (NaN) is within no bounds.
+        """
+        if self.least is None or self.most is None or self.least <= value <= self.most:
+            return None
+        return f"{value} is not a number from {self.least} to {self.most}"
+
+    def number(self, text: str) -> Any:
+        """Return the number in a text, for argparse."""
+        import argparse
+
+        value = _TYPES[self.kind or "string"](text)
+        if fault := self.fault(value):
+            raise argparse.ArgumentTypeError(fault)
+        return value
 
     def default_in(self, environ: Mapping[str, str]) -> Any:
         """Return the default: the value of the first variable that is set, else `default`."""
@@ -66,7 +87,7 @@ class ProgramOption(NamedTuple):
             *self.names,
             dest=self.dest,
             metavar=self.metavar,
-            type=_TYPES[self.kind],
+            type=_TYPES[self.kind] if self.least is None else self.number,
             choices=self.choices or None,
             default=self.default_in(environ),
             help=f"{text} One of: {', '.join(self.choices)}." if self.choices else text,

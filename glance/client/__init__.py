@@ -173,21 +173,21 @@ class V1Client(base_client.BaseClient):
         incomplete or being removed now, and Gone if its data has been removed.
         """
         response = self.do_request("POST", f"{_image(image_id)}/restore")
-        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
+        return cast(types.DetailedImage, base_client.read_object(response, "image"))
 
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[types.Member]:
         """Return the members of an image: `member_id` and `can_share` of each."""
         response = self.do_request("GET", f"{_image(image_id)}/members")
-        return list(base_client.read_json(response, "members"))
+        return base_client.read_rows(response, "members")
 
     def get_member_images(self, member_id: object) -> list[types.SharedImage]:
         """Return the images shared with a member: `image_id` and `can_share` of each."""
         response = self.do_request(
             "GET", f"/shared-images/{base_client.member_segment(member_id)}"
         )
-        return list(base_client.read_json(response, "shared_images"))
+        return base_client.read_rows(response, "shared_images")
 
     def replace_members(self, image_id: object, *assocs: Mapping[str, Any]) -> bool:
         """Replace the members of an image by those given; none removes all.
@@ -268,7 +268,7 @@ class V1Client(base_client.BaseClient):
         """Return the images that wait to be fetched into the cache, or are being fetched."""
         params = {**base_client.listing_params(kwargs), "detail": "true"}
         response = self.do_request("GET", "/queued_images", params=params)
-        return list(base_client.read_json(response, "queued_images"))
+        return base_client.read_rows(response, "queued_images")
 
     def delete_cached_image(self, image_id: object) -> int:
         """Remove one image from the cache; return how many were removed, 0 or 1."""
@@ -291,7 +291,7 @@ class V1Client(base_client.BaseClient):
     def _images(self, action: str, keywords: Mapping[str, Any]) -> list[Any]:
         params = base_client.listing_params(keywords)
         response = self.do_request("GET", action, params=params)
-        return list(base_client.read_json(response, "images"))
+        return base_client.read_rows(response, "images")
 
     def _with_uri(self, image: Listed) -> Listed:
         if not image.get("uri"):
@@ -316,7 +316,7 @@ class V1Client(base_client.BaseClient):
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))
         response = self._sent(method, action, body, fields, progress)
-        return cast(types.DetailedImage, dict(base_client.read_json(response, "image")))
+        return cast(types.DetailedImage, base_client.read_object(response, "image"))
 
     def _sent(
         self,
@@ -344,13 +344,16 @@ class V1Client(base_client.BaseClient):
         data = None if body is None else json.dumps(body).encode()
         headers = None if body is None else _JSON
         with self.do_request(method, action, data, headers) as response:
-            response.read()
+            start = response.read(base_client.MAX_ERROR_BODY)
+        if start.lstrip().startswith(b"<"):
+            # A web server may have a page for every path; then nothing has been done.
+            raise base_client.unexpected("a page of HTML")
         return True
 
     def _cached(self, status: str | None, keywords: Mapping[str, Any]) -> list[Any]:
         params = {**base_client.listing_params(keywords), "status": status}
         response = self.do_request("GET", "/cached_images", params=params)
-        return list(base_client.read_json(response, "cached_images"))
+        return base_client.read_rows(response, "cached_images")
 
     def _deleted(self, action: str) -> int:
         return int(base_client.read_json(self.do_request("DELETE", action), "num_deleted"))

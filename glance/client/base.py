@@ -483,6 +483,30 @@ def read_json(response: Response, key: str | None = None) -> Any:
         value = json.loads(data)
         return value if key is None else value[key]
     except (ValueError, KeyError, TypeError, RecursionError) as err:
-        raise exception.ClientConnectionError(
-            "The response of the server is not the expected JSON: is it glance-api?"
-        ) from err
+        raise unexpected("not the expected JSON") from err
+
+
+def read_rows(response: Response, key: str) -> list[Any]:
+    """Return the list of objects that the JSON of a response has for `key`.
+
+    Raises ClientConnectionError if it is not such JSON.
+    """
+    rows = read_json(response, key)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise unexpected("not the expected JSON")
+    return rows
+
+
+def read_object(response: Response, key: str) -> dict[str, Any]:
+    """Return the object that the JSON of a response has for `key`; raises as `read_rows` does."""
+    found = read_json(response, key)
+    if not isinstance(found, dict):
+        raise unexpected("not the expected JSON")
+    return found
+
+
+def unexpected(what: str) -> exception.ClientConnectionError:
+    """Return the error for a success that glance-api would not send."""
+    return exception.ClientConnectionError(
+        f"The response of the server is {what}: is it glance-api?"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.registry.db import engine, migration, models
+from glance.registry.db import connecting, migration, models
 from glance.registry.db.migrate_repo import operations, schema
 
 #: How many tenants own images.
@@ -50,7 +50,7 @@ def fill(url: str, count: int) -> None:
     `serial` is its own). One in fifty is deleted, one in a hundred waits for its data.
     """
     migration.db_sync(url)
-    database = engine.create(url, foreign_keys=False)
+    database = connecting.create(url, foreign_keys=False)
     tables = schema.tables(models.SCHEMA_VERSION)
     filled = [tables[name] for name in ("images", "image_properties", "image_members")]
     with database.begin() as conn:
@@ -71,7 +71,7 @@ def fill(url: str, count: int) -> None:
 
 def is_filled(url: str, count: int) -> bool:
     """Return whether a database has `count` images, and is at the current version."""
-    database = engine.create(url)
+    database = connecting.create(url)
     try:
         if not sa.inspect(database).has_table("images"):
             return False
@@ -86,7 +86,7 @@ def is_filled(url: str, count: int) -> bool:
 
 def analyze(url: str) -> None:
     """Gather the statistics that a server gathers by itself within minutes."""
-    database = engine.create(url, autocommit=True)
+    database = connecting.create(url, autocommit=True)
     with database.connect() as conn:
         if conn.dialect.name == "mysql":
             conn.exec_driver_sql("ANALYZE TABLE images, image_properties, image_members")

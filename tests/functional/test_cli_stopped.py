@@ -113,3 +113,29 @@ def test_download_goes_on_afterwards(site, tmp_path):
     assert process.wait(TIMEOUT) == 0
     assert path.read_bytes() == DATA
     assert os.listdir(tmp_path) == ["copy"]
+
+
+def test_upload_of_the_old_program(site, tmp_path):
+    name = "stopped-old"
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def record():
+        listed = site.http.get(f"/v1/images?is_public=none&name={name}").json()["images"]
+        return listed and listed[0]["id"]
+
+    place = ["--host=127.0.0.1", f"--port={site.port}"]
+    command = [sys.executable, str(daemons.BIN / "glance-upload"), *place, str(fifo), name]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=daemons.environment(), text=True, **pipes)
+    with fifo.open("wb") as data:
+        data.write(DATA)
+        data.flush()
+        image_id = until(record)
+        process.send_signal(signal.SIGINT)
+        # The pipe stays open: nothing but the signal ends the upload.
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out) == (130, "")
+    see = f"; see what remains: glance show {image_id}\n"
+    assert err in ("glance-upload: interrupted\n", f"glance-upload: interrupted{see}")
+    assert site.http.delete(f"/v1/images/{image_id}").status == 200

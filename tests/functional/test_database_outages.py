@@ -13,6 +13,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from glance.registry.db import engine as databases_engine
+
 from support import daemons, databases, faults
 
 pytestmark = pytest.mark.peers
@@ -312,3 +314,62 @@ def test_a_server_that_became_read_only_is_left(server, start):
     server.run("SELECT pg_reload_conf()")
     until_back(site)
     assert "Traceback" not in site.registry.log()
+
+
+@pytest.fixture(scope="module")
+def mariadb():
+    """A server, as its administrator sees it, and the URL of an ordinary account there."""
+    with databases.mysql() as url:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as admin:
+            admin.execute(sa.text("CREATE DATABASE plain"))
+            # NOTE: read_only does not bind an administrator.
+            admin.execute(sa.text("CREATE USER plain@localhost IDENTIFIED BY 'c4nary'"))
+            admin.execute(sa.text("GRANT ALL ON plain.* TO plain@localhost"))
+            yield (
+                admin,
+                sa.engine.make_url(url)
+                .set(username="plain", password="c4nary", database="plain")
+                .render_as_string(hide_password=False),
+            )
+        engine.dispose()
+
+
+def test_a_mariadb_that_became_read_only_is_left(mariadb, start):
+    admin, url = mariadb
+    site = start(url)
+    assert create(site).status == 201
+    admin.execute(sa.text("SET GLOBAL read_only = ON"))
+    try:
+        reply = create(site)
+        assert (reply.status, reply.header("Retry-After")) == (503, "30")
+        assert "The database is read-only" in site.registry.log()
+        # What is only read goes on.
+        assert len(site.http.get("/v1/images").json()["images"]) == 1
+        faults.until(lambda: site.http.get("/healthcheck/ready").text == "database\n", "a check")
+    finally:
+        admin.execute(sa.text("SET GLOBAL read_only = OFF"))
+    until_back(site)
+    assert "Traceback" not in site.registry.log()
+    assert "c4nary" not in site.registry.log() + site.api.log() + reply.text
+
+
+@pytest.mark.parametrize("scope", ["read_only", "tx_read_only", "START TRANSACTION READ ONLY"])
+def test_the_errors_of_a_mariadb_that_is_read_only_are_known(mariadb, scope):
+    admin, url = mariadb
+    made = sa.create_engine(url)
+    admin.execute(sa.text("CREATE TABLE IF NOT EXISTS plain.things (id INTEGER)"))
+    try:
+        if scope.startswith("START"):
+            connection = made.connect()
+            connection.exec_driver_sql(scope)
+        else:
+            admin.execute(sa.text(f"SET GLOBAL {scope} = ON"))
+            connection = made.connect()
+        with connection, pytest.raises(sa.exc.DBAPIError) as caught:
+            connection.execute(sa.text("INSERT INTO things VALUES (1)"))
+    finally:
+        admin.execute(sa.text("SET GLOBAL read_only = OFF"))
+        admin.execute(sa.text("SET GLOBAL tx_read_only = OFF"))
+        made.dispose()
+    assert databases_engine.is_read_only(caught.value)

@@ -296,6 +296,41 @@ def test_what_a_stop_has_put_away_is_sent_by_the_next_start(
     assert [one.id for one in broker.take(f"{topic}.INFO", patience=0.5)] == lines
 
 
+def test_events_of_a_host_that_is_gone_are_sent_by_another_one_that_gets_its_files(
+    broker, options, topic, make_site, tmp_path
+):
+    page = (daemons.ROOT / "doc/source/several-nodes.rst").read_text()
+    (command,) = re.findall(r"^    (for .*?done)$", page, re.MULTILINE | re.DOTALL)
+    spool, lost = tmp_path / "spool", tmp_path / "lost"
+    more = {
+        "notification_overflow": "spool",
+        "notification_spool_dir": spool,
+        "notification_spool_fsync": True,
+    }
+    broker.kill()
+    site = make_site(workers=1, api={**options, **more})
+    ids = [site.http.add(DATA).json()["image"]["id"] for _ in range(3)]
+    site.api.kill()
+    lost.mkdir()
+    for path in spool.iterdir():
+        host = path.name.split("-")[1]
+        path.rename(lost / path.name.replace(host, "gone_1.example.com", 1))
+    site.api.start()
+    broker.start()
+    ids.append(site.http.add(DATA).json()["image"]["id"])
+    records.eventually(1, broker.count, f"{topic}.INFO")
+    for path in lost.iterdir():
+        path.rename(spool / path.name)
+    site.api.stop()
+    done = subprocess.run(["bash", "-euc", command], cwd=spool, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    site.api.start()
+    records.eventually(4, broker.count, f"{topic}.INFO")
+    messages = broker.take(f"{topic}.INFO", patience=0.5)
+    assert sorted(one.envelope["payload"]["id"] for one in messages) == sorted(ids)
+    records.eventually([], lambda: list(spool.iterdir()))
+
+
 def test_a_thousand_messages_survive_a_kill_in_their_middle(broker, topic, tell):
     teller = tell()
     confirmed(teller, 0)

@@ -1,9 +1,10 @@
 """Several nodes behind HAProxy with the files of etc/deployment: each part dies, and comes back.
 
 A request fails only if it was under way on what died; the same request succeeds when it is sent
-again; no byte is wrong and no image lost.
+again; no byte is wrong, no image lost, and RabbitMQ has an event of each change.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -12,12 +13,13 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from support import daemons, databases, faults, images
+from support import daemons, databases, faults, images, keystone, rabbitmq, releases
 from support.rawhttp import Http, meta_headers
 from support.swift_node import KEY, USER, SwiftNode
 
@@ -31,13 +33,17 @@ CLIENTS = 4
 MOMENT = 1.0
 #: For how long daemons drain; HAProxy's checks are quicker by as much.
 DRAIN = 2
+#: The events of images that the load makes, reads and deletes.
+UPLOAD, SEND, DELETE = "image.upload", "image.send", "image.delete"
 
 
 class Nodes:
     """HAProxy, two APIs and two registries, made of the files that operators get."""
 
-    def __init__(self, directory, database, swift):
+    def __init__(self, directory, database, swift, rabbit, identity):
         self.directory, self.database, self.swift = directory, database, swift
+        self.rabbit, self.identity = rabbit, identity
+        self.messages = []
         self.front, self.registry_front = daemons.free_port(), daemons.free_port()
         self.apis = [self._daemon("glance-api", number) for number in (1, 2)]
         self.registries = [self._daemon("glance-registry", number) for number in (1, 2)]
@@ -66,12 +72,34 @@ class Nodes:
             "swift_store_user": USER,
             "swift_store_key": KEY,
             "swift_store_spool_dir": place / "spool",
+            "rabbit_hosts": f"127.0.0.1:{self.rabbit.port}",
+            "rabbit_retry_backoff": 0.2,
+            "rabbit_retry_max_backoff": 1,
+            "notification_spool_dir": place / "events",
             "sql_connection": self.database,
             "db_auto_create": True,
         }
         (place / "spool").mkdir(exist_ok=True)
-        daemon.conf.write_text(merged(program, replaced))
+        url = self.identity.url
+        replaced_by_section = {
+            "auth_url": url,
+            "www_authenticate_uri": url,
+            "password": keystone.PASSWORD,
+        }
+        daemon.conf.write_text(with_keystone(merged(program, replaced), replaced_by_section))
         return daemon
+
+    def told(self):
+        """Return how many different messages there were of each event of each image, so far."""
+        for name in ("INFO", "ERROR"):
+            queue = f"glance_notifications.{name}"
+            self.messages += self.rabbit.take(queue, patience=0.5)
+        found = {one.id: one.envelope for one in self.messages}
+        return collections.Counter(
+            (one["event_type"], str(one["payload"].get("id") or one["payload"]["image_id"]))
+            for one in found.values()
+            if one["priority"] == "INFO"
+        )
 
     def write_haproxy(self):
         text = (FILES / "haproxy.cfg").read_text()
@@ -130,6 +158,19 @@ def merged(program, replaced):
     return text + sample[sections:]
 
 
+def with_keystone(text, settings):
+    """Return a file with the pipeline that asks Keystone, and settings of that filter."""
+    text = re.sub(r"^(pipeline = .*\bcontext .*)$", r"# \1", text, flags=re.MULTILINE)
+    text = re.sub(r"^# (pipeline = (?!.*cachemanage).*\bauthtoken .*)$", r"\1", text, flags=re.M)
+    text, mark, filtering = text.partition("[filter:authtoken]")
+    for name, value in settings.items():
+        filtering, count = re.subn(
+            rf"^(# )?{name} =.*$", f"{name} = {value}", filtering, flags=re.M
+        )
+        assert count == 1, name
+    return text + mark + filtering
+
+
 @dataclasses.dataclass
 class Failure:
     what: str
@@ -146,6 +187,9 @@ class Load:
         self.kept = {}
         self.failures = []
         self.problems = []
+        #: How many responses said that a change was made, by event and image.
+        self.changes = collections.Counter()
+        self.sign_in()
 
     def __enter__(self):
         self._ended = threading.Event()
@@ -178,38 +222,49 @@ class Load:
 
     def _one(self, name, data, is_deleted):
         headers = {
-            **meta_headers(name=name, is_public="true"),
+            **meta_headers(name=name),
             "Content-Type": "application/octet-stream",
         }
         reply = self._until("POST", "/v1/images", (201,), headers, data)
         image_id = reply.json()["image"]["id"]
+        self.changes[UPLOAD, str(image_id)] += 1
         path = f"/v1/images/{image_id}"
         if self._until("GET", path, (200,)).body != data:
             self.problems.append(f"wrong bytes of image {image_id}")
+        self.changes[SEND, str(image_id)] += 1
         self.count += 1
         if is_deleted:
             # One that failed may have been carried out.
-            self._until("DELETE", path, (200, 404))
+            if self._until("DELETE", path, (200, 404)).status == 200:
+                self.changes[DELETE, str(image_id)] += 1
         else:
-            self.kept[image_id] = hashlib.md5(data).hexdigest()
+            self.kept[str(image_id)] = hashlib.md5(data).hexdigest()
 
     def _until(self, method, path, statuses, headers=None, body=b""):
         """Send a request until it succeeds; note each time that it does not."""
         for _ in range(200):
             begin = time.monotonic()
             try:
-                reply = self.nodes.http.request(method, path, headers, body)
+                reply = self._request(method, path, headers, body)
                 if reply.status in statuses:
                     return reply
-                what = f"{method} {path}: {reply.status}"
+                what = f"{method} {path}: {reply.status} {reply.body[:200]!r}"
                 if reply.status < 500:
-                    self.problems.append(f"{what} {reply.body[:200]!r}")
+                    self.problems.append(what)
                     return reply
             except (OSError, http.client.HTTPException) as err:
                 what = f"{method} {path}: {type(err).__name__}"
             self.failures.append(Failure(what, begin, time.monotonic()))
             time.sleep(0.1)
         raise AssertionError(f"{what} again and again")
+
+    def _request(self, method, path, headers=None, body=b""):
+        token = {"X-Auth-Token": self.token}
+        return self.nodes.http.request(method, path, {**token, **(headers or {})}, body)
+
+    def sign_in(self):
+        """Go on with another token, which no worker knows."""
+        self.token = self.nodes.identity.token("joe", "project")
 
     def more(self):
         wanted = self.count + 3 * CLIENTS
@@ -218,9 +273,30 @@ class Load:
     def check(self):
         assert self.problems == []
         for image_id, checksum in self.kept.items():
-            reply = self.nodes.http.get(f"/v1/images/{image_id}")
+            reply = self._request("GET", f"/v1/images/{image_id}")
             assert reply.status == 200
             assert hashlib.md5(reply.body).hexdigest() == checksum
+            self.changes[SEND, image_id] += 1
+        self._check_events()
+
+    def _check_events(self):
+        """Compare events with changes: no change without an event, and no event twice."""
+        # An API that is killed may not have noticed the end of a download.
+        sure = (UPLOAD, DELETE) if self.failures else (UPLOAD, DELETE, SEND)
+        wanted = {key: count for key, count in self.changes.items() if key[0] in sure}
+        told = {}
+
+        def missing():
+            told.update(self.nodes.told())
+            return {key: count for key, count in wanted.items() if told.get(key, 0) < count}
+
+        faults.until(lambda: not missing(), f"the events of {len(wanted)} changes", 60)
+        mine = {image_id for _, image_id in self.changes}
+        assert [
+            key
+            for key, count in told.items()
+            if key[1] in mine and count > max(wanted.get(key, 0), 1) and key[0] in sure
+        ] == []
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +305,14 @@ def nodes(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(databases.PostgreSQL(daemons.free_port())).create()
         swift = stack.enter_context(SwiftNode(tmp_path_factory.mktemp("swift")))
-        made = Nodes(tmp_path_factory.mktemp("nodes"), database.url, swift)
+        rabbit = rabbitmq.Rabbit(tmp_path_factory.mktemp("rabbit"))
+        stack.callback(rabbitmq.remove, rabbit)
+        rabbit.start()
+        identity = keystone.Keystone(tmp_path_factory.mktemp("keystone") / "home")
+        stack.enter_context(identity)
+        identity.user("glance", "service", ["admin", "service"])
+        identity.user("joe", "project")
+        made = Nodes(tmp_path_factory.mktemp("nodes"), database.url, swift, rabbit, identity)
         made.server = database
         stack.callback(made.stop)
         yield made.start()
@@ -294,15 +377,61 @@ def test_a_store_that_is_killed(nodes):
         # The nodes are not ready, but what needs no store goes on.
         faults.until(lambda: nodes.apis[0].http.get("/healthcheck/ready").status == 503, "a check")
         faults.until(lambda: {"api1", "api2"} <= down(nodes), "HAProxy")
+        headers = {"X-Auth-Token": load.token}
         for _ in range(4):
-            assert nodes.http.get("/v1/images").status == 200
-        reply = nodes.http.add(b"data", name="x")
+            assert nodes.http.get("/v1/images", headers).status == 200
+        reply = nodes.http.add(b"data", headers, name="x")
         assert (reply.status, reply.header("Retry-After")) == (503, "30")
         nodes.swift.start()
         started = time.monotonic()
         load.more()
         load.more()
     assert [each for each in load.failures if each.begin > started + 10] == []
+    load.check()
+
+
+def test_a_broker_that_is_killed_is_not_noticed(nodes):
+    with Load(nodes) as load:
+        load.more()
+        nodes.rabbit.kill()
+        load.more()
+        nodes.rabbit.start()
+        load.more()
+    assert load.failures == []
+    load.check()
+
+
+def test_a_broker_that_is_killed_and_an_api_with_it(nodes):
+    daemon = nodes.apis[0]
+    with Load(nodes) as load:
+        load.more()
+        nodes.rabbit.kill()
+        load.more()
+        killed = time.monotonic()
+        daemon.kill()
+        load.more()
+        daemon.start()
+        load.more()
+        nodes.rabbit.start()
+    assert [each for each in load.failures if each.begin > killed + MOMENT] == []
+    # Some of the events were on the disk of the dead.
+    load.check()
+
+
+def test_keystone_that_is_killed(nodes):
+    with Load(nodes) as load:
+        load.more()
+        unknown = nodes.identity.token("joe", "project")
+        nodes.identity.stop()
+        # Nobody can say whether it is good.
+        assert nodes.http.get("/v1/images", {"X-Auth-Token": unknown}).status == 503
+        nodes.identity.resume()
+        started = time.monotonic()
+        load.more()
+        load.sign_in()
+        load.more()
+    assert [each for each in load.failures if each.begin > started + MOMENT] == []
+    assert nodes.http.get("/v1/images", {"X-Auth-Token": unknown}).status == 200
     load.check()
 
 
@@ -327,6 +456,66 @@ def test_a_node_is_taken_away_and_added(nodes):
     assert load.failures == []
     faults.until(lambda: "api2" not in down(nodes), "the node")
     load.check()
+
+
+def manage(nodes, programs, *words):
+    """Run glance-manage of a release; return its exit status and all that it printed."""
+    conf = nodes.registries[0].conf
+    done = subprocess.run(
+        [sys.executable, programs / "glance-manage", f"--config-file={conf}", *words],
+        env=daemons.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_nodes_are_upgraded_one_after_the_other_across_a_schema_version(nodes, tmp_path):
+    new, old = releases.later(tmp_path), daemons.BIN
+    here, there = zip(nodes.apis, nodes.registries, strict=True)
+    try:
+        with Load(nodes) as load:
+            load.more()
+            switch(here, new, lambda: manage(nodes, new, "db_sync"))
+            assert manage(nodes, new, "db_version") == (0, f"{releases.VERSION}\n")
+            load.more()
+            # The registry of the old release does not even mind a restart.
+            killed = time.monotonic()
+            nodes.registries[1].kill()
+            load.more()
+            nodes.registries[1].start()
+            assert f"schema version {releases.VERSION}, of a newer" in (
+                nodes.registries[1].conf.with_suffix(".log").read_text()
+            )
+            load.more()
+            assert manage(nodes, old, "db_sync")[0] == 1
+            switch(there, new)
+            load.more()
+        assert [each for each in load.failures if each.end < killed] == []
+        assert [each for each in load.failures if each.begin > killed + MOMENT] == []
+        assert len(load.failures) <= 2 * CLIENTS
+        load.check()
+    finally:
+        for daemon in (*nodes.apis, *nodes.registries):
+            daemon.kill()
+            daemon.programs, daemon.fresh = old, False
+        status, said = manage(nodes, new, "downgrade", str(releases.VERSION - 1))
+        assert status == 0, said
+        for daemon in (*nodes.registries, *nodes.apis):
+            daemon.start()
+
+
+def switch(node, programs, install=lambda: (0, "")):
+    """Upgrade an API and a registry as the manual says."""
+    for daemon in node:
+        assert daemon.stop() == 0
+        daemon.programs, daemon.fresh = programs, True
+    status, said = install()
+    assert status == 0, said
+    for daemon in reversed(node):
+        daemon.start()
 
 
 def down(nodes):

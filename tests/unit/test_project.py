@@ -302,6 +302,14 @@ def test_no_line_is_left_to_be_done():
     assert not [path for path in SOURCES if mark.search(path.read_text(encoding="utf-8"))]
 
 
+def test_no_mark_of_a_merge_is_left():
+    mark = re.compile(r"^\s*(<{7}|>{7}) ", re.MULTILINE)
+    tests = (ROOT / "tests").rglob("*.py")
+    assert not [
+        path for path in [*SOURCES, *PAGES, *tests] if mark.search(path.read_text("utf-8"))
+    ]
+
+
 def test_types_are_checked_strictly_and_each_exception_says_why():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

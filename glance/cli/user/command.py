@@ -12,6 +12,7 @@ import optparse
 import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
@@ -71,8 +72,20 @@ def print_command(name: str) -> int:
         for option in commands.OPTIONS:
             if option.dest in entry.options:
                 word = option.help.replace("%default", str(option.default))
-                print(f"  {f'{_shown(option)} {option.metavar or str()}':<24}  {word}")
+                print(_described(f"{_shown(option)} {option.metavar or ''}".rstrip(), word))
     return 0
+
+
+def _described(name: str, words: str) -> str:
+    """Return the lines about an option, no longer than a terminal of 80 columns."""
+    lines = textwrap.wrap(words, 79 - 28)
+    first = f"  {name:<24}  "
+    if len(first) > 28:
+        # A long name has a line of its own.
+        lines.insert(0, "")
+    return "\n".join(
+        f"{' ' * 28 if number else first}{line}".rstrip() for number, line in enumerate(lines)
+    )
 
 
 def synopsis(entry: commands.Command) -> str:
@@ -168,11 +181,7 @@ def note_misspelt(entry: commands.Command, args: Sequence[str]) -> None:
 class _Parser(optparse.OptionParser):
     """A parser whose errors cannot control the terminal, and do not keep help from a user.
 
-    <<<<<<< HEAD
-        It checks the variables that stand for options, too.
-    =======
-        It checks variables, too.
-    >>>>>>> main
+    It checks the variables that stand for options, too.
     """
 
     def get_default_values(self) -> optparse.Values:
@@ -190,6 +199,11 @@ class _Parser(optparse.OptionParser):
                     setattr(values, option.dest or "", option.check_value(str(option), text))
                 except optparse.OptionValueError as err:
                     self.error(f"{err}, in a variable of the environment")
+        for declared in commands.OPTIONS:
+            value = getattr(values, declared.dest)
+            fault = None if value is None else declared.fault(value)
+            if fault:
+                self.error(f"option {'/'.join(declared.names)}: {fault}")
         return values, args
 
     def error(self, msg: str) -> NoReturn:

@@ -55,7 +55,7 @@ def download(call: commands.CommandCall) -> int:
             "Standard output is a terminal: use --file=FILE, or redirect standard output"
         )
     try:
-        image_id, meta = ids.with_id(call, image_id, call.client.get_image_meta, reads=True)
+        image_id, meta = ids.with_id(call, image_id, lambda i: ids.meta(call, i), reads=True)
     except exception.NotFound:
         raise console.CommandFailed(f"No image with ID {image_id} was found") from None
     if meta.get("status") != "active":

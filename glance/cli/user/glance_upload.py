@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import pprint
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -100,6 +101,7 @@ exists for old scripts; glance add can do more.
         (0, "The image is stored."),
         (1, "The upload failed; standard output says why."),
         (2, "The arguments are not valid; standard error says why."),
+        (130, "The user interrupted the program."),
     ),
 )
 
@@ -141,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser(os.environ).parse_args(list(arguments))
     try:
         image = upload(options)
+    except KeyboardInterrupt as err:
+        image_id = getattr(err, "recorded_id", None)
+        remains = f"; see what remains: glance show {image_id}" if image_id is not None else ""
+        console.say(f"glance-upload: interrupted{remains}", to=sys.stderr)
+        return 128 + signal.SIGINT
     except Exception as err:  # top level: print every failure in one line
         # WIRE: failures go to standard output, where scripts look for them.
         text = " ".join(str(err).split())

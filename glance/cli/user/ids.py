@@ -36,6 +36,19 @@ def not_found(image_id: str) -> int:
     return 1
 
 
+def meta(call: commands.CommandCall, image_id: str) -> types.DetailedImage:
+    """Return the attributes of an image. Raises NotFound, and CommandFailed for another server's.
+
+    A web server may have a page for every path.
+    """
+    found = call.client.get_image_meta(image_id)
+    if found.get("id") is None:
+        raise console.CommandFailed(
+            f"The response of {call.server} does not describe an image: is it glance-api?"
+        )
+    return found
+
+
 def is_number(reference: str) -> bool:
     return reference.isascii() and reference.isdigit()
 
@@ -55,7 +68,10 @@ def with_id(
     """
     try:
         return reference, action(reference)
-    except exception.NotFound:
+    except (exception.NotFound, exception.Invalid) as err:
+        # NOTE: what no id may be, such as a text with a slash, may be a name.
+        if isinstance(err, exception.Invalid) and (err.status is not None or not reference):
+            raise
         image_id = None if is_number(reference) and not reads else named(call, reference)
         if image_id is None:
             raise

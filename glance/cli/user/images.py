@@ -267,6 +267,9 @@ def upload(call: commands.CommandCall) -> int:
     if not from_file:
         check_stdin(call)
     with opened_data(call) as data:
+        if not ids.is_number(image_id):
+            # NOTE: data from a pipe is sent once only, so that a name is looked up before.
+            image_id = _named(call, image_id)
         image = _upload(call, image_id, meta, data)
     if call.for_programs:
         call.print_json(image)
@@ -274,10 +277,20 @@ def upload(call: commands.CommandCall) -> int:
     return 0
 
 
+def _named(call: commands.CommandCall, reference: str) -> str:
+    """Return the id for an id or a name. Raises CommandFailed if there is no such image."""
+    try:
+        return ids.with_id(call, reference, lambda i: ids.meta(call, i))[0]
+    except exception.NotFound:
+        raise console.CommandFailed(f"No image with ID {reference} was found") from None
+
+
 def _upload(
     call: commands.CommandCall, image_id: str, meta: dict[str, Any], data: BinaryIO | None
 ) -> types.DetailedImage:
     """Upload the data of an image; return its attributes. Raises CommandFailed or Interrupted."""
+    from glance.http.client import response  # PERF: the client needs it
+
     name = call.options.file or image_id
     try:
         with progress.shown(name) as tell:
@@ -288,11 +301,13 @@ def _upload(
         # The image is as it was.
         raise
     except exception.ClientConnectionError as err:
+        if isinstance(err, response.NotConnected):
+            raise
         raise console.CommandFailed(f"{err}; see its status: glance show {image_id}") from err
     except KeyboardInterrupt as err:
         raise console.Interrupted(notes.remains(call, image_id)) from err
     except (exception.Error, OSError) as err:
-        text = getattr(err, "strerror", None) or str(err)
+        text = (getattr(err, "strerror", None) or str(err)).removesuffix(".")
         remains = "" if is_unsent(err) else f"; {notes.remains(call, image_id)}"
         raise console.CommandFailed(f"{text}{remains}") from err
 

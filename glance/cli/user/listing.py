@@ -159,7 +159,7 @@ def show(call: commands.CommandCall) -> int:
     call.at_most(1)
     named = columns.chosen(call.options.columns)
     try:
-        _, image = ids.with_id(call, image_id, call.client.get_image_meta, reads=True)
+        _, image = ids.with_id(call, image_id, lambda i: ids.meta(call, i), reads=True)
     except exception.NotFound:
         return ids.not_found(image_id)
     except console.CommandRefused:
@@ -208,7 +208,11 @@ class Markers:
 
         A server that ignores markers would send the same page for ever.
         """
-        marker = page[-1]["id"]
+        marker = page[-1].get("id")
+        if marker is None:
+            raise console.CommandFailed(
+                "The server sent an image without an id: is it glance-api?"
+            )
         if str(marker) in self._seen:
             raise console.CommandFailed(
                 "The server sent the same page of the list again, so the list is not complete"

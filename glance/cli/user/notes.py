@@ -42,7 +42,10 @@ def nothing_listed(call: commands.CommandCall, filters: Mapping[str, Any]) -> No
     Unless `filters` has is_public, one more request looks for images that this list leaves out:
     the server alone knows whether the caller is an administrator. Its failure is not told.
     """
-    nothing = f"you may see no image{' with these fields' if filters else ''}."
+    deleted = call.options.deleted
+    kind = "deleted image" if deleted else "image"
+    shown = [name for name in filters if not (deleted and name in ("is_public", "deleted"))]
+    nothing = f"no {kind}{' with these fields' if shown else ''} is visible to you."
     if "is_public" in filters:
         note(nothing)
         return
@@ -52,11 +55,14 @@ def nothing_listed(call: commands.CommandCall, filters: Mapping[str, Any]) -> No
         hidden = []
     if hidden:
         words = " with these fields" if filters else ""
-        note(f"there are no public images{words}. To list private ones, too, add is_public=none")
+        note(f"there are no public images{words}. To list private ones too, add is_public=none")
     elif call.client.auth_tok:
         note(nothing)
     else:
-        note(f"{nothing} You sent no token: with authentication, that shows public images only.")
+        note(
+            f"{nothing} You sent no token; a server with authentication then shows public images "
+            "only."
+        )
 
 
 def remains(call: commands.CommandCall, image_id: object) -> str:
@@ -66,7 +72,7 @@ def remains(call: commands.CommandCall, image_id: object) -> str:
     except exception.NotFound:
         return f"nothing remains of image {image_id}"
     except exception.Error:
-        status = "perhaps killed"
+        return f"the status of image {image_id} is not known; see: glance show {image_id}"
     if status == "queued":
         hint = f"upload its data with: glance upload {image_id} --file=FILE"
     elif status == "active":

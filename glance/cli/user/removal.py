@@ -75,7 +75,7 @@ def references(call: commands.CommandCall) -> dict[str, Deletion]:
             continue
         try:
             # NOTE: an id wins, so it is looked for first.
-            image_id, _ = ids.with_id(call, reference, call.client.get_image_meta)
+            image_id, _ = ids.with_id(call, reference, lambda i: ids.meta(call, i))
         except exception.NotFound:
             found.setdefault(reference, Deletion(exists=False))
         else:

@@ -45,6 +45,8 @@ SERVER: tuple[ProgramOption, ...] = (
         "int",
         PORT,
         ("GLANCE_PORT",),
+        least=1,
+        most=65535,
     ),
     _text(
         "image_url",
@@ -73,6 +75,8 @@ SERVER: tuple[ProgramOption, ...] = (
         "Seconds to wait for the server before giving up.",
         "SECONDS",
         "float",
+        least=0,
+        most=1_000_000_000,
     ),
 )
 
@@ -341,6 +345,10 @@ def _read_host(options: Any) -> None:
         name, colon, port = text.rpartition(":")
         if colon and port.isdecimal() and (":" not in name or name.endswith("]")):
             options.host, options.port = hosts.bare(name), int(port)
+            if not 1 <= options.port <= 65535:
+                raise exception.BadInputError(
+                    f"--host names the port {port}, which is not a number from 1 to 65535"
+                )
         return
     import urllib.parse
 

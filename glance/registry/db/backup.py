@@ -15,7 +15,7 @@ import sqlite3
 import stat
 
 from glance.common import exception, files
-from glance.registry.db import engine
+from glance.registry.db import urls
 
 #: Mode of a backup: locations may hold credentials.
 MODE = 0o640
@@ -35,7 +35,7 @@ def backup(url: str, file: str) -> int:
     check (PRAGMA integrity_check); nothing is left after a failure. Raises BadInputError, whose
     message is for the operator.
     """
-    parsed = engine.parse_url(url)
+    parsed = urls.parse(url)
     kind = parsed.get_backend_name()
     if kind != "sqlite":
         command = _OTHERS[kind].format(file="FILE", name=parsed.database or "DATABASE")

@@ -22,7 +22,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import config, exception
-from glance.registry.db import dangling, engine, lenient, models, paging
+from glance.registry.db import dangling, engine, lenient, models, paging, urls
 
 LOG = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def copy(
 
 
 def _is_same(source: engine.Database, target: engine.Database) -> bool:
-    ours, theirs = engine.parse_url(source.url), engine.parse_url(target.url)
+    ours, theirs = urls.parse(source.url), urls.parse(target.url)
     if source.dialect == target.dialect == "sqlite":
         files = {os.path.realpath(url.database or "") for url in (ours, theirs)}
         return len(files) == 1

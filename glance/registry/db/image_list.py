@@ -48,7 +48,15 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, listing, types
-from glance.registry.db import engine, lenient, list_statements, models, records, visibility
+from glance.registry.db import (
+    connecting,
+    engine,
+    lenient,
+    list_statements,
+    models,
+    records,
+    visibility,
+)
 from glance.streaming import hub
 
 properties = models.image_properties
@@ -255,7 +263,7 @@ class _Listing:
                 break
             if not examined:
                 # NOTE: on SQLite the next window looks up the place where this one ends.
-                engine.begin_snapshot(self.conn)
+                connecting.begin_snapshot(self.conn)
             end = list_statements.end_of_window(self.shape, parts[0])
             last = self.conn.execute(end, self.params).first()
             if last is None:

@@ -21,7 +21,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import config, exception
-from glance.registry.db import engine, models
+from glance.registry.db import connecting, engine, models, urls
 from glance.registry.db.migrate_repo import schema
 from glance.streaming import retry
 
@@ -41,6 +41,9 @@ config.options(
 
 REPOSITORY = os.path.join(os.path.dirname(__file__), "migrate_repo")
 REPOSITORY_ID = "Glance Migrations"
+#: In the version table, beside the version of the tables: the lowest version whose registries work
+#: with them, if it is another one. So a registry knows what to think of tables that are newer.
+OLDEST_ID = "Glance oldest registry"
 VERSION_TABLE = "migrate_version"
 #: Key of PostgreSQL's advisory lock and, as text, of MySQL's named one: any fixed number.
 _LOCK = 0x676C616E
@@ -136,13 +139,22 @@ def create_missing(url: str) -> None:
 def prepare(conf: config.Conf, db: engine.Database) -> None:
     """Check, at the start of a daemon, that the schema has the required version.
 
-    Creates the tables in an empty database if `db_auto_create` allows; every other version is
-    refused with advice. Waits for a database that cannot be reached yet.
+    Creates the tables in an empty database if `db_auto_create` allows. A newer version is accepted
+    if the release that upgraded the tables says so: nodes are upgraded one after the other. Every
+    other version is refused with advice. Waits for a database that cannot be reached yet.
     """
-    found = _wait_for(conf, db)
+    found, oldest = _wait_for(conf, db)
     if found == models.SCHEMA_VERSION:
         return
     if found is not None:
+        if oldest is not None and oldest <= models.SCHEMA_VERSION < found:
+            LOG.warning(
+                "The database has schema version %d, of a newer release. This one, of version %d, "
+                "works with it; upgrade this node soon",
+                found,
+                models.SCHEMA_VERSION,
+            )
+            return
         advice = (
             "run glance-manage db_sync to upgrade it (make a copy first)"
             if found < models.SCHEMA_VERSION
@@ -173,14 +185,17 @@ def prepare(conf: config.Conf, db: engine.Database) -> None:
     LOG.info("Created the registry's tables at schema version %d", models.SCHEMA_VERSION)
 
 
-def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
-    """Return the current version of `db`, or None; retry while it is unreachable."""
+def _wait_for(conf: config.Conf, db: engine.Database) -> tuple[int | None, int | None]:
+    """Return the current version of `db` and the oldest one whose registries it admits, or None.
+
+    Retries while it is unreachable.
+    """
     # NOTE: a file that cannot be opened now cannot be opened in a second either.
     left = 0 if db.dialect == "sqlite" else conf.sql_max_retries
 
-    def ask() -> int | None:
+    def ask() -> tuple[int | None, int | None]:
         with db.read() as conn:
-            return _version(conn)
+            return _version(conn), _version(conn, OLDEST_ID)
 
     def report(_: Exception) -> None:
         nonlocal left
@@ -197,11 +212,11 @@ def _wait_for(conf: config.Conf, db: engine.Database) -> int | None:
 # -- the version table ---------------------------------------------------------------------------
 
 
-def _version(conn: Connection) -> int | None:
+def _version(conn: Connection, name: str = REPOSITORY_ID) -> int | None:
     """Return the recorded version, None if there is none."""
     if not sa.inspect(conn).has_table(VERSION_TABLE):
         return None
-    statement = sa.select(_versions.c.version).where(_versions.c.repository_id == REPOSITORY_ID)
+    statement = sa.select(_versions.c.version).where(_versions.c.repository_id == name)
     found = conn.execute(statement).scalar()
     return None if found is None else int(found)
 
@@ -219,13 +234,20 @@ def _stamp(conn: Connection, version: int) -> None:
     """Write `version` to the version table, which is created the first time."""
     _versions.create(conn, checkfirst=True)
     _take_all_text(conn)
-    mine = _versions.c.repository_id == REPOSITORY_ID
+    _record(conn, REPOSITORY_ID, version)
+    oldest = schema.oldest_registry(version)
+    if oldest == version:
+        conn.execute(_versions.delete().where(_versions.c.repository_id == OLDEST_ID))
+    else:
+        _record(conn, OLDEST_ID, oldest)
+
+
+def _record(conn: Connection, name: str, version: int) -> None:
+    mine = _versions.c.repository_id == name
     if conn.execute(_versions.update().where(mine).values(version=version)).rowcount:
         return
     conn.execute(
-        _versions.insert().values(
-            repository_id=REPOSITORY_ID, repository_path=REPOSITORY, version=version
-        )
+        _versions.insert().values(repository_id=name, repository_path=REPOSITORY, version=version)
     )
 
 
@@ -282,6 +304,11 @@ def _recognise(conn: Connection) -> int:
 
 
 def _upgrade(conn: Connection, current: int, target: int) -> None:
+    if current > models.SCHEMA_VERSION:
+        raise exception.DatabaseMigrationError(
+            f"the database is at version {current}, which this release does not know: use the "
+            "release of glance that upgraded it"
+        )
     if current > target:
         raise exception.DatabaseMigrationError(
             f"the database is at version {current}, above {target}: use downgrade"
@@ -329,10 +356,10 @@ def _valid(version: int | str | None, default: int | None) -> int:
 def _connected(url: str, write: bool = False) -> Iterator[Connection]:
     """Yield a separate connection; with `write`, in a transaction that excludes all others."""
     try:
-        engine.parse_url(url)
+        urls.parse(url)
     except exception.ConfigError as err:
         raise exception.DatabaseMigrationError(str(err)) from None
-    found = engine.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
+    found = connecting.create(url, foreign_keys=False, busy_timeout=_LOCK_SECONDS * 1000)
     try:
         with _translated(url):
             with found.connect() as conn:
@@ -348,7 +375,7 @@ def _connected(url: str, write: bool = False) -> Iterator[Connection]:
 
 def _exclude_others(conn: Connection) -> None:
     """Wait until no other process changes the schema."""
-    engine.exclude_writers(conn)
+    connecting.exclude_writers(conn)
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif conn.dialect.name == "mysql":

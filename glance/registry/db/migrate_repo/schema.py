@@ -16,7 +16,17 @@ from glance.registry.db.models import bytewise_text
 #: The last version that Diablo has.
 DIABLO = 9
 
+#: The versions at which registries of all earlier versions stop working. The step to any other
+#: version only adds what they do not need: indexes, columns that may be left out, tables. So they
+#: go on beside registries of the new version while nodes are upgraded one after the other.
+BREAKING = tuple(range(20))
+
 Indexes = dict[str, tuple[str, ...]]
+
+
+def oldest_registry(version: int) -> int:
+    """Return the lowest schema version whose registries work with the tables of `version`."""
+    return max(breaking for breaking in BREAKING if breaking <= version)
 
 
 def images(version: int) -> sa.Table:

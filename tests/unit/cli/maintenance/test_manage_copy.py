@@ -161,7 +161,8 @@ def test_a_backup_that_is_damaged_is_not_kept(place):
     with contextlib.closing(sqlite3.connect(place.database)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         page = database.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'ix_images_name_id'"
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'images'"
+            " AND sql IS NOT NULL ORDER BY name"
         ).fetchone()[0]
     with open(place.database, "r+b") as file:
         file.seek((page - 1) * 4096 + 3)

@@ -241,3 +241,72 @@ def test_the_port_of_the_registry_is_recognised_by_add(glance, registry):
     done = glance(*ADD, port=registry.port)
     assert done.lines[0].startswith("Failed to connect to the Glance API server 127.0.0.1:")
     assert done.err == f"glance: {REGISTRY}\n"
+
+
+# -- servers of another kind ---------------------------------------------------------------------
+
+PAGE = b"<html><body>Welcome!</body></html>"
+COMMANDS = {
+    "index": ("index",),
+    "details": ("details",),
+    "show": ("show", "1"),
+    "delete": ("delete", "-f", "1"),
+    "clear": ("clear", "-f"),
+    "update": ("update", "1", "name=x"),
+    "download": ("download", "1"),
+    "upload": ("upload", "1"),
+    "restore": ("restore", "1"),
+    "member-add": ("member-add", "1", "acme"),
+    "image-members": ("image-members", "1"),
+    "member-images": ("member-images", "acme"),
+    "cache-index": ("cache-index",),
+    "cache-purge": ("cache-purge", "-f", "1"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_web_server_with_a_page_for_everything_is_not_taken_for_glance(
+    glance, loopback, command
+):
+    server = loopback.answering(lambda seen: (200, b"" if seen.method == "HEAD" else PAGE))
+    done = glance(*COMMANDS[command], port=server.port, stdin=b"x")
+    assert done.code == 1
+    assert "is it glance-api?" in done.out + done.err
+    assert "Deleted" not in done.out
+
+
+@pytest.mark.parametrize(
+    "images", [None, 7, {"id": 1}, [7], [None], [{"name": "x"}], "x"], ids=repr
+)
+@pytest.mark.parametrize("command", ["index", "details", "clear"])
+def test_lists_of_another_shape(glance, loopback, command, images):
+    server = loopback.answering(lambda seen: {"images": images})
+    done = glance(command, "-f", port=server.port)
+    assert done.code == 1
+    assert "is it glance-api?" in done.out + done.err
+
+
+def test_a_status_that_cannot_be_found_out_advises_no_deletion(glance, loopback, tmp_path):
+    data = tmp_path / "data"
+    data.write_bytes(b"x")
+    server = loopback.answering(lambda seen: (502, b""))
+    done = glance("upload", "1", f"--file={data}", port=server.port)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("the status of image 1 is not known; see: glance show 1\n")
+    assert ".;" not in done.err
+
+
+def test_an_upload_that_has_not_begun_does_not_point_to_a_status(glance, api, tmp_path):
+    data = tmp_path / "data"
+    data.write_bytes(b"x")
+    api.server.stop()
+    done = glance("upload", "1", f"--file={data}")
+    assert done.code == 1
+    assert done.err.endswith("; nothing listens there: check --host and --port\n")
+    assert "glance show" not in done.err
+
+
+def test_a_port_that_no_server_has_in_the_host(glance, api):
+    done = glance("index", "--host=127.0.0.1:65536")
+    assert done.code == 1
+    assert "the port 65536, which is not a number from 1 to 65535" in done.out

@@ -123,6 +123,26 @@ def test_help_about_an_unknown_command_in_the_short_form(bare):
     [
         (("index", "--foo"), "glance: error: no such option: --foo\n"),
         (("index", "-p", "x"), "glance: error: option -p: invalid integer value: 'x'\n"),
+        (
+            ("index", "-p", "0"),
+            "glance: error: option -p/--port: 0 is not a number from 1 to 65535\n",
+        ),
+        (
+            ("index", "-p", "65536"),
+            "glance: error: option -p/--port: 65536 is not a number from 1 to 65535\n",
+        ),
+        (
+            ("index", "--timeout=-1"),
+            "glance: error: option --timeout: -1.0 is not a number from 0 to 1000000000\n",
+        ),
+        (
+            ("index", "--timeout=nan"),
+            "glance: error: option --timeout: nan is not a number from 0 to 1000000000\n",
+        ),
+        (
+            ("index", "--timeout=inf"),
+            "glance: error: option --timeout: inf is not a number from 0 to 1000000000\n",
+        ),
         (("index", "--limit=x"), "glance: error: option --limit: invalid integer value: 'x'\n"),
     ],
 )

@@ -35,6 +35,23 @@ def test_a_name_that_only_one_image_has_is_taken_as_its_id(glance, web, name):
     assert told in done.out
 
 
+@pytest.mark.parametrize("name", ["linux/amd64", "..", "-x", "x=y", "a?b#c", "日本 été", "%2F"])
+@pytest.mark.parametrize("command", ["show", "delete", "image-members", "update"])
+def test_a_name_may_be_what_no_id_can_be(glance, api, command, name):
+    api.add(name=name)
+    done = glance(command, "-f", "--", name)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_data_is_uploaded_to_the_image_of_a_name(glance, api, tmp_path):
+    api.add(name="web/1")
+    data = tmp_path / "data"
+    data.write_bytes(b"bytes")
+    done = glance("upload", "web/1", f"--file={data}")
+    assert (done.code, done.out) == (0, "Uploaded the data of image 1: 5 bytes\n")
+    assert methods(api) == ["GET", "HEAD", "PUT"]
+
+
 @pytest.mark.parametrize("command", ["member-add", "member-delete", "members-replace"])
 def test_members_of_an_image_with_a_name(glance, web, command):
     assert glance(command, "web server", "t1").code == 0

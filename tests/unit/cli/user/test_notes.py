@@ -2,9 +2,9 @@
 
 import pytest
 
-UNSEEN = "Note: you may see no image"
+UNSEEN = "Note: no image{} is visible to you."
 NO_PUBLIC = "Note: there are no public images"
-NO_TOKEN = "You sent no token: with authentication, that shows public images only.\n"
+NO_TOKEN = "You sent no token; a server with authentication then shows public images only.\n"
 
 
 # -- a private image -----------------------------------------------------------------------------
@@ -39,16 +39,21 @@ def test_an_empty_list_points_to_private_images_where_there_are_any(glance, api,
     api.add(name="mine")
     done = glance(command)
     assert (done.code, done.out) == (0, "")
-    assert done.err == f"{NO_PUBLIC}. To list private ones, too, add is_public=none\n"
+    assert done.err == f"{NO_PUBLIC}. To list private ones too, add is_public=none\n"
 
 
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        ((), f"{UNSEEN}. {NO_TOKEN}"),
-        (("-A", "tok"), f"{UNSEEN}.\n"),
-        (("name=x",), f"{UNSEEN} with these fields. {NO_TOKEN}"),
-        (("is_public=none",), f"{UNSEEN} with these fields.\n"),
+        ((), f"{UNSEEN.format('')} {NO_TOKEN}"),
+        (("-A", "tok"), f"{UNSEEN.format('')}\n"),
+        (("name=x",), f"{UNSEEN.format(' with these fields')} {NO_TOKEN}"),
+        (("is_public=none",), f"{UNSEEN.format(' with these fields')}\n"),
+        (("--deleted",), "Note: no deleted image is visible to you.\n"),
+        (
+            ("--deleted", "name=x"),
+            f"{UNSEEN.format(' with these fields').replace('no ', 'no deleted ')}\n",
+        ),
     ],
 )
 def test_an_empty_list_where_there_is_nothing_else(glance, args, told):
@@ -59,7 +64,7 @@ def test_an_empty_list_where_there_is_nothing_else(glance, args, told):
 def test_a_filter_holds_for_the_search_among_private_images(glance, api):
     api.hides_private = True
     api.add(name="mine")
-    assert glance("index", "name=other").err.startswith(UNSEEN)
+    assert glance("index", "name=other").err.startswith(UNSEEN.format(" with these fields"))
     assert glance("index", "name=mine").err.startswith(f"{NO_PUBLIC} with these fields")
 
 
@@ -79,4 +84,4 @@ def test_a_list_with_an_end_needs_no_note(glance, api):
 def test_a_server_that_refuses_the_second_question_is_not_shown(glance, api):
     api.list = lambda path, query: (400, b"no") if "is_public" in query else {"images": []}
     done = glance("index")
-    assert (done.code, done.err) == (0, f"{UNSEEN}. {NO_TOKEN}")
+    assert (done.code, done.err) == (0, f"{UNSEEN.format('')} {NO_TOKEN}")

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from glance.common import config, exception
-from glance.registry.db import engine, models, records
+from glance.registry.db import connecting, engine, models, records
 
 
 def insert(conn: sa.engine.Connection, **values: Any) -> None:
@@ -104,7 +104,7 @@ import eventlet; eventlet.monkey_patch()
 import sqlite3, sys
 from eventlet import patcher
 import sqlalchemy as sa
-from glance.registry.db import engine, models, records
+from glance.registry.db import connecting, engine, models, records
 
 sleep = patcher.original("time").sleep
 
@@ -147,13 +147,13 @@ def test_sqlite_is_set_up_for_many_processes(sqlite_database: engine.Database) -
     with sqlite_database.read() as conn:
         assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-        assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == engine.BUSY_TIMEOUT
+        assert conn.exec_driver_sql("PRAGMA busy_timeout").scalar() == connecting.BUSY_TIMEOUT
 
 
 def test_a_transaction_waits_for_a_lock_to_go(
     sqlite_database: engine.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
+    monkeypatch.setattr(connecting, "BUSY_TIMEOUT", 1)
     holder = sqlite3.connect(
         sqlite_database.url.removeprefix("sqlite:///"),
         isolation_level=None,
@@ -171,7 +171,7 @@ def test_a_transaction_waits_for_a_lock_to_go(
 def test_a_lock_that_stays_is_a_busy_service(
     sqlite_database: engine.Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 1)
+    monkeypatch.setattr(connecting, "BUSY_TIMEOUT", 1)
     sqlite_database.retry_for = 0.05
     holder = sqlite3.connect(sqlite_database.url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

@@ -406,6 +406,73 @@ def test_start_up_refuses_another_version_with_advice(
         _prepare(url)
 
 
+def _as_later_release(monkeypatch: pytest.MonkeyPatch, url: str, breaking: bool) -> None:
+    """Record in a database what the next release records when it has upgraded the tables."""
+    migration.db_sync(url)
+    later = TARGET + 1
+    with monkeypatch.context() as patch:
+        if breaking:
+            patch.setattr(schema, "BREAKING", (*schema.BREAKING, later))
+        with sa.create_engine(url).begin() as conn:
+            migration._stamp(conn, later)
+
+
+def test_start_up_accepts_newer_tables_that_have_all_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=False)
+    _prepare(url)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records[-1:]] == [
+        (
+            "WARNING",
+            f"The database has schema version {TARGET + 1}, of a newer release. This one, of "
+            f"version {TARGET}, works with it; upgrade this node soon",
+        )
+    ]
+    for change in (migration.db_sync, migration.upgrade):
+        with pytest.raises(exception.DatabaseMigrationError, match="does not know: use the rel"):
+            change(url)
+    assert migration.db_version(url) == TARGET + 1
+
+
+def test_start_up_refuses_newer_tables_that_it_cannot_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=True)
+    with pytest.raises(exception.DatabaseMigrationError, match="use the release"):
+        _prepare(url)
+
+
+def test_no_more_than_the_version_is_recorded_at_a_breaking_one(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    _as_later_release(monkeypatch, url, breaking=False)
+    recorded = sa.text("SELECT version FROM migrate_version ORDER BY version")
+    oldest = max(schema.BREAKING)
+    assert list(connect(url).execute(recorded).scalars()) == [oldest, TARGET + 1]
+    with sa.create_engine(url).begin() as conn:
+        migration._stamp(conn, oldest)
+    assert list(connect(url).execute(recorded).scalars()) == [oldest]
+
+
+@pytest.mark.parametrize("version", range(max(schema.BREAKING), TARGET + 1))
+def test_tables_have_what_registries_need_that_may_work_with_them(version: int) -> None:
+    """A step that takes or demands something must be named in `schema.BREAKING`."""
+    old, new = schema.tables(schema.oldest_registry(version)), schema.tables(version)
+    assert set(old) <= set(new)
+    for name, table in old.items():
+        kept = {column.name: column for column in new[name].columns}
+        for column in table.columns:
+            now = kept.pop(column.name)
+            assert str(now.type) == str(column.type), (name, column.name)
+            assert now.nullable or not column.nullable, (name, column.name)
+        for column in kept.values():
+            assert column.nullable or column.server_default is not None, (name, column.name)
+
+
 def test_start_up_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(exception.DatabaseMigrationError, match="unable to open database file"):
         _prepare(f"sqlite:///{tmp_path}/no/such/directory/x.sqlite")
