@@ -106,12 +106,14 @@ class Cipher:
             raise exception.Invalid("The location is too long to be encrypted")
         return stored
 
-    def open(self, image_id: int, stored: str | None) -> str | None:
-        """Return the location in clear.
+    def open(self, image_id: int, stored: str | bytes | None) -> str | None:
+        """Return the location in clear. Bytes, which SQLite takes from others, are read as UTF-8.
 
         A location that no key opens is returned as it is, which no store accepts, and logged as an
         ERROR: a wrong key must not make lists fail.
         """
+        if isinstance(stored, bytes):
+            stored = stored.decode("utf-8", "replace")
         if not stored or is_clear(stored):
             return stored
         name, _, text = stored.removeprefix(PREFIX).partition(":")

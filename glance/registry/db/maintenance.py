@@ -184,14 +184,14 @@ def _run_all(statements: Iterable[Any], conn: Connection) -> int:
 
 
 def _sealed_anew(
-    db: engine.Database, image_id: int, stored: str, rewrite: Callable[[str], str]
+    db: engine.Database, image_id: int, stored: str | bytes, rewrite: Callable[[str], str]
 ) -> str | None:
     """Return a location in the form to store now; None if it cannot be read."""
     clear = db.cipher.open(image_id, stored)
     if clear is None or not cipher.is_clear(clear):
         return None
     rewritten = rewrite(clear)
-    if rewritten == clear and db.cipher.is_current(stored):
+    if isinstance(stored, str) and rewritten == clear and db.cipher.is_current(stored):
         return stored
     return db.cipher.seal(image_id, rewritten)
 

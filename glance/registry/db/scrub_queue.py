@@ -48,6 +48,9 @@ class Claim(NamedTuple):
     attempts: int
 
 
+_LONG_AGO = datetime.datetime(1970, 1, 1)
+
+
 class ScrubEntry(NamedTuple):
     """A row in the form for operators, without its location."""
 
@@ -137,7 +140,29 @@ def adopt(db: engine.Database) -> int:
     with db.read() as conn:
         if conn.execute(waiting.limit(1)).first() is None:
             return 0
-    return _insert(db, queue.insert().from_select(columns, waiting))
+    adopted = _insert(db, queue.insert().from_select(columns, waiting))
+    if adopted:
+        _make_due(db)
+    return adopted
+
+
+def _make_due(db: engine.Database) -> None:
+    """Put the time of now into rows whose times cannot be read, or they would never be due."""
+    now = records.utcnow()
+
+    def work(conn: Connection) -> None:
+        rows = conn.execute(
+            sa.select(queue.c.image_id, queue.c.created_at, queue.c.due_at)
+            .where(queue.c.item == DATA)
+            .where(queue.c.attempts == 0)
+        )
+        odd = [row.image_id for row in rows if None in (row.created_at, row.due_at)]
+        for image_id in odd:
+            conn.execute(
+                queue.update().where(_is(image_id, DATA)).values(created_at=now, due_at=now)
+            )
+
+    db.transaction(work)
 
 
 def enter_again(
@@ -350,8 +375,9 @@ def _entry(row: Any, now: datetime.datetime) -> ScrubEntry:
     return ScrubEntry(
         row.image_id,
         row.item,
-        row.created_at,
-        row.due_at,
+        # What cannot be read has waited long enough.
+        row.created_at or _LONG_AGO,
+        row.due_at or _LONG_AGO,
         row.attempts,
         row.last_error,
         leased=row.lease_until is not None and row.lease_until > now,

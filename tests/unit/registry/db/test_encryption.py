@@ -109,3 +109,20 @@ def test_what_cannot_be_opened_is_counted_and_left(sealed: engine.Database) -> N
     sealed.cipher = cipher.Cipher(b"w" * 32)
     assert maintenance.reseal(sealed) == (0, 1)
     assert stored(sealed) == before
+
+
+@pytest.mark.parametrize("raw", [b"file:///x", b"file:///\xff"])
+def test_a_location_in_bytes_is_read_and_written_as_text(
+    sqlite_database: engine.Database, raw: bytes
+) -> None:
+    db = sqlite_database
+    image = api.image_create(db, ADMIN, {"status": "active", "location": "file:///y", "size": 4})
+    with db.write() as conn:
+        conn.execute(sa.text("UPDATE images SET location = :raw"), {"raw": raw})
+    text = raw.decode("utf-8", "replace")
+    assert [found["location"] for found in maintenance.images_with_data(db)] == [text]
+    assert api.image_get(db, ADMIN, image["id"])["location"] == text
+    assert maintenance.reseal(db) == (1, 0)
+    assert maintenance.reseal(db) == (0, 0)
+    with db.read() as conn:
+        assert conn.execute(sa.text("SELECT location FROM images")).scalar() == text

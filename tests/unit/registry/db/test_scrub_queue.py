@@ -183,6 +183,25 @@ def test_images_of_older_releases_are_adopted_once(any_database: engine.Database
     assert claim == (image_id, "data", "file:///x", 0)
 
 
+@pytest.mark.parametrize("odd", ["x'ff'", "'yesterday'", "''"])
+def test_an_image_whose_times_and_location_are_odd_is_adopted(
+    sqlite_database: engine.Database, odd: str
+) -> None:
+    db = sqlite_database
+    image_id = delete(db)
+    location = "location = CAST('file:///x' AS BLOB)"
+    with db.write() as conn:
+        conn.execute(queue.delete())
+        conn.execute(sa.text(f"UPDATE images SET deleted_at = {odd}, {location}"))
+    assert scrub_queue.adopt(db) == 1
+    (entry,) = scrub_queue.entries(db, kept_for=HOUR)
+    assert entry.due_at > records.utcnow()
+    assert scrub_queue.lease(db, "me", 9, kept_for=NOW) == [(image_id, "data", "file:///x", 0)]
+    with db.write() as conn:
+        conn.execute(sa.text(f"UPDATE scrub_queue SET created_at = {odd}, due_at = {odd}"))
+    assert len(scrub_queue.entries(db, kept_for=HOUR)) == 1
+
+
 def test_scrubbers_that_start_at_once_adopt_each_image_once(any_database: engine.Database) -> None:
     ids = sorted(delete(any_database) for _ in range(20))
     with any_database.write() as conn:
