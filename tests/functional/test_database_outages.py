@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from glance.registry.db import engine as databases_engine
+from glance.registry.db import migration, models
 
 from support import daemons, databases, faults
 
@@ -373,3 +374,20 @@ def test_the_errors_of_a_mariadb_that_is_read_only_are_known(mariadb, scope):
         admin.execute(sa.text("SET GLOBAL tx_read_only = OFF"))
         made.dispose()
     assert databases_engine.is_read_only(caught.value)
+
+
+def test_an_upgrade_that_waits_for_a_reader_lets_others_work_meanwhile(server):
+    migration.db_sync(server.url, models.SCHEMA_VERSION - 1)
+    made = sa.create_engine(server.url)
+    changing = threading.Thread(target=migration.db_sync, args=(server.url,), daemon=True)
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
+    with made.connect() as reader, made.connect() as other:
+        reader.execute(sa.text("SELECT * FROM images"))
+        changing.start()
+        faults.until(lambda: other.execute(waiting).scalar(), "the upgrade waits")
+        other.execute(sa.text("SET statement_timeout = '30s'"))
+        assert other.execute(sa.text("SELECT id FROM images")).all() == []
+        assert changing.is_alive()
+    changing.join(60)
+    assert migration.db_version(server.url) == models.SCHEMA_VERSION
+    made.dispose()

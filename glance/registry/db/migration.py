@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -48,6 +49,10 @@ VERSION_TABLE = "migrate_version"
 #: Key of PostgreSQL's advisory lock and, as text, of MySQL's named one: any fixed number.
 _LOCK = 0x676C616E
 _LOCK_SECONDS = 600
+#: For how long requests wait at a time for tables that a step waits for, in seconds.
+_LOCK_MOMENT = 3
+#: SQLSTATEs of PostgreSQL: a deadlock, and a lock that is not available in time.
+_PG_HELD = frozenset({"40P01", "55P03"})
 
 _versions = sa.Table(
     VERSION_TABLE,
@@ -324,6 +329,7 @@ def _walk(conn: Connection, current: int, target: int) -> None:
         raise exception.DatabaseMigrationError(
             f"the database is at version {current}, which this release does not know"
         )
+    _lock_tables(conn)
     # PERF: imported only when needed: sqlalchemy-migrate takes a third of a second to load.
     from migrate.versioning import repository
 
@@ -389,6 +395,33 @@ def _exclude_others(conn: Connection) -> None:
             "SET SESSION sql_mode ="
             " replace(replace(@@sql_mode, 'NO_ZERO_DATE', ''), 'NO_ZERO_IN_DATE', '')"
         )
+
+
+def _lock_tables(conn: Connection) -> None:
+    """Take all tables of PostgreSQL before the first is changed, so that no deadlock is possible.
+
+    Registries may be at work. They wait no longer than a moment at a time for somebody else, such
+    as a backup, who keeps a table for long; then they go on, and it is tried again.
+    """
+    if conn.dialect.name != "postgresql":
+        return
+    found = set(sa.inspect(conn).get_table_names())
+    names = [table.name for table in models.metadata.sorted_tables if table.name in found]
+    if not names:
+        return
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            with conn.begin_nested():
+                conn.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_MOMENT}s'")
+                conn.exec_driver_sql(f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE")
+                conn.exec_driver_sql("SET LOCAL lock_timeout = DEFAULT")
+                return
+        except exc.DBAPIError as err:
+            if getattr(err.orig, "pgcode", None) not in _PG_HELD or time.monotonic() > deadline:
+                raise
+        LOG.warning("The tables are in use by somebody for long; trying again")
+        time.sleep(_LOCK_MOMENT)
 
 
 @contextlib.contextmanager
