@@ -155,6 +155,17 @@ def test_a_backup_replaces_an_older_one_only_as_a_whole(place, monkeypatch):
     assert names("b") == ["a", "b", "c", "d"]
 
 
+def test_a_backup_keeps_values_that_today_s_tables_refuse(place):
+    with contextlib.closing(sqlite3.connect(place.database)) as database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute("UPDATE images SET is_public = 7 WHERE name = 'a'")
+        database.commit()
+        database.execute("PRAGMA ignore_check_constraints = OFF")
+        assert database.execute("PRAGMA integrity_check").fetchone() != ("ok",)
+    assert place("backup", "b") == 0
+    assert names("b") == ["a", "b", "c"]
+
+
 def test_a_backup_that_is_damaged_is_not_kept(place):
     # The last page of an index, in a copy: the source itself may be read from its journal.
     place.db.dispose()
