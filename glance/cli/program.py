@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors show no passwords and cannot control the terminal."""
 
     def error(self, message: str) -> NoReturn:
-        from glance.cli.user import console  # PERF: for an error only
+        from glance.cli.user.screen import console  # PERF: for an error only
         from glance.common import config
 
         super().error(console.printable(config.mask_text(message)))

@@ -24,7 +24,8 @@ from glance import store
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import cipher, fields
-from glance.registry.db import api, engine, maintenance, scrub_queue
+from glance.registry.db import api, engine, scrub_queue
+from glance.registry.db.upkeep import maintenance
 from glance.store import base
 
 LOG = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from glance.common import config, exception
 from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.registry import unfinished
-from glance.registry.db import api, engine, maintenance, records
+from glance.registry.db import api, engine, records
+from glance.registry.db.upkeep import maintenance
 from glance.store import base, removal
 
 LOG = logging.getLogger(__name__)

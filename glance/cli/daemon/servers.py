@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from glance.cli.daemon import launch, paste, pidfile, services
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import config, exception, numbers
 from glance.streaming import retry
 

@@ -18,7 +18,7 @@ from typing import Any
 from glance.cli.daemon import paste, readers
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import config, exception, log, plugin, privileges
 
 LOG = logging.getLogger(__name__)

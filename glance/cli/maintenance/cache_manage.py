@@ -19,8 +19,9 @@ from glance.cli import streams
 from glance.cli.daemon import startup
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
-from glance.cli.user import cache, console, signin, tables
-from glance.cli.user.tables import Column
+from glance.cli.user import cache, signin
+from glance.cli.user.screen import console, tables
+from glance.cli.user.screen.tables import Column
 from glance.common import exception
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from glance.cli.daemon import paste, startup
 from glance.cli.maintenance import manage_check, manage_copy, manage_data
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import config, exception, log
-from glance.registry.db import engine, maintenance, migration, records
+from glance.registry.db import engine, migration, records
+from glance.registry.db.upkeep import maintenance
 
 #: The program whose configuration file names the database.
 REGISTRY = "glance-registry"

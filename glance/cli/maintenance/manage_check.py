@@ -1,8 +1,8 @@
 """glance-manage check: whether the records, their rows and the image data fit together.
 
-`glance.registry.db.dangling` looks at the tables and `glance.scrubber.orphans` at the stores; this
-module counts, prints and repairs. What is found is printed as it is found, so that the memory does
-not grow with it. Locations and credentials are never printed.
+`glance.registry.db.upkeep.dangling` looks at the tables and `glance.scrubber.orphans` at the
+stores; this module counts, prints and repairs. What is found is printed as it is found, so that
+the memory does not grow with it. Locations and credentials are never printed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from glance import store
 from glance.cli.maintenance import manage_data
 from glance.cli.option import ProgramOption
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import exception
-from glance.registry.db import dangling, engine, models, paging
+from glance.registry.db import engine, models, paging
+from glance.registry.db.upkeep import dangling
 from glance.scrubber import orphans
 
 OPTIONS = (

@@ -1,7 +1,7 @@
 """The commands of glance-manage that copy the whole database: copy_database, backup.
 
-They are part of the table in `glance.cli.maintenance.manage`. `glance.registry.db.copying` and
-`backup` do the work. Passwords in URLs are never printed.
+They are part of the table in `glance.cli.maintenance.manage`. `glance.registry.db.upkeep.copying`
+and `backup` do the work. Passwords in URLs are never printed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from glance.cli.daemon import paste
 from glance.cli.maintenance import manage_data
 from glance.cli.option import ProgramOption
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import config, exception
-from glance.registry.db import backup, copying, engine, migration
+from glance.registry.db import engine, migration
+from glance.registry.db.upkeep import backup, copying
 
 OPTIONS = (
     "Options of copy_database",

@@ -17,10 +17,11 @@ from typing import Any
 from glance import store
 from glance.cli.daemon import paste, startup
 from glance.cli.option import ProgramOption
-from glance.cli.user import console
+from glance.cli.user.screen import console
 from glance.common import config, exception
 from glance.image import cipher, fields
-from glance.registry.db import engine, maintenance, migration
+from glance.registry.db import engine, migration
+from glance.registry.db.upkeep import maintenance
 from glance.scrubber import essex, orphans, recovery
 from glance.store import location
 

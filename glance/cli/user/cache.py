@@ -1,8 +1,8 @@
 """The commands of `glance` that list and remove the contents of the server's image cache.
 
 The server supports them if its pipeline contains the cache-management filter; otherwise it returns
-404. The shared error handler is in `glance.cli.user.command`, and `glance.cli.user.tables` prints
-the tables.
+404. The shared error handler is in `glance.cli.user.command`, and `glance.cli.user.screen.tables`
+prints the tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import commands, console, tables
+from glance.cli.user import commands
+from glance.cli.user.screen import console, tables
 from glance.common import exception
 
 GROUP = "Cache Commands"

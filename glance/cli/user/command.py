@@ -22,7 +22,8 @@ from glance import version
 # NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
 from glance.cli.option import ProgramOption
-from glance.cli.user import cache, commands, completion, console, images, listing, members, removal
+from glance.cli.user import cache, commands, completion, images, listing, members, removal
+from glance.cli.user.screen import console
 from glance.common import exception
 
 # isort: split

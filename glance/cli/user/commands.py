@@ -3,8 +3,8 @@
 The command modules (`glance.cli.user.images`, `listing`, `members` and so on) declare their
 commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
 text and `help`, `glance.cli.docs.pages` the manual pages and doc/source/cli.rst, and
-`glance.cli.user.completion` the completion scripts. `glance.cli.user.console` has the prompts and
-messages.
+`glance.cli.user.completion` the completion scripts. `glance.cli.user.screen.console` has the
+prompts and messages.
 
 PERF: every start of the program imports this module and the commands, so neither imports what
 only a request needs: the client is loaded when a command first uses it. Rows are named tuples,
@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
-from glance.cli.user import console, signin
+from glance.cli.user import signin
+from glance.cli.user.screen import console
 
 if TYPE_CHECKING:
     from glance import client as glance_client
@@ -156,7 +157,7 @@ class CommandCall:
 
         Returns what to do about it, if that is known.
         """
-        from glance.cli.user import causes  # PERF: for errors only
+        from glance.cli.user.screen import causes  # PERF: for errors only
 
         text = "" if told else causes.told_of(err)
         hint = self._hint(err)
@@ -172,7 +173,7 @@ class CommandCall:
         console.complain(f"{text.removesuffix('.')}; {hint}" if hint else text)
 
     def _hint(self, err: BaseException) -> str | None:
-        from glance.cli.user import causes  # PERF: for errors only
+        from glance.cli.user.screen import causes  # PERF: for errors only
 
         about_sign_in = signin.hint_of(self.options, err, self._client)
         return about_sign_in or causes.hint_of(self._client, err)
@@ -190,7 +191,7 @@ class CommandCall:
     def print_json(self, value: Mapping[str, Any]) -> None:
         """Print an image as the whole result: as JSON, or its values, one in each line."""
         if self.as_values:
-            from glance.cli.user import columns  # PERF: for this format only
+            from glance.cli.user.screen import columns  # PERF: for this format only
 
             self.print_values([text] for text in columns.texts(value, columns.VALUES))
             return

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 
 from glance.cli.option import ProgramOption
 from glance.cli.user import commands as user_commands
-from glance.cli.user import console
+from glance.cli.user.screen import console
 
 
 def values(kind: str | None) -> tuple[str, ...]:
     """Return the words with this name in the declarations; none for `file` and unknown names."""
     # PERF: only completion needs these modules.
-    from glance.cli.user import columns
+    from glance.cli.user.screen import columns
     from glance.identity import strategies
     from glance.image import fields as image_fields
     from glance.image import listing

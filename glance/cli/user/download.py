@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from glance.cli.user import commands, console, ids, progress
+from glance.cli.user import commands, ids
+from glance.cli.user.screen import console, progress
 from glance.common import exception
 
 if TYPE_CHECKING:

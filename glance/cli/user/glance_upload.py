@@ -17,7 +17,8 @@ from typing import Any
 from glance.cli import streams
 from glance.cli.option import ProgramOption
 from glance.cli.program import Program, Word
-from glance.cli.user import console, progress, signin
+from glance.cli.user import signin
+from glance.cli.user.screen import console, progress
 from glance.image import fields, types
 
 HOST = "127.0.0.1"

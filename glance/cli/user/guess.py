@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import Any, BinaryIO
 
-from glance.cli.user import notes
+from glance.cli.user.screen import notes
 from glance.image import fields
 
 #: How many bytes are needed to tell.

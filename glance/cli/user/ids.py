@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from glance.cli.user import commands, console, progress
+from glance.cli.user import commands
+from glance.cli.user.screen import console, progress
 from glance.common import exception
 
 if TYPE_CHECKING:

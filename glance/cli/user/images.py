@@ -1,7 +1,7 @@
 """The commands of `glance` that write images: add, update and upload.
 
 `glance.cli.user.listing` has the commands that read images, `glance.cli.user.removal` those that
-delete them. `glance.cli.user.tables` prints images. The shared error handler is in
+delete them. `glance.cli.user.screen.tables` prints images. The shared error handler is in
 `glance.cli.user.command`, the options are in `glance.cli.user.commands`.
 """
 
@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from glance.cli.user import commands, console, ids, notes, progress, tables
+from glance.cli.user import commands, ids
+from glance.cli.user.screen import console, notes, progress, tables
 from glance.common import exception
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def add(call: commands.CommandCall) -> int:
 
 def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None) -> int:
     """Add an image and print the outcome; return the exit code."""
-    from glance.cli.user import causes  # PERF: for a request only
+    from glance.cli.user.screen import causes  # PERF: for a request only
     from glance.http.client import response  # PERF: the client needs it
 
     try:

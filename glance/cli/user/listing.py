@@ -1,7 +1,7 @@
 """The commands of `glance` that read images: index, details, show.
 
-`glance.cli.user.tables` prints images. The shared error handler is in `glance.cli.user.command`,
-the options are in `glance.cli.user.commands`.
+`glance.cli.user.screen.tables` prints images. The shared error handler is in
+`glance.cli.user.command`, the options are in `glance.cli.user.commands`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glance.cli.user import columns, commands, console, ids, notes, tables
+from glance.cli.user import commands, ids
+from glance.cli.user.screen import columns, console, notes, tables
 from glance.common import exception
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import commands, console, ids
+from glance.cli.user import commands, ids
+from glance.cli.user.screen import console
 from glance.common import exception
 
 GROUP = "Member Commands"

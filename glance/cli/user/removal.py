@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glance.cli.user import commands, console, ids, listing
+from glance.cli.user import commands, ids, listing
+from glance.cli.user.screen import console
 from glance.common import exception
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ sys.exit(getattr(start, sys.argv[1])(["--version"]))
         ("glance", "glance", "glance.cli.user.command"),
         ("glance", "glance", "optparse"),
         ("upload", "glance-upload", "glance.cli.user.glance_upload"),
-        ("upload", "glance-upload", "glance.cli.user.progress"),
+        ("upload", "glance-upload", "glance.cli.user.screen.progress"),
     ],
 )
 def test_ctrl_c_during_an_import_is_one_line(function, program, module):

@@ -11,7 +11,8 @@ import pytest
 
 from glance.cli.maintenance import manage
 from glance.registry.context import RequestContext
-from glance.registry.db import api, backup, engine, migration, models
+from glance.registry.db import api, engine, migration, models
+from glance.registry.db.upkeep import backup
 
 from support import operators
 
@@ -303,7 +304,7 @@ def test_what_a_killed_backup_left_is_used_again(place, monkeypatch):
 
 def test_a_program_that_is_told_to_stop_leaves_nothing(place):
     code = (
-        "import os, signal; from glance.registry.db import backup; copy = backup._copy\n"
+        "import os, signal; from glance.registry.db.upkeep import backup; copy = backup._copy\n"
         "def stopped(*args): copy(*args); os.kill(os.getpid(), signal.SIGTERM)\n"
         "backup._copy = stopped; from glance.cli.maintenance import manage\n"
         f"raise SystemExit(manage.main(['--sql-connection={place.url}', 'backup', 'b']))"

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from glance import version
-from glance.cli.user import command, commands, console
+from glance.cli.user import command, commands
+from glance.cli.user.screen import console
 
 
 @pytest.fixture

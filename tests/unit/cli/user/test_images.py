@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from glance.cli.user import images, tables
+from glance.cli.user import images
+from glance.cli.user.screen import tables
 from glance.client import Client
 
 DATA = b"image data" * 1000

@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from glance.cli.user import columns, tables
+from glance.cli.user.screen import columns, tables
 from glance.image import fields as image_fields
 
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from glance.image import cipher, listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, deletion, engine, maintenance, models, scrub_queue
+from glance.registry.db import api, deletion, engine, models, scrub_queue
+from glance.registry.db.upkeep import maintenance
 
 ADMIN = RequestContext(is_admin=True)
 URI = "swift+https://account:user:canary@h/v1/c/5"

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from glance.common import exception
 from glance.image import fields
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, ids, maintenance, migration, models
+from glance.registry.db import api, engine, ids, migration, models
 from glance.registry.db.migrate_repo import schema
+from glance.registry.db.upkeep import maintenance
 
 ADMIN = RequestContext(is_admin=True)
 DAY = datetime.datetime(2011, 9, 22, 10, 11, 12)

@@ -17,7 +17,8 @@ from sqlalchemy import event
 from glance.common import exception
 from glance.image import listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, attempts, engine, image_list, maintenance, models, records
+from glance.registry.db import api, attempts, engine, image_list, models, records
+from glance.registry.db.upkeep import maintenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from glance.common import exception
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, maintenance, models, scrub_queue
+from glance.registry.db import api, engine, models, scrub_queue
+from glance.registry.db.upkeep import maintenance
 
 ADMIN = RequestContext(is_admin=True)
 DAY = datetime.datetime(2011, 9, 22)

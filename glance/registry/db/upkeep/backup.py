@@ -117,7 +117,7 @@ def _copy(database: str, path: str) -> None:
             source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         source.backup(target, pages=PAGES, sleep=0.01)
         target.execute("PRAGMA journal_mode = DELETE")
-        # NOTE: values that the tables should refuse came from the source, which is copied as it is.
+        # NOTE: what the tables should refuse came from the source, which is copied as it is.
         target.execute("PRAGMA ignore_check_constraints = ON")
         found = target.execute("PRAGMA integrity_check(1)").fetchone()
         if found != ("ok",):

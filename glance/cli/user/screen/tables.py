@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glance.cli.user import console, progress
+from glance.cli.user.screen import console, progress
 
 if TYPE_CHECKING:
     from glance.client import Client

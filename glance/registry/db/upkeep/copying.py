@@ -22,7 +22,8 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
 from glance.common import config, exception
-from glance.registry.db import dangling, engine, lenient, models, paging, urls
+from glance.registry.db import engine, lenient, models, paging, urls
+from glance.registry.db.upkeep import dangling
 
 LOG = logging.getLogger(__name__)
 

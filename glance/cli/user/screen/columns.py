@@ -1,7 +1,7 @@
 """Which attributes of images a command of `glance` prints: `--columns`, `--long`, `--format`.
 
-The names are those of the API and of custom properties. `glance.cli.user.tables` prints tables;
-`glance.cli.user.listing` has the commands.
+The names are those of the API and of custom properties. `glance.cli.user.screen.tables` prints
+tables; `glance.cli.user.listing` has the commands.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from glance.cli.user import console, progress, tables
-from glance.cli.user.tables import Column
+from glance.cli.user.screen import console, progress, tables
+from glance.cli.user.screen.tables import Column
 
 _INDEX = {column.key: column for column in tables.INDEX}
 

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from glance.registry.context import RequestContext
-from glance.registry.db import api, dangling, engine, paging
+from glance.registry.db import api, engine, paging
+from glance.registry.db.upkeep import dangling
 
 ADMIN = RequestContext(is_admin=True)
 #: What lets a connection break foreign keys.

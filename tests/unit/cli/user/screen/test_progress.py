@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from glance.cli.user import progress
+from glance.cli.user.screen import progress
 
 MIB = 1024 * 1024
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from glance.cli.user import commands, console
+from glance.cli.user import commands
+from glance.cli.user.screen import console
 from glance.common import exception
 
 

@@ -10,17 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from glance.registry.context import RequestContext
-from glance.registry.db import (
-    api,
-    copying,
-    engine,
-    ids,
-    maintenance,
-    migration,
-    models,
-    scrub_queue,
-    sharing,
-)
+from glance.registry.db import api, engine, ids, migration, models, scrub_queue, sharing
+from glance.registry.db.upkeep import copying, maintenance
 
 ADMIN = RequestContext(is_admin=True)
 MOMENT = datetime.datetime(2011, 9, 22, 1, 2, 3, 456789)

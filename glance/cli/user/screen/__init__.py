@@ -1,0 +1,1 @@
+"""What `glance` prints: tables, notes, progress, questions, and the causes of errors."""

@@ -1,0 +1,1 @@
+"""Work on the whole database for operators: purge, check, copy, back up."""
