@@ -7,6 +7,7 @@ that a connection neither blocks the other requests of a process nor outlives it
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sqlite3
@@ -19,6 +20,21 @@ from sqlalchemy import event, exc, pool
 from glance.common import files
 from glance.registry.db import lenient, urls
 from glance.streaming import hub, threads
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shorten what the pool logs of a connection that it could not clear, and so has closed.
+
+    That follows each failure of a server, which the `Database` logs; a traceback adds nothing.
+    """
+    if record.exc_info:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "A connection to the database could not be cleared: closed", ()
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("sqlalchemy.pool.impl.QueuePool").addFilter(_in_one_line)
 
 #: How long SQLite itself waits for a lock, in milliseconds.
 # NOTE: it waits inside C and so blocks every request of the worker; `Database.transaction` does

@@ -240,6 +240,19 @@ def test_bound_values_stay_out_of_error_texts(database: engine.Database) -> None
     assert "secret" not in str(caught.value)
 
 
+def test_a_connection_that_cannot_be_cleared_is_one_line_in_the_log(
+    sqlite_database: engine.Database, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with sqlite_database.read() as conn:
+        monkeypatch.setattr(conn.dialect, "do_rollback", fail)
+    (record,) = [one for one in caplog.records if one.name.startswith("sqlalchemy.pool")]
+    assert record.levelname == "WARNING" and record.exc_info is None
+    assert "could not be cleared" in record.getMessage()
+
+
 @pytest.mark.peers
 def test_a_password_is_not_shown() -> None:
     pytest.importorskip("psycopg2")
