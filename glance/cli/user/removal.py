@@ -99,18 +99,33 @@ def delete_listed(call: commands.CommandCall, image_id: str, target: Deletion) -
         ids.not_found(image_id)
         return False
     try:
-        call.client.delete_image(image_id)
+        if not _try_to_delete(call, image_id):
+            return False
     except exception.NotFound:
         ids.not_found(image_id)
         return False
-    except exception.ClientConnectionError:
-        raise
-    except exception.Error as err:
-        console.say(f"Failed to delete image {image_id}")
-        console.print_error(err)
-        return False
     console.say(f"Deleted image {image_id}")
     return True
+
+
+def _try_to_delete(call: commands.CommandCall, image_id: object) -> bool:
+    """Delete an image and return True; print why it could not be, and return False.
+
+    Raises NotFound, and ClientConnectionError, after which no other image can be deleted either.
+    """
+    try:
+        call.client.delete_image(image_id)
+    except (exception.ClientConnectionError, exception.NotFound):
+        raise
+    except exception.Error as err:
+        _print_failure(image_id, err)
+        return False
+    return True
+
+
+def _print_failure(image_id: object, err: exception.Error) -> None:
+    console.say(f"Failed to delete image {image_id}")
+    console.print_error(err)
 
 
 @commands.command(
@@ -148,12 +163,10 @@ def delete_one(call: commands.CommandCall, image: types.BriefImage) -> bool:
     if call.options.verbose:
         console.say(f'Deleting image {image["id"]} "{image["name"]}" ... ', end="")
     try:
-        call.client.delete_image(image["id"])
-    except exception.ClientConnectionError:
-        raise
-    except exception.Error as err:
-        console.say(f"Failed to delete image {image['id']}")
-        console.print_error(err)
+        if not _try_to_delete(call, image["id"]):
+            return False
+    except exception.NotFound as err:
+        _print_failure(image["id"], err)
         return False
     if call.options.verbose:
         print("done")
