@@ -22,6 +22,7 @@ from glance.registry import unfinished
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
 from glance.store import location as store_location
+from glance.streaming import digest
 
 config.options(
     "images API",
@@ -67,6 +68,22 @@ config.options(
         False,
         help="Reject image data and locations for an image that has no disk format or no "
         "container format.",
+    ),
+    config.Option(
+        "hashing_algorithm",
+        digest.algorithm,
+        "sha256",
+        may_be_empty=True,
+        help="Algorithm of the second digest, beside the MD5, of data that comes through version "
+        "2 of the Images API; whoever downloads the image verifies it. Any algorithm of Python's "
+        "hashlib with at most 128 hexadecimal digits; empty: no second digest.",
+    ),
+    config.Option(
+        "hash_v1_uploads",
+        config.boolean,
+        False,
+        help="Compute the digest of hashing_algorithm also of data that comes through version 1 "
+        "of the Images API.",
     ),
     config.Option(
         "delayed_delete",

@@ -276,6 +276,7 @@ class ImagesController:
             target,
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
+            algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
         )
 
     def _fill(
