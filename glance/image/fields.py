@@ -27,8 +27,8 @@ MAX_NAME = 255
 MAX_PROPERTY_VALUE = 65535
 MAX_LOCATION = 65535
 
-DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso")
-CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf")
+DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
+CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
 #: Disk format -> where its data has which bytes; raw and the formats of Amazon have none. For iso:
 #: the first volume descriptor (ECMA-119, 8.1) behind 32 KiB that may hold a boot sector.
 DISK_SIGNATURES = (
