@@ -1,8 +1,9 @@
 """glance-api: the public Images API.
 
-`versions` and `middleware` come first in the pipeline, `v1` holds the resources, `upload` and
-`download` move the bytes. This module holds what the resources share: the API's own options, and
-the rules about which parts of an image a caller may see.
+`versions` and `middleware` come first in the pipeline, `mounting` joins the versions, `v1` and
+`v2` hold their resources, `upload` and `download` move the bytes. This module holds what the
+resources share: the API's own options, and the rules about which parts of an image a caller may
+see.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import cast
 
 from glance import store
 from glance.api import data_log
+from glance.api.mounting import root_app_factory as root_app_factory  # named in paste files
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
