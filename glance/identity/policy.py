@@ -20,6 +20,7 @@ ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 #: Rule -> who passes it by default (as in Diablo, but for choose_id), and what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
+    "communitize_image": (ANYONE, "make an image a community image"),
     # SECURITY: who may choose ids learns from a refusal which ones others use.
     "choose_id": (ADMIN, "choose the id of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
