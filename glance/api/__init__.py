@@ -138,10 +138,15 @@ class ImageService:
             public["location"] = location
         return public
 
-    def image_url(self, request: wsgi.Request, image_id: object) -> str:
-        """Return the absolute URL of an image, as the client of `request` reaches it."""
+    def image_url(self, request: wsgi.Request, image_id: object, version: str = "/v1") -> str:
+        """Return the absolute URL of an image, as the client of `request` reaches it.
+
+        `version` is the first segment of the paths of the API, `/v1` or `/v2`.
+        """
         endpoint = self.conf.public_endpoint
-        root = f"{endpoint.rstrip('/')}/v1" if endpoint else request.application_root("/v1")
+        root = (
+            f"{endpoint.rstrip('/')}{version}" if endpoint else request.application_root(version)
+        )
         return f"{root}/images/{image_id}"
 
 

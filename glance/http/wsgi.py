@@ -177,9 +177,14 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         if length is not None and len(data) < length:
             raise exception.UploadTruncated("The body is shorter than its Content-Length")
         try:
-            return json.loads(data)
+            return json.loads(data, parse_constant=_no_json)
         except (ValueError, RecursionError):
             raise exception.Invalid("The body is not valid JSON") from None
+
+
+def _no_json(word: str) -> None:
+    """Refuse NaN and the infinities, which Python reads although JSON has none (RFC 8259 §6)."""
+    raise ValueError(word)
 
 
 def _read(stream: Any, size: int) -> bytes:

@@ -24,6 +24,7 @@ READING = frozenset({"download_image"})
 #: what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
+    "communitize_image": (ANYONE, "make an image a community image"),
     # SECURITY: who may choose ids learns from a refusal which ones others use.
     "choose_id": (ADMIN, "choose the id of a new image"),
     "set_location": (ANYONE, "register a location for an image"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from glance import api
 from glance.api import mounting, startup
-from glance.api.v2 import actions, data, members, schemas, tags
+from glance.api.v2 import actions, data, images, members, schemas, tags
 from glance.common import config
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
@@ -19,6 +19,15 @@ class ImagesAPIv2(wsgi.Router[CallerRequest]):
 
     def __init__(self, service: api.ImageService):
         super().__init__(CallerRequest, strict=True)
+        image = images.ImagesController(service)
+        self.add("/images", POST=image.create)
+        self.add(
+            "/images/{id}",
+            GET=image.show,
+            HEAD=image.show,
+            PATCH=image.update,
+            DELETE=image.delete,
+        )
         for path, show in schemas.Schemas(formats.from_conf(service.conf)).handlers().items():
             self.add(path, GET=show)
         file = data.DataController(service)

@@ -8,6 +8,7 @@ from typing import Final
 
 from glance import api
 from glance.api import download, serving, sources, upload
+from glance.api.v2.images import V1_ID_HEADER
 from glance.common import exception, numbers
 from glance.http import latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -40,7 +41,7 @@ class DataController:
         image = self._visible(request, id)
         if image["status"] not in download.WITH_DATA:
             return wsgi.Response(204)
-        response = serving.data_response(self.service, request, image, serving.etag(image))
+        response = serving.data_response(self.service, request, image, _headers(image))
         if response.status == 200:
             # NOTE: of a part it would be the MD5 of other bytes than those that are sent.
             response.headers.extend(_content_md5(image))
@@ -52,9 +53,8 @@ class DataController:
         if image["status"] not in download.WITH_DATA:
             return wsgi.Response(204)
         serving.check_download(self.service, request.context, image)
-        return serving.head_response(
-            self.service, request, image, [*serving.etag(image), *_content_md5(image)]
-        )
+        headers = [*_headers(image), *_content_md5(image)]
+        return serving.head_response(self.service, request, image, headers)
 
     def _visible(self, request: CallerRequest, id: str) -> types.FullRecord:
         return self.registry.get_record(request.context, fields.path_uuid(id))
@@ -158,6 +158,10 @@ def _refusing() -> Iterator[None]:
         raise exception.Gone(str(err)) from err
     except (exception.StorageWriteDenied, exception.StoreForbidden) as err:
         raise exception.Forbidden(str(err)) from err
+
+
+def _headers(image: types.FullRecord) -> list[tuple[str, str]]:
+    return [(V1_ID_HEADER, str(image["id"])), *serving.etag(image)]
 
 
 def _content_md5(image: types.FullRecord) -> list[tuple[str, str]]:
