@@ -12,9 +12,9 @@ from typing import Final
 from glance import api, image_cache
 from glance.api import download
 from glance.api.sources import OCTETS
-from glance.common import hooks
+from glance.common import exception, hooks
 from glance.http import conditions, trail, wsgi
-from glance.identity.context import CallerRequest
+from glance.identity.context import CallerRequest, RequestContext
 from glance.image import types
 
 #: Fields whose change invalidates a copy in the image cache.
@@ -27,16 +27,18 @@ def data_response(
     image: types.ImageRecord,
     headers: list[tuple[str, str]],
 ) -> wsgi.Response:
-    """Return the response with the data of an active image, whole or one range, or a 304.
+    """Return the response with the data of an image that has some: all, one range, or a 304.
 
     `headers` are those of the API's version. The sender closes the body. Raises what
-    `conditions.evaluate` and `download.open_image` raise.
+    `check_download`, `conditions.evaluate` and `download.open_image` raise.
     """
+    check_download(service, request.context, image)
     validators = data_validators(image)
     if conditions.evaluate(request.environ, validators):
         return wsgi.Response(304, etag(image))
     range_header = conditions.range_of(request.environ, validators)
-    cache = image_cache.of(request.environ)
+    # What is deactivated is neither read from the cache nor put there.
+    cache = image_cache.of(request.environ) if image["status"] == "active" else None
     came_by = trail.of(request.environ)
     opened = download.open_image(service, image, range_header, cache, came_by)
     is_hit = opened.source == image_cache.HIT
@@ -63,6 +65,38 @@ def data_response(
         headers.append(("Content-Range", opened.content_range))
         return wsgi.Response(206, headers, opened.body)
     return wsgi.Response(200, headers, opened.body)
+
+
+def head_response(
+    service: api.ImageService,
+    request: CallerRequest,
+    image: types.ImageRecord,
+    headers: list[tuple[str, str]],
+) -> wsgi.Response:
+    """Return the response to HEAD that describes the data of an image; no store is contacted.
+
+    `headers` are those of the API's version. Raises what `conditions.evaluate` raises.
+    """
+    if conditions.evaluate(request.environ, data_validators(image)):
+        return wsgi.Response(304, etag(image))
+    headers.append(("Content-Type", OCTETS))
+    if image["status"] in download.WITH_DATA and image["size"]:
+        headers.append(("Content-Length", str(image["size"])))
+    if download.serves_ranges(service, image):
+        headers.append(("Accept-Ranges", "bytes"))
+    return wsgi.Response(200, headers)
+
+
+def check_download(
+    service: api.ImageService, context: RequestContext, image: types.ImageRecord
+) -> None:
+    """Raise Forbidden for a visible image whose data the caller may not read.
+
+    The data of a deactivated image is for administrators only.
+    """
+    service.policy.require("download_image", context)
+    if image["status"] == "deactivated" and not context.is_admin:
+        raise exception.Forbidden("The image is deactivated: its data cannot be downloaded")
 
 
 def _lost(

@@ -45,7 +45,8 @@ ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 class Upload:
     """One run of the transaction.
 
-    `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
+    `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared; a
+    size of 0 is one, too.
     `values` are attributes to store together with the status saving. `status` is the last known
     status of the record, which decides how a failure ends; `undecided` means that an activating
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
@@ -122,6 +123,7 @@ class Upload:
             length=length,
             cap=conf.image_size_cap,
             expected=self.size,
+            takes_zero=self.size == 0,
             idle_timeout=conf.upload_idle_timeout,
         )
         size = self.size or length

@@ -12,7 +12,6 @@ A *record* is `glance.image.types.FullRecord`; bounds and formats are those of
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -42,7 +41,6 @@ _WITH_DATA = frozenset({"active", "deactivated"})
 MAX_TAG: Final = 255
 
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 # Who may write a field: nobody; the creator of the image and nobody later; everybody who may
 # change the image, at any time, or as long as it has no data; administrators.
@@ -132,12 +130,6 @@ def is_own(name: str) -> bool:
     )
 
 
-def parse_uuid(text: str) -> str | None:
-    """Return a UUID of 36 characters (RFC 9562 §4) in lower case, None for any other text."""
-    lowered = text.lower()
-    return lowered if len(text) == 36 and _UUID.fullmatch(lowered) else None
-
-
 # -- what a client sends -------------------------------------------------------------------------
 
 
@@ -165,7 +157,7 @@ def _check_text(field: Attribute, value: Any, formats: fields.Formats) -> str:
     text = fields.check_text(field.name, value, maximum)
     assert text is not None
     if field.name == "id":
-        uuid = parse_uuid(text)
+        uuid = fields.parse_uuid(text)
         if uuid is None:
             raise exception.Invalid(
                 "Image attribute id must be a UUID, such as 5b0f6c5e-2c64-4d5b-9a5e-0f5a7b1d3c11"

@@ -63,7 +63,9 @@ PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 _HEADER_KEY = HEADER_PREFIX.replace("-", "_")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_IMAGE = "No image with this ID was found"
 _ID = re.compile(r"0|[1-9][0-9]{0,18}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
 
@@ -105,8 +107,22 @@ def path_id(text: str) -> int:
     """Return the number of the image id in a path. Raises NotFound for an impossible id."""
     number = parse_id(text)
     if number is None:
-        raise exception.NotFound("No image with this ID was found")
+        raise exception.NotFound(_NO_IMAGE)
     return number
+
+
+def parse_uuid(text: str) -> str | None:
+    """Return a UUID of 36 characters (RFC 9562 §4) in lower case, None for any other text."""
+    lowered = text.lower()
+    return lowered if len(text) == 36 and _UUID.fullmatch(lowered) else None
+
+
+def path_uuid(text: str) -> str:
+    """Return the uuid of an image in a path, in lower case. Raises NotFound for other text."""
+    uuid = parse_uuid(text)
+    if uuid is None:
+        raise exception.NotFound(_NO_IMAGE)
+    return uuid
 
 
 def _integer(

@@ -123,20 +123,13 @@ class ImagesController:
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if conditions.evaluate(request.environ, serving.data_validators(image)):
-            return wsgi.Response(304, serving.etag(image))
         headers = self._metadata(request.context, image)
-        headers.append(("Content-Type", sources.OCTETS))
-        if image["status"] == "active" and image["size"]:
-            headers.append(("Content-Length", str(image["size"])))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
-        return wsgi.Response(200, headers)
+        return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /images/{id}: metadata and data of an active image, whole or one range."""
+        """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
-        if image["status"] != "active":
+        if image["status"] not in download.WITH_DATA:
             raise exception.NotFound(
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from glance import api
 from glance.api import mounting, startup
-from glance.api.v2 import images, schemas
+from glance.api.v2 import actions, data, images, members, schemas, tags
 from glance.common import config
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
@@ -30,6 +30,21 @@ class ImagesAPIv2(wsgi.Router[CallerRequest]):
         )
         for path, show in schemas.Schemas(formats.from_conf(service.conf)).handlers().items():
             self.add(path, GET=show)
+        file = data.DataController(service)
+        member = members.MembersController(service)
+        tag = tags.TagsController(service)
+        action = actions.ActionsController(service)
+        self.add("/images/{id}/file", HEAD=file.meta, GET=file.show, PUT=file.upload)
+        self.add("/images/{id}/members", GET=member.index, POST=member.add)
+        self.add(
+            "/images/{id}/members/{member}",
+            GET=member.show,
+            PUT=member.update,
+            DELETE=member.delete,
+        )
+        self.add("/images/{id}/tags/{tag}", PUT=tag.add, DELETE=tag.delete)
+        self.add("/images/{id}/actions/deactivate", POST=action.deactivate)
+        self.add("/images/{id}/actions/reactivate", POST=action.reactivate)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPIv2:

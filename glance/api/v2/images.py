@@ -16,7 +16,7 @@ from glance.api.v2 import patch
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import entity, formats, types
+from glance.image import entity, fields, formats, types
 
 #: The id of the image in version 1, for operators who see both.
 V1_ID_HEADER = "X-Openstack-Image-V1-Id"
@@ -35,7 +35,7 @@ class ImageResource:
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET or HEAD /images/{id}: an image in any status but deleted; no store is contacted."""
         request.require_no_body()
-        return _response(self.registry.get_record(request.context, path_uuid(id)))
+        return _response(self.registry.get_record(request.context, fields.path_uuid(id)))
 
     # -- creating --------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class ImageResource:
         """PATCH /images/{id}: change fields, properties and tags, all of it or nothing."""
         context = request.context
         context.require_write()
-        uuid = path_uuid(id)
+        uuid = fields.path_uuid(id)
         media_type = sources.media_type(request)
         if media_type not in patch.MEDIA_TYPES:
             raise exception.UnsupportedMediaType(
@@ -115,24 +115,13 @@ class ImageResource:
         context = request.context
         context.require_write()
         request.require_no_body()
-        record = self.registry.get_record(context, path_uuid(id))
+        record = self.registry.get_record(context, fields.path_uuid(id))
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(record, any_owner):
             raise exception.Forbidden(f"You are not allowed to delete image {record['uuid']}")
         deletion.delete(self.service, context, record)
         serving.forget_copy(request, record)
         return wsgi.Response(204)
-
-
-def path_uuid(text: str) -> str:
-    """Return the uuid in a path in lower case. Raises NotFound for any other text.
-
-    Clients look for a name there first, which may be anything, a number too.
-    """
-    uuid = entity.parse_uuid(text)
-    if uuid is None:
-        raise exception.NotFound("No image with this ID was found")
-    return uuid
 
 
 def _response(

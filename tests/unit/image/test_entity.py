@@ -207,4 +207,4 @@ def test_each_format_of_the_deployment_and_no_other_is_taken():
     ],
 )
 def test_a_uuid_has_one_form(text, uuid):
-    assert entity.parse_uuid(text) == uuid
+    assert fields.parse_uuid(text) == uuid
