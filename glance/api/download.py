@@ -18,6 +18,8 @@ from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
+#: The statuses of an image that has data to read.
+WITH_DATA = frozenset({"active", "deactivated"})
 TOO_LARGE = "The data of the image has grown beyond what this server permits."
 
 
@@ -54,7 +56,7 @@ def open_image(
     cache: image_cache.ImageCache | None = None,
     came_by: Trail = (),
 ) -> Download:
-    """Open the data of an active image that the caller is allowed to read.
+    """Open the data of an image with data that the caller is allowed to read.
 
     With a `cache`, its copy is sent if it has one; a download of the whole image fills it.
     `came_by` is the trail of the request.
@@ -99,9 +101,9 @@ def _open(
 
 
 def _location(image: types.ImageRecord) -> str:
-    """Return where the data of an active image lies; NotFound if it has none."""
+    """Return where the data of an image lies; NotFound if it has none."""
     location = image.get("location")
-    if image["status"] != "active" or not location:
+    if image["status"] not in WITH_DATA or not location:
         raise exception.NotFound(f"Image {image['id']} has no data to download")
     return location
 
@@ -128,7 +130,7 @@ def _trail(service: api.ImageService, image: types.ImageRecord, came_by: Trail) 
 def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
     """Return whether ranges of an image can be served. The cache makes no difference."""
     location = image.get("location")
-    if image["status"] != "active" or not location:
+    if image["status"] not in WITH_DATA or not location:
         return False
     try:
         target = service.stores.for_uri(location)

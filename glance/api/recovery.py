@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from glance import api
 from glance.common import exception, hooks
@@ -32,6 +32,13 @@ T = TypeVar("T")
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[types.ImageRecord], None]
 
+#: The value of the field `upload_via` for an upload by version 2 of the API.
+V2: Final = "v2"
+#: The values of a record whose upload has failed.
+Outcome = Mapping[str, Any]
+#: By version 1 of the API nobody can upload to such a record again.
+KILLED: Final[Outcome] = {"status": "killed"}
+
 #: Between tries while the registry is not up yet; daemons start in any order.
 BACKOFF = retry.Backoff(0.5, 10, seconds=3600)
 #: When to look again whether a registry that is back has carried out a call that was lost.
@@ -41,6 +48,14 @@ LATE_CALLS = retry.Backoff(1, 30, retries=3, factor=5)
 _TASKS = tasks.Limited(1000)
 #: Tasks that hold a descriptor each, of which a process has not many.
 _HOLDING = tasks.Limited(100)
+
+
+def queued_again(size: int | None) -> Outcome:
+    """Return the outcome after which the data can be uploaded again.
+
+    `size` is that of the record before the upload, in bytes.
+    """
+    return {"status": "queued", "size": size or 0, "upload_via": None}
 
 
 def start(service: api.ImageService) -> None:
@@ -82,10 +97,11 @@ def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
     image_id = note.image_id
     if image_id is None:
         return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
+    outcome = KILLED if note.queued_size is None else queued_again(note.queued_size)
     _persist(
         service,
         None,
-        lambda who: kill(service, who, image_id, "queued", note.attempt, tells=True),
+        lambda who: kill(service, who, image_id, "queued", note.attempt, outcome, tells=True),
     )
     return True
 
@@ -96,7 +112,7 @@ def settle(
     context: RequestContext | None = None,
     tell: Tell | None = None,
 ) -> None:
-    """Settle abandoned uploads: records that still wait for their data become killed.
+    """Settle abandoned uploads: records that still wait for their data become killed, or queued.
 
     `context` is the caller that may change the records, by default the service itself. What has
     become of an upload is told now, since whoever made it could not; `tell` is for one that has
@@ -135,9 +151,10 @@ def kill_later(
     image_id: int,
     from_state: str,
     attempt: str | None = None,
+    outcome: Outcome = KILLED,
 ) -> None:
     """Do as `kill` does, once the registry is back; returns at once."""
-    if not _TASKS.spawn(_kill_quietly, service, context, image_id, from_state, attempt):
+    if not _TASKS.spawn(_kill_quietly, service, context, image_id, from_state, attempt, outcome):
         _log_too_many(image_id)
 
 
@@ -163,11 +180,15 @@ def _kill_quietly(
     image_id: int,
     from_state: str,
     attempt: str | None,
+    outcome: Outcome,
 ) -> None:
+    def persist(who: RequestContext) -> None:
+        kill(service, who, image_id, from_state, attempt, outcome)
+
     try:
-        _persist(service, context, lambda who: kill(service, who, image_id, from_state, attempt))
+        _persist(service, context, persist)
     except exception.Error as err:
-        LOG.error("Image %s could not be killed: %s", image_id, err)
+        LOG.error("Image %s could not be %s: %s", image_id, outcome["status"], err)
 
 
 def withdraw(service: api.ImageService, context: RequestContext, attempt: str) -> bool:
@@ -198,9 +219,16 @@ def _settle_record(
     service: api.ImageService, context: RequestContext | None, image_id: str
 ) -> types.ImageRecord | None:
     """Return `_kill`, telling of it and trying again while the registry is away."""
-    return _persist(
-        service, context, lambda who: _kill(service, who, image_id, "saving", tells=True)
-    )
+
+    def settle_record(who: RequestContext) -> types.ImageRecord | None:
+        try:
+            record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
+        except exception.NotFound:
+            return None
+        outcome = queued_again(0) if record.get("upload_via") == V2 else KILLED
+        return _kill(service, who, image_id, "saving", outcome, tells=True)
+
+    return _persist(service, context, settle_record)
 
 
 def _persist(
@@ -233,10 +261,11 @@ def kill(
     image_id: int,
     from_state: str,
     attempt: str | None = None,
+    outcome: Outcome = KILLED,
     *,
     tells: bool = False,
 ) -> None:
-    """Set the record of a failed upload killed, unless it has left the status `from_state`.
+    """Set the record of a failed upload to `outcome`, unless it has left the status `from_state`.
 
     `tells` is for an upload of whose failure nobody else tells. With an `attempt`, it is not known
     whether this upload has begun: it begins now, unless another one has, because the lost call may
@@ -253,7 +282,7 @@ def kill(
             return
         except exception.LimitExceeded:
             from_state = "queued"
-    _kill(service, context, image_id, from_state, tells=tells)
+    _kill(service, context, image_id, from_state, outcome, tells=tells)
 
 
 def _kill(
@@ -261,17 +290,18 @@ def _kill(
     context: RequestContext,
     image_id: object,
     from_state: str,
+    outcome: Outcome,
     *,
     tells: bool = False,
 ) -> types.ImageRecord | None:
-    """Set the record killed if it has this status, and tell of it; return it if it is active.
+    """Set the record to `outcome` if it has this status, and tell of it; return it if active.
 
     An active record needs its data.
     """
+    if outcome["status"] == from_state:
+        return None
     try:
-        service.registry.update_image_metadata(
-            context, image_id, {"status": "killed"}, from_state=from_state
-        )
+        service.registry.update_image_metadata(context, image_id, outcome, from_state=from_state)
     except exception.NotFound:
         return None
     except exception.Duplicate:
@@ -282,7 +312,7 @@ def _kill(
             return None
         return record if record["status"] == "active" else None
     if tells:
-        LOG.warning("Image %s is killed: its upload was abandoned", image_id)
+        LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])
         service.events.failed(
             "image.upload", context, fields.parse_id(str(image_id)), exception.ServerError()
         )

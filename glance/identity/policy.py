@@ -17,9 +17,14 @@ from glance.identity.context import RequestContext
 #: Every authenticated caller; administrators; not even administrators.
 ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 
-#: Rule -> who passes it by default (as in Diablo, but for choose_id), and what it is about.
+#: What read-only callers may do, too, unless a role is needed for it.
+READING = frozenset({"download_image"})
+
+#: Rule -> who passes it by default (as in Diablo, where it had the rule, but for choose_id), and
+#: what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
+    "communitize_image": (ANYONE, "make an image a community image"),
     # SECURITY: who may choose ids learns from a refusal which ones others use.
     "choose_id": (ADMIN, "choose the id of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
@@ -27,6 +32,9 @@ RULES: dict[str, tuple[str, str]] = {
     "delete_any_image": (ADMIN, "delete visible images of other owners"),
     "see_deleted": (ADMIN, "list deleted images"),
     "restore_image": (ADMIN, "restore deleted images"),
+    "download_image": (ANYONE, "download the data of images"),
+    "deactivate": (ANYONE, "deactivate images"),
+    "reactivate": (ANYONE, "reactivate images"),
     "manage_image_cache": (ADMIN, "manage the image cache"),
 }
 
@@ -59,9 +67,9 @@ class Policy:
         }
 
     def allows(self, rule: str, context: RequestContext) -> bool:
-        """Return whether the caller passes the rule. A read-only caller passes none."""
+        """Return whether the caller passes the rule. A read-only caller may only read."""
         passing = self._passing[rule]
-        if context.read_only or NOBODY in passing:
+        if NOBODY in passing or (context.read_only and rule not in READING):
             return False
         if ANYONE in passing or (ADMIN in passing and context.is_admin):
             return True
@@ -72,6 +80,12 @@ class Policy:
         """Raise Forbidden for a caller that does not pass the rule."""
         if not self.allows(rule, context):
             raise exception.Forbidden(f"You are not allowed to {RULES[rule][1]}")
+
+    def require_all(self, context: RequestContext, **needed: bool) -> None:
+        """Raise as `require` for the first of the rules, the keywords, that is `needed`."""
+        for rule, is_needed in needed.items():
+            if is_needed:
+                self.require(rule, context)
 
 
 def from_conf(conf: config.Conf) -> Policy:

@@ -12,7 +12,7 @@ empty header.
 # NOTE: without `annotations` of `__future__`, behind which TypedDict does not see what NotRequired
 # says.
 import datetime
-from typing import NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 
 class OwnedImage(TypedDict):
@@ -72,22 +72,71 @@ class DetailedImage(_Attributes):
 
 
 class ImageRecord(_Attributes):
-    """An image in the registry's JSON; times are ISO 8601 text in UTC."""
+    """An image in the registry's JSON; times are ISO 8601 text in UTC.
+
+    `activated_at` is not in lists, nor in the JSON of a registry of an earlier release.
+    """
 
     location: str | None
     created_at: str | None
     updated_at: str | None
     deleted_at: str | None
+    activated_at: NotRequired[str | None]
     properties: dict[str, str | None]
 
 
+class FullRecord(ImageRecord):
+    """A record with what version 2 of the Images API knows of an image besides.
+
+    `uuid` is the id that version 2 shows, in lower case; `id` is that of version 1. Of
+    `os_hash_algo` and `os_hash_value` both are set or none. `tags` are sorted, each once.
+    `upload_via` is the API by which the data came or comes (`v1`, `v2`, `import`).
+    """
+
+    uuid: str
+    visibility: str
+    os_hidden: bool
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    virtual_size: int | None
+    upload_via: str | None
+    tags: list[str]
+
+
+class Page(NamedTuple):
+    """A part of a list, in its order; `has_more` says whether others follow the last."""
+
+    images: list[FullRecord]
+    has_more: bool
+
+
+class Change(TypedDict, total=False):
+    """What a request of version 2 changes in a record, all of it or nothing.
+
+    `set` has new values of fields, `properties` those of properties to add or replace; `remove`
+    names properties to remove. `must_exist` names properties without which nothing is changed.
+    `tags` replace all tags. With `from_state` the image must have one of these statuses.
+    """
+
+    set: dict[str, Any]
+    properties: dict[str, str]
+    remove: list[str]
+    must_exist: list[str]
+    tags: list[str]
+    from_state: list[str]
+
+
 class ImageRow(_Attributes):
-    """The columns of an image in the registry's database; times are naive and in UTC."""
+    """The columns of an image in the registry's database; times are naive and in UTC.
+
+    `activated_at` is not in lists.
+    """
 
     location: str | None
     created_at: datetime.datetime | None
     updated_at: datetime.datetime | None
     deleted_at: datetime.datetime | None
+    activated_at: NotRequired[datetime.datetime | None]
 
 
 class StoredImage(ImageRow):
@@ -101,6 +150,19 @@ class Member(TypedDict):
 
     member_id: str
     can_share: bool
+
+
+class MemberRecord(TypedDict):
+    """A membership as version 2 shows it; times are ISO 8601 text in UTC.
+
+    `image_id` is the uuid of the image. `status` is `pending`, `accepted` or `rejected`.
+    """
+
+    image_id: str
+    member_id: str
+    status: str
+    created_at: str
+    updated_at: str
 
 
 class StoredMember(TypedDict):

@@ -16,7 +16,7 @@ from glance.common import config, exception, numbers
 from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, listing, types
+from glance.image import fields, formats, listing, types
 from glance.registry import client, members, trust, wrong_port
 from glance.registry.db import api, attempts, engine, lenient, migration
 
@@ -71,18 +71,6 @@ config.options(
         help="Maximum total size of the images of one owner, uploads in progress included; 0 or "
         "a negative number means no limit. Images without an owner are not counted.",
     ),
-    config.Option(
-        "disk_formats",
-        config.words,
-        fields.DISK_FORMATS,
-        help="Disk formats that are allowed for images.",
-    ),
-    config.Option(
-        "container_formats",
-        config.words,
-        fields.CONTAINER_FORMATS,
-        help="Container formats that are allowed for images.",
-    ),
 )
 
 _SEEING_DELETED = RequestContext(is_admin=True, show_deleted=True)
@@ -100,7 +88,7 @@ class RecordsController:
         self.limits: dict[str, Any] = {
             "property_quota": conf.image_property_quota,
             "storage_quota": conf.user_storage_quota,
-            "formats": fields.Formats(conf.disk_formats, conf.container_formats),
+            "formats": formats.from_conf(conf),
         }
 
     def index(self, request: CallerRequest) -> wsgi.Response:
