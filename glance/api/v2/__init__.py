@@ -19,7 +19,7 @@ class ImagesAPIv2(wsgi.Router[CallerRequest]):
 
     def __init__(self, service: api.ImageService):
         super().__init__(CallerRequest, strict=True)
-        image = images.ImagesController(service)
+        image = images.ImageResource(service)
         self.add("/images", POST=image.create)
         self.add(
             "/images/{id}",

@@ -22,7 +22,7 @@ from glance.image import entity, fields, formats, types
 V1_ID_HEADER = "X-Openstack-Image-V1-Id"
 
 
-class ImagesController:
+class ImageResource:
     """Handlers of `/images` and `/images/{id}`."""
 
     def __init__(self, service: api.ImageService):

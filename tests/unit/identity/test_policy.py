@@ -23,7 +23,7 @@ def allows(words, context, rule="publicize_image"):
 @pytest.mark.parametrize("rule", policy.RULES)
 def test_rules_are_those_of_diablo_unless_the_file_says_otherwise(rule):
     rules = policy.from_conf(config.Conf())
-    anyone = rule in ("publicize_image", "set_location", "copy_from")
+    anyone = rule in ("publicize_image", "communitize_image", "set_location", "copy_from")
     assert [rules.allows(rule, who) for who in (ADMIN, USER, ANONYMOUS)] == [True, anyone, False]
 
 
