@@ -17,7 +17,12 @@ from glance.registry.db import engine, models, paging, visibility
 
 images = models.images
 #: The tables whose rows belong to an image.
-TABLES = (models.image_properties, models.image_members, models.scrub_queue)
+TABLES = (
+    models.image_properties,
+    models.image_members,
+    models.scrub_queue,
+    models.image_tags,
+)
 
 
 class DanglingRow(NamedTuple):
@@ -29,7 +34,7 @@ class DanglingRow(NamedTuple):
 
 
 def rows(db: engine.Database) -> Iterator[DanglingRow]:
-    """Yield, in pages, all rows of properties, members and the scrub queue without their image."""
+    """Yield, in pages, all rows of properties, members, the scrub queue and tags without their image."""
     for table in TABLES:
         key = list(table.primary_key.columns)
         found = sa.select(*key, table.c.image_id.label("owner")).where(_dangles(table))
