@@ -22,6 +22,8 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The id of the image in version 2, for those who use both.
+UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -149,7 +151,7 @@ class ImagesController:
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
         headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
+        headers.extend(_identifying(image))
         return headers
 
     # -- creating ----------------------------------------------------------------------------
@@ -201,7 +203,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url), *_identifying(image)],
         )
 
     def _create(
@@ -342,7 +344,7 @@ class ImagesController:
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _update(
@@ -425,7 +427,7 @@ class ImagesController:
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
@@ -449,6 +451,14 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
+    """Return the headers with the uuid of an image and the entity tag of its data."""
+    stored: Mapping[str, Any] = image
+    # The registry of an earlier release sends none.
+    uuid = stored.get("uuid")
+    return [*([(UUID_HEADER, uuid)] if uuid else []), *serving.etag(image)]
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:
