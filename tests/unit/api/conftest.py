@@ -61,8 +61,9 @@ class Registry:
     """The registry application behind a loopback port; `app` may be replaced to inject faults."""
 
     def __init__(self, tmp_path, template=None, **conf):
+        self.path = tmp_path / "registry.sqlite"
         if template is not None:
-            shutil.copy(template, tmp_path / "registry.sqlite")
+            shutil.copy(template, self.path)
         conf = {
             "sql_connection": f"sqlite:///{tmp_path}/registry.sqlite",
             "context_class": "glance.registry.context.RequestContext",

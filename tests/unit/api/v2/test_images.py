@@ -1,6 +1,8 @@
 """Images by version 2: made, shown, changed and deleted."""
 
+import contextlib
 import re
+import sqlite3
 import threading
 import uuid
 
@@ -34,10 +36,8 @@ def fill(api, image):
 
 def set_status(registry, image, status):
     """Set the status of an image behind the back of all rules."""
-    with registry.real.db.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE images SET status = ? WHERE uuid = ?", (status, image["id"])
-        )
+    with contextlib.closing(sqlite3.connect(registry.path)) as database, database:
+        database.execute("UPDATE images SET status = ? WHERE uuid = ?", (status, image["id"]))
 
 
 # -- created -------------------------------------------------------------------------------------
