@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, lookup, recovery, serving, sources, upload
+from glance.api import (
+    copies,
+    deletion,
+    download,
+    lookup,
+    mounting,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -86,9 +96,14 @@ class ImageRequest:
             return
         content_type = sources.media_type(request)
         if content_type != sources.OCTETS:
+            # Clients of version 2 that were given a URL without a version end up here.
+            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
+                mounting.MOUNTED, ()
+            )
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
+                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
 
     def chooses_id(self) -> bool:

@@ -28,3 +28,9 @@ def make_api(registry, tmp_path):
 @pytest.fixture
 def api(make_api):
     return make_api()
+
+
+@pytest.fixture
+def make_v1(registry, tmp_path):
+    """Make an API with version 1 alone, as a file of Diablo has it."""
+    return lambda **conf: Api(registry, tmp_path, **{**TRUSTED, **conf})

@@ -663,3 +663,17 @@ def test_the_policy_decides_about_the_images_of_others(make_api):
     image = api.create(OWNER, visibility="public")
     assert api.json("DELETE", f"/v2/images/{image['id']}", **STRANGER).status_int == 403
     assert api.json("DELETE", f"/v2/images/{image['id']}", **librarian).status_int == 204
+
+
+# -- lost on the way -----------------------------------------------------------------------------
+
+
+def test_json_for_version_1_is_told_where_version_2_is(api, make_v1):
+    headers = {"Content-Type": "application/json"}
+    for path in ("/images", "/v1/images"):
+        refused = api("POST", path, headers, b'{"name": "x"}', **OWNER)
+        assert refused.status_int == 400
+        assert "/v2" in refused.text
+    alone = make_v1()("POST", "/v1/images", headers, b'{"name": "x"}', **OWNER)
+    assert alone.status_int == 400
+    assert "/v2" not in alone.text
