@@ -18,7 +18,7 @@ from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
 from glance.identity import policy
-from glance.image import types
+from glance.image import fields, types
 from glance.notifier import events
 from glance.registry import unfinished
 from glance.registry.link import RegistryLink
@@ -150,7 +150,11 @@ class ImageService:
         return f"{root}/images/{image_id}"
 
 
+#: What of a record version 1 does not show.
+_UNSHOWN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
+
+
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists show it to all callers."""
-    shown = {name: value for name, value in image.items() if name != "location"}
+    """Return an image without its location, as lists of version 1 show it to all callers."""
+    shown = {name: value for name, value in image.items() if name not in _UNSHOWN}
     return cast(types.DetailedImage, shown)

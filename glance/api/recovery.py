@@ -111,17 +111,19 @@ def settle(
     found: Iterable[base.AbandonedWrite],
     context: RequestContext | None = None,
     tell: Tell | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
     """Settle abandoned uploads: records that still wait for their data become killed, or queued.
 
     `context` is the caller that may change the records, by default the service itself. What has
     become of an upload is told now, since whoever made it could not; `tell` is for one that has
-    ended well.
+    ended well. `outcome` is what the records become; None for that of the API that each upload
+    came by, which the record knows.
     """
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _settle_record(service, context, left.image_id)
+            needed = _settle_record(service, context, left.image_id, outcome)
         except exception.Error as err:
             LOG.error(
                 "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
@@ -137,10 +139,14 @@ def settle(
 
 
 def settle_later(
-    service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
+    service: api.ImageService,
+    left: base.AbandonedWrite,
+    context: RequestContext,
+    tell: Tell,
+    outcome: Outcome = KILLED,
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    if not _HOLDING.spawn(settle, service, [left], context, tell):
+    if not _HOLDING.spawn(settle, service, [left], context, tell, outcome):
         _log_too_many(left.image_id)
         left.leave()
 
@@ -216,17 +222,22 @@ def _withdraw(service: api.ImageService, context: RequestContext, attempt: str) 
 
 
 def _settle_record(
-    service: api.ImageService, context: RequestContext | None, image_id: str
+    service: api.ImageService,
+    context: RequestContext | None,
+    image_id: str,
+    outcome: Outcome | None,
 ) -> types.ImageRecord | None:
     """Return `_kill`, telling of it and trying again while the registry is away."""
 
     def settle_record(who: RequestContext) -> types.ImageRecord | None:
-        try:
-            record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
-        except exception.NotFound:
-            return None
-        outcome = queued_again(0) if record.get("upload_via") == V2 else KILLED
-        return _kill(service, who, image_id, "saving", outcome, tells=True)
+        ending = outcome
+        if ending is None:
+            try:
+                record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
+            except exception.NotFound:
+                return None
+            ending = queued_again(0) if record.get("upload_via") == V2 else KILLED
+        return _kill(service, who, image_id, "saving", ending, tells=True)
 
     return _persist(service, context, settle_record)
 

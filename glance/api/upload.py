@@ -257,7 +257,9 @@ class Upload:
         except Exception:
             if self.undecided:
                 left = staged.abandon()
-                recovery.settle_later(self.service, left, self.context, self.emit_completed)
+                recovery.settle_later(
+                    self.service, left, self.context, self.emit_completed, self.outcome
+                )
             else:
                 self._remove(location)
             raise

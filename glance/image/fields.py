@@ -262,9 +262,9 @@ def parse_headers(
     `items` are (name, value) pairs as WSGI gives them, bytes as latin-1 text; both are read as
     UTF-8. `decode` reverses a client's own encoding of the names and values, `decode_location`
     that of a location (None: as `decode`); see `glance.image.percent`. The result has the keys
-    that were sent, and always `properties`. Hyphens and underscores in names are equivalent: an
-    attribute may be given more than once, with one value. Unknown names are ignored. Raises
-    Invalid for anything that cannot be stored as sent.
+    that were sent, `uuid` for an id of version 2 of the API, and always `properties`. Hyphens and
+    underscores in names are equivalent: an attribute may be given more than once, with one value.
+    Unknown names are ignored. Raises Invalid for anything that cannot be stored as sent.
     """
     meta: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
@@ -283,6 +283,9 @@ def parse_headers(
             _add_property(properties, name[len(PROPERTY_PREFIX) :], value)
             continue
         name = name[len(HEADER_PREFIX) :]
+        if name == "id" and (uuid := parse_uuid(value.strip(" \t"))):
+            _set_once(meta, "uuid", uuid, "Image attribute")
+            continue
         field = _BY_NAME.get(name)
         if field is None or not field.settable:
             check_text("header", value, MAX_PROPERTY_VALUE)

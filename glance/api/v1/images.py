@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, recovery, serving, sources, upload
+from glance.api import (
+    copies,
+    deletion,
+    download,
+    lookup,
+    mounting,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -22,6 +32,8 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The id of the image in version 2, for those who use both.
+UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -84,10 +96,19 @@ class ImageRequest:
             return
         content_type = sources.media_type(request)
         if content_type != sources.OCTETS:
+            # Clients of version 2 that were given a URL without a version end up here.
+            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
+                mounting.MOUNTED, ()
+            )
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
+                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
+
+    def chooses_id(self) -> bool:
+        """Return whether this request names an id of either version of the API."""
+        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
 
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
@@ -115,9 +136,11 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
-        document = self.registry.get_public_images(
-            request.context, detail=detail, **_list_arguments(request)
-        )
+        arguments = _list_arguments(request)
+        if "marker" in arguments:
+            found = lookup.marker(self.registry, request.context, arguments["marker"])
+            arguments["marker"] = found
+        document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -137,13 +160,13 @@ class ImagesController:
         return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
-        return self.registry.get_image_metadata(request.context, fields.path_id(id))
+        return lookup.image(self.registry, request.context, id)
 
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
         headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
+        headers.extend(_identifying(image))
         return headers
 
     # -- creating ----------------------------------------------------------------------------
@@ -195,7 +218,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url), *_identifying(image)],
         )
 
     def _create(
@@ -240,7 +263,7 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_id=image is None and image_request.chooses_id(),
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )
@@ -336,7 +359,7 @@ class ImagesController:
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _update(
@@ -363,10 +386,10 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
-        for name in ("id", "status"):
+        for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored[name]:
-                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+            if requested is not None and requested != stored.get(name):
+                raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
@@ -419,7 +442,7 @@ class ImagesController:
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
@@ -443,6 +466,14 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
+    """Return the headers with the uuid of an image and the entity tag of its data."""
+    stored: Mapping[str, Any] = image
+    # The registry of an earlier release sends none.
+    uuid = stored.get("uuid")
+    return [*([(UUID_HEADER, uuid)] if uuid else []), *serving.etag(image)]
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

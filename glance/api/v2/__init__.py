@@ -30,10 +30,10 @@ class ImagesAPIv2(wsgi.Router[CallerRequest]):
         )
         for path, show in schemas.Schemas(formats.from_conf(service.conf)).handlers().items():
             self.add(path, GET=show)
-        file = data.DataController(service)
-        member = members.MembersController(service)
-        tag = tags.TagsController(service)
-        action = actions.ActionsController(service)
+        file = data.DataResource(service)
+        member = members.MemberResource(service)
+        tag = tags.TagResource(service)
+        action = actions.ActionResource(service)
         self.add("/images/{id}/file", HEAD=file.meta, GET=file.show, PUT=file.upload)
         self.add("/images/{id}/members", GET=member.index, POST=member.add)
         self.add(

@@ -21,7 +21,7 @@ SIZE_HEADER: Final = "x-openstack-image-size"
 STORE_HEADER: Final = "x-image-meta-store"
 
 
-class DataController:
+class DataResource:
     """Handlers of `/images/{id}/file`."""
 
     def __init__(self, service: api.ImageService):
