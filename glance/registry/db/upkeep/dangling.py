@@ -34,7 +34,7 @@ class DanglingRow(NamedTuple):
 
 
 def rows(db: engine.Database) -> Iterator[DanglingRow]:
-    """Yield, in pages, all rows of properties, members, the scrub queue and tags without their image."""
+    """Yield, in pages, all rows of images that do not exist, from each of `TABLES`."""
     for table in TABLES:
         key = list(table.primary_key.columns)
         found = sa.select(*key, table.c.image_id.label("owner")).where(_dangles(table))
