@@ -16,7 +16,7 @@ from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
 from glance.identity import policy
-from glance.image import types
+from glance.image import fields, types
 from glance.notifier import events
 from glance.registry import unfinished
 from glance.registry.link import RegistryLink
@@ -76,6 +76,8 @@ config.options(
     ),
 )
 
+_HIDDEN = frozenset({"location", *fields.INTERNAL_KEYS})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
@@ -127,6 +129,6 @@ class ImageService:
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists show it to all callers."""
-    shown = {name: value for name, value in image.items() if name != "location"}
+    """Return an image as lists show it to all callers: without what only the API may see."""
+    shown = {name: value for name, value in image.items() if name not in _HIDDEN}
     return cast(types.DetailedImage, shown)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import copies, deletion, download, recovery, upload
+from glance.api import caching, copies, deletion, download, recovery, upload
 from glance.common import config, exception, hooks, httperror
 from glance.http import conditions, latin1, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -112,6 +112,7 @@ class ImagesController:
         self.conf: config.Conf = service.conf
         self.registry = service.registry
         self.copies = copies.Copies(service.conf)
+        self.rules = caching.CacheRules(service.conf)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -132,14 +133,22 @@ class ImagesController:
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if conditions.evaluate(request.environ, _data_validators(image)):
-            return wsgi.Response(304, _etag(image))
+        validators = caching.validators(image)
         headers = self._metadata(request.context, image)
+        headers.extend(self.rules.image_headers(image, validators))
+        is_active = image["status"] == "active"
+        is_foreign = is_active and download.is_foreign(self.service, image)
+        # NOTE: of foreign data, only the place where it lies could tell.
+        if not is_foreign:
+            headers.append(_accept_ranges(download.serves_ranges(self.service, image)))
+        if is_active and conditions.evaluate(request.environ, validators):
+            return wsgi.Response(304, headers)
         headers.append(("Content-Type", OCTETS))
-        if image["status"] == "active" and image["size"]:
-            headers.append(("Content-Length", str(image["size"])))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
+        size = download.known_size(image) if is_active else 0
+        if size is not None:
+            headers.append(("Content-Length", str(size)))
+        if is_active:
+            headers.extend(caching.file_headers(image))
         return wsgi.Response(200, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -150,13 +159,24 @@ class ImagesController:
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
         headers = self._metadata(request.context, image)
-        validators = _data_validators(image)
+        validators = caching.validators(image)
         if conditions.evaluate(request.environ, validators):
-            return wsgi.Response(304, _etag(image))
-        range_header = conditions.range_of(request.environ, validators)
+            headers.extend(self.rules.image_headers(image, validators))
+            headers.append(_accept_ranges(download.serves_ranges(self.service, image)))
+            return wsgi.Response(304, headers)
+        if download.is_foreign(self.service, image):
+            range_header = request.environ.get("HTTP_RANGE")
+        else:
+            range_header = conditions.range_of(request.environ, validators)
         cache = image_cache.of(request.environ)
-        came_by = trail.of(request.environ)
-        opened = download.open_image(self.service, image, range_header, cache, came_by)
+        opened = download.open_image(
+            self.service,
+            image,
+            range_header,
+            cache,
+            trail.of(request.environ),
+            functools.partial(_range_counts, request.environ),
+        )
         is_hit = opened.source == image_cache.HIT
         request.environ[image_cache.SERVED] = is_hit
         if isinstance(opened.body, image_cache.CachedBody):
@@ -167,8 +187,9 @@ class ImagesController:
             headers.append(("Cache-Status", _cache_status(opened.source)))
         if opened.length is not None:
             headers.append(("Content-Length", str(opened.length)))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
+        headers.extend(self.rules.image_headers(image, validators, opened.etag))
+        headers.append(_accept_ranges(opened.takes_ranges))
+        headers.extend(caching.file_headers(image))
         self.service.events.sending(
             request.environ,
             request.context,
@@ -191,9 +212,7 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(_etag(image))
-        return headers
+        return fields.image_headers(image, self.service.shown_location(context, image))
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -245,7 +264,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *_etag(image)],
+            headers=[("Location", url)],
         )
 
     def _create(
@@ -440,7 +459,7 @@ class ImagesController:
                 values = self._changes(context, image_request, image)
                 self._check_fill(image_request, {**image, **values})
                 self._check_size(request, image_request)
-                conditions.evaluate(request.environ, _record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -463,9 +482,7 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=_etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _update(
         self,
@@ -536,7 +553,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, _record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         self._forget_copy(request, image)
         return wsgi.Response(200)
@@ -557,9 +574,7 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=_etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
@@ -613,24 +628,9 @@ def _cache_status(source: str | None) -> str:
     return f'glance; fwd=bypass; detail="{source}"'
 
 
-def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
-    # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
-    checksum = image.get("checksum")
-    # NOTE: an old database may hold any text there.
-    if checksum and checksum.isascii() and checksum.isprintable():
-        return [("ETag", checksum)]
-    return []
+def _range_counts(environ: Mapping[str, Any], tag: str) -> bool:
+    return conditions.range_of(environ, conditions.Validators(tag)) is not None
 
 
-def _data_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image's data, as GET and HEAD compare them.
-
-    Without a checksum nothing is known of the data, so there are none.
-    """
-    checksum = image.get("checksum")
-    return conditions.Validators(checksum, image.get("updated_at") if checksum else None)
-
-
-def _record_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image for methods that change its record."""
-    return conditions.Validators(image.get("checksum"), image.get("updated_at"))
+def _accept_ranges(can: bool) -> tuple[str, str]:
+    return "Accept-Ranges", "bytes" if can else "none"
