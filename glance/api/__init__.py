@@ -11,7 +11,7 @@ import dataclasses
 from typing import cast
 
 from glance import store
-from glance.api import data_log
+from glance.api import caching, data_log
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
@@ -91,6 +91,7 @@ class ImageService:
     events: events.Events = dataclasses.field(init=False)
     unfinished: unfinished.Unfinished = dataclasses.field(init=False)
     data_log: data_log.DataLog = dataclasses.field(init=False)
+    cache_rules: caching.CacheRules = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
@@ -101,6 +102,7 @@ class ImageService:
         directory = next(iter(self.stores.local_directories()), None)
         object.__setattr__(self, "unfinished", unfinished.Unfinished(directory))
         object.__setattr__(self, "data_log", data_log.DataLog(self.stores))
+        object.__setattr__(self, "cache_rules", caching.CacheRules(self.conf))
 
     def shown_location(
         self, context: request_context.RequestContext, image: types.ImageRecord

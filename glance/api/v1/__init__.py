@@ -24,7 +24,7 @@ class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(caching.CacheRules(service.conf))
+        super().__init__(service.cache_rules)
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)
