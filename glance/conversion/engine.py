@@ -281,9 +281,15 @@ class _Job:
         self._check_disk(size, length)
         self._promise(size)
         self._report(0, None)
-        tool.convert(
-            self.source, self.target, size, compress=self.order.compress, report=self._percent
-        )
+        try:
+            tool.convert(
+                self.source, self.target, size, compress=self.order.compress, report=self._percent
+            )
+        except ConversionError as err:
+            # The tool does not always say that there was no room.
+            if err.code is Code.CONVERSION_FAILED and threads.run(self.work_dir.is_full):
+                raise ConversionError(Code.NO_SPACE, err.detail) from err
+            raise
         self._report(100, None, always=True)
         return size
 

@@ -7,7 +7,8 @@ import re
 
 from glance.common import config
 
-SANDBOXES = ("bwrap", "none")
+#: The value of conversion_sandbox for none at all.
+NO_SANDBOX = "none"
 #: The kinds of VMDK that consist of one file, which the tool reads without opening another.
 VMDK_SUBFORMATS = ("streamOptimized", "monolithicSparse")
 #: qemu-img does not even start with less.
@@ -188,7 +189,7 @@ config.options(
     config.Option(
         "conversion_sandbox",
         default="bwrap",
-        choices=SANDBOXES,
+        choices=("bwrap", NO_SANDBOX),
         help="What keeps qemu-img from the host's files, network and processes: bwrap (the "
         "program of that name, of the package bubblewrap), or none. Without it one mistake in "
         "the inspection of images gives the files of this host to users.",

@@ -50,12 +50,12 @@ class Ending:
 
 
 class _Stream:
-    """The reading end of a pipe."""
+    """The reading end of a pipe; `take` is called with what comes, None: it is just kept."""
 
     def __init__(self, cap: int, take: Callable[[bytes], object] | None = None):
         self.data = bytearray()
         self.is_cut = False
-        self._cap, self._take = cap, take
+        self._cap, self.take = cap, take
         self._fd, writer = os.pipe2(os.O_CLOEXEC)
         try:
             # NOTE: in a process without standard streams it may have one of their numbers.
@@ -86,8 +86,8 @@ class _Stream:
             room = self._cap - len(self.data)
             self.is_cut = self.is_cut or len(piece) > room
             self.data += piece[: max(room, 0)]
-            if self._take is not None:
-                self._take(piece)
+            if self.take is not None:
+                self.take(piece)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -190,6 +190,8 @@ class Run:
 
     def _end(self) -> None:
         """End what still runs: with a signal, and when that did not help with another one."""
+        for stream in self._streams:
+            stream.take = None
         try:
             if self._is_over():
                 return

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from glance.common import config, exception
-from glance.conversion import launcher
+from glance.conversion import launcher, options
 
 LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Sandbox:
         self.conf = conf
         self.tool = _program(conf, "conversion_qemu_img")
         self._prefix: tuple[str, ...] = ()
-        self.is_on = conf.conversion_sandbox != "none"
+        self.is_on = conf.conversion_sandbox != options.NO_SANDBOX
         if self.is_on:
             bwrap, prlimit = (
                 _find(conf, "bwrap", "bubblewrap"),

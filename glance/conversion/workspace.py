@@ -33,6 +33,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMES = 1000
 #: How often a directory that others take at the same moment is made again.
 _TRIES = 100
+#: The tool writes at most so many bytes in one go.
+_NEXT_TO_NOTHING = 4 * 1024**2
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -173,6 +175,14 @@ class WorkDir:
                     f"{wanted} bytes are needed, and {max(free - others, 0)} can be given",
                 )
             self._promised[job_id] = wanted
+
+    def is_full(self) -> bool:
+        """Return whether next to nothing more can be written."""
+        try:
+            found = os.statvfs(self.path)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize < _NEXT_TO_NOTHING
 
     def spend(self, job_id: str, count: int) -> None:
         """Note that a job has written `count` of the bytes that it was promised."""
