@@ -487,7 +487,7 @@ def look(shop, tmp_path, monkeypatch):
     def run(line, **more):
         place = shop.work / "look"
         place.mkdir(mode=0o700, exist_ok=True)
-        limits = sandbox.Limits(1024 * MIB, 7, 5 * MIB)
+        limits = sandbox.ResourceLimits(1024 * MIB, 7, 5 * MIB)
         outer = list(shop.box._outer)
         for path in ("/usr/bin", "/bin"):
             outer += ["--ro-bind", path, path]
