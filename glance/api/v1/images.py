@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, lookup, recovery, serving, sources, upload
+from glance.api import (
+    caching,
+    copies,
+    deletion,
+    download,
+    inspection,
+    lookup,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -148,9 +159,7 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
-        return headers
+        return fields.image_headers(image, self.service.shown_location(context, image))
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -201,7 +210,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url)],
         )
 
     def _create(
@@ -276,6 +285,7 @@ class ImagesController:
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
             algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
+            disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
     def _fill(
@@ -318,7 +328,7 @@ class ImagesController:
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
                 self._check_fill(request, image_request, {**image, **values})
-                conditions.evaluate(request.environ, serving.record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -341,9 +351,7 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _update(
         self,
@@ -403,7 +411,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, serving.record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         serving.forget_copy(request, image)
         return wsgi.Response(200)
@@ -424,9 +432,7 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
