@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from glance import api
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
+from glance.image.uploads import KILLED, Outcome, outcome_of, queued_again
 from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -32,13 +33,6 @@ T = TypeVar("T")
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[types.ImageRecord], None]
 
-#: The value of the field `upload_via` for an upload by version 2 of the API.
-V2: Final = "v2"
-#: The values of a record whose upload has failed.
-Outcome = Mapping[str, Any]
-#: By version 1 of the API nobody can upload to such a record again.
-KILLED: Final[Outcome] = {"status": "killed"}
-
 #: Between tries while the registry is not up yet; daemons start in any order.
 BACKOFF = retry.Backoff(0.5, 10, seconds=3600)
 #: When to look again whether a registry that is back has carried out a call that was lost.
@@ -48,14 +42,6 @@ LATE_CALLS = retry.Backoff(1, 30, retries=3, factor=5)
 _TASKS = tasks.Limited(1000)
 #: Tasks that hold a descriptor each, of which a process has not many.
 _HOLDING = tasks.Limited(100)
-
-
-def queued_again(size: int | None) -> Outcome:
-    """Return the outcome after which the data can be uploaded again.
-
-    `size` is that of the record before the upload, in bytes.
-    """
-    return {"status": "queued", "size": size or 0, "upload_via": None}
 
 
 def start(service: api.ImageService) -> None:
@@ -111,17 +97,19 @@ def settle(
     found: Iterable[base.AbandonedWrite],
     context: RequestContext | None = None,
     tell: Tell | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
     """Settle abandoned uploads: records that still wait for their data become killed, or queued.
 
     `context` is the caller that may change the records, by default the service itself. What has
     become of an upload is told now, since whoever made it could not; `tell` is for one that has
-    ended well.
+    ended well. `outcome` is what the records become; None for that of the API that each upload
+    came by, which the record knows.
     """
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _settle_record(service, context, left.image_id)
+            needed = _settle_record(service, context, left.image_id, outcome)
         except exception.Error as err:
             LOG.error(
                 "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
@@ -137,10 +125,14 @@ def settle(
 
 
 def settle_later(
-    service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
+    service: api.ImageService,
+    left: base.AbandonedWrite,
+    context: RequestContext,
+    tell: Tell,
+    outcome: Outcome = KILLED,
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    if not _HOLDING.spawn(settle, service, [left], context, tell):
+    if not _HOLDING.spawn(settle, service, [left], context, tell, outcome):
         _log_too_many(left.image_id)
         left.leave()
 
@@ -216,17 +208,22 @@ def _withdraw(service: api.ImageService, context: RequestContext, attempt: str) 
 
 
 def _settle_record(
-    service: api.ImageService, context: RequestContext | None, image_id: str
+    service: api.ImageService,
+    context: RequestContext | None,
+    image_id: str,
+    outcome: Outcome | None,
 ) -> types.ImageRecord | None:
     """Return `_kill`, telling of it and trying again while the registry is away."""
 
     def settle_record(who: RequestContext) -> types.ImageRecord | None:
-        try:
-            record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
-        except exception.NotFound:
-            return None
-        outcome = queued_again(0) if record.get("upload_via") == V2 else KILLED
-        return _kill(service, who, image_id, "saving", outcome, tells=True)
+        ending = outcome
+        if ending is None:
+            try:
+                record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
+            except exception.NotFound:
+                return None
+            ending = outcome_of(record)
+        return _kill(service, who, image_id, "saving", ending, tells=True)
 
     return _persist(service, context, settle_record)
 
@@ -294,9 +291,9 @@ def _kill(
     *,
     tells: bool = False,
 ) -> types.ImageRecord | None:
-    """Set the record to `outcome` if it has this status, and tell of it; return it if active.
+    """Set the record to `outcome` if it has this status, and tell of it.
 
-    An active record needs its data.
+    Returns the record if it is active, or deactivated: then it needs its data.
     """
     if outcome["status"] == from_state:
         return None
@@ -310,7 +307,7 @@ def _kill(
         except exception.NotFound:
             # It was deleted after the first call.
             return None
-        return record if record["status"] == "active" else None
+        return record if record["status"] in fields.WITH_DATA else None
     if tells:
         LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])
         service.events.failed(

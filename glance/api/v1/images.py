@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, recovery, serving, sources, upload
+from glance.api import (
+    caching,
+    copies,
+    deletion,
+    download,
+    inspection,
+    lookup,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -89,6 +100,10 @@ class ImageRequest:
                 f"not {content_type or 'an empty one'!r}"
             )
 
+    def chooses_id(self) -> bool:
+        """Return whether this request names an id of either version of the API."""
+        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
+
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
@@ -115,9 +130,11 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
-        document = self.registry.get_public_images(
-            request.context, detail=detail, **_list_arguments(request)
-        )
+        arguments = _list_arguments(request)
+        if "marker" in arguments:
+            found = lookup.marker(self.registry, request.context, arguments["marker"])
+            arguments["marker"] = found
+        document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -137,14 +154,12 @@ class ImagesController:
         return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
-        return self.registry.get_image_metadata(request.context, fields.path_id(id))
+        return lookup.image(self.registry, request.context, id)
 
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
-        return headers
+        return fields.image_headers(image, self.service.shown_location(context, image))
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -195,7 +210,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url)],
         )
 
     def _create(
@@ -240,7 +255,7 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_id=image is None and image_request.chooses_id(),
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )
@@ -270,6 +285,7 @@ class ImagesController:
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
             algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
+            disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
     def _fill(
@@ -312,7 +328,7 @@ class ImagesController:
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
                 self._check_fill(request, image_request, {**image, **values})
-                conditions.evaluate(request.environ, serving.record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -335,9 +351,7 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _update(
         self,
@@ -363,10 +377,10 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
-        for name in ("id", "status"):
+        for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored[name]:
-                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+            if requested is not None and requested != stored.get(name):
+                raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
@@ -397,7 +411,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, serving.record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         serving.forget_copy(request, image)
         return wsgi.Response(200)
@@ -418,9 +432,7 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import mounting, startup
+from glance.api import caching, mounting, startup
 from glance.api.v2 import actions, data, images, members, schemas, tags
 from glance.common import config
-from glance.http import wsgi
-from glance.identity.context import CallerRequest
 from glance.image import formats
 
 
-class ImagesAPIv2(wsgi.Router[CallerRequest]):
+class ImagesAPIv2(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(CallerRequest, strict=True)
+        super().__init__(service.cache_rules, strict=True)
         image = images.ImageResource(service)
         self.add("/images", POST=image.create)
         self.add(
@@ -30,10 +28,10 @@ class ImagesAPIv2(wsgi.Router[CallerRequest]):
         )
         for path, show in schemas.Schemas(formats.from_conf(service.conf)).handlers().items():
             self.add(path, GET=show)
-        file = data.DataController(service)
-        member = members.MembersController(service)
-        tag = tags.TagsController(service)
-        action = actions.ActionsController(service)
+        file = data.DataResource(service)
+        member = members.MemberResource(service)
+        tag = tags.TagResource(service)
+        action = actions.ActionResource(service)
         self.add("/images/{id}/file", HEAD=file.meta, GET=file.show, PUT=file.upload)
         self.add("/images/{id}/members", GET=member.index, POST=member.add)
         self.add(

@@ -13,7 +13,7 @@ from glance.image import fields
 _ACTIVE, _DEACTIVATED = "active", "deactivated"
 
 
-class ActionsController:
+class ActionResource:
     """Handlers of `/images/{id}/actions/deactivate` and `…/reactivate`.
 
     Nobody but administrators can read the data of a deactivated image. What an administrator has

@@ -18,7 +18,7 @@ _MEMBER_SCHEMA: Final = f"{entity.ROOT}/schemas/member"
 _MEMBERS_SCHEMA: Final = f"{entity.ROOT}/schemas/members"
 
 
-class MembersController:
+class MemberResource:
     """Handlers of `/images/{id}/members` and `/images/{id}/members/{member}`."""
 
     def __init__(self, service: api.ImageService):

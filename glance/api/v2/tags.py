@@ -8,7 +8,7 @@ from glance.identity.context import CallerRequest
 from glance.image import entity, fields
 
 
-class TagsController:
+class TagResource:
     """Handlers of `/images/{id}/tags/{tag}`; the registry decides who may use them."""
 
     def __init__(self, service: api.ImageService):
