@@ -513,7 +513,7 @@ def timestamp(value: datetime.datetime | None) -> str | None:
 
 
 def to_json(image: types.StoredImage) -> types.ImageRecord:
-    """Return the full JSON form of a record of the database, with all that only the API may see."""
+    """Return the full JSON form of a record, with all that only the API may see."""
     return cast(types.ImageRecord, _with_text_times(image))
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     ("glance.identity",),
     ("glance.client", "glance.notifier", "glance.registry.db", "glance.store"),
     ("glance.registry",),
-    ("glance.image_cache",),
+    ("glance.conversion", "glance.image_cache"),
     ("glance.api", "glance.scrubber"),
     ("glance.cli",),
     ("glance.testing",),

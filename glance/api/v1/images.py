@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, inspection, recovery, serving, sources, upload
+from glance.api import caching, copies, deletion, inspection, recovery, serving, sources, upload
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -123,15 +123,8 @@ class ImagesController:
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if conditions.evaluate(request.environ, serving.data_validators(image)):
-            return wsgi.Response(304, serving.etag(image))
         headers = self._metadata(request.context, image)
-        headers.append(("Content-Type", sources.OCTETS))
-        if image["status"] == "active" and image["size"]:
-            headers.append(("Content-Length", str(image["size"])))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
-        return wsgi.Response(200, headers)
+        return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an active image, whole or one range."""
@@ -149,9 +142,7 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
-        return headers
+        return fields.image_headers(image, self.service.shown_location(context, image))
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -202,7 +193,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url)],
         )
 
     def _create(
@@ -319,7 +310,7 @@ class ImagesController:
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
                 self._check_fill(request, image_request, {**image, **values})
-                conditions.evaluate(request.environ, serving.record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -342,9 +333,7 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _update(
         self,
@@ -404,7 +393,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, serving.record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         serving.forget_copy(request, image)
         return wsgi.Response(200)
@@ -425,9 +414,7 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
