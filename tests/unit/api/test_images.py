@@ -9,7 +9,7 @@ import webob
 from paste import urlmap
 
 from glance import registry, store
-from glance.api.v1 import images
+from glance.api import sources
 from glance.common import config, exception
 from glance.identity import context
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
@@ -735,7 +735,7 @@ def test_a_declared_size_survives_with_an_unreachable_location(api, caplog):
 
 def test_a_store_that_does_not_answer_holds_nobody_up(api, monkeypatch):
     answer = threading.Event()
-    monkeypatch.setattr(images, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(sources, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(store.Stores, "get_size", lambda self, uri: answer.wait(30))
     try:
         image = api("POST", URL, {"x-image-meta-location": "http://127.0.0.1:1/x"}).json["image"]
