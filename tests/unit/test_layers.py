@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # From the bottom up; the longest prefix of a module's name decides.
 LAYERS = (
     ("glance", "glance.common", "glance.version"),
-    ("glance.streaming",),
+    ("glance.inspect", "glance.streaming"),
     ("glance.http",),
     ("glance.image",),
     ("glance.identity",),
