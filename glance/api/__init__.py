@@ -11,12 +11,12 @@ import dataclasses
 from typing import cast
 
 from glance import store
-from glance.api import data_log
+from glance.api import caching, data_log
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
 from glance.identity import policy
-from glance.image import types
+from glance.image import fields, types
 from glance.notifier import events
 from glance.registry import unfinished
 from glance.registry.link import RegistryLink
@@ -76,6 +76,8 @@ config.options(
     ),
 )
 
+_HIDDEN = frozenset({"location", *fields.INTERNAL_KEYS})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
@@ -89,6 +91,7 @@ class ImageService:
     events: events.Events = dataclasses.field(init=False)
     unfinished: unfinished.Unfinished = dataclasses.field(init=False)
     data_log: data_log.DataLog = dataclasses.field(init=False)
+    cache_rules: caching.CacheRules = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
@@ -99,6 +102,7 @@ class ImageService:
         directory = next(iter(self.stores.local_directories()), None)
         object.__setattr__(self, "unfinished", unfinished.Unfinished(directory))
         object.__setattr__(self, "data_log", data_log.DataLog(self.stores))
+        object.__setattr__(self, "cache_rules", caching.CacheRules(self.conf))
 
     def shown_location(
         self, context: request_context.RequestContext, image: types.ImageRecord
@@ -127,6 +131,6 @@ class ImageService:
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists show it to all callers."""
-    shown = {name: value for name, value in image.items() if name != "location"}
+    """Return an image as lists show it to all callers: without what only the API may see."""
+    shown = {name: value for name, value in image.items() if name not in _HIDDEN}
     return cast(types.DetailedImage, shown)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
+from glance.api import caching
 from glance.common import config
 from glance.http import wsgi
 
@@ -18,6 +19,7 @@ class Versions:
 
     def __init__(self, conf: config.Conf):
         self.public_endpoint: str | None = conf.public_endpoint
+        self._rules = caching.CacheRules(conf)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
@@ -35,7 +37,8 @@ class Versions:
                 for name, status in VERSIONS
             ]
         }
-        return wsgi.json_response(document, status=300)(environ, start_response)
+        response = self._rules.complete(wsgi.json_response(document, status=300))
+        return response(environ, start_response)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Versions:

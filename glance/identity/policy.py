@@ -73,6 +73,12 @@ class Policy:
         if not self.allows(rule, context):
             raise exception.Forbidden(f"You are not allowed to {RULES[rule][1]}")
 
+    def require_all(self, context: RequestContext, **needed: bool) -> None:
+        """Raise as `require` for the first of the rules, the keywords, that is `needed`."""
+        for rule, is_needed in needed.items():
+            if is_needed:
+                self.require(rule, context)
+
 
 def from_conf(conf: config.Conf) -> Policy:
     """Return the policy that `policy_class` names. Raises ConfigError if it does not exist."""

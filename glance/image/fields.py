@@ -5,7 +5,8 @@ headers, response headers, the client's headers and the registry's JSON are all 
 Also here, because they are rules about the record only: the statuses and the transitions between
 them, the formats, and the Amazon rule. Nothing here knows HTTP routing, a store or a database.
 
-An *image mapping* has the keys of `DETAIL_KEYS`; `properties` maps lower-case names to text or
+An *image mapping* has the keys of `DETAIL_KEYS`, or of `RECORD_KEYS` in the registry and on its
+way to the API; `properties` maps lower-case names to text or
 None. Times are naive UTC datetimes inside the registry and ISO 8601 text everywhere else.
 """
 
@@ -180,7 +181,8 @@ class Field:
     `convert(label, value)` returns the typed value of JSON or header text and raises Invalid.
     `writable` fields may be set through the registry; `settable` ones are read from the headers
     of an API request (some, like `store`, are instructions to the API and never stored). `brief`
-    fields appear in short lists. `kind` is how a client reads the header.
+    fields appear in short lists; `internal` ones go from the registry to the API and no further.
+    `kind` is how a client reads the header.
     """
 
     name: str
@@ -190,6 +192,7 @@ class Field:
     settable: bool = True
     stored: bool = True
     brief: bool = False
+    internal: bool = False
 
 
 FIELDS: tuple[Field, ...] = (
@@ -210,15 +213,19 @@ FIELDS: tuple[Field, ...] = (
     Field("updated_at", datetime.datetime, _time, writable=False, settable=False),
     Field("deleted_at", datetime.datetime, _time, writable=False, settable=False),
     Field("deleted", bool, _strict_boolean, writable=False, settable=False),
+    Field("activated_at", datetime.datetime, _time, writable=False, settable=False, internal=True),
     Field("store", str, _text(MAX_NAME), writable=False, stored=False),
 )
 
 _BY_NAME = {field.name: field for field in FIELDS}
-#: Columns of an image record, `properties` last.
-DETAIL_KEYS = (*(field.name for field in FIELDS if field.stored), "properties")
+INTERNAL_KEYS = tuple(field.name for field in FIELDS if field.internal)
+#: Keys of a record of the registry, `properties` last.
+RECORD_KEYS = (*(field.name for field in FIELDS if field.stored), "properties")
+#: Those of an image that the API shows in full.
+DETAIL_KEYS = tuple(key for key in RECORD_KEYS if key not in INTERNAL_KEYS)
 BRIEF_KEYS = tuple(field.name for field in FIELDS if field.brief)
 WRITABLE_KEYS = frozenset(field.name for field in FIELDS if field.writable)
-_TIME_KEYS = tuple(field.name for field in FIELDS if field.kind is datetime.datetime)
+_TIME_KEYS = frozenset(field.name for field in FIELDS if field.kind is datetime.datetime)
 
 
 # -- request headers -> mapping (the API) --------------------------------------------------------
@@ -517,19 +524,21 @@ def timestamp(value: datetime.datetime | None) -> str | None:
 
 
 def to_json(image: types.StoredImage) -> types.ImageRecord:
-    """Return the full JSON form of a complete record of the database, `location` included."""
+    """Return the full JSON form of a record, with all that only the API may see."""
     return cast(types.ImageRecord, _with_text_times(image))
 
 
 def to_public_json(image: types.StoredImage) -> types.DetailedImage:
-    """Return the full JSON form of a complete record as everybody may see it: no `location`."""
+    """Return the full JSON form of a record as everybody may see it: no `location`."""
     shown = _with_text_times(image)
     del shown["location"]
+    for name in INTERNAL_KEYS:
+        shown.pop(name, None)
     return cast(types.DetailedImage, shown)
 
 
 def _with_text_times(image: types.StoredImage) -> dict[str, Any]:
     shown: dict[str, Any] = dict(image)
-    for name in _TIME_KEYS:
+    for name in _TIME_KEYS & shown.keys():
         shown[name] = timestamp(shown[name])
     return shown

@@ -72,22 +72,30 @@ class DetailedImage(_Attributes):
 
 
 class ImageRecord(_Attributes):
-    """An image in the registry's JSON; times are ISO 8601 text in UTC."""
+    """An image in the registry's JSON; times are ISO 8601 text in UTC.
+
+    `activated_at` is not in lists, nor in the JSON of a registry of an earlier release.
+    """
 
     location: str | None
     created_at: str | None
     updated_at: str | None
     deleted_at: str | None
+    activated_at: NotRequired[str | None]
     properties: dict[str, str | None]
 
 
 class ImageRow(_Attributes):
-    """The columns of an image in the registry's database; times are naive and in UTC."""
+    """The columns of an image in the registry's database; times are naive and in UTC.
+
+    `activated_at` is not in lists.
+    """
 
     location: str | None
     created_at: datetime.datetime | None
     updated_at: datetime.datetime | None
     deleted_at: datetime.datetime | None
+    activated_at: NotRequired[datetime.datetime | None]
 
 
 class StoredImage(ImageRow):

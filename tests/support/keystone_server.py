@@ -1,10 +1,15 @@
 """Serve Keystone on a port of loopback: run by the interpreter of Keystone's environment.
 
 `keystone_server.py PORT`, with the directory of keystone.conf in OS_KEYSTONE_CONFIG_DIR.
+
+Connections are accepted side by side, but one request at a time reaches the application: a sign-in
+updates its user's row, and SQLite refuses that ("database is locked", which Keystone answers with
+500) to a transaction that has read before another one wrote.
 """
 
 import socketserver
 import sys
+import threading
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 port = int(sys.argv[1])
@@ -24,4 +29,18 @@ class Handler(WSGIRequestHandler):
         pass
 
 
-make_server("127.0.0.1", port, application, Server, Handler).serve_forever()
+turn = threading.Lock()
+
+
+def one_at_a_time(environ, start_response):
+    """Return the whole response of the application, so that its transaction has ended."""
+    with turn:
+        response = application(environ, start_response)
+        try:
+            return list(response)
+        finally:
+            if hasattr(response, "close"):
+                response.close()
+
+
+make_server("127.0.0.1", port, one_at_a_time, Server, Handler).serve_forever()

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api, store
-from glance.api import recovery
+from glance.api import caching, recovery
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
-from glance.http import health, wsgi
-from glance.identity.context import CallerRequest
+from glance.http import health
 from glance.image import cipher
 from glance.registry import link
 
@@ -21,11 +20,11 @@ _KEEP_STORE = 5.0
 _STORE_PATIENCE = 10.0
 
 
-class ImagesAPI(wsgi.Router[CallerRequest]):
+class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(CallerRequest)
+        super().__init__(service.cache_rules)
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)

@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from glance import api, image_cache
-from glance.api import copies, deletion, download, recovery, upload
-from glance.common import config, exception, hooks, httperror
-from glance.http import conditions, latin1, trail, wsgi
+from glance import api
+from glance.api import caching, copies, deletion, recovery, serving, sources, upload
+from glance.common import config, exception, httperror
+from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, listing, percent, types
 from glance.registry import link, unfinished
 from glance.store import base
-from glance.streaming import body, tasks
 
-LOG = logging.getLogger(__name__)
-
-OCTETS = "application/octet-stream"
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
-#: Fields whose change invalidates a copy in the image cache.
-CACHED_BY: Final = ("status", "size", "checksum", "is_public", "owner")
-#: How long to wait for a store to return the size of a location that is being registered.
-PROBE_SECONDS = 20
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -92,10 +82,10 @@ class ImageRequest:
             )
         if not self.has_data:
             return
-        content_type = request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if content_type != OCTETS:
+        content_type = sources.media_type(request)
+        if content_type != sources.OCTETS:
             raise exception.Invalid(
-                f"Image data needs the header Content-Type: {OCTETS}, "
+                f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
             )
 
@@ -111,6 +101,7 @@ class ImagesController:
         self.service = service
         self.conf: config.Conf = service.conf
         self.registry = service.registry
+        self.sources = sources.Sources(service)
         self.copies = copies.Copies(service.conf)
 
     # -- reading -----------------------------------------------------------------------------
@@ -132,15 +123,8 @@ class ImagesController:
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if conditions.evaluate(request.environ, _data_validators(image)):
-            return wsgi.Response(304, _etag(image))
         headers = self._metadata(request.context, image)
-        headers.append(("Content-Type", OCTETS))
-        if image["status"] == "active" and image["size"]:
-            headers.append(("Content-Length", str(image["size"])))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
-        return wsgi.Response(200, headers)
+        return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an active image, whole or one range."""
@@ -150,40 +134,7 @@ class ImagesController:
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
         headers = self._metadata(request.context, image)
-        validators = _data_validators(image)
-        if conditions.evaluate(request.environ, validators):
-            return wsgi.Response(304, _etag(image))
-        range_header = conditions.range_of(request.environ, validators)
-        cache = image_cache.of(request.environ)
-        came_by = trail.of(request.environ)
-        opened = download.open_image(self.service, image, range_header, cache, came_by)
-        is_hit = opened.source == image_cache.HIT
-        request.environ[image_cache.SERVED] = is_hit
-        if isinstance(opened.body, image_cache.CachedBody):
-            hooks.after_response(request.environ, opened.body.count_hit)
-        hooks.on_failure(request.environ, functools.partial(self._lost, image))
-        headers.append(("Content-Type", OCTETS))
-        if cache is not None and cache.debug_header:
-            headers.append(("Cache-Status", _cache_status(opened.source)))
-        if opened.length is not None:
-            headers.append(("Content-Length", str(opened.length)))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
-        self.service.events.sending(
-            request.environ,
-            request.context,
-            image,
-            opened.length,
-            opened.content_range,
-            from_cache=is_hit,
-        )
-        if opened.content_range is not None:
-            headers.append(("Content-Range", opened.content_range))
-            return wsgi.Response(206, headers, opened.body)
-        return wsgi.Response(200, headers, opened.body)
-
-    def _lost(self, image: types.ImageRecord, err: BaseException, sent: int) -> None:
-        self.service.data_log.lost(image["id"], image["location"] or "", err, sent)
+        return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
         return self.registry.get_image_metadata(request.context, fields.path_id(id))
@@ -191,9 +142,7 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(_etag(image))
-        return headers
+        return fields.image_headers(image, self.service.shown_location(context, image))
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -209,16 +158,15 @@ class ImagesController:
             "size": image_request.meta.get("size") or 0,
         }
         self._check_policy(context, image_request)
-        self._check_fill(image_request, values)
-        self._check_size(request, image_request)
+        self._check_fill(request, image_request, values)
         if image_request.location:
             values.update(
-                self._registration(context, image_request.location, image_request.meta.get("size"))
+                self.sources.registration(
+                    context, image_request.location, image_request.meta.get("size")
+                )
             )
         if image_request.copy_from:
-            self.service.stores.check_registerable(
-                image_request.copy_from, is_admin=context.is_admin
-            )
+            self.sources.check_registerable(context, image_request.copy_from)
         creation = link.OnceCall()
         owner = values.get("owner") if context.is_admin and "owner" in values else context.owner
         with contextlib.ExitStack() as held:
@@ -245,7 +193,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *_etag(image)],
+            headers=[("Location", url)],
         )
 
     def _create(
@@ -274,14 +222,10 @@ class ImagesController:
 
     def _target(self, image_request: ImageRequest) -> base.Store | None:
         """Return the store for the data; refuse a read-only store."""
-        stores = self.service.stores
-        if not image_request.has_data and not image_request.copy_from:
-            if image_request.store:
-                _known_store(stores.for_scheme, image_request.store)
-            return None
-        if image_request.store:
-            return _known_store(stores.writable, image_request.store)
-        return stores.writable()
+        if image_request.has_data or image_request.copy_from:
+            return self.sources.target(image_request.store)
+        self.sources.check_store(image_request.store)
+        return None
 
     def _check_policy(
         self,
@@ -290,96 +234,24 @@ class ImagesController:
         image: types.ImageRecord | None = None,
     ) -> None:
         """Raise Forbidden for what the policy does not permit; `image` is the unchanged record."""
-        rules = self.service.policy
-        if image_request.meta.get("is_public") and not (image and image["is_public"]):
-            rules.require("publicize_image", context)
-        if image is None and image_request.meta.get("id") is not None:
-            rules.require("choose_id", context)
-        if image_request.location:
-            rules.require("set_location", context)
-        if image_request.copy_from:
-            rules.require("copy_from", context)
+        was_public = image is not None and image["is_public"]
+        self.service.policy.require_all(
+            context,
+            publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
+            choose_id=image is None and image_request.meta.get("id") is not None,
+            set_location=bool(image_request.location),
+            copy_from=bool(image_request.copy_from),
+        )
 
-    def _check_fill(self, image_request: ImageRequest, merged: Mapping[str, Any]) -> None:
-        if not (image_request.fills() and self.conf.require_formats):
+    def _check_fill(
+        self, request: CallerRequest, image_request: ImageRequest, merged: Mapping[str, Any]
+    ) -> None:
+        """Refuse data for an image without formats, and data that is announced as too large."""
+        if not image_request.fills():
             return
-        if not merged.get("disk_format") or not merged.get("container_format"):
-            raise exception.Invalid(
-                "This server requires a disk format and a container format with the data"
-            )
-
-    def _check_size(self, request: CallerRequest, image_request: ImageRequest) -> None:
-        """Refuse data whose announced size exceeds the cap, before a byte of it is read."""
-        announced = [image_request.meta.get("size") or 0]
-        if image_request.has_data and "HTTP_TRANSFER_ENCODING" not in request.environ:
-            announced.append(request.content_length or 0)
-        if image_request.fills():
-            body.check_cap(max(announced), self.conf.image_size_cap)
-
-    def _registration(
-        self, context: RequestContext, location: str, declared: int | None
-    ) -> dict[str, Any]:
-        """Return the values that make an image active with data at a registered location."""
-        self.service.stores.check_registerable(location, is_admin=context.is_admin)
-        probed = self._probe(location)
-        body.check_cap(probed or 0, self.conf.image_size_cap)
-        if declared and probed is not None and probed != declared:
-            raise exception.Conflict(
-                f"The location has {probed} bytes, but {declared} were declared"
-            )
-        return {
-            "status": "active",
-            "location": location,
-            "size": declared or probed or 0,
-        }
-
-    def _fetch_size(self, location: str) -> int | None:
-        """Return the size of a location as `Stores.get_size`, within PROBE_SECONDS."""
-        found: list[int | exception.StoreError | None] = []
-
-        def request_size() -> None:
-            try:
-                found.append(self.service.stores.get_size(location))
-            except exception.StoreError as err:
-                found.append(err)
-
-        # NOTE: in the background, because requests to an unavailable store are repeated.
-        tasks.spawn(request_size).join(PROBE_SECONDS)
-        late = exception.BackendUnavailable().of(self.service.stores.for_uri(location).name)
-        size = found[0] if found else late
-        if isinstance(size, exception.StoreError):
-            raise size
-        return size
-
-    def _probe(self, location: str) -> int | None:
-        size, cause = None, "its server does not report it"
-        try:
-            size = self._fetch_size(location)
-        except exception.NotFound as err:
-            if self.conf.strict_locations:
-                raise
-            cause = exception.described(err)
-        except exception.LocationLoop as err:
-            raise exception.Invalid(
-                "The location leads to an image that leads back to itself; register another one"
-            ) from err
-        except exception.StoreError as err:
-            if self.conf.strict_locations:
-                raise exception.Invalid(
-                    "The size of the data at the location cannot be determined"
-                ) from err
-            cause = exception.described(err)
-        if size is None:
-            if self.conf.strict_locations:
-                raise exception.Invalid(
-                    "The size of the data at the location cannot be determined"
-                )
-            LOG.warning(
-                "The size of the data at a location to register cannot be determined; the "
-                "declared one, or 0, is recorded: %s",
-                cause,
-            )
-        return size
+        self.sources.check_formats(merged)
+        length = sources.body_length(request) if image_request.has_data else None
+        self.sources.check_size(image_request.meta.get("size"), length)
 
     def _upload(
         self,
@@ -413,9 +285,7 @@ class ImagesController:
             assert copy is not None
             copy(run, image_request.copy_from)
             return image.copy()
-        chunked = "HTTP_TRANSFER_ENCODING" in request.environ
-        length = None if chunked else request.content_length
-        return run.receive(request.environ["wsgi.input"], length)
+        return run.receive(request.environ["wsgi.input"], sources.body_length(request))
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -438,34 +308,31 @@ class ImagesController:
                     raise exception.ImageNotFound(image["id"])
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
-                self._check_fill(image_request, {**image, **values})
-                self._check_size(request, image_request)
-                conditions.evaluate(request.environ, _record_validators(image))
+                self._check_fill(request, image_request, {**image, **values})
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
-                    values.update(self._registration(context, image_request.location, declared))
+                    values.update(
+                        self.sources.registration(context, image_request.location, declared)
+                    )
                     image = self._update(
                         context, image, values, image_request.purge, from_state="queued"
                     )
                     events.activated(context, image)
                 elif image_request.copy_from:
-                    self.service.stores.check_registerable(
-                        image_request.copy_from, is_admin=context.is_admin
-                    )
+                    self.sources.check_registerable(context, image_request.copy_from)
                     image = self._update(context, image, values, purge=False, from_state="queued")
                 elif not image_request.has_data:
                     image = self._update(context, image, values, image_request.purge)
-                    self._forget_copy(request, before, image)
+                    serving.forget_copy(request, before, image)
             if target is not None:
                 run = self._upload(context, image_request, image, target)
                 if image_request.has_data:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=_etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _update(
         self,
@@ -484,17 +351,6 @@ class ImagesController:
             ),
             upload.ACTIVATION_BACKOFF,
         )
-
-    @staticmethod
-    def _forget_copy(
-        request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
-    ) -> None:
-        """Delete the cached copy of an image that was deleted, or whose fields changed."""
-        cache = image_cache.of(request.environ)
-        if cache is None or before["status"] != "active":
-            return
-        if after is None or any(before[name] != after[name] for name in CACHED_BY):
-            cache.invalidate(before["id"])
 
     def _changes(
         self, context: RequestContext, image_request: ImageRequest, image: types.ImageRecord
@@ -536,9 +392,9 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, _record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
-        self._forget_copy(request, image)
+        serving.forget_copy(request, image)
         return wsgi.Response(200)
 
     # -- restoring ---------------------------------------------------------------------------
@@ -557,9 +413,7 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=_etag(image)
-        )
+        return wsgi.json_response({"image": self.service.shown(context, image)})
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
@@ -570,7 +424,7 @@ class ImagesController:
         if image["status"] != "pending_delete" or not location:
             raise exception.Gone(gone)
         try:
-            size = self._fetch_size(location)
+            size = self.sources.fetch_size(location)
         except exception.StoreObjectNotFound as err:
             raise exception.Gone(gone) from err
         except exception.UnknownScheme as err:
@@ -584,53 +438,9 @@ class ImagesController:
             )
 
 
-def _known_store(find: Callable[[str], base.Store], name: str) -> base.Store:
-    """Return `find(name)`; raise Invalid for a store that is unknown or read-only."""
-    try:
-        return find(name)
-    except exception.UnknownScheme as err:
-        raise exception.Invalid(f"Store {name!r} is not available on this server") from err
-    except exception.StoreError as err:
-        raise exception.Invalid(f"Store {name!r} does not accept new images") from err
-
-
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:
     params = listing.forwardable(request.query())
     arguments: dict[str, Any] = {
         name: params.pop(name) for name in PAGE_PARAMETERS if name in params
     }
     return {"filters": params, **arguments}
-
-
-def _cache_status(source: str | None) -> str:
-    """Return where an image came from, in the terms of RFC 9211."""
-    if source == image_cache.HIT:
-        return "glance; hit"
-    if source == image_cache.MISS:
-        return "glance; fwd=miss; stored"
-    if source == image_cache.FOLLOW:
-        return "glance; fwd=miss; collapsed"
-    return f'glance; fwd=bypass; detail="{source}"'
-
-
-def _etag(image: types.ImageRecord) -> list[tuple[str, str]]:
-    # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
-    checksum = image.get("checksum")
-    # NOTE: an old database may hold any text there.
-    if checksum and checksum.isascii() and checksum.isprintable():
-        return [("ETag", checksum)]
-    return []
-
-
-def _data_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image's data, as GET and HEAD compare them.
-
-    Without a checksum nothing is known of the data, so there are none.
-    """
-    checksum = image.get("checksum")
-    return conditions.Validators(checksum, image.get("updated_at") if checksum else None)
-
-
-def _record_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image for methods that change its record."""
-    return conditions.Validators(image.get("checksum"), image.get("updated_at"))

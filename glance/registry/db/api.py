@@ -71,6 +71,9 @@ _DEFAULTS: dict[str, Any] = {
     "deleted": False,
 }
 _CHANGEABLE = sorted(fields.WRITABLE_KEYS - {"id"})
+_WRITTEN = (*_CHANGEABLE, "updated_at", "activated_at")
+#: The statuses of an image whose data is not complete yet.
+_FILLING = ("queued", "saving")
 _ID_ATTEMPTS = 20
 
 # PERF: SQLAlchemy analyses each new statement object again before it runs.
@@ -80,7 +83,7 @@ _UPDATE = (
     images.update()
     .where(images.c.id == sa.bindparam("row_id"))
     .where(images.c.status == sa.bindparam("row_status"))
-    .values({name: sa.bindparam(f"new_{name}") for name in (*_CHANGEABLE, "updated_at")})
+    .values({name: sa.bindparam(f"new_{name}") for name in _WRITTEN})
     .values(
         attempt=sa.case(
             (sa.bindparam("changes_status", type_=sa.Boolean), sa.bindparam("new_attempt")),
@@ -155,6 +158,8 @@ def image_create(
     """
     record = fields.validate({**_DEFAULTS, **values}, formats)
     record["created_at"] = record["updated_at"] = records.utcnow()
+    if record["status"] == "active":
+        record["activated_at"] = record["created_at"]
     given = dict(record.pop("properties", None) or {})
     records.check_quota(len(given), 0, property_quota, "properties")
     given_id = record.pop("id")
@@ -237,7 +242,11 @@ def image_update(
             _check_storage(conn, record, storage_quota)
         now = record["updated_at"] = records.utcnow()
         written: Mapping[str, Any] = record
-        params = {f"new_{name}": written[name] for name in (*_CHANGEABLE, "updated_at")}
+        if record["status"] == "active" and (
+            old_status in _FILLING or record["checksum"] != image["checksum"]
+        ):
+            record["activated_at"] = now
+        params = {f"new_{name}": written[name] for name in _WRITTEN}
         params.update(row_id=image_id, row_status=old_status, new_attempt=attempt)
         params["changes_status"] = record["status"] != old_status
         if "location" in changes:

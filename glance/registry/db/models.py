@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 20
+SCHEMA_VERSION = 21
 
 ODD_NAME_INDEX = "ix_image_properties_odd_name"
 VALUE_INDEX = "ix_image_properties_name_value_image_id"
@@ -142,6 +142,9 @@ images = sa.Table(
     _flag("protected"),
     # The attempt that gave the record its status, if it has one; no part of what is shown.
     sa.Column("attempt", bytewise_text(32)),
+    # When its data became complete. Null before that, and in records that a registry of an earlier
+    # schema version activated: then `created_at` counts.
+    sa.Column("activated_at", Timestamp()),
     mysql_engine="InnoDB",
 )
 

@@ -27,7 +27,7 @@ images, properties = models.images, models.image_properties
 Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 
 #: Columns of a record, in the order in which statements select them.
-COLUMNS = tuple(key for key in fields.DETAIL_KEYS if key != "properties")
+COLUMNS = tuple(key for key in fields.RECORD_KEYS if key != "properties")
 
 #: How many soft-deleted properties, or members, of a live image stay in the database.
 KEPT_DELETED = 256

@@ -57,6 +57,8 @@ def images(version: int) -> sa.Table:
         columns.append(_flag("protected", version, default=True))
     if version >= 19:
         columns.append(sa.Column("attempt", _text(version, 32)))
+    if version >= 21:
+        columns.append(sa.Column("activated_at", Timestamp()))
     return _table("images", columns)
 
 

@@ -39,6 +39,30 @@ def test_a_record_comes_back_as_it_was_returned(any_database: engine.Database) -
     assert api.image_get(any_database, seeing, made["id"]) == {**gone, "properties": {}}
 
 
+def test_the_moment_at_which_the_data_is_complete_is_kept(any_database: engine.Database) -> None:
+    """Only new data moves it, not a new name, nor a deletion that is undone."""
+    made = create(any_database, status="queued")
+    assert made["activated_at"] is None
+    for status in ("saving", "active"):
+        changed = api.image_update(any_database, ADMIN, made["id"], {"status": status})
+        assert (changed["activated_at"] == changed["updated_at"]) == (status == "active")
+    moment = changed["activated_at"]
+    renamed = api.image_update(any_database, ADMIN, made["id"], {"name": "x", "location": "file:"})
+    assert renamed["updated_at"] > moment
+    api.image_delete(any_database, ADMIN, made["id"], "pending_delete")
+    restored = api.image_restore(any_database, made["id"])
+    assert renamed["activated_at"] == restored["activated_at"] == moment
+    other = api.image_update(any_database, ADMIN, made["id"], {"checksum": "0" * 32})
+    assert other["activated_at"] == other["updated_at"] > moment
+    assert api.image_get(any_database, ADMIN, made["id"])["activated_at"] == other["activated_at"]
+
+
+def test_an_image_that_is_registered_active_has_its_data(any_database: engine.Database) -> None:
+    made = create(any_database)
+    assert made["activated_at"] == made["created_at"]
+    assert api.image_get(any_database, ADMIN, made["id"]) == made
+
+
 def test_maintenance_may_finish_a_deleted_image(any_database: engine.Database) -> None:
     image_id = create(any_database)["id"]
     api.image_delete(any_database, ADMIN, image_id, "pending_delete")

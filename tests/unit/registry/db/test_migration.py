@@ -77,6 +77,7 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
             "min_ram": 0 if version >= 11 else None,
             "protected": number == 2,
             "attempt": "0" * 32 if number == 2 else None,
+            "activated_at": DAY if number == 2 else None,
         }
         _insert(conn, tables["images"], row)
         row = {**row, "image_id": number, "key": "arch", "value": "x86_64", "updated_at": DAY}
