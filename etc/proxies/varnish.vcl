@@ -59,6 +59,9 @@ sub vcl_recv {
         ban("obj.http.X-Image-Of == " + regsub(req.url, "^.*/images/([0-9A-Fa-f-]+).*$", "\1"));
         return (synth(200, "Purged"));
     }
+    if (req.method !~ "^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS)$") {
+        return (synth(405, "Method not allowed"));
+    }
     if (req.method != "GET" || req.url !~ "^/v1(\.\d+)?/images/[0-9A-Fa-f-]+$") {
         return (pass);
     }
@@ -113,7 +116,8 @@ sub vcl_hit {
         # API is asked with the ETag and responds with 304, and Varnish copies the bytes itself.
         if (req.http.X-Step == "find") {
             set req.http.X-Step = "renew";
-            purge.soft(0s, 0s, 1h);
+            # In the past, because what ends at this very moment would not be asked about.
+            purge.soft(-1ms, 0s, 1h);
             return (restart);
         }
         # Changed again in between.

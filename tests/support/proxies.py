@@ -39,6 +39,8 @@ class Proxy:
     shares_misses: ClassVar[bool] = True
     #: Whether If-Range is heeded.
     keeps_if_range: ClassVar[bool] = True
+    #: Whether what is taken away from a record leaves what is stored without a purge.
+    forgets_fields: ClassVar[bool] = False
     #: What a request to purge is answered with.
     purged: ClassVar[tuple[int, ...]] = (200, 404)
 
@@ -183,7 +185,7 @@ class Nginx(Proxy):
     name, program, survives = "nginx", "nginx", True
     #: How many zeros follow the one in the size of a slice; 7 in the file.
     digits: int = 5
-    purged = (405,)
+    purged, forgets_fields = (405,), True
 
     def write(self) -> None:
         self.conf = self.directory / "nginx.conf"

@@ -114,19 +114,31 @@ class Relay:
                     api.sendall(sent + rest)
                     pump = threading.Thread(target=_pump, args=(connection, api), daemon=True)
                     pump.start()
-                    self._back(seen, api, connection)
+                    try:
+                        how = self._back(seen, api, connection)
+                        if how == self.RESET:
+                            lingering = struct.pack("ii", 1, 0)
+                            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+                        else:
+                            connection.shutdown(socket.SHUT_WR)
+                    finally:
+                        # NOTE: a thread that waits in recv keeps a socket from being closed.
+                        for one in (connection, api):
+                            with contextlib.suppress(OSError):
+                                one.shutdown(socket.SHUT_RD)
+                        pump.join(TIMEOUT)
             finally:
                 seen.is_over = True
 
-    def _back(self, seen: Seen, api: socket.socket, connection: socket.socket) -> None:
-        """Pass the response on."""
+    def _back(self, seen: Seen, api: socket.socket, connection: socket.socket) -> str:
+        """Pass the response on; return how the connection is to end."""
         while True:
             head, rest = _head(api)
             if not head.startswith("HTTP/1.1 100"):
                 break
             connection.sendall(head.encode("latin-1") + b"\r\n\r\n" + rest)
         if not head:
-            return
+            return self.CLOSE
         status = re.match(r"HTTP/1\.\d (\d+)", head)
         assert status, head
         seen.status = int(status[1])
@@ -140,14 +152,12 @@ class Relay:
                 seen.sent += len(piece)
                 how = self.at_limit()
                 if how != self.GO_ON:
-                    if how == self.RESET:
-                        lingering = struct.pack("ii", 1, 0)
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
-                    return
+                    return how
                 piece = rest
             connection.sendall(piece)
             seen.sent += len(piece)
             piece = b""
+        return self.CLOSE
 
 
 def _head(connection: socket.socket) -> tuple[str, bytes]:
