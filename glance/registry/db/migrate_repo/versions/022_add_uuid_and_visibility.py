@@ -43,7 +43,7 @@ def upgrade(migrate_engine: Any) -> None:
     images = schema.images(22)
     with operations.begin(migrate_engine) as conn:
         if conn.dialect.name == "sqlite":
-            values = {name: "NULL" for name in PLAIN}
+            values = dict.fromkeys(PLAIN, "NULL")
             values.update(dict.fromkeys(("os_hidden", "deactivated_by_admin"), "0"))
             values["uuid"] = str(models.new_uuid().compile(dialect=conn.dialect))
             values["visibility"] = _VISIBILITY
