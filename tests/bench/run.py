@@ -26,6 +26,8 @@ MIB = 1 << 20
 PAGE = 25
 #: KiB of an image that shows what a download costs besides its bytes.
 SMALL = 64
+#: Headers of a request that creates an image without data.
+RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
 
 
 def main() -> int:
@@ -304,8 +306,7 @@ def measure_v2_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.
 
 
 def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
-    fields = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
-    message = load.request("POST", "/v1/images", *fields)
+    message = load.request("POST", "/v1/images", *RESERVATION)
     return small_requests(args, home, site, "POST without data", message)
 
 
