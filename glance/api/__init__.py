@@ -95,8 +95,6 @@ config.options(
     ),
 )
 
-_HIDDEN = frozenset({"location", *fields.INTERNAL_KEYS})
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
@@ -154,7 +152,11 @@ class ImageService:
         return f"{root}/images/{image_id}"
 
 
+#: What of a record version 1 does not show.
+_UNSHOWN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
+
+
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image as lists show it to all callers: without what only the API may see."""
-    shown = {name: value for name, value in image.items() if name not in _HIDDEN}
+    """Return an image without its location, as lists of version 1 show it to all callers."""
+    shown = {name: value for name, value in image.items() if name not in _UNSHOWN}
     return cast(types.DetailedImage, shown)

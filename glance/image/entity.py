@@ -206,13 +206,13 @@ def check_tag(tag: Any) -> str:
 
 def check_property_name(name: str) -> None:
     """Raise Forbidden or Invalid for a name that no custom property can have."""
+    if not name:
+        raise exception.Invalid("A property needs a name")
+    fields.check_text("property name", name)
     if name in RESERVED or name.startswith(RESERVED_PREFIX):
         raise exception.Forbidden(f"Attribute {name} is reserved")
     if name in MISLEADING:
         raise exception.Invalid(f"A property cannot have the name {name}: clients misread it")
-    if not name:
-        raise exception.Invalid("A property needs a name")
-    fields.check_text("property name", name)
 
 
 def _check_property(name: str, value: Any) -> str:
