@@ -11,7 +11,7 @@ from glance.common import exception
 from glance.http import ranges
 from glance.http import trail as trails
 from glance.http.trail import Trail
-from glance.image import types
+from glance.image import fields, types
 from glance.store import base
 from glance.streaming import body, digest
 from glance.streaming.fanout import Fanout
@@ -19,7 +19,7 @@ from glance.streaming.fanout import Fanout
 LOG = logging.getLogger(__name__)
 
 #: The statuses of an image that has data to read.
-WITH_DATA = frozenset({"active", "deactivated"})
+WITH_DATA = fields.WITH_DATA
 #: The MD5 of no bytes.
 _OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 

@@ -27,7 +27,7 @@ from glance import api
 from glance.api import deletion, inspection, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import types
+from glance.image import types, uploads
 from glance.registry import link, unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -99,11 +99,11 @@ class Upload:
         return record
 
     @property
-    def outcome(self) -> recovery.Outcome:
+    def outcome(self) -> uploads.Outcome:
         """What becomes of the record if the upload fails."""
         if self.queued_size is None:
-            return recovery.KILLED
-        return recovery.queued_again(self.queued_size)
+            return uploads.KILLED
+        return uploads.queued_again(self.queued_size)
 
     def _noted(self) -> contextlib.AbstractContextManager[object]:
         """Note for the block that this process brings the data, if it should be killed."""
@@ -173,7 +173,7 @@ class Upload:
         if size:
             values["size"] = size
         if self.queued_size is not None:
-            values["upload_via"] = recovery.V2
+            values["upload_via"] = uploads.V2
         room = self.beginning.make(
             lambda: self.service.registry.report_upload(
                 self.context, self.image_id, values, "queued", self.beginning.attempt

@@ -36,8 +36,8 @@ STATUSES: Final = (
 )
 MEMBER_STATUSES: Final = ("pending", "accepted", "rejected")
 #: Those in which an image has data whose size is known.
-_WITH_SIZE = frozenset({"active", "deactivated", "uploading", "importing"})
-_WITH_DATA = frozenset({"active", "deactivated"})
+_WITH_SIZE = fields.WITH_DATA | {"uploading", "importing"}
+_WITH_DATA = fields.WITH_DATA
 MAX_TAG: Final = 255
 
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"

@@ -34,14 +34,27 @@ AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
 
 #: The status machine: each status with those that may follow it, apart from itself.
 TRANSITIONS: dict[str, frozenset[str]] = {
-    "queued": frozenset({"saving", "active", "killed", "deleted", "pending_delete"}),
+    "queued": frozenset(
+        {"saving", "uploading", "importing", "active", "killed", "deleted", "pending_delete"}
+    ),
     "saving": frozenset({"queued", "active", "killed", "deleted", "pending_delete"}),
-    "active": frozenset({"deleted", "pending_delete"}),
+    "uploading": frozenset({"queued", "importing", "deleted", "pending_delete"}),
+    "importing": frozenset({"queued", "active", "deleted", "pending_delete"}),
+    "active": frozenset({"deactivated", "deleted", "pending_delete"}),
+    "deactivated": frozenset({"active", "deleted", "pending_delete"}),
     "killed": frozenset({"deleted", "pending_delete"}),
     "pending_delete": frozenset({"deleted", "active"}),
     "deleted": frozenset(),
 }
 STATUSES = tuple(TRANSITIONS)
+#: Those that version 2 of the API alone gives to an image.
+V2_STATUSES = frozenset({"uploading", "importing", "deactivated"})
+#: Those of a live image whose data is complete.
+WITH_DATA = frozenset({"active", "deactivated"})
+
+#: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
+VISIBILITIES = ("public", "community", "shared", "private")
+MEMBER_STATUSES = ("pending", "accepted", "rejected")
 
 #: Words that mean true in a header; every other word means false.
 TRUE_HEADER_WORDS = frozenset({"true", "1", "t", "yes", "y", "on"})
@@ -172,6 +185,28 @@ def _strict_boolean(label: str, value: Any) -> bool:
     raise exception.Invalid(f"Image attribute {label} must be true or false")
 
 
+def _uuid(label: str, value: Any) -> str:
+    uuid = parse_uuid(value) if isinstance(value, str) else None
+    if uuid is None:
+        raise exception.Invalid(f"Image attribute {label} must be a UUID")
+    return uuid
+
+
+def _one_of(*words: str, null: bool = False) -> Callable[[str, Any], str | None]:
+    def convert(label: str, value: Any) -> str | None:
+        if value is None and null:
+            return None
+        if not isinstance(value, str) or value not in words:
+            raise exception.Invalid(f"Image attribute {label} must be one of {_list(words)}")
+        return value
+
+    return convert
+
+
+_visibility = _one_of(*VISIBILITIES)
+_upload_via = _one_of("v1", "v2", "import", null=True)
+
+
 def _time(label: str, value: Any) -> Any:
     return value
 
@@ -219,6 +254,22 @@ FIELDS: tuple[Field, ...] = (
     Field("deleted_at", datetime.datetime, _time, writable=False, settable=False),
     Field("deleted", bool, _strict_boolean, writable=False, settable=False),
     Field("activated_at", datetime.datetime, _time, writable=False, settable=False, internal=True),
+    # NOTE: of these, `glance.image.entity` describes what clients of version 2 may write.
+    Field("uuid", str, _uuid, writable=False, settable=False, internal=True),
+    Field("visibility", str, _visibility, writable=False, settable=False, internal=True),
+    Field("os_hidden", bool, _strict_boolean, writable=False, settable=False, internal=True),
+    Field("os_hash_algo", str, _text(64), settable=False, internal=True),
+    Field("os_hash_value", str, _text(128), settable=False, internal=True),
+    Field("virtual_size", int, _integer(0, MAX_BIGINT, None), settable=False, internal=True),
+    Field(
+        "deactivated_by_admin",
+        bool,
+        _strict_boolean,
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field("upload_via", str, _upload_via, settable=False, internal=True),
     Field("store", str, _text(MAX_NAME), writable=False, stored=False),
 )
 
@@ -320,6 +371,15 @@ def sent_name(name: str) -> str:
     return folded.replace("_", "-") if folded.startswith(HEADER_PREFIX) else folded
 
 
+def is_v1_name(name: str) -> bool:
+    """Return whether version 1 shows a property under its very name, and reads it back so.
+
+    It does not for names with capitals, which headers lose, with hyphens, which it reads as
+    underscores, and for those that cannot be a part of a header name (RFC 9110 §5.1).
+    """
+    return name == name.lower() and "-" not in name and not _NOT_TOKEN.search(latin1.encode(name))
+
+
 # -- mapping -> response headers (the API) -------------------------------------------------------
 
 
@@ -343,9 +403,10 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
             continue
         headers.append((HEADER_PREFIX + name, _shown(value)))
     for name, value in (image.get("properties") or {}).items():
-        # SECURITY: a name that did not come through the API must not break the header block.
-        safe = _NOT_TOKEN.sub("_", latin1.encode(name.lower()))
-        headers.append((PROPERTY_PREFIX + safe, _shown(value)))
+        safe = latin1.encode(name.lower())
+        # SECURITY: such a name, of version 2 or another program, would break the header block.
+        if not _NOT_TOKEN.search(safe):
+            headers.append((PROPERTY_PREFIX + safe, _shown(value)))
     return headers
 
 
@@ -437,17 +498,22 @@ def _lenient(value: str) -> str:
 def coerce(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the writable attributes in the JSON of a request, typed and bounded.
 
-    Unknown and read-only names are dropped. `properties`, when present, becomes lower-case names
-    with text or None; numbers and booleans become text. Raises Invalid for a value that cannot
-    be stored as sent.
+    Unknown and read-only names are dropped, but for the `uuid` of an image to create.
+    `properties`, when present, becomes lower-case names with text or None; numbers and booleans
+    become text. Raises Invalid for a value that cannot be stored as sent.
     """
     result: dict[str, Any] = {}
     for name, value in values.items():
         if name == "properties":
             result[name] = coerce_properties(value)
-        elif name in WRITABLE_KEYS:
+        elif name in WRITABLE_KEYS or name == "uuid":
             result[name] = _BY_NAME[name].convert(name, value)
     return result
+
+
+def convert(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of fields, given by their names, typed and bounded. Raises Invalid."""
+    return {name: _BY_NAME[name].convert(name, value) for name, value in values.items()}
 
 
 def coerce_properties(value: Any) -> dict[str, str | None]:

@@ -99,6 +99,7 @@ class FullRecord(ImageRecord):
     os_hash_algo: str | None
     os_hash_value: str | None
     virtual_size: int | None
+    deactivated_by_admin: bool
     upload_via: str | None
     tags: list[str]
 
@@ -129,7 +130,7 @@ class Change(TypedDict, total=False):
 class ImageRow(_Attributes):
     """The columns of an image in the registry's database; times are naive and in UTC.
 
-    `activated_at` is not in lists.
+    `activated_at` and what follows it are not in lists of version 1.
     """
 
     location: str | None
@@ -137,12 +138,26 @@ class ImageRow(_Attributes):
     updated_at: datetime.datetime | None
     deleted_at: datetime.datetime | None
     activated_at: NotRequired[datetime.datetime | None]
+    uuid: NotRequired[str]
+    visibility: NotRequired[str]
+    os_hidden: NotRequired[bool]
+    os_hash_algo: NotRequired[str | None]
+    os_hash_value: NotRequired[str | None]
+    virtual_size: NotRequired[int | None]
+    deactivated_by_admin: NotRequired[bool]
+    upload_via: NotRequired[str | None]
 
 
 class StoredImage(ImageRow):
     """An image in the registry's database with its live properties."""
 
     properties: dict[str, str | None]
+
+
+class StoredRecord(StoredImage):
+    """The same with its tags, sorted; names of properties have the case they were given."""
+
+    tags: list[str]
 
 
 class Member(TypedDict):
@@ -161,8 +176,8 @@ class MemberRecord(TypedDict):
     image_id: str
     member_id: str
     status: str
-    created_at: str
-    updated_at: str
+    created_at: str | None
+    updated_at: str | None
 
 
 class StoredMember(TypedDict):
@@ -170,6 +185,15 @@ class StoredMember(TypedDict):
 
     member: str
     can_share: bool
+
+
+class StoredMembership(TypedDict):
+    """A membership in the registry's database as version 2 sees it; times are naive, in UTC."""
+
+    member: str
+    status: str
+    created_at: datetime.datetime | None
+    updated_at: datetime.datetime | None
 
 
 class SharedImage(TypedDict):

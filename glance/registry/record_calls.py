@@ -13,9 +13,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
+from glance.registry.translation import TRANSLATED
+
+
+class _Conflicts:
+    """Turns Duplicate, which clients raise for 409, into the Conflict that the registry means."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, exception.Duplicate):
+            raise exception.Conflict(str(err)) from err
+
+
+_CONFLICTS = _Conflicts()
 
 
 class RecordCalls:
@@ -33,7 +49,8 @@ class RecordCalls:
 
     def get_record(self, context: RequestContext, uuid: str) -> types.FullRecord:
         """Return the record of an image that is not deleted."""
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).get_record(uuid)
 
     def create_record(
         self, context: RequestContext, values: Mapping[str, Any], tags: Iterable[str] = ()
@@ -44,7 +61,8 @@ class RecordCalls:
         Duplicate if another image has or had it. Without `visibility` it is shared, without
         `owner` the caller's.
         """
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).create_record(values, tags)
 
     def patch_record(
         self, context: RequestContext, uuid: str, change: types.Change
@@ -54,13 +72,15 @@ class RecordCalls:
         A change without effect leaves `updated_at` as it is. Conflict for a property of
         `must_exist` that is not there, and for a status that is not in `from_state`.
         """
-        raise NotImplementedError
+        with TRANSLATED, _CONFLICTS:
+            return self.client_for(context).patch_record(uuid, change)
 
     def delete_record(
         self, context: RequestContext, uuid: str, status: str | None = None, **waiting: int
     ) -> types.FullRecord:
         """Delete a record and return it; `status` and `waiting` as `delete_image_metadata`."""
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).delete_record(uuid, status, **waiting)
 
     def set_state(
         self,
@@ -75,7 +95,8 @@ class RecordCalls:
         `values` are fields that change with it: size, checksum, location, os_hash_algo,
         os_hash_value, virtual_size, upload_via. Conflict if another request was first.
         """
-        raise NotImplementedError
+        with TRANSLATED, _CONFLICTS:
+            return self.client_for(context).set_state(uuid, from_states, to, values)
 
     # -- members ---------------------------------------------------------------------------------
 
@@ -84,19 +105,22 @@ class RecordCalls:
 
         Forbidden for an image that is not shared.
         """
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).get_record_members(uuid)
 
     def get_record_member(
         self, context: RequestContext, uuid: str, member: str
     ) -> types.MemberRecord:
         """Return one membership; NotFound also for that of another than the caller."""
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).get_record_member(uuid, member)
 
     def add_record_member(
         self, context: RequestContext, uuid: str, member: str
     ) -> types.MemberRecord:
         """Share an image with a member, who is pending; Duplicate if it is a member."""
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).add_record_member(uuid, member)
 
     def set_member_status(
         self, context: RequestContext, uuid: str, member: str, status: str
@@ -106,18 +130,22 @@ class RecordCalls:
         `status` is pending, accepted or rejected. Forbidden for the owner, NotFound for another
         member.
         """
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).set_member_status(uuid, member, status)
 
     def remove_record_member(self, context: RequestContext, uuid: str, member: str) -> None:
         """End a membership; NotFound if there is none."""
-        raise NotImplementedError
+        with TRANSLATED:
+            self.client_for(context).remove_record_member(uuid, member)
 
     # -- tags ------------------------------------------------------------------------------------
 
     def add_tag(self, context: RequestContext, uuid: str, tag: str) -> None:
         """Give an image a tag, which it may have already."""
-        raise NotImplementedError
+        with TRANSLATED:
+            self.client_for(context).add_tag(uuid, tag)
 
     def remove_tag(self, context: RequestContext, uuid: str, tag: str) -> None:
         """Take a tag from an image; NotFound if it does not have it."""
-        raise NotImplementedError
+        with TRANSLATED:
+            self.client_for(context).remove_tag(uuid, tag)

@@ -67,11 +67,13 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
     """Remove, in one transaction, the rows of images deleted before a time; return how many.
 
     Removes at most `max_images`, and only the first of them if together they have more than
-    `MAX_ROWS` properties, members and tags; 0 means that there are no more. Safe beside the services: an
-    image that changes meanwhile stays, unless it still matches when its row is locked.
+    `MAX_ROWS` properties, members and tags; 0 means that there are no more. Safe beside the
+    services: an image that changes meanwhile stays, unless it still matches when its row is
+    locked.
 
     Images in the scrub queue stay. So does the one with the highest id: older releases, to which
-    the schema may be downgraded, count new ids from it. Removed ids and uuids are never used again.
+    the schema may be downgraded, count new ids from it. Removed ids and uuids are never used
+    again.
     """
     is_old = sa.and_(
         images.c.deleted == sa.true(),
