@@ -95,6 +95,8 @@ config.options(
     ),
 )
 
+_HIDDEN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
@@ -152,11 +154,7 @@ class ImageService:
         return f"{root}/images/{image_id}"
 
 
-#: What of a record version 1 does not show.
-_UNSHOWN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
-
-
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists of version 1 show it to all callers."""
-    shown = {name: value for name, value in image.items() if name not in _UNSHOWN}
+    """Return an image as lists show it to all callers: without what only the API may see."""
+    shown = {name: value for name, value in image.items() if name not in _HIDDEN}
     return cast(types.DetailedImage, shown)

@@ -76,20 +76,26 @@ class Inspected:
     def judge(self, image_id: int) -> dict[str, str]:
         """Return the properties that the data adds to an image, once all of it was read.
 
-        Raises ImageRefused if a refusal is to be enforced. The operator's log has the reason in
-        full; neither the property nor the error has.
+        Raises ImageRefused if a refusal is to be enforced; then data that lacks the marks of the
+        declared format is refused, too. The operator's log has the reason in full; neither the
+        property nor the error has.
         """
         if self._mode == OFF:
             return {}
         found = self._verdict()
         if found.code is None:
             return {}
-        LOG.warning("Image %s: its data was inspected: %s", image_id, found.detail)
+        # WIRE: clients of version 1 store what they like under any format, and the image must come
+        # back as they made it. Data without the marks of any format opens no other file.
+        is_harmless = found.code == verdict.Refusal.FORMAT_MISMATCH and not found.formats
+        is_recorded = self._mode == ENFORCE or not is_harmless
+        level = logging.WARNING if is_recorded else logging.INFO
+        LOG.log(level, "Image %s: its data was inspected: %s", image_id, found.detail)
         if self._mode == ENFORCE:
             error = exception.ImageRefused(f"The image was refused: {found.message}")
             error.is_logged = True
             raise error
-        return {PROPERTY: str(found.code)}
+        return {PROPERTY: str(found.code)} if is_recorded else {}
 
     def _verdict(self) -> verdict.Verdict:
         if self._inspector.is_reading_head and self._inspector.size > _SMALL:

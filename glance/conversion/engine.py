@@ -28,14 +28,12 @@ from glance.common import config, exception
 from glance.conversion import formats, qemu, sandbox, workspace
 from glance.conversion.errors import Cancelled, Code, ConversionError
 from glance.http.trail import Trail
+from glance.inspect.verdict import Limits
 from glance.store import Stores, base
 from glance.streaming import body, threads
 
 LOG = logging.getLogger(__name__)
 
-#: Disks below this size may be any number of times larger than their images.
-EXPANSION_FREE = 1024**3
-_SECTOR = 512
 #: Seconds between two reports of progress.
 REPORT_INTERVAL = 1.0
 #: The ends of what the store and the file of a job may raise.
@@ -163,6 +161,7 @@ class Converter:
         stores: Stores,
         inspect: Inspect,
     ):
+        """`inspect` is `glance.conversion.inspection.inspect`, or stands for it in a test."""
         self.conf, self.box, self.work_dir = conf, box, work_dir
         self.stores, self.inspect = stores, inspect
 
@@ -335,14 +334,11 @@ class _Job:
 
     def _check_disk(self, size: int | None, length: int) -> None:
         """Refuse a disk of `size` bytes in an image of `length` bytes that is too large."""
-        if size is None:
-            return
-        if size > self.conf.conversion_max_virtual_size:
-            raise ConversionError(Code.TOO_LARGE, f"its disk has {size} bytes")
-        most = self.conf.conversion_max_expansion * length
-        # A raw image has the size of its disk, but for the last sector.
-        if size >= EXPANSION_FREE and size > most and size > length + _SECTOR:
-            raise ConversionError(Code.TOO_LARGE, f"its disk has {size} bytes, it has {length}")
+        limits = Limits(self.conf.conversion_max_virtual_size, self.conf.conversion_max_expansion)
+        if size is not None and limits.exceeded(size, length):
+            raise ConversionError(
+                Code.TOO_LARGE, f"its disk has {size} bytes, the image has {length}"
+            )
 
     # -- progress --------------------------------------------------------------------------------
 

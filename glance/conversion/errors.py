@@ -9,6 +9,12 @@ from __future__ import annotations
 import enum
 
 from glance.common import exception
+from glance.inspect.verdict import MESSAGES, Refusal
+
+
+def _refused(reason: Refusal) -> str:
+    """Return what the inspection says, as a sentence."""
+    return f"The image is not converted: {MESSAGES[reason]}."
 
 
 class Code(enum.Enum):
@@ -36,23 +42,9 @@ class Code(enum.Enum):
         "again.",
     )
     # The inspection.
-    AMBIGUOUS_FORMAT = (
-        "ambiguous_format",
-        False,
-        "The data of the image has the marks of several formats; export the disk again with "
-        "another tool, and upload that.",
-    )
-    FORMAT_MISMATCH = (
-        "format_mismatch",
-        False,
-        "The data of the image does not have the disk_format of its record; correct the record.",
-    )
-    UNSAFE_IMAGE = (
-        "unsafe_image",
-        False,
-        "The image refers to other files, or has features that are not converted; export the "
-        "disk into one plain file, and upload that.",
-    )
+    AMBIGUOUS_FORMAT = ("ambiguous_format", False, _refused(Refusal.AMBIGUOUS_FORMAT))
+    FORMAT_MISMATCH = ("format_mismatch", False, _refused(Refusal.FORMAT_MISMATCH))
+    UNSAFE_IMAGE = ("unsafe_image", False, _refused(Refusal.UNSAFE_IMAGE))
     NESTED_FORMAT = (
         "nested_format",
         False,

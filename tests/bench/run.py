@@ -26,6 +26,8 @@ MIB = 1 << 20
 PAGE = 25
 #: KiB of an image that shows what a download costs besides its bytes.
 SMALL = 64
+#: Headers of a request that creates an image without data.
+RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
 
 
 def main() -> int:
@@ -112,6 +114,37 @@ def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
         ours(), theirs()
         turns(args.rounds, lambda: row.ours.append(ours()), lambda: row.theirs.append(theirs()))
     return [row]
+
+
+def measure_inspect(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Uploads whose data is inspected, against uploads to a site that does not."""
+    speed = Row(f"upload of {args.size} MiB, inspected", "MiB/s", "inspection off")
+    effort = Row("... CPU time", "ms", "inspection off")
+    options = {"verbose": False, "inspect_on_upload": "off"}
+    other = daemons.Site(home / "uninspected", workers=args.workers, api=options)
+    other.registry_options["verbose"] = False
+    with image_file(args, home) as path, other:
+
+        def run(one: daemons.Site) -> tuple[float, float]:
+            workers = daemons.children(one.api.pid)
+            before = daemons.processor_time(workers)
+            seconds, image = load.upload(one.port, path)
+            spent = daemons.processor_time(workers) - before
+            one.http.delete(image)
+            os.sync()
+            return args.size / seconds, spent * 1e3
+
+        def ours() -> None:
+            speed.ours.append((found := run(site))[0])
+            effort.ours.append(found[1])
+
+        def theirs() -> None:
+            speed.theirs.append((found := run(other))[0])
+            effort.theirs.append(found[1])
+
+        run(site), run(other)
+        turns(args.rounds, ours, theirs)
+    return [speed, effort]
 
 
 def measure_digests(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
@@ -273,8 +306,7 @@ def measure_v2_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.
 
 
 def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
-    fields = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
-    message = load.request("POST", "/v1/images", *fields)
+    message = load.request("POST", "/v1/images", *RESERVATION)
     return small_requests(args, home, site, "POST without data", message)
 
 
@@ -402,6 +434,7 @@ MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
     "digests": measure_digests,
+    "inspect": measure_inspect,
     "head": measure_head,
     "list": measure_list,
     "detail": measure_detail,

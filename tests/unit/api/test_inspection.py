@@ -107,7 +107,9 @@ def image_of(api):
 def test_by_default_what_is_wrong_is_recorded(api, origin, way, declared, data, code):
     response = fill(api, origin, way, declared, data)
     assert response.status_int in (200, 201)
-    assert image_of(api) == ("active", code)
+    # Data without any marks is what it was in 2011: whatever its owner says.
+    recorded = None if data == b"data" else code
+    assert image_of(api) == ("active", recorded)
     assert api("GET", f"{URL}/5").body == data
 
 
