@@ -12,7 +12,7 @@ import dataclasses
 from typing import cast
 
 from glance import store
-from glance.api import data_log
+from glance.api import caching, data_log
 from glance.api.mounting import root_app_factory as root_app_factory  # named in paste files
 from glance.common import config
 from glance.http import wsgi
@@ -95,6 +95,8 @@ config.options(
     ),
 )
 
+_HIDDEN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageService:
@@ -108,6 +110,7 @@ class ImageService:
     events: events.Events = dataclasses.field(init=False)
     unfinished: unfinished.Unfinished = dataclasses.field(init=False)
     data_log: data_log.DataLog = dataclasses.field(init=False)
+    cache_rules: caching.CacheRules = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         # NOTE: the way to set a field of a frozen dataclass.
@@ -118,6 +121,7 @@ class ImageService:
         directory = next(iter(self.stores.local_directories()), None)
         object.__setattr__(self, "unfinished", unfinished.Unfinished(directory))
         object.__setattr__(self, "data_log", data_log.DataLog(self.stores))
+        object.__setattr__(self, "cache_rules", caching.CacheRules(self.conf))
 
     def shown_location(
         self, context: request_context.RequestContext, image: types.ImageRecord
@@ -150,11 +154,7 @@ class ImageService:
         return f"{root}/images/{image_id}"
 
 
-#: What of a record version 1 does not show.
-_UNSHOWN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
-
-
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
-    """Return an image without its location, as lists of version 1 show it to all callers."""
-    shown = {name: value for name, value in image.items() if name not in _UNSHOWN}
+    """Return an image as lists show it to all callers: without what only the API may see."""
+    shown = {name: value for name, value in image.items() if name not in _HIDDEN}
     return cast(types.DetailedImage, shown)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from glance import image_cache
-from glance.api import lookup
+from glance.api import caching, lookup
 from glance.common import config, exception, numbers
 from glance.http import wsgi
 from glance.identity import policy
@@ -43,11 +43,12 @@ class CachedImagesController:
         self.registry = RegistryLink(conf)
         self.policy = policy.from_conf(conf)
         self._own = image_cache.ImageCache(conf)
+        self._rules = caching.CacheRules(conf)
         self._ready = False
 
     def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = wsgi.Router(CallerRequest)
+        router = caching.ApiRouter(self._rules)
         router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
         router.add(
             "/cached_images/{id}",

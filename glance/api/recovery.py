@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from glance import api
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
+from glance.image.uploads import KILLED, Outcome, outcome_of, queued_again
 from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -32,13 +33,6 @@ T = TypeVar("T")
 #: Tells of an image, given its record, that it is active.
 Tell = Callable[[types.ImageRecord], None]
 
-#: The value of the field `upload_via` for an upload by version 2 of the API.
-V2: Final = "v2"
-#: The values of a record whose upload has failed.
-Outcome = Mapping[str, Any]
-#: By version 1 of the API nobody can upload to such a record again.
-KILLED: Final[Outcome] = {"status": "killed"}
-
 #: Between tries while the registry is not up yet; daemons start in any order.
 BACKOFF = retry.Backoff(0.5, 10, seconds=3600)
 #: When to look again whether a registry that is back has carried out a call that was lost.
@@ -48,14 +42,6 @@ LATE_CALLS = retry.Backoff(1, 30, retries=3, factor=5)
 _TASKS = tasks.Limited(1000)
 #: Tasks that hold a descriptor each, of which a process has not many.
 _HOLDING = tasks.Limited(100)
-
-
-def queued_again(size: int | None) -> Outcome:
-    """Return the outcome after which the data can be uploaded again.
-
-    `size` is that of the record before the upload, in bytes.
-    """
-    return {"status": "queued", "size": size or 0, "upload_via": None}
 
 
 def start(service: api.ImageService) -> None:
@@ -236,7 +222,7 @@ def _settle_record(
                 record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
             except exception.NotFound:
                 return None
-            ending = queued_again(0) if record.get("upload_via") == V2 else KILLED
+            ending = outcome_of(record)
         return _kill(service, who, image_id, "saving", ending, tells=True)
 
     return _persist(service, context, settle_record)
@@ -305,9 +291,9 @@ def _kill(
     *,
     tells: bool = False,
 ) -> types.ImageRecord | None:
-    """Set the record to `outcome` if it has this status, and tell of it; return it if active.
+    """Set the record to `outcome` if it has this status, and tell of it.
 
-    An active record needs its data.
+    Returns the record if it is active, or deactivated: then it needs its data.
     """
     if outcome["status"] == from_state:
         return None
@@ -321,7 +307,7 @@ def _kill(
         except exception.NotFound:
             # It was deleted after the first call.
             return None
-        return record if record["status"] == "active" else None
+        return record if record["status"] in fields.WITH_DATA else None
     if tells:
         LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])
         service.events.failed(

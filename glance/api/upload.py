@@ -5,7 +5,7 @@ The steps, in order; nothing is visible before the last one:
 1. the store opens a staged write under the image id;
 2. the record goes from queued to saving (compare and set: of two uploads one wins here);
 3. the bytes flow through the digest into the staged write;
-4. size and checksum are compared with what the caller declared;
+4. size and checksum are compared with what the caller declared, and so is what the data is;
 5. the staged write is committed, durable on return;
 6. one registry call sets checksum, size, location and status active.
 
@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, recovery
+from glance.api import deletion, inspection, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import types
+from glance.image import types, uploads
 from glance.registry import link, unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -46,7 +46,8 @@ class Upload:
     """One run of the transaction.
 
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared; a
-    size of 0 is one, too.
+    size of 0 is one, too. `disk_format` is what the data must be in, None for any format
+    (`inspection.declared_format`).
     `values` are attributes to store together with the status saving. `status` is the last known
     status of the record, which decides how a failure ends; `undecided` means that an activating
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
@@ -66,6 +67,7 @@ class Upload:
     target: base.Store
     size: int | None = None
     checksum: str | None = None
+    disk_format: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_copy: bool = False
     is_new: bool = False
@@ -97,11 +99,11 @@ class Upload:
         return record
 
     @property
-    def outcome(self) -> recovery.Outcome:
+    def outcome(self) -> uploads.Outcome:
         """What becomes of the record if the upload fails."""
         if self.queued_size is None:
-            return recovery.KILLED
-        return recovery.queued_again(self.queued_size)
+            return uploads.KILLED
+        return uploads.queued_again(self.queued_size)
 
     def _noted(self) -> contextlib.AbstractContextManager[object]:
         """Note for the block that this process brings the data, if it should be killed."""
@@ -135,12 +137,15 @@ class Upload:
         with self._staging(size) as staged:
             room = self._begin(size)
             source = reader if room is None else Rationed(reader, room, self._report)
+            mode = self.service.conf.inspect_on_upload
+            inspected = inspection.Inspected(source, self.disk_format, mode)
             algorithms = (digest.MD5, self.algorithm) if self.algorithm else (digest.MD5,)
-            received = base.transfer(source, staged, algorithms)
+            received = base.transfer(inspected, staged, algorithms)
             self._check(received.checksum)
+            properties = inspected.judge(self.image_id)
             location = staged.commit()
             with self._undoing(staged, location):
-                return self._activate(received, location)
+                return self._activate(received, location, properties)
 
     @contextlib.contextmanager
     def _staging(self, size: int | None) -> Iterator[base.StagedWrite]:
@@ -168,7 +173,7 @@ class Upload:
         if size:
             values["size"] = size
         if self.queued_size is not None:
-            values["upload_via"] = recovery.V2
+            values["upload_via"] = uploads.V2
         room = self.beginning.make(
             lambda: self.service.registry.report_upload(
                 self.context, self.image_id, values, "queued", self.beginning.attempt
@@ -191,7 +196,9 @@ class Upload:
             LOG.warning("Image %s: no room is known: %s", self.image_id, type(err).__name__)
             return None
 
-    def _activate(self, received: base.Received, location: str) -> types.ImageRecord:
+    def _activate(
+        self, received: base.Received, location: str, properties: Mapping[str, str]
+    ) -> types.ImageRecord:
         values = {
             "status": "active",
             "size": received.size,
@@ -201,6 +208,8 @@ class Upload:
         if self.algorithm:
             values["os_hash_algo"] = self.algorithm
             values["os_hash_value"] = received.digests[self.algorithm]
+        if properties:
+            values["properties"] = properties
 
         def activate() -> types.ImageRecord:
             try:
@@ -223,14 +232,21 @@ class Upload:
                 self.undecided = self.undecided or link.may_be_done(err)
                 raise
 
-        record = retry.retry(
-            activate,
-            ACTIVATION_BACKOFF,
-            on=AWAY,
-            report=lambda err: LOG.warning(
-                "Image %s: the registry is unavailable; retrying", self.image_id
-            ),
-        )
+        try:
+            record = retry.retry(
+                activate,
+                ACTIVATION_BACKOFF,
+                on=AWAY,
+                report=lambda err: LOG.warning(
+                    "Image %s: the registry is unavailable; retrying", self.image_id
+                ),
+            )
+        except exception.LimitExceeded:
+            if not properties:
+                raise
+            # NOTE: the quota of properties may have no room for ours, which is no fault of the
+            # data; if it is another quota, this is refused again.
+            return self._activate(received, location, {})
         self.status = "active"
         return record
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
-from glance.api import mounting
+from glance.api import caching, mounting
 from glance.common import config
 from glance.http import wsgi
 
@@ -31,6 +31,7 @@ class Versions:
         self.public_endpoint: str | None = conf.public_endpoint
         self._entries = _entries(mounted)
         self._serves_v2 = mounting.V2 in mounted
+        self._rules = caching.CacheRules(conf)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
@@ -54,7 +55,7 @@ class Versions:
         }
         path = request.environ.get("PATH_INFO", "").strip("/")
         status = 200 if self._serves_v2 and path.partition("/")[0] == "versions" else 300
-        return wsgi.json_response(document, status=status)
+        return self._rules.complete(wsgi.json_response(document, status=status))
 
 
 def _entries(mounted: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -102,6 +102,10 @@ RECORDED_HEADER = "X-Image-Meta-Id"
 #: a client that asks for JSON.
 JSON_ERRORS = "glance.json_errors"
 
+#: Has no cache keep a response (RFC 9111 §5.2.2.5). An error must not be kept: caches may keep a
+#: 404 of their own accord (RFC 9110 §15.1), but the image may come, or be shared, any moment.
+NO_STORE = ("Cache-Control", "no-store")
+
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
 _UNKNOWN = Row(
@@ -198,7 +202,7 @@ def render(
         body = f"{status_line}\n\n{text}\n"
     # A text that quotes the request may hold what UTF-8 cannot (lone surrogates of JSON).
     data = body.encode("utf-8", "replace")
-    headers = [("Content-Type", content_type), ("Content-Length", str(len(data)))]
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(data))), NO_STORE]
     headers.extend(_extra_headers(error, row))
     if environ.get(RECORDED) is not None:
         headers.append((RECORDED_HEADER, str(environ[RECORDED])))

@@ -30,17 +30,6 @@ MAX_LOCATION = 65535
 
 DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
-#: Disk format -> where its data has which bytes; raw and the formats of Amazon have none. For iso:
-#: the first volume descriptor (ECMA-119, 8.1) behind 32 KiB that may hold a boot sector.
-DISK_SIGNATURES = (
-    ("qcow2", 0, b"QFI\xfb"),
-    ("vmdk", 0, b"KDMV"),
-    ("vmdk", 0, b"COWD"),
-    ("vmdk", 0, b"# Disk DescriptorFile"),
-    ("vhd", 0, b"conectix"),
-    ("vdi", 64, b"\x7f\x10\xda\xbe"),
-    ("iso", 32769, b"CD001"),
-)
 AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
 
 #: The status machine: each status with those that may follow it, apart from itself.
@@ -60,6 +49,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 STATUSES = tuple(TRANSITIONS)
 #: Those that version 2 of the API alone gives to an image.
 V2_STATUSES = frozenset({"uploading", "importing", "deactivated"})
+#: Those of a live image whose data is complete.
+WITH_DATA = frozenset({"active", "deactivated"})
 
 #: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
 VISIBILITIES = ("public", "community", "shared", "private")
@@ -607,7 +598,7 @@ def timestamp(value: datetime.datetime | None) -> str | None:
 
 
 def to_json(image: types.StoredImage) -> types.ImageRecord:
-    """Return the full JSON form of a database's record, with all that only the API may see."""
+    """Return the full JSON form of a record, with all that only the API may see."""
     return cast(types.ImageRecord, _with_text_times(image))
 
 

@@ -34,10 +34,12 @@ class Body:
     `length` bytes or raises BackendCorrupt, so that the sender cuts the connection instead of
     sending a wrong body. `close` may be called at any time and twice; the receiver of the body
     closes it. `store_name` is the store that the bytes come from, which errors name; None if they
-    come from none.
+    come from none. `etag` is the text of the strong tag that the whole object has in the store, or
+    where it was registered; None if that is not known.
     """
 
     store_name: str | None = None
+    etag: str | None = None
 
     def __init__(self, length: int | None = None, *, size: int | None = None):
         self.length = length

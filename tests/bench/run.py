@@ -116,6 +116,37 @@ def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
     return [row]
 
 
+def measure_inspect(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Uploads whose data is inspected, against uploads to a site that does not."""
+    speed = Row(f"upload of {args.size} MiB, inspected", "MiB/s", "inspection off")
+    effort = Row("... CPU time", "ms", "inspection off")
+    options = {"verbose": False, "inspect_on_upload": "off"}
+    other = daemons.Site(home / "uninspected", workers=args.workers, api=options)
+    other.registry_options["verbose"] = False
+    with image_file(args, home) as path, other:
+
+        def run(one: daemons.Site) -> tuple[float, float]:
+            workers = daemons.children(one.api.pid)
+            before = daemons.processor_time(workers)
+            seconds, image = load.upload(one.port, path)
+            spent = daemons.processor_time(workers) - before
+            one.http.delete(image)
+            os.sync()
+            return args.size / seconds, spent * 1e3
+
+        def ours() -> None:
+            speed.ours.append((found := run(site))[0])
+            effort.ours.append(found[1])
+
+        def theirs() -> None:
+            speed.theirs.append((found := run(other))[0])
+            effort.theirs.append(found[1])
+
+        run(site), run(other)
+        turns(args.rounds, ours, theirs)
+    return [speed, effort]
+
+
 def measure_digests(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     """Uploads with the second digest (hashing_algorithm) against those with MD5 alone."""
     speed = Row(f"upload of {args.size} MiB, MD5 and SHA-256", "MiB/s", "MD5 alone")
@@ -403,6 +434,7 @@ MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
     "digests": measure_digests,
+    "inspect": measure_inspect,
     "head": measure_head,
     "list": measure_list,
     "detail": measure_detail,

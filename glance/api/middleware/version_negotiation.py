@@ -66,8 +66,23 @@ class VersionNegotiation:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
-        environ.setdefault(wsgi.MOUNT, environ.get("SCRIPT_NAME", ""))
+        mount = environ.setdefault(wsgi.MOUNT, environ.get("SCRIPT_NAME", ""))
         version = self._version(environ)
+        if environ.get("SCRIPT_NAME", "") != mount:
+            return self._respond(version, environ, start_response)
+
+        # NOTE: without a version in the path, Accept decides (RFC 9110 §12.5.5).
+        def vary(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            return start_response(status, _with_vary(headers, "Accept"), *exc_info)
+
+        return self._respond(version, environ, vary)
+
+    def _respond(
+        self,
+        version: str | None,
+        environ: dict[str, Any],
+        start_response: wsgi.StartResponse,
+    ) -> Iterable[bytes]:
         if version is None:
             return self.versions(environ, start_response)
         mounting.mark(environ, version)
@@ -141,6 +156,13 @@ def _log_unknown(what: str, text: str) -> None:
     """Log what made the version document the response, for those who wonder about the 300."""
     # SECURITY: the text is the client's: no line breaks, and not all of 16 KiB.
     LOG.info("Unknown %s: %r; the response is the list of versions", what, text[:100])
+
+
+def _with_vary(headers: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    """Return the headers of a response with another name in its Vary."""
+    others = [value for header, value in headers if header.lower() == "vary"]
+    kept = [one for one in headers if one[0].lower() != "vary"]
+    return [*kept, ("Vary", ", ".join([*others, name]))]
 
 
 def _is_ordinary(accept: str) -> bool:

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import mounting, startup
+from glance.api import caching, mounting, startup
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
-from glance.http import wsgi
-from glance.identity.context import CallerRequest
 
 
-class ImagesAPI(wsgi.Router[CallerRequest]):
+class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(CallerRequest)
+        super().__init__(service.cache_rules)
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)

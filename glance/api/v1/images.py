@@ -13,9 +13,11 @@ from typing import Any
 
 from glance import api
 from glance.api import (
+    caching,
     copies,
     deletion,
     download,
+    inspection,
     lookup,
     mounting,
     recovery,
@@ -293,6 +295,7 @@ class ImagesController:
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
             algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
+            disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
     def _fill(
@@ -335,7 +338,7 @@ class ImagesController:
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
                 self._check_fill(request, image_request, {**image, **values})
-                conditions.evaluate(request.environ, serving.record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -420,7 +423,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, serving.record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         serving.forget_copy(request, image)
         return wsgi.Response(200)
@@ -469,11 +472,11 @@ class ImagesController:
 
 
 def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
-    """Return the headers with the uuid of an image and the entity tag of its data."""
+    """Return the header with the uuid of an image."""
     stored: Mapping[str, Any] = image
     # The registry of an earlier release sends none.
     uuid = stored.get("uuid")
-    return [*([(UUID_HEADER, uuid)] if uuid else []), *serving.etag(image)]
+    return [(UUID_HEADER, uuid)] if uuid else []
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

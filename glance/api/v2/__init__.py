@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import mounting, startup
+from glance.api import caching, mounting, startup
 from glance.api.v2 import actions, data, images, members, schemas, tags
 from glance.common import config
-from glance.http import wsgi
-from glance.identity.context import CallerRequest
 from glance.image import formats
 
 
-class ImagesAPIv2(wsgi.Router[CallerRequest]):
+class ImagesAPIv2(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(CallerRequest, strict=True)
+        super().__init__(service.cache_rules, strict=True)
         image = images.ImageResource(service)
-        self.add("/images", POST=image.create)
+        self.add("/images", GET=image.index, POST=image.create)
         self.add(
             "/images/{id}",
             GET=image.show,

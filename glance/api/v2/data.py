@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from glance import api
-from glance.api import download, serving, sources, upload
+from glance.api import download, inspection, serving, sources, upload
 from glance.api.v2.images import V1_ID_HEADER
 from glance.common import exception, numbers
 from glance.http import latin1, wsgi
@@ -41,7 +41,7 @@ class DataResource:
         image = self._visible(request, id)
         if image["status"] not in download.WITH_DATA:
             return wsgi.Response(204)
-        response = serving.data_response(self.service, request, image, _headers(image))
+        response = serving.data_response(self.service, request, image, _v1_id(image))
         if response.status == 200:
             # NOTE: of a part it would be the MD5 of other bytes than those that are sent.
             response.headers.extend(_content_md5(image))
@@ -53,7 +53,7 @@ class DataResource:
         if image["status"] not in download.WITH_DATA:
             return wsgi.Response(204)
         serving.check_download(self.service, request.context, image)
-        headers = [*_headers(image), *_content_md5(image)]
+        headers = [*_v1_id(image), *_content_md5(image)]
         return serving.head_response(self.service, request, image, headers)
 
     def _visible(self, request: CallerRequest, id: str) -> types.FullRecord:
@@ -88,6 +88,7 @@ class DataResource:
             image["id"],
             self._target(store),
             size=size,
+            disk_format=inspection.declared_format(image),
             algorithm=self.conf.hashing_algorithm,
             queued_size=image["size"] or 0,
         )
@@ -160,8 +161,8 @@ def _refusing() -> Iterator[None]:
         raise exception.Forbidden(str(err)) from err
 
 
-def _headers(image: types.FullRecord) -> list[tuple[str, str]]:
-    return [(V1_ID_HEADER, str(image["id"])), *serving.etag(image)]
+def _v1_id(image: types.FullRecord) -> list[tuple[str, str]]:
+    return [(V1_ID_HEADER, str(image["id"]))]
 
 
 def _content_md5(image: types.FullRecord) -> list[tuple[str, str]]:

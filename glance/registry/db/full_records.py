@@ -166,7 +166,7 @@ def record_set_state(
         old: Mapping[str, Any] = image
         record: Any = {**image, **changes}
         if any(record[name] != old[name] for name in changes):
-            if status in ("saving", "active") and before not in ("active", "deactivated"):
+            if status in ("saving", "active") and before not in fields.WITH_DATA:
                 writing.check_storage(conn, record, storage_quota)
             writing.update_image(db, conn, context, image, record)
         else:

@@ -43,6 +43,8 @@ _WRITTEN = (
 )
 #: The statuses of an image whose data is not complete yet.
 _FILLING = ("queued", "saving", "importing")
+#: Those of an image whose bytes count towards what its owner may store.
+_COUNTED = sorted(fields.WITH_DATA | {"saving"})
 
 # PERF: SQLAlchemy analyses each new statement object again before it runs.
 INSERT = images.insert()
@@ -89,7 +91,7 @@ PURGE_PROPERTY = (
 USED_STORAGE = (
     sa.select(sa.func.sum(images.c.size))
     .where(images.c.owner == sa.bindparam("owner"))
-    .where(images.c.status.in_(("active", "saving")))
+    .where(images.c.status.in_(_COUNTED))
     .where(images.c.id != sa.bindparam("row_id"))
     .where(visibility.live(images))
 )
@@ -142,7 +144,7 @@ def check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> No
 
     Images without an owner count towards no quota.
     """
-    if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
+    if quota <= 0 or record["owner"] is None or record["status"] not in _COUNTED:
         return
     conn.execute(_FIRST_OF_OWNER, {"owner": record["owner"]})
     statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else USED_STORAGE

@@ -510,7 +510,7 @@ class TestCopyFrom:
         assert response.json["image"]["status"] == "queued"
         got = api("GET", f"{URL}/{response.json['image']['id']}")
         assert got.body == PAYLOAD
-        assert got.headers["ETag"] == CHECKSUM
+        assert got.headers["ETag"] == f'"{CHECKSUM}"'
 
     def test_a_copy_into_a_queued_image(self, api, origin):
         api.add(id=5, name="n")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glance.image import fields
 from glance.registry.db import engine, models, paging, visibility
 
 images = models.images
@@ -61,7 +62,7 @@ def images_without_location(db: engine.Database) -> Iterator[int]:
     """Yield, in pages, the ids of active images whose records name no data."""
     unnamed = (
         sa.select(images.c.id)
-        .where(images.c.status == "active")
+        .where(images.c.status.in_(sorted(fields.WITH_DATA)))
         .where(visibility.live(images))
         .where(sa.or_(images.c.location.is_(None), images.c.location == ""))
     )
