@@ -35,6 +35,8 @@ config.options(
 PROPERTY = "inspection_result"
 #: Containers that are none: the data is the disk itself.
 _BARE = frozenset({None, "", "bare"}) | fields.AMAZON_FORMATS
+#: Formats in which data can do no harm, whatever its owner says that it is.
+_HARMLESS = frozenset({signatures.ISO})
 #: Bytes that are looked at without a native thread: less work than to start one.
 _SMALL = 64 * 1024
 
@@ -86,8 +88,10 @@ class Inspected:
         if found.code is None:
             return {}
         # WIRE: clients of version 1 store what they like under any format, and the image must come
-        # back as they made it. Data without the marks of any format opens no other file.
-        is_harmless = found.code == verdict.Refusal.FORMAT_MISMATCH and not found.formats
+        # back as they made it. Data without marks, and a disc, can name no other file.
+        is_harmless = found.code == verdict.Refusal.FORMAT_MISMATCH and _HARMLESS.issuperset(
+            found.formats
+        )
         is_recorded = self._mode == ENFORCE or not is_harmless
         level = logging.WARNING if is_recorded else logging.INFO
         LOG.log(level, "Image %s: its data was inspected: %s", image_id, found.detail)
