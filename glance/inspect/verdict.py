@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from glance.inspect import signatures
-from glance.inspect.signatures import SECTOR, TAIL_BYTES
+from glance.inspect.signatures import SECTOR
 
 #: No disk of any format has more bytes: offsets are signed numbers of 64 bits.
 LARGEST = 2**63 - SECTOR
@@ -195,8 +195,3 @@ class Verdict:
             f"{each.code}: {each.text}{f' ({each.rule})' if each.rule else ''}"
             for each in self.reasons
         )
-
-
-def tail_of(pieces: bytes) -> bytes:
-    """Return the last TAIL_BYTES of bytes, or all of them."""
-    return pieces[-TAIL_BYTES:]
