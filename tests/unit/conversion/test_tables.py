@@ -1,5 +1,8 @@
 """The tables of conversions: formats, codes, options."""
 
+import pathlib
+import re
+
 import pytest
 
 from glance.common import config, exception
@@ -158,3 +161,16 @@ def test_the_detail_is_for_the_log_alone():
     err = errors.ConversionError(errors.Code.UNSAFE_IMAGE, "it names /etc/shadow")
     assert "shadow" not in str(err)
     assert "shadow" in exception.described(err)
+
+
+PAGE = pathlib.Path(__file__).resolve().parents[3] / "doc" / "source" / "conversion.rst"
+
+
+def test_the_page_has_every_code_and_every_format():
+    text = PAGE.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^``(\w+)``  .*?(?:  (no|yes))$", text, re.MULTILINE))
+    wanted = {code.label: "yes" if code.may_pass else "no" for code in errors.Code}
+    assert rows == wanted
+    assert re.findall(r"^``(\w+)``  ", text, re.MULTILINE)[: len(formats.FORMATS)] == list(
+        formats.FORMATS
+    )
