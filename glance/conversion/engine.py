@@ -322,8 +322,17 @@ class _Job:
     # -- limits ----------------------------------------------------------------------------------
 
     def _expected(self) -> int:
-        """Return how many bytes the job will write here, as far as this is known."""
-        size = self.order.size or 0
+        """Return how many bytes the job will write here, as far as this is known.
+
+        The size of the disk counts as soon as it is known, at the latest before the result is
+        written.
+        """
+        size = self.order.size
+        if size is None:
+            with _fetching():
+                size = self.stores.get_size(self.order.location, trail=self.order.trail)
+        if size is None:
+            size = self.conf.conversion_max_input_size
         disk = size if self.order.source_format == formats.RAW else self.order.disk_size or 0
         most: int = self.conf.conversion_max_virtual_size
         return size + min(disk, most)

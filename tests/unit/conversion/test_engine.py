@@ -102,6 +102,9 @@ class Saying:
     def __init__(self, shop, what):
         self._shop, self._what = shop, what
 
+    def get_size(self, uri, *, trail=()):
+        return getattr(self.get(uri), "size", None)
+
     def get(self, uri, *, trail=()):
         if isinstance(self._what, Exception):
             raise self._what
@@ -159,6 +162,12 @@ def test_a_source_whose_connection_breaks(make):
     shop.converter.stores = Saying(shop, body.IterBody(chunks(), size=4))
     source = base.AddResult("file:///x", 4, None)
     assert shop.code_of(source, "raw", "raw") == "store_unavailable"
+
+
+def test_a_source_of_unknown_size_waits_for_all_the_room_that_it_may_take(make):
+    shop = make(conversion_max_input_size=1 << 60)
+    shop.converter.stores = Saying(shop, body.IterBody([b"data"]))
+    assert shop.code_of(base.AddResult("file:///x", None, None), "raw", "raw") == "no_space"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,15 @@ def test_a_program_whose_parent_has_ended_is_not_started():
     assert said.stderr == "launcher: its parent has ended\n"
 
 
+@pytest.mark.parametrize("words", [[], ["x"] * 6, ["1", "1", "1", "1", "/"]])
+def test_a_launcher_without_its_words_is_one_line(words):
+    command = [sys.executable, "-I", "-S", launcher.__file__, *words]
+    said = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert said.returncode == launcher.FAILED
+    assert said.stderr.startswith("launcher: ")
+    assert said.stderr.count("\n") == 1
+
+
 def test_a_program_that_is_missing_is_one_line_without_its_path(tmp_path):
     said = launch("", program=str(tmp_path / "missing"))
     assert (said.returncode, said.stdout) == (launcher.FAILED, "")
