@@ -5,7 +5,7 @@ The steps, in order; nothing is visible before the last one:
 1. the store opens a staged write under the image id;
 2. the record goes from queued to saving (compare and set: of two uploads one wins here);
 3. the bytes flow through the digest into the staged write;
-4. size and checksum are compared with what the caller declared;
+4. size and checksum are compared with what the caller declared, and so is what the data is;
 5. the staged write is committed, durable on return;
 6. one registry call sets checksum, size, location and status active.
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, recovery
+from glance.api import deletion, inspection, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
@@ -45,6 +45,7 @@ class Upload:
     """One run of the transaction.
 
     `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
+    `disk_format` is what the data must be in, None for any format (`inspection.declared_format`).
     `values` are attributes to store together with the status saving. `status` is the last known
     status of the record, which decides how a failure ends; `undecided` means that an activating
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
@@ -60,6 +61,7 @@ class Upload:
     target: base.Store
     size: int | None = None
     checksum: str | None = None
+    disk_format: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_copy: bool = False
     is_new: bool = False
@@ -119,11 +121,14 @@ class Upload:
         with self._staging(size) as staged:
             room = self._begin(size)
             source = reader if room is None else Rationed(reader, room, self._report)
-            received = base.transfer(source, staged)
+            mode = self.service.conf.inspect_on_upload
+            inspected = inspection.Inspected(source, self.disk_format, mode)
+            received = base.transfer(inspected, staged)
             self._check(received.checksum)
+            properties = inspected.judge(self.image_id)
             location = staged.commit()
             with self._undoing(staged, location):
-                return self._activate(received, location)
+                return self._activate(received, location, properties)
 
     @contextlib.contextmanager
     def _staging(self, size: int | None) -> Iterator[base.StagedWrite]:
@@ -172,13 +177,17 @@ class Upload:
             LOG.warning("Image %s: no room is known: %s", self.image_id, type(err).__name__)
             return None
 
-    def _activate(self, received: base.Received, location: str) -> types.ImageRecord:
+    def _activate(
+        self, received: base.Received, location: str, properties: Mapping[str, str]
+    ) -> types.ImageRecord:
         values = {
             "status": "active",
             "size": received.size,
             "checksum": received.checksum,
             "location": location,
         }
+        if properties:
+            values["properties"] = properties
 
         def activate() -> types.ImageRecord:
             try:
@@ -201,14 +210,21 @@ class Upload:
                 self.undecided = self.undecided or link.may_be_done(err)
                 raise
 
-        record = retry.retry(
-            activate,
-            ACTIVATION_BACKOFF,
-            on=AWAY,
-            report=lambda err: LOG.warning(
-                "Image %s: the registry is unavailable; retrying", self.image_id
-            ),
-        )
+        try:
+            record = retry.retry(
+                activate,
+                ACTIVATION_BACKOFF,
+                on=AWAY,
+                report=lambda err: LOG.warning(
+                    "Image %s: the registry is unavailable; retrying", self.image_id
+                ),
+            )
+        except exception.LimitExceeded:
+            if not properties:
+                raise
+            # NOTE: the quota of properties may have no room for ours, which is no fault of the
+            # data; if it is another quota, this is refused again.
+            return self._activate(received, location, {})
         self.status = "active"
         return record
 

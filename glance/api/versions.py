@@ -13,6 +13,23 @@ from glance.http import wsgi
 #: Newest first: (id, status). Both are served by the same application below `/v1/`.
 VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))
 
+config.options(
+    "version negotiation",
+    config.Option(
+        "serve_unversioned",
+        config.boolean,
+        True,
+        help="Serve paths without a version prefix, such as /images, as version 1; the Diablo "
+        "manual uses such paths.",
+    ),
+)
+
+
+def prefixes(conf: config.Conf) -> list[str]:
+    """Return what the paths of images may begin with, such as `/v1`; "" without a version."""
+    names = dict.fromkeys(["v1", *(name for name, _ in reversed(VERSIONS))])
+    return [*(f"/{name}" for name in names), *([""] if conf.serve_unversioned else [])]
+
 
 class Versions:
     """WSGI application that responds to every request with 300 and the version document."""

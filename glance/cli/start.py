@@ -1,4 +1,4 @@
-"""The functions that the scripts of the users' programs call: Ctrl-C ends them with one line.
+"""The functions that the scripts of programs for people call: Ctrl-C ends them with one line.
 
 The programs themselves do so once they run; here it is seen to while their modules are imported.
 
@@ -32,6 +32,17 @@ def upload(argv: Sequence[str] | None = None) -> int:
         return main(argv)
 
     return interruptible("glance-upload", run)
+
+
+def inspect(argv: Sequence[str] | None = None) -> int:
+    """Run `glance-inspect` with `argv` (without its name) and return the exit code."""
+
+    def run() -> int:
+        from glance.cli.maintenance.inspection import main
+
+        return main(argv)
+
+    return interruptible("glance-inspect", run)
 
 
 def interruptible(name: str, run: Callable[[], int]) -> int:

@@ -11,6 +11,7 @@ The tree (indentation is inheritance)::
         MultipleChoices  UnexpectedStatus  ConfigError  WrongService (a ClientConnectionError)
         Invalid                       the caller's data is wrong
             BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
+            ImageRefused
         NotAuthorized                 the caller is not authenticated
             Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
@@ -174,6 +175,10 @@ class ImageSizeMismatch(Invalid):
 
 class ChecksumMismatch(Invalid):
     """The MD5 of the image differs from the MD5 that the caller declared."""
+
+
+class ImageRefused(Invalid):
+    """The data of the image is in another format than declared, or is not safe to open."""
 
 
 class UnsupportedCoding(Error):

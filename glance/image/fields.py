@@ -30,17 +30,6 @@ MAX_LOCATION = 65535
 
 DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso")
 CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf")
-#: Disk format -> where its data has which bytes; raw and the formats of Amazon have none. For iso:
-#: the first volume descriptor (ECMA-119, 8.1) behind 32 KiB that may hold a boot sector.
-DISK_SIGNATURES = (
-    ("qcow2", 0, b"QFI\xfb"),
-    ("vmdk", 0, b"KDMV"),
-    ("vmdk", 0, b"COWD"),
-    ("vmdk", 0, b"# Disk DescriptorFile"),
-    ("vhd", 0, b"conectix"),
-    ("vdi", 64, b"\x7f\x10\xda\xbe"),
-    ("iso", 32769, b"CD001"),
-)
 AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
 
 #: The status machine: each status with those that may follow it, apart from itself.

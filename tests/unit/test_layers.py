@@ -13,13 +13,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # From the bottom up; the longest prefix of a module's name decides.
 LAYERS = (
     ("glance", "glance.common", "glance.version"),
-    ("glance.streaming",),
+    ("glance.inspect", "glance.streaming"),
     ("glance.http",),
     ("glance.image",),
     ("glance.identity",),
     ("glance.client", "glance.notifier", "glance.registry.db", "glance.store"),
     ("glance.registry",),
-    ("glance.image_cache",),
+    ("glance.conversion", "glance.image_cache"),
     ("glance.api", "glance.scrubber"),
     ("glance.cli",),
     ("glance.testing",),

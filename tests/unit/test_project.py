@@ -187,7 +187,8 @@ def test_news_fragments_are_short_sentences_of_a_known_kind(fragment):
         (r"^TRANSITIONS\b.*=", "glance/image/fields.py"),
         (r"^DISK_FORMATS\b.*=", "glance/image/fields.py"),
         (r"^CONTAINER_FORMATS\b.*=", "glance/image/fields.py"),
-        (r"[\"']qcow2[\"']", "glance/image/fields.py"),
+        (r"b[\"']QFI", "glance/inspect/signatures.py"),
+        (r"(?i)[\"']# ?disk descriptorfile", "glance/inspect/signatures.py"),
         (r"[\"']pending_delete[\"']:", "glance/image/fields.py"),
         (r"^SORT_KEYS\b.*=", "glance/image/listing.py"),
         (r"\bRow\(", "glance/common/httperror.py"),
@@ -206,6 +207,18 @@ def test_each_table_has_one_home(definition, home):
         and re.search(definition, path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert holders == {home}
+
+
+def test_names_of_disk_formats_are_written_in_two_tables_only():
+    """That of the records, and that of the marks; another test holds them together."""
+    homes = ("glance/image/fields.py", "glance/inspect/signatures.py")
+    holders = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if "migrate_repo/versions" not in str(path)
+        and re.search(r"[\"']qcow2[\"']", path.read_text(encoding="utf-8"))
+    }
+    assert holders == set(homes)
 
 
 def test_no_status_of_an_error_is_written_outside_the_table():

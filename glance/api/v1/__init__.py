@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api, store
-from glance.api import caching, recovery
+from glance.api import caching, purging, recovery
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
@@ -24,7 +24,7 @@ class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules)
+        super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, copies, deletion, recovery, serving, sources, upload
+from glance.api import caching, copies, deletion, inspection, recovery, serving, sources, upload
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -267,6 +267,7 @@ class ImagesController:
             target,
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
+            disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
     def _fill(

@@ -68,6 +68,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glance-cache-pruner": _CACHE,
     "glance-cache-cleaner": (*_CACHE, "registry client", "registry access", "service account"),
 }
+#: The same for programs that are not part of this release yet.
+PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversion",)}
 #: Program -> name of its file without `.conf`, where that is not the program's own name.
 STEMS = {
     "glance-cache-prefetcher": "glance-prefetcher",

@@ -38,6 +38,10 @@ OWN_TYPES = {
     "pattern": "regular expression",
     "addresses": "list of host:port",
     "convert": "whole number",
+    "address_space": "whole number",
+    "absolute": "absolute path",
+    "expansion": "number",
+    "subformats": "list of words",
     "header_text": "text",
     "facility": "text",
 }
@@ -156,11 +160,19 @@ def options_page(groups: Mapping[str, Sequence[config.Option]]) -> str:
     """Return the reference of all options, in the order of their groups' names."""
     parts = [GENERATED, heading("Options", "="), OPTIONS_INTRO]
     for group in sorted(groups):
-        readers = ", ".join(program.name for program in PROGRAMS if group in program.groups)
         parts.append("\n" + heading(group[:1].upper() + group[1:], "-"))
-        parts.append(f"Read by {readers}.\n\n")
+        parts.append(f"Read by {_readers(group)}.\n\n")
         parts.append("\n".join(_entry(option) for option in groups[group]))
     return "".join(parts)
+
+
+def _readers(group: str) -> str:
+    """Return the names of the programs that read a group of options."""
+    found = [program.name for program in PROGRAMS if group in program.groups]
+    planned = [name for name, groups in readers.PLANNED.items() if group in groups]
+    if not found and planned:
+        return f"{', '.join(planned)}, which is not part of this release yet"
+    return ", ".join(found)
 
 
 def _entry(option: config.Option) -> str:

@@ -16,7 +16,7 @@ import glance
 from glance.cli.daemon import control, services
 from glance.cli.docs import manpages, reference
 from glance.cli.docs import program_completion as others
-from glance.cli.maintenance import cache_manage, cache_programs, manage, scrub
+from glance.cli.maintenance import cache_manage, cache_programs, inspection, manage, scrub
 from glance.cli.program import Program
 from glance.cli.user import completion, glance_upload
 
@@ -32,6 +32,7 @@ SERVICE: tuple[Program, ...] = (
     cache_programs.CLEANER.declared,
     cache_programs.REAPER.declared,
     cache_manage.PROGRAM,
+    inspection.PROGRAM,
 )
 #: All programs but `glance`.
 PROGRAMS = (*SERVICE, glance_upload.PROGRAM)

@@ -77,7 +77,7 @@ def bash(program: Program) -> str:
         if _is_known(option)
     )
     words = "".join(
-        f"{indent}{place}) {_set(_offered(word))};;\n"
+        f"{indent}{'*' if word.is_repeated else place}) {_set(_offered(word))};;\n"
         for place, word in enumerate(program.words)
         if _is_known(word)
     )

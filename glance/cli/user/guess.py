@@ -1,6 +1,6 @@
 """The disk format of image data, guessed from its first bytes, for `glance add`.
 
-The signatures of the formats are in `glance.image.fields`.
+The signatures of the formats are in `glance.inspect.signatures`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 
 from glance.cli.user.screen import notes
 from glance.image import fields
+from glance.inspect import signatures
 
 #: How many bytes are needed to tell.
-HEAD = max(place + len(sign) for _, place, sign in fields.DISK_SIGNATURES)
+HEAD = signatures.NEEDED
 
 
 class Ahead(io.RawIOBase):
@@ -33,10 +34,7 @@ class Ahead(io.RawIOBase):
 
 def disk_format(head: bytes) -> str | None:
     """Return the disk format of data that begins with `head`; None if nothing shows it."""
-    for name, place, sign in fields.DISK_SIGNATURES:
-        if head.startswith(sign, place):
-            return name
-    return None
+    return signatures.first(head, fields.DISK_FORMATS)
 
 
 def peek(data: BinaryIO) -> tuple[bytes, BinaryIO]:

@@ -28,6 +28,7 @@ sys.exit(getattr(start, sys.argv[1])(["--version"]))
         ("glance", "glance", "glance.cli.user.command"),
         ("glance", "glance", "optparse"),
         ("upload", "glance-upload", "glance.cli.user.glance_upload"),
+        ("inspect", "glance-inspect", "glance.inspect.vmdk"),
         ("upload", "glance-upload", "glance.cli.user.screen.progress"),
     ],
 )
@@ -50,7 +51,7 @@ def test_ctrl_c_without_standard_error(monkeypatch):
     assert start.interruptible("glance", stop) == 130
 
 
-@pytest.mark.parametrize("function", [start.glance, start.upload])
+@pytest.mark.parametrize("function", [start.glance, start.upload, start.inspect])
 def test_otherwise_the_program_runs(function, capsys):
     try:
         code = function(["--version"])

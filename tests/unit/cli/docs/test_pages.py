@@ -235,6 +235,14 @@ def test_bash_completes_the_other_programs(words, offered):
 
 
 @bash
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "--format", "json", "b"]])
+def test_bash_completes_a_word_that_is_repeated(tmp_path, before):
+    (tmp_path / "disk.raw").touch()
+    offered = complete(*before, f"{tmp_path}/d", program="glance-inspect")
+    assert offered == {f"{tmp_path}/disk.raw"}
+
+
+@bash
 @pytest.mark.parametrize("before", [["api", "start"], ["--config-file"], ["--pid-file", "="]])
 def test_bash_completes_files_of_other_programs(tmp_path, before):
     (tmp_path / "glance-api.conf").touch()
