@@ -140,6 +140,37 @@ def measure_inspect(args: argparse.Namespace, home: pathlib.Path, site: daemons.
     return [speed, effort]
 
 
+def measure_digests(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Uploads with the second digest (hashing_algorithm) against those with MD5 alone."""
+    speed = Row(f"upload of {args.size} MiB, MD5 and SHA-256", "MiB/s", "MD5 alone")
+    effort = Row("... CPU time", "ms", "MD5 alone")
+    options = {"verbose": False, "hash_v1_uploads": True, "hashing_algorithm": "sha256"}
+    hashing = daemons.Site(home / "hashing", workers=args.workers, api=options)
+    hashing.registry_options["verbose"] = False
+    with image_file(args, home) as path, hashing:
+
+        def upload(one: daemons.Site) -> tuple[float, float]:
+            workers = daemons.children(one.api.pid)
+            before = daemons.processor_time(workers)
+            seconds, image = load.upload(one.port, path)
+            spent = daemons.processor_time(workers) - before
+            one.http.delete(image)
+            os.sync()
+            return args.size / seconds, spent * 1e3
+
+        def ours() -> None:
+            for row, value in zip((speed, effort), upload(hashing), strict=True):
+                row.ours.append(value)
+
+        def theirs() -> None:
+            for row, value in zip((speed, effort), upload(site), strict=True):
+                row.theirs.append(value)
+
+        upload(hashing), upload(site)
+        turns(args.rounds, ours, theirs)
+    return [speed, effort]
+
+
 def fill(site: daemons.Site) -> int:
     """Store a page of images with properties; return the id of one."""
     for number in range(PAGE):
@@ -340,6 +371,7 @@ def measure_s3_upload(
 MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
+    "digests": measure_digests,
     "inspect": measure_inspect,
     "head": measure_head,
     "list": measure_list,

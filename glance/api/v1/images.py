@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, copies, deletion, inspection, recovery, serving, sources, upload
+from glance.api import (
+    caching,
+    copies,
+    deletion,
+    download,
+    inspection,
+    lookup,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -89,6 +100,10 @@ class ImageRequest:
                 f"not {content_type or 'an empty one'!r}"
             )
 
+    def chooses_id(self) -> bool:
+        """Return whether this request names an id of either version of the API."""
+        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
+
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
@@ -115,9 +130,11 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
-        document = self.registry.get_public_images(
-            request.context, detail=detail, **_list_arguments(request)
-        )
+        arguments = _list_arguments(request)
+        if "marker" in arguments:
+            found = lookup.marker(self.registry, request.context, arguments["marker"])
+            arguments["marker"] = found
+        document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -127,9 +144,9 @@ class ImagesController:
         return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /images/{id}: metadata and data of an active image, whole or one range."""
+        """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
-        if image["status"] != "active":
+        if image["status"] not in download.WITH_DATA:
             raise exception.NotFound(
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
@@ -137,7 +154,7 @@ class ImagesController:
         return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
-        return self.registry.get_image_metadata(request.context, fields.path_id(id))
+        return lookup.image(self.registry, request.context, id)
 
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
@@ -238,7 +255,7 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_id=image is None and image_request.chooses_id(),
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )
@@ -267,6 +284,7 @@ class ImagesController:
             target,
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
+            algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
             disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
@@ -359,10 +377,10 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
-        for name in ("id", "status"):
+        for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored[name]:
-                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+            if requested is not None and requested != stored.get(name):
+                raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:

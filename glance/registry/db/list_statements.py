@@ -120,7 +120,7 @@ def visible(shape: Shape, part: str | None) -> Select:
     shared = (
         sa.select(*_columns(shape, images.c))
         .where(_is_among(images.c.id, shape.dialect))
-        .where(*_is_live(shape), *_is_shown(shape))
+        .where(*_is_live(shape), *_is_shown(shape), visibility.is_shared(images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
     found.append(_limited(shape, shared, _LIMIT))
@@ -194,7 +194,7 @@ def _carried(shape: Shape) -> tuple[str, ...]:
 
 
 def _window(shape: Shape, part: str | None, carried: Iterable[str]) -> Any:
-    needed = {*carried, "status", "is_public", "owner", *shape.filters}
+    needed = {*carried, "status", "is_public", "owner", "visibility", "os_hidden", *shape.filters}
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
     return _merged(shape, part, _scope(shape), _WINDOW, [], sorted(needed)).subquery("rows")
@@ -273,7 +273,8 @@ def _is_live(shape: Shape) -> list[ColumnElement[bool]]:
 
 
 def _is_shown(shape: Shape) -> list[ColumnElement[bool]]:
-    return [] if shape.include_killed else [images.c.status != "killed"]
+    found = [] if shape.include_killed else [images.c.status != "killed"]
+    return found if shape.is_public is None else [*found, visibility.not_hidden(images.c)]
 
 
 def _scope(shape: Shape) -> str:
@@ -453,7 +454,7 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
 SHARED = (
     sa.select(members.c.image_id)
     .where(members.c.member == _VIEWER)
-    .where(visibility.live(members))
+    .where(visibility.live(members), visibility.not_rejected())
     .limit(_WINDOW)
 )
 
