@@ -8,19 +8,31 @@ TRUSTED = {"auth_mode": "trusted-headers", "allow_anonymous_access": "True"}
 
 
 @pytest.fixture
-def registry(tmp_path, template):
-    server = Registry(tmp_path, template, **TRUSTED)
-    yield server
-    server.stop()
+def make_registry(tmp_path, template):
+    """Make a registry with other options."""
+    made = []
+
+    def make(**conf):
+        made.append(Registry(tmp_path, template, **TRUSTED, **conf))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def registry(make_registry):
+    return make_registry()
 
 
 @pytest.fixture
 def make_api(registry, tmp_path):
-    """Make an API with both versions and other options over the same registry."""
+    """Make an API with both versions and other options over the same or another registry."""
 
-    def make(**conf):
+    def make(other=None, **conf):
         options = {**TRUSTED, "policy_choose_id": "anyone", **conf}
-        return Api(registry, tmp_path, both=True, **options)
+        return Api(other or registry, tmp_path, both=True, **options)
 
     return make
 

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from glance.api.v2 import patch, schemas
-from glance.image import entity, fields
+from glance.image import fields
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 from tests.unit.api.v2.callers import ADMIN, ANONYMOUS, MEMBER, OWNER, STRANGER
 from tests.unit.api.v2.validator import problems
@@ -319,7 +319,7 @@ def test_every_image_is_as_the_schema_says(api, registry):
         {"id": old.headers["X-Openstack-Image-Uuid"]},
         api.create(OWNER, **RAW, tags=["a"], x=""),
     ]
-    statuses = {*entity.STATUSES} - {"deleted", "pending_delete"}
+    statuses = {*fields.STATUSES} - {"deleted", "pending_delete"}
     for image in images:
         for status in sorted(statuses):
             set_status(registry, image, status)
@@ -657,8 +657,9 @@ def test_a_protected_image_stays_until_it_is_protected_no_more(api):
     assert api.json("DELETE", path, **OWNER).status_int == 204
 
 
-def test_the_policy_decides_about_the_images_of_others(make_api):
-    api = make_api(policy_delete_any_image="librarian")
+def test_the_policy_decides_about_the_images_of_others(make_api, make_registry):
+    policy = {"policy_delete_any_image": "librarian"}
+    api = make_api(make_registry(**policy), **policy)
     librarian = {**STRANGER, "roles": "librarian"}
     image = api.create(OWNER, visibility="public")
     assert api.json("DELETE", f"/v2/images/{image['id']}", **STRANGER).status_int == 403
