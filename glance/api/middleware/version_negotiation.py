@@ -75,6 +75,7 @@ class VersionNegotiation:
         if version is None:
             return self.versions(environ, start_response)
         mounting.mark(environ, version)
+        environ[mounting.MOUNTED] = self.mounted
         if version == mounting.V2 and environ["PATH_INFO"] in ("", "/"):
             return self._v2_root(environ, start_response)
         return self.app(environ, start_response)

@@ -18,7 +18,7 @@ class ImagesAPIv2(caching.ApiRouter):
     def __init__(self, service: api.ImageService):
         super().__init__(service.cache_rules, strict=True)
         image = images.ImageResource(service)
-        self.add("/images", POST=image.create)
+        self.add("/images", GET=image.index, POST=image.create)
         self.add(
             "/images/{id}",
             GET=image.show,
