@@ -27,11 +27,11 @@ statements of `list_statements` leave a planner no other. There are four ways to
     In the default order, a user who sees only a small part of a large table gets a page that is
     merged from the public images, the user's own images and those shared with the user.
 
-Otherwise windows follow one another, each up to four times as large, of `_LARGEST` rows at most and
-no larger than it takes if images match as often as before. That takes long if no filter is rare but
-their combination is: many images have the one property, and many the other, but none has both.
-Between two windows, other requests of the worker have their turn, and after `MOST_EXAMINED` images
-the list is given up.
+Otherwise windows follow one another, each up to four times as large, of `_LARGEST` rows at most
+and no larger than it takes if images match as often as before. That takes long if no filter is
+rare but their combination is: many images have the one property, and many the other, but none has
+both. Between two windows, other requests of the worker have their turn, and after `MOST_EXAMINED`
+images the list is given up.
 
 What is not bounded: live images in status `killed` at the beginning of a *whole* list are read one
 after the other.
@@ -368,13 +368,7 @@ class _Listing:
         return None if owned is None or shared is None else sorted({*public, *owned, *shared})
 
     def _ids(self, statement: Any, most: int) -> list[int] | None:
-        if most > MOST_RARE:
-            # PERF: to fetch a thousand ids takes longer than to count them.
-            params = {**self.params, "window": most}
-            if self.conn.execute(list_statements.exceeds(statement), params).first() is not None:
-                return None
-        found = self.conn.execute(statement, {**self.params, "window": most + 1}).scalars().all()
-        return None if len(found) > most else list(found)
+        return list_statements.few(self.conn, statement, self.params, most)
 
 
 def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -73,7 +74,7 @@ def marker(caller: str, sort_key: str, live_only: bool, dialect: str) -> Select:
     The value is not read from SQLite: see `_after_marker`.
     """
     statement = (
-        sa.select(*_place(images.c, sort_key, dialect))
+        sa.select(*place(images.c, sort_key, dialect))
         .where(images.c.id == sa.bindparam("marker_id"))
         .where(visibility.visible_by_kind(caller))
     )
@@ -119,7 +120,7 @@ def visible(shape: Shape, part: str | None) -> Select:
     ]
     shared = (
         sa.select(*_columns(shape, images.c))
-        .where(_is_among(images.c.id, shape.dialect))
+        .where(is_among(images.c.id, shape.dialect))
         .where(*_is_live(shape), *_is_shown(shape), visibility.is_shared(images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
@@ -156,16 +157,36 @@ def _looked_up(shape: Shape, part: str | None) -> Select:
     PERF: MySQL keeps a window in a table, which takes longer the more a row has, and text at its
     full length. And of images that do not have a property, no row is needed.
     """
-    segments = len(shape.deleted_values) * len(_after_marker(shape, part))
-    is_plain = segments == 1 and shape.dialect == "mysql"
-    needed = ("id",) if is_plain else _key(shape)
-    rows = _merged(shape, part, _scope(shape), _WINDOW, [], needed).subquery("rows")
-    found = sa.select(*_columns(shape, images.c))
-    if shape.dialect == "mysql":
-        found = found.prefix_with("STRAIGHT_JOIN")
-    return found.select_from(rows.join(images, images.c.id == rows.c.id)).where(
+    rows = scanned(shape, part, _scope(shape))
+    return among_rows(sa.select(*_columns(shape, images.c)), rows, shape.dialect).where(
         *_matches(shape, images.c, rows.c)
     )
+
+
+def scanned(
+    shape: Shape,
+    part: str | None,
+    scope: str,
+    shown: Iterable[ColumnElement[bool]] = (),
+    *,
+    with_key: bool = False,
+) -> Any:
+    """Return the rows of a window, in order, as a subquery that has their ids.
+
+    `scope` is a column before the sort key in the index, or empty; only `shown` ones count.
+    `with_key` says that the sort key is needed, too.
+    """
+    segments = len(shape.deleted_values) * len(_after_marker(shape, part))
+    is_plain = segments == 1 and shape.dialect == "mysql" and not with_key
+    needed = ("id",) if is_plain else _key(shape)
+    return _merged(shape, part, scope, _WINDOW, shown, needed).subquery("rows")
+
+
+def among_rows(selected: Select, rows: Any, dialect: str) -> Select:
+    """Return the selection from those images whose ids `rows` has, looked up one by one."""
+    if dialect == "mysql":
+        selected = selected.prefix_with("STRAIGHT_JOIN")
+    return selected.select_from(rows.join(images, images.c.id == rows.c.id))
 
 
 @functools.lru_cache(maxsize=512)
@@ -173,7 +194,7 @@ def among(shape: Shape, part: str | None) -> Select:
     """Return the page of those images that match among the `ids`."""
     matching = (
         sa.select(*_columns(shape, images.c))
-        .where(_is_among(images.c.id, shape.dialect))
+        .where(is_among(images.c.id, shape.dialect))
         .where(*_is_live(shape), *_matches(shape, images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
@@ -183,10 +204,14 @@ def among(shape: Shape, part: str | None) -> Select:
 @functools.lru_cache(maxsize=512)
 def end_of_window(shape: Shape, part: str | None) -> Select:
     """Return the id and the place of the last row of a window; no row if it has fewer rows."""
+    return last_of(shape, scanned(shape, part, _scope(shape), with_key=True))
+
+
+def last_of(shape: Shape, rows: Any) -> Select:
+    """Return the id and the place of the last of the `window` rows of a subquery."""
     # PERF: without further columns, for which the rows of the table would be read.
-    rows = _merged(shape, part, _scope(shape), _WINDOW, []).subquery("rows")
     return (
-        sa.select(rows.c.id, *_place(rows.c, shape.sort_key, shape.dialect))
+        sa.select(rows.c.id, *place(rows.c, shape.sort_key, shape.dialect))
         .order_by(*_order(shape, rows.c))
         .limit(_ONE)
         .offset(sa.bindparam("window_end", type_=sa.Integer))
@@ -392,7 +417,7 @@ def _has_property(number: int, shape: Shape, row: Any) -> ColumnElement[bool]:
     return found.is_not(None)
 
 
-def _is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
+def is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
     """Return the clause for images of the bound `ids`, in the form that is cheap to bind."""
     if dialect == "sqlite":
         listed = sa.func.json_each(sa.bindparam("ids", type_=sa.String)).table_valued("value")
@@ -410,7 +435,8 @@ def _equals(shape: Shape, column: Any, value: Any) -> ColumnElement[bool]:
     return cast(ColumnElement[bool], column == value)
 
 
-def _place(row: Any, sort_key: str, dialect: str) -> tuple[ColumnElement[Any], ...]:
+def place(row: Any, sort_key: str, dialect: str) -> tuple[ColumnElement[Any], ...]:
+    """Return whether the sort value of a row is null, and the value, which SQLite keeps."""
     key = row[sort_key]
     return key.is_(None), sa.null() if dialect == "sqlite" else lenient.raw(key, dialect)
 
@@ -456,6 +482,8 @@ def _order(shape: Shape, columns: Any) -> list[ColumnElement[Any]]:
 
 # -- probes --------------------------------------------------------------------------------------
 
+#: So many ids are fetched without counting them first.
+MOST_AT_ONCE = 100
 #: Filters that an index finds, by the name under which `probe` knows them, and their columns.
 RANGES = {"size": "size", "changes_since": "updated_at"}
 
@@ -495,6 +523,19 @@ def exceeds(ids: Select) -> Select:
     """Return the statement that finds a row if there are more ids than `window`, cheaply."""
     found = ids.limit(None).subquery()
     return sa.select(_ONE).select_from(found).limit(_ONE).offset(_WINDOW)
+
+
+def few(
+    conn: Connection, statement: Select, params: Mapping[str, Any], most: int
+) -> list[int] | None:
+    """Run a statement that returns up to `window` ids; return them, None for more than `most`."""
+    if most > MOST_AT_ONCE:
+        # PERF: to fetch a thousand ids takes longer than to count them.
+        more = conn.execute(exceeds(statement), {**params, "window": most}).first()
+        if more is not None:
+            return None
+    found = conn.execute(statement, {**params, "window": most + 1}).scalars().all()
+    return None if len(found) > most else list(found)
 
 
 @functools.cache
