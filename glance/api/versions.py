@@ -32,8 +32,8 @@ config.options(
 
 
 def prefixes(conf: config.Conf) -> list[str]:
-    """Return what the paths of images may begin with, such as `/v1`; "" without a version."""
-    names = dict.fromkeys(["v1", *(name for name, _ in reversed(VERSIONS))])
+    """Return what paths of version 1 may begin with, such as `/v1`; "" without a version."""
+    names = ("v1", *reversed(IDS[mounting.V1]))
     return [*(f"/{name}" for name in names), *([""] if conf.serve_unversioned else [])]
 
 

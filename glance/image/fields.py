@@ -405,7 +405,7 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
         if name == "checksum" and not value:
             continue
         if name == "status":
-            value = v1_status(value)
+            value = v1_status(str(value))
         headers.append((HEADER_PREFIX + name, _shown(value)))
     for name, value in (image.get("properties") or {}).items():
         safe = latin1.encode(name.lower())

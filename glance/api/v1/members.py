@@ -49,7 +49,7 @@ class MembersController:
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._emitting_changes(request.context, number):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
-            _unshared(request, number)
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
@@ -59,7 +59,7 @@ class MembersController:
         name = wsgi.segment(member)
         with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.delete_member(request.context, number, name)
-            _unshared(request, number)
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     @contextlib.contextmanager
@@ -103,13 +103,6 @@ class _HidingRefusal:
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         if isinstance(err, exception.Forbidden):
             raise exception.NotFound(str(err)) from err
-
-
-def _unshared(request: CallerRequest, image_id: int) -> None:
-    """Have HTTP caches forget an image that fewer may read, perhaps."""
-    purger = purging.of(request.environ)
-    if purger is not None:
-        purger.unshared(image_id)
 
 
 def parse_memberships(document: Any) -> list[membership.Membership]:
