@@ -44,6 +44,8 @@ SWITCHES = {V1: "enable_v1_api", V2: "enable_v2_api"}
 
 #: Key of the environ: the version that serves a request, V1 or V2.
 VERSION = "glance.api_version"
+#: Key of the environ: all versions that this service has.
+MOUNTED = "glance.api_versions"
 
 _FIRST = re.compile(r"/*(v[12])(?:\.[0-9]+)?(?=/|$)", re.ASCII)
 

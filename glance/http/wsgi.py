@@ -110,10 +110,13 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         return values.pop() if values else None
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; the last of repeated ones wins.
+        """Return the query parameters; the last of repeated ones wins. Raises as `query_pairs`."""
+        return dict(self.query_pairs())
 
-        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS, repeated ones
-        included.
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """Return the query parameters, names and values, in their order.
+
+        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS.
         """
         query = latin1.decode(self.query_string, "query string")
         if query.count("&") >= MAX_PARAMETERS:
@@ -123,7 +126,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         try:
             # NOTE: webob's own parser also takes ";" as a separator, although it is part of a
             # value.
-            return dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
+            return urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
             raise exception.Invalid("The query string is not valid UTF-8") from None
 

@@ -19,22 +19,7 @@ from glance.common import exception
 from glance.image import fields, types
 
 ROOT: Final = "/v2"
-#: Who may have access to an image, from the widest to the narrowest.
-VISIBILITIES: Final = ("community", "public", "private", "shared")
-DEFAULT_VISIBILITY: Final = "shared"
-#: The statuses that a client may see.
-STATUSES: Final = (
-    "queued",
-    "saving",
-    "active",
-    "killed",
-    "deleted",
-    "uploading",
-    "importing",
-    "pending_delete",
-    "deactivated",
-)
-MEMBER_STATUSES: Final = ("pending", "accepted", "rejected")
+MEMBER_STATUSES: Final = fields.MEMBER_STATUSES
 #: Those in which an image has data whose size is known.
 _WITH_SIZE = fields.WITH_DATA | {"uploading", "importing"}
 _WITH_DATA = fields.WITH_DATA
@@ -77,14 +62,14 @@ class Attribute:
 ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("id", str, ON_CREATE, "Identifier of the image.", pattern=UUID_PATTERN),
     Attribute("name", str, ALWAYS, "Name of the image.", True, fields.MAX_NAME),
-    Attribute("status", str, READ_ONLY, "Status of the image.", choices=STATUSES),
+    Attribute("status", str, READ_ONLY, "Status of the image.", choices=fields.STATUSES),
     Attribute(
         "visibility",
         str,
         ALWAYS,
         "Who may use the image: everybody (public, and community, which lists leave out), its "
         "owner (private), or its owner and members (shared).",
-        choices=VISIBILITIES,
+        choices=fields.VISIBILITIES,
     ),
     Attribute("protected", bool, ALWAYS, "Whether the image is protected from deletion."),
     Attribute("os_hidden", bool, ALWAYS, "Whether lists leave the image out unless asked for it."),
@@ -206,13 +191,13 @@ def check_tag(tag: Any) -> str:
 
 def check_property_name(name: str) -> None:
     """Raise Forbidden or Invalid for a name that no custom property can have."""
+    if not name:
+        raise exception.Invalid("A property needs a name")
+    fields.check_text("property name", name)
     if name in RESERVED or name.startswith(RESERVED_PREFIX):
         raise exception.Forbidden(f"Attribute {name} is reserved")
     if name in MISLEADING:
         raise exception.Invalid(f"A property cannot have the name {name}: clients misread it")
-    if not name:
-        raise exception.Invalid("A property needs a name")
-    fields.check_text("property name", name)
 
 
 def _check_property(name: str, value: Any) -> str:

@@ -36,6 +36,7 @@ SWITCHES: Mapping[str, str | None] = {
 #: The fields of an image that a payload holds, besides its own properties.
 IMAGE_FIELDS = (
     "id",
+    "uuid",
     "name",
     "status",
     "size",
@@ -44,6 +45,7 @@ IMAGE_FIELDS = (
     "min_disk",
     "min_ram",
     "is_public",
+    "visibility",
     "checksum",
     "owner",
     "created_at",

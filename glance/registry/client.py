@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from glance.client import base
 from glance.common import exception, numbers
-from glance.image import types
+from glance.image import search, types
 
 #: Header that requests lists as the public API shows them (without location), and confirms it in
 #: the response: an older registry ignores the header.
@@ -180,6 +180,14 @@ class RegistryClient(base.BaseClient):
         return self._done("POST", f"/images/{base.segment(image_id)}/scrub", {"scrub": left})
 
     # -- images by uuid, as version 2 of the Images API needs them -------------------------------
+
+    def find_records(self, query: search.SearchQuery) -> types.Page:
+        """Return one page of full records."""
+        response = self._request("GET", "/v2/images", params={"q": query.to_wire()})
+        document = base.read_json(response)
+        if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+            raise exception.ClientConnectionError("The registry's response contains no list")
+        return types.Page(document["images"], document.get("has_more") is True)
 
     def get_record(self, uuid: str) -> types.FullRecord:
         """Return a full record."""

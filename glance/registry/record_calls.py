@@ -15,7 +15,7 @@ from typing import Any
 
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import types
+from glance.image import search, types
 from glance.registry import client
 from glance.registry.translation import TRANSLATED
 
@@ -43,9 +43,13 @@ class RecordCalls:
 
     # -- images ----------------------------------------------------------------------------------
 
-    def find_images(self, context: RequestContext, query: Any) -> types.Page:
-        """Return one page of the images that a query finds and the caller may list."""
-        raise NotImplementedError
+    def find_images(self, context: RequestContext, query: search.SearchQuery) -> types.Page:
+        """Return one page of the images that a query finds and the caller may list.
+
+        Invalid if the marker is not an image that the caller can see.
+        """
+        with TRANSLATED:
+            return self.client_for(context).find_records(query)
 
     def get_record(self, context: RequestContext, uuid: str) -> types.FullRecord:
         """Return the record of an image that is not deleted."""

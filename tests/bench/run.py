@@ -26,13 +26,20 @@ MIB = 1 << 20
 PAGE = 25
 #: KiB of an image that shows what a download costs besides its bytes.
 SMALL = 64
+#: Headers of a request that creates an image without data.
+RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
 
 
 def main() -> int:
     args = parse_args()
     with tempfile.TemporaryDirectory(prefix="glance-bench-", dir=args.dir) as name:
         home = pathlib.Path(name)
-        site = daemons.Site(home / "site", workers=args.workers, api={"verbose": False})
+        site = daemons.Site(
+            home / "site",
+            workers=args.workers,
+            api={"verbose": False},
+            api_pipeline="versionnegotiation context rootapp",
+        )
         site.registry_options["verbose"] = False
         with site:
             rows = [row for measure in args.only for row in MEASURES[measure](args, home, site)]
@@ -242,9 +249,64 @@ def measure_detail(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
     return small_requests(args, home, site, f"list of {PAGE} with details", message)
 
 
+def versions(
+    args: argparse.Namespace,
+    site: daemons.Site,
+    name: str,
+    messages: tuple[bytes, bytes],
+    old: str,
+) -> list[Row]:
+    """Return the rate and the CPU time of a request of version 2 against one of version 1."""
+    rows = (Row(name, "/s", old), Row("... CPU time", "us", old))
+    workers = [*daemons.children(site.api.pid), *daemons.children(site.registry.pid)]
+
+    def run(message: bytes) -> tuple[float, float]:
+        before = daemons.processor_time(workers)
+        rate, count = load.rate(
+            site.port, message, seconds=args.seconds, connections=args.connections
+        )
+        return rate, (daemons.processor_time(workers) - before) / count * 1e6
+
+    def ours() -> None:
+        for row, value in zip(rows, run(messages[0]), strict=True):
+            row.ours.append(value)
+
+    def theirs() -> None:
+        for row, value in zip(rows, run(messages[1]), strict=True):
+            row.theirs.append(value)
+
+    run(messages[0]), run(messages[1])
+    turns(args.rounds, ours, theirs)
+    return list(rows)
+
+
+def measure_v2_show(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """GET of an image by version 2, against HEAD by version 1 and against eventlet alone."""
+    number = fill(site)
+    uuid = site.http.head(f"/v1/images/{number}").header("x-openstack-image-uuid")
+    show = load.request("GET", f"/v2/images/{uuid}")
+    head = load.request("HEAD", f"/v1/images/{number}")
+    name = "GET of an image by version 2"
+    return [
+        *small_requests(args, home, site, name, show),
+        *versions(args, site, name, (show, head), "HEAD by version 1"),
+    ]
+
+
+def measure_v2_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """A page by version 2, against one with details by version 1 and against eventlet alone."""
+    fill(site)
+    page = load.request("GET", f"/v2/images?limit={PAGE}")
+    detail = load.request("GET", f"/v1/images/detail?limit={PAGE}")
+    name = f"list of {PAGE} by version 2"
+    return [
+        *small_requests(args, home, site, name, page),
+        *versions(args, site, name, (page, detail), "details by version 1"),
+    ]
+
+
 def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
-    fields = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
-    message = load.request("POST", "/v1/images", *fields)
+    message = load.request("POST", "/v1/images", *RESERVATION)
     return small_requests(args, home, site, "POST without data", message)
 
 
@@ -376,6 +438,8 @@ MEASURES = {
     "head": measure_head,
     "list": measure_list,
     "detail": measure_detail,
+    "v2-show": measure_v2_show,
+    "v2-list": measure_v2_list,
     "reserve": measure_reserve,
     "cached": measure_cached,
     "s3-download": measure_s3_download,

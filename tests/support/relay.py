@@ -147,7 +147,10 @@ class Relay:
         while piece or (piece := api.recv(_PIECE)):
             limit = self.limit
             if limit is not None and seen.sent + len(piece) >= limit:
-                piece, rest = piece[: max(limit - seen.sent, 0)], piece[max(limit - seen.sent, 0) :]
+                piece, rest = (
+                    piece[: max(limit - seen.sent, 0)],
+                    piece[max(limit - seen.sent, 0) :],
+                )
                 connection.sendall(piece)
                 seen.sent += len(piece)
                 how = self.at_limit()

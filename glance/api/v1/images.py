@@ -19,6 +19,7 @@ from glance.api import (
     download,
     inspection,
     lookup,
+    mounting,
     recovery,
     serving,
     sources,
@@ -33,6 +34,8 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The id of the image in version 2, for those who use both.
+UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -95,9 +98,14 @@ class ImageRequest:
             return
         content_type = sources.media_type(request)
         if content_type != sources.OCTETS:
+            # Clients of version 2 that were given a URL without a version end up here.
+            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
+                mounting.MOUNTED, ()
+            )
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
+                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
 
     def chooses_id(self) -> bool:
@@ -159,7 +167,9 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        return fields.image_headers(image, self.service.shown_location(context, image))
+        headers = fields.image_headers(image, self.service.shown_location(context, image))
+        headers.extend(_identifying(image))
+        return headers
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -210,7 +220,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url)],
+            headers=[("Location", url), *_identifying(image)],
         )
 
     def _create(
@@ -351,7 +361,9 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response({"image": self.service.shown(context, image)})
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
+        )
 
     def _update(
         self,
@@ -379,7 +391,8 @@ class ImagesController:
         stored: Mapping[str, object] = image
         for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored.get(name):
+            current = fields.v1_status(image["status"]) if name == "status" else stored.get(name)
+            if requested is not None and requested != current:
                 raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
@@ -432,7 +445,9 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response({"image": self.service.shown(context, image)})
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
+        )
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
@@ -455,6 +470,14 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
+    """Return the header with the uuid of an image."""
+    stored: Mapping[str, Any] = image
+    # The registry of an earlier release sends none.
+    uuid = stored.get("uuid")
+    return [(UUID_HEADER, uuid)] if uuid else []
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

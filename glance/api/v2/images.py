@@ -12,11 +12,11 @@ from typing import Any
 
 from glance import api
 from glance.api import deletion, serving, sources
-from glance.api.v2 import patch
+from glance.api.v2 import pages, patch
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import entity, fields, formats, types
+from glance.image import entity, fields, formats, search, types
 
 #: The id of the image in version 1, for operators who see both.
 V1_ID_HEADER = "X-Openstack-Image-V1-Id"
@@ -31,6 +31,19 @@ class ImageResource:
         self.formats = formats.from_conf(service.conf)
 
     # -- reading ---------------------------------------------------------------------------------
+
+    def index(self, request: CallerRequest) -> wsgi.Response:
+        """GET /images: one page of the images that a query finds, with a link to the next."""
+        request.require_no_body()
+        parameters = request.query_pairs()
+        page = self.registry.find_images(request.context, search.parse(parameters))
+        last = page.images[-1]["uuid"] if page.has_more and page.images else None
+        document = {
+            "images": [entity.to_json(record) for record in page.images],
+            **pages.links(f"{entity.ROOT}/images", parameters, last),
+            "schema": f"{entity.ROOT}/schemas/images",
+        }
+        return wsgi.json_response(document)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET or HEAD /images/{id}: an image in any status but deleted; no store is contacted."""

@@ -18,7 +18,7 @@ def add_routes(router: wsgi.Router[CallerRequest], conf: config.Conf, db: engine
     images = records.RecordsController(conf, db)
     sharing = members.MembersController(conf, db)
     tagging = tags.TagsController(conf, db)
-    router.add("/v2/images", POST=images.create)
+    router.add("/v2/images", GET=images.index, POST=images.create)
     router.add("/v2/images/{uuid}", GET=images.show, PATCH=images.patch, DELETE=images.delete)
     router.add("/v2/images/{uuid}/state", POST=images.set_state)
     router.add("/v2/images/{uuid}/members", GET=sharing.index, POST=sharing.add)

@@ -14,9 +14,9 @@ from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
-from glance.image import entity, fields, types
+from glance.image import entity, fields, search, types
 from glance.registry import parameters, trust
-from glance.registry.db import api, engine, full_records, lenient
+from glance.registry.db import api, engine, full_records, image_search, lenient
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class RecordsController:
         self.db = db
         self.policy = policy.from_conf(conf)
         self.storage_quota: int = conf.user_storage_quota
+        self.default_limit: int = conf.limit_param_default
+        self.max_limit: int = conf.api_limit_max
         self.limits: dict[str, Any] = {
             "property_quota": conf.image_property_quota,
             "tag_quota": conf.image_tag_quota,
@@ -66,6 +68,22 @@ class RecordsController:
         """GET /v2/images/{uuid}: a full record with tags."""
         wanted = fields.path_uuid(uuid)
         return _record(request, full_records.record_get(self.db, request.context, wanted))
+
+    def index(self, request: CallerRequest) -> wsgi.Response:
+        """GET /v2/images?q=...: one page of full records, and whether others follow.
+
+        `q` is a query of `glance.image.search` in its wire form; without it all parameters are the
+        default.
+        """
+        images, has_more = image_search.find(
+            self.db,
+            request.context,
+            search.from_wire(request.query().get("q", "[]")),
+            default_limit=self.default_limit,
+            max_limit=self.max_limit,
+        )
+        shown = [_shown(request, image) for image in images]
+        return wsgi.json_response({"images": shown, "has_more": has_more}, default=lenient.text)
 
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /v2/images: insert a queued record.
@@ -206,8 +224,12 @@ def _change(body: Any) -> types.Change:
 
 
 def _record(request: CallerRequest, image: types.StoredRecord) -> wsgi.Response:
-    shown = dict(fields.to_json(image))
+    return wsgi.json_response({"image": _shown(request, image)}, default=lenient.text)
+
+
+def _shown(request: CallerRequest, image: types.StoredRecord) -> dict[str, Any]:
+    shown: dict[str, Any] = dict(fields.to_json(image))
     if not trust.is_from_api(request):
         # SECURITY: a location may carry the credentials of the store.
         del shown["location"]
-    return wsgi.json_response({"image": shown}, default=lenient.text)
+    return shown

@@ -9,6 +9,7 @@ from glance.api.v2 import schemas
 from glance.http import wsgi
 from glance.identity import context
 from glance.image import entity, fields
+from tests.unit.api.v2.validator import problems
 
 FORMATS = fields.Formats(("raw", "qcow2"), ("bare",))
 
@@ -134,3 +135,31 @@ def router_of(made):
     for path, show in made.handlers().items():
         router.add(path, GET=show)
     return router
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "7"),
+        ("name", 5),
+        ("size", True),
+        ("min_disk", None),
+        ("status", "odd"),
+        ("tags", ["t" * 256]),
+        ("property", None),
+        ("property", 5),
+    ],
+)
+def test_what_is_not_as_the_schema_says_is_found(name, value):
+    """Or the tests that nothing is would be worth nothing."""
+    schema = schemas.image_schema(FORMATS)
+    good = {
+        "name": None,
+        "size": 5,
+        "min_disk": 0,
+        "tags": ["a"],
+        "property": "",
+        "status": "active",
+    }
+    assert not problems(good, schema)
+    assert problems({**good, name: value}, schema)
