@@ -52,6 +52,8 @@ sub vcl_recv {
         if (client.ip !~ purgers) {
             return (synth(405, "Method not allowed"));
         }
+        # With http_cache_purge_token in glance-api.conf:
+        # if (req.http.X-Purge-Token != "the token") { return (synth(405, "Method not allowed")); }
         if (req.url !~ "/images/[0-9A-Fa-f-]+(/file)?$") {
             return (synth(404, "Not an image"));
         }

@@ -157,4 +157,5 @@ class ImageService:
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
     """Return an image as lists show it to all callers: without what only the API may see."""
     shown = {name: value for name, value in image.items() if name not in _HIDDEN}
+    shown["status"] = fields.v1_status(image["status"])
     return cast(types.DetailedImage, shown)

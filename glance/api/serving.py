@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import caching, download
+from glance.api import caching, download, purging
 from glance.api.sources import OCTETS
 from glance.common import exception, hooks
 from glance.http import conditions, trail, wsgi
@@ -144,7 +144,13 @@ def _lost(
 def forget_copy(
     request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
 ) -> None:
-    """Delete the cached copy of an image that was deleted, or whose fields changed."""
+    """Forget copies of an image that was deleted, or changed: HTTP caches, and our own.
+
+    Our own keeps it if the fields have not changed that its entry depends on.
+    """
+    purger = purging.of(request.environ)
+    if purger is not None:
+        purger.changed(before, after)
     cache = image_cache.of(request.environ)
     if cache is None or before["status"] != "active":
         return

@@ -19,6 +19,23 @@ IDS = {
 #: The highest minor version of version 2; a request may name any up to it.
 V2_MINOR = int(IDS[mounting.V2][0].partition(".")[2])
 
+config.options(
+    "version negotiation",
+    config.Option(
+        "serve_unversioned",
+        config.boolean,
+        True,
+        help="Serve paths without a version prefix, such as /images, as version 1; the Diablo "
+        "manual uses such paths.",
+    ),
+)
+
+
+def prefixes(conf: config.Conf) -> list[str]:
+    """Return what paths of version 1 may begin with, such as `/v1`; "" without a version."""
+    names = ("v1", *reversed(IDS[mounting.V1]))
+    return [*(f"/{name}" for name in names), *([""] if conf.serve_unversioned else [])]
+
 
 class Versions:
     """WSGI application that responds to every request with 300 and the version document.

@@ -184,7 +184,10 @@ class Converter:
                 return job.run(deliver)
         except (ConversionError, Cancelled) as err:
             # NOTE: the detail is for the operator alone.
-            LOG.warning("Job %s: %s failed: %s", order.job_id, job.doing, exception.described(err))
+            is_wanted = isinstance(err, Cancelled) or err.code is Code.INTERRUPTED
+            level = logging.INFO if is_wanted else logging.WARNING
+            text = exception.described(err)
+            LOG.log(level, "Job %s: %s ended: %s", order.job_id, job.doing, text)
             raise
 
 
@@ -249,12 +252,13 @@ class _Job:
 
     def _begin(self, phase: Phase | None) -> None:
         """Begin a phase, None for the end of the last one."""
+        if phase is not None:
+            self.stop.check()
         now = time.monotonic()
         if self._phase is not None:
             self._seconds[self._phase] = now - self._begun
         self._phase, self._begun, self._reported = phase, now, 0.0
         if phase is not None:
-            self.stop.check()
             self._observer.began(phase)
 
     def _fetch(self, fd: int) -> base.Received:
@@ -318,8 +322,17 @@ class _Job:
     # -- limits ----------------------------------------------------------------------------------
 
     def _expected(self) -> int:
-        """Return how many bytes the job will write here, as far as this is known."""
-        size = self.order.size or 0
+        """Return how many bytes the job will write here, as far as this is known.
+
+        The size of the disk counts as soon as it is known, at the latest before the result is
+        written.
+        """
+        size = self.order.size
+        if size is None:
+            with _fetching():
+                size = self.stores.get_size(self.order.location, trail=self.order.trail)
+        if size is None:
+            size = self.conf.conversion_max_input_size
         disk = size if self.order.source_format == formats.RAW else self.order.disk_size or 0
         most: int = self.conf.conversion_max_virtual_size
         return size + min(disk, most)

@@ -52,6 +52,9 @@ V2_STATUSES = frozenset({"uploading", "importing", "deactivated"})
 #: Those of a live image whose data is complete.
 WITH_DATA = frozenset({"active", "deactivated"})
 
+# To those who know version 1 alone, data that is on its way in any other way is being saved.
+_V1_STATUSES = {"uploading": "saving", "importing": "saving"}
+
 #: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
 VISIBILITIES = ("public", "community", "shared", "private")
 MEMBER_STATUSES = ("pending", "accepted", "rejected")
@@ -401,6 +404,8 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
                 continue
         if name == "checksum" and not value:
             continue
+        if name == "status":
+            value = v1_status(str(value))
         headers.append((HEADER_PREFIX + name, _shown(value)))
     for name, value in (image.get("properties") or {}).items():
         safe = latin1.encode(name.lower())
@@ -579,6 +584,11 @@ def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str,
     return checked
 
 
+def v1_status(status: str) -> str:
+    """Return the status by which version 1 of the API shows an image in this one."""
+    return _V1_STATUSES.get(status, status)
+
+
 def check_transition(old: str, new: str) -> None:
     """Raise Conflict if an image in status `old` may not become `new`."""
     if old != new and new not in TRANSITIONS.get(old, frozenset()):
@@ -608,6 +618,7 @@ def to_public_json(image: types.StoredImage) -> types.DetailedImage:
     del shown["location"]
     for name in INTERNAL_KEYS:
         shown.pop(name, None)
+    shown["status"] = v1_status(shown["status"])
     return cast(types.DetailedImage, shown)
 
 

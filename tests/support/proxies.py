@@ -183,6 +183,27 @@ class Squid(Proxy):
         return ["squid", "-N", "-f", self.conf]
 
 
+class AskingSquid(Squid):
+    """Squid with the lines of its file that let callers share a fetch."""
+
+    name = "squid-asking"
+    shares_misses = True
+
+    def write(self) -> None:
+        super().write()
+        text = self.conf.read_text()
+        first = text.index("#external_acl_type")
+        before, asking = text[:first], text[first:]
+        assert before.count("\ncollapsed_forwarding off\n") == 1
+        for line in ("external_acl_type", "acl", "cache", "collapsed_forwarding"):
+            assert f"#{line} " in asking
+            asking = asking.replace(f"#{line} ", f"{line} ", 1)
+        helper = "/usr/local/share/glance/proxies/ask-glance.py"
+        asking = asking.replace(helper, str(FILES / "ask-glance.py"), 1)
+        asking = asking.replace(f"127.0.0.1:{API}", f"127.0.0.1:{self.target}", 1)
+        self.conf.write_text(before.replace("\ncollapsed_forwarding off\n", "\n") + asking)
+
+
 class Nginx(Proxy):
     name, program, survives = "nginx", "nginx", True
     #: How many zeros follow the one in the size of a slice; 7 in the file.
@@ -219,7 +240,7 @@ class Nginx(Proxy):
 
 #: Whom Squid works as when root has started it.
 USER = "proxy"
-KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Varnish, Squid, Nginx)}
+KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Varnish, Squid, AskingSquid, Nginx)}
 
 
 def environment() -> dict[str, str]:

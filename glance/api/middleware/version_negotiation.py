@@ -17,17 +17,6 @@ from glance.http import wsgi
 
 LOG = logging.getLogger(__name__)
 
-config.options(
-    "version negotiation",
-    config.Option(
-        "serve_unversioned",
-        config.boolean,
-        True,
-        help="Serve paths without a version prefix, such as /images, as version 1; the Diablo "
-        "manual uses such paths.",
-    ),
-)
-
 #: First path segments that are served as v1 without a prefix.
 UNVERSIONED = frozenset(
     {"images", "shared-images", "cached_images", "queued_images", "cache_stats"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, mounting, startup
+from glance.api import caching, mounting, purging, startup
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
@@ -16,7 +16,7 @@ class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules)
+        super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
         image = images.ImagesController(service)
         member = members.MembersController(service)
         self.add("/", GET=image.index)

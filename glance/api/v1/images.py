@@ -391,7 +391,8 @@ class ImagesController:
         stored: Mapping[str, object] = image
         for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored.get(name):
+            current = fields.v1_status(image["status"]) if name == "status" else stored.get(name)
+            if requested is not None and requested != current:
                 raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import lookup
+from glance.api import lookup, purging
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -49,6 +49,7 @@ class MembersController:
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._emitting_changes(request.context, number):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
@@ -58,6 +59,7 @@ class MembersController:
         name = wsgi.segment(member)
         with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.delete_member(request.context, number, name)
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, mounting, startup
+from glance.api import caching, mounting, purging, startup
 from glance.api.v2 import actions, data, images, members, schemas, tags
 from glance.common import config
 from glance.image import formats
@@ -16,7 +16,8 @@ class ImagesAPIv2(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules, strict=True)
+        environ = {purging.ENVIRON: purging.create(service.conf)}
+        super().__init__(service.cache_rules, environ, strict=True)
         image = images.ImageResource(service)
         self.add("/images", GET=image.index, POST=image.create)
         self.add(

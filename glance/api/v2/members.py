@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from glance import api
+from glance.api import purging
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
@@ -66,7 +67,11 @@ class MemberResource:
         context.require_write()
         uuid, name = fields.path_uuid(id), wsgi.segment(member)
         request.require_no_body()
+        # HTTP caches know an image by its number.
+        purged = self.registry.get_record(context, uuid)["id"] if _purges(request) else None
         self.registry.remove_record_member(context, uuid, name)
+        if purged is not None:
+            purging.unshared(request.environ, purged)
         self._emit(request, "image.member.delete", {"image_id": uuid, "member_id": name})
         return wsgi.Response(204)
 
@@ -80,6 +85,10 @@ class MemberResource:
             # It was deleted, or the registry went away, after the change.
             return
         self.events.member_changed(request.context, event, image, member)
+
+
+def _purges(request: CallerRequest) -> bool:
+    return purging.of(request.environ) is not None
 
 
 def _member(member: types.MemberRecord) -> wsgi.Response:

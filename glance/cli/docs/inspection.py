@@ -55,14 +55,14 @@ sends, or that is copied from elsewhere (``x-glance-api-copy-from``):
 ``warn`` (the default)
     The image becomes active. If its data is unsafe or in another format than declared, the image
     has the property ``inspection_result`` with one of the codes below, and the log has a warning
-    that names the rule. Data that has the marks of no format at all opens no other file, whatever
-    format was declared; this is only logged, at level INFO. The owner of an image can remove the
-    property; the log is the record of it.
+    that names the rule. Data without the marks of any format, and a disc (iso), can name no other
+    file, whatever format was declared; this is only logged, at level INFO. The owner of an image
+    can remove the property; the log is the record of it.
 
 ``enforce``
     The upload is refused with 400, the image becomes ``killed``, and nothing is stored. The
-    response has the code and says what to do; only the log has the rule. Data without any marks is
-    refused, too, if the declared format has some.
+    response has the code and says what to do; only the log has the rule. Data without any marks,
+    and a disc, are refused, too, if the declared format is another one.
 
 ``off``
     Nothing is inspected.

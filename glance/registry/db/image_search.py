@@ -14,8 +14,8 @@ index has. There are three ways to make a page:
     Several keys, or one without an index. Images are examined in the order of the first key, or
     in that of their ids if no index has it, and the first ones in the order of the list are kept.
     With an index this ends when the page is full and the first key of what follows comes later
-    than that of all that was found, which is soon for names, sizes and times. Otherwise all images
-    are examined, at most MOST_EXAMINED.
+    than that of all that was found, which is soon for names, sizes and times. Otherwise all
+    images are examined, at most MOST_EXAMINED.
 
 A page is one statement if its first window fills it; another one finds the marker. How many
 statements there are does not depend on how many images the page has.
