@@ -147,13 +147,23 @@ class CacheRules:
 
 
 class ApiRouter(wsgi.Router[CallerRequest]):
-    """Routes whose responses all say what caches may do with them."""
+    """Routes whose responses all say what caches may do with them.
 
-    def __init__(self, rules: CacheRules):
-        super().__init__(CallerRequest)
-        self._rules = rules
+    Their handlers find `environ`, which is more for each request, in its environ.
+    """
+
+    def __init__(
+        self,
+        rules: CacheRules,
+        environ: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = False,
+    ):
+        super().__init__(CallerRequest, strict=strict)
+        self._rules, self._environ = rules, dict(environ or {})
 
     def _dispatch(self, environ: dict[str, Any]) -> wsgi.Response:
+        environ.update(self._environ)
         return self._rules.complete(super()._dispatch(environ))
 
 
