@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from glance import api, image_cache
 from glance.common import exception
 from glance.http import ranges
 from glance.http import trail as trails
 from glance.http.trail import Trail
-from glance.image import types
+from glance.image import fields, types
 from glance.store import base
 from glance.streaming import body, digest
 from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
+
+#: The statuses of an image that has data to read.
+WITH_DATA = fields.WITH_DATA
+#: The MD5 of no bytes.
+_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
 TOO_LARGE = "The data of the image has grown beyond what this server permits."
 
@@ -26,13 +31,17 @@ class Download:
     """An opened image. `total` is the size of the whole image, None if unknown.
 
     The owner of `body` closes it. `part` is set for a partial response (206). `source` is how the
-    image cache takes part in it: a word of `ImageCache.fetch`, None without a cache.
+    image cache takes part in it: a word of `ImageCache.fetch`, None without a cache. `etag` is the
+    text of the strong tag that the data of others has where it lies, if that is not known from a
+    checksum; `takes_ranges` is whether a part of the image can be had.
     """
 
     body: body.Body
     total: int | None
     part: ranges.Range | None = None
     source: str | None = None
+    etag: str | None = None
+    takes_ranges: bool = False
 
     @property
     def content_range(self) -> str | None:
@@ -53,11 +62,13 @@ def open_image(
     range_header: str | None = None,
     cache: image_cache.ImageCache | None = None,
     came_by: Trail = (),
+    is_current: Callable[[str], bool] = lambda tag: True,
 ) -> Download:
-    """Open the data of an active image that the caller is allowed to read.
+    """Open the data of an image with data that the caller is allowed to read.
 
     With a `cache`, its copy is sent if it has one; a download of the whole image fills it.
-    `came_by` is the trail of the request.
+    `came_by` is the trail of the request. A range of foreign data (see `is_foreign`) is served
+    only if it has a strong tag, and if this tag `is_current` for the caller.
 
     Raises NotFound when the image has no data or the store has lost it, RangeNotSatisfiable,
     ServiceUnavailable when the store cannot be reached, LocationLoop when the request has come
@@ -66,7 +77,7 @@ def open_image(
     """
     location = _location(image)
     try:
-        return _open(service, image, location, range_header, cache, came_by)
+        return _open(service, image, location, range_header, cache, came_by, is_current)
     except exception.LocationLoop:
         # It is a mistake of whoever registered the location.
         raise
@@ -82,26 +93,72 @@ def _open(
     range_header: str | None,
     cache: image_cache.ImageCache | None,
     came_by: Trail,
+    is_current: Callable[[str], bool],
 ) -> Download:
     trail = _trail(service, image, came_by)
-    known: int | None = image.get("size") or None
+    known = known_size(image)
     part = None
-    if range_header and serves_ranges(service, image):
-        if not known:
+    takes_ranges = serves_ranges(service, image)
+    foreign = is_foreign(service, image)
+    if range_header and takes_ranges:
+        if known is None:
             size = service.stores.get_size(location, trail=trail)
-            known = _below_cap(service, size, image["id"])
-        part = ranges.parse_range(range_header, known) if known else None
+            known = _below_cap(service, size, image["id"]) or None
+        if known is not None:
+            most = service.conf.http_ranges_max
+            part = ranges.parse_range(range_header, known, most)
+    if foreign and (part is not None or cache is None):
+        return _from_others(service, image, part, known, trail, is_current)
     if cache is None:
-        return _from_store(service, image, part, known, trail)
-    opened = _by_cache(service, image, part, known, cache, trail, fill=not range_header)
-    LOG.debug("Image %s by way of the cache: %s", image["id"], opened.source)
-    return opened
+        opened = _from_store(service, image, part, known, trail)
+    else:
+        opened = _by_cache(service, image, part, known, cache, trail, fill=not range_header)
+        LOG.debug("Image %s by way of the cache: %s", image["id"], opened.source)
+    return dataclasses.replace(opened, takes_ranges=takes_ranges and not foreign)
+
+
+def _from_others(
+    service: api.ImageService,
+    image: types.ImageRecord,
+    part: ranges.Range | None,
+    known: int | None,
+    trail: Trail,
+    is_current: Callable[[str], bool],
+) -> Download:
+    """Open data of which nothing but its own tag says that it is still the same."""
+    opened = _from_store(service, image, part, known, trail)
+    if part is not None and not (opened.etag and is_current(opened.etag)):
+        opened.body.close()
+        opened = _from_store(service, image, None, known, trail)
+    ranged = opened.etag is not None and serves_ranges(service, image)
+    return dataclasses.replace(opened, takes_ranges=ranged)
+
+
+def known_size(image: types.ImageRecord) -> int | None:
+    """Return the size in bytes of the data of an active image, None if it is not known.
+
+    A size of 0 in the record is none, unless the checksum says so, too: it stands for the unknown
+    size of a location as well.
+    """
+    size = image.get("size")
+    return 0 if not size and image.get("checksum") == _OF_NOTHING else size or None
+
+
+def is_foreign(service: api.ImageService, image: types.ImageRecord) -> bool:
+    """Return whether an image is data of others without a checksum, which may change any time."""
+    location = image.get("location")
+    if image.get("checksum") or not location:
+        return False
+    try:
+        return not service.stores.owns(location, str(image["id"]))
+    except (exception.UnknownScheme, exception.BadStoreUri):
+        return True
 
 
 def _location(image: types.ImageRecord) -> str:
-    """Return where the data of an active image lies; NotFound if it has none."""
+    """Return where the data of an image lies; NotFound if it has none."""
     location = image.get("location")
-    if image["status"] != "active" or not location:
+    if image["status"] not in WITH_DATA or not location:
         raise exception.NotFound(f"Image {image['id']} has no data to download")
     return location
 
@@ -126,9 +183,12 @@ def _trail(service: api.ImageService, image: types.ImageRecord, came_by: Trail) 
 
 
 def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
-    """Return whether ranges of an image can be served. The cache makes no difference."""
+    """Return whether ranges of an image can be served. The cache makes no difference.
+
+    Of foreign data, it depends on its tag as well (see `Download`).
+    """
     location = image.get("location")
-    if image["status"] != "active" or not location:
+    if image["status"] not in WITH_DATA or not location or not service.conf.http_ranges:
         return False
     try:
         target = service.stores.for_uri(location)
@@ -152,7 +212,7 @@ def _by_cache(
         found = _from_store(service, image, part, known, trail)
         return dataclasses.replace(found, source=reason)
 
-    if known is None:
+    if not known:
         return bypass("size")
     size = known
 
@@ -327,4 +387,4 @@ def _checked(
         # SECURITY: other bytes must never be sent as those that were requested.
         detail = f"another range of image {image_id} than was requested"
         raise exception.BackendCorrupt().because(detail).of(data.store_name)
-    return Download(data, data.size if known is None else known, part)
+    return Download(data, data.size if known is None else known, part, etag=data.etag)

@@ -7,14 +7,15 @@ here; each version adds the headers of its own. How the data is opened is `glanc
 from __future__ import annotations
 
 import functools
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from glance import api, image_cache
-from glance.api import download
+from glance.api import caching, download, purging
 from glance.api.sources import OCTETS
-from glance.common import hooks
+from glance.common import exception, hooks
 from glance.http import conditions, trail, wsgi
-from glance.identity.context import CallerRequest
+from glance.identity.context import CallerRequest, RequestContext
 from glance.image import types
 
 #: Fields whose change invalidates a copy in the image cache.
@@ -27,18 +28,31 @@ def data_response(
     image: types.ImageRecord,
     headers: list[tuple[str, str]],
 ) -> wsgi.Response:
-    """Return the response with the data of an active image, whole or one range, or a 304.
+    """Return the response with the data of an image that has some: all, one range, or a 304.
 
-    `headers` are those of the API's version. The sender closes the body. Raises what
-    `conditions.evaluate` and `download.open_image` raise.
+    `headers` are those of the API's version, which a 304 has as well: caches take the metadata
+    from it (RFC 9111 §4.3.4). The sender closes the body. Raises what `check_download`,
+    `conditions.evaluate` and `download.open_image` raise; nothing is opened before the conditions
+    hold.
     """
-    validators = data_validators(image)
+    check_download(service, request.context, image)
+    validators = caching.validators(image)
     if conditions.evaluate(request.environ, validators):
-        return wsgi.Response(304, etag(image))
+        return _unchanged(service, image, headers)
     range_header = conditions.range_of(request.environ, validators)
-    cache = image_cache.of(request.environ)
-    came_by = trail.of(request.environ)
-    opened = download.open_image(service, image, range_header, cache, came_by)
+    if download.is_foreign(service, image):
+        # Whether If-Range holds for it, only its origin knows.
+        range_header = request.environ.get("HTTP_RANGE")
+    # What is deactivated is neither read from the cache nor put there.
+    cache = image_cache.of(request.environ) if image["status"] == "active" else None
+    opened = download.open_image(
+        service,
+        image,
+        range_header,
+        cache,
+        trail.of(request.environ),
+        functools.partial(_range_counts, request.environ),
+    )
     is_hit = opened.source == image_cache.HIT
     request.environ[image_cache.SERVED] = is_hit
     if isinstance(opened.body, image_cache.CachedBody):
@@ -49,8 +63,9 @@ def data_response(
         headers.append(("Cache-Status", _cache_status(opened.source)))
     if opened.length is not None:
         headers.append(("Content-Length", str(opened.length)))
-    if download.serves_ranges(service, image):
-        headers.append(("Accept-Ranges", "bytes"))
+    headers.extend(service.cache_rules.image_headers(image, validators, opened.etag))
+    headers.append(_accept_ranges(opened.takes_ranges))
+    headers.extend(caching.file_headers(image))
     service.events.sending(
         request.environ,
         request.context,
@@ -65,6 +80,61 @@ def data_response(
     return wsgi.Response(200, headers, opened.body)
 
 
+def head_response(
+    service: api.ImageService,
+    request: CallerRequest,
+    image: types.ImageRecord,
+    headers: list[tuple[str, str]],
+) -> wsgi.Response:
+    """Return the response to HEAD of an image in any status: what `data_response` has, or a 304.
+
+    No store is contacted; so of foreign data (`download.is_foreign`) it says nothing that only the
+    origin knows. Raises what `conditions.evaluate` raises.
+    """
+    has_data = image["status"] in download.WITH_DATA
+    validators = caching.validators(image)
+    if has_data and conditions.evaluate(request.environ, validators):
+        return _unchanged(service, image, headers)
+    headers.append(("Content-Type", OCTETS))
+    size = download.known_size(image) if has_data else 0
+    if size is not None:
+        headers.append(("Content-Length", str(size)))
+    headers.extend(service.cache_rules.image_headers(image, validators))
+    if not (has_data and download.is_foreign(service, image)):
+        headers.append(_accept_ranges(download.serves_ranges(service, image)))
+    if has_data:
+        headers.extend(caching.file_headers(image))
+    return wsgi.Response(200, headers)
+
+
+def _unchanged(
+    service: api.ImageService, image: types.ImageRecord, headers: list[tuple[str, str]]
+) -> wsgi.Response:
+    headers.extend(service.cache_rules.image_headers(image, caching.validators(image)))
+    headers.append(_accept_ranges(download.serves_ranges(service, image)))
+    return wsgi.Response(304, headers)
+
+
+def _accept_ranges(can: bool) -> tuple[str, str]:
+    return "Accept-Ranges", "bytes" if can else "none"
+
+
+def _range_counts(environ: Mapping[str, Any], tag: str) -> bool:
+    return conditions.range_of(environ, conditions.Validators(tag)) is not None
+
+
+def check_download(
+    service: api.ImageService, context: RequestContext, image: types.ImageRecord
+) -> None:
+    """Raise Forbidden for a visible image whose data the caller may not read.
+
+    The data of a deactivated image is for administrators only.
+    """
+    service.policy.require("download_image", context)
+    if image["status"] == "deactivated" and not context.is_admin:
+        raise exception.Forbidden("The image is deactivated: its data cannot be downloaded")
+
+
 def _lost(
     service: api.ImageService, image: types.ImageRecord, err: BaseException, sent: int
 ) -> None:
@@ -74,7 +144,13 @@ def _lost(
 def forget_copy(
     request: CallerRequest, before: types.ImageRecord, after: types.ImageRecord | None = None
 ) -> None:
-    """Delete the cached copy of an image that was deleted, or whose fields changed."""
+    """Forget copies of an image that was deleted, or changed: HTTP caches, and our own.
+
+    Our own keeps it if the fields have not changed that its entry depends on.
+    """
+    purger = purging.of(request.environ)
+    if purger is not None:
+        purger.changed(before, after)
     cache = image_cache.of(request.environ)
     if cache is None or before["status"] != "active":
         return
@@ -91,27 +167,3 @@ def _cache_status(source: str | None) -> str:
     if source == image_cache.FOLLOW:
         return "glance; fwd=miss; collapsed"
     return f'glance; fwd=bypass; detail="{source}"'
-
-
-def etag(image: types.ImageRecord) -> list[tuple[str, str]]:
-    """Return the header with the entity tag of an image's data; no header without a checksum."""
-    # WIRE: the checksum without quotes, because clients compare it raw; never an empty ETag.
-    checksum = image.get("checksum")
-    # NOTE: an old database may hold any text there.
-    if checksum and checksum.isascii() and checksum.isprintable():
-        return [("ETag", checksum)]
-    return []
-
-
-def data_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image's data, as GET and HEAD compare them.
-
-    Without a checksum nothing is known of the data, so there are none.
-    """
-    checksum = image.get("checksum")
-    return conditions.Validators(checksum, image.get("updated_at") if checksum else None)
-
-
-def record_validators(image: types.ImageRecord) -> conditions.Validators:
-    """Return the validators of an image for methods that change its record."""
-    return conditions.Validators(image.get("checksum"), image.get("updated_at"))

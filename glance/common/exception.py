@@ -11,6 +11,7 @@ The tree (indentation is inheritance)::
         MultipleChoices  UnexpectedStatus  ConfigError  WrongService (a ClientConnectionError)
         Invalid                       the caller's data is wrong
             BadRequest  ImageSizeMismatch  ChecksumMismatch  UploadTruncated  NotBytes
+            ImageRefused
         NotAuthorized                 the caller is not authenticated
             Forbidden                 authenticated, but refused
                 ReadOnly  ImageProtected
@@ -176,6 +177,10 @@ class ChecksumMismatch(Invalid):
     """The MD5 of the image differs from the MD5 that the caller declared."""
 
 
+class ImageRefused(Invalid):
+    """The data of the image is in another format than declared, or is not safe to open."""
+
+
 class UnsupportedCoding(Error):
     """The body of a request has a content coding, such as gzip; the server takes none."""
 
@@ -184,6 +189,17 @@ class UnsupportedCoding(Error):
             "The body has a Content-Encoding, which this server does not decode; send the data "
             "itself, without that header"
         )
+
+
+class UnsupportedMediaType(Error):
+    """The body of a request is of a media type that the resource does not take.
+
+    `patches` are the types that it takes for PATCH, if that was the method (RFC 5789 §3.1).
+    """
+
+    def __init__(self, message: str = "", patches: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.patches = patches
 
 
 class UriTooLong(Error):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 
 from glance.common import exception
-from glance.inspect.verdict import MESSAGES, Refusal
+from glance.inspect.verdict import ADVICE, Refusal
 
 
-def _refused(reason: Refusal) -> str:
-    """Return what the inspection says, as a sentence."""
-    return f"The image is not converted: {MESSAGES[reason]}."
+def _refused(reason: Refusal, what: str) -> str:
+    """Return why an image is refused and what its owner can do, as the inspection advises."""
+    return f"{what}; {ADVICE[reason]}."
 
 
 class Code(enum.Enum):
@@ -42,9 +42,23 @@ class Code(enum.Enum):
         "again.",
     )
     # The inspection.
-    AMBIGUOUS_FORMAT = ("ambiguous_format", False, _refused(Refusal.AMBIGUOUS_FORMAT))
-    FORMAT_MISMATCH = ("format_mismatch", False, _refused(Refusal.FORMAT_MISMATCH))
-    UNSAFE_IMAGE = ("unsafe_image", False, _refused(Refusal.UNSAFE_IMAGE))
+    AMBIGUOUS_FORMAT = (
+        "ambiguous_format",
+        False,
+        _refused(Refusal.AMBIGUOUS_FORMAT, "The data has the marks of several formats"),
+    )
+    FORMAT_MISMATCH = (
+        "format_mismatch",
+        False,
+        _refused(Refusal.FORMAT_MISMATCH, "The data is not in the disk_format of the image"),
+    )
+    UNSAFE_IMAGE = (
+        "unsafe_image",
+        False,
+        _refused(
+            Refusal.UNSAFE_IMAGE, "The data is not a self-contained image that is safe to open"
+        ),
+    )
     NESTED_FORMAT = (
         "nested_format",
         False,

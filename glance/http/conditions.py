@@ -31,9 +31,9 @@ class Validators(NamedTuple):
     modified: str | None = None
 
     def seconds(self) -> int | None:
-        """Return `modified` in whole seconds since the epoch, as a header would show it.
+        """Return `modified` in whole seconds since the epoch, as Last-Modified shows it.
 
-        None if it is not known or not a time.
+        Never later than now (RFC 9110 §8.8.2.1). None if it is not known or not a time.
         """
         try:
             moment = datetime.datetime.fromisoformat(self.modified or "")
@@ -41,7 +41,7 @@ class Validators(NamedTuple):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
-        return int(moment.timestamp())
+        return min(int(moment.timestamp()), int(time.time()))
 
 
 def evaluate(environ: Mapping[str, Any], current: Validators) -> bool:

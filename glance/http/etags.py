@@ -81,6 +81,16 @@ def parse_etag(header: str | None) -> ETag | None:
     return ETag(bare if quoted is None else quoted, mark is not None)
 
 
+def strong(header: str | None) -> str | None:
+    """Return the text of the tag in an ETag header if it is a strong one that is well formed.
+
+    For a tag that goes on to others, who may take no other form (RFC 9110 §8.8.3).
+    """
+    tag = parse_etag(header)
+    quoted = header is not None and header.strip(" \t").startswith('"')
+    return tag.value if tag is not None and quoted and not tag.weak and tag.value else None
+
+
 def opaque(header: str | None) -> str:
     """Return the text of the tag in an ETag header, "" if the header is missing or malformed."""
     tag = parse_etag(header)

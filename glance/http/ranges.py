@@ -12,8 +12,14 @@ import re
 
 from glance.common import exception
 
-# The one form of RFC 9110 §14.1.2 without blanks in it.
-_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.ASCII | re.IGNORECASE)
+# RFC 9110 §14.1.1: the unit, and a list whose elements may be empty (§5.6.1.2).
+_UNIT = re.compile(r"bytes=", re.IGNORECASE)
+_SPEC = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)", re.ASCII)
+#: A number that is larger than any size.
+_HUGE = 10**19
+#: Ranges that lie at most so many bytes apart are sent as one (RFC 9110 §14.2): the head of a part
+#: would be larger than what lies between them.
+NEAR = 80
 # NOTE: no more digits than 64 bits have, so that nobody makes us work on huge numbers.
 _CONTENT_RANGE = re.compile(
     r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII | re.IGNORECASE
@@ -74,28 +80,67 @@ def format_range(offset: int, length: int | None = None) -> str | None:
     return f"bytes={offset}-" if offset else None
 
 
-def parse_range(header: str | None, total: int) -> Range | None:
+def parse_range(header: str | None, total: int, most: int = 1) -> Range | None:
     """Return the part of `total` bytes that a Range header asks for, None for the whole.
 
-    One range of bytes is honoured; several, other units and malformed ones are ignored. Raises
-    RangeNotSatisfiable for a range that begins behind the last byte.
+    A header may ask for up to `most` ranges: those that overlap, or lie at most NEAR bytes apart,
+    are one part; if two parts or more are left, the whole is to be sent, because a response with
+    several is what attackers ask for, and nobody else (RFC 9110 §14.2, §17.15). More ranges, other
+    units and malformed headers are ignored. Raises RangeNotSatisfiable if all of the ranges begin
+    behind the last byte.
     """
-    match = _RANGE.fullmatch(header.strip(" \t")) if header and len(header) < 100 else None
-    if match is None or match.groups() == ("", ""):
+    specs = _specs(header, most)
+    if specs is None:
         return None
-    first, last = match.groups()
-    if not first:
-        length = min(int(last), total)
-        if length == 0:
-            raise exception.RangeNotSatisfiable(total)
-        return Range(total - length, length)
-    start = int(first)
-    stop = min(int(last) + 1, total) if last else total
-    if last and int(last) < start:
-        return None
-    if start >= total:
+    found = sorted(span for span in (_span(spec, total) for spec in specs) if span is not None)
+    if not found:
         raise exception.RangeNotSatisfiable(total)
-    return Range(start, stop - start)
+    first, end = found[0]
+    for start, stop in found[1:]:
+        if start > end + NEAR:
+            return None
+        end = max(end, stop)
+    return Range(first, end - first)
+
+
+def _specs(header: str | None, most: int) -> list[tuple[int | None, int | None]] | None:
+    """Return (first, last) of each range; (None, n) for the last n bytes. None if not usable."""
+    header = header.strip(" \t") if header else ""
+    unit = _UNIT.match(header)
+    if unit is None or header[unit.end() :].startswith((" ", "\t")):
+        return None
+    specs: list[tuple[int | None, int | None]] = []
+    for element in header[unit.end() :].split(","):
+        text = element.strip(" \t")
+        if not text:
+            continue
+        match = _SPEC.fullmatch(text)
+        if match is None or len(specs) >= most:
+            return None
+        first, last, suffix = match.groups()
+        if suffix is not None:
+            specs.append((None, _number(suffix)))
+            continue
+        start, end = _number(first), _number(last) if last else None
+        # NOTE: by the digits, because numbers that are larger than any size count as one.
+        if end is not None and (len(last.lstrip("0")), end) < (len(first.lstrip("0")), start):
+            return None
+        specs.append((start, end))
+    return specs or None
+
+
+def _number(digits: str) -> int:
+    # PERF: nobody makes us work on huge numbers.
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) < 20 else _HUGE
+
+
+def _span(spec: tuple[int | None, int | None], total: int) -> tuple[int, int] | None:
+    """Return what of `total` bytes a range has, as (start, stop); None if that is nothing."""
+    first, last = spec
+    if first is None:
+        first, last = total - min(last or 0, total), None
+    return None if first >= total else (first, total if last is None else min(last + 1, total))
 
 
 def parse_content_range(header: str | None) -> tuple[Range, int | None] | None:

@@ -12,8 +12,7 @@ and never raises. `events` decides which events there are. The modules::
     publisher       sends the messages of a process
     backlog         all messages that wait for the publisher
     buffer          those that wait in memory
-    spool, segment  those that wait on the disk
-    throttle        how often the same problem is logged
+    spool           those that wait on the disk
 
 Packages add strategies to the entry point group `glance.notifiers`; `notifier_strategy` may also
 name a class by its dotted path.

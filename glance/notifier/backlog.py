@@ -15,10 +15,10 @@ import os
 import threading
 from collections.abc import Sequence
 
-from glance.common import config, exception, files
-from glance.notifier import buffer, message, spool, throttle
-from glance.notifier.segment import Segment
+from glance.common import config, exception, files, throttle
+from glance.notifier import buffer, message, spool
 from glance.streaming import hub, tasks, threads
+from glance.streaming.segment import Segment
 
 LOG = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from glance.common import config
 
 if TYPE_CHECKING:
-    from glance.notifier.segment import Segment
+    from glance.streaming.segment import Segment
 
 PRIORITIES = ("INFO", "WARN", "ERROR")
 

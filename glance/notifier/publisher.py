@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from glance.common import config
-from glance.notifier import backlog, message, throttle
+from glance.common import config, throttle
+from glance.notifier import backlog, message
 from glance.notifier import strategy as notifier_strategy
 from glance.streaming import hub, retry, tasks
 

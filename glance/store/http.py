@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, NoReturn
 
 from glance.common import config, exception, httperror
-from glance.http import latin1, ranges, trail
+from glance.http import etags, latin1, ranges, trail
 from glance.http.client import connection as http_connection
 from glance.http.client import response as http_response
 from glance.store import base, host_rules
@@ -103,7 +103,9 @@ class HttpStore(base.Store):
             # HTTP has no empty range, but what follows the last byte is just nothing.
             return body.IterBody((), 0, size=err.size)
         try:
-            return opened.body(offset, length)
+            data = opened.body(offset, length)
+            data.etag = etags.strong(opened.response.getheader("ETag"))
+            return data
         except BaseException:
             opened.close()
             raise

@@ -34,10 +34,12 @@ class Body:
     `length` bytes or raises BackendCorrupt, so that the sender cuts the connection instead of
     sending a wrong body. `close` may be called at any time and twice; the receiver of the body
     closes it. `store_name` is the store that the bytes come from, which errors name; None if they
-    come from none.
+    come from none. `etag` is the text of the strong tag that the whole object has in the store, or
+    where it was registered; None if that is not known.
     """
 
     store_name: str | None = None
+    etag: str | None = None
 
     def __init__(self, length: int | None = None, *, size: int | None = None):
         self.length = length
@@ -232,9 +234,9 @@ class UploadReader:
     """The checking reader of an upload, which does not trust what a client declares.
 
     `length` is the announced length of the request body (Content-Length), `expected` the declared
-    size of the image (None or 0: not declared), `cap` the largest permitted size (None or 0: no
-    limit), all in bytes; `idle_timeout` the seconds within which some data has to arrive (None or
-    0: no limit).
+    size of the image (None: not declared; 0: only with `takes_zero`, otherwise not declared),
+    `cap` the largest permitted size (None or 0: no limit), all in bytes; `idle_timeout` the
+    seconds within which some data has to arrive (None or 0: no limit).
 
     `read` raises UploadTruncated if the body ends before `length`, breaks off or stalls,
     ImageSizeLimitExceeded as soon as there is more than `cap`, and ImageSizeMismatch as soon as
@@ -250,13 +252,14 @@ class UploadReader:
         cap: int | None = None,
         expected: int | None = None,
         idle_timeout: float | None = None,
+        takes_zero: bool = False,
     ):
         self.count = 0
         # NOTE: a reader that has it keeps no memory while the client stalls.
         self._receive: Callable[[int], bytes] = getattr(stream, "read_some", stream.read)
         self._length = length
         self._cap = cap or None
-        self._expected = expected or None
+        self._expected = expected if takes_zero else expected or None
         self._idle_timeout = idle_timeout or None
         limit_waits = getattr(stream, "limit_waits", None)
         if idle_timeout and limit_waits is not None:

@@ -12,7 +12,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import copies, deletion, download, recovery, serving, sources, upload
+from glance.api import (
+    caching,
+    copies,
+    deletion,
+    download,
+    inspection,
+    lookup,
+    mounting,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -22,6 +34,8 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The id of the image in version 2, for those who use both.
+UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -84,10 +98,19 @@ class ImageRequest:
             return
         content_type = sources.media_type(request)
         if content_type != sources.OCTETS:
+            # Clients of version 2 that were given a URL without a version end up here.
+            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
+                mounting.MOUNTED, ()
+            )
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
+                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
+
+    def chooses_id(self) -> bool:
+        """Return whether this request names an id of either version of the API."""
+        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
 
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
@@ -115,28 +138,23 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
-        document = self.registry.get_public_images(
-            request.context, detail=detail, **_list_arguments(request)
-        )
+        arguments = _list_arguments(request)
+        if "marker" in arguments:
+            found = lookup.marker(self.registry, request.context, arguments["marker"])
+            arguments["marker"] = found
+        document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
-        if conditions.evaluate(request.environ, serving.data_validators(image)):
-            return wsgi.Response(304, serving.etag(image))
         headers = self._metadata(request.context, image)
-        headers.append(("Content-Type", sources.OCTETS))
-        if image["status"] == "active" and image["size"]:
-            headers.append(("Content-Length", str(image["size"])))
-        if download.serves_ranges(self.service, image):
-            headers.append(("Accept-Ranges", "bytes"))
-        return wsgi.Response(200, headers)
+        return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /images/{id}: metadata and data of an active image, whole or one range."""
+        """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
-        if image["status"] != "active":
+        if image["status"] not in download.WITH_DATA:
             raise exception.NotFound(
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
@@ -144,13 +162,13 @@ class ImagesController:
         return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
-        return self.registry.get_image_metadata(request.context, fields.path_id(id))
+        return lookup.image(self.registry, request.context, id)
 
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
         headers = fields.image_headers(image, self.service.shown_location(context, image))
-        headers.extend(serving.etag(image))
+        headers.extend(_identifying(image))
         return headers
 
     # -- creating ----------------------------------------------------------------------------
@@ -202,7 +220,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url), *serving.etag(image)],
+            headers=[("Location", url), *_identifying(image)],
         )
 
     def _create(
@@ -247,7 +265,7 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_id=image is None and image_request.chooses_id(),
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )
@@ -276,6 +294,8 @@ class ImagesController:
             target,
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
+            algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
+            disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
     def _fill(
@@ -318,7 +338,7 @@ class ImagesController:
                 self._check_policy(context, image_request, image)
                 values = self._changes(context, image_request, image)
                 self._check_fill(request, image_request, {**image, **values})
-                conditions.evaluate(request.environ, serving.record_validators(image))
+                conditions.evaluate(request.environ, caching.record_validators(image))
                 copy = held.enter_context(self._place(image_request, image["owner"]))
                 if image_request.location:
                     declared = image_request.meta.get("size") or image["size"] or None
@@ -342,7 +362,7 @@ class ImagesController:
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _update(
@@ -369,10 +389,11 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
-        for name in ("id", "status"):
+        for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored[name]:
-                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+            current = fields.v1_status(image["status"]) if name == "status" else stored.get(name)
+            if requested is not None and requested != current:
+                raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
@@ -403,7 +424,7 @@ class ImagesController:
         any_owner = self.service.policy.allows("delete_any_image", context)
         if not context.is_image_deletable(image, any_owner):
             raise exception.ImageNotFound(image["id"])
-        conditions.evaluate(request.environ, serving.record_validators(image))
+        conditions.evaluate(request.environ, caching.record_validators(image))
         deletion.delete(self.service, context, image)
         serving.forget_copy(request, image)
         return wsgi.Response(200)
@@ -425,7 +446,7 @@ class ImagesController:
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
         return wsgi.json_response(
-            {"image": self.service.shown(context, image)}, headers=serving.etag(image)
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
         )
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
@@ -449,6 +470,14 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
+    """Return the header with the uuid of an image."""
+    stored: Mapping[str, Any] = image
+    # The registry of an earlier release sends none.
+    uuid = stored.get("uuid")
+    return [(UUID_HEADER, uuid)] if uuid else []
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

@@ -25,6 +25,8 @@ _DRAIN_TIME = 5.0
 #: Pieces up to this size (bytes) are joined to what precedes them, to save a packet.
 _JOIN = 64 * 1024
 
+_NO_STORE = "{}: {}\r\n".format(*httperror.NO_STORE)
+
 Headers = list[tuple[str, str]]
 
 
@@ -221,14 +223,19 @@ class Exchange:
         """
         if not self.status:
             raise AssertionError("the application has not called start_response")
-        has_date = False
+        has_date = is_for_caches = False
         for name, value in self.headers:
             lowered = name.lower()
             if lowered == "content-length":
                 self._promised = int(value)
             elif lowered == "date":
                 has_date = True
+            elif lowered == "cache-control":
+                is_for_caches = True
         extra = "" if has_date else f"Date: {dates.now()}\r\n"
+        if not is_for_caches:
+            # SECURITY: a filter that knows nothing of caches may have made it for one caller.
+            extra += _NO_STORE
         if self._promised is None and not self._is_bodiless():
             if length is not None:
                 self._promised = length

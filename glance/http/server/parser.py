@@ -14,7 +14,7 @@ import urllib.parse
 import uuid
 from collections.abc import Iterable
 
-from glance.common import statuses
+from glance.common import httperror, statuses
 from glance.http.framing import TOKEN
 
 #: Largest request head (request line and headers), in bytes.
@@ -67,6 +67,7 @@ class RequestRefused(Exception):
             ("Content-Type", "text/plain; charset=UTF-8"),
             ("Content-Length", str(len(body))),
             ("X-Openstack-Request-Id", self.request_id),
+            httperror.NO_STORE,
         ]
         return headers, body
 

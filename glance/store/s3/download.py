@@ -107,9 +107,11 @@ class _Object:
 
     def part(self, start: int, length: int) -> body.Body:
         """Return the body of the bytes of the response, which begin at `start`."""
-        return body.IterBody(
+        data = body.IterBody(
             self._chunks(start, start + length), length, self._close, size=self._size
         )
+        data.etag = self._etag.value if self._etag else None
+        return data
 
     def _chunks(self, position: int, end: int) -> Iterator[bytes]:
         # NOTE: without a pause, as the request that follows makes its own.

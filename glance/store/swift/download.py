@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from glance.common import exception
-from glance.http import ranges
+from glance.http import etags, ranges
 from glance.http.client import response as http_response
 from glance.store.location import SwiftLocation
 from glance.streaming import body
@@ -98,6 +98,8 @@ class SwiftDownload(body.Body):
         self._client, self._where, self._response = client, where, response
         self._first = first
         self._etag = response.headers.get("etag")
+        # NOTE: Swift sends its tags without quotes.
+        self.etag = etags.opaque(self._etag) or None
 
     def _chunks(self) -> Iterator[bytes]:
         done = failed_at = 0

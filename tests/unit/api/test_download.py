@@ -20,6 +20,7 @@ class Stores:
 
     def __init__(self, length):
         self.data = body.IterBody([b"x" * length], length)
+        self.data.etag = "v1"
 
     def local_directories(self):
         return []

@@ -37,7 +37,12 @@ from glance.http import ranges
         ("bytes=0-1,3-4", None),
         ("lines=0-1", None),
         ("bytes=a-b", None),
-        ("bytes=1-2" + "3" * 100, None),
+        ("bytes=1-2" + "3" * 100, (1, 9)),
+        ("bytes=" + "0" * 5000 + "-" + "0" * 5000 + "1", (0, 2)),
+        ("bytes=" + "4" * 30 + "-" + "3" * 29, None),
+        ("bytes=-" + "9" * 9999, (0, 10)),
+        (",bytes=1-2", None),
+        ("bytes=,1-2, ", (1, 2)),
     ],
 )
 def test_one_byte_range_is_honoured_and_the_rest_ignored(header, part):

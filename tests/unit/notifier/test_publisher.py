@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 import time
 
@@ -9,8 +10,8 @@ import pytest
 
 from glance.common import config, exception
 from glance.notifier import backlog, publisher, spool
-from glance.notifier import segment as spool_segment
 from glance.streaming import retry
+from glance.streaming import segment as spool_segment
 from tests.unit.notifier.conftest import Scripted, until
 
 ENDLESS = 10_000_000
@@ -337,13 +338,13 @@ def test_a_confirmation_during_the_write_ahead_is_not_forgotten(
     launch, strategy, make, tmp_path, monkeypatch
 ):
     sender = launch(notification_spool_dir=tmp_path, **AHEAD)
-    real = spool.os.fdatasync
+    real = os.fdatasync
 
     def slow(fd):
         until(lambda: sender.statistics()["confirmed"])
         real(fd)
 
-    monkeypatch.setattr(spool.os, "fdatasync", slow)
+    monkeypatch.setattr(os, "fdatasync", slow)
     put_all(sender, make(1))
     assert lines(tmp_path) == []
 

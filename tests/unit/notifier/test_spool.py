@@ -2,13 +2,14 @@
 
 import errno
 import os
+import socket
 import stat
 
 import pytest
 
 from glance.common import exception
-from glance.notifier import segment as spool_segment
 from glance.notifier import spool
+from glance.streaming import segment as spool_segment
 
 LIMIT = 10_000_000
 
@@ -74,9 +75,9 @@ def test_files_of_the_living_are_left_alone_and_those_of_the_dead_are_claimed(tm
 
 
 def test_files_of_other_hosts_and_other_things_are_left_alone(tmp_path, make, monkeypatch):
-    monkeypatch.setattr(spool.socket, "gethostname", lambda: "other.example")
+    monkeypatch.setattr(socket, "gethostname", lambda: "other.example")
     leave(tmp_path, make(1))
-    monkeypatch.setattr(spool.socket, "gethostname", lambda: "other")
+    monkeypatch.setattr(socket, "gethostname", lambda: "other")
     (tmp_path / "readme").write_text("not mine")
     before = files(tmp_path)
     assert spool.NotificationSpool(str(tmp_path), LIMIT).claim() == []
@@ -190,11 +191,11 @@ def test_a_disk_that_fails_keeps_nothing_of_what_it_refused(
             return real(fd, data[:100], offset)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(spool.os, "pwrite", fill_up)
+    monkeypatch.setattr(os, "pwrite", fill_up)
     assert box.store(lost) == lost
     assert box.note(lost[0]) is False
     assert caplog.text.count("No space left on device") == 1
-    monkeypatch.setattr(spool.os, "pwrite", real)
+    monkeypatch.setattr(os, "pwrite", real)
     assert lines(tmp_path) == [kept[0].data + b"\n"]
     assert box.store(lost) == []
     assert len(lines(tmp_path)) == 4
@@ -203,7 +204,7 @@ def test_a_disk_that_fails_keeps_nothing_of_what_it_refused(
 def test_with_sync_nothing_is_acknowledged_before_it_is_on_the_disk(tmp_path, make, monkeypatch):
     synced = []
     real = os.fdatasync
-    monkeypatch.setattr(spool.os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
     box = spool.NotificationSpool(str(tmp_path), LIMIT, sync=True)
     box.store(make(2))
     (one,) = make(1)

@@ -1,4 +1,4 @@
-"""One file of the spool (`glance.notifier.spool`)."""
+"""One file of a spool (`glance.streaming.spool`)."""
 
 from __future__ import annotations
 
