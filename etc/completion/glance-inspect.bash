@@ -37,7 +37,7 @@ _glance_inspect() {
 
     if [[ -n $key ]]; then
         case $key in
-            --disk-format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
+            --disk-format) words='ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' ;;
             --format) words='text json' ;;
             *) return ;;
         esac

@@ -20,7 +20,7 @@ end
 complete -c glance-inspect -f
 complete -c glance-inspect -s h -l help -d 'Show the usage and exit.'
 complete -c glance-inspect -l version -d 'Show the version and exit.'
-complete -c glance-inspect -l disk-format -x -a 'ami ari aki vhd vmdk raw qcow2 vdi iso' -d 'Disk format that the images are said to have; an image in another one is refused.'
+complete -c glance-inspect -l disk-format -x -a 'ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' -d 'Disk format that the images are said to have; an image in another one is refused.'
 complete -c glance-inspect -l max-virtual-size -x -d 'Refuse an image whose virtual disk has more than this many bytes.'
 complete -c glance-inspect -l format -x -a 'text json' -d 'How to print the result: text, or one JSON array. Default: text'
 complete -c glance-inspect -n 'test (__glance_inspect_words | count) -ge 0' -F

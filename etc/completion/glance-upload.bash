@@ -37,8 +37,8 @@ _glance_upload() {
 
     if [[ -n $key ]]; then
         case $key in
-            --disk-format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
-            --container-format) words='ami ari aki bare ovf' ;;
+            --disk-format) words='ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' ;;
+            --container-format) words='ami ari aki bare ovf ova docker compressed' ;;
             --ca-file|--os-cacert) ;;
             --os-cert) ;;
             --os-key) ;;

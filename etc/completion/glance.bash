@@ -50,9 +50,9 @@ _glance() {
             *)
                 case $command:$key in
                     add:is_public|details:is_public|index:is_public|update:is_public) words='true false' ;;
-                    add:disk_format|details:disk_format|index:disk_format|update:disk_format) words='ami ari aki vhd vmdk raw qcow2 vdi iso' ;;
-                    add:container_format|details:container_format|index:container_format|update:container_format) words='ami ari aki bare ovf' ;;
-                    details:status|index:status) words='queued saving active killed pending_delete deleted' ;;
+                    add:disk_format|details:disk_format|index:disk_format|update:disk_format) words='ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' ;;
+                    add:container_format|details:container_format|index:container_format|update:container_format) words='ami ari aki bare ovf ova docker compressed' ;;
+                    details:status|index:status) words='queued saving uploading importing active deactivated killed pending_delete deleted' ;;
                 esac
                 ;;
         esac

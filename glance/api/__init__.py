@@ -1,8 +1,9 @@
 """glance-api: the public Images API.
 
-`versions` and `middleware` come first in the pipeline, `v1` holds the resources, `upload` and
-`download` move the bytes. This module holds what the resources share: the API's own options, and
-the rules about which parts of an image a caller may see.
+`versions` and `middleware` come first in the pipeline, `mounting` joins the versions, `v1` and
+`v2` hold their resources, `upload` and `download` move the bytes. This module holds what the
+resources share: the API's own options, and the rules about which parts of an image a caller may
+see.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import cast
 
 from glance import store
 from glance.api import caching, data_log
+from glance.api.mounting import root_app_factory as root_app_factory  # named in paste files
 from glance.common import config
 from glance.http import wsgi
 from glance.identity import context as request_context
@@ -22,6 +24,7 @@ from glance.registry import unfinished
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
 from glance.store import location as store_location
+from glance.streaming import digest
 
 config.options(
     "images API",
@@ -69,6 +72,22 @@ config.options(
         "container format.",
     ),
     config.Option(
+        "hashing_algorithm",
+        digest.algorithm,
+        "sha256",
+        may_be_empty=True,
+        help="Algorithm of the second digest, beside the MD5, of data that comes through version "
+        "2 of the Images API; whoever downloads the image verifies it. Any algorithm of Python's "
+        "hashlib with at most 128 hexadecimal digits; empty: no second digest.",
+    ),
+    config.Option(
+        "hash_v1_uploads",
+        config.boolean,
+        False,
+        help="Compute the digest of hashing_algorithm also of data that comes through version 1 "
+        "of the Images API.",
+    ),
+    config.Option(
         "delayed_delete",
         config.boolean,
         False,
@@ -76,7 +95,7 @@ config.options(
     ),
 )
 
-_HIDDEN = frozenset({"location", *fields.INTERNAL_KEYS})
+_HIDDEN = frozenset({"location", "tags", *fields.INTERNAL_KEYS})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,14 +142,20 @@ class ImageService:
             public["location"] = location
         return public
 
-    def image_url(self, request: wsgi.Request, image_id: object) -> str:
-        """Return the absolute URL of an image, as the client of `request` reaches it."""
+    def image_url(self, request: wsgi.Request, image_id: object, version: str = "/v1") -> str:
+        """Return the absolute URL of an image, as the client of `request` reaches it.
+
+        `version` is the first segment of the paths of the API, `/v1` or `/v2`.
+        """
         endpoint = self.conf.public_endpoint
-        root = f"{endpoint.rstrip('/')}/v1" if endpoint else request.application_root("/v1")
+        root = (
+            f"{endpoint.rstrip('/')}{version}" if endpoint else request.application_root(version)
+        )
         return f"{root}/images/{image_id}"
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:
     """Return an image as lists show it to all callers: without what only the API may see."""
     shown = {name: value for name, value in image.items() if name not in _HIDDEN}
+    shown["status"] = fields.v1_status(image["status"])
     return cast(types.DetailedImage, shown)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from glance import image_cache
-from glance.api import caching
+from glance.api import caching, lookup
 from glance.common import config, exception, numbers
 from glance.http import wsgi
 from glance.identity import policy
@@ -85,6 +85,31 @@ class CachedImagesController:
             self._ready = True
         return self._own
 
+    def _key(self, request: CallerRequest, variable: str) -> str:
+        """Return the id, in the cache, of the image in a path: its number.
+
+        An image that the registry does not know keeps its name, because a cache of Essex may hold
+        it. Raises NotFound for a slash in it, which no image's id has.
+        """
+        text = wsgi.segment(variable)
+        if "/" in text:
+            raise exception.NotFound("No image has this ID")
+        return self._number(request, text)
+
+    def _number(self, request: CallerRequest, text: str) -> str:
+        if fields.parse_uuid(text) is None:
+            return text
+        try:
+            return str(lookup.number(self.registry, request.context, text))
+        except exception.NotFound:
+            return text
+
+    def _numbered(self, request: CallerRequest, query: Mapping[str, str]) -> Mapping[str, str]:
+        """Return a query with the number of the marker in place of its uuid."""
+        if "marker" not in query:
+            return query
+        return {**query, "marker": self._number(request, query["marker"])}
+
     # -- entries ---------------------------------------------------------------------------------
 
     def index(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
@@ -96,13 +121,13 @@ class CachedImagesController:
             shown = [queue_json(item) for item in cache.queue_list()]
         else:
             shown = [entry_json(entry) for entry in cache.entries(_state(status))]
-        return wsgi.json_response({"cached_images": _page(shown, query)})
+        return wsgi.json_response({"cached_images": _page(shown, self._numbered(request, query))})
 
     def show(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """GET /cached_images/{id}: the complete entry of an image."""
-        image_id = _key(id)
+        image_id = self._key(request, id)
         entry = cache.entry(image_id)
         if entry is None:
             raise exception.NotFound(f"Image {image_id} is not cached")
@@ -112,7 +137,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /cached_images/{id}: succeeds also if there is no entry."""
-        return wsgi.json_response({"num_deleted": int(cache.delete(_key(id)))})
+        return wsgi.json_response({"num_deleted": int(cache.delete(self._key(request, id)))})
 
     def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
@@ -130,7 +155,7 @@ class CachedImagesController:
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """PUT /cached_images/{id} or /queued_images/{id}: queue an image for the prefetcher."""
-        record = self.registry.get_image_metadata(request.context, fields.path_id(id))
+        record = lookup.image(self.registry, request.context, id)
         if record["status"] != "active":
             raise exception.NotFound(f"Image {id} has no data to cache")
         try:
@@ -147,14 +172,16 @@ class CachedImagesController:
             detailed = config.boolean(query.get("detail", "false"))
         except ValueError:
             raise exception.Invalid("detail must be true or false") from None
-        rows = _page([queue_json(item) for item in cache.queue_list()], query)
+        rows = _page(
+            [queue_json(item) for item in cache.queue_list()], self._numbered(request, query)
+        )
         return wsgi.json_response({"queued_images": rows if detailed else [r["id"] for r in rows]})
 
     def unqueue(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
         """DELETE /queued_images/{id}, unless the image is being fetched."""
-        return wsgi.json_response({"num_deleted": int(cache.queue_delete(_key(id)))})
+        return wsgi.json_response({"num_deleted": int(cache.queue_delete(self._key(request, id)))})
 
     def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """DELETE /queued_images: all except those that are being fetched."""
@@ -202,14 +229,6 @@ def queue_json(item: QueueItem) -> types.QueuedImage:
         "error": item.last_error,
         "attempts": item.attempts,
     }
-
-
-def _key(variable: str) -> str:
-    """Return the id in a path. Raises NotFound for a slash in it, which no image's id has."""
-    image_id = wsgi.segment(variable)
-    if "/" in image_id:
-        raise exception.NotFound("No image has this ID")
-    return image_id
 
 
 def _shown_id(image_id: str) -> int | str:

@@ -152,8 +152,14 @@ class ApiRouter(wsgi.Router[CallerRequest]):
     Their handlers find `environ`, which is more for each request, in its environ.
     """
 
-    def __init__(self, rules: CacheRules, environ: Mapping[str, Any] | None = None):
-        super().__init__(CallerRequest)
+    def __init__(
+        self,
+        rules: CacheRules,
+        environ: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = False,
+    ):
+        super().__init__(CallerRequest, strict=strict)
         self._rules, self._environ = rules, dict(environ or {})
 
     def _dispatch(self, environ: dict[str, Any]) -> wsgi.Response:

@@ -11,13 +11,15 @@ from glance.common import exception
 from glance.http import ranges
 from glance.http import trail as trails
 from glance.http.trail import Trail
-from glance.image import types
+from glance.image import fields, types
 from glance.store import base
 from glance.streaming import body, digest
 from glance.streaming.fanout import Fanout
 
 LOG = logging.getLogger(__name__)
 
+#: The statuses of an image that has data to read.
+WITH_DATA = fields.WITH_DATA
 #: The MD5 of no bytes.
 _OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
@@ -62,7 +64,7 @@ def open_image(
     came_by: Trail = (),
     is_current: Callable[[str], bool] = lambda tag: True,
 ) -> Download:
-    """Open the data of an active image that the caller is allowed to read.
+    """Open the data of an image with data that the caller is allowed to read.
 
     With a `cache`, its copy is sent if it has one; a download of the whole image fills it.
     `came_by` is the trail of the request. A range of foreign data (see `is_foreign`) is served
@@ -154,9 +156,9 @@ def is_foreign(service: api.ImageService, image: types.ImageRecord) -> bool:
 
 
 def _location(image: types.ImageRecord) -> str:
-    """Return where the data of an active image lies; NotFound if it has none."""
+    """Return where the data of an image lies; NotFound if it has none."""
     location = image.get("location")
-    if image["status"] != "active" or not location:
+    if image["status"] not in WITH_DATA or not location:
         raise exception.NotFound(f"Image {image['id']} has no data to download")
     return location
 
@@ -186,7 +188,7 @@ def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
     Of foreign data, it depends on its tag as well (see `Download`).
     """
     location = image.get("location")
-    if image["status"] != "active" or not location or not service.conf.http_ranges:
+    if image["status"] not in WITH_DATA or not location or not service.conf.http_ranges:
         return False
     try:
         target = service.stores.for_uri(location)

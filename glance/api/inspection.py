@@ -35,6 +35,8 @@ config.options(
 PROPERTY = "inspection_result"
 #: Containers that are none: the data is the disk itself.
 _BARE = frozenset({None, "", "bare"}) | fields.AMAZON_FORMATS
+#: Formats in which data can do no harm, whatever its owner says that it is.
+_HARMLESS = frozenset({signatures.ISO})
 #: Bytes that are looked at without a native thread: less work than to start one.
 _SMALL = 64 * 1024
 
@@ -59,39 +61,48 @@ class Inspected:
 
     def __init__(self, reader: body.Readable, declared: str | None, mode: str):
         self._reader, self._mode = reader, mode
-        self._inspector = inspector.Inspector(declared)
+        self._inspector = None if mode == OFF else inspector.Inspector(declared)
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes; b"" only at the end. Raises what the reader raises."""
         data = self._reader.read(size)
         seen = self._inspector
-        if self._mode == OFF:
-            pass
-        elif seen.is_reading_head and seen.size + len(data) >= signatures.HEAD_BYTES:
+        if seen is None:
+            return data
+        if seen.is_reading_head and seen.size + len(data) >= signatures.HEAD_BYTES:
             threads.run(seen.update, data)
-        elif data:
+        else:
             seen.update(data)
         return data
 
     def judge(self, image_id: int) -> dict[str, str]:
         """Return the properties that the data adds to an image, once all of it was read.
 
-        Raises ImageRefused if a refusal is to be enforced. The operator's log has the reason in
-        full; neither the property nor the error has.
+        Raises ImageRefused if a refusal is to be enforced; then data that lacks the marks of the
+        declared format is refused, too. The operator's log has the reason in full; neither the
+        property nor the error has.
         """
-        if self._mode == OFF:
+        if self._inspector is None:
             return {}
-        found = self._verdict()
+        found = _verdict(self._inspector)
         if found.code is None:
             return {}
-        LOG.warning("Image %s: its data was inspected: %s", image_id, found.detail)
+        # WIRE: clients of version 1 store what they like under any format, and the image must come
+        # back as they made it. Data without marks, and a disc, can name no other file.
+        is_harmless = found.code == verdict.Refusal.FORMAT_MISMATCH and _HARMLESS.issuperset(
+            found.formats
+        )
+        is_recorded = self._mode == ENFORCE or not is_harmless
+        level = logging.WARNING if is_recorded else logging.INFO
+        LOG.log(level, "Image %s: its data was inspected: %s", image_id, found.detail)
         if self._mode == ENFORCE:
             error = exception.ImageRefused(f"The image was refused: {found.message}")
             error.is_logged = True
             raise error
-        return {PROPERTY: str(found.code)}
+        return {PROPERTY: str(found.code)} if is_recorded else {}
 
-    def _verdict(self) -> verdict.Verdict:
-        if self._inspector.is_reading_head and self._inspector.size > _SMALL:
-            return threads.run(self._inspector.verdict)
-        return self._inspector.verdict()
+
+def _verdict(seen: inspector.Inspector) -> verdict.Verdict:
+    if seen.is_reading_head and seen.size > _SMALL:
+        return threads.run(seen.verdict)
+    return seen.verdict()

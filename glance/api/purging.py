@@ -435,3 +435,10 @@ def of(environ: Mapping[str, Any]) -> Purger | None:
     """Return the purger that a request was given, if there is one."""
     found: Purger | None = environ.get(ENVIRON)
     return found
+
+
+def unshared(environ: Mapping[str, Any], image_id: int) -> None:
+    """Have HTTP caches forget an image that fewer may read, perhaps."""
+    purger = of(environ)
+    if purger is not None:
+        purger.unshared(image_id)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from glance import api
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
+from glance.image.uploads import KILLED, Outcome, outcome_of, queued_again
 from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -82,10 +83,11 @@ def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
     image_id = note.image_id
     if image_id is None:
         return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
+    outcome = KILLED if note.queued_size is None else queued_again(note.queued_size)
     _persist(
         service,
         None,
-        lambda who: kill(service, who, image_id, "queued", note.attempt, tells=True),
+        lambda who: kill(service, who, image_id, "queued", note.attempt, outcome, tells=True),
     )
     return True
 
@@ -95,17 +97,19 @@ def settle(
     found: Iterable[base.AbandonedWrite],
     context: RequestContext | None = None,
     tell: Tell | None = None,
+    outcome: Outcome | None = None,
 ) -> None:
-    """Settle abandoned uploads: records that still wait for their data become killed.
+    """Settle abandoned uploads: records that still wait for their data become killed, or queued.
 
     `context` is the caller that may change the records, by default the service itself. What has
     become of an upload is told now, since whoever made it could not; `tell` is for one that has
-    ended well.
+    ended well. `outcome` is what the records become; None for that of the API that each upload
+    came by, which the record knows.
     """
     who = context or RequestContext(is_admin=True, roles=(service.conf.admin_role,))
     for left in found:
         try:
-            needed = _settle_record(service, context, left.image_id)
+            needed = _settle_record(service, context, left.image_id, outcome)
         except exception.Error as err:
             LOG.error(
                 "Image %s: its interrupted upload cannot be cleaned up: %s", left.image_id, err
@@ -121,10 +125,14 @@ def settle(
 
 
 def settle_later(
-    service: api.ImageService, left: base.AbandonedWrite, context: RequestContext, tell: Tell
+    service: api.ImageService,
+    left: base.AbandonedWrite,
+    context: RequestContext,
+    tell: Tell,
+    outcome: Outcome = KILLED,
 ) -> None:
     """Settle an upload whose activation may or may not have been carried out; returns at once."""
-    if not _HOLDING.spawn(settle, service, [left], context, tell):
+    if not _HOLDING.spawn(settle, service, [left], context, tell, outcome):
         _log_too_many(left.image_id)
         left.leave()
 
@@ -135,9 +143,10 @@ def kill_later(
     image_id: int,
     from_state: str,
     attempt: str | None = None,
+    outcome: Outcome = KILLED,
 ) -> None:
     """Do as `kill` does, once the registry is back; returns at once."""
-    if not _TASKS.spawn(_kill_quietly, service, context, image_id, from_state, attempt):
+    if not _TASKS.spawn(_kill_quietly, service, context, image_id, from_state, attempt, outcome):
         _log_too_many(image_id)
 
 
@@ -163,11 +172,15 @@ def _kill_quietly(
     image_id: int,
     from_state: str,
     attempt: str | None,
+    outcome: Outcome,
 ) -> None:
+    def persist(who: RequestContext) -> None:
+        kill(service, who, image_id, from_state, attempt, outcome)
+
     try:
-        _persist(service, context, lambda who: kill(service, who, image_id, from_state, attempt))
+        _persist(service, context, persist)
     except exception.Error as err:
-        LOG.error("Image %s could not be killed: %s", image_id, err)
+        LOG.error("Image %s could not be %s: %s", image_id, outcome["status"], err)
 
 
 def withdraw(service: api.ImageService, context: RequestContext, attempt: str) -> bool:
@@ -195,12 +208,24 @@ def _withdraw(service: api.ImageService, context: RequestContext, attempt: str) 
 
 
 def _settle_record(
-    service: api.ImageService, context: RequestContext | None, image_id: str
+    service: api.ImageService,
+    context: RequestContext | None,
+    image_id: str,
+    outcome: Outcome | None,
 ) -> types.ImageRecord | None:
     """Return `_kill`, telling of it and trying again while the registry is away."""
-    return _persist(
-        service, context, lambda who: _kill(service, who, image_id, "saving", tells=True)
-    )
+
+    def settle_record(who: RequestContext) -> types.ImageRecord | None:
+        ending = outcome
+        if ending is None:
+            try:
+                record: Mapping[str, Any] = service.registry.get_image_metadata(who, image_id)
+            except exception.NotFound:
+                return None
+            ending = outcome_of(record)
+        return _kill(service, who, image_id, "saving", ending, tells=True)
+
+    return _persist(service, context, settle_record)
 
 
 def _persist(
@@ -233,10 +258,11 @@ def kill(
     image_id: int,
     from_state: str,
     attempt: str | None = None,
+    outcome: Outcome = KILLED,
     *,
     tells: bool = False,
 ) -> None:
-    """Set the record of a failed upload killed, unless it has left the status `from_state`.
+    """Set the record of a failed upload to `outcome`, unless it has left the status `from_state`.
 
     `tells` is for an upload of whose failure nobody else tells. With an `attempt`, it is not known
     whether this upload has begun: it begins now, unless another one has, because the lost call may
@@ -253,7 +279,7 @@ def kill(
             return
         except exception.LimitExceeded:
             from_state = "queued"
-    _kill(service, context, image_id, from_state, tells=tells)
+    _kill(service, context, image_id, from_state, outcome, tells=tells)
 
 
 def _kill(
@@ -261,17 +287,18 @@ def _kill(
     context: RequestContext,
     image_id: object,
     from_state: str,
+    outcome: Outcome,
     *,
     tells: bool = False,
 ) -> types.ImageRecord | None:
-    """Set the record killed if it has this status, and tell of it; return it if it is active.
+    """Set the record to `outcome` if it has this status, and tell of it.
 
-    An active record needs its data.
+    Returns the record if it is active, or deactivated: then it needs its data.
     """
+    if outcome["status"] == from_state:
+        return None
     try:
-        service.registry.update_image_metadata(
-            context, image_id, {"status": "killed"}, from_state=from_state
-        )
+        service.registry.update_image_metadata(context, image_id, outcome, from_state=from_state)
     except exception.NotFound:
         return None
     except exception.Duplicate:
@@ -280,9 +307,9 @@ def _kill(
         except exception.NotFound:
             # It was deleted after the first call.
             return None
-        return record if record["status"] == "active" else None
+        return record if record["status"] in fields.WITH_DATA else None
     if tells:
-        LOG.warning("Image %s is killed: its upload was abandoned", image_id)
+        LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])
         service.events.failed(
             "image.upload", context, fields.parse_id(str(image_id)), exception.ServerError()
         )

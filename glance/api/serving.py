@@ -13,9 +13,9 @@ from typing import Any, Final
 from glance import api, image_cache
 from glance.api import caching, download, purging
 from glance.api.sources import OCTETS
-from glance.common import hooks
+from glance.common import exception, hooks
 from glance.http import conditions, trail, wsgi
-from glance.identity.context import CallerRequest
+from glance.identity.context import CallerRequest, RequestContext
 from glance.image import types
 
 #: Fields whose change invalidates a copy in the image cache.
@@ -28,12 +28,14 @@ def data_response(
     image: types.ImageRecord,
     headers: list[tuple[str, str]],
 ) -> wsgi.Response:
-    """Return the response with the data of an active image, whole or one range, or a 304.
+    """Return the response with the data of an image that has some: all, one range, or a 304.
 
     `headers` are those of the API's version, which a 304 has as well: caches take the metadata
-    from it (RFC 9111 §4.3.4). The sender closes the body. Raises what `conditions.evaluate` and
-    `download.open_image` raise; nothing is opened before the conditions hold.
+    from it (RFC 9111 §4.3.4). The sender closes the body. Raises what `check_download`,
+    `conditions.evaluate` and `download.open_image` raise; nothing is opened before the conditions
+    hold.
     """
+    check_download(service, request.context, image)
     validators = caching.validators(image)
     if conditions.evaluate(request.environ, validators):
         return _unchanged(service, image, headers)
@@ -41,7 +43,8 @@ def data_response(
     if download.is_foreign(service, image):
         # Whether If-Range holds for it, only its origin knows.
         range_header = request.environ.get("HTTP_RANGE")
-    cache = image_cache.of(request.environ)
+    # What is deactivated is neither read from the cache nor put there.
+    cache = image_cache.of(request.environ) if image["status"] == "active" else None
     opened = download.open_image(
         service,
         image,
@@ -88,18 +91,18 @@ def head_response(
     No store is contacted; so of foreign data (`download.is_foreign`) it says nothing that only the
     origin knows. Raises what `conditions.evaluate` raises.
     """
-    is_active = image["status"] == "active"
+    has_data = image["status"] in download.WITH_DATA
     validators = caching.validators(image)
-    if is_active and conditions.evaluate(request.environ, validators):
+    if has_data and conditions.evaluate(request.environ, validators):
         return _unchanged(service, image, headers)
     headers.append(("Content-Type", OCTETS))
-    size = download.known_size(image) if is_active else 0
+    size = download.known_size(image) if has_data else 0
     if size is not None:
         headers.append(("Content-Length", str(size)))
     headers.extend(service.cache_rules.image_headers(image, validators))
-    if not (is_active and download.is_foreign(service, image)):
+    if not (has_data and download.is_foreign(service, image)):
         headers.append(_accept_ranges(download.serves_ranges(service, image)))
-    if is_active:
+    if has_data:
         headers.extend(caching.file_headers(image))
     return wsgi.Response(200, headers)
 
@@ -118,6 +121,18 @@ def _accept_ranges(can: bool) -> tuple[str, str]:
 
 def _range_counts(environ: Mapping[str, Any], tag: str) -> bool:
     return conditions.range_of(environ, conditions.Validators(tag)) is not None
+
+
+def check_download(
+    service: api.ImageService, context: RequestContext, image: types.ImageRecord
+) -> None:
+    """Raise Forbidden for a visible image whose data the caller may not read.
+
+    The data of a deactivated image is for administrators only.
+    """
+    service.policy.require("download_image", context)
+    if image["status"] == "deactivated" and not context.is_admin:
+        raise exception.Forbidden("The image is deactivated: its data cannot be downloaded")
 
 
 def _lost(

@@ -9,8 +9,9 @@ The steps, in order; nothing is visible before the last one:
 5. the staged write is committed, durable on return;
 6. one registry call sets checksum, size, location and status active.
 
-After any failure the staged data is removed, the record is set to killed, and the error goes to
-the caller; `glance.api.recovery` later sends to the registry what it could not be sent now.
+After any failure the staged data is removed, the record is set to killed (version 1 of the API)
+or queued again (version 2), and the error goes to the caller; `glance.api.recovery` later sends to
+the registry what it could not be sent now.
 `doc/source/architecture.rst` has the table of failures.
 """
 
@@ -26,11 +27,11 @@ from glance import api
 from glance.api import deletion, inspection, recovery
 from glance.common import exception
 from glance.identity.context import RequestContext
-from glance.image import types
+from glance.image import types, uploads
 from glance.registry import link, unfinished
 from glance.registry.link import AWAY
 from glance.store import base
-from glance.streaming import body, retry
+from glance.streaming import body, digest, retry
 
 LOG = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ ACTIVATION_BACKOFF = retry.Backoff(0.25, 4.0, retries=3, factor=4, jitter=0.2)
 class Upload:
     """One run of the transaction.
 
-    `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared.
-    `disk_format` is what the data must be in, None for any format (`inspection.declared_format`).
+    `size` (bytes) and `checksum` (MD5 hex) are what the caller declared, None for not declared; a
+    size of 0 is one, too. `disk_format` is what the data must be in, None for any format
+    (`inspection.declared_format`).
     `values` are attributes to store together with the status saving. `status` is the last known
     status of the record, which decides how a failure ends; `undecided` means that an activating
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
@@ -53,6 +55,10 @@ class Upload:
     for data that the caller sends; `is_new` is true for a record that the same request has made.
     `kept` is the note that this process brings the data, None if there is none yet. `gone` is
     whether a failure has left no record: this upload has withdrawn it, or somebody has deleted it.
+    `algorithm` is that of a digest beside MD5, "" for none.
+
+    With `queued_size` a failed upload leaves the record queued, with that size in bytes, so that
+    the data can be uploaded again; with None, the default, it leaves the record killed.
     """
 
     service: api.ImageService
@@ -67,6 +73,8 @@ class Upload:
     is_new: bool = False
     beginning: link.OnceCall = dataclasses.field(default_factory=link.OnceCall)
     kept: unfinished.Kept | None = None
+    algorithm: str = ""
+    queued_size: int | None = None
     status: str = "queued"
     undecided: bool = dataclasses.field(default=False, init=False)
     gone: bool = dataclasses.field(default=False, init=False)
@@ -90,9 +98,16 @@ class Upload:
         self.emit_completed(record)
         return record
 
+    @property
+    def outcome(self) -> uploads.Outcome:
+        """What becomes of the record if the upload fails."""
+        if self.queued_size is None:
+            return uploads.KILLED
+        return uploads.queued_again(self.queued_size)
+
     def _noted(self) -> contextlib.AbstractContextManager[object]:
         """Note for the block that this process brings the data, if it should be killed."""
-        note = unfinished.Note(self.beginning.attempt, self.image_id)
+        note = unfinished.Note(self.beginning.attempt, self.image_id, self.queued_size)
         if self.kept is None:
             return self.service.unfinished.keep(note)
         self.kept.replace(note)
@@ -110,6 +125,7 @@ class Upload:
             length=length,
             cap=conf.image_size_cap,
             expected=self.size,
+            takes_zero=self.size == 0,
             idle_timeout=conf.upload_idle_timeout,
         )
         size = self.size or length
@@ -123,7 +139,8 @@ class Upload:
             source = reader if room is None else Rationed(reader, room, self._report)
             mode = self.service.conf.inspect_on_upload
             inspected = inspection.Inspected(source, self.disk_format, mode)
-            received = base.transfer(inspected, staged)
+            algorithms = (digest.MD5, self.algorithm) if self.algorithm else (digest.MD5,)
+            received = base.transfer(inspected, staged, algorithms)
             self._check(received.checksum)
             properties = inspected.judge(self.image_id)
             location = staged.commit()
@@ -155,6 +172,8 @@ class Upload:
         values = {**self.values, "status": "saving"}
         if size:
             values["size"] = size
+        if self.queued_size is not None:
+            values["upload_via"] = uploads.V2
         room = self.beginning.make(
             lambda: self.service.registry.report_upload(
                 self.context, self.image_id, values, "queued", self.beginning.attempt
@@ -186,6 +205,9 @@ class Upload:
             "checksum": received.checksum,
             "location": location,
         }
+        if self.algorithm:
+            values["os_hash_algo"] = self.algorithm
+            values["os_hash_value"] = received.digests[self.algorithm]
         if properties:
             values["properties"] = properties
 
@@ -251,7 +273,9 @@ class Upload:
         except Exception:
             if self.undecided:
                 left = staged.abandon()
-                recovery.settle_later(self.service, left, self.context, self.emit_completed)
+                recovery.settle_later(
+                    self.service, left, self.context, self.emit_completed, self.outcome
+                )
             else:
                 self._remove(location)
             raise
@@ -318,30 +342,33 @@ class Upload:
             # Nobody repeats a copy: its caller waits for the image to leave the status queued.
             if self.is_copy:
                 return True
+            if self.queued_size is not None:
+                return False
             refused = isinstance(err, exception.StoreError | exception.LimitExceeded)
             passing = exception.StorageWriteDenied | exception.OutOfDescriptors
             return refused and not isinstance(err, passing)
         return True
 
     def kill(self, reason: BaseException) -> bool:
-        """Set the record to killed, if it is still as this upload left it; never raises.
+        """Set the record to `outcome`, if it is still as this upload left it; never raises.
 
         Returns whether that is done; otherwise it is tried again in the background.
         """
         # NOTE: of a failed copy `_copy` reports the cause.
         level = logging.INFO if _is_logged(reason) else logging.WARNING
         level = logging.DEBUG if self.is_copy else level
-        LOG.log(level, "Image %s is killed: %s", self.image_id, exception.described(reason))
+        status = self.outcome["status"]
+        LOG.log(level, "Image %s is %s: %s", self.image_id, status, exception.described(reason))
         attempt = self.beginning.attempt if self.beginning.undecided else None
-        record = (self.service, self.context, self.image_id, self.status, attempt)
+        record = (self.service, self.context, self.image_id, self.status, attempt, self.outcome)
         try:
             recovery.kill(*record)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
-            LOG.error("Image %s will be killed later: %s", self.image_id, type(err).__name__)
+            LOG.error("Image %s will be %s later: %s", self.image_id, status, type(err).__name__)
             recovery.kill_later(*record)
             return False
         except Exception as err:
-            LOG.error("Image %s could not be killed: %s", self.image_id, type(err).__name__)
+            LOG.error("Image %s could not be %s: %s", self.image_id, status, type(err).__name__)
         return True
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
-from glance.api import caching
+from glance.api import caching, mounting
 from glance.common import config
 from glance.http import wsgi
 
-#: Newest first: (id, status). Both are served by the same application below `/v1/`.
-VERSIONS = (("v1.1", "CURRENT"), ("v1.0", "SUPPORTED"))
+#: Version -> its ids in the document, newest first; one application serves all of a version. An id
+#: of version 2 stands here only if everything is there that clients expect behind it.
+IDS = {
+    mounting.V2: ("v2.7", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0"),
+    mounting.V1: ("v1.1", "v1.0"),
+}
+#: The highest minor version of version 2; a request may name any up to it.
+V2_MINOR = int(IDS[mounting.V2][0].partition(".")[2])
 
 config.options(
     "version negotiation",
@@ -26,38 +32,59 @@ config.options(
 
 
 def prefixes(conf: config.Conf) -> list[str]:
-    """Return what the paths of images may begin with, such as `/v1`; "" without a version."""
-    names = dict.fromkeys(["v1", *(name for name, _ in reversed(VERSIONS))])
+    """Return what paths of version 1 may begin with, such as `/v1`; "" without a version."""
+    names = ("v1", *reversed(IDS[mounting.V1]))
     return [*(f"/{name}" for name in names), *([""] if conf.serve_unversioned else [])]
 
 
 class Versions:
-    """WSGI application that responds to every request with 300 and the version document."""
+    """WSGI application that responds to every request with 300 and the version document.
 
-    def __init__(self, conf: config.Conf):
+    It lists the versions in `mounted`. Where version 2 is served, `/versions` has status 200:
+    clients of that version ask there.
+    """
+
+    def __init__(self, conf: config.Conf, mounted: Sequence[str] = (mounting.V1,)):
         self.public_endpoint: str | None = conf.public_endpoint
+        self._entries = _entries(mounted)
+        self._serves_v2 = mounting.V2 in mounted
         self._rules = caching.CacheRules(conf)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        return self.document(wsgi.Request(environ))(environ, start_response)
+
+    def document(self, request: wsgi.Request) -> wsgi.Response:
+        """Return the document; its links lead to where the client of `request` reaches us."""
         # A composite may mount this application alone, at the path of the document.
-        mounted = wsgi.Request(environ).service_url.removesuffix("/versions")
+        mounted = request.service_url.removesuffix("/versions")
         base = (self.public_endpoint or mounted).rstrip("/")
         document = {
             "versions": [
                 {
                     "id": name,
                     "status": status,
-                    "links": [{"rel": "self", "href": f"{base}/v1/"}],
+                    "links": [{"rel": "self", "href": f"{base}/{version}/"}],
                 }
-                for name, status in VERSIONS
+                for name, status, version in self._entries
             ]
         }
-        response = self._rules.complete(wsgi.json_response(document, status=300))
-        return response(environ, start_response)
+        path = request.environ.get("PATH_INFO", "").strip("/")
+        status = 200 if self._serves_v2 and path.partition("/")[0] == "versions" else 300
+        return self._rules.complete(wsgi.json_response(document, status=status))
+
+
+def _entries(mounted: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return id, status and version of each entry: the highest id is the current one."""
+    entries = [(name, version) for version in IDS if version in mounted for name in IDS[version]]
+    # WIRE: clients of gophercloud refuse the whole document for any other word.
+    return [
+        (name, "SUPPORTED" if number else "CURRENT", version)
+        for number, (name, version) in enumerate(entries)
+    ]
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> Versions:
     """Paste app factory of `[app:versionsapp]`."""
-    return Versions(config.from_paste(global_conf, local_conf))
+    return Versions(config.from_paste(global_conf, local_conf), mounting.versions())

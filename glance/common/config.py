@@ -99,8 +99,9 @@ class Option:
 
     `type` turns the text of a file into a value and raises ValueError with a hint. `default` is a
     typed value; `unset` options have None. `minimum` bounds numbers. `aliases` are other names
-    that old files use. An option that is not `in_files` works on the command line only. `help` is
-    one sentence for an operator.
+    that old files use. An option that is not `in_files` works on the command line only. Set to
+    nothing, an option has its default, unless it `may_be_empty`. `help` is one sentence for an
+    operator.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     since: str = "1.0"
     in_files: bool = True
+    may_be_empty: bool = False
 
     def convert(self, raw: Any) -> Any:
         """Return the typed value of `raw`. Raises ValueError, which says what to write instead."""
@@ -153,10 +155,10 @@ def options(group: str, *declared: Option) -> tuple[Option, ...]:
 class Conf(Mapping[str, Any]):
     """The settings of one program: typed, immutable, by attribute or by key.
 
-    Unset options have their default, and so have those that are set to nothing. Names that no
-    module declared have the raw text of the file, so that sections of other filters can be read.
-    Values are converted at first use; `check` converts everything and reports all problems at
-    once, `report` logs what is suspicious but no error.
+    Unset options have their default, and so have those that are set to nothing, unless they
+    `may_be_empty`. Names that no module declared have the raw text of the file, so that sections
+    of other filters can be read. Values are converted at first use; `check` converts everything
+    and reports all problems at once, `report` logs what is suspicious but no error.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None, *, source: str = "configuration"):
@@ -331,7 +333,10 @@ def _by_owner(
 
 def _is_empty(name: str, raw: Any) -> bool:
     """Return whether a setting is a name without a value, which counts as unset."""
-    return isinstance(raw, str) and not raw.strip() and name in TABLE
+    if not isinstance(raw, str) or raw.strip():
+        return False
+    option = TABLE.get(name)
+    return option is not None and not option.may_be_empty
 
 
 def group_of(name: str) -> str | None:

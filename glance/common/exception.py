@@ -191,6 +191,17 @@ class UnsupportedCoding(Error):
         )
 
 
+class UnsupportedMediaType(Error):
+    """The body of a request is of a media type that the resource does not take.
+
+    `patches` are the types that it takes for PATCH, if that was the method (RFC 5789 §3.1).
+    """
+
+    def __init__(self, message: str = "", patches: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.patches = patches
+
+
 class UriTooLong(Error):
     """The path and query of a request are too long."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,6 +55,7 @@ TABLE: tuple[Row, ...] = (
     Row(exception.LimitExceeded, 413, "The request would exceed a limit.", client=True),
     Row(exception.UriTooLong, 414, "The path and query are too long.", client=True),
     Row(exception.UnsupportedCoding, 415, "The body has a content coding."),
+    Row(exception.UnsupportedMediaType, 415, "The body is of another media type.", client=True),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
@@ -96,6 +98,9 @@ TABLE: tuple[Row, ...] = (
 #: names it in the header below, so that the caller knows what is left.
 RECORDED = "glance.recorded_id"
 RECORDED_HEADER = "X-Image-Meta-Id"
+#: The key of the WSGI environ that is set for a request of Images API v2: its errors are JSON for
+#: a client that asks for JSON.
+JSON_ERRORS = "glance.json_errors"
 
 #: Has no cache keep a response (RFC 9111 §5.2.2.5). An error must not be kept: caches may keep a
 #: 404 of their own accord (RFC 9110 §15.1), but the image may come, or be shared, any moment.
@@ -172,13 +177,20 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it. HEAD gets the same headers; the caller drops the body. A request that
-    had made the record of an image before it failed gets its id in X-Image-Meta-Id.
+    client that prefers it, and JSON in version 2 for one that names it. HEAD gets the same
+    headers; the caller drops the body. A request that had made the record of an image before it
+    failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
     text = text_of(error)
-    if _prefers_html(environ.get("HTTP_ACCEPT", "")):
+    accept = environ.get("HTTP_ACCEPT", "")
+    if environ.get(JSON_ERRORS) and _qualities(accept).get("application/json", 0.0) > 0:
+        content_type = "application/json"
+        # WIRE: shipped clients read `message` in each *value* of the document.
+        title = statuses.REASONS[row.status]
+        body = json.dumps({"error": {"code": row.status, "title": title, "message": text}})
+    elif _prefers_html(accept):
         content_type = "text/html; charset=UTF-8"
         shown = html.escape(text)
         body = (
@@ -207,6 +219,8 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
     if isinstance(error, exception.UnsupportedCoding):
         # RFC 9110 §12.5.3: it tells the client that the coding is the reason.
         yield "Accept-Encoding", "identity"
+    if isinstance(error, exception.UnsupportedMediaType) and error.patches:
+        yield "Accept-Patch", ", ".join(error.patches)
     challenge = getattr(error, "www_authenticate", None)
     if challenge:
         yield "WWW-Authenticate", challenge
@@ -214,6 +228,13 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
 
 def _prefers_html(accept: str) -> bool:
     """Return whether an Accept header ranks text/html above text/plain and the wildcard."""
+    best = _qualities(accept)
+    html_rank = best.get("text/html", 0.0)
+    return html_rank > 0 and html_rank > best.get("text/plain", 0.0)
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    """Return the weight of each media type and range that an Accept header names."""
     best: dict[str, float] = {}
     for part in accept.split(","):
         kind, *params = (piece.strip().lower() for piece in part.split(";"))
@@ -224,5 +245,4 @@ def _prefers_html(accept: str) -> bool:
                 weight = numbers.real(param[2:])
                 quality = weight if weight is not None and 0 <= weight <= 1 else 0.0
         best[kind] = max(quality, best.get(kind, 0.0))
-    html_rank = best.get("text/html", 0.0)
-    return html_rank > 0 and html_rank > best.get("text/plain", 0.0)
+    return best

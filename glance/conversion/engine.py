@@ -28,14 +28,12 @@ from glance.common import config, exception
 from glance.conversion import formats, qemu, sandbox, workspace
 from glance.conversion.errors import Cancelled, Code, ConversionError
 from glance.http.trail import Trail
+from glance.inspect.verdict import Limits
 from glance.store import Stores, base
 from glance.streaming import body, threads
 
 LOG = logging.getLogger(__name__)
 
-#: Disks below this size may be any number of times larger than their images.
-EXPANSION_FREE = 1024**3
-_SECTOR = 512
 #: Seconds between two reports of progress.
 REPORT_INTERVAL = 1.0
 #: The ends of what the store and the file of a job may raise.
@@ -163,6 +161,7 @@ class Converter:
         stores: Stores,
         inspect: Inspect,
     ):
+        """`inspect` is `glance.conversion.inspection.inspect`, or stands for it in a test."""
         self.conf, self.box, self.work_dir = conf, box, work_dir
         self.stores, self.inspect = stores, inspect
 
@@ -185,7 +184,10 @@ class Converter:
                 return job.run(deliver)
         except (ConversionError, Cancelled) as err:
             # NOTE: the detail is for the operator alone.
-            LOG.warning("Job %s: %s failed: %s", order.job_id, job.doing, exception.described(err))
+            is_wanted = isinstance(err, Cancelled) or err.code is Code.INTERRUPTED
+            level = logging.INFO if is_wanted else logging.WARNING
+            text = exception.described(err)
+            LOG.log(level, "Job %s: %s ended: %s", order.job_id, job.doing, text)
             raise
 
 
@@ -250,12 +252,13 @@ class _Job:
 
     def _begin(self, phase: Phase | None) -> None:
         """Begin a phase, None for the end of the last one."""
+        if phase is not None:
+            self.stop.check()
         now = time.monotonic()
         if self._phase is not None:
             self._seconds[self._phase] = now - self._begun
         self._phase, self._begun, self._reported = phase, now, 0.0
         if phase is not None:
-            self.stop.check()
             self._observer.began(phase)
 
     def _fetch(self, fd: int) -> base.Received:
@@ -319,8 +322,17 @@ class _Job:
     # -- limits ----------------------------------------------------------------------------------
 
     def _expected(self) -> int:
-        """Return how many bytes the job will write here, as far as this is known."""
-        size = self.order.size or 0
+        """Return how many bytes the job will write here, as far as this is known.
+
+        The size of the disk counts as soon as it is known, at the latest before the result is
+        written.
+        """
+        size = self.order.size
+        if size is None:
+            with _fetching():
+                size = self.stores.get_size(self.order.location, trail=self.order.trail)
+        if size is None:
+            size = self.conf.conversion_max_input_size
         disk = size if self.order.source_format == formats.RAW else self.order.disk_size or 0
         most: int = self.conf.conversion_max_virtual_size
         return size + min(disk, most)
@@ -335,14 +347,11 @@ class _Job:
 
     def _check_disk(self, size: int | None, length: int) -> None:
         """Refuse a disk of `size` bytes in an image of `length` bytes that is too large."""
-        if size is None:
-            return
-        if size > self.conf.conversion_max_virtual_size:
-            raise ConversionError(Code.TOO_LARGE, f"its disk has {size} bytes")
-        most = self.conf.conversion_max_expansion * length
-        # A raw image has the size of its disk, but for the last sector.
-        if size >= EXPANSION_FREE and size > most and size > length + _SECTOR:
-            raise ConversionError(Code.TOO_LARGE, f"its disk has {size} bytes, it has {length}")
+        limits = Limits(self.conf.conversion_max_virtual_size, self.conf.conversion_max_expansion)
+        if size is not None and limits.exceeded(size, length):
+            raise ConversionError(
+                Code.TOO_LARGE, f"its disk has {size} bytes, the image has {length}"
+            )
 
     # -- progress --------------------------------------------------------------------------------
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 import enum
 
 from glance.common import exception
+from glance.inspect.verdict import ADVICE, Refusal
+
+
+def _refused(reason: Refusal, what: str) -> str:
+    """Return why an image is refused and what its owner can do, as the inspection advises."""
+    return f"{what}; {ADVICE[reason]}."
 
 
 class Code(enum.Enum):
@@ -39,19 +45,19 @@ class Code(enum.Enum):
     AMBIGUOUS_FORMAT = (
         "ambiguous_format",
         False,
-        "The data of the image has the marks of several formats; export the disk again with "
-        "another tool, and upload that.",
+        _refused(Refusal.AMBIGUOUS_FORMAT, "The data has the marks of several formats"),
     )
     FORMAT_MISMATCH = (
         "format_mismatch",
         False,
-        "The data of the image does not have the disk_format of its record; correct the record.",
+        _refused(Refusal.FORMAT_MISMATCH, "The data is not in the disk_format of the image"),
     )
     UNSAFE_IMAGE = (
         "unsafe_image",
         False,
-        "The image refers to other files, or has features that are not converted; export the "
-        "disk into one plain file, and upload that.",
+        _refused(
+            Refusal.UNSAFE_IMAGE, "The data is not a self-contained image that is safe to open"
+        ),
     )
     NESTED_FORMAT = (
         "nested_format",

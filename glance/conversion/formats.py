@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from glance.common import exception
 from glance.image import fields
+from glance.inspect.signatures import RAW, VMDK
+
+__all__ = ["FORMATS", "RAW", "VMDK", "Format", "check_pair", "of"]
 
 #: disk_format; the tool's name of it; whether it has a backing link that must be overridden; the
 #: options of an output; whether an output can be compressed on demand.
@@ -22,9 +25,6 @@ _TABLE = """
 
 #: The container that holds nothing but the disk; an empty container_format means the same.
 CONTAINER = "bare"
-#: The format without a structure: whatever has no other is this.
-RAW = "raw"
-VMDK = "vmdk"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -79,9 +79,9 @@ def _priorities(libc: ctypes.CDLL) -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Set the limits and become the program. Never returns."""
-    parent, address_space, cpu, file_size = map(int, argv[:4])
-    directory, command = argv[4], argv[5:]
     try:
+        parent, address_space, cpu, file_size = map(int, argv[:4])
+        directory, command = argv[4], argv[5:]
         os.closerange(3, 65536)
         os.umask(0o077)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -96,7 +96,7 @@ def main(argv: list[str]) -> NoReturn:
         # NOTE: the last one: from here on memory may be short.
         _limit(resource.RLIMIT_AS, address_space)
         os.execve(command[0], command, os.environ)
-    except (OSError, ValueError, MemoryError) as err:
+    except (OSError, ValueError, IndexError, MemoryError) as err:
         # SECURITY: no paths: the line is for the log of the operator, but follows the image.
         _fail(getattr(err, "strerror", None) or type(err).__name__)
 

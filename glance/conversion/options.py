@@ -52,14 +52,6 @@ def address_space(value: str) -> int:
     return number
 
 
-def expansion(value: str) -> float:
-    """Convert a factor of at least 1."""
-    number = config.real(value)
-    if not 1 <= number < float("inf"):
-        raise ValueError("use a number of at least 1")
-    return number
-
-
 config.options(
     "conversion",
     config.Option(
@@ -127,9 +119,10 @@ config.options(
     ),
     config.Option(
         "conversion_max_expansion",
-        expansion,
-        50.0,
-        help="How many times larger than its image a disk may be; disks below 1 GiB are exempt.",
+        config.integer,
+        50,
+        minimum=1,
+        help="How many times larger than its image a disk may be; disks up to 1 GiB are exempt.",
     ),
     config.Option(
         "conversion_info_address_space",

@@ -37,8 +37,9 @@ class Ending:
     """How a run has ended.
 
     `status` is the exit status; for a signal it is 128 and its number. `out` and `err` are what
-    was kept of the streams, `is_cut` whether there was more on `out`. `cpu` is in seconds, and
-    `memory` the largest resident size in bytes, of all that the run's processes reported.
+    was kept of the streams, `is_cut` whether there was more on `out`. `cpu` is the processor time
+    of the tool in seconds, and `memory` its largest resident size in bytes, as they were a tenth
+    of a second before the end at the latest.
     """
 
     status: int
@@ -164,6 +165,7 @@ class Run:
         pause = _SHORTEST
         while not self._is_over():
             check()
+            self._measure()
             hub.sleep(pause)
             pause = min(pause * 1.5, _LONGEST)
         assert self._status is not None
@@ -181,12 +183,21 @@ class Run:
         return self._status is not None and all(stream.has_ended for stream in self._streams)
 
     def _reap(self) -> None:
-        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        pid, status = posix.waitpid(self.pid, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
             self._status = code if code >= 0 else 128 - code
-            self._cpu = usage.ru_utime + usage.ru_stime
-            self._memory = usage.ru_maxrss * 1024
+
+    def _measure(self) -> None:
+        """Take note of what the tool has taken so far.
+
+        NOTE: bwrap does not wait for what it starts, so the kernel adds nothing up for us.
+        """
+        try:
+            self._cpu, self._memory = _taken(_deepest(self.pid))
+        except (OSError, ValueError, IndexError):
+            # It has just ended, or become another program.
+            return
 
     def _end(self) -> None:
         """End what still runs: with a signal, and when that did not help with another one."""
@@ -215,6 +226,30 @@ class Run:
     def _signal(self, signum: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _deepest(pid: int) -> int:
+    """Return the last of the processes of which each has started the next one."""
+    for _ in range(4):
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            children = file.read().split()
+        if not children:
+            break
+        pid = int(children[0])
+    return pid
+
+
+def _taken(pid: int) -> tuple[float, int]:
+    """Return seconds of processor time and the largest resident size of a process, proc(5)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    with open(f"/proc/{pid}/status", "rb") as file:
+        lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+    size = int(lines.get(b"VmHWM", b"0 kB").split()[0]) * 1024
+    return (int(fields[11]) + int(fields[12])) / _TICKS, size
 
 
 # -- what an ending means ------------------------------------------------------------------------

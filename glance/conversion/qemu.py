@@ -35,7 +35,7 @@ _GIB = 1024**3
 _SLACK = 64 * 1024**2
 _PROGRESS = re.compile(rb"\(([0-9]{1,3})(?:\.[0-9]*)?/100%\)")
 #: The limits of the check at start; `--version` needs next to nothing.
-_CHECK = sandbox.ResourceLimits(address_space=_GIB, cpu=10, file_size=0)
+_CHECK = sandbox.RunLimits(address_space=_GIB, cpu=10, file_size=0)
 _CHECK_SECONDS = 30.0
 
 
@@ -75,7 +75,7 @@ class Tool:
 
         `name` is SOURCE or TARGET. Fails for whatever is not one plain file.
         """
-        limits = sandbox.ResourceLimits(
+        limits = sandbox.RunLimits(
             self._conf.conversion_info_address_space, self._conf.conversion_info_cpu, 0
         )
         ending = self._run(limits, ("info", "--output=json", device(name, row)), output=_MAX_INFO)
@@ -115,16 +115,16 @@ class Tool:
         pair = (device(SOURCE, source), device(TARGET, target))
         self._run(self._working_limits(size, 0), ("compare", *pair))
 
-    def _working_limits(self, size: int, file_size: int) -> sandbox.ResourceLimits:
+    def _working_limits(self, size: int, file_size: int) -> sandbox.RunLimits:
         conf = self._conf
         cpu = conf.conversion_cpu_base + conf.conversion_cpu_per_gib * -(-size // _GIB)
-        return sandbox.ResourceLimits(conf.conversion_address_space, cpu, file_size)
+        return sandbox.RunLimits(conf.conversion_address_space, cpu, file_size)
 
     # -- one run ---------------------------------------------------------------------------------
 
     def _run(
         self,
-        limits: sandbox.ResourceLimits,
+        limits: sandbox.RunLimits,
         arguments: Sequence[str],
         *,
         output: int = process.OUTPUT,
@@ -157,7 +157,7 @@ class Tool:
 def _run(
     box: sandbox.Sandbox,
     directory: str,
-    limits: sandbox.ResourceLimits,
+    limits: sandbox.RunLimits,
     arguments: Sequence[str],
     check: Callable[[], object],
     *,

@@ -50,7 +50,7 @@ _VERSION = re.compile(rb"qemu-img version ([0-9]+(?:\.[0-9]+)*)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ResourceLimits:
+class RunLimits:
     """What one run of the tool may take: bytes of address space, seconds of processor time,
     bytes of each file that it writes.
     """
@@ -87,9 +87,7 @@ class Sandbox:
                 "crafted image that passes the inspection gets whatever this user can read"
             )
 
-    def command(
-        self, directory: str, limits: ResourceLimits, arguments: Sequence[str]
-    ) -> list[str]:
+    def command(self, directory: str, limits: RunLimits, arguments: Sequence[str]) -> list[str]:
         """Return the command line that runs the tool with a directory to work in."""
         numbers = (os.getpid(), limits.address_space, limits.cpu, limits.file_size)
         # NOTE: -I and -S: nothing of the converter's own environment is loaded.

@@ -62,6 +62,8 @@ class WorkDir:
             files.make_directories(self.path, 0o700)
             with files.directory(self.path) as fd:
                 status = os.fstat(fd)
+        except (FileExistsError, NotADirectoryError) as err:
+            raise exception.ConfigError(f"{name} is not a directory; use another path") from err
         except OSError as err:
             raise exception.ConfigError(f"{name} cannot be used: {err.strerror}") from err
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

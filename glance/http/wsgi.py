@@ -110,10 +110,13 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         return values.pop() if values else None
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; the last of repeated ones wins.
+        """Return the query parameters; the last of repeated ones wins. Raises as `query_pairs`."""
+        return dict(self.query_pairs())
 
-        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS, repeated ones
-        included.
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """Return the query parameters, names and values, in their order.
+
+        Raises Invalid for text that is not UTF-8 and for more than MAX_PARAMETERS.
         """
         query = latin1.decode(self.query_string, "query string")
         if query.count("&") >= MAX_PARAMETERS:
@@ -123,7 +126,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         try:
             # NOTE: webob's own parser also takes ";" as a separator, although it is part of a
             # value.
-            return dict(urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict"))
+            return urllib.parse.parse_qsl(query, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
             raise exception.Invalid("The query string is not valid UTF-8") from None
 
@@ -132,6 +135,17 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         if "HTTP_TRANSFER_ENCODING" in self.environ:
             return True
         return (self.content_length or 0) > 0
+
+    def require_no_body(self) -> None:
+        """Raise Invalid for a request whose body has data, where none belongs.
+
+        A length of zero and an empty chunked body are fine. Reads at most one byte.
+        """
+        if not self.has_body():
+            return
+        if "HTTP_TRANSFER_ENCODING" in self.environ and not _read(self.environ["wsgi.input"], 1):
+            return
+        raise exception.Invalid("This request takes no body")
 
     def check_representation(self) -> None:
         """Refuse a body that is not a whole thing as it is.
@@ -166,9 +180,14 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         if length is not None and len(data) < length:
             raise exception.UploadTruncated("The body is shorter than its Content-Length")
         try:
-            return json.loads(data)
+            return json.loads(data, parse_constant=_no_json)
         except (ValueError, RecursionError):
             raise exception.Invalid("The body is not valid JSON") from None
+
+
+def _no_json(word: str) -> None:
+    """Refuse NaN and the infinities, which Python reads although JSON has none (RFC 8259 §6)."""
+    raise ValueError(word)
 
 
 def _read(stream: Any, size: int) -> bytes:
@@ -315,12 +334,14 @@ class Router(Generic[RequestT]):
 
     Paths are Routes patterns (`/images/{id}`), whose variables stand for one segment that is not
     empty and is decoded after the match, so that it may hold a slash; one trailing slash is
-    tolerated. A path with handlers for some methods returns 405 with Allow for the others.
-    Handlers are given requests of `request_class`.
+    tolerated, unless the router is `strict`. A path with handlers for some methods returns 405
+    with Allow for the others, and from a strict router 200 with Allow for OPTIONS (RFC 9110
+    §9.3.7). Handlers are given requests of `request_class`.
     """
 
-    def __init__(self, request_class: type[RequestT]) -> None:
+    def __init__(self, request_class: type[RequestT], *, strict: bool = False) -> None:
         self._request_class = request_class
+        self._strict = strict
         self._mapper = routes.Mapper(explicit=True)
         self._mapper.minimization = False
         self._tables: dict[str, Mapping[str, Handler[RequestT]]] = {}
@@ -348,7 +369,10 @@ class Router(Generic[RequestT]):
         handlers, variables = self._match(environ)
         handler = handlers.get(method)
         if handler is None:
-            raise exception.MethodNotAllowed(sorted(handlers))
+            allowed = sorted({*handlers, "OPTIONS"} if self._strict else handlers)
+            if method == "OPTIONS" and self._strict:
+                return Response(200, [("Allow", ", ".join(allowed))])
+            raise exception.MethodNotAllowed(allowed)
         return handler(self._request_class(environ), **variables)
 
     def _match(
@@ -364,7 +388,7 @@ class Router(Generic[RequestT]):
             if sent is None:
                 raise self.missing(path)
             path = sent
-        if len(path) > 1 and path.endswith("/"):
+        if len(path) > 1 and path.endswith("/") and not self._strict:
             path = path[:-1]
         # NOTE: to Routes, `$` is also the place before a line feed at the end.
         if not path.endswith("\n"):

@@ -17,9 +17,14 @@ from glance.identity.context import RequestContext
 #: Every authenticated caller; administrators; not even administrators.
 ANYONE, ADMIN, NOBODY = "anyone", "admin", "nobody"
 
-#: Rule -> who passes it by default (as in Diablo, but for choose_id), and what it is about.
+#: What read-only callers may do, too, unless a role is needed for it.
+READING = frozenset({"download_image"})
+
+#: Rule -> who passes it by default (as in Diablo, where it had the rule, but for choose_id), and
+#: what it is about.
 RULES: dict[str, tuple[str, str]] = {
     "publicize_image": (ANYONE, "make an image public"),
+    "communitize_image": (ANYONE, "make an image a community image"),
     # SECURITY: who may choose ids learns from a refusal which ones others use.
     "choose_id": (ADMIN, "choose the id of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
@@ -27,6 +32,9 @@ RULES: dict[str, tuple[str, str]] = {
     "delete_any_image": (ADMIN, "delete visible images of other owners"),
     "see_deleted": (ADMIN, "list deleted images"),
     "restore_image": (ADMIN, "restore deleted images"),
+    "download_image": (ANYONE, "download the data of images"),
+    "deactivate": (ANYONE, "deactivate images"),
+    "reactivate": (ANYONE, "reactivate images"),
     "manage_image_cache": (ADMIN, "manage the image cache"),
 }
 
@@ -59,9 +67,9 @@ class Policy:
         }
 
     def allows(self, rule: str, context: RequestContext) -> bool:
-        """Return whether the caller passes the rule. A read-only caller passes none."""
+        """Return whether the caller passes the rule. A read-only caller may only read."""
         passing = self._passing[rule]
-        if context.read_only or NOBODY in passing:
+        if NOBODY in passing or (context.read_only and rule not in READING):
             return False
         if ANYONE in passing or (ADMIN in passing and context.is_admin):
             return True

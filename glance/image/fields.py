@@ -28,20 +28,36 @@ MAX_NAME = 255
 MAX_PROPERTY_VALUE = 65535
 MAX_LOCATION = 65535
 
-DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso")
-CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf")
+DISK_FORMATS = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
+CONTAINER_FORMATS = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
 AMAZON_FORMATS = frozenset({"ami", "ari", "aki"})
 
 #: The status machine: each status with those that may follow it, apart from itself.
 TRANSITIONS: dict[str, frozenset[str]] = {
-    "queued": frozenset({"saving", "active", "killed", "deleted", "pending_delete"}),
+    "queued": frozenset(
+        {"saving", "uploading", "importing", "active", "killed", "deleted", "pending_delete"}
+    ),
     "saving": frozenset({"queued", "active", "killed", "deleted", "pending_delete"}),
-    "active": frozenset({"deleted", "pending_delete"}),
+    "uploading": frozenset({"queued", "importing", "deleted", "pending_delete"}),
+    "importing": frozenset({"queued", "active", "deleted", "pending_delete"}),
+    "active": frozenset({"deactivated", "deleted", "pending_delete"}),
+    "deactivated": frozenset({"active", "deleted", "pending_delete"}),
     "killed": frozenset({"deleted", "pending_delete"}),
     "pending_delete": frozenset({"deleted", "active"}),
     "deleted": frozenset(),
 }
 STATUSES = tuple(TRANSITIONS)
+#: Those that version 2 of the API alone gives to an image.
+V2_STATUSES = frozenset({"uploading", "importing", "deactivated"})
+#: Those of a live image whose data is complete.
+WITH_DATA = frozenset({"active", "deactivated"})
+
+# To those who know version 1 alone, data that is on its way in any other way is being saved.
+_V1_STATUSES = {"uploading": "saving", "importing": "saving"}
+
+#: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
+VISIBILITIES = ("public", "community", "shared", "private")
+MEMBER_STATUSES = ("pending", "accepted", "rejected")
 
 #: Words that mean true in a header; every other word means false.
 TRUE_HEADER_WORDS = frozenset({"true", "1", "t", "yes", "y", "on"})
@@ -52,7 +68,9 @@ PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 _HEADER_KEY = HEADER_PREFIX.replace("-", "_")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NO_IMAGE = "No image with this ID was found"
 _ID = re.compile(r"0|[1-9][0-9]{0,18}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
 
@@ -94,8 +112,22 @@ def path_id(text: str) -> int:
     """Return the number of the image id in a path. Raises NotFound for an impossible id."""
     number = parse_id(text)
     if number is None:
-        raise exception.NotFound("No image with this ID was found")
+        raise exception.NotFound(_NO_IMAGE)
     return number
+
+
+def parse_uuid(text: str) -> str | None:
+    """Return a UUID of 36 characters (RFC 9562 §4) in lower case, None for any other text."""
+    lowered = text.lower()
+    return lowered if len(text) == 36 and _UUID.fullmatch(lowered) else None
+
+
+def path_uuid(text: str) -> str:
+    """Return the uuid of an image in a path, in lower case. Raises NotFound for other text."""
+    uuid = parse_uuid(text)
+    if uuid is None:
+        raise exception.NotFound(_NO_IMAGE)
+    return uuid
 
 
 def _integer(
@@ -156,6 +188,28 @@ def _strict_boolean(label: str, value: Any) -> bool:
     raise exception.Invalid(f"Image attribute {label} must be true or false")
 
 
+def _uuid(label: str, value: Any) -> str:
+    uuid = parse_uuid(value) if isinstance(value, str) else None
+    if uuid is None:
+        raise exception.Invalid(f"Image attribute {label} must be a UUID")
+    return uuid
+
+
+def _one_of(*words: str, null: bool = False) -> Callable[[str, Any], str | None]:
+    def convert(label: str, value: Any) -> str | None:
+        if value is None and null:
+            return None
+        if not isinstance(value, str) or value not in words:
+            raise exception.Invalid(f"Image attribute {label} must be one of {_list(words)}")
+        return value
+
+    return convert
+
+
+_visibility = _one_of(*VISIBILITIES)
+_upload_via = _one_of("v1", "v2", "import", null=True)
+
+
 def _time(label: str, value: Any) -> Any:
     return value
 
@@ -203,6 +257,22 @@ FIELDS: tuple[Field, ...] = (
     Field("deleted_at", datetime.datetime, _time, writable=False, settable=False),
     Field("deleted", bool, _strict_boolean, writable=False, settable=False),
     Field("activated_at", datetime.datetime, _time, writable=False, settable=False, internal=True),
+    # NOTE: of these, `glance.image.entity` describes what clients of version 2 may write.
+    Field("uuid", str, _uuid, writable=False, settable=False, internal=True),
+    Field("visibility", str, _visibility, writable=False, settable=False, internal=True),
+    Field("os_hidden", bool, _strict_boolean, writable=False, settable=False, internal=True),
+    Field("os_hash_algo", str, _text(64), settable=False, internal=True),
+    Field("os_hash_value", str, _text(128), settable=False, internal=True),
+    Field("virtual_size", int, _integer(0, MAX_BIGINT, None), settable=False, internal=True),
+    Field(
+        "deactivated_by_admin",
+        bool,
+        _strict_boolean,
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field("upload_via", str, _upload_via, settable=False, internal=True),
     Field("store", str, _text(MAX_NAME), writable=False, stored=False),
 )
 
@@ -235,9 +305,9 @@ def parse_headers(
     `items` are (name, value) pairs as WSGI gives them, bytes as latin-1 text; both are read as
     UTF-8. `decode` reverses a client's own encoding of the names and values, `decode_location`
     that of a location (None: as `decode`); see `glance.image.percent`. The result has the keys
-    that were sent, and always `properties`. Hyphens and underscores in names are equivalent: an
-    attribute may be given more than once, with one value. Unknown names are ignored. Raises
-    Invalid for anything that cannot be stored as sent.
+    that were sent, `uuid` for an id of version 2 of the API, and always `properties`. Hyphens and
+    underscores in names are equivalent: an attribute may be given more than once, with one value.
+    Unknown names are ignored. Raises Invalid for anything that cannot be stored as sent.
     """
     meta: dict[str, Any] = {}
     properties: dict[str, str | None] = {}
@@ -256,6 +326,9 @@ def parse_headers(
             _add_property(properties, name[len(PROPERTY_PREFIX) :], value)
             continue
         name = name[len(HEADER_PREFIX) :]
+        if name == "id" and (uuid := parse_uuid(value.strip(" \t"))):
+            _set_once(meta, "uuid", uuid, "Image attribute")
+            continue
         field = _BY_NAME.get(name)
         if field is None or not field.settable:
             check_text("header", value, MAX_PROPERTY_VALUE)
@@ -301,6 +374,15 @@ def sent_name(name: str) -> str:
     return folded.replace("_", "-") if folded.startswith(HEADER_PREFIX) else folded
 
 
+def is_v1_name(name: str) -> bool:
+    """Return whether version 1 shows a property under its very name, and reads it back so.
+
+    It does not for names with capitals, which headers lose, with hyphens, which it reads as
+    underscores, and for those that cannot be a part of a header name (RFC 9110 §5.1).
+    """
+    return name == name.lower() and "-" not in name and not _NOT_TOKEN.search(latin1.encode(name))
+
+
 # -- mapping -> response headers (the API) -------------------------------------------------------
 
 
@@ -322,11 +404,14 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
                 continue
         if name == "checksum" and not value:
             continue
+        if name == "status":
+            value = v1_status(str(value))
         headers.append((HEADER_PREFIX + name, _shown(value)))
     for name, value in (image.get("properties") or {}).items():
-        # SECURITY: a name that did not come through the API must not break the header block.
-        safe = _NOT_TOKEN.sub("_", latin1.encode(name.lower()))
-        headers.append((PROPERTY_PREFIX + safe, _shown(value)))
+        safe = latin1.encode(name.lower())
+        # SECURITY: such a name, of version 2 or another program, would break the header block.
+        if not _NOT_TOKEN.search(safe):
+            headers.append((PROPERTY_PREFIX + safe, _shown(value)))
     return headers
 
 
@@ -418,17 +503,22 @@ def _lenient(value: str) -> str:
 def coerce(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the writable attributes in the JSON of a request, typed and bounded.
 
-    Unknown and read-only names are dropped. `properties`, when present, becomes lower-case names
-    with text or None; numbers and booleans become text. Raises Invalid for a value that cannot
-    be stored as sent.
+    Unknown and read-only names are dropped, but for the `uuid` of an image to create.
+    `properties`, when present, becomes lower-case names with text or None; numbers and booleans
+    become text. Raises Invalid for a value that cannot be stored as sent.
     """
     result: dict[str, Any] = {}
     for name, value in values.items():
         if name == "properties":
             result[name] = coerce_properties(value)
-        elif name in WRITABLE_KEYS:
+        elif name in WRITABLE_KEYS or name == "uuid":
             result[name] = _BY_NAME[name].convert(name, value)
     return result
+
+
+def convert(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of fields, given by their names, typed and bounded. Raises Invalid."""
+    return {name: _BY_NAME[name].convert(name, value) for name, value in values.items()}
 
 
 def coerce_properties(value: Any) -> dict[str, str | None]:
@@ -494,6 +584,11 @@ def validate(record: Mapping[str, Any], formats: Formats = FORMATS) -> dict[str,
     return checked
 
 
+def v1_status(status: str) -> str:
+    """Return the status by which version 1 of the API shows an image in this one."""
+    return _V1_STATUSES.get(status, status)
+
+
 def check_transition(old: str, new: str) -> None:
     """Raise Conflict if an image in status `old` may not become `new`."""
     if old != new and new not in TRANSITIONS.get(old, frozenset()):
@@ -523,6 +618,7 @@ def to_public_json(image: types.StoredImage) -> types.DetailedImage:
     del shown["location"]
     for name in INTERNAL_KEYS:
         shown.pop(name, None)
+    shown["status"] = v1_status(shown["status"])
     return cast(types.DetailedImage, shown)
 
 

@@ -39,6 +39,9 @@ RECOGNISED = frozenset(
     }
 )
 
+#: The words of a boolean in a query string.
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
 #: How many filters by property a request may have. Each one costs the database a search for every
 #: image that the others let through; people filter by one or two.
 MAX_PROPERTY_FILTERS = 32
@@ -113,22 +116,18 @@ def parse(
     filters: dict[str, Any] = {name: params[name] for name in TEXT_FILTERS if name in params}
     for name in NUMBER_FILTERS:
         if name in params:
-            filters[name] = _count(name, params[name])
+            filters[name] = count(name, params[name])
     if "protected" in params:
-        filters["protected"] = _choice(
-            "protected",
-            params["protected"],
-            {"true": True, "1": True, "false": False, "0": False},
-        )
-    changes_since = _instant(params.get("changes-since"))
+        filters["protected"] = choice("protected", params["protected"], BOOLEANS)
+    changes_since = _changes_since(params.get("changes-since"))
     deleted = _deleted(params.get("deleted"), is_admin if sees_deleted is None else sees_deleted)
     if deleted is None and changes_since is None:
         deleted = False
     return ListQuery(
         filters=filters,
         properties=_properties(params),
-        size_min=_count("size_min", params["size_min"]) if "size_min" in params else None,
-        size_max=_count("size_max", params["size_max"]) if "size_max" in params else None,
+        size_min=count("size_min", params["size_min"]) if "size_min" in params else None,
+        size_max=count("size_max", params["size_max"]) if "size_max" in params else None,
         is_public=_is_public(params.get("is_public"), is_admin),
         changes_since=changes_since,
         deleted=deleted,
@@ -150,7 +149,8 @@ def _properties(params: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _integer(name: str, value: str) -> int:
+def integer(name: str, value: str) -> int:
+    """Return the integer in the value of a parameter. Raises Invalid with the parameter's name."""
     number = numbers.signed(value, 30)
     # NOTE: a plus sign in a query string is a blank, which is no part of a number.
     if number is None or value.startswith("+"):
@@ -158,8 +158,9 @@ def _integer(name: str, value: str) -> int:
     return number
 
 
-def _count(name: str, value: str) -> int:
-    number = _integer(name, value)
+def count(name: str, value: str) -> int:
+    """Return the whole number, 0 to MAX_BIGINT, in the value of a parameter. Raises Invalid."""
+    number = integer(name, value)
     if not 0 <= number <= fields.MAX_BIGINT:
         raise exception.Invalid(f"{name} must be a whole number, 0 or greater")
     return number
@@ -168,7 +169,7 @@ def _count(name: str, value: str) -> int:
 def _limit(value: str | None, default: int, maximum: int) -> int:
     if value is None:
         return min(default, maximum)
-    number = _integer("limit", value)
+    number = integer("limit", value)
     if number < 0:
         raise exception.Invalid("limit must be positive")
     return min(number, maximum)
@@ -177,14 +178,15 @@ def _limit(value: str | None, default: int, maximum: int) -> int:
 def _marker(value: str | None) -> int | None:
     if value is None:
         return None
-    _integer("marker", value)
+    integer("marker", value)
     number = fields.parse_id(value)
     if number is None:
         raise exception.Invalid("The marker image was not found")
     return number
 
 
-def _choice(name: str, value: str, meanings: Mapping[str, Any]) -> Any:
+def choice(name: str, value: str, meanings: Mapping[str, Any]) -> Any:
+    """Return what a word means, in any case of its letters. Raises Invalid with all words."""
     try:
         return meanings[value.lower()]
     except KeyError:
@@ -201,7 +203,7 @@ def _is_public(value: str | None, is_admin: bool) -> bool | None:
     if value is None:
         return True
     meanings = {"none": None, "true": True, "1": True, "false": False, "0": False}
-    scope: bool | None = _choice("is_public", value, meanings)
+    scope: bool | None = choice("is_public", value, meanings)
     return scope if is_admin else True
 
 
@@ -211,16 +213,24 @@ def _deleted(value: str | None, sees_deleted: bool) -> bool | None:
     return value.strip().lower() in fields.TRUE_HEADER_WORDS
 
 
-def _instant(value: str | None) -> datetime.datetime | None:
-    if value is None:
-        return None
+def instant(value: str) -> datetime.datetime | None:
+    """Return an ISO 8601 time as naive UTC, None for other text; without a zone it is UTC."""
     text = _LOST_PLUS.sub(r"\1+\2", value.strip())
     try:
-        instant = datetime.datetime.fromisoformat(text)
-        if instant.tzinfo is not None:
-            instant = instant.astimezone(datetime.UTC).replace(tzinfo=None)
+        found = datetime.datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            found = found.astimezone(datetime.UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
+        return None
+    return found
+
+
+def _changes_since(value: str | None) -> datetime.datetime | None:
+    if value is None:
+        return None
+    found = instant(value)
+    if found is None:
         raise exception.Invalid(
             "changes-since must be an ISO 8601 time such as 2011-09-22T10:11:12Z"
-        ) from None
-    return instant
+        )
+    return found

@@ -12,7 +12,7 @@ empty header.
 # NOTE: without `annotations` of `__future__`, behind which TypedDict does not see what NotRequired
 # says.
 import datetime
-from typing import NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 
 class OwnedImage(TypedDict):
@@ -85,10 +85,52 @@ class ImageRecord(_Attributes):
     properties: dict[str, str | None]
 
 
+class FullRecord(ImageRecord):
+    """A record with what version 2 of the Images API knows of an image besides.
+
+    `uuid` is the id that version 2 shows, in lower case; `id` is that of version 1. Of
+    `os_hash_algo` and `os_hash_value` both are set or none. `tags` are sorted, each once.
+    `upload_via` is the API by which the data came or comes (`v1`, `v2`, `import`).
+    """
+
+    uuid: str
+    visibility: str
+    os_hidden: bool
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    virtual_size: int | None
+    deactivated_by_admin: bool
+    upload_via: str | None
+    tags: list[str]
+
+
+class Page(NamedTuple):
+    """A part of a list, in its order; `has_more` says whether others follow the last."""
+
+    images: list[FullRecord]
+    has_more: bool
+
+
+class Change(TypedDict, total=False):
+    """What a request of version 2 changes in a record, all of it or nothing.
+
+    `set` has new values of fields, `properties` those of properties to add or replace; `remove`
+    names properties to remove. `must_exist` names properties without which nothing is changed.
+    `tags` replace all tags. With `from_state` the image must have one of these statuses.
+    """
+
+    set: dict[str, Any]
+    properties: dict[str, str]
+    remove: list[str]
+    must_exist: list[str]
+    tags: list[str]
+    from_state: list[str]
+
+
 class ImageRow(_Attributes):
     """The columns of an image in the registry's database; times are naive and in UTC.
 
-    `activated_at` is not in lists.
+    `activated_at` and what follows it are not in lists of version 1.
     """
 
     location: str | None
@@ -96,12 +138,26 @@ class ImageRow(_Attributes):
     updated_at: datetime.datetime | None
     deleted_at: datetime.datetime | None
     activated_at: NotRequired[datetime.datetime | None]
+    uuid: NotRequired[str]
+    visibility: NotRequired[str]
+    os_hidden: NotRequired[bool]
+    os_hash_algo: NotRequired[str | None]
+    os_hash_value: NotRequired[str | None]
+    virtual_size: NotRequired[int | None]
+    deactivated_by_admin: NotRequired[bool]
+    upload_via: NotRequired[str | None]
 
 
 class StoredImage(ImageRow):
     """An image in the registry's database with its live properties."""
 
     properties: dict[str, str | None]
+
+
+class StoredRecord(StoredImage):
+    """The same with its tags, sorted; names of properties have the case they were given."""
+
+    tags: list[str]
 
 
 class Member(TypedDict):
@@ -111,11 +167,33 @@ class Member(TypedDict):
     can_share: bool
 
 
+class MemberRecord(TypedDict):
+    """A membership as version 2 shows it; times are ISO 8601 text in UTC.
+
+    `image_id` is the uuid of the image. `status` is `pending`, `accepted` or `rejected`.
+    """
+
+    image_id: str
+    member_id: str
+    status: str
+    created_at: str | None
+    updated_at: str | None
+
+
 class StoredMember(TypedDict):
     """The same in the registry's database."""
 
     member: str
     can_share: bool
+
+
+class StoredMembership(TypedDict):
+    """A membership in the registry's database as version 2 sees it; times are naive, in UTC."""
+
+    member: str
+    status: str
+    created_at: datetime.datetime | None
+    updated_at: datetime.datetime | None
 
 
 class SharedImage(TypedDict):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from glance.inspect import others, qcow2, signatures, vdi, vhd, vmdk
 from glance.inspect.signatures import HEAD_BYTES, SECTOR, TAIL_BYTES
-from glance.inspect.verdict import DiskFormat, End, Limits, Reason, Refusal, Verdict, tail_of
+from glance.inspect.verdict import DiskFormat, End, Limits, Reason, Refusal, Verdict
 
 #: Every format with rules; all of them look at every image.
 FORMATS: tuple[type[DiskFormat], ...] = (
@@ -47,30 +47,27 @@ class Inspector:
 
     `declared` is the disk format that the owner of the data has declared, None for none: then any
     one format is right. Until HEAD_BYTES have come, it keeps what has come; after that, less than
-    16 KiB.
+    16 KiB. `is_reading_head` is true until then, and the `update` that ends it, or `verdict`, may
+    take milliseconds. `size` counts the bytes so far.
     """
 
     def __init__(self, declared: str | None = None, limits: Limits = NO_LIMITS):
         self.size = 0
+        self.is_reading_head = True
         self._declared = declared or None
         self._limits = limits
-        self._head: bytearray | None = bytearray()
+        self._head = bytearray()
         self._tail = b""
         self._formats: list[DiskFormat] = []
 
-    @property
-    def is_reading_head(self) -> bool:
-        """Whether more of the first bytes is wanted; `update` may take milliseconds until then."""
-        return self._head is not None
-
     def update(self, data: bytes) -> None:
         """Take the next bytes of the data, any number of them. Raises nothing."""
-        self.size += len(data)
-        if len(data) >= TAIL_BYTES:
-            self._tail = tail_of(data)
-        else:
-            self._tail = tail_of(self._tail + data)
-        if self._head is not None:
+        # PERF: an upload calls this for every piece that comes.
+        length = len(data)
+        self.size += length
+        tail = data if length >= TAIL_BYTES else self._tail + data
+        self._tail = tail[-TAIL_BYTES:]
+        if self.is_reading_head:
             self._head += data[: HEAD_BYTES - len(self._head)]
             if len(self._head) >= HEAD_BYTES:
                 self._read_head()
@@ -82,12 +79,12 @@ class Inspector:
             self._tail = b""
 
     def _read_head(self) -> None:
-        head, self._head = bytes(self._head or b""), None
+        head, self._head, self.is_reading_head = bytes(self._head), bytearray(), False
         self._formats = [make(head) for make in FORMATS]
 
     def verdict(self) -> Verdict:
         """Return what the data is; all of it has been passed to `update`. Raises nothing."""
-        if self._head is not None:
+        if self.is_reading_head:
             self._read_head()
         end = End(self._tail, self.size)
         found = [each for each in self._formats if each.found(end)]

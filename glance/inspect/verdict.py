@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from glance.inspect import signatures
-from glance.inspect.signatures import SECTOR, TAIL_BYTES
+from glance.inspect.signatures import SECTOR
 
 #: No disk of any format has more bytes: offsets are signed numbers of 64 bits.
 LARGEST = 2**63 - SECTOR
@@ -31,16 +31,16 @@ class Refusal(enum.StrEnum):
     TOO_LARGE = "too_large"
 
 
-#: What the owner of an image may know of a refusal, and what they can do.
-MESSAGES = {
-    Refusal.AMBIGUOUS_FORMAT: "the data has the marks of more than one disk format; convert it "
-    "to one format anew",
-    Refusal.FORMAT_MISMATCH: "the data is in another disk format than the declared one; declare "
-    "the format that it has",
-    Refusal.UNSAFE_IMAGE: "the data is not a self-contained image that is safe to open; convert "
-    "it to one that stands alone, without backing files, other parts, snapshots or encryption",
-    Refusal.TOO_LARGE: "the virtual disk of the image is too large",
+#: What the owner of an image can do after a refusal.
+ADVICE = {
+    Refusal.AMBIGUOUS_FORMAT: "convert it to one format anew",
+    Refusal.FORMAT_MISMATCH: "declare the format that it has",
+    Refusal.UNSAFE_IMAGE: "convert it to one that stands alone, without backing files, other "
+    "parts, snapshots or encryption",
+    Refusal.TOO_LARGE: "use a smaller disk",
 }
+#: What the owner may know of an image that breaks a rule.
+_UNSAFE = "the data is not a self-contained image that is safe to open"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class Rule:
 
 
 class Reason(NamedTuple):
-    """A reason of a refusal. `rule` and `text` are for operators, not for the owner of an image.
+    """A reason of a refusal; `rule` is None for what is no rule of a format.
 
-    `rule` is None for what is no rule of a format.
+    SECURITY: of a rule, `rule` and `text` are for operators, not for the owner of an image.
     """
 
     code: Refusal
@@ -183,7 +183,10 @@ class Verdict:
     @property
     def message(self) -> str:
         """The reason as the owner of the image may know it; empty for an image that is safe."""
-        return "" if self.code is None else f"{self.code}: {MESSAGES[self.code]}"
+        if not self.reasons:
+            return ""
+        code, rule, text = self.reasons[0]
+        return f"{code}: {_UNSAFE if rule else text}; {ADVICE[code]}"
 
     @property
     def detail(self) -> str:
@@ -192,8 +195,3 @@ class Verdict:
             f"{each.code}: {each.text}{f' ({each.rule})' if each.rule else ''}"
             for each in self.reasons
         )
-
-
-def tail_of(pieces: bytes) -> bytes:
-    """Return the last TAIL_BYTES of bytes, or all of them."""
-    return pieces[-TAIL_BYTES:]

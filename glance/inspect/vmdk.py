@@ -107,12 +107,15 @@ class Descriptor:
         lines = text.split("\n", _LINES)
         self.is_regular = len(lines) <= _LINES
         for line in lines[:_LINES]:
-            self._read(line.strip())
+            self._read(line.strip(" \t\r"))
 
     def _read(self, line: str) -> None:
-        if not line or line.startswith("#") or _DDB.match(line):
+        if not line.replace("\t", " ").isprintable():
+            # NOTE: to another reader it may end a line.
+            self.is_regular = False
+        elif not line or line.startswith("#") or _DDB.match(line):
             return
-        if key := _KEY.match(line):
+        elif key := _KEY.match(line):
             name = key[1].lower()
             if name in self.counts:
                 self.values[name] = line[key.end() :].strip(' \t"').lower()[:64]

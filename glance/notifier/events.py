@@ -36,6 +36,7 @@ SWITCHES: Mapping[str, str | None] = {
 #: The fields of an image that a payload holds, besides its own properties.
 IMAGE_FIELDS = (
     "id",
+    "uuid",
     "name",
     "status",
     "size",
@@ -44,6 +45,7 @@ IMAGE_FIELDS = (
     "min_disk",
     "min_ram",
     "is_public",
+    "visibility",
     "checksum",
     "owner",
     "created_at",
@@ -293,6 +295,23 @@ class Events:
             can_share = new.get(name, old.get(name))
             payload = {"image_id": image_id, "member_id": name, "can_share": can_share}
             self.emit(f"image.member.{kind}", who, payload)
+
+    def member_changed(
+        self,
+        who: context.RequestContext,
+        event: str,
+        image: types.ImageRecord,
+        member: Mapping[str, Any],
+    ) -> None:
+        """Emit an event about one membership that version 2 of the API has changed.
+
+        `member` has its `member_id` and, unless it has ended, its `status`. What version 2 makes
+        does not let a member share the image with others.
+        """
+        payload = {"image_id": image["id"], "member_id": member["member_id"], "can_share": False}
+        if "status" in member:
+            payload["status"] = member["status"]
+        self.emit(event, who, payload)
 
     # -- payloads --------------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ Values are those of the registry's JSON: a record has the keys of
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from glance.client import base
 from glance.common import exception, numbers
-from glance.image import types
+from glance.image import search, types
 
 #: Header that requests lists as the public API shows them (without location), and confirms it in
 #: the response: an older registry ignores the header.
@@ -179,6 +179,71 @@ class RegistryClient(base.BaseClient):
         left = {"error": error, "dead": dead, "location": location}
         return self._done("POST", f"/images/{base.segment(image_id)}/scrub", {"scrub": left})
 
+    # -- images by uuid, as version 2 of the Images API needs them -------------------------------
+
+    def find_records(self, query: search.SearchQuery) -> types.Page:
+        """Return one page of full records."""
+        response = self._request("GET", "/v2/images", params={"q": query.to_wire()})
+        document = base.read_json(response)
+        if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+            raise exception.ClientConnectionError("The registry's response contains no list")
+        return types.Page(document["images"], document.get("has_more") is True)
+
+    def get_record(self, uuid: str) -> types.FullRecord:
+        """Return a full record."""
+        return self._full("GET", _of_uuid(uuid))
+
+    def create_record(
+        self, values: Mapping[str, Any], tags: Iterable[str] = ()
+    ) -> types.FullRecord:
+        """Create a queued record; Duplicate for a uuid that is or was in use."""
+        return self._full("POST", "/v2/images", {"image": {**values, "tags": list(tags)}})
+
+    def patch_record(self, uuid: str, change: types.Change) -> types.FullRecord:
+        """Apply a delta."""
+        return self._full("PATCH", _of_uuid(uuid), change)
+
+    def delete_record(
+        self, uuid: str, status: str | None = None, **waiting: int
+    ) -> types.FullRecord:
+        """Delete a record; arguments as for `remove_image`."""
+        return self._full("DELETE", _of_uuid(uuid), params={"status": status, **waiting})
+
+    def set_state(
+        self, uuid: str, from_states: Iterable[str], to: str, values: Mapping[str, Any] | None
+    ) -> types.FullRecord:
+        """Make a step of the status."""
+        state = {"from": list(from_states), "to": to, "values": dict(values or {})}
+        return self._full("POST", f"{_of_uuid(uuid)}/state", {"state": state})
+
+    def get_record_members(self, uuid: str) -> list[types.MemberRecord]:
+        """Return the memberships that the caller may see, oldest first."""
+        return self._list(f"{_of_uuid(uuid)}/members", "members")
+
+    def get_record_member(self, uuid: str, member: str) -> types.MemberRecord:
+        """Return one membership."""
+        return self._member("GET", _of_member(uuid, member))
+
+    def add_record_member(self, uuid: str, member: str) -> types.MemberRecord:
+        """Add a member, who is pending."""
+        return self._member("POST", f"{_of_uuid(uuid)}/members", {"member": member})
+
+    def set_member_status(self, uuid: str, member: str, status: str) -> types.MemberRecord:
+        """Set the status of a membership."""
+        return self._member("PUT", _of_member(uuid, member), {"status": status})
+
+    def remove_record_member(self, uuid: str, member: str) -> None:
+        """End a membership."""
+        self._done("DELETE", _of_member(uuid, member))
+
+    def add_tag(self, uuid: str, tag: str) -> None:
+        """Give an image a tag."""
+        self._done("PUT", f"{_of_uuid(uuid)}/tags/{base.segment(tag)}")
+
+    def remove_tag(self, uuid: str, tag: str) -> None:
+        """Take a tag from an image."""
+        self._done("DELETE", f"{_of_uuid(uuid)}/tags/{base.segment(tag)}")
+
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[types.Member]:
@@ -243,6 +308,27 @@ class RegistryClient(base.BaseClient):
             raise exception.ClientConnectionError("The registry's response contains no image")
         return cast(types.ImageRecord, document)
 
+    def _full(
+        self,
+        method: str,
+        action: str,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> types.FullRecord:
+        headers = None if body is None else _JSON
+        response = self._request(method, action, body, headers, params)
+        document = base.read_json(response, "image")
+        if not isinstance(document, dict):
+            raise exception.ClientConnectionError("The registry's response contains no image")
+        return cast(types.FullRecord, document)
+
+    def _member(self, method: str, action: str, body: Any = None) -> types.MemberRecord:
+        headers = None if body is None else _JSON
+        document = base.read_json(self._request(method, action, body, headers), "member")
+        if not isinstance(document, dict):
+            raise exception.ClientConnectionError("The registry's response contains no member")
+        return cast(types.MemberRecord, document)
+
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         with self._request(method, action, body, _JSON if body is not None else None) as response:
             response.read()
@@ -256,6 +342,14 @@ def _change(
     document = image_metadata if "image" in image_metadata else {"image": image_metadata}
     more = {"from_state": from_state, "attempt": attempt}
     return {**document, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _of_uuid(uuid: str) -> str:
+    return f"/v2/images/{base.segment(uuid)}"
+
+
+def _of_member(uuid: str, member: str) -> str:
+    return f"{_of_uuid(uuid)}/members/{base.segment(member)}"
 
 
 def _member(image_id: object, member_id: object) -> str:

@@ -28,6 +28,8 @@ from glance.identity import authtoken
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
+from glance.registry.record_calls import RecordCalls
+from glance.registry.translation import TRANSLATED
 from glance.streaming import retry
 
 T = TypeVar("T")
@@ -116,10 +118,6 @@ CHECK_LIMIT = health.LIMIT + 0.5
 # How much of its response is of use, in bytes: a word.
 _ENOUGH = 256
 
-# Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
-# encoding can make a request line too long for the registry (414) that the API has taken.
-PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
-
 
 def _causes(err: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = err
@@ -202,29 +200,10 @@ def _may_pass(err: Exception) -> bool:
     return False
 
 
-class _Translation:
-    """Turns whatever shows a registry in trouble into RegistryUnavailable; keeps its refusals."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if not isinstance(err, exception.Error) or err.status in PASS_THROUGH_STATUSES:
-            return
-        if err.status is None and not isinstance(err, exception.ClientConnectionError):
-            return
-        LOG.error("The registry returned no usable response: %s", err)
-        raise exception.RegistryUnavailable(
-            "The image registry is unavailable at the moment; try again later"
-        ) from err
-
-
-# PERF: it holds no state, and a generator in its place costs a microsecond per call.
-_TRANSLATED = _Translation()
-
-
-class RegistryLink:
+class RegistryLink(RecordCalls):
     """One registry, and the connections to it that all callers of a process share.
+
+    `RecordCalls` has the calls of version 2 of the Images API.
 
     Nothing is connected, and no certificate read, before the first call. Safe to use from many
     threads at once. `close` lets the kept connections go; the link stays usable.
@@ -314,12 +293,12 @@ class RegistryLink:
 
     def get_images_list(self, context: RequestContext, **kwargs: Any) -> list[types.BriefImage]:
         """Return a page of short records; `kwargs`: filters, marker, limit, sort_key, sort_dir."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_images(**kwargs)
 
     def get_images_detail(self, context: RequestContext, **kwargs: Any) -> list[types.ImageRecord]:
         """Return a page of full records, `location` included; arguments as `get_images_list`."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_images_detailed(**kwargs)
 
     def get_public_images(self, context: RequestContext, *, detail: bool, **kwargs: Any) -> bytes:
@@ -327,12 +306,12 @@ class RegistryLink:
 
         It holds no location.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_public_images(detail, **kwargs)
 
     def get_image_metadata(self, context: RequestContext, image_id: object) -> types.ImageRecord:
         """Return the full record of a visible image; NotFound otherwise."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_image(image_id)
 
     def add_image_metadata(
@@ -348,7 +327,7 @@ class RegistryLink:
         the attempt has created already.
         """
         _log_meta("Adding image", image_meta)
-        with _TRANSLATED:
+        with TRANSLATED:
             record = self.client_for(context).add_image(image_meta, attempt, is_repeated)
         _log_meta("Returned image", record)
         return record
@@ -369,7 +348,7 @@ class RegistryLink:
         change). NotFound if the caller may not change it.
         """
         _log_meta("Updating image", image_meta)
-        with _TRANSLATED:
+        with TRANSLATED:
             record = self.client_for(context).update_image(
                 image_id, image_meta, purge_props, from_state, attempt
             )
@@ -390,7 +369,7 @@ class RegistryLink:
         owner's quota has no room for its size.
         """
         _log_meta("Updating image", image_meta)
-        with _TRANSLATED:
+        with TRANSLATED:
             client = self.client_for(context)
             return client.report_upload(image_id, image_meta, from_state, attempt)
 
@@ -399,7 +378,7 @@ class RegistryLink:
 
         NotFound if there is none.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).withdraw_image(attempt)
 
     def delete_image_metadata(
@@ -415,12 +394,12 @@ class RegistryLink:
         the scrubber may remove the data, and `lease`, the seconds for which it is left to the
         caller.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).remove_image(image_id, status, **waiting)
 
     def get_restorable_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
         """Return the full record of an image, which may be deleted; NotFound without one."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).restorable_image(image_id)
 
     def restore_image(self, context: RequestContext, image_id: object) -> types.ImageRecord:
@@ -429,7 +408,7 @@ class RegistryLink:
         Its data must be there. NotFound if there is no such image, Duplicate if it is not deleted,
         or its data is gone or being removed now.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).restore_image(image_id)
 
     def postpone_scrub(
@@ -447,7 +426,7 @@ class RegistryLink:
         `location` it is about what a failed upload left there, without about the deleted image
         itself.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).postpone_scrub(
                 image_id, error, dead=dead, location=location
             )
@@ -456,19 +435,19 @@ class RegistryLink:
 
     def get_image_members(self, context: RequestContext, image_id: object) -> list[types.Member]:
         """Return the memberships of an image that the caller may see: member_id, can_share."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_image_members(image_id)
 
     def get_member_images(
         self, context: RequestContext, member_id: object
     ) -> list[types.SharedImage]:
         """Return what is shared with a member, as far as the caller may see it."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).get_member_images(member_id)
 
     def replace_members(self, context: RequestContext, image_id: object, member_data: Any) -> bool:
         """Make the members of an image exactly those given."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).replace_members(image_id, member_data)
 
     def add_member(
@@ -479,12 +458,12 @@ class RegistryLink:
         can_share: bool | None = None,
     ) -> bool:
         """Make or change one membership."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).add_member(image_id, member_id, can_share)
 
     def delete_member(self, context: RequestContext, image_id: object, member_id: object) -> bool:
         """End one membership; no error if there is none."""
-        with _TRANSLATED:
+        with TRANSLATED:
             return self.client_for(context).delete_member(image_id, member_id)
 
 

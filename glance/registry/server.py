@@ -16,8 +16,8 @@ from glance.common import config, exception, numbers
 from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, listing, types
-from glance.registry import client, members, trust, wrong_port
+from glance.image import fields, formats, listing, types
+from glance.registry import client, members, parameters, trust, v2, wrong_port
 from glance.registry.db import api, attempts, engine, lenient, migration
 
 LOG = logging.getLogger(__name__)
@@ -71,22 +71,9 @@ config.options(
         help="Maximum total size of the images of one owner, uploads in progress included; 0 or "
         "a negative number means no limit. Images without an owner are not counted.",
     ),
-    config.Option(
-        "disk_formats",
-        config.words,
-        fields.DISK_FORMATS,
-        help="Disk formats that are allowed for images.",
-    ),
-    config.Option(
-        "container_formats",
-        config.words,
-        fields.CONTAINER_FORMATS,
-        help="Container formats that are allowed for images.",
-    ),
 )
 
 _SEEING_DELETED = RequestContext(is_admin=True, show_deleted=True)
-_STATUSES_OF_DELETE = ("deleted", "pending_delete")
 
 
 class RecordsController:
@@ -100,7 +87,7 @@ class RecordsController:
         self.limits: dict[str, Any] = {
             "property_quota": conf.image_property_quota,
             "storage_quota": conf.user_storage_quota,
-            "formats": fields.Formats(conf.disk_formats, conf.container_formats),
+            "formats": formats.from_conf(conf),
         }
 
     def index(self, request: CallerRequest) -> wsgi.Response:
@@ -196,26 +183,11 @@ class RecordsController:
         context.require_write()
         any_owner = self.policy.allows("delete_any_image", context)
         number = fields.path_id(id)
-        query = request.query()
-        trust.require_api(request, {"status", "due_in", "lease"} & query.keys())
-        status = query.get("status")
-        if not trust.is_from_api(request):
-            # The scrubber removes the data, which the API would have done.
-            status = "pending_delete"
-        if status is not None and status not in _STATUSES_OF_DELETE:
-            raise exception.Invalid(f"status must be one of {', '.join(_STATUSES_OF_DELETE)}")
+        waiting = parameters.removal(request)
         try:
-            image = api.image_delete(
-                self.db,
-                context,
-                number,
-                status,
-                any_owner=any_owner,
-                due_in=_seconds(query, "due_in"),
-                lease=_seconds(query, "lease"),
-            )
+            image = api.image_delete(self.db, context, number, any_owner=any_owner, **waiting)
         except exception.ImageNotFound:
-            if status != "deleted":
+            if waiting["status"] != "deleted":
                 raise
             image = api.image_settle(self.db, context, number, any_owner=any_owner)
         LOG.info("Image %s was deleted", number)
@@ -281,7 +253,7 @@ class RecordsController:
         """
         if trust.is_from_api(request):
             return
-        if values.get("id") is not None:
+        if values.get("id") is not None or values.get("uuid") is not None:
             self.policy.require("choose_id", request.context)
         if values.get("is_public"):
             self.policy.require("publicize_image", request.context)
@@ -309,13 +281,6 @@ def _attempt(body: Mapping[str, Any]) -> str | None:
     if attempt is not None and not attempts.is_attempt(attempt):
         raise exception.Invalid("attempt must be 32 lower-case hexadecimal digits")
     return attempt
-
-
-def _seconds(query: Mapping[str, str], name: str) -> int:
-    number = numbers.whole(query.get(name, "0"), 10)
-    if number is None or number > fields.MAX_INT:
-        raise exception.Invalid(f"{name} must be a number of seconds")
-    return number
 
 
 def _leftover(body: Any) -> dict[str, Any]:
@@ -379,6 +344,7 @@ class RegistryAPI:
         self.router.add("/images/{id}/members", GET=sharing.index, PUT=sharing.replace)
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
+        v2.add_routes(self.router, conf, db)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse

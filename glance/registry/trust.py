@@ -26,7 +26,18 @@ from glance.registry import client
 LOG = logging.getLogger(__name__)
 
 #: Attributes that say where the data of an image is, and that it is there.
-API_ONLY = frozenset({"location", "status", "checksum", "size"})
+API_ONLY = frozenset(
+    {
+        "location",
+        "status",
+        "checksum",
+        "size",
+        "os_hash_algo",
+        "os_hash_value",
+        "virtual_size",
+        "upload_via",
+    }
+)
 
 _HEADER = "HTTP_" + client.SHARED_SECRET.upper().replace("-", "_")
 _FROM_API = "glance.registry.from_api"

@@ -35,10 +35,15 @@ LATE_CALL = 60.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Note:
-    """One record: the `attempt` that creates it, and its id as soon as its caller knows it."""
+    """One record: the `attempt` that creates it, and its id as soon as its caller knows it.
+
+    `queued_size` is the size in bytes with which it is queued again if its data does not come;
+    with None it is killed then.
+    """
 
     attempt: str
     image_id: int | None = None
+    queued_size: int | None = None
 
 
 class Kept:

@@ -34,7 +34,8 @@ def stray_response(environ: Mapping[str, Any]) -> wsgi.Response | None:
     """Return the registry's response to a request that is meant for the API, None for others.
 
     The registry has no versions, but serves its own paths below `/v1/`, too; there a request is
-    the API's if it looks so. `/` is a list, with GET only.
+    the API's if it looks so. Below `/v2/` it serves its own client only. `/` is a list, with GET
+    only.
     """
     first, slash, rest = (environ.get("PATH_INFO") or "/").lstrip("/").partition("/")
     if not first:
@@ -43,9 +44,16 @@ def stray_response(environ: Mapping[str, Any]) -> wsgi.Response | None:
         return _told(405, [("Allow", "GET")])
     if first != "versions" and not _VERSION.match(first):
         return None
+    if first == "v2" and _is_registrys(environ):
+        return None
     if first == "v1" and slash and rest.partition("/")[0] in _RESOURCES and not _is_apis(environ):
         return None
     return _told(404)
+
+
+def _is_registrys(environ: Mapping[str, Any]) -> bool:
+    """Return whether the client that glance-api has for the registry has sent a request."""
+    return environ.get("HTTP_USER_AGENT") == client.RegistryClient.USER_AGENT
 
 
 def _is_apis(environ: Mapping[str, Any]) -> bool:
@@ -86,6 +94,6 @@ class ApiFront:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
-        if environ.get("HTTP_USER_AGENT") == client.RegistryClient.USER_AGENT:
+        if _is_registrys(environ):
             return wsgi.fail(exception.Misdirected(API), environ, start_response)
         return self.app(environ, start_response)

@@ -189,7 +189,7 @@ class OrphanScan:
             return True
         if image["status"] in _ARRIVING and not image["deleted"]:
             return False
-        if image["status"] == "active" and not image["deleted"] and not image["location"]:
+        if image["status"] in fields.WITH_DATA and not image["deleted"] and not image["location"]:
             # The record has lost its location; this may be all that is left of the image.
             return False
         if image["status"] == "deleted" or not image["location"]:
@@ -201,7 +201,7 @@ class OrphanScan:
     def _images_without_data(self, names: _Names, failed: list[str]) -> Iterator[MissingData]:
         for image in maintenance.images_with_data(self.db):
             location = image["location"]
-            if image["status"] != "active" or image["deleted"] or location is None:
+            if image["status"] not in fields.WITH_DATA or image["deleted"] or location is None:
                 continue
             try:
                 driver = self.stores.for_uri(location)
@@ -223,7 +223,7 @@ class OrphanScan:
         """Return what is wrong with the data of an image now, and its kind; None for nothing."""
         try:
             image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
-            if image["location"] is None or image["status"] != "active":
+            if image["location"] is None or image["status"] not in fields.WITH_DATA:
                 return None
             size = self.stores.get_size(image["location"])
         except exception.ImageNotFound:
@@ -242,7 +242,7 @@ class OrphanScan:
             image = api.image_get(self.db, RequestContext(is_admin=True), image_id)
         except exception.ImageNotFound:
             return False
-        return bool(image["status"] == "active")
+        return bool(image["status"] in fields.WITH_DATA)
 
 
 def _in_file(method: Callable[..., T]) -> Callable[..., T]:

@@ -14,7 +14,7 @@ import threading
 from glance import store
 from glance.common import config, exception
 from glance.identity.context import RequestContext
-from glance.image import fields
+from glance.image import fields, uploads
 from glance.registry import unfinished
 from glance.registry.db import api, engine, records
 from glance.registry.db.upkeep import maintenance
@@ -37,6 +37,8 @@ config.options(
 )
 
 _ADMIN = RequestContext(is_admin=True, show_deleted=True)
+#: Statuses in which an image needs its data.
+_NEEDED = fields.WITH_DATA | {"pending_delete"}
 
 
 class Settling:
@@ -143,7 +145,7 @@ def hold_back(
         return removal.Removal(removal.RemovalOutcome.POSTPONED, type(err).__name__)
     if image["status"] in ("queued", "saving") and not image["deleted"]:
         return removal.Removal(removal.RemovalOutcome.POSTPONED, "UploadInProgress")
-    own = image["location"] if image["status"] in ("active", "pending_delete") else None
+    own = image["location"] if image["status"] in _NEEDED else None
     if own and stores.name_of(own) == stores.name_of(location):
         LOG.warning("Image %s: what an upload left is now the image's own data", image_id)
         return removal.Removal(removal.RemovalOutcome.NOT_OURS)
@@ -162,16 +164,20 @@ def _settle_record(db: engine.Database, image_id: str) -> tuple[bool, bool]:
     if status == "saving":
         killed = _kill(db, number)
         return not killed, killed
-    return status in ("active", "pending_delete"), False
+    return status in _NEEDED, False
 
 
 def _kill(db: engine.Database, image_id: int) -> bool:
-    """Give up an upload; return False if it has ended by itself meanwhile."""
+    """Give up an upload; return False if it has ended by itself meanwhile.
+
+    The image waits for data again if version 2 of the API had begun the upload.
+    """
     try:
-        api.image_update(db, _ADMIN, image_id, {"status": "killed"}, from_state="saving")
+        outcome = uploads.outcome_of(api.image_get(db, _ADMIN, image_id))
+        api.image_update(db, _ADMIN, image_id, outcome, from_state="saving")
     except (exception.Conflict, exception.NotFound):
         return False
-    LOG.warning("Image %s is killed: its upload was abandoned", image_id)
+    LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])
     return True
 
 

@@ -443,30 +443,41 @@ def transfer(
 ) -> Received:
     """Move all data from `reader` into `staged` and compute its digests. Does not commit.
 
-    A native thread computes the digest while the next chunks are read and written; at most
-    `IN_FLIGHT` chunks wait for it. Raises what reading and writing raise; on return or error
-    nothing uses `staged` any more. `algorithms` must contain MD5.
+    Each digest has a native thread, which works while the next chunks are read and written; at
+    most `IN_FLIGHT` chunks wait for one digest, and for several that are given the same chunk,
+    one. Raises what reading and writing raise; on return or error nothing uses `staged` or a
+    thread any more. `algorithms` must contain MD5.
     """
-    digester = digest.Digester(*algorithms)
+    digesters = [digest.Digester(name) for name in dict.fromkeys(algorithms)]
     first = reader.read(CHUNK)
     second = reader.read(CHUNK) if first else b""
     if not second:
         # PERF: most images of tests and many kernels fit in one chunk, which needs no thread.
         if first:
-            threads.run(digester.update, first)
+            threads.run(_update_all, digesters, first)
             staged.write(first)
-        return _received(digester)
+        return _received(digesters)
     begun = [second, first]
     del first, second
-    with Fanout([digester.update], IN_FLIGHT) as fanout:
+    depth = IN_FLIGHT if len(digesters) == 1 else 1
+    with Fanout([digester.update for digester in digesters], depth) as fanout:
         while chunk := begun.pop() if begun else reader.read(CHUNK):
             fanout.put(chunk)
             staged.write(chunk)
             # NOTE: the client may stall for long; what it has sent is not kept meanwhile.
             chunk = b""
         fanout.join()
-    return _received(digester)
+    return _received(digesters)
 
 
-def _received(digester: digest.Digester) -> Received:
-    return Received(digester.count, digester.hexdigest(), digester.hexdigests())
+def _update_all(digesters: Iterable[digest.Digester], data: bytes) -> None:
+    for digester in digesters:
+        digester.update(data)
+
+
+def _received(digesters: Iterable[digest.Digester]) -> Received:
+    count, digests = 0, {}
+    for digester in digesters:
+        count = digester.count
+        digests.update(digester.hexdigests())
+    return Received(count, digests[digest.MD5], digests)

@@ -234,9 +234,9 @@ class UploadReader:
     """The checking reader of an upload, which does not trust what a client declares.
 
     `length` is the announced length of the request body (Content-Length), `expected` the declared
-    size of the image (None or 0: not declared), `cap` the largest permitted size (None or 0: no
-    limit), all in bytes; `idle_timeout` the seconds within which some data has to arrive (None or
-    0: no limit).
+    size of the image (None: not declared; 0: only with `takes_zero`, otherwise not declared),
+    `cap` the largest permitted size (None or 0: no limit), all in bytes; `idle_timeout` the
+    seconds within which some data has to arrive (None or 0: no limit).
 
     `read` raises UploadTruncated if the body ends before `length`, breaks off or stalls,
     ImageSizeLimitExceeded as soon as there is more than `cap`, and ImageSizeMismatch as soon as
@@ -252,13 +252,14 @@ class UploadReader:
         cap: int | None = None,
         expected: int | None = None,
         idle_timeout: float | None = None,
+        takes_zero: bool = False,
     ):
         self.count = 0
         # NOTE: a reader that has it keeps no memory while the client stalls.
         self._receive: Callable[[int], bytes] = getattr(stream, "read_some", stream.read)
         self._length = length
         self._cap = cap or None
-        self._expected = expected or None
+        self._expected = expected if takes_zero else expected or None
         self._idle_timeout = idle_timeout or None
         limit_waits = getattr(stream, "limit_waits", None)
         if idle_timeout and limit_waits is not None:

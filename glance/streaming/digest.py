@@ -11,6 +11,26 @@ import hashlib
 from glance.common import exception
 
 MD5 = "md5"
+#: Hexadecimal digits of the longest digest that a record can hold.
+MAX_DIGITS = 128
+
+
+def algorithm(name: str) -> str:
+    """Return the name by which hashlib, and so a client, knows an algorithm; "" for an empty one.
+
+    Raises ValueError for one that hashlib does not have here, whose digest has no length of its
+    own (SHAKE, FIPS 202 §6.2), or whose digest is longer than MAX_DIGITS.
+    """
+    wanted = name.strip().lower()
+    if not wanted:
+        return ""
+    try:
+        found = hashlib.new(wanted, usedforsecurity=False)
+    except (ValueError, TypeError):
+        raise ValueError("use an algorithm of hashlib, such as sha256 or sha512") from None
+    if not 0 < 2 * found.digest_size <= MAX_DIGITS:
+        raise ValueError(f"use an algorithm with a digest of 1 to {MAX_DIGITS // 2} bytes")
+    return found.name
 
 
 class Digester:

@@ -62,11 +62,18 @@ def fill(url: str, count: int) -> None:
     with database.begin() as conn:
         for table in filled:
             operations.set_indexes(conn, table, models.SCHEMA_VERSION)
-        conn.execute(models.image_id_counter.insert().values(id=count))
-        if conn.dialect.name == "postgresql":
-            for name in ("images_id_seq", "image_id_counter_id_seq"):
-                conn.execute(sa.text(f"SELECT setval('{name}', {count})"))
+        set_counter(conn, count)
     database.dispose()
+
+
+def set_counter(conn: Connection, count: int) -> None:
+    """Let the images that are created next follow the last of `count`."""
+    ids = models.image_id_counter
+    conn.execute(ids.delete().where(ids.c.id >= count))
+    conn.execute(ids.insert().values(id=count))
+    if conn.dialect.name == "postgresql":
+        for name in ("images_id_seq", "image_id_counter_id_seq"):
+            conn.execute(sa.text(f"SELECT setval('{name}', {count})"))
 
 
 def is_filled(url: str, count: int) -> bool:

@@ -26,13 +26,20 @@ MIB = 1 << 20
 PAGE = 25
 #: KiB of an image that shows what a download costs besides its bytes.
 SMALL = 64
+#: Headers of a request that creates an image without data.
+RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
 
 
 def main() -> int:
     args = parse_args()
     with tempfile.TemporaryDirectory(prefix="glance-bench-", dir=args.dir) as name:
         home = pathlib.Path(name)
-        site = daemons.Site(home / "site", workers=args.workers, api={"verbose": False})
+        site = daemons.Site(
+            home / "site",
+            workers=args.workers,
+            api={"verbose": False},
+            api_pipeline="versionnegotiation context rootapp",
+        )
         site.registry_options["verbose"] = False
         with site:
             rows = [row for measure in args.only for row in MEASURES[measure](args, home, site)]
@@ -109,6 +116,68 @@ def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
     return [row]
 
 
+def measure_inspect(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Uploads whose data is inspected, against uploads to a site that does not."""
+    speed = Row(f"upload of {args.size} MiB, inspected", "MiB/s", "inspection off")
+    effort = Row("... CPU time", "ms", "inspection off")
+    options = {"verbose": False, "inspect_on_upload": "off"}
+    other = daemons.Site(home / "uninspected", workers=args.workers, api=options)
+    other.registry_options["verbose"] = False
+    with image_file(args, home) as path, other:
+
+        def run(one: daemons.Site) -> tuple[float, float]:
+            workers = daemons.children(one.api.pid)
+            before = daemons.processor_time(workers)
+            seconds, image = load.upload(one.port, path)
+            spent = daemons.processor_time(workers) - before
+            one.http.delete(image)
+            os.sync()
+            return args.size / seconds, spent * 1e3
+
+        def ours() -> None:
+            speed.ours.append((found := run(site))[0])
+            effort.ours.append(found[1])
+
+        def theirs() -> None:
+            speed.theirs.append((found := run(other))[0])
+            effort.theirs.append(found[1])
+
+        run(site), run(other)
+        turns(args.rounds, ours, theirs)
+    return [speed, effort]
+
+
+def measure_digests(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Uploads with the second digest (hashing_algorithm) against those with MD5 alone."""
+    speed = Row(f"upload of {args.size} MiB, MD5 and SHA-256", "MiB/s", "MD5 alone")
+    effort = Row("... CPU time", "ms", "MD5 alone")
+    options = {"verbose": False, "hash_v1_uploads": True, "hashing_algorithm": "sha256"}
+    hashing = daemons.Site(home / "hashing", workers=args.workers, api=options)
+    hashing.registry_options["verbose"] = False
+    with image_file(args, home) as path, hashing:
+
+        def upload(one: daemons.Site) -> tuple[float, float]:
+            workers = daemons.children(one.api.pid)
+            before = daemons.processor_time(workers)
+            seconds, image = load.upload(one.port, path)
+            spent = daemons.processor_time(workers) - before
+            one.http.delete(image)
+            os.sync()
+            return args.size / seconds, spent * 1e3
+
+        def ours() -> None:
+            for row, value in zip((speed, effort), upload(hashing), strict=True):
+                row.ours.append(value)
+
+        def theirs() -> None:
+            for row, value in zip((speed, effort), upload(site), strict=True):
+                row.theirs.append(value)
+
+        upload(hashing), upload(site)
+        turns(args.rounds, ours, theirs)
+    return [speed, effort]
+
+
 def fill(site: daemons.Site) -> int:
     """Store a page of images with properties; return the id of one."""
     for number in range(PAGE):
@@ -180,9 +249,64 @@ def measure_detail(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
     return small_requests(args, home, site, f"list of {PAGE} with details", message)
 
 
+def versions(
+    args: argparse.Namespace,
+    site: daemons.Site,
+    name: str,
+    messages: tuple[bytes, bytes],
+    old: str,
+) -> list[Row]:
+    """Return the rate and the CPU time of a request of version 2 against one of version 1."""
+    rows = (Row(name, "/s", old), Row("... CPU time", "us", old))
+    workers = [*daemons.children(site.api.pid), *daemons.children(site.registry.pid)]
+
+    def run(message: bytes) -> tuple[float, float]:
+        before = daemons.processor_time(workers)
+        rate, count = load.rate(
+            site.port, message, seconds=args.seconds, connections=args.connections
+        )
+        return rate, (daemons.processor_time(workers) - before) / count * 1e6
+
+    def ours() -> None:
+        for row, value in zip(rows, run(messages[0]), strict=True):
+            row.ours.append(value)
+
+    def theirs() -> None:
+        for row, value in zip(rows, run(messages[1]), strict=True):
+            row.theirs.append(value)
+
+    run(messages[0]), run(messages[1])
+    turns(args.rounds, ours, theirs)
+    return list(rows)
+
+
+def measure_v2_show(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """GET of an image by version 2, against HEAD by version 1 and against eventlet alone."""
+    number = fill(site)
+    uuid = site.http.head(f"/v1/images/{number}").header("x-openstack-image-uuid")
+    show = load.request("GET", f"/v2/images/{uuid}")
+    head = load.request("HEAD", f"/v1/images/{number}")
+    name = "GET of an image by version 2"
+    return [
+        *small_requests(args, home, site, name, show),
+        *versions(args, site, name, (show, head), "HEAD by version 1"),
+    ]
+
+
+def measure_v2_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """A page by version 2, against one with details by version 1 and against eventlet alone."""
+    fill(site)
+    page = load.request("GET", f"/v2/images?limit={PAGE}")
+    detail = load.request("GET", f"/v1/images/detail?limit={PAGE}")
+    name = f"list of {PAGE} by version 2"
+    return [
+        *small_requests(args, home, site, name, page),
+        *versions(args, site, name, (page, detail), "details by version 1"),
+    ]
+
+
 def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
-    fields = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
-    message = load.request("POST", "/v1/images", *fields)
+    message = load.request("POST", "/v1/images", *RESERVATION)
     return small_requests(args, home, site, "POST without data", message)
 
 
@@ -309,9 +433,13 @@ def measure_s3_upload(
 MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
+    "digests": measure_digests,
+    "inspect": measure_inspect,
     "head": measure_head,
     "list": measure_list,
     "detail": measure_detail,
+    "v2-show": measure_v2_show,
+    "v2-list": measure_v2_list,
     "reserve": measure_reserve,
     "cached": measure_cached,
     "s3-download": measure_s3_download,

@@ -1,4 +1,4 @@
-"""What every benchmark prints: medians of pairs, in a table as the manual has them."""
+"""What every benchmark prints: typical figures of pairs, in a table as the manual has them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,36 @@ import statistics
 import sys
 from collections.abc import Callable
 
+#: What a table may show of all turns of a pair, by its name in the head of the table.
+TYPICAL: dict[str, Callable[[list[float]], float]] = {
+    "median": statistics.median,
+    "lowest": min,
+    "lower quartile": lambda turns: statistics.quantiles(turns, n=4, method="inclusive")[0],
+}
+
 
 class Row:
     """One pair: what was measured of glance and of its yardstick, in the same unit."""
 
-    def __init__(self, name: str, unit: str, yardstick: str):
-        self.name, self.unit, self.yardstick = name, unit, yardstick
+    def __init__(self, name: str, unit: str, yardstick: str, typical: str = "median"):
+        self.name, self.unit, self.yardstick, self.typical = name, unit, yardstick, typical
         self.ours: list[float] = []
         self.theirs: list[float] = []
 
+    @property
+    def ratio(self) -> float:
+        typical = TYPICAL[self.typical]
+        return typical(self.ours) / typical(self.theirs)
+
     def cells(self) -> tuple[str, ...]:
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        ours, theirs = (TYPICAL[self.typical](turns) for turns in (self.ours, self.theirs))
         spread = " to ".join(f"{value:.0f}" for value in (min(self.ours), max(self.ours)))
         return (
             self.name,
             f"{ours:.0f} {self.unit}",
             spread,
             f"{theirs:.0f} {self.unit} ({self.yardstick})",
-            f"{ours / theirs:.2f}",
+            f"{self.ratio:.2f}",
         )
 
 
@@ -39,7 +51,8 @@ def turns(rounds: int, ours: Callable[[], None], theirs: Callable[[], None]) -> 
 
 
 def table(rows: list[Row]) -> str:
-    head = ("what", "glance, median", "range", "yardstick, median", "ratio")
+    typical = rows[0].typical
+    head = ("what", f"glance, {typical}", "range", f"yardstick, {typical}", "ratio")
     lines = [head, *(row.cells() for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
     rule = "  ".join("=" * width for width in widths)

@@ -2,7 +2,8 @@
 
 The daemons of both run at the same time, each on a database of its own with the same images, and
 small requests go to them in turns, so that a machine that is slow now is slow for both. What is
-compared is the rate, and the CPU time of a request in the workers of both daemons together.
+compared is the rate, and the CPU time of a request in the workers of both daemons together, SQLite
+included.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
-from run import PAGE, fill
+from run import PAGE, RESERVATION, fill
 from table import Row, described, table, turns
 
 from support import daemons
@@ -25,6 +26,7 @@ REQUESTS = {
     "HEAD of one image": ("HEAD", "/v1/images/{image}"),
     f"list of {PAGE}": ("GET", f"/v1/images?limit={PAGE}"),
     f"list of {PAGE} with details": ("GET", f"/v1/images/detail?limit={PAGE}"),
+    "POST without data": ("POST", "/v1/images", *RESERVATION),
 }
 
 
@@ -52,11 +54,11 @@ class Side:
 
 
 def measure(name: str, ours: Side, theirs: Side, args: argparse.Namespace) -> list[Row]:
-    method, path = REQUESTS[name]
+    method, path, *fields = REQUESTS[name]
     rate, cost = Row(name, "/s", "other"), Row("... CPU time", "us", "other")
 
     def turn(side: Side, rates: list[float], costs: list[float]) -> None:
-        found = side.run(load.request(method, path.format(image=side.image)), args)
+        found = side.run(load.request(method, path.format(image=side.image), *fields), args)
         rates.append(found[0])
         costs.append(found[1])
 
@@ -72,6 +74,7 @@ def measure(name: str, ours: Side, theirs: Side, args: argparse.Namespace) -> li
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=pathlib.Path, help="the other checkout of glance")
+    parser.add_argument("--only", nargs="+", choices=REQUESTS, default=list(REQUESTS))
     parser.add_argument("--rounds", type=int, default=9, help="turns of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (%(default)s)")
     parser.add_argument("--connections", type=int, default=8, help="(%(default)s)")
@@ -83,7 +86,7 @@ def main() -> int:
         home = pathlib.Path(name)
         ours = Side(daemons.ROOT, home / "ours", stack)
         theirs = Side(args.other.resolve(), home / "theirs", stack)
-        rows = [row for request in REQUESTS for row in measure(request, ours, theirs, args)]
+        rows = [row for request in args.only for row in measure(request, ours, theirs, args)]
     print(table(rows))
     print(described("one worker of each daemon"))
     return 0

@@ -79,6 +79,8 @@ def postgresql(parent: pathlib.Path) -> Iterator[str]:
         subprocess.run([*initdb, *options], check=True, stdout=subprocess.DEVNULL, cwd=name)
         command = [*prefix, str(programs[-1] / "postgres"), "-D", str(data), "-k", name]
         command += ["-p", str(port), "-c", "listen_addresses=127.0.0.1"]
+        # Room for the indexes of a million images, as a site with so many gives it.
+        command += ["-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB"]
         with running(command, port):
             place = ["-h", "127.0.0.1", "-p", str(port), "-U", "glance"]
             # It listens before it is ready.
@@ -112,7 +114,6 @@ def mariadb(parent: pathlib.Path) -> Iterator[str]:
         subprocess.run(install, check=True, stdout=subprocess.DEVNULL, cwd=name)
         command = [*prefix, daemon, *common, f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={name}/s", f"--pid-file={name}/p"]
-        # Room for the indexes of a million images, as a site with so many gives it.
         command += ["--innodb-buffer-pool-size=1G", "--character-set-server=utf8mb4"]
         with running(command, port):
             url = f"mysql+pymysql://root@localhost/{{name}}?unix_socket={name}/s"

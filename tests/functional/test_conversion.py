@@ -38,10 +38,20 @@ def shop(tmp_path, box):
     assert conversions.working_in(made.work) == set()
 
 
+@pytest.fixture
+def blind_shop(tmp_path, box):
+    """A converter without an inspection."""
+    made = Workshop(tmp_path, conversions.uninspected, box=box)
+    yield made
+    assert made.left() == []
+
+
 @pytest.fixture(scope="module")
 def disk():
+    """A bootable disk: GRUB's, without the volume descriptors by which it is a CD, too."""
     images.need(images.GRUB_DISK)
-    return images.GRUB_DISK.read_bytes()
+    data = images.GRUB_DISK.read_bytes()
+    return data[:32768] + bytes(8192) + data[40960:]
 
 
 def info(path):
@@ -383,25 +393,27 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_the_canary_is_not_in_what_an_uninspected_image_becomes(shop, tmp_path, canary, kind):
+def test_the_canary_is_not_in_what_an_uninspected_image_becomes(
+    blind_shop, tmp_path, canary, kind
+):
     path = tmp_path / "hostile"
     disk_format = hostile(kind, path, canary)
-    source = shop.put(path.read_bytes())
-    code = shop.code_of(source, disk_format, "raw" if disk_format != "raw" else "qcow2")
-    assert code is not None or SECRET not in shop.result()
+    source = blind_shop.put(path.read_bytes())
+    code = blind_shop.code_of(source, disk_format, "raw" if disk_format != "raw" else "qcow2")
+    assert code is not None or SECRET not in blind_shop.result()
     if kind.startswith(("backing", "data")):
         assert code == "unsafe_image", "the tool itself says so"
     elif kind != "qed":
         assert code in ("unsafe_image", "conversion_failed"), "it looks for the other file"
 
 
-def alone(shop, tmp_path, path, row):
+def alone(blind_shop, tmp_path, path, row):
     """Let the tool convert, with nothing before it; return the result."""
     place = tmp_path / "work" / "alone"
     place.mkdir(mode=0o700)
     (place / "source").write_bytes(path.read_bytes())
     (place / "target").touch()
-    tool = qemu.Tool(shop.conf, shop.box, str(place), lambda: None)
+    tool = qemu.Tool(blind_shop.conf, blind_shop.box, str(place), lambda: None)
     with contextlib.suppress(errors.ConversionError):
         tool.convert(row, formats.of("raw"), MIB)
     result = (place / "target").read_bytes()
@@ -412,45 +424,47 @@ def alone(shop, tmp_path, path, row):
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_the_sandbox_alone_keeps_the_canary(shop, tmp_path, canary, kind):
+def test_the_sandbox_alone_keeps_the_canary(blind_shop, tmp_path, canary, kind):
     """Neither the inspection nor what the tool says of the image stands before it."""
     path = tmp_path / "hostile"
     row = formats.of(hostile(kind, path, canary))
-    assert SECRET not in alone(shop, tmp_path, path, row)
+    assert SECRET not in alone(blind_shop, tmp_path, path, row)
 
 
 @pytest.mark.parametrize("kind", ["data file", "flat extent"])
 def test_without_all_of_it_the_canary_would_sing(tmp_path, canary, kind):
     """What the tests before this one show is not that the images are harmless."""
-    shop = Workshop(tmp_path, conversion_sandbox="none")
+    blind_shop = Workshop(tmp_path, conversions.uninspected, conversion_sandbox="none")
     path = tmp_path / "hostile"
     row = formats.of(hostile(kind, path, canary))
-    assert SECRET in alone(shop, tmp_path, path, row)
+    assert SECRET in alone(blind_shop, tmp_path, path, row)
 
 
-def test_the_files_of_other_jobs_are_out_of_reach(shop, tmp_path, canary):
-    other = shop.work / "3d6b8f8e-1f0d-4b52-9e6a-0f9b5a0c8f11"
+def test_the_files_of_other_jobs_are_out_of_reach(blind_shop, tmp_path, canary):
+    other = blind_shop.work / "3d6b8f8e-1f0d-4b52-9e6a-0f9b5a0c8f11"
     other.mkdir(mode=0o700)
     canary.rename(other / "source")
     path = tmp_path / "hostile"
     row = formats.of(hostile("flat extent", path, other / "source"))
-    assert SECRET not in alone(shop, tmp_path, path, row)
-    assert shop.work_dir.remove_leftovers() == [other.name]
+    assert SECRET not in alone(blind_shop, tmp_path, path, row)
+    assert blind_shop.work_dir.remove_leftovers() == [other.name]
 
 
 @pytest.mark.parametrize("name", ["qcow2", "vmdk", "vdi", "vhd"])
 @pytest.mark.parametrize("data", [b"x" * 40, b"conectix" * 64, b"\0" * 4096], ids=len)
-def test_what_is_no_image_fails(shop, name, data):
-    code = shop.code_of(shop.put(data), name, "raw")
+def test_what_is_no_image_fails(blind_shop, name, data):
+    code = blind_shop.code_of(blind_shop.put(data), name, "raw")
     assert code in ("conversion_failed", "format_mismatch", "too_large", "unsafe_image")
 
 
-def test_snapshots_and_other_kinds_of_vmdk_are_refused_by_the_second_opinion(shop, tmp_path):
+def test_snapshots_and_other_kinds_of_vmdk_are_refused_by_the_second_opinion(blind_shop, tmp_path):
     path = tmp_path / "image"
     conversions.run("qemu-img", "create", "-q", "-f", "qcow2", path, MIB)
     conversions.run("qemu-img", "snapshot", "-c", "one", path)
-    assert shop.code_of(shop.put(path.read_bytes()), "qcow2", "raw") == "unsafe_image"
-    sandboxed = Workshop(tmp_path / "strict", conversion_vmdk_subformats="monolithicSparse")
+    assert blind_shop.code_of(blind_shop.put(path.read_bytes()), "qcow2", "raw") == "unsafe_image"
+    sandboxed = Workshop(
+        tmp_path / "strict", conversions.uninspected, conversion_vmdk_subformats="monolithicSparse"
+    )
     conversions.run(
         *("qemu-img", "create", "-q", "-f", "vmdk", "-o", "subformat=streamOptimized"),
         *(path, MIB),
@@ -459,22 +473,39 @@ def test_snapshots_and_other_kinds_of_vmdk_are_refused_by_the_second_opinion(sho
     assert sandboxed.code_of(source, "vmdk", "raw") == "unsafe_image"
 
 
-def test_what_an_inspection_of_the_result_refuses(tmp_path, disk):
-    """A guest may have written the beginning of a QCOW2 to its disk."""
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_the_inspection_refuses_hostile_images(shop, tmp_path, canary, kind):
+    path = tmp_path / "hostile"
+    disk_format = hostile(kind, path, canary)
+    code = shop.code_of(shop.put(path.read_bytes()), disk_format, "vdi")
+    assert code == ("format_mismatch" if kind == "qed" else "unsafe_image")
 
-    def inspect(fd, disk_format):
-        if disk_format == "raw" and os.pread(fd, 4, 0) == b"QFI\xfb":
-            raise errors.ConversionError(errors.Code.FORMAT_MISMATCH, "it is a qcow2")
 
-    shop = Workshop(tmp_path, inspect)
+def test_a_disk_that_is_a_cd_too_is_not_converted(shop):
+    images.need(images.GRUB_DISK)
+    source = shop.put(images.GRUB_DISK.read_bytes())
+    assert shop.code_of(source, "raw", "vdi") == "format_mismatch"
+
+
+def test_a_label_must_be_true(shop, tmp_path, disk):
+    path = tmp_path / "image"
+    conversions.run("qemu-img", "create", "-q", "-f", "qcow2", path, MIB)
+    qcow2 = path.read_bytes()
+    assert shop.code_of(shop.put(qcow2), "raw", "vdi") == "format_mismatch"
+    assert shop.code_of(shop.put(disk), "qcow2", "vdi") == "format_mismatch"
+    both = qcow2.ljust(40_000, b"\0")[:32769] + b"CD001" + bytes(2000)
+    assert shop.code_of(shop.put(both), "qcow2", "raw") == "ambiguous_format"
+
+
+def test_a_disk_that_begins_like_an_image_does_not_become_a_raw_one(shop, tmp_path):
     hidden = tmp_path / "hidden"
     conversions.run("qemu-img", "create", "-q", "-f", "qcow2", hidden, MIB)
-    guest = hidden.read_bytes().ljust(MIB, b"\0")
+    (tmp_path / "guest").write_bytes(hidden.read_bytes().ljust(MIB, b"\0"))
     outer = tmp_path / "outer"
-    (tmp_path / "guest").write_bytes(guest)
     conversions.run("qemu-img", "convert", "-f", "raw", "-O", "vdi", tmp_path / "guest", outer)
-    assert shop.code_of(shop.put(outer.read_bytes()), "vdi", "raw") == "nested_format"
-    assert shop.left() == []
+    source = shop.put(outer.read_bytes())
+    assert shop.code_of(source, "vdi", "raw") == "nested_format"
+    assert shop.code_of(source, "vdi", "qcow2") is None
 
 
 # -- the sandbox ---------------------------------------------------------------------------------
@@ -487,7 +518,7 @@ def look(shop, tmp_path, monkeypatch):
     def run(line, **more):
         place = shop.work / "look"
         place.mkdir(mode=0o700, exist_ok=True)
-        limits = sandbox.ResourceLimits(1024 * MIB, 7, 5 * MIB)
+        limits = sandbox.RunLimits(1024 * MIB, 7, 5 * MIB)
         outer = list(shop.box._outer)
         for path in ("/usr/bin", "/bin"):
             outer += ["--ro-bind", path, path]

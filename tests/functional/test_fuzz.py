@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import re
 import socket
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from support import daemons
+from support import daemons, disks
 from support.rawhttp import TIMEOUT
 
 pytestmark = pytest.mark.full
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.full
 EXAMPLES = int(os.environ.get("GLANCE_TEST_FUZZ_EXAMPLES", "300"))
 
 REQUESTS = itertools.count()
+
+CODES = {"safe", "ambiguous_format", "format_mismatch", "unsafe_image"}
 
 fuzz = settings(
     max_examples=EXAMPLES,
@@ -281,6 +284,22 @@ def test_methods_and_paths(site, method, path, accept):
         method = b"PATCH"
     for port in ports(site):
         ask(site, port, method, path, [(b"Accept", accept)])
+
+
+@settings(fuzz, max_examples=EXAMPLES // 3)
+@given(seed=st.integers(0, 2**64), declared=st.sampled_from([*disks.SAFE]))
+def test_images(site, seed, declared):
+    """Whatever the inspection of an upload finds, the image has the very data that was sent."""
+    chance = random.Random(seed)
+    data = disks.mutated(chance, chance.choice(disks.EVERY)) or b"data"
+    next(REQUESTS)
+    made = site.http.add(data, disk_format=declared)
+    assert made.status == 201
+    image = made.json()["image"]
+    assert image["properties"].get("inspection_result", "safe") in CODES
+    url = f"/v1/images/{image['id']}"
+    assert site.http.get(url).body == data
+    assert site.http.delete(url).status == 200
 
 
 ranges = st.tuples(

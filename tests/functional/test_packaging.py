@@ -1,5 +1,6 @@
 """The tarball holds the whole project, the wheel made of it the programs; both install."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -38,6 +39,10 @@ def wheel(tarball, tmp_path_factory):
     return made
 
 
+#: pip need not compile what no test imports, which takes a third of its time.
+QUICK = {**os.environ, "PIP_COMPILE": "0"}
+
+
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     """Return the bin directory of a fresh environment with nothing but the wheel in it."""
@@ -45,13 +50,13 @@ def installed(wheel, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    subprocess.run([*pip, str(wheel)], check=True, env=QUICK)
     return home / "bin"
 
 
 def run(folder, *command):
     done = subprocess.run(
-        [str(part) for part in command], cwd=folder, capture_output=True, text=True
+        [str(part) for part in command], cwd=folder, capture_output=True, text=True, env=QUICK
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

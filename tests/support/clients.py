@@ -10,7 +10,11 @@ import pathlib
 
 from support import environments
 
-PACKAGES = ("python-glanceclient==4.13.*", "openstacksdk==4.22.*")
+PACKAGES = (
+    "python-glanceclient==4.13.*",
+    "openstacksdk==4.22.*",
+    "python-openstackclient==10.*",
+)
 
 
 #: The last release of python-glanceclient that sends headers as they are, and the first one that
@@ -27,4 +31,5 @@ def glanceclient(release: str) -> pathlib.Path:
 
 def python() -> pathlib.Path:
     """Return the interpreter of the clients' environment, which is made if it is missing."""
-    return environments.python("clients", PACKAGES, ("glanceclient", "openstack"))
+    modules = ("glanceclient", "openstack", "openstackclient")
+    return environments.python("clients", PACKAGES, modules)

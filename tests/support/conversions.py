@@ -13,7 +13,7 @@ from typing import Any
 
 from glance import store
 from glance.common import config
-from glance.conversion import engine, errors, qemu, workspace
+from glance.conversion import engine, errors, inspection, qemu, workspace
 from glance.store import base
 
 MIB = 1024 * 1024
@@ -24,12 +24,12 @@ def uninspected(fd: int, disk_format: str) -> None:
 
 
 class Workshop:
-    """Converts images below `directory`; `inspect` stands before the tool, by default nothing."""
+    """Converts images below `directory`; `inspect` stands before the tool."""
 
     def __init__(
         self,
         directory: pathlib.Path,
-        inspect: engine.Inspect = uninspected,
+        inspect: engine.Inspect = inspection.inspect,
         *,
         box: Any = None,
         **options: Any,

@@ -30,8 +30,16 @@ API_PIPELINE = """
 [pipeline:glance-api]
 pipeline = {pipeline}
 
+[composite:rootapp]
+paste.composite_factory = glance.api:root_app_factory
+/v1 = apiv1app
+/v2 = apiv2app
+
 [app:apiv1app]
 paste.app_factory = glance.api.v1:app_factory
+
+[app:apiv2app]
+paste.app_factory = glance.api.v2:app_factory
 
 [filter:versionnegotiation]
 paste.filter_factory = glance.api.middleware.version_negotiation:filter_factory

@@ -5,8 +5,11 @@ Each is what its format asks for and no more: a header, tables, and hardly any d
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import Any
+
+from glance.inspect import signatures
 
 SECTOR = 512
 CLUSTER = 65536
@@ -288,6 +291,9 @@ FURTHER: tuple[tuple[str, bytes], ...] = (
     ("vmdk_descriptor_place", vmdk(size=2049)),
     ("vmdk_descriptor_cut", vmdk(DESCRIPTOR.ljust(20 * SECTOR, "\n"))[: 10 * SECTOR]),
     ("vmdk_descriptor_line", vmdk(DESCRIPTOR + "two words=1\n")),
+    ("vmdk_descriptor_line", vmdk(DESCRIPTOR + 'a=b\rRW 1 FLAT "/etc/passwd" 0\n')),
+    ("vmdk_descriptor_line", vmdk(DESCRIPTOR + '#\vRW 1 FLAT "/etc/passwd" 0\n')),
+    ("vmdk_descriptor_line", vmdk(DESCRIPTOR + '\fRW 1 SPARSE "b.vmdk"\n')),
     ("vmdk_descriptor_line", vmdk(DESCRIPTOR + 'RW 20480 FLAT\n"/etc/passwd" 0\n')),
     ("vmdk_descriptor_line", vmdk(DESCRIPTOR + "\n" * 5000)),
     ("vmdk_create_type", vmdk(DESCRIPTOR + "# createType=monolithicFlat\n")),
@@ -333,3 +339,39 @@ AMBIGUOUS: dict[str, bytes] = {
     "vdi and qcow2": put(qcow2(), 64, "<I", 0xBEDA107F),
     "dmg and vdi": vdi() + b"koly".ljust(SECTOR, b"\0"),
 }
+
+#: All of these images.
+EVERY = (
+    *(data for each in SAFE.values() for data in each),
+    *HOSTILE.values(),
+    *AMBIGUOUS.values(),
+)
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    """Return data with a few bytes changed, where headers are, or a part cut out or doubled."""
+    changed = bytearray(data)
+    for _ in range(chance.randrange(1, 6)):
+        if not changed:
+            break
+        place = chance.choice(
+            [chance.randrange(min(len(changed), 1024)), chance.randrange(len(changed))]
+        )
+        place = max(0, len(changed) - 1 - place) if chance.random() < 0.3 else place
+        kind = chance.randrange(6)
+        if kind == 0:
+            changed[place] = chance.randrange(256)
+        elif kind == 1:
+            changed[place : place + 8] = chance.choice(
+                [bytes(8), b"\xff" * 8, b"\x7f" + b"\xff" * 7]
+            )
+        elif kind == 2:
+            del changed[place : place + chance.choice([1, 7, 512])]
+        elif kind == 3:
+            changed[place:place] = changed[place : place + chance.choice([1, 8, 512])]
+        elif kind == 4:
+            row = chance.choice(signatures.SIGNATURES)
+            changed[place : place + len(row.magic)] = row.magic
+        else:
+            changed[place] ^= 1 << chance.randrange(8)
+    return bytes(changed)

@@ -49,5 +49,7 @@ def make(home: pathlib.Path, interpreter: pathlib.Path, packages: Sequence[str])
     # Debian's Python may come without ensurepip, so the pip of this environment serves the other.
     subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", home], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "-qq"]
+    # Python compiles what it imports; most of what is installed it does not.
+    pip.append("--no-compile")
     if subprocess.run([*pip, *packages]).returncode:
         images.without(f"pip could not install {', '.join(packages)}")

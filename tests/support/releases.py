@@ -1,4 +1,7 @@
-"""A later release of glance, made of the checkout: its tables have a column more."""
+"""A later release of glance, made of the checkout: two of its tables have a column more.
+
+Its step takes the tables in the other order than a registry that creates an image does.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,39 @@ from support import daemons
 VERSION = models.SCHEMA_VERSION + 1
 
 _STEP = '''\
-"""Add a column that this release alone knows."""
+"""Add columns that this release alone knows."""
 
 from glance.registry.db.migrate_repo import operations, schema
 
 
 def upgrade(migrate_engine):
     with operations.begin(migrate_engine) as conn:
+        operations.add_columns(conn, schema.image_properties({version}), "hue")
         operations.add_columns(conn, schema.images({version}), "hue")
 
 
 def downgrade(migrate_engine):
     with operations.begin(migrate_engine) as conn:
-        operations.drop_columns(conn, schema.images({version} - 1), {version} - 1, "hue")
+        for table in (schema.images, schema.image_properties):
+            operations.drop_columns(conn, table({version} - 1), {version} - 1, "hue")
 '''
 _FILES = {
     "models.py": {
         f"SCHEMA_VERSION = {VERSION - 1}\n": f"SCHEMA_VERSION = {VERSION}\n",
         '    sa.Column("attempt"': '    sa.Column("hue", bytewise_text(32)),\n'
         '    sa.Column("attempt"',
+        '    sa.UniqueConstraint("image_id", "name"),\n': ""
+        '    sa.Column("hue", bytewise_text(32)),\n'
+        '    sa.UniqueConstraint("image_id", "name"),\n',
     },
     "migrate_repo/schema.py": {
         "    if version >= 19:\n": f"    if version >= {VERSION}:\n"
         '        columns.append(sa.Column("hue", _text(version, 32)))\n'
         "    if version >= 19:\n",
+        '            sa.UniqueConstraint("image_id", key),\n': "            *(\n"
+        f'                [sa.Column("hue", _text(version, 32))] if version >= {VERSION} else []\n'
+        "            ),\n"
+        '            sa.UniqueConstraint("image_id", key),\n',
     },
 }
 

@@ -161,6 +161,7 @@ def test_the_architecture_page_names_the_code():
         "installing",
         "running-as-a-service",
         "notifications",
+        "inspection",
         "glossary",
     ],
 )

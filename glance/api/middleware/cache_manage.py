@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from glance.api import cached_images
+from glance.api import cached_images, mounting
 from glance.common import config
 from glance.http import wsgi
 
@@ -32,7 +32,9 @@ class CacheManage:
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
         first = environ.get("PATH_INFO", "").lstrip("/").partition("/")[0]
-        chosen = self.router if first in OWN else self.app
+        # The paths are those of version 1.
+        is_own = first in OWN and environ.get(mounting.VERSION) != mounting.V2
+        chosen = self.router if is_own else self.app
         return chosen(environ, start_response)
 
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from glance import api, store
-from glance.api import caching, purging, recovery
+from glance import api
+from glance.api import caching, mounting, purging, startup
 from glance.api.middleware import cache_manage
 from glance.api.v1 import images, members
 from glance.common import config, exception
-from glance.http import health
-from glance.image import cipher
-from glance.registry import link
-
-#: How long it counts that the default store could be used, in seconds. Requests to it may cost.
-_KEEP_STORE = 5.0
-#: How long the default store may take to respond, in seconds: the first request signs in.
-_STORE_PATIENCE = 10.0
 
 
 class ImagesAPI(caching.ApiRouter):
@@ -51,28 +43,7 @@ class ImagesAPI(caching.ApiRouter):
         return super().missing(path)
 
 
-def _require(service: api.ImageService) -> None:
-    """Have the health checks of this process probe for the registry and the default store."""
-    health.require(health.Need(health.REGISTRY, service.registry.missing, limit=link.CHECK_LIMIT))
-    health.require(
-        health.Need(
-            health.STORE,
-            service.stores.check,
-            keep=_KEEP_STORE,
-            limit=link.CHECK_LIMIT,
-            patience=_STORE_PATIENCE,
-        )
-    )
-
-
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPI:
     """Paste app factory of `[app:apiv1app]`; runs once in each worker process."""
     conf = config.from_paste(global_conf, local_conf)
-    stores = store.create_stores(conf)
-    stores.check_default()
-    if not cipher.is_configured(conf):
-        stores.warn_of_credentials()
-    service = api.ImageService(conf, stores)
-    recovery.start(service)
-    _require(service)
-    return ImagesAPI(service)
+    return ImagesAPI(startup.service_for(conf, mounting.V1))

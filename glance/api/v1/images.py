@@ -12,7 +12,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, copies, deletion, inspection, recovery, serving, sources, upload
+from glance.api import (
+    caching,
+    copies,
+    deletion,
+    download,
+    inspection,
+    lookup,
+    mounting,
+    recovery,
+    serving,
+    sources,
+    upload,
+)
 from glance.common import config, exception, httperror
 from glance.http import conditions, latin1, wsgi
 from glance.identity.context import CallerRequest, RequestContext
@@ -22,6 +34,8 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The id of the image in version 2, for those who use both.
+UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
 
@@ -84,10 +98,19 @@ class ImageRequest:
             return
         content_type = sources.media_type(request)
         if content_type != sources.OCTETS:
+            # Clients of version 2 that were given a URL without a version end up here.
+            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
+                mounting.MOUNTED, ()
+            )
             raise exception.Invalid(
                 f"Image data needs the header Content-Type: {sources.OCTETS}, "
                 f"not {content_type or 'an empty one'!r}"
+                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
+
+    def chooses_id(self) -> bool:
+        """Return whether this request names an id of either version of the API."""
+        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
 
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
@@ -115,9 +138,11 @@ class ImagesController:
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
-        document = self.registry.get_public_images(
-            request.context, detail=detail, **_list_arguments(request)
-        )
+        arguments = _list_arguments(request)
+        if "marker" in arguments:
+            found = lookup.marker(self.registry, request.context, arguments["marker"])
+            arguments["marker"] = found
+        document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -127,9 +152,9 @@ class ImagesController:
         return serving.head_response(self.service, request, image, headers)
 
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /images/{id}: metadata and data of an active image, whole or one range."""
+        """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
-        if image["status"] != "active":
+        if image["status"] not in download.WITH_DATA:
             raise exception.NotFound(
                 f"Image {image['id']} is {image['status']} and has no data to download"
             )
@@ -137,12 +162,14 @@ class ImagesController:
         return serving.data_response(self.service, request, image, headers)
 
     def _image(self, request: CallerRequest, id: str) -> types.ImageRecord:
-        return self.registry.get_image_metadata(request.context, fields.path_id(id))
+        return lookup.image(self.registry, request.context, id)
 
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        return fields.image_headers(image, self.service.shown_location(context, image))
+        headers = fields.image_headers(image, self.service.shown_location(context, image))
+        headers.extend(_identifying(image))
+        return headers
 
     # -- creating ----------------------------------------------------------------------------
 
@@ -193,7 +220,7 @@ class ImagesController:
         return wsgi.json_response(
             {"image": self.service.shown(context, image)},
             status=201,
-            headers=[("Location", url)],
+            headers=[("Location", url), *_identifying(image)],
         )
 
     def _create(
@@ -238,7 +265,7 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_id=image is None and image_request.chooses_id(),
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )
@@ -267,6 +294,7 @@ class ImagesController:
             target,
             size=image_request.meta.get("size") or image.get("size") or None,
             checksum=image_request.meta.get("checksum") or image.get("checksum"),
+            algorithm=self.conf.hashing_algorithm if self.conf.hash_v1_uploads else "",
             disk_format=inspection.declared_format({**image, **image_request.meta}),
         )
 
@@ -333,7 +361,9 @@ class ImagesController:
                     run.values = values
                 image = self._fill(request, image_request, image, run, copy)
         events.updated(context, before, image)
-        return wsgi.json_response({"image": self.service.shown(context, image)})
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
+        )
 
     def _update(
         self,
@@ -359,10 +389,11 @@ class ImagesController:
         """Return the attributes to change; refuse those that only the service may set."""
         values = dict(image_request.meta)
         stored: Mapping[str, object] = image
-        for name in ("id", "status"):
+        for name, what in (("id", "id"), ("uuid", "id"), ("status", "status")):
             requested = values.pop(name, None)
-            if requested is not None and requested != stored[name]:
-                raise exception.Forbidden(f"The {name} of an image cannot be changed")
+            current = fields.v1_status(image["status"]) if name == "status" else stored.get(name)
+            if requested is not None and requested != current:
+                raise exception.Forbidden(f"The {what} of an image cannot be changed")
         queued = image["status"] == "queued"
         for name in ("size", "checksum"):
             if name not in values or queued:
@@ -414,7 +445,9 @@ class ImagesController:
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)
-        return wsgi.json_response({"image": self.service.shown(context, image)})
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)}, headers=_identifying(image)
+        )
 
     def _check_restorable(self, image: types.ImageRecord) -> None:
         """Raise Conflict or Gone unless an image is deleted and all of its data is still there."""
@@ -437,6 +470,14 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
+    """Return the header with the uuid of an image."""
+    stored: Mapping[str, Any] = image
+    # The registry of an earlier release sends none.
+    uuid = stored.get("uuid")
+    return [(UUID_HEADER, uuid)] if uuid else []
 
 
 def _list_arguments(request: CallerRequest) -> dict[str, Any]:

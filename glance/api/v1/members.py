@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glance import api
-from glance.api import purging
+from glance.api import lookup, purging
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, membership, types
+from glance.image import membership, types
 
 
 class MembersController:
@@ -23,7 +23,8 @@ class MembersController:
 
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: the memberships that the caller may see."""
-        members = self.registry.get_image_members(request.context, fields.path_id(id))
+        number = lookup.number(self.registry, request.context, id)
+        members = self.registry.get_image_members(request.context, number)
         return wsgi.json_response({"members": members})
 
     def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
@@ -35,7 +36,8 @@ class MembersController:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
-        number, name = fields.path_id(id), wsgi.segment(member)
+        number = lookup.number(self.registry, request.context, id)
+        name = wsgi.segment(member)
         with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
@@ -43,20 +45,21 @@ class MembersController:
     def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
         request.context.require_write()
-        number = fields.path_id(id)
+        number = lookup.number(self.registry, request.context, id)
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._emitting_changes(request.context, number):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
-            _unshared(request, number)
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: succeeds also without such a membership."""
         request.context.require_write()
-        number, name = fields.path_id(id), wsgi.segment(member)
+        number = lookup.number(self.registry, request.context, id)
+        name = wsgi.segment(member)
         with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.delete_member(request.context, number, name)
-            _unshared(request, number)
+            purging.unshared(request.environ, number)
         return wsgi.Response(204)
 
     @contextlib.contextmanager
@@ -100,13 +103,6 @@ class _HidingRefusal:
     def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
         if isinstance(err, exception.Forbidden):
             raise exception.NotFound(str(err)) from err
-
-
-def _unshared(request: CallerRequest, image_id: int) -> None:
-    """Have HTTP caches forget an image that fewer may read, perhaps."""
-    purger = purging.of(request.environ)
-    if purger is not None:
-        purger.unshared(image_id)
 
 
 def parse_memberships(document: Any) -> list[membership.Membership]:

@@ -211,7 +211,9 @@ class Section:
 
 
 def load_sections(program: str, path: str) -> list[Section]:
-    """Return the filters of the pipeline of `program` and its application, in their order.
+    """Return the filters of the pipeline of `program` and its applications, in their order.
+
+    There is one application, unless the pipeline ends in a composite of several.
 
     Sections that paste finds in other files or makes itself are omitted, and so are missing ones,
     which `load_paste_app` reports. Raises ConfigError if the file cannot be read.
@@ -220,17 +222,31 @@ def load_sections(program: str, path: str) -> list[Section]:
     names = [f"app:{program}"]
     if parser.has_option(f"pipeline:{program}", "pipeline"):
         words = parser.get(f"pipeline:{program}", "pipeline").split()
-        names = [f"filter:{name}" for name in words[:-1]] + [f"app:{name}" for name in words[-1:]]
+        names = [f"filter:{name}" for name in words[:-1]]
+        names += [section for name in words[-1:] for section in _ends(parser, name)]
     sections = []
     for name in filter(parser.has_section, names):
         own = {
             key: parser.get(name, key)
             for key in parser._sections[name]
-            if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get "))
+            if key not in _PASTE_KEYS and not key.startswith(("paste.", "set ", "get ", "/"))
         }
         source = f"{path} [{name}]"
         sections.append(Section(_factory(parser, name), own, source))
     return sections
+
+
+def _ends(parser: configparser.ConfigParser, name: str) -> list[str]:
+    """Return the sections behind the last word of a pipeline: an application, or a composite.
+
+    The applications that a composite mounts come after it.
+    """
+    composite = f"composite:{name}"
+    if not parser.has_section(composite):
+        return [f"app:{name}"]
+    mounts = parser._sections[composite]  # type: ignore[attr-defined]  # undocumented
+    apps = [f"app:{parser.get(composite, path)}" for path in sorted(mounts) if path[:1] == "/"]
+    return [composite, *dict.fromkeys(apps)]
 
 
 def exposed_secrets(path: str) -> list[str]:
@@ -382,7 +398,8 @@ def infer_auth_mode(parser: configparser.ConfigParser, program: str) -> str:
 
 
 def _factory(parser: configparser.ConfigParser, section: str) -> str:
-    for key in ("paste.filter_factory", "paste.filter_app_factory", "paste.app_factory", "use"):
+    kinds = ("filter_factory", "filter_app_factory", "app_factory", "composite_factory")
+    for key in (*(f"paste.{kind}" for kind in kinds), "use"):
         if parser.has_option(section, key):
             return parser.get(section, key).removeprefix("call:").strip()
     return ""

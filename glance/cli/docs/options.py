@@ -40,7 +40,6 @@ OWN_TYPES = {
     "convert": "whole number",
     "address_space": "whole number",
     "absolute": "absolute path",
-    "expansion": "number",
     "subformats": "list of words",
     "header_text": "text",
     "facility": "text",

@@ -8,18 +8,27 @@ exported here too, because other modules import `db.api`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql import Select
 
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import attempts, engine, ids, lenient, models, records, visibility
+from glance.registry.db import (
+    attempts,
+    engine,
+    ids,
+    lenient,
+    models,
+    records,
+    visibility,
+    writing,
+)
 from glance.registry.db.deletion import (
     image_delete,
     image_postpone,
@@ -58,77 +67,11 @@ __all__ = [
     "visible_to",
 ]
 
-images, properties = models.images, models.image_properties
+images = models.images
 Context = identity_context.RequestContext
 
-#: Defaults of a new record.
-_DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(records.COLUMNS),
-    "is_public": False,
-    "protected": False,
-    "min_disk": 0,
-    "min_ram": 0,
-    "deleted": False,
-}
-_CHANGEABLE = sorted(fields.WRITABLE_KEYS - {"id"})
-_WRITTEN = (*_CHANGEABLE, "updated_at", "activated_at")
-#: The statuses of an image whose data is not complete yet.
-_FILLING = ("queued", "saving")
 _ID_ATTEMPTS = 20
-
-# PERF: SQLAlchemy analyses each new statement object again before it runs.
-_INSERT = images.insert()
-_INSERT_PROPERTY = properties.insert()
-_UPDATE = (
-    images.update()
-    .where(images.c.id == sa.bindparam("row_id"))
-    .where(images.c.status == sa.bindparam("row_status"))
-    .values({name: sa.bindparam(f"new_{name}") for name in _WRITTEN})
-    .values(
-        attempt=sa.case(
-            (sa.bindparam("changes_status", type_=sa.Boolean), sa.bindparam("new_attempt")),
-            else_=images.c.attempt,
-        )
-    )
-)
-_UPDATE_LIVE = _UPDATE.where(visibility.live(images))
-_ALL_PROPERTIES = sa.select(
-    properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
-).where(properties.c.image_id == sa.bindparam("image"))
-_SET_PROPERTY = (
-    properties.update()
-    .where(properties.c.id == sa.bindparam("row_id"))
-    .values(
-        name=sa.bindparam("new_name"),
-        value=sa.bindparam("new_value"),
-        deleted=False,
-        deleted_at=None,
-        updated_at=sa.bindparam("now"),
-    )
-)
-_PURGE_PROPERTY = (
-    properties.update()
-    .where(properties.c.id == sa.bindparam("row_id"))
-    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
-)
-# What an upload has announced, or written so far, counts from its beginning.
-_USED_STORAGE = (
-    sa.select(sa.func.sum(images.c.size))
-    .where(images.c.owner == sa.bindparam("owner"))
-    .where(images.c.status.in_(("active", "saving")))
-    .where(images.c.id != sa.bindparam("row_id"))
-    .where(visibility.live(images))
-)
-# NOTE: otherwise MySQL reads the rows as they were when the transaction began.
-_USED_STORAGE_NOW = _USED_STORAGE.with_for_update(read=True)
-#: The owner's first image, whose row is the lock under which the storage of all is counted.
-_FIRST_OF_OWNER = (
-    sa.select(images.c.id)
-    .where(images.c.owner == sa.bindparam("owner"))
-    .order_by(images.c.id)
-    .limit(1)
-    .with_for_update()
-)
+_HAS_UUID = sa.select(images.c.id).where(images.c.uuid == sa.bindparam("uuid"))
 
 
 def image_get(db: engine.Database, context: Context, image_id: int) -> types.StoredImage:
@@ -147,22 +90,32 @@ def image_create(
     formats: fields.Formats = fields.FORMATS,
     attempt: str | None = None,
     is_repeated: bool = False,
+    tags: Collection[str] = (),
+    tag_quota: int = 0,
 ) -> types.StoredImage:
-    """Insert an image with its properties and return the record.
+    """Insert an image with its properties and tags, and return the record.
 
-    `values` are typed (`fields.coerce`). `attempt` names what the caller is doing (see
+    `values` are typed (`fields.coerce`). `visibility` decides what `is_public` is; without it,
+    `is_public` decides. `attempt` names what the caller is doing (see
     `glance.registry.db.attempts`); if it `is_repeated`, a record that it has created already is
     returned instead of another one. Raises Invalid for a record that breaks the rules,
-    Duplicate for an id that is or was in use, QuotaExceeded for more properties than
-    `property_quota`, or more bytes of the owner than `storage_quota` (no limit if not positive).
+    Duplicate for an id or a uuid that is or was in use, QuotaExceeded for more properties than
+    `property_quota`, more tags than `tag_quota`, or more bytes of the owner than `storage_quota`
+    (no limit if not positive).
     """
-    record = fields.validate({**_DEFAULTS, **values}, formats)
+    record = fields.validate({**writing.DEFAULTS, **values}, formats)
+    if "visibility" in values:
+        record["is_public"] = record["visibility"] == "public"
+    else:
+        record["visibility"] = "public" if record["is_public"] else "shared"
     record["created_at"] = record["updated_at"] = records.utcnow()
     if record["status"] == "active":
         record["activated_at"] = record["created_at"]
     given = dict(record.pop("properties", None) or {})
     records.check_quota(len(given), 0, property_quota, "properties")
-    given_id = record.pop("id")
+    records.check_quota(len(tags), 0, tag_quota, "tags")
+    given_id, given_uuid = record.pop("id"), record["uuid"]
+    record["uuid"] = given_uuid or str(uuid.uuid4())
     tries = 0
 
     def work(conn: Connection) -> int:
@@ -173,14 +126,17 @@ def image_create(
             if made is not None:
                 records.lock_mutable(conn, context, made)
                 return made
-        _check_storage(conn, record, storage_quota)
+        writing.check_storage(conn, record, storage_quota)
         image_id: int = given_id or ids.count(conn, step_over=tries > 1)
         location = db.cipher.seal(image_id, record["location"])
         new = {"id": image_id, "location": location, "attempt": attempt}
-        conn.execute(_INSERT, {**record, **new})
+        conn.execute(writing.INSERT, {**record, **new})
         if ids.is_purged(conn, image_id):
             raise exception.Duplicate(f"Image with ID {image_id} was purged")
-        _insert_properties(conn, image_id, given, record["created_at"])
+        if given_uuid is not None and ids.is_purged_uuid(conn, given_uuid):
+            raise exception.Duplicate(f"Image with ID {given_uuid} was purged")
+        writing.insert_properties(conn, image_id, given, record["created_at"])
+        writing.insert_tags(conn, image_id, tags)
         return image_id
 
     for _ in range(_ID_ATTEMPTS):
@@ -190,6 +146,8 @@ def image_create(
         except (exc.IntegrityError, exception.Duplicate) as err:
             if given_id is not None:
                 raise exception.Duplicate(f"Image with ID {given_id} already exists") from err
+            if given_uuid is not None and _is_taken(db, given_uuid):
+                raise exception.Duplicate(f"Image with ID {given_uuid} already exists") from err
     else:
         raise exception.ServiceUnavailable("No free image id was found; try again")
     if given_id is not None:
@@ -197,6 +155,14 @@ def image_create(
     if is_repeated:
         return image_get(db, context, image_id)
     return cast(types.StoredImage, {**record, "id": image_id, "properties": given})
+
+
+def _is_taken(db: engine.Database, given_uuid: str) -> bool:
+    """Return whether an image has or had a uuid."""
+    with db.read() as conn:
+        if conn.execute(_HAS_UUID, {"uuid": given_uuid}).first() is not None:
+            return True
+        return ids.is_purged_uuid(conn, given_uuid)
 
 
 def image_update(
@@ -215,9 +181,10 @@ def image_update(
     """Change an image and its properties in one transaction and return the new record.
 
     `values` are typed and partial; properties are added or replaced, and with `purge_props` those
-    not given are removed. `from_state` makes it a compare-and-set on the status; a change of the
-    status that the same `attempt` has made already (see `glance.registry.db.attempts`) counts as
-    made, and nothing is changed again.
+    not given are removed, if version 1 shows them by their names. `is_public` changes the
+    visibility if it is another one than before. `from_state` makes it a compare-and-set on the
+    status; a change of the status that the same `attempt` has made already (see
+    `glance.registry.db.attempts`) counts as made, and nothing is changed again.
 
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
     status is not `from_state` or may not become the new one, Invalid if the merged record breaks
@@ -236,57 +203,24 @@ def image_update(
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
             raise exception.Invalid("The id of an image cannot be changed")
+        changes.pop("uuid", None)
         record = cast(types.StoredImage, fields.validate({**image, **changes}, formats))
         fields.check_transition(old_status, record["status"])
+        record["visibility"] = visibility.chosen(
+            record["is_public"], image["is_public"], image["visibility"]
+        )
         if record["status"] != old_status or record["status"] == "saving":
-            _check_storage(conn, record, storage_quota)
-        now = record["updated_at"] = records.utcnow()
-        written: Mapping[str, Any] = record
-        if record["status"] == "active" and (
-            old_status in _FILLING or record["checksum"] != image["checksum"]
-        ):
-            record["activated_at"] = now
-        params = {f"new_{name}": written[name] for name in _WRITTEN}
-        params.update(row_id=image_id, row_status=old_status, new_attempt=attempt)
-        params["changes_status"] = record["status"] != old_status
-        if "location" in changes:
-            params["new_location"] = db.cipher.seal(image_id, record["location"])
-        else:
-            records.reveal(db, record)
-        statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
-        if conn.execute(statement, params).rowcount != 1:
-            raise exception.Conflict(f"Image {image_id} was changed by another request")
-        stored = lenient.fetch(conn, _ALL_PROPERTIES, {"image": image_id})
+            writing.check_storage(conn, record, storage_quota)
+        writing.update_image(db, conn, context, image, record, attempt)
+        stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
         given = values.get("properties") or {}
+        now = record["updated_at"]
         record["properties"] = _change_properties(
             conn, image_id, stored, given, purge_props, property_quota, now
         )
         return record
 
     return db.transaction(work)
-
-
-def _check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> None:
-    """Raise QuotaExceeded if the data of an image that is being filled exceeds its owner's quota.
-
-    Images without an owner count towards no quota.
-    """
-    if quota <= 0 or record["owner"] is None or record["status"] not in ("saving", "active"):
-        return
-    conn.execute(_FIRST_OF_OWNER, {"owner": record["owner"]})
-    statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else _USED_STORAGE
-    used = _used_storage(conn, statement, record)
-    if used + (record["size"] or 0) > quota:
-        raise exception.QuotaExceeded(
-            f"{used} of the {quota} bytes that {record['owner']} may store are in use: "
-            "delete images that are not needed"
-        )
-
-
-def _used_storage(conn: Connection, statement: Select, record: Mapping[str, Any]) -> int:
-    """Return how many bytes the other images of an image's owner have."""
-    other = {"owner": record["owner"], "row_id": record.get("id") or 0}
-    return int(conn.execute(statement, other).scalar() or 0)
 
 
 def image_room(db: engine.Database, record: Mapping[str, Any], storage_quota: int) -> int | None:
@@ -299,7 +233,7 @@ def image_room(db: engine.Database, record: Mapping[str, Any], storage_quota: in
     with db.read() as conn:
         # NOTE: without a lock, because nothing depends on the number: on MySQL a lock of all rows
         # of the owner would meet those of uploads, and end in a deadlock.
-        return max(0, storage_quota - _used_storage(conn, _USED_STORAGE, record))
+        return max(0, storage_quota - writing.used_storage(conn, writing.USED_STORAGE, record))
 
 
 def _change_properties(
@@ -311,64 +245,23 @@ def _change_properties(
     quota: int,
     now: Any,
 ) -> dict[str, str | None]:
-    """Store the properties `given` for an image and return all of its live properties.
+    """Store the properties `given` for an image; return all live ones as version 1 shows them.
 
     `stored` are the rows that it has, those of deleted properties included. A soft-deleted row is
-    revived, because (image, name) is unique over deleted rows too. Stored names of old databases
-    may have capitals; they count as the same names, and only one row of each stays live.
+    revived, because (image, name) is unique over deleted rows too. Names that version 1 cannot
+    have, such as those with capitals, are shown in lower case where no other property has that
+    name; then a given value is theirs.
     """
-    by_folded: dict[str, list[Any]] = {}
-    for row in stored:
-        by_folded.setdefault(lenient.text(row.name).lower(), []).append(row)
-    result: dict[str, str | None] = {}
-    changed, purged = [], []
-    for name, rows in by_folded.items():
-        by_name = {row.name: row for row in rows}
-        live = [by_name[each] for each in lenient.last_first(by_name) if not by_name[each].deleted]
-        # NOTE: the row that has the name, because another one could not take it.
-        row = by_name.get(name) or (live or rows)[0]
-        if live:
-            result[name] = live[0].value
-        if name in given:
-            value = given[name]
-            if row.deleted or row.value != value or row.name != name:
-                changed.append(
-                    {"row_id": row.id, "new_name": name, "new_value": value, "now": now}
-                )
-            live = [other for other in live if other is not row]
-        if name in given or purge:
-            purged += [{"row_id": other.id, "now": now} for other in live]
-    new = {name: value for name, value in given.items() if name not in by_folded}
-    before = len(result)
-    if purge:
-        result = {}
-    result.update(given)
-    records.check_quota(len(result), before, quota, "properties")
-    _insert_properties(conn, image_id, new, now)
-    if changed:
-        conn.execute(_SET_PROPERTY, changed)
-    deleted = sum(row.deleted for row in stored)
-    records.forget_deleted(conn, properties, image_id, deleted)
-    if purged:
-        conn.execute(_PURGE_PROPERTY, purged)
-    return result
-
-
-def _insert_properties(
-    conn: Connection, image_id: int, given: Mapping[str, str | None], now: Any
-) -> None:
-    if given:
-        conn.execute(
-            _INSERT_PROPERTY,
-            [
-                {
-                    "image_id": image_id,
-                    "name": name,
-                    "value": value,
-                    "created_at": now,
-                    "updated_at": now,
-                    "deleted": False,
-                }
-                for name, value in given.items()
-            ],
-        )
+    by_name = {lenient.text(row.name): row for row in stored}
+    live = {name: row.value for name, row in by_name.items() if not row.deleted}
+    shown: dict[str, str] = {}
+    for name in reversed(lenient.last_first(live)):
+        shown[name.lower()] = name
+    wanted = {shown.get(name, name): value for name, value in given.items()}
+    result = {**live, **wanted}
+    purged = [name for name in live if purge and name not in wanted and fields.is_v1_name(name)]
+    for name in purged:
+        del result[name]
+    records.check_quota(len(result), len(live), quota, "properties")
+    writing.change_properties(conn, image_id, by_name, wanted, purged, now)
+    return lenient.fold_names(result)

@@ -46,7 +46,12 @@ _SETTLE = images.update().where(_WAITING).values(status="deleted", updated_at=sa
 _RESTORE = (
     images.update()
     .where(_WAITING)
-    .values(status="active", deleted=False, deleted_at=None, updated_at=sa.bindparam("now"))
+    .values(
+        status=sa.bindparam("new_status"),
+        deleted=False,
+        deleted_at=None,
+        updated_at=sa.bindparam("now"),
+    )
 )
 
 
@@ -214,7 +219,8 @@ def settle(db: engine.Database, image_id: int, item: str) -> bool:
 def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
     """Restore a deleted image whose data has not been removed yet; return the record.
 
-    It is active again, with the properties and members it had. The caller has checked that the
+    It is active again, or deactivated if an administrator had done that, with the properties and
+    members it had. The caller has checked that the
     data still exists. Raises ImageNotFound if there is no such image, Conflict with the reason if
     it is not `pending_delete` or its data is being removed now.
     """
@@ -228,7 +234,9 @@ def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
         if scrub_queue.is_leased(conn, image_id, now):
             raise exception.Conflict(f"The data of image {image_id} is being removed now")
         scrub_queue.remove(conn, image_id)
-        conn.execute(_RESTORE, {"row_id": image_id, "now": now})
+        # SECURITY: otherwise a deletion would end a quarantine.
+        status = "deactivated" if locked["deactivated_by_admin"] else "active"
+        conn.execute(_RESTORE, {"row_id": image_id, "now": now, "new_status": status})
         for table in (properties, members):
             same_moment = table.c.deleted_at == locked["deleted_at"]
             if table is properties:
@@ -244,7 +252,7 @@ def image_restore(db: engine.Database, image_id: int) -> types.StoredImage:
                 .values(deleted=False, deleted_at=None, updated_at=now)
             )
         image = records.with_properties(conn, locked)
-        image["status"], image["updated_at"] = "active", now
+        image["status"], image["updated_at"] = status, now
         image["deleted"], image["deleted_at"] = False, None
         return records.reveal(db, image)
 

@@ -26,6 +26,7 @@ from glance.registry.db import engine, models
 LOG = logging.getLogger(__name__)
 
 images, counter, purged = models.images, models.image_id_counter, models.purged_image_ids
+purged_uuids = models.purged_uuids
 
 #: No service has counted this far; this id, and a greater one, was chosen.
 CHOSEN = 2**30
@@ -45,6 +46,12 @@ _RANGE_FROM = (
 )
 # NOTE: on MySQL a plain query would not see what was purged since the transaction began.
 _RANGE_FROM_NOW = _RANGE_FROM.with_for_update(read=True)
+# SECURITY: whoever holds the uuid of a purged image must not be given another image for it.
+_PURGED_UUID = (
+    sa.select(purged_uuids.c.uuid)
+    .where(purged_uuids.c.uuid == sa.bindparam("uuid"))
+    .with_for_update(read=True)
+)
 _IS_TAKEN = sa.select(images.c.id).where(images.c.id == sa.bindparam("id"))
 _next = images.alias("next_image")
 _END_OF_TAKEN = (
@@ -141,6 +148,17 @@ def keep_purged(conn: Connection, image_ids: Iterable[int]) -> None:
             "last_id": max([last, *(row.last_id for row in met)]),
         }
         conn.execute(purged.insert(), merged)
+
+
+def is_purged_uuid(conn: Connection, uuid: str) -> bool:
+    """Return whether an image had this uuid and was purged; call it when `is_purged` may be."""
+    return conn.execute(_PURGED_UUID, {"uuid": uuid}).first() is not None
+
+
+def keep_purged_uuids(conn: Connection, image_ids: Iterable[int]) -> None:
+    """Record the uuids of images that the transaction purges."""
+    gone = sa.select(images.c.uuid).where(images.c.id.in_(image_ids))
+    conn.execute(purged_uuids.insert().from_select(["uuid"], gone))
 
 
 def trim(conn: Connection) -> None:

@@ -27,10 +27,11 @@ statements of `list_statements` leave a planner no other. There are four ways to
     In the default order, a user who sees only a small part of a large table gets a page that is
     merged from the public images, the user's own images and those shared with the user.
 
-Otherwise windows follow one another, each four times as large, up to `_LARGEST` rows. That takes
-long if no filter is rare but their combination is: many images have the one property, and many the
-other, but none has both. Between two windows, other requests of the worker have their turn, and
-after `MOST_EXAMINED` images the list is given up.
+Otherwise windows follow one another, each up to four times as large, of `_LARGEST` rows at most
+and no larger than it takes if images match as often as before. That takes long if no filter is
+rare but their combination is: many images have the one property, and many the other, but none has
+both. Between two windows, other requests of the worker have their turn, and after `MOST_EXAMINED`
+images the list is given up.
 
 What is not bounded: live images in status `killed` at the beginning of a *whole* list are read one
 after the other.
@@ -69,8 +70,11 @@ MOST_RARE = 100
 MOST_SHARED = 100
 #: How many images a list examines before it is given up.
 MOST_EXAMINED = 2_000_000
-#: How many times the page the first window is: of a list that is filtered, and of one that is not.
-_FIRST, _FIRST_UNFILTERED = 8, 2
+#: How many times the page the first window is: of a list that is filtered, of one that is not, and
+#: of private images, which are often a small part of all.
+_FIRST, _FIRST_UNFILTERED, _FIRST_PRIVATE = 8, 2, 12
+#: How many times as large as it would have to be, if matches went on as before, the next one is.
+_MARGIN = 2
 #: The rows of the largest window; fewer if each row is looked up in the table of properties.
 _LARGEST = 1000
 #: How many names with capitals are looked at; more of them count as a match.
@@ -219,12 +223,19 @@ class _Listing:
         """Return whether the list has images of one user besides public ones."""
         return self.query.is_public is True and self.shape.has_owner
 
-    def _is_filtered(self) -> bool:
-        """Return whether a window leaves out other images than those the user may not see."""
+    def _first_window(self) -> int:
+        """Return how many times the page the first window is.
+
+        Most often it leaves out no more than images that the user may not see.
+        """
         is_default = self.query.sort_key == "created_at"
+        if self.query.is_public is False and not is_default:
+            return _FIRST_PRIVATE
         if is_default and not self.shape.properties and len(self.shape.filters) == 1:
-            return self.shape.filters[0] not in list_statements.SCOPES
-        return self.shape.has_filters or (self.query.is_public is False and not is_default)
+            is_filtered = self.shape.filters[0] not in list_statements.SCOPES
+        else:
+            is_filtered = self.shape.has_filters
+        return _FIRST if is_filtered else _FIRST_UNFILTERED
 
     def _by_parts(self, build: Any, parts: list[str | None]) -> list[Any]:
         page: list[Any] = []
@@ -249,8 +260,7 @@ class _Listing:
         begin, beginning = parts, dict(self.params)
         page: dict[int, Any] = {}
         largest = max(_LARGEST // (1 + self.shape.properties), self.query.limit)
-        times = _FIRST if self._is_filtered() else _FIRST_UNFILTERED
-        size, examined = min(times * self.query.limit, largest), 0
+        size, examined = min(self._first_window() * self.query.limit, largest), 0
         while parts:
             self.params.update(
                 page_limit=self.query.limit - len(page), window=size, window_end=size - 1
@@ -269,7 +279,8 @@ class _Listing:
             if last is None:
                 parts = parts[1:]
                 continue
-            if not examined:
+            missing = self.query.limit - len(page)
+            if not examined and len(page) < missing:
                 better = self._better(begin, beginning)
                 if better is not None:
                     return better
@@ -280,7 +291,8 @@ class _Listing:
                     "use a filter that matches fewer images"
                 )
             parts = self._go_on(*last)
-            size = min(4 * size, largest)
+            rarely = _MARGIN * missing * examined // len(page) if page else 4 * size
+            size = min(4 * size, rarely, largest)
             hub.sleep(0)
         return list(page.values())
 
@@ -356,13 +368,7 @@ class _Listing:
         return None if owned is None or shared is None else sorted({*public, *owned, *shared})
 
     def _ids(self, statement: Any, most: int) -> list[int] | None:
-        if most > MOST_RARE:
-            # PERF: to fetch a thousand ids takes longer than to count them.
-            params = {**self.params, "window": most}
-            if self.conn.execute(list_statements.exceeds(statement), params).first() is not None:
-                return None
-        found = self.conn.execute(statement, {**self.params, "window": most + 1}).scalars().all()
-        return None if len(found) > most else list(found)
+        return list_statements.few(self.conn, statement, self.params, most)
 
 
 def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:

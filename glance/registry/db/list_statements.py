@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -73,7 +74,7 @@ def marker(caller: str, sort_key: str, live_only: bool, dialect: str) -> Select:
     The value is not read from SQLite: see `_after_marker`.
     """
     statement = (
-        sa.select(*_place(images.c, sort_key, dialect))
+        sa.select(*place(images.c, sort_key, dialect))
         .where(images.c.id == sa.bindparam("marker_id"))
         .where(visibility.visible_by_kind(caller))
     )
@@ -119,8 +120,8 @@ def visible(shape: Shape, part: str | None) -> Select:
     ]
     shared = (
         sa.select(*_columns(shape, images.c))
-        .where(_is_among(images.c.id, shape.dialect))
-        .where(*_is_live(shape), *_is_shown(shape))
+        .where(is_among(images.c.id, shape.dialect))
+        .where(*_is_live(shape), *_is_shown(shape), visibility.is_shared(images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
     found.append(_limited(shape, shared, _LIMIT))
@@ -131,9 +132,14 @@ def visible(shape: Shape, part: str | None) -> Select:
 def window(shape: Shape, part: str | None, is_first: bool) -> Select:
     """Return the page of those images that match among the first `window` in the order.
 
-    In windows after the first, matches are rare.
+    In windows after the first, matches are rare, as are private images.
     """
-    carried = _carried(shape) if is_first else _key(shape)
+    if shape.dialect == "mysql":
+        return _records(shape, _limited(shape, _looked_up(shape, part), _LIMIT))
+    if shape.dialect == "sqlite" and shape.properties:
+        return _records(shape, _looked_up(shape, part).limit(_LIMIT))
+    is_frequent = is_first and shape.is_public is not False
+    carried = _carried(shape) if is_frequent else _key(shape)
     rows = _window(shape, part, carried)
     matching = sa.select(*(rows.c[name] for name in carried))
     matching = matching.where(*_matches(shape, rows.c))
@@ -145,12 +151,50 @@ def window(shape: Shape, part: str | None, is_first: bool) -> Select:
     return _records(shape, _limited(shape, matching, _LIMIT))
 
 
+def _looked_up(shape: Shape, part: str | None) -> Select:
+    """Return the places of those images that match in a window, each looked up by its id.
+
+    PERF: MySQL keeps a window in a table, which takes longer the more a row has, and text at its
+    full length. And of images that do not have a property, no row is needed.
+    """
+    rows = scanned(shape, part, _scope(shape))
+    return among_rows(sa.select(*_columns(shape, images.c)), rows, shape.dialect).where(
+        *_matches(shape, images.c, rows.c)
+    )
+
+
+def scanned(
+    shape: Shape,
+    part: str | None,
+    scope: str,
+    shown: Iterable[ColumnElement[bool]] = (),
+    *,
+    with_key: bool = False,
+) -> Any:
+    """Return the rows of a window, in order, as a subquery that has their ids.
+
+    `scope` is a column before the sort key in the index, or empty; only `shown` ones count.
+    `with_key` says that the sort key is needed, too.
+    """
+    segments = len(shape.deleted_values) * len(_after_marker(shape, part))
+    is_plain = segments == 1 and shape.dialect == "mysql" and not with_key
+    needed = ("id",) if is_plain else _key(shape)
+    return _merged(shape, part, scope, _WINDOW, shown, needed).subquery("rows")
+
+
+def among_rows(selected: Select, rows: Any, dialect: str) -> Select:
+    """Return the selection from those images whose ids `rows` has, looked up one by one."""
+    if dialect == "mysql":
+        selected = selected.prefix_with("STRAIGHT_JOIN")
+    return selected.select_from(rows.join(images, images.c.id == rows.c.id))
+
+
 @functools.lru_cache(maxsize=512)
 def among(shape: Shape, part: str | None) -> Select:
     """Return the page of those images that match among the `ids`."""
     matching = (
         sa.select(*_columns(shape, images.c))
-        .where(_is_among(images.c.id, shape.dialect))
+        .where(is_among(images.c.id, shape.dialect))
         .where(*_is_live(shape), *_matches(shape, images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
@@ -160,10 +204,14 @@ def among(shape: Shape, part: str | None) -> Select:
 @functools.lru_cache(maxsize=512)
 def end_of_window(shape: Shape, part: str | None) -> Select:
     """Return the id and the place of the last row of a window; no row if it has fewer rows."""
+    return last_of(shape, scanned(shape, part, _scope(shape), with_key=True))
+
+
+def last_of(shape: Shape, rows: Any) -> Select:
+    """Return the id and the place of the last of the `window` rows of a subquery."""
     # PERF: without further columns, for which the rows of the table would be read.
-    rows = _merged(shape, part, _scope(shape), _WINDOW, []).subquery("rows")
     return (
-        sa.select(rows.c.id, *_place(rows.c, shape.sort_key, shape.dialect))
+        sa.select(rows.c.id, *place(rows.c, shape.sort_key, shape.dialect))
         .order_by(*_order(shape, rows.c))
         .limit(_ONE)
         .offset(sa.bindparam("window_end", type_=sa.Integer))
@@ -194,7 +242,9 @@ def _carried(shape: Shape) -> tuple[str, ...]:
 
 
 def _window(shape: Shape, part: str | None, carried: Iterable[str]) -> Any:
-    needed = {*carried, "status", "is_public", "owner", *shape.filters}
+    needed = {*carried, *shape.filters} | (set() if shape.include_killed else {"status"})
+    needed |= set() if shape.is_public is None else {"is_public", "os_hidden"}
+    needed |= {"owner", "visibility"} if shape.is_public and shape.has_owner else set()
     needed |= {"size"} if shape.size_min or shape.size_max else set()
     needed |= {"updated_at"} if shape.changes_since else set()
     return _merged(shape, part, _scope(shape), _WINDOW, [], sorted(needed)).subquery("rows")
@@ -225,6 +275,7 @@ def _merged(
             .where(*_column_filters(shape, images.c, (shape.sort_key,)))
             .where(after, *shown),
             limit,
+            images.c,
         )
         for deleted in shape.deleted_values
         for after in _after_marker(shape, part)
@@ -253,8 +304,9 @@ def _columns(shape: Shape, row: Any) -> list[ColumnElement[Any]]:
     return [row[name] for name in _key(shape)]
 
 
-def _limited(shape: Shape, statement: Any, limit: Any) -> Any:
-    columns = statement.selected_columns
+def _limited(shape: Shape, statement: Any, limit: Any, columns: Any = None) -> Any:
+    """Return the first `limit` rows, in the order of `columns`: by default of those it selects."""
+    columns = statement.selected_columns if columns is None else columns
     return statement.order_by(*_order(shape, columns)).limit(limit)
 
 
@@ -273,7 +325,8 @@ def _is_live(shape: Shape) -> list[ColumnElement[bool]]:
 
 
 def _is_shown(shape: Shape) -> list[ColumnElement[bool]]:
-    return [] if shape.include_killed else [images.c.status != "killed"]
+    found = [] if shape.include_killed else [images.c.status != "killed"]
+    return found if shape.is_public is None else [*found, visibility.not_hidden(images.c)]
 
 
 def _scope(shape: Shape) -> str:
@@ -320,11 +373,15 @@ def _column_filters(shape: Shape, row: Any, names: Iterable[str]) -> list[Column
     return found
 
 
-def _matches(shape: Shape, row: Any) -> list[ColumnElement[bool]]:
-    """Return all filters of the query as clauses over a row, cheap ones first."""
+def _matches(shape: Shape, row: Any, ids: Any = None) -> list[ColumnElement[bool]]:
+    """Return all filters of the query as clauses over a row, cheap ones first.
+
+    `ids` has the id of the row, if it is known before the row is looked up.
+    """
+    ids = row if ids is None else ids
     found = [] if shape.include_killed else [row.status != "killed"]
     found += _column_filters(shape, row, (*shape.filters, "size", "updated_at"))
-    found += [_has_property(number, shape, row) for number in range(shape.properties)]
+    found += [_has_property(number, shape, ids) for number in range(shape.properties)]
     found.append(visibility.listed_for(shape.is_public, shape.has_owner, row))
     return found
 
@@ -360,7 +417,7 @@ def _has_property(number: int, shape: Shape, row: Any) -> ColumnElement[bool]:
     return found.is_not(None)
 
 
-def _is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
+def is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
     """Return the clause for images of the bound `ids`, in the form that is cheap to bind."""
     if dialect == "sqlite":
         listed = sa.func.json_each(sa.bindparam("ids", type_=sa.String)).table_valued("value")
@@ -378,7 +435,8 @@ def _equals(shape: Shape, column: Any, value: Any) -> ColumnElement[bool]:
     return cast(ColumnElement[bool], column == value)
 
 
-def _place(row: Any, sort_key: str, dialect: str) -> tuple[ColumnElement[Any], ...]:
+def place(row: Any, sort_key: str, dialect: str) -> tuple[ColumnElement[Any], ...]:
+    """Return whether the sort value of a row is null, and the value, which SQLite keeps."""
     key = row[sort_key]
     return key.is_(None), sa.null() if dialect == "sqlite" else lenient.raw(key, dialect)
 
@@ -424,6 +482,8 @@ def _order(shape: Shape, columns: Any) -> list[ColumnElement[Any]]:
 
 # -- probes --------------------------------------------------------------------------------------
 
+#: So many ids are fetched without counting them first.
+MOST_AT_ONCE = 100
 #: Filters that an index finds, by the name under which `probe` knows them, and their columns.
 RANGES = {"size": "size", "changes_since": "updated_at"}
 
@@ -453,7 +513,7 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
 SHARED = (
     sa.select(members.c.image_id)
     .where(members.c.member == _VIEWER)
-    .where(visibility.live(members))
+    .where(visibility.live(members), visibility.not_rejected())
     .limit(_WINDOW)
 )
 
@@ -463,6 +523,19 @@ def exceeds(ids: Select) -> Select:
     """Return the statement that finds a row if there are more ids than `window`, cheaply."""
     found = ids.limit(None).subquery()
     return sa.select(_ONE).select_from(found).limit(_ONE).offset(_WINDOW)
+
+
+def few(
+    conn: Connection, statement: Select, params: Mapping[str, Any], most: int
+) -> list[int] | None:
+    """Run a statement that returns up to `window` ids; return them, None for more than `most`."""
+    if most > MOST_AT_ONCE:
+        # PERF: to fetch a thousand ids takes longer than to count them.
+        more = conn.execute(exceeds(statement), {**params, "window": most}).first()
+        if more is not None:
+            return None
+    found = conn.execute(statement, {**params, "window": most + 1}).scalars().all()
+    return None if len(found) > most else list(found)
 
 
 @functools.cache

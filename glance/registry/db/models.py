@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 21
+SCHEMA_VERSION = 24
 
 ODD_NAME_INDEX = "ix_image_properties_odd_name"
 VALUE_INDEX = "ix_image_properties_name_value_image_id"
@@ -56,6 +56,38 @@ def bytewise_text(length: int | None = None) -> sa.types.TypeEngine:
     """
     plain = sa.Text() if length is None else sa.String(length)
     return plain.with_variant(_BytewiseText(length), "mysql")
+
+
+class new_uuid(sa.sql.functions.GenericFunction):  # type: ignore[misc]  # no stubs, see setup.cfg
+    """A random UUID in lower case that the database makes, as the default of a column.
+
+    For rows of registries of an earlier schema version, and for those that a step finds. It has
+    the form of version 4 (RFC 9562 §5.4), but for MySQL, which makes its own.
+    """
+
+    type = sa.String()
+    inherit_cache = True
+
+
+@compiler.compiles(new_uuid, "sqlite")  # type: ignore[untyped-decorator]  # no stubs
+def _uuid_of_sqlite(element: Any, compiling: Any, **kw: Any) -> str:
+    return (
+        "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' ||"
+        " substr(hex(randomblob(2)), 2) || '-8' || substr(hex(randomblob(2)), 2) || '-' ||"
+        " hex(randomblob(6)))"
+    )
+
+
+@compiler.compiles(new_uuid, "postgresql")  # type: ignore[untyped-decorator]  # no stubs
+def _uuid_of_postgresql(element: Any, compiling: Any, **kw: Any) -> str:
+    # NOTE: gen_random_uuid came with version 13.
+    source = "md5(random()::text || random()::text || clock_timestamp()::text)"
+    return f"(overlay(overlay({source} placing '4' from 13) placing '8' from 17)::uuid::text)"
+
+
+@compiler.compiles(new_uuid, "mysql")  # type: ignore[untyped-decorator]  # no stubs
+def _uuid_of_mysql(element: Any, compiling: Any, **kw: Any) -> str:
+    return "(uuid())"
 
 
 def _flag(name: str) -> sa.Column:
@@ -145,6 +177,19 @@ images = sa.Table(
     # When its data became complete. Null before that, and in records that a registry of an earlier
     # schema version activated: then `created_at` counts.
     sa.Column("activated_at", Timestamp()),
+    # The id of version 2 of the Images API, in lower case.
+    sa.Column("uuid", bytewise_text(36), nullable=False, server_default=new_uuid()),
+    # NOTE: with `is_public`; see `glance.registry.db.visibility`.
+    sa.Column("visibility", bytewise_text(16), nullable=False, server_default="shared"),
+    _flag("os_hidden"),
+    sa.Column("os_hash_algo", bytewise_text(64)),
+    sa.Column("os_hash_value", bytewise_text(128)),
+    sa.Column("virtual_size", WholeNumber(sa.BigInteger, None)),
+    # Whether an administrator who is not the owner has deactivated it.
+    _flag("deactivated_by_admin"),
+    # The API by which the data came or comes: v1, v2, import.
+    sa.Column("upload_via", bytewise_text(8)),
+    sa.UniqueConstraint("uuid"),
     mysql_engine="InnoDB",
 )
 
@@ -165,6 +210,7 @@ for _columns in (
     ("deleted", "container_format", "created_at", "id"),
     ("deleted", "is_public", "created_at", "id"),
     ("deleted", "owner", "created_at", "id"),
+    ("deleted", "visibility", "created_at", "id"),
 ):
     order_index(f"ix_images_{'_'.join(_columns)}", *(images.c[name] for name in _columns))
 
@@ -191,6 +237,8 @@ image_members = sa.Table(
     sa.Column("member", bytewise_text(255), nullable=False, index=True),
     _flag("can_share"),
     *_bookkeeping(),
+    # What the member says to it: pending, accepted or rejected.
+    sa.Column("status", bytewise_text(20), nullable=False, server_default="pending"),
     sa.UniqueConstraint("image_id", "member"),
     mysql_engine="InnoDB",
 )
@@ -232,5 +280,29 @@ purged_image_ids = sa.Table(
     metadata,
     sa.Column("first_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last_id", sa.Integer, nullable=False),
+    mysql_engine="InnoDB",
+)
+
+#: Uuids of purged images: none is ever given to another image.
+purged_uuids = sa.Table(
+    "purged_uuids",
+    metadata,
+    sa.Column("uuid", bytewise_text(36), primary_key=True),
+    mysql_engine="InnoDB",
+)
+
+#: Tags of images, those of deleted ones too.
+image_tags = sa.Table(
+    "image_tags",
+    metadata,
+    sa.Column(
+        "image_id",
+        sa.Integer,
+        sa.ForeignKey("images.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("value", bytewise_text(255), primary_key=True),
+    sa.Index("ix_image_tags_value_image_id", "value", "image_id"),
     mysql_engine="InnoDB",
 )

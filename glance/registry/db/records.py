@@ -23,7 +23,7 @@ from glance.identity import context as identity_context
 from glance.image import fields, types
 from glance.registry.db import engine, lenient, models, visibility
 
-images, properties = models.images, models.image_properties
+images, properties, tags = models.images, models.image_properties, models.image_tags
 Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 
 #: Columns of a record, in the order in which statements select them.
@@ -65,27 +65,33 @@ def utcnow() -> datetime.datetime:
 
 
 @functools.cache
-def _with_properties(caller: str, show_deleted: bool) -> Select:
-    """Return one statement for an image and its properties (PERF); each row has the image."""
+def _with_properties(caller: str, show_deleted: bool, key: str = "id") -> Select:
+    """Return one statement for an image and its properties (PERF); each row has the image.
+
+    By uuid the image has its tags, too.
+    """
+    more = [] if key == "id" else [tags_of(images.c.id)]
     statement = (
-        sa.select(*(images.c[name] for name in COLUMNS), properties.c.name, properties.c.value)
+        sa.select(
+            *(images.c[name] for name in COLUMNS), *more, properties.c.name, properties.c.value
+        )
         .select_from(
             images.outerjoin(
                 properties,
                 sa.and_(properties.c.image_id == images.c.id, visibility.live(properties)),
             )
         )
-        .where(images.c.id == sa.bindparam("image_id"))
+        .where(images.c[key] == sa.bindparam("image_id"))
         .where(visibility.visible_by_kind(caller))
     )
     return statement if show_deleted else statement.where(visibility.live(images))
 
 
 @functools.cache
-def _for_update(caller: str, show_deleted: bool) -> Select:
+def _for_update(caller: str, show_deleted: bool, key: str) -> Select:
     statement = (
         sa.select(*(images.c[name] for name in COLUMNS))
-        .where(images.c.id == sa.bindparam("image_id"))
+        .where(images.c[key] == sa.bindparam("image_id"))
         .where(visibility.visible_by_kind(caller))
         .with_for_update()
     )
@@ -100,21 +106,45 @@ def load(
     found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(image_id)
-    record: dict[str, Any] = dict(zip(COLUMNS, found[0], strict=False))
+    record: dict[str, Any] = agreed(dict(zip(COLUMNS, found[0], strict=False)))
     record["properties"] = lenient.fold_names(
         {row[-2]: row[-1] for row in found if row[-2] is not None}
     )
     return cast(types.StoredImage, record)
 
 
+def load_full(
+    conn: Connection, context: identity_context.RequestContext, uuid: str
+) -> types.StoredRecord:
+    """Return the image with this uuid, with its live properties as they are named, and its tags.
+
+    ImageNotFound if the caller may not see it.
+    """
+    statement = _with_properties(visibility.kind(context), context.show_deleted, "uuid")
+    found = lenient.fetch(conn, statement, {"image_id": uuid, **_viewer(context)})
+    if not found:
+        raise exception.ImageNotFound(uuid)
+    record: dict[str, Any] = agreed(dict(zip(COLUMNS, found[0], strict=False)))
+    record["properties"] = {lenient.text(row[-2]): row[-1] for row in found if row[-2] is not None}
+    record["tags"] = sorted(found[0][-3] or ())
+    return cast(types.StoredRecord, record)
+
+
+def agreed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of which both columns of the visibility say the same."""
+    record["visibility"] = visibility.effective(record["is_public"], record["visibility"])
+    return record
+
+
 def lock(
-    conn: Connection, context: identity_context.RequestContext, image_id: int
+    conn: Connection, context: identity_context.RequestContext, image_id: int | str
 ) -> types.ImageRow:
     """Return the image without properties and lock its row until the end of the transaction.
 
-    Raises ImageNotFound if the caller may not see it.
+    `image_id` is its id, or its uuid. Raises ImageNotFound if the caller may not see it.
     """
-    statement = _for_update(visibility.kind(context), context.show_deleted)
+    key = "uuid" if isinstance(image_id, str) else "id"
+    statement = _for_update(visibility.kind(context), context.show_deleted, key)
     found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(image_id)
@@ -123,7 +153,7 @@ def lock(
 
 def to_row(values: Iterable[Any]) -> types.ImageRow:
     """Return the record whose `COLUMNS` have these values."""
-    return cast(types.ImageRow, dict(zip(COLUMNS, values, strict=True)))
+    return cast(types.ImageRow, agreed(dict(zip(COLUMNS, values, strict=True))))
 
 
 def lock_mutable(
@@ -134,6 +164,16 @@ def lock_mutable(
     if not context.is_image_mutable(image):
         # SECURITY: an image that the caller may not change looks absent, even if it is readable.
         raise exception.ImageNotFound(image_id)
+    return image
+
+
+def lock_own(
+    conn: Connection, context: identity_context.RequestContext, uuid: str
+) -> types.ImageRow:
+    """Do as `lock` does; raise Forbidden if the caller may see the image but not change it."""
+    image = lock(conn, context, uuid)
+    if not context.is_image_mutable(image):
+        raise exception.Forbidden(f"You are not allowed to change image {uuid}")
     return image
 
 
@@ -155,6 +195,17 @@ def properties_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str |
         .where(visibility.live(properties))
         .scalar_subquery()
         .label("properties")
+    )
+
+
+def tags_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str] | None]:
+    """Return the tags of the image `image_id`, a column, as names of a column `tags`."""
+    # NOTE: an object, because of arrays MariaDB knows only those that it builds out of text.
+    return (
+        sa.select(json_object_agg(tags.c.value, sa.literal_column("'1'")))
+        .where(tags.c.image_id == image_id)
+        .scalar_subquery()
+        .label("tags")
     )
 
 

@@ -1,7 +1,8 @@
-"""Memberships of images: with whom an image is shared.
+"""Memberships of images as version 1 changes them: with whom an image is shared.
 
 A membership row is unique for (image, member) over deleted rows too, so adding revives a row. A
-removed membership counts as none: it grants nothing, and its `can_share` has no effect.
+removed membership counts as none: it grants nothing, and its `can_share` has no effect. A member
+that is added, also again, is pending; `glance.registry.db.member_records` has what version 2 does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _SHARED_WITH = (
     .where(members.c.member == sa.bindparam("name"))
     .where(visibility.live(members))
     .where(visibility.live(images))
+    .where(sa.or_(images.c.is_public == sa.true(), images.c.visibility != "private"))
     .order_by(members.c.created_at.desc(), members.c.id.desc())
 )
 _SET = (
@@ -43,6 +45,7 @@ _SET = (
     .where(members.c.id == sa.bindparam("row_id"))
     .values(
         can_share=sa.bindparam("new_can_share"),
+        status=sa.case((members.c.deleted, "pending"), else_=members.c.status),
         deleted=False,
         deleted_at=None,
         updated_at=sa.bindparam("now"),
@@ -92,7 +95,7 @@ def member_check(db: engine.Database, context: Context, image_id: int) -> None:
     """Raise if the caller may not change the memberships of the image.
 
     Raises NotAuthorized without an owner, ImageNotFound if the image is not visible, Forbidden if
-    the caller may not share it.
+    the caller may not share it, or it is private.
     """
     with db.snapshot() as conn:
         _check(conn, context, image_id, records.load)
@@ -186,6 +189,10 @@ def _check(
         membership = None if row is None else {"can_share": row.can_share}
     if not context.is_image_sharable(image, membership):
         raise exception.Forbidden("No permission to share that image")
+    if image["visibility"] == "private":
+        raise exception.Forbidden(
+            "The image is private by version 2 of the API: set its visibility to shared first"
+        )
 
 
 def _stored(conn: Connection, image_id: int) -> dict[str, Any]:
@@ -206,6 +213,7 @@ def _apply(
                 {
                     "image_id": image_id,
                     "member": name,
+                    "status": "pending",
                     "can_share": bool(can_share),
                     "created_at": now,
                     "updated_at": now,

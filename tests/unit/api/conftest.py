@@ -5,6 +5,7 @@ plain: `api("GET", "/images/1")` gives webob's response.
 """
 
 import hashlib
+import json
 import shutil
 import threading
 import wsgiref.simple_server
@@ -13,7 +14,7 @@ from socketserver import ThreadingMixIn
 import pytest
 import webob
 
-from glance.api import v1
+from glance.api import mounting, v1, v2
 from glance.api.middleware import version_negotiation
 from glance.common import exception
 from glance.http import request_id
@@ -60,8 +61,9 @@ class Registry:
     """The registry application behind a loopback port; `app` may be replaced to inject faults."""
 
     def __init__(self, tmp_path, template=None, **conf):
+        self.path = tmp_path / "registry.sqlite"
         if template is not None:
-            shutil.copy(template, tmp_path / "registry.sqlite")
+            shutil.copy(template, self.path)
         conf = {
             "sql_connection": f"sqlite:///{tmp_path}/registry.sqlite",
             "context_class": "glance.registry.context.RequestContext",
@@ -84,10 +86,20 @@ class Registry:
         self._server.server_close()
 
 
-class Api:
-    """The API as a caller sees it. Keyword arguments of a call are headers (`_` for `-`)."""
+class _Loader:
+    """What paste is to a composite."""
 
-    def __init__(self, registry, tmp_path, **conf):
+    def get_app(self, name, global_conf):
+        return {"v1": v1, "v2": v2}[name].app_factory(global_conf)
+
+
+class Api:
+    """The API as a caller sees it. Keyword arguments of a call are headers (`_` for `-`).
+
+    It has version 1, and version 2 as well with `both`.
+    """
+
+    def __init__(self, registry, tmp_path, *, both=False, **conf):
         self.datadir = tmp_path / "images"
         self.registry = registry
         conf = {
@@ -98,7 +110,11 @@ class Api:
             "send_identity_headers": "True",
             **conf,
         }
-        app = v1.app_factory(conf)
+        if both:
+            mounts = {"/v1": "v1", "/v2": "v2"}
+            app = mounting.root_app_factory(_Loader(), conf, **mounts)
+        else:
+            app = v1.app_factory(conf)
         self.app = request_id.RequestId(
             version_negotiation.filter_factory(conf)(context.filter_factory(conf)(app))
         )
@@ -120,6 +136,30 @@ class Api:
         response = self("POST", "/v1/images", {**sent, **(headers or {})}, body)
         assert response.status_int == 201, response.text
         return response.json["image"]
+
+    def json(self, method, path, document=None, headers=None, media_type=None, **identity):
+        """Send a JSON document to version 2; errors come back as JSON."""
+        body = None if document is None else json.dumps(document).encode()
+        sent = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            sent.setdefault("Content-Type", media_type or "application/json")
+        return self(method, path, sent, body, **identity)
+
+    def create(self, _identity=None, **attributes):
+        """Create an image by version 2 and return it."""
+        response = self.json("POST", "/v2/images", attributes, **(_identity or {}))
+        assert response.status_int == 201, response.text
+        return response.json
+
+    def patch(self, image, *operations, **identity):
+        """Change an image by version 2: (op, path) or (op, path, value) each."""
+        entries = [
+            {"op": op, "path": path, **({"value": rest[0]} if rest else {})}
+            for op, path, *rest in operations
+        ]
+        media_type = "application/openstack-images-v2.1-json-patch"
+        path = f"/v2/images/{image['id']}"
+        return self.json("PATCH", path, entries, media_type=media_type, **identity)
 
     def files(self):
         """Return the names of all files in the data directory, staged ones included."""

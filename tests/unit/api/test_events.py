@@ -11,6 +11,7 @@ import webob
 from glance import notifier
 from glance.api import recovery, upload
 from glance.common import config, exception, hooks
+from glance.image import fields
 from glance.store import filesystem
 from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
@@ -20,7 +21,7 @@ CANARY = "canary-in-a-secret"
 IMAGE_KEYS = {
     *("id", "name", "status", "size", "disk_format", "container_format", "min_disk", "min_ram"),
     *("is_public", "checksum", "owner", "created_at", "updated_at", "deleted_at", "deleted"),
-    "properties",
+    *("uuid", "visibility", "properties"),
 }
 
 
@@ -111,7 +112,9 @@ def test_an_upload_is_told_once_and_as_it_is_afterwards(told):
         CHECKSUM,
     )
     shown = {name: value for name, value in image.items() if name in IMAGE_KEYS}
-    assert {**shown, "updated_at": 0} == {**payload, "updated_at": 0}
+    named = {"uuid": payload["uuid"], "visibility": "shared"}
+    assert {**shown, **named, "updated_at": 0} == {**payload, "updated_at": 0}
+    assert fields.parse_uuid(payload["uuid"]) == payload["uuid"]
 
 
 def test_an_upload_to_a_reserved_image_is_told_as_upload_and_update(told):
@@ -536,10 +539,9 @@ def test_a_pattern_that_is_none_is_a_config_error():
 
 
 def test_the_fields_that_are_told_are_fields_of_an_image_and_not_its_location():
-    from glance.image import fields
     from glance.notifier import events
 
-    assert set(events.IMAGE_FIELDS) < set(fields.DETAIL_KEYS)
+    assert set(events.IMAGE_FIELDS) < set(fields.RECORD_KEYS)
     assert "location" not in events.IMAGE_FIELDS
 
 

@@ -1,6 +1,7 @@
 """The upload transaction under injected failures: status, image state, nothing left over."""
 
 import errno
+import hashlib
 import io
 import json
 import threading
@@ -15,10 +16,10 @@ from glance.api import deletion, recovery, upload
 from glance.common import config, exception, hooks
 from glance.identity import context as identity_context
 from glance.registry.link import RegistryLink
-from glance.store import filesystem, staging
+from glance.store import base, filesystem, staging
 from glance.streaming import tasks
 from glance.streaming.retry import Backoff
-from tests.unit.api.conftest import CHECKSUM, PAYLOAD, _Handler, _Server
+from tests.unit.api.conftest import CHECKSUM, PAYLOAD, Api, _Handler, _Server
 
 URL = "/v1/images"
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -676,3 +677,42 @@ class TestManyCopies:
         assert api("POST", URL, slow.headers).status_int == 201
         until(lambda: status_of(api, 1) == "killed")
         assert api.files() == []
+
+
+# -- the second digest ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def received(monkeypatch):
+    """What each upload of the test received, in order."""
+    results = []
+    transfer = base.transfer
+
+    def noted(*args):
+        results.append(transfer(*args))
+        return results[-1]
+
+    monkeypatch.setattr(base, "transfer", noted)
+    return results
+
+
+def digests_of(registry, tmp_path, received, **conf):
+    api = Api(registry, tmp_path, **conf)
+    api.add(PAYLOAD)
+    return received[-1].digests
+
+
+def test_an_upload_by_version_1_has_no_second_digest(registry, tmp_path, received):
+    assert set(digests_of(registry, tmp_path, received)) == {"md5"}
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha512", "blake2b", "sha3_256"])
+def test_the_second_digest_follows_the_option(registry, tmp_path, received, name):
+    conf = {"hash_v1_uploads": "True", "hashing_algorithm": name}
+    digests = digests_of(registry, tmp_path, received, **conf)
+    assert digests == {"md5": CHECKSUM, name: hashlib.new(name, PAYLOAD).hexdigest()}
+
+
+def test_an_empty_algorithm_is_none(registry, tmp_path, received):
+    conf = {"hash_v1_uploads": "True", "hashing_algorithm": ""}
+    assert set(digests_of(registry, tmp_path, received, **conf)) == {"md5"}

@@ -52,10 +52,12 @@ def test_garbage_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])
 @pytest.mark.parametrize("name", sorted(config.TABLE))
-def test_no_value_means_unset(name: str, empty: str) -> None:
+def test_no_value_means_unset_unless_it_means_something(name: str, empty: str) -> None:
     conf = config.Conf({name: empty})
     conf.check()
-    assert conf[name] == config.Conf()[name]
+    means_something = config.TABLE[name].may_be_empty
+    assert conf[name] == ("" if means_something else config.Conf()[name])
+    assert conf[name] != config.Conf()[name] or not means_something
 
 
 def test_an_old_name_is_told_as_it_stands_in_the_file() -> None:

@@ -1,6 +1,7 @@
 """The table of errors and statuses, read both ways."""
 
 import inspect
+import json
 
 import pytest
 
@@ -80,3 +81,50 @@ def test_a_text_that_utf8_cannot_hold_is_shown_as_well_as_it_can():
 def test_a_store_uri_never_shows_in_an_error():
     error = exception.BadStoreUri("swift://user:canary@host/c/o", "no container")
     assert "canary" not in str(error) + repr(error)
+
+
+# -- version 2 -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        ("application/json", True),
+        ("application/json, text/plain;q=0.5", True),
+        ("text/html, APPLICATION/JSON; q=0.1", True),
+        ("application/json;q=0", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("", False),
+        (None, False),
+        ("application/octet-stream", False),
+    ],
+)
+def test_version_2_writes_errors_as_json_for_those_who_name_it(accept, is_json):
+    environ = {httperror.JSON_ERRORS: True}
+    if accept is not None:
+        environ["HTTP_ACCEPT"] = accept
+    error = exception.NotFound('no "x" \ud800 here')
+    line, headers, body = httperror.render(error, environ)
+    assert line == "404 Not Found"
+    assert dict(headers)["Content-Length"] == str(len(body))
+    if not is_json:
+        assert dict(headers)["Content-Type"] == "text/plain; charset=UTF-8"
+        assert body.startswith(b"404 Not Found\n\n")
+        return
+    assert dict(headers)["Content-Type"] == "application/json"
+    found = json.loads(body)["error"]
+    assert found == {"code": 404, "title": "Not Found", "message": 'no "x" \ud800 here'}
+
+
+def test_version_1_writes_no_json_errors():
+    _, headers, _ = httperror.render(exception.NotFound("x"), {"HTTP_ACCEPT": "application/json"})
+    assert dict(headers)["Content-Type"] == "text/plain; charset=UTF-8"
+
+
+def test_a_refused_patch_names_the_media_types_that_would_do():
+    error = exception.UnsupportedMediaType("x", ("application/a", "application/b"))
+    line, headers, _ = httperror.render(error, {})
+    assert line == "415 Unsupported Media Type"
+    assert dict(headers)["Accept-Patch"] == "application/a, application/b"
+    assert "Accept-Patch" not in dict(httperror.render(exception.UnsupportedMediaType("x"), {})[1])

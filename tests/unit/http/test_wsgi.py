@@ -1,5 +1,6 @@
 """Routing, answers and errors of the two applications."""
 
+import io
 import json
 import urllib.parse
 
@@ -249,3 +250,49 @@ def test_errors_carry_the_request_id(router):
 
 def test_json_is_json(router):
     assert json.loads(ask(router, "/things/a", "PUT", body=b'{"a": [1]}').body) == {"a": [1]}
+
+
+# -- a strict router -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict():
+    router = wsgi.Router(wsgi.Request, strict=True)
+
+    def bare(request):
+        request.require_no_body()
+        return wsgi.Response(204)
+
+    router.add("/things", GET=bare, POST=bare)
+    return router
+
+
+def test_a_strict_router_takes_no_other_slash(strict):
+    assert ask(strict, "/things").status_int == 204
+    assert ask(strict, "/things/").status_int == 404
+
+
+def test_a_strict_router_says_what_a_resource_can_do(strict):
+    options = ask(strict, "/things", "OPTIONS")
+    assert (options.status_int, options.body) == (200, b"")
+    assert options.headers["Allow"] == "GET, OPTIONS, POST"
+    refused = ask(strict, "/things", "DELETE")
+    assert (refused.status_int, refused.headers["Allow"]) == (405, "GET, OPTIONS, POST")
+    assert ask(strict, "/nothing", "OPTIONS").status_int == 404
+    assert ask(strict, "/things", "BREW").status_int == 501
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, b"", 204),
+        ({"Content-Length": "0", "Content-Type": "application/octet-stream"}, b"", 204),
+        ({"Content-Length": "1"}, b"x", 400),
+        ({"Transfer-Encoding": "chunked"}, b"", 204),
+        ({"Transfer-Encoding": "chunked"}, b"x", 400),
+    ],
+)
+def test_a_body_where_none_belongs_is_refused(strict, headers, body, status):
+    environ = {"wsgi.input": io.BytesIO(body)}
+    response = ask(strict, "/things", "POST", environ=environ, headers=headers)
+    assert response.status_int == status

@@ -341,3 +341,11 @@ def test_times_have_six_digits_even_for_whole_seconds():
 )
 def test_only_canonical_decimal_ids_are_ids(text, number):
     assert fields.parse_id(text) == number
+
+
+@pytest.mark.parametrize("status", fields.STATUSES)
+def test_version_1_knows_no_status_of_stages_and_imports(status):
+    shown = "saving" if status in ("uploading", "importing") else status
+    assert fields.v1_status(status) == shown
+    headers = dict(fields.image_headers({"status": status}))
+    assert headers["x-image-meta-status"] == shown

@@ -17,6 +17,7 @@ FORMS = {
     types.BriefImage: str,
     types.DetailedImage: str,
     types.ImageRecord: str,
+    types.FullRecord: str,
     types.StoredImage: datetime.datetime,
 }
 
@@ -24,7 +25,12 @@ FORMS = {
 def test_full_records_have_the_fields_of_the_table():
     for form in (types.ImageRecord, types.StoredImage):
         assert form.__required_keys__ == set(fields.DETAIL_KEYS)
-        assert form.__optional_keys__ == set(fields.INTERNAL_KEYS)
+    assert types.StoredImage.__optional_keys__ == set(fields.INTERNAL_KEYS)
+    # NOTE: of those that `FullRecord` requires, it can name none that may be missing.
+    assert types.ImageRecord.__optional_keys__ == {"activated_at"}
+    assert types.FullRecord.__optional_keys__ == {"activated_at"}
+    full = types.FullRecord.__required_keys__ | {"activated_at"}
+    assert full == types.StoredRecord.__annotations__.keys() == {*fields.RECORD_KEYS, "tags"}
     assert types.ImageRow.__required_keys__ == set(fields.DETAIL_KEYS) - {"properties"}
 
 
@@ -50,7 +56,10 @@ def test_what_the_table_never_leaves_empty_is_never_none():
     never = FIELDS.keys() - optional - set(fields.INTERNAL_KEYS)
     # NOTE: a time that an old database holds in another form cannot always be read.
     required = {name for name in FIELDS if not models.images.c[name].nullable}
-    assert never == required - {"created_at"}
+    assert never == required - {"created_at", *fields.INTERNAL_KEYS}
+    hints = typing.get_type_hints(types.FullRecord)
+    for name in required & set(fields.INTERNAL_KEYS):
+        assert hints[name] == FIELDS[name]
 
 
 def test_cache_entries_have_the_keys_of_their_type():

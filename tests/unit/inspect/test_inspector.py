@@ -19,7 +19,7 @@ from glance.inspect.signatures import HEAD_BYTES, TAIL_BYTES
 from support import disks, images
 
 #: The variable is for long runs.
-MUTANTS = int(os.environ.get("GLANCE_TEST_MUTANTS", "300"))
+MUTANTS = int(os.environ.get("GLANCE_TEST_FUZZ_EXAMPLES", "300"))
 
 RULES = {each.name: (kind.name, each) for kind in inspector.FORMATS for each in kind.rules}
 SAFE = [(name, data) for name, each in disks.SAFE.items() for data in each]
@@ -201,12 +201,10 @@ def test_a_pebibyte_in_a_few_bytes_is_too_large():
 
 # -- files and streams, and their bounds ---------------------------------------------------------
 
-EVERY = [*(data for _, data in SAFE), *disks.HOSTILE.values(), *disks.AMBIGUOUS.values()]
-
 
 @pytest.mark.parametrize("piece", [1000, 65536, 1 << 22])
 def test_a_stream_is_judged_as_a_file_is(piece):
-    for data in EVERY:
+    for data in disks.EVERY:
         assert stream(data, piece, "raw") == inspect(data, "raw")
 
 
@@ -280,7 +278,7 @@ def test_a_file_that_is_cut_meanwhile_is_judged_by_what_was_read():
             found = super().seek(place, whence)
             return found if whence != 2 else found + (1 << 30)
 
-    for data in EVERY:
+    for data in disks.EVERY:
         inspector.inspect_file(Cut(data), "raw")
 
 
@@ -299,39 +297,10 @@ def test_any_bytes_behind_a_mark_have_a_verdict(data, start):
         assert found.code is None or found.code in set(verdict.Refusal)
 
 
-def mutated(chance, data):
-    """Return data with a few bytes changed, where headers are, or a part cut out or doubled."""
-    changed = bytearray(data)
-    for _ in range(chance.randrange(1, 6)):
-        if not changed:
-            break
-        place = chance.choice(
-            [chance.randrange(min(len(changed), 1024)), chance.randrange(len(changed))]
-        )
-        place = max(0, len(changed) - 1 - place) if chance.random() < 0.3 else place
-        kind = chance.randrange(6)
-        if kind == 0:
-            changed[place] = chance.randrange(256)
-        elif kind == 1:
-            changed[place : place + 8] = chance.choice(
-                [bytes(8), b"\xff" * 8, b"\x7f" + b"\xff" * 7]
-            )
-        elif kind == 2:
-            del changed[place : place + chance.choice([1, 7, 512])]
-        elif kind == 3:
-            changed[place:place] = changed[place : place + chance.choice([1, 8, 512])]
-        elif kind == 4:
-            row = chance.choice(signatures.SIGNATURES)
-            changed[place : place + len(row.magic)] = row.magic
-        else:
-            changed[place] ^= 1 << chance.randrange(8)
-    return bytes(changed)
-
-
 def test_mutants_have_a_verdict_and_always_the_same():
     chance = random.Random(2024)
     for number in range(MUTANTS):
-        data = mutated(chance, chance.choice(EVERY))
+        data = disks.mutated(chance, chance.choice(disks.EVERY))
         found = inspect(data, "qcow2")
         assert found == stream(data, chance.choice([511, 4096, 1 << 20]), "qcow2"), number
         assert "\n" not in found.detail and found.detail.isprintable()

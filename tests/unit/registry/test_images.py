@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from glance.image import fields
 from glance.registry.context import RequestContext
 from glance.registry.db import deletion, models, scrub_queue
 
@@ -20,7 +21,9 @@ ANONYMOUS = RequestContext(read_only=True)
 FULL = {
     *("id", "name", "status", "size", "disk_format", "container_format", "min_disk", "min_ram"),
     *("is_public", "location", "checksum", "owner", "created_at", "updated_at", "deleted_at"),
-    *("deleted", "protected", "properties"),
+    *("deleted", "protected", "properties", "activated_at"),
+    *("uuid", "visibility", "os_hidden", "os_hash_algo", "os_hash_value", "virtual_size"),
+    *("deactivated_by_admin", "upload_via"),
 }
 
 
@@ -35,6 +38,8 @@ def test_a_new_record_has_the_documented_defaults(registry: Any) -> None:
         datetime.timedelta(minutes=1)
     )
     assert image.pop("updated_at") == created.isoformat(timespec="microseconds")
+    assert image.pop("activated_at") == created.isoformat(timespec="microseconds")
+    assert fields.parse_uuid(image.pop("uuid"))
     assert image == {
         **dict.fromkeys(("name", "size", "disk_format", "container_format", "location")),
         **dict.fromkeys(("checksum", "owner", "deleted_at")),
@@ -46,6 +51,10 @@ def test_a_new_record_has_the_documented_defaults(registry: Any) -> None:
         "deleted": False,
         "protected": False,
         "properties": {},
+        **dict.fromkeys(("os_hash_algo", "os_hash_value", "virtual_size", "upload_via")),
+        "visibility": "shared",
+        "os_hidden": False,
+        "deactivated_by_admin": False,
     }
 
 

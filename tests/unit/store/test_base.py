@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import threading
+import time
 
 import pytest
 
@@ -10,6 +12,7 @@ from glance.common.config import Conf
 from glance.store import base
 from glance.store.base import CHUNK, Capability
 from glance.streaming import body
+from glance.streaming.digest import Digester
 from glance.testing.store_suite import Boom, ScriptedSource, failing_after, make_data
 
 
@@ -76,6 +79,88 @@ def test_a_transfer_moves_and_digests_every_byte_in_order(size):
     assert staged.data == data
     assert staged.ended is None
     assert received[:2] == (size, hashlib.md5(data).hexdigest())
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 9 * CHUNK + 5])
+def test_a_transfer_makes_two_digests_of_the_same_bytes(size):
+    data = make_data(size)
+    staged = Recorder()
+    received = base.transfer(ScriptedSource(data), staged, ("md5", "sha256"))
+    assert staged.data == data
+    assert received.size == size
+    assert received.digests == {
+        "md5": hashlib.md5(data).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    assert received.checksum == received.digests["md5"]
+
+
+def test_two_digests_work_in_two_threads_on_one_chunk_at_a_time(monkeypatch):
+    """Both see the same piece at the same time; nobody is given the next one meanwhile."""
+    meeting = threading.Barrier(2, timeout=10)
+    pieces = []
+    data = make_data(6 * CHUNK)
+    source = ScriptedSource(data)
+    update = Digester.update
+
+    def meet(self, data):
+        pieces.append((threading.get_ident(), id(data)))
+        meeting.wait()
+        # The feeder may read on meanwhile, but one piece only.
+        time.sleep(0.01)
+        assert source.count <= (len(pieces) // 2 + 1) * CHUNK
+        meeting.wait()
+        update(self, data)
+
+    monkeypatch.setattr(Digester, "update", meet)
+    received = base.transfer(source, Recorder(), ("md5", "sha256"))
+    assert received.digests["sha256"] == hashlib.sha256(data).hexdigest()
+    for first, second in zip(pieces[::2], pieces[1::2], strict=True):
+        assert first[0] != second[0]
+        assert first[1] == second[1]
+
+
+@pytest.mark.parametrize("failing", ["md5", "sha256"])
+def test_a_digest_that_fails_ends_the_transfer_and_the_other_digest(monkeypatch, failing):
+    running = set()
+    update = Digester.update
+
+    def fail(self, data):
+        running.add(self)
+        try:
+            if failing in self.hexdigests() and self.count:
+                raise Boom()
+            update(self, data)
+        finally:
+            running.discard(self)
+
+    monkeypatch.setattr(Digester, "update", fail)
+    source = ScriptedSource(make_data(30 * CHUNK))
+    with pytest.raises(Boom):
+        base.transfer(source, Recorder(), ("md5", "sha256"))
+    assert not running
+    assert source.count <= 5 * CHUNK
+
+
+def test_a_client_that_goes_away_leaves_no_digest_at_work(monkeypatch):
+    running, ended = set(), []
+    update = Digester.update
+
+    def slowly(self, data):
+        running.add(self)
+        update(self, data)
+        time.sleep(0.01)
+        running.discard(self)
+        ended.append(self)
+
+    monkeypatch.setattr(Digester, "update", slowly)
+    source = ScriptedSource(make_data(9 * CHUNK), failing_after(5 * CHUNK, Boom()))
+    with pytest.raises(Boom):
+        base.transfer(source, Recorder(), ("md5", "sha256"))
+    assert not running
+    at_the_end = len(ended)
+    time.sleep(0.05)
+    assert len(ended) == at_the_end > 0
 
 
 @pytest.mark.parametrize("after", [0, CHUNK, 3 * CHUNK])

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from glance.common import exception
+from glance.streaming import digest
 from glance.streaming.digest import Digester
 
 PARTS = [b"", b"a", b"bc" * 5000, b"d" * 70_000]
@@ -56,3 +57,27 @@ def test_a_checksum_that_fits_or_was_not_declared_passes(expected):
 def test_a_checksum_that_differs_is_refused():
     with pytest.raises(exception.ChecksumMismatch):
         feed(Digester()).verify("0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("sha256", "sha256"),
+        (" SHA512 ", "sha512"),
+        ("blake2b", "blake2b"),
+        ("sha3_256", "sha3_256"),
+        ("sha3-256", "sha3_256"),
+        ("", ""),
+        ("  ", ""),
+    ],
+)
+def test_an_algorithm_has_the_name_by_which_hashlib_knows_it(text, name):
+    assert digest.algorithm(text) == name
+    if name:
+        assert hashlib.new(name).name == name
+
+
+@pytest.mark.parametrize("text", ["md6", "shake_128", "shake_256", "sha 256", "\x00", "\u00fc"])
+def test_an_algorithm_without_a_digest_of_fixed_length_is_refused(text):
+    with pytest.raises(ValueError, match="use an algorithm"):
+        digest.algorithm(text)

@@ -20,6 +20,9 @@ from glance.common import exception
 from glance.registry.db import models
 from glance.registry.db.migrate_repo import schema
 
+#: How many rows one statement of a step fills, where rows are filled in batches.
+BATCH = 10_000
+
 
 @contextlib.contextmanager
 def begin(migrate_engine: Any) -> Iterator[Connection]:
@@ -170,6 +173,20 @@ _LOOSE = sa.text(
     " WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0"
     " AND (t.typname = 'citext' OR NOT c.collisdeterministic)"
 )
+
+
+def id_ranges(conn: Connection, table: str) -> Iterator[tuple[int, int]]:
+    """Yield ranges of the ids of a table, each of `BATCH` rows at most: above the first, and up
+    to and including the last.
+    """
+    ends = sa.text(
+        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > :first ORDER BY id LIMIT {BATCH})"
+        " AS batch"
+    )
+    first = -1
+    while (last := conn.execute(ends, {"first": first}).scalar()) is not None:
+        yield first, last
+        first = last
 
 
 def longest(conn: Connection, table: str, column: str, condition: str = "1 = 1") -> int:

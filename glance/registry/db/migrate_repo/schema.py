@@ -59,7 +59,26 @@ def images(version: int) -> sa.Table:
         columns.append(sa.Column("attempt", _text(version, 32)))
     if version >= 21:
         columns.append(sa.Column("activated_at", Timestamp()))
-    return _table("images", columns)
+    parts: list[sa.schema.SchemaItem] = [*columns]
+    if version >= 22:
+        uuid = sa.Column(
+            "uuid", _text(version, 36), nullable=False, server_default=models.new_uuid()
+        )
+        visibility = sa.Column(
+            "visibility", _text(version, 16), nullable=False, server_default="shared"
+        )
+        parts += [
+            uuid,
+            visibility,
+            _flag("os_hidden", version),
+            sa.Column("os_hash_algo", _text(version, 64)),
+            sa.Column("os_hash_value", _text(version, 128)),
+            sa.Column("virtual_size", sa.BigInteger),
+            _flag("deactivated_by_admin", version),
+            sa.Column("upload_via", _text(version, 8)),
+            sa.UniqueConstraint("uuid"),
+        ]
+    return _table("images", parts)
 
 
 def image_properties(version: int) -> sa.Table:
@@ -80,17 +99,18 @@ def image_properties(version: int) -> sa.Table:
 
 def image_members(version: int) -> sa.Table:
     """Return the table `image_members` of a version (8 or later)."""
-    return _table(
-        "image_members",
-        [
-            sa.Column("id", sa.Integer, primary_key=True),
-            _image_id(),
-            sa.Column("member", _text(version, 255), nullable=False),
-            _flag("can_share", version),
-            *_bookkeeping(version),
-            sa.UniqueConstraint("image_id", "member"),
-        ],
-    )
+    parts = [
+        sa.Column("id", sa.Integer, primary_key=True),
+        _image_id(),
+        sa.Column("member", _text(version, 255), nullable=False),
+        _flag("can_share", version),
+        *_bookkeeping(version),
+        sa.UniqueConstraint("image_id", "member"),
+    ]
+    if version >= 23:
+        status = sa.Column("status", _text(version, 20), nullable=False, server_default="pending")
+        parts.append(status)
+    return _table("image_members", parts)
 
 
 def scrub_queue(version: int) -> sa.Table:
@@ -134,6 +154,28 @@ def purged_image_ids(version: int) -> sa.Table:
     )
 
 
+def purged_uuids(version: int) -> sa.Table:
+    """Return the table `purged_uuids` of a version (22 or later)."""
+    return _table("purged_uuids", [sa.Column("uuid", _text(version, 36), primary_key=True)])
+
+
+def image_tags(version: int) -> sa.Table:
+    """Return the table `image_tags` of a version (24 or later)."""
+    return _table(
+        "image_tags",
+        [
+            sa.Column(
+                "image_id",
+                sa.Integer,
+                sa.ForeignKey("images.id"),
+                primary_key=True,
+                autoincrement=False,
+            ),
+            sa.Column("value", _text(version, 255), primary_key=True),
+        ],
+    )
+
+
 def tables(version: int) -> dict[str, sa.Table]:
     """Return all tables of a version by name."""
     found = [images(version)] if version >= 1 else []
@@ -145,6 +187,10 @@ def tables(version: int) -> dict[str, sa.Table]:
         found.append(scrub_queue(version))
     if version >= 17:
         found += [image_id_counter(version), purged_image_ids(version)]
+    if version >= 22:
+        found.append(purged_uuids(version))
+    if version >= 24:
+        found.append(image_tags(version))
     return {table.name: table for table in found}
 
 
@@ -164,6 +210,8 @@ _LIST_ORDERS: tuple[tuple[str, ...], ...] = (
     ("deleted", "is_public", "created_at", "id"),
     ("deleted", "owner", "created_at", "id"),
 )
+#: From version 22.
+_VISIBILITY_ORDER = ("deleted", "visibility", "created_at", "id")
 
 
 def indexes(table: str, version: int) -> Indexes:
@@ -171,7 +219,8 @@ def indexes(table: str, version: int) -> Indexes:
     found: Indexes
     if table == "images" and version >= 20:
         found = _single(table, "owner")
-        for columns in _LIST_ORDERS:
+        orders = _LIST_ORDERS if version < 22 else (*_LIST_ORDERS, _VISIBILITY_ORDER)
+        for columns in orders:
             found[f"ix_images_{'_'.join(columns)}"] = columns
         return found
     if table == "images":
@@ -201,8 +250,10 @@ def indexes(table: str, version: int) -> Indexes:
         return found
     if table == "scrub_queue":
         return _single(table, "due_at")
-    if table in ("image_id_counter", "purged_image_ids"):
+    if table in ("image_id_counter", "purged_image_ids", "purged_uuids"):
         return {}
+    if table == "image_tags":
+        return {"ix_image_tags_value_image_id": ("value", "image_id")}
     if version >= 20:
         return _single(table, "member")
     found = _single(table, "image_id", "deleted")

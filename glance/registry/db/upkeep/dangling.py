@@ -13,11 +13,17 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glance.image import fields
 from glance.registry.db import engine, models, paging, visibility
 
 images = models.images
 #: The tables whose rows belong to an image.
-TABLES = (models.image_properties, models.image_members, models.scrub_queue)
+TABLES = (
+    models.image_properties,
+    models.image_members,
+    models.scrub_queue,
+    models.image_tags,
+)
 
 
 class DanglingRow(NamedTuple):
@@ -29,7 +35,7 @@ class DanglingRow(NamedTuple):
 
 
 def rows(db: engine.Database) -> Iterator[DanglingRow]:
-    """Yield, in pages, all rows of properties, members and the scrub queue without their image."""
+    """Yield, in pages, all rows of images that do not exist, from each of `TABLES`."""
     for table in TABLES:
         key = list(table.primary_key.columns)
         found = sa.select(*key, table.c.image_id.label("owner")).where(_dangles(table))
@@ -56,7 +62,7 @@ def images_without_location(db: engine.Database) -> Iterator[int]:
     """Yield, in pages, the ids of active images whose records name no data."""
     unnamed = (
         sa.select(images.c.id)
-        .where(images.c.status == "active")
+        .where(images.c.status.in_(sorted(fields.WITH_DATA)))
         .where(visibility.live(images))
         .where(sa.or_(images.c.location.is_(None), images.c.location == ""))
     )

@@ -18,9 +18,9 @@ from glance.image import cipher, types
 from glance.registry.db import engine, ids, lenient, models, paging, records
 
 images, properties, members = models.images, models.image_properties, models.image_members
-queue = models.scrub_queue
+queue, tags = models.scrub_queue, models.image_tags
 
-#: How many rows of images, properties and members one transaction of `purge` removes.
+#: How many rows of images, properties, members and tags one transaction of `purge` removes.
 MAX_ROWS = 20_000
 
 
@@ -67,11 +67,13 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
     """Remove, in one transaction, the rows of images deleted before a time; return how many.
 
     Removes at most `max_images`, and only the first of them if together they have more than
-    `MAX_ROWS` properties and members; 0 means that there are no more. Safe beside the services: an
-    image that changes meanwhile stays, unless it still matches when its row is locked.
+    `MAX_ROWS` properties, members and tags; 0 means that there are no more. Safe beside the
+    services: an image that changes meanwhile stays, unless it still matches when its row is
+    locked.
 
     Images in the scrub queue stay. So does the one with the highest id: older releases, to which
-    the schema may be downgraded, count new ids from it. Removed ids are never used again.
+    the schema may be downgraded, count new ids from it. Removed ids and uuids are never used
+    again.
     """
     is_old = sa.and_(
         images.c.deleted == sa.true(),
@@ -105,9 +107,11 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
         image_ids = sorted(gone)
         if image_ids:
             ids.keep_purged(conn, image_ids)
+            ids.keep_purged_uuids(conn, image_ids)
             for table, column in (
                 (properties, properties.c.image_id),
                 (members, members.c.image_id),
+                (tags, tags.c.image_id),
                 (images, images.c.id),
             ):
                 conn.execute(table.delete().where(column.in_(image_ids)))
@@ -123,7 +127,7 @@ def purge(db: engine.Database, deleted_before: datetime.datetime, max_images: in
 def _whose_rows_fit(conn: Connection, image_ids: list[int]) -> list[int]:
     """Return the first of some images, as many as have `MAX_ROWS` rows together, at least one."""
     rows = dict.fromkeys(image_ids, 1)
-    for table in (properties, members) if image_ids else ():
+    for table in (properties, members, tags) if image_ids else ():
         counted = (
             sa.select(table.c.image_id, sa.func.count())
             .where(table.c.image_id.in_(image_ids))

@@ -34,7 +34,7 @@ def test_each_option_of_another_program_is_named(program: str) -> None:
 @pytest.mark.parametrize(
     "program,name,reader",
     [
-        ("glance-api", "disk_formats", "glance-registry"),
+        ("glance-api", "user_storage_quota", "glance-registry"),
         ("glance-api", "sql_timeout", "glance-registry"),
         ("glance-api", "wakeup_time", "glance-scrubber"),
         ("glance-registry", "registry_port", "glance-api"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import multiprocessing
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from glance.common import config, exception
-from glance.registry.db import engine, migration, models
+from glance.registry.db import connecting, engine, migration, models
 from glance.registry.db.migrate_repo import operations, schema
 
 TARGET = models.SCHEMA_VERSION
@@ -78,6 +79,14 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
             "protected": number == 2,
             "attempt": "0" * 32 if number == 2 else None,
             "activated_at": DAY if number == 2 else None,
+            "uuid": f"00000000-0000-4000-8000-00000000000{number}",
+            "visibility": "public" if number == 1 else "private",
+            "os_hidden": number == 2,
+            "os_hash_algo": "sha256" if number == 2 else None,
+            "os_hash_value": "0" * 128 if number == 2 else None,
+            "virtual_size": BIG if number == 2 else None,
+            "deactivated_by_admin": number == 2,
+            "upload_via": "v2" if number == 2 else None,
         }
         _insert(conn, tables["images"], row)
         row = {**row, "image_id": number, "key": "arch", "value": "x86_64", "updated_at": DAY}
@@ -85,8 +94,10 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
         if version >= 2:
             _insert(conn, tables["image_properties"], row)
         if version >= 8:
-            row.update(member="tenant9", can_share=True)
+            row.update(member="tenant9", can_share=True, status="rejected")
             _insert(conn, tables["image_members"], row)
+        if version >= 24:
+            _insert(conn, tables["image_tags"], {**row, "value": "Größe"})
 
 
 def _insert(conn: sa.engine.Connection, table: sa.Table, row: dict[str, Any]) -> None:
@@ -140,7 +151,8 @@ def walk_step(url: str, conn: sa.engine.Connection, version: int) -> None:
 
     migration.upgrade(url, version)
     # NOTE: step 003 makes its rows anew each time.
-    fresh = {"id", "created_at", "updated_at"} if version == 3 else set()
+    remade = {3: {"id", "created_at", "updated_at"}, 22: {"uuid"}}
+    fresh = remade.get(version, set())
     for table, found in contents(conn, version).items():
         for row, old in zip(found, first[table], strict=True):
             changed = {name for name in row if row[name] != old[name]}
@@ -500,3 +512,96 @@ def test_processes_that_start_at_once_agree_on_one_schema(tmp_path: Path) -> Non
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
     assert migration.db_version(url) == TARGET
+
+
+class Killed(Exception):
+    """Stands for the end of a process in the middle of a step."""
+
+
+UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def test_each_image_gets_a_uuid_and_what_is_public_is_visible_so(
+    kind: Any, connect: Connect
+) -> None:
+    url = kind.at(21)
+    conn = connect(url)
+    fill(conn, 21)
+    migration.upgrade(url, 22)
+    rows = contents(conn, 22)["images"]
+    assert [row["visibility"] for row in rows] == ["public", "shared", "shared"]
+    assert all(UUID.fullmatch(row["uuid"]) for row in rows)
+    assert len({row["uuid"] for row in rows}) == 3
+    # A registry of the version before leaves the new columns out.
+    old = schema.images(21)
+    row = {column.name: rows[0][column.name] for column in old.columns}
+    for number in (8, 9):
+        conn.execute(old.insert().values({**row, "id": number}))
+    rows = contents(conn, 22)["images"]
+    assert all(UUID.fullmatch(row["uuid"]) for row in rows)
+    assert len({row["uuid"] for row in rows}) == 5
+
+
+def test_who_is_a_member_has_accepted_and_who_was_has_not(kind: Any, connect: Connect) -> None:
+    url = kind.at(22)
+    conn = connect(url)
+    fill(conn, 22)
+    migration.upgrade(url, 23)
+    rows = contents(conn, 23)["image_members"]
+    assert [row["status"] for row in rows] == ["accepted", "accepted", "pending"]
+
+
+@pytest.mark.peers
+def test_steps_that_are_interrupted_on_mysql_go_on_where_they_stopped(
+    kind_named: Callable[[str], Any], connect: Connect, monkeypatch: Any
+) -> None:
+    """MySQL keeps what was done; others undo it. Each attempt gets a change further."""
+    kind = kind_named("mysql")
+    url = kind.at(21)
+    conn = connect(url)
+    fill(conn, 21)
+    monkeypatch.setattr(operations, "BATCH", 2)
+    make = connecting.create
+    left = 0
+
+    def count(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        nonlocal left
+        if statement.startswith(("ALTER", "UPDATE image", "CREATE")):
+            left -= 1
+            if left == 0:
+                raise Killed
+
+    def create(*args: Any, **kw: Any) -> Any:
+        engine = make(*args, **kw)
+        sa.event.listen(engine, "before_cursor_execute", count)
+        return engine
+
+    monkeypatch.setattr(connecting, "create", create)
+    for attempt in range(1, 40):
+        left = attempt
+        try:
+            migration.upgrade(url)
+            break
+        except Killed:
+            assert migration.db_version(url) < TARGET
+    assert attempt > 5
+    left = 0
+    found = contents(conn, TARGET)
+    assert [row["visibility"] for row in found["images"]] == ["public", "shared", "shared"]
+    assert len({row["uuid"] for row in found["images"]}) == 3
+    assert [row["status"] for row in found["image_members"]] == ["accepted", "accepted", "pending"]
+    assert describe(conn) == describe(connect(kind.emptied()))
+
+
+def test_data_that_is_on_its_way_is_settled_by_an_older_release(
+    kind: Any, connect: Connect
+) -> None:
+    url = kind.at(22)
+    conn = connect(url)
+    fill(conn, 22)
+    images = schema.images(22)
+    for number, status in enumerate(("uploading", "importing", "deactivated"), 1):
+        conn.execute(images.update().where(images.c.id == number).values(status=status))
+    migration.downgrade(url, 21)
+    rows = contents(conn, 21)["images"]
+    assert [row["status"] for row in rows] == ["saving", "saving", "deactivated"]

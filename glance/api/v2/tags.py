@@ -1,0 +1,36 @@
+"""The tags of an image one by one: `/images/{id}/tags/{tag}`."""
+
+from __future__ import annotations
+
+from glance import api
+from glance.http import wsgi
+from glance.identity.context import CallerRequest
+from glance.image import entity, fields
+
+
+class TagResource:
+    """Handlers of `/images/{id}/tags/{tag}`; the registry decides who may use them."""
+
+    def __init__(self, service: api.ImageService):
+        self.registry = service.registry
+
+    def add(self, request: CallerRequest, id: str, tag: str) -> wsgi.Response:
+        """PUT /images/{id}/tags/{tag}: give the image a tag; it may have it already.
+
+        Raises Invalid for a tag that no image can have, and what the registry raises.
+        """
+        self.registry.add_tag(request.context, *self._named(request, id, tag))
+        return wsgi.Response(204)
+
+    def delete(self, request: CallerRequest, id: str, tag: str) -> wsgi.Response:
+        """DELETE /images/{id}/tags/{tag}: take a tag from the image; NotFound without it."""
+        self.registry.remove_tag(request.context, *self._named(request, id, tag))
+        return wsgi.Response(204)
+
+    @staticmethod
+    def _named(request: CallerRequest, id: str, tag: str) -> tuple[str, str]:
+        """Return the uuid and the tag in a path, for a caller that may write."""
+        request.context.require_write()
+        uuid = fields.path_uuid(id)
+        request.require_no_body()
+        return uuid, entity.check_tag(wsgi.segment(tag))

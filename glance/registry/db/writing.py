@@ -1,0 +1,224 @@
+"""Write the rows of an image: its columns, its properties, and the storage that its owner uses.
+
+What `api` and `full_records` have in common, which decide what is written. Every function works in
+the transaction of its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql import Select
+
+from glance.common import exception
+from glance.identity import context as identity_context
+from glance.image import fields, types
+from glance.registry.db import engine, models, records, visibility
+
+images, properties, tags = models.images, models.image_properties, models.image_tags
+Context = identity_context.RequestContext
+
+#: Defaults of a new record.
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(records.COLUMNS),
+    "is_public": False,
+    "visibility": "shared",
+    "protected": False,
+    "os_hidden": False,
+    "deactivated_by_admin": False,
+    "min_disk": 0,
+    "min_ram": 0,
+    "deleted": False,
+}
+_WRITTEN = (
+    *sorted(fields.WRITABLE_KEYS - {"id"}),
+    "updated_at",
+    "activated_at",
+    "visibility",
+    "os_hidden",
+    "deactivated_by_admin",
+)
+#: The statuses of an image whose data is not complete yet.
+_FILLING = ("queued", "saving", "importing")
+#: Those of an image whose bytes count towards what its owner may store.
+_COUNTED = sorted(fields.WITH_DATA | {"saving"})
+
+# PERF: SQLAlchemy analyses each new statement object again before it runs.
+INSERT = images.insert()
+_INSERT_PROPERTY = properties.insert()
+_INSERT_TAG = tags.insert()
+_DELETE_TAG = (
+    tags.delete()
+    .where(tags.c.image_id == sa.bindparam("image"))
+    .where(tags.c.value == sa.bindparam("tag"))
+)
+_UPDATE = (
+    images.update()
+    .where(images.c.id == sa.bindparam("row_id"))
+    .where(images.c.status == sa.bindparam("row_status"))
+    .values({name: sa.bindparam(f"new_{name}") for name in _WRITTEN})
+    .values(
+        attempt=sa.case(
+            (sa.bindparam("changes_status", type_=sa.Boolean), sa.bindparam("new_attempt")),
+            else_=images.c.attempt,
+        )
+    )
+)
+_UPDATE_LIVE = _UPDATE.where(visibility.live(images))
+ALL_PROPERTIES = sa.select(
+    properties.c.id, properties.c.name, properties.c.value, properties.c.deleted
+).where(properties.c.image_id == sa.bindparam("image"))
+SET_PROPERTY = (
+    properties.update()
+    .where(properties.c.id == sa.bindparam("row_id"))
+    .values(
+        name=sa.bindparam("new_name"),
+        value=sa.bindparam("new_value"),
+        deleted=False,
+        deleted_at=None,
+        updated_at=sa.bindparam("now"),
+    )
+)
+PURGE_PROPERTY = (
+    properties.update()
+    .where(properties.c.id == sa.bindparam("row_id"))
+    .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
+)
+# What an upload has announced, or written so far, counts from its beginning.
+USED_STORAGE = (
+    sa.select(sa.func.sum(images.c.size))
+    .where(images.c.owner == sa.bindparam("owner"))
+    .where(images.c.status.in_(_COUNTED))
+    .where(images.c.id != sa.bindparam("row_id"))
+    .where(visibility.live(images))
+)
+# NOTE: otherwise MySQL reads the rows as they were when the transaction began.
+_USED_STORAGE_NOW = USED_STORAGE.with_for_update(read=True)
+#: The owner's first image, whose row is the lock under which the storage of all is counted.
+_FIRST_OF_OWNER = (
+    sa.select(images.c.id)
+    .where(images.c.owner == sa.bindparam("owner"))
+    .order_by(images.c.id)
+    .limit(1)
+    .with_for_update()
+)
+
+
+def update_image(
+    db: engine.Database,
+    conn: Connection,
+    context: Context,
+    before: types.ImageRow,
+    record: types.ImageRow,
+    attempt: str | None = None,
+) -> None:
+    """Write the columns of a record that the transaction has locked as `before`.
+
+    `updated_at` becomes now, and `activated_at` if the data has become complete; the location of
+    `record` is in clear if it is another one than before. `attempt` is that of a change of the
+    status. Raises Conflict if another request was first.
+    """
+    record["updated_at"] = records.utcnow()
+    if record["status"] == "active" and (
+        before["status"] in _FILLING or record["checksum"] != before["checksum"]
+    ):
+        record["activated_at"] = record["updated_at"]
+    written: Mapping[str, Any] = record
+    params = {f"new_{name}": written[name] for name in _WRITTEN}
+    params.update(row_id=before["id"], row_status=before["status"], new_attempt=attempt)
+    params["changes_status"] = record["status"] != before["status"]
+    if record["location"] != before["location"]:
+        params["new_location"] = db.cipher.seal(before["id"], record["location"])
+    else:
+        records.reveal(db, record)
+    statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
+    if conn.execute(statement, params).rowcount != 1:
+        raise exception.Conflict(f"Image {before['id']} was changed by another request")
+
+
+def check_storage(conn: Connection, record: Mapping[str, Any], quota: int) -> None:
+    """Raise QuotaExceeded if the data of an image that is being filled exceeds its owner's quota.
+
+    Images without an owner count towards no quota.
+    """
+    if quota <= 0 or record["owner"] is None or record["status"] not in _COUNTED:
+        return
+    conn.execute(_FIRST_OF_OWNER, {"owner": record["owner"]})
+    statement = _USED_STORAGE_NOW if conn.dialect.name == "mysql" else USED_STORAGE
+    used = used_storage(conn, statement, record)
+    if used + (record["size"] or 0) > quota:
+        raise exception.QuotaExceeded(
+            f"{used} of the {quota} bytes that {record['owner']} may store are in use: "
+            "delete images that are not needed"
+        )
+
+
+def used_storage(conn: Connection, statement: Select, record: Mapping[str, Any]) -> int:
+    """Return how many bytes the other images of an image's owner have."""
+    other = {"owner": record["owner"], "row_id": record.get("id") or 0}
+    return int(conn.execute(statement, other).scalar() or 0)
+
+
+def insert_properties(
+    conn: Connection, image_id: int, given: Mapping[str, str | None], now: Any
+) -> None:
+    if given:
+        conn.execute(
+            _INSERT_PROPERTY,
+            [
+                {
+                    "image_id": image_id,
+                    "name": name,
+                    "value": value,
+                    "created_at": now,
+                    "updated_at": now,
+                    "deleted": False,
+                }
+                for name, value in given.items()
+            ],
+        )
+
+
+def change_properties(
+    conn: Connection,
+    image_id: int,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, str | None],
+    removed: Collection[str],
+    now: Any,
+) -> bool:
+    """Set the properties `wanted` and remove others; return whether that changed anything.
+
+    `stored` are the rows of `ALL_PROPERTIES` by name, those of deleted properties too, and
+    `removed` names live ones.
+    """
+    changed = [
+        {"row_id": stored[name].id, "new_name": name, "new_value": value, "now": now}
+        for name, value in wanted.items()
+        if name in stored
+        and (stored[name].deleted or stored[name].value != value or stored[name].name != name)
+    ]
+    new = {name: value for name, value in wanted.items() if name not in stored}
+    insert_properties(conn, image_id, new, now)
+    if changed:
+        conn.execute(SET_PROPERTY, changed)
+    deleted = sum(row.deleted for row in stored.values())
+    records.forget_deleted(conn, properties, image_id, deleted)
+    if removed:
+        conn.execute(PURGE_PROPERTY, [{"row_id": stored[name].id, "now": now} for name in removed])
+    return bool(new or changed or removed)
+
+
+def insert_tags(conn: Connection, image_id: int, given: Collection[str]) -> None:
+    """Add tags that an image does not have."""
+    if given:
+        conn.execute(_INSERT_TAG, [{"image_id": image_id, "value": tag} for tag in given])
+
+
+def delete_tags(conn: Connection, image_id: int, given: Collection[str]) -> None:
+    """Remove tags of an image."""
+    if given:
+        conn.execute(_DELETE_TAG, [{"image": image_id, "tag": tag} for tag in given])

@@ -1,0 +1,235 @@
+"""The resource `/v2/images/{uuid}` of the registry: full records, deltas and steps of the status.
+
+SECURITY: the API checks what it passes on by its own rules; a tenant who can reach the registry
+must not get round them, so that everything is checked here again that is not the caller's own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from glance.common import config, exception
+from glance.http import wsgi
+from glance.identity import policy
+from glance.identity.context import CallerRequest
+from glance.image import entity, fields, search, types
+from glance.registry import parameters, trust
+from glance.registry.db import api, engine, full_records, image_search, lenient
+
+LOG = logging.getLogger(__name__)
+
+#: Fields that a change may set, and those that come with a step of the status.
+SETTABLE = frozenset(
+    {
+        "name",
+        "visibility",
+        "protected",
+        "os_hidden",
+        "owner",
+        "disk_format",
+        "container_format",
+        "min_disk",
+        "min_ram",
+    }
+)
+OF_STATE = frozenset(
+    {
+        "size",
+        "checksum",
+        "location",
+        "os_hash_algo",
+        "os_hash_value",
+        "virtual_size",
+        "upload_via",
+    }
+)
+#: Statuses that an image is never given by a step: they come with its deletion, or by version 1.
+_NO_STEPS = frozenset({"deleted", "pending_delete", "killed"})
+
+
+class RecordsController:
+    """Images by uuid."""
+
+    def __init__(self, conf: config.Conf, db: engine.Database):
+        self.db = db
+        self.policy = policy.from_conf(conf)
+        self.storage_quota: int = conf.user_storage_quota
+        self.default_limit: int = conf.limit_param_default
+        self.max_limit: int = conf.api_limit_max
+        self.limits: dict[str, Any] = {
+            "property_quota": conf.image_property_quota,
+            "tag_quota": conf.image_tag_quota,
+            "formats": fields.Formats(conf.disk_formats, conf.container_formats),
+        }
+
+    def show(self, request: CallerRequest, uuid: str) -> wsgi.Response:
+        """GET /v2/images/{uuid}: a full record with tags."""
+        wanted = fields.path_uuid(uuid)
+        return _record(request, full_records.record_get(self.db, request.context, wanted))
+
+    def index(self, request: CallerRequest) -> wsgi.Response:
+        """GET /v2/images?q=...: one page of full records, and whether others follow.
+
+        `q` is a query of `glance.image.search` in its wire form; without it all parameters are the
+        default.
+        """
+        images, has_more = image_search.find(
+            self.db,
+            request.context,
+            search.from_wire(request.query().get("q", "[]")),
+            default_limit=self.default_limit,
+            max_limit=self.max_limit,
+        )
+        shown = [_shown(request, image) for image in images]
+        return wsgi.json_response({"images": shown, "has_more": has_more}, default=lenient.text)
+
+    def create(self, request: CallerRequest) -> wsgi.Response:
+        """POST /v2/images: insert a queued record.
+
+        The body is `{"image": {...}}`, with fields, `uuid`, `properties` and `tags`.
+        """
+        context = request.context
+        context.require_write()
+        given = _object(request.read_json(), "image")
+        values = _values(given, SETTABLE | {"uuid"})
+        properties = _properties(given.get("properties", {}))
+        if not context.is_admin or "owner" not in values:
+            values["owner"] = context.owner
+        self._check_policy(request, values)
+        image = full_records.record_create(
+            self.db,
+            context,
+            {**values, "status": "queued", "properties": properties},
+            _tags(given.get("tags", [])),
+            storage_quota=self.storage_quota,
+            **self.limits,
+        )
+        LOG.info("Image %s was created", image["uuid"])
+        return _record(request, image)
+
+    def patch(self, request: CallerRequest, uuid: str) -> wsgi.Response:
+        """PATCH /v2/images/{uuid}: apply a delta, `glance.image.types.Change`, whole or not."""
+        request.context.require_write()
+        wanted = fields.path_uuid(uuid)
+        change = _change(request.read_json())
+        self._check_policy(request, change.get("set", {}))
+        image = full_records.record_patch(self.db, request.context, wanted, change, **self.limits)
+        # SECURITY: values must not be logged.
+        LOG.debug("Image %s was changed", wanted)
+        return _record(request, image)
+
+    def delete(self, request: CallerRequest, uuid: str) -> wsgi.Response:
+        """DELETE /v2/images/{uuid}: as below `/images`, but 403 for a visible image of another."""
+        context = request.context
+        context.require_write()
+        found = full_records.record_get(self.db, context, fields.path_uuid(uuid))
+        any_owner = self.policy.allows("delete_any_image", context)
+        if not context.is_image_deletable(found, any_owner):
+            raise exception.Forbidden(f"You are not allowed to delete image {found['uuid']}")
+        waiting = parameters.removal(request)
+        deleted = api.image_delete(self.db, context, found["id"], any_owner=any_owner, **waiting)
+        LOG.info("Image %s was deleted", found["uuid"])
+        left: Any = {**found, **deleted, "properties": found["properties"]}
+        return _record(request, left)
+
+    def set_state(self, request: CallerRequest, uuid: str) -> wsgi.Response:
+        """POST /v2/images/{uuid}/state: one step of the status, as a compare-and-set.
+
+        The body is `{"state": {"from": [...], "to": "...", "values": {...}}}`.
+        """
+        request.context.require_write()
+        wanted = fields.path_uuid(uuid)
+        trust.require_api(request, {"status"})
+        state = _object(request.read_json(), "state")
+        expected, to = _words(state.get("from"), "from"), state.get("to")
+        if to not in fields.STATUSES or to in _NO_STEPS:
+            raise exception.Invalid("to must be a status of an image that is not deleted")
+        image = full_records.record_set_state(
+            self.db,
+            request.context,
+            wanted,
+            expected,
+            to,
+            _values(_object(state, "values", missing=True), OF_STATE),
+            storage_quota=self.storage_quota,
+        )
+        LOG.info("Image %s is %s", wanted, to)
+        return _record(request, image)
+
+    def _check_policy(self, request: CallerRequest, values: Mapping[str, Any]) -> None:
+        """Raise Forbidden for what the policy does not permit a caller who is not the API."""
+        if trust.is_from_api(request):
+            return
+        visibility = values.get("visibility")
+        self.policy.require_all(
+            request.context,
+            choose_id="uuid" in values,
+            publicize_image=visibility == "public",
+            communitize_image=visibility == "community",
+        )
+
+
+# -- what a request has --------------------------------------------------------------------------
+
+
+def _object(body: Any, name: str, *, missing: bool = False) -> Mapping[str, Any]:
+    """Return the object under a name in a JSON body; {} if it may be missing and is."""
+    found = body.get(name) if isinstance(body, dict) else None
+    if found is None and missing:
+        return {}
+    if not isinstance(found, dict):
+        raise exception.Invalid(f'The body must be an object such as {{"{name}": {{}}}}')
+    return found
+
+
+def _words(given: Any, name: str) -> list[str]:
+    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
+        raise exception.Invalid(f"{name} must be a list of texts")
+    return given
+
+
+def _values(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Return the typed values of those fields that are among `names`; others are ignored."""
+    return fields.convert({name: given[name] for name in names & given.keys()})
+
+
+def _properties(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise exception.Invalid("Image properties must be an object of names and values")
+    for name in given.keys() & entity.BY_NAME.keys():
+        raise exception.Forbidden(f"{name} is no custom property")
+    return {name: entity.check(name, value) for name, value in given.items()}
+
+
+def _tags(given: Any) -> list[str]:
+    return sorted({entity.check_tag(tag) for tag in _words(given, "tags")})
+
+
+def _change(body: Any) -> types.Change:
+    """Return the delta in a body, checked."""
+    given = _object({"change": body}, "change")
+    change: types.Change = {
+        "set": _values(_object(given, "set", missing=True), SETTABLE),
+        "properties": _properties(_object(given, "properties", missing=True)),
+        "remove": _words(given.get("remove", []), "remove"),
+        "must_exist": _words(given.get("must_exist", []), "must_exist"),
+    }
+    if given.get("tags") is not None:
+        change["tags"] = _tags(given["tags"])
+    if given.get("from_state") is not None:
+        change["from_state"] = _words(given["from_state"], "from_state")
+    return change
+
+
+def _record(request: CallerRequest, image: types.StoredRecord) -> wsgi.Response:
+    return wsgi.json_response({"image": _shown(request, image)}, default=lenient.text)
+
+
+def _shown(request: CallerRequest, image: types.StoredRecord) -> dict[str, Any]:
+    shown: dict[str, Any] = dict(fields.to_json(image))
+    if not trust.is_from_api(request):
+        # SECURITY: a location may carry the credentials of the store.
+        del shown["location"]
+    return shown

@@ -1,0 +1,125 @@
+"""Clients of others find version 2, whatever URL the catalog has and whatever they ask for."""
+
+import json
+import subprocess
+
+import pytest
+
+from support import clients, daemons
+
+pytestmark = pytest.mark.peers
+
+BOTH = "versionnegotiation context rootapp"
+
+#: A caller with a token and a catalog of its own; prints where requests go, and what is found.
+SDK = """
+import json, sys
+import openstack.connection
+from keystoneauth1 import session
+from keystoneauth1.access import access
+from keystoneauth1.identity import base
+
+url, cases = sys.argv[1], json.loads(sys.argv[2])
+
+
+class Plugin(base.BaseIdentityPlugin):
+    def __init__(self, endpoint):
+        super().__init__()
+        self.endpoint = endpoint
+
+    def get_auth_ref(self, session):
+        entry = {"id": "e", "interface": "public", "region": "r", "region_id": "r",
+                 "url": self.endpoint}
+        catalog = [{"id": "c", "type": "image", "name": "glance", "endpoints": [entry]}]
+        token = {"expires_at": "2099-01-01T00:00:00.000000Z", "methods": ["token"],
+                 "issued_at": "2020-01-01T00:00:00.000000Z", "catalog": catalog,
+                 "user": {"id": "u", "name": "u", "domain": {"id": "d", "name": "d"}},
+                 "roles": [], "project": {"id": "p", "name": "p",
+                                          "domain": {"id": "d", "name": "d"}}}
+        return access.AccessInfoV3({"token": token}, "secret")
+
+    def get_cache_id_elements(self):
+        return {"endpoint": self.endpoint}
+
+
+found = []
+for path, version in cases:
+    wanted = {} if version is None else {"image_api_version": version}
+    made = openstack.connection.Connection(
+        session=session.Session(auth=Plugin(url + path)), region_name="r", **wanted)
+    found.append([made.image.get_endpoint(), sorted(i.name for i in made.image.images())])
+print(json.dumps(found))
+"""
+CASES = [[path, version] for path in ("", "/v1", "/v2") for version in (None, "1", "2")]
+
+#: openstacksdk without Keystone.
+NONE = """
+import json, sys
+import openstack.connection
+from keystoneauth1 import noauth, session
+
+made = openstack.connection.Connection(
+    session=session.Session(auth=noauth.NoAuth(endpoint=sys.argv[1])), region_name="r",
+    image_endpoint_override=sys.argv[1])
+print(json.dumps([sorted(i.name for i in made.image.images()),
+                  sorted(i.name for i in made.image.cached_images())
+                  if len(sys.argv) > 2 else None]))
+"""
+
+
+@pytest.fixture(scope="module")
+def python():
+    return clients.python()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Both daemons with both versions of the API and one image."""
+    with daemons.Site(tmp_path_factory.mktemp("site"), api_pipeline=BOTH) as running:
+        running.http.add(
+            b"data", name="one", disk_format="raw", container_format="bare", is_public="true"
+        )
+        yield running
+
+
+def run(*command):
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=daemons.environment(),
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_openstacksdk_goes_to_the_version_that_it_wants(python, site):
+    """Without a wish it takes version 2, at whatever URL the catalog has."""
+    found = json.loads(run(python, "-c", SDK, site.url, json.dumps(CASES)).stdout)
+    for (path, version), (endpoint, names) in zip(CASES, found, strict=True):
+        wanted = "/v1/" if version == "1" else "/v2/"
+        assert endpoint == site.url + wanted, (path, version)
+        assert names == ["one"], (path, version)
+
+
+@pytest.mark.parametrize("path", ["", "/v2"])
+def test_openstacksdk_without_keystone(python, site, path):
+    assert json.loads(run(python, "-c", NONE, site.url + path).stdout) == [["one"], None]
+
+
+@pytest.mark.parametrize("words", [[], ["--os-image-api-version", "2"]])
+def test_glanceclient_takes_version_2_and_does_not_fall_back(python, site, words):
+    command = python.parent / "glance"
+    where = ["--os-image-url", site.url, "--os-auth-token", "notused"]
+    done = run(command, *where, *words, "image-list")
+    assert "one" in done.stdout
+    assert "falling back" not in (done.stdout + done.stderr).lower()
+
+
+def test_glanceclient_takes_version_1_if_told_to(python, site):
+    command = python.parent / "glance"
+    where = ["--os-image-url", site.url, "--os-auth-token", "notused"]
+    done = run(command, *where, "--os-image-api-version", "1", "image-list")
+    assert "one" in done.stdout
+    assert "Disk Format" in done.stdout

@@ -1,0 +1,118 @@
+"""Tempest's own tests of Images API v2, run against a service with a real Keystone."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+from typing import NamedTuple
+
+from support import daemons, environments, keystone
+
+PACKAGES = ("tempest==47.*", "setuptools<81")
+#: What this service has not: metadata definitions, imports, several stores, the cache's API.
+IMAGES = r"tempest\.api\.image\.v2\.(test_(?!.*metadefs)|admin\.test_images\.)"
+
+CONF = """
+[DEFAULT]
+log_dir = {home}
+[oslo_concurrency]
+lock_path = {home}/locks
+[auth]
+use_dynamic_credentials = true
+admin_username = admin
+admin_password = {password}
+admin_project_name = admin
+admin_domain_name = Default
+tempest_roles = member
+[identity]
+uri_v3 = {identity}
+auth_version = v3
+v3_endpoint_type = public
+region = RegionOne
+[identity-feature-enabled]
+api_v2 = false
+api_v3 = true
+[service_available]
+glance = true
+nova = false
+neutron = false
+cinder = false
+swift = false
+horizon = false
+[image]
+region = RegionOne
+catalog_type = image
+container_formats = bare,ami,ari,aki,ovf
+disk_formats = raw,qcow2,vhd,vmdk,vdi,iso,ami,ari,aki
+[image-feature-enabled]
+import_image = false
+os_glance_reserved = true
+image_caching = false
+image_format_enforcement = false
+[validation]
+run_validation = false
+"""
+
+
+class Counts(NamedTuple):
+    """How many tests have passed, been skipped and failed, and the names of those that failed."""
+
+    passed: int
+    skipped: int
+    failed: tuple[str, ...]
+    output: str
+
+
+def python() -> pathlib.Path:
+    """Return the interpreter of Tempest's environment, which is made if it is missing."""
+    return environments.python("tempest", PACKAGES, ("tempest",))
+
+
+def run(home: pathlib.Path, identity: keystone.Keystone, tests: str = IMAGES) -> Counts:
+    """Run the tests whose names match, one after the other, and count."""
+    home.mkdir(exist_ok=True)
+    text = CONF.format(home=home, identity=identity.url, password=keystone.PASSWORD)
+    (home / "tempest.conf").write_text(text)
+    interpreter = python()
+    names = _names(home, interpreter, tests)
+    done = subprocess.run(
+        [interpreter, "-W", "ignore", "-m", "testtools.run", "-v", *names],
+        cwd=home,
+        env=_environment(home),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    output = done.stdout + done.stderr
+    ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
+    assert ran, output[-4000:]
+    failed = tuple(re.findall(r"^(?:ERROR|FAIL): (\S+)", output, re.MULTILINE))
+    skipped = re.search(r"skipped=(\d+)", output)
+    skips = int(skipped[1]) if skipped else 0
+    return Counts(int(ran[1]) - skips - len(failed), skips, failed, output)
+
+
+def _names(home: pathlib.Path, interpreter: pathlib.Path, tests: str) -> list[str]:
+    listed = subprocess.run(
+        [interpreter, "-W", "ignore", "-m", "testtools.run", "discover", "-l"]
+        + ["-s", interpreter.parent.parent / "lib/python3.11/site-packages/tempest/api/image"]
+        + ["-t", interpreter.parent.parent / "lib/python3.11/site-packages"],
+        cwd=home,
+        env=_environment(home),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # A name ends with the attributes of the test, in brackets.
+    names = [name.partition("[")[0] for name in listed.split()]
+    return [name for name in names if re.search(tests, name)]
+
+
+def _environment(home: pathlib.Path) -> dict[str, str]:
+    return {
+        **daemons.environment(),
+        "HOME": str(home),
+        "TEMPEST_CONFIG_DIR": str(home),
+        "TEMPEST_CONFIG": "tempest.conf",
+    }

@@ -1,0 +1,494 @@
+"""The data of an image by version 2: upload, its failures, and download."""
+
+import hashlib
+import io
+import threading
+
+import pytest
+import webob
+
+import glance.api
+from glance import store
+from glance.api import recovery, upload
+from glance.common import config, exception
+from glance.store import base, filesystem, staging
+from glance.streaming.retry import Backoff
+from tests.unit.api.conftest import CHECKSUM, PAYLOAD, Registry
+from tests.unit.api.test_upload import until
+from tests.unit.api.v2.both import OCTETS, SHA256, UNKNOWN, BothApi
+
+BIG = PAYLOAD * 1024
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(upload, "ACTIVATION_BACKOFF", Backoff.steady(0, retries=2))
+    monkeypatch.setattr(recovery, "BACKOFF", Backoff.steady(0.01, retries=500))
+    monkeypatch.setattr(recovery, "LATE_CALLS", Backoff.steady(0.01, retries=3))
+
+
+@pytest.fixture
+def registry(tmp_path, template):
+    """One that knows no callers."""
+    server = Registry(tmp_path, template)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_both(registry, tmp_path):
+    """Make both APIs with other options over the same registry."""
+    return lambda **conf: BothApi(registry, tmp_path, **conf)
+
+
+@pytest.fixture
+def both(make_both):
+    return make_both()
+
+
+class Chunked(io.BytesIO):
+    """A body of unknown length, which may end with an error."""
+
+    def __init__(self, data, error=None):
+        super().__init__(data)
+        self._error = error
+
+    def read(self, size=-1):
+        data = super().read(min(size, 2**20) if size > 0 else size)
+        if not data and self._error is not None:
+            raise self._error
+        return data
+
+
+def put(api, image, stream, headers=OCTETS, length=None, **identity):
+    """Upload a stream, chunked unless it has a length."""
+    request = webob.Request.blank(image["file"], method="PUT", headers=headers)
+    for name, value in identity.items():
+        request.headers["X-" + name.title()] = value
+    if identity:
+        request.headers["X-Identity-Status"] = "Confirmed"
+    request.environ["wsgi.input"] = stream
+    if length is None:
+        request.headers["Transfer-Encoding"] = "chunked"
+    else:
+        request.content_length = length
+    return request.get_response(api.app)
+
+
+class Unreadable:
+    """A body that nobody may touch."""
+
+    def read(self, size=-1):
+        raise AssertionError("the body was read")
+
+
+def is_queued_again(api, image):
+    """The record is as before, nothing is left, and the next upload succeeds."""
+    found = api("GET", image["self"]).json
+    assert (found["status"], found["size"], found["checksum"]) == ("queued", None, None)
+    assert api.files() == []
+    assert api("GET", image["file"]).status_int == 204
+    assert api("PUT", image["file"], OCTETS, PAYLOAD).status_int == 204
+    assert api("GET", image["file"]).body == PAYLOAD
+
+
+# -- uploads that succeed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
+@pytest.mark.parametrize("declared", [True, False], ids=["size header", "no size header"])
+@pytest.mark.parametrize("data", [b"", b"x", PAYLOAD, BIG], ids=len)
+def test_an_upload_makes_the_image_active(both, chunked, declared, data):
+    image = both.make()
+    headers = {**OCTETS, "X-OpenStack-Image-Size": str(len(data))} if declared else OCTETS
+    response = put(both, image, Chunked(data), headers, None if chunked else len(data))
+    assert (response.status_int, response.body) == (204, b"")
+    assert "Content-Type" not in response.headers
+    found = both("GET", image["self"]).json
+    assert found["status"] == "active"
+    assert found["size"] == len(data)
+    assert found["checksum"] == hashlib.md5(data).hexdigest()
+    assert found["os_hash_algo"] == "sha256"
+    assert found["os_hash_value"] == hashlib.sha256(data).hexdigest()
+    assert both("GET", image["file"]).body == data
+
+
+def test_a_request_without_any_body_is_an_empty_image(both):
+    image = both.make()
+    assert both("PUT", image["file"], OCTETS).status_int == 204
+    assert both("GET", image["self"]).json["size"] == 0
+
+
+def test_parameters_of_the_media_type_are_accepted(both):
+    image = both.make()
+    headers = {"Content-Type": "Application/Octet-Stream; charset=binary"}
+    assert both("PUT", image["file"], headers, PAYLOAD).status_int == 204
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha512", "blake2b", "sha3_256"])
+def test_the_second_digest_follows_the_option(make_both, name):
+    image = make_both(hashing_algorithm=name).make(PAYLOAD)
+    assert image["os_hash_algo"] == name
+    assert image["os_hash_value"] == hashlib.new(name, PAYLOAD).hexdigest()
+
+
+def test_without_an_algorithm_there_is_no_second_digest(make_both):
+    image = make_both(hashing_algorithm="").make(PAYLOAD)
+    assert (image["os_hash_algo"], image["os_hash_value"]) == (None, None)
+    assert image["checksum"] == CHECKSUM
+
+
+def test_an_image_of_version_1_is_filled_by_version_2_and_the_reverse(both):
+    old = both.add(disk_format="raw", container_format="bare", size="99")
+    uuid = both("HEAD", f"/v1/images/{old['id']}").headers["X-Openstack-Image-Uuid"]
+    assert both("PUT", f"/v2/images/{uuid}/file", OCTETS, PAYLOAD).status_int == 204
+    assert both("GET", f"/v1/images/{old['id']}").body == PAYLOAD
+    assert both("HEAD", f"/v1/images/{old['id']}").headers["x-image-meta-size"] == "5120"
+    new = both.make()
+    assert both("PUT", f"/v1/images/{new['id']}", OCTETS, PAYLOAD).status_int == 200
+    assert both("GET", new["file"]).body == PAYLOAD
+    assert both("GET", new["self"]).json["os_hash_value"] is None
+
+
+# -- what is refused before the body is read -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "status"),
+    [
+        ({}, 10, 415),
+        ({"Content-Type": ""}, 10, 415),
+        ({"Content-Type": "text/plain"}, 10, 415),
+        ({"Content-Type": "application/json"}, 10, 415),
+        ({**OCTETS, "Content-Encoding": "gzip"}, 10, 415),
+        ({**OCTETS, "Content-Range": "bytes 0-9/20"}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": "-1"}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": "ten"}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": ""}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": "1_0"}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": "9" * 30}, None, 400),
+        ({**OCTETS, "x-openstack-image-size": "9"}, 10, 400),
+        ({**OCTETS, "x-openstack-image-size": "11"}, 10, 400),
+        ({**OCTETS, "x-image-meta-store": "nowhere"}, 10, 400),
+        ({**OCTETS, "x-image-meta-store": "http"}, 10, 410),
+        ({**OCTETS, "x-openstack-image-size": "5001"}, None, 413),
+        (OCTETS, 5001, 413),
+    ],
+)
+def test_a_request_is_refused_before_its_data_is_read(make_both, headers, length, status):
+    api = make_both(image_size_cap="5000")
+    image = api.make()
+    response = put(api, image, Unreadable(), headers, length)
+    assert response.status_int == status, response.text
+    assert api("GET", image["self"]).json["status"] == "queued"
+    assert api.files() == []
+
+
+def test_an_image_without_formats_takes_no_data(both):
+    for formats in ({"disk_format": None}, {"container_format": None}):
+        image = both.make(**formats)
+        assert put(both, image, Unreadable(), length=1).status_int == 400
+        assert both("GET", image["self"]).json["status"] == "queued"
+
+
+def test_an_image_with_data_takes_no_other(both):
+    image = both.make(PAYLOAD)
+    response = put(both, image, Unreadable(), length=1)
+    assert response.status_int == 409
+    assert "active" in response.text
+    assert both("GET", image["file"]).body == PAYLOAD
+
+
+def test_a_default_store_that_is_read_only_is_gone(both, monkeypatch):
+    image = both.make()
+    monkeypatch.setattr(
+        filesystem.FilesystemStore, "require_add", fail_with(exception.StoreAddDisabled())
+    )
+    assert put(both, image, Unreadable(), length=1).status_int == 410
+    monkeypatch.undo()
+    is_queued_again(both, image)
+
+
+@pytest.mark.parametrize("text", ["7", "x", "%00", "0" * 36, "a%2Fb"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_no_other_text_than_a_uuid_names_an_image(both, method, text):
+    path = f"/v2/images/{text}/file"
+    assert both(method, path, OCTETS if method == "PUT" else None).status_int == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_an_unknown_image(both, method):
+    assert both(method, f"{UNKNOWN}/file", OCTETS if method == "PUT" else None).status_int == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
+def test_other_methods_are_refused(both, method):
+    response = both(method, f"{UNKNOWN}/file")
+    assert response.status_int == 405
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
+
+
+# -- uploads that fail ---------------------------------------------------------------------------
+
+
+def fail_with(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "length"),
+    [
+        (BIG, {**OCTETS, "x-openstack-image-size": str(len(BIG) - 1)}, None),
+        (BIG, {**OCTETS, "x-openstack-image-size": str(len(BIG) + 1)}, None),
+        (b"x", {**OCTETS, "x-openstack-image-size": "0"}, None),
+        (BIG[:-1], OCTETS, len(BIG)),
+        (b"", OCTETS, 1),
+    ],
+    ids=["more than declared", "less than declared", "more than none", "cut", "cut at once"],
+)
+def test_a_body_of_another_size_leaves_the_image_queued(both, data, headers, length):
+    image = both.make()
+    assert put(both, image, Chunked(data), headers, length).status_int == 400
+    is_queued_again(both, image)
+
+
+def test_more_than_declared_is_refused_as_soon_as_it_is_seen(both):
+    image = both.make()
+    stream = Chunked(BIG)
+    headers = {**OCTETS, "x-openstack-image-size": "100000"}
+    assert put(both, image, stream, headers).status_int == 400
+    assert stream.tell() <= 200000
+    is_queued_again(both, image)
+
+
+def test_a_connection_that_breaks_leaves_the_image_queued(both):
+    image = both.make()
+    assert put(both, image, Chunked(BIG, OSError("reset"))).status_int == 400
+    is_queued_again(both, image)
+
+
+def test_data_beyond_the_cap_leaves_the_image_queued(make_both):
+    api = make_both(image_size_cap="5120")
+    image = api.make()
+    assert put(api, image, Chunked(PAYLOAD + b"x")).status_int == 413
+    is_queued_again(api, image)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (exception.StorageFull(), 413),
+        (exception.StorageWriteDenied(), 403),
+        (exception.StoreForbidden(), 403),
+        (exception.BackendUnavailable(), 503),
+        (exception.StoreObjectExists(), 409),
+        (ValueError("inside"), 500),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+@pytest.mark.parametrize("step", ["write", "commit"])
+def test_a_store_that_fails_midway_leaves_the_image_queued(both, monkeypatch, step, error, status):
+    image = both.make()
+    monkeypatch.setattr(staging.StagedFile, step, fail_with(error))
+    response = put(both, image, Chunked(BIG))
+    assert response.status_int == status
+    assert "inside" not in response.text
+    assert str(both.datadir) not in response.text
+    monkeypatch.undo()
+    is_queued_again(both, image)
+
+
+def test_a_digest_that_fails_leaves_the_image_queued(both, monkeypatch):
+    image = both.make()
+    monkeypatch.setattr(base.digest.Digester, "update", fail_with(MemoryError()))
+    assert put(both, image, Chunked(BIG)).status_int == 500
+    monkeypatch.undo()
+    is_queued_again(both, image)
+
+
+class Meddling(Chunked):
+    """Does something in the middle of the upload."""
+
+    def __init__(self, action):
+        super().__init__(BIG)
+        self._action = action
+
+    def read(self, size=-1):
+        if self.tell() >= 2**20 and self._action is not None:
+            action, self._action = self._action, None
+            action()
+        return super().read(size)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_an_image_that_is_deleted_meanwhile_is_gone(both, version):
+    image = both.make()
+    response = put(
+        both, image, Meddling(lambda: both("DELETE", f"/{version}/images/{image['id']}"))
+    )
+    assert response.status_int == 410
+    assert both.files() == []
+    assert both("GET", image["self"]).status_int == 404
+
+
+def test_of_two_uploads_one_wins(both):
+    image = both.make()
+    other = []
+    response = put(both, image, Meddling(lambda: other.append(put(both, image, Chunked(PAYLOAD)))))
+    assert (response.status_int, other[0].status_int) == (204, 409)
+    assert both("GET", image["file"]).body == BIG
+
+
+def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_back(both):
+    image = both.make()
+    real, refusing = both.registry.app, threading.Event()
+
+    def away(environ, start_response):
+        if refusing.is_set():
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
+        return real(environ, start_response)
+
+    both.registry.app = away
+    response = put(both, image, Meddling(refusing.set))
+    assert response.status_int == 503
+    refusing.clear()
+    until(lambda: both("GET", image["self"]).json["status"] == "queued")
+    is_queued_again(both, image)
+
+
+# -- what a dead process leaves ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "status"), [("v1", "killed"), ("v2", "queued")])
+def test_the_upload_of_a_dead_process(both, service, monkeypatch, version, status):
+    """It is cut in the middle of writing, as by a kill: nobody settles the record."""
+    image = both.make()
+    spawned = []
+    with monkeypatch.context() as dying:
+        dying.setattr(upload.Upload, "kill", lambda self, reason: False)
+        dying.setattr(staging.StagedFile, "abort", lambda self: spawned.append(self))
+        path = image["file"] if version == "v2" else f"/v1/images/{image['id']}"
+        put(both, {"file": path}, Chunked(BIG, OSError("killed")))
+    assert both("GET", image["self"]).json["status"] == "saving"
+    left = Left(image_id=v1_id(both, image))
+    recovery.settle(service, [left])
+    assert left.ended == ["discard"]
+    assert both("GET", image["self"]).json["status"] == status
+
+
+@pytest.fixture
+def service(both):
+    conf = config.Conf(
+        {
+            "registry_host": "127.0.0.1",
+            "registry_port": str(both.registry.port),
+            "filesystem_store_datadir": str(both.datadir),
+        }
+    )
+    return glance.api.ImageService(conf, store.create_stores(conf))
+
+
+class Left(base.AbandonedWrite):
+    committed = False
+
+    def __init__(self, image_id):
+        self.image_id = image_id
+        self.ended = []
+
+    def discard(self):
+        self.ended.append("discard")
+
+
+def v1_id(api, image):
+    return api("GET", image["self"]).headers["X-Openstack-Image-V1-Id"]
+
+
+# -- downloads -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "", "application/json", "text/html"])
+def test_the_data_comes_whatever_the_client_accepts(both, accept):
+    image = both.make(PAYLOAD)
+    response = both("GET", image["file"], {} if accept is None else {"Accept": accept})
+    assert (response.status_int, response.body) == (200, PAYLOAD)
+    assert response.headers["Content-Type"] == "application/octet-stream"
+    assert response.headers["Content-Length"] == "5120"
+    assert response.headers["Content-MD5"] == CHECKSUM
+    assert response.headers["ETag"].strip('"') == CHECKSUM
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert not [name for name in response.headers if name.lower().startswith("x-image-meta")]
+
+
+def test_head_has_the_headers_of_get(both):
+    image = both.make(PAYLOAD)
+    got, headed = both("GET", image["file"]), both("HEAD", image["file"])
+    assert headed.status_int == 200
+    assert headed.body == b""
+    changing = {"x-openstack-request-id", "date"}
+    assert {k.lower(): v for k, v in headed.headers.items() if k.lower() not in changing} == {
+        k.lower(): v for k, v in got.headers.items() if k.lower() not in changing
+    }
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_image_without_data_has_no_content(both, method):
+    image = both.make()
+    response = both(method, image["file"])
+    assert (response.status_int, response.body) == (204, b"")
+    assert "Content-Type" not in response.headers
+    assert "Content-Length" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "first", "last"),
+    [("bytes=10-19", 10, 19), ("bytes=-5", 5115, 5119), ("bytes=5000-", 5000, 5119)],
+)
+def test_a_range_has_no_digest_of_the_whole(both, sent, first, last):
+    data = bytes(range(256)) * 20
+    image = both.make(data)
+    response = both("GET", image["file"], {"Range": sent})
+    assert (response.status_int, response.body) == (206, data[first : last + 1])
+    assert response.headers["Content-Range"] == f"bytes {first}-{last}/5120"
+    assert "Content-MD5" not in response.headers
+
+
+def test_a_range_outside_of_the_data(both):
+    response = both("GET", both.make(PAYLOAD)["file"], {"Range": "bytes=5120-"})
+    assert response.status_int == 416
+    assert response.headers["Content-Range"] == "bytes */5120"
+
+
+def test_junk_in_place_of_a_range_is_ignored(both):
+    image = both.make(PAYLOAD)
+    for sent in ("lines=1-2", "bytes=b-a"):
+        assert both("GET", image["file"], {"Range": sent}).status_int == 200
+
+
+def test_a_copy_that_the_client_has_is_not_sent_again(both):
+    image = both.make(PAYLOAD)
+    tag = both("GET", image["file"]).headers["ETag"]
+    for method in ("GET", "HEAD"):
+        response = both(method, image["file"], {"If-None-Match": tag})
+        assert (response.status_int, response.body) == (304, b"")
+
+
+def test_a_preferred_store_is_ignored(both):
+    assert both("GET", both.make(PAYLOAD)["file"] + "?prefer=file,s3").body == PAYLOAD
+
+
+def test_data_that_the_store_has_lost(both):
+    image = both.make(PAYLOAD)
+    for name in both.files():
+        (both.datadir / name).unlink()
+    response = both("GET", image["file"])
+    assert response.status_int == 404
+    assert str(both.datadir) not in response.text
+
+
+def test_the_digest_is_that_of_the_data(both):
+    image = both.make(PAYLOAD)
+    assert image["os_hash_value"] == SHA256
