@@ -213,9 +213,9 @@ def _by_uuid(shape: SearchShape, scan: Scan, part: str | None) -> Any:
 
 
 @functools.cache
-def _scanned(scan: Scan, dialect: str) -> list_statements.SearchShape:
+def _scanned(scan: Scan, dialect: str) -> list_statements.Shape:
     """Return the list of version 1 whose windows a scan has: all images that are not deleted."""
-    return list_statements.SearchShape(
+    return list_statements.Shape(
         columns=(),
         has_owner=False,
         is_public=True if scan.scope == "is_public" else None,
