@@ -136,7 +136,7 @@ cloud.image.remove_member("m", found)
 cloud.image.deactivate_image(found)
 inactive = cloud.image.get_image(found.id).status
 cloud.image.reactivate_image(found)
-cloud.image.update_image(found, is_hidden=True)
+cloud.image.update_image(cloud.image.get_image(found.id), is_hidden=True)
 hidden = cloud.image.find_image("sdk")
 names = [one.name for one in cloud.image.images(is_hidden=True)]
 deleted = cloud.delete_image("sdk", wait=True)
@@ -168,15 +168,24 @@ def test_a_spoilt_image_is_refused_by_the_tools(site, home, made_by):
     number = site.http.get(f"/v2/images/{name}").header("x-openstack-image-v1-id")
     (stored,) = [path for path in site.data_files() if path.name == number]
     glance, openstack = tool(site, home, "glance"), tool(site, home, "openstack")
-    whole = run(glance, ("image-download", name, "--file", home / "whole"))
-    assert (home / "whole").read_bytes() == DATA, whole
+
+    def by_glance(copy):
+        return "image-download", name, "--file", home / copy
+
+    def by_openstack(copy):
+        return "image", "save", "--file", home / copy, name
+
+    both = [(glance, by_glance), (openstack, by_openstack)]
+    # The other pairs are in the longer run.
+    pairs = both if EVERY else both[made_by == "v1" :][:1]
+    for command_of, words in pairs:
+        run(command_of, words("whole"))
+        assert (home / "whole").read_bytes() == DATA
     with stored.open("r+b") as file:
         file.seek(1000)
         file.write(bytes([DATA[1000] ^ 1]))
-    for refused in (
-        glance("image-download", name, "--file", home / "spoilt-1"),
-        openstack("image", "save", "--file", home / "spoilt-2", name),
-    ):
+    for command_of, words in pairs:
+        refused = command_of(*words("spoilt"))
         assert refused.code != 0, refused
         assert "hecksum" in refused.out + refused.err or "orrupt" in refused.out + refused.err
 
