@@ -18,6 +18,8 @@ from tests.unit.api.conftest import CHECKSUM, PAYLOAD, Registry
 from tests.unit.api.test_upload import until
 from tests.unit.api.v2.both import OCTETS, SHA256, UNKNOWN, BothApi
 
+from support import disks
+
 BIG = PAYLOAD * 1024
 
 
@@ -249,6 +251,22 @@ def test_a_body_of_another_size_leaves_the_image_queued(both, data, headers, len
     image = both.make()
     assert put(both, image, Chunked(data), headers, length).status_int == 400
     is_queued_again(both, image)
+
+
+def test_data_that_is_refused_leaves_the_image_queued(make_both):
+    both = make_both(inspect_on_upload="enforce")
+    image = both.make()
+    response = put(both, image, Chunked(disks.qcow2()))
+    assert response.status_int == 400
+    assert "format_mismatch: the data is qcow2, raw was declared" in response.text
+    is_queued_again(both, image)
+
+
+def test_data_of_another_format_is_recorded(both):
+    image = both.make()
+    assert put(both, image, Chunked(disks.qcow2())).status_int == 204
+    found = both("GET", image["self"]).json
+    assert (found["status"], found["inspection_result"]) == ("active", "format_mismatch")
 
 
 def test_more_than_declared_is_refused_as_soon_as_it_is_seen(both):
