@@ -60,7 +60,7 @@ SECONDS = 1800
 
 
 class Counts(NamedTuple):
-    """How many tests have passed, how many or whole classes of them were skipped, and what failed."""
+    """How many tests have passed, how many (or classes of them) were skipped, and which failed."""
 
     passed: int
     skipped: int
