@@ -79,8 +79,11 @@ def find(
 def _record(db: engine.Database, row: Any) -> types.StoredRecord:
     *columns, properties, tags = row
     record: dict[str, Any] = records.agreed(dict(zip(records.COLUMNS, columns, strict=True)))
-    record["properties"] = {lenient.text(name): properties[name] for name in properties or ()}
-    record["tags"] = sorted(tags or ())
+    record["properties"] = properties or {}
+    # PERF: most images have no tags, and the object of SQLite that is empty needs no parser.
+    if isinstance(tags, str):
+        tags = None if tags == "{}" else json.loads(tags)
+    record["tags"] = sorted(tags) if tags else []
     found = cast(types.StoredRecord, record)
     records.reveal(db, found)
     return found
