@@ -79,8 +79,11 @@ def find(
 def _record(db: engine.Database, row: Any) -> types.StoredRecord:
     *columns, properties, tags = row
     record: dict[str, Any] = records.agreed(dict(zip(records.COLUMNS, columns, strict=True)))
-    record["properties"] = {lenient.text(name): properties[name] for name in properties or ()}
-    record["tags"] = sorted(tags or ())
+    record["properties"] = properties or {}
+    # PERF: most images have no tags, and the object of SQLite that is empty needs no parser.
+    if isinstance(tags, str):
+        tags = None if tags == "{}" else json.loads(tags)
+    record["tags"] = sorted(tags) if tags else []
     found = cast(types.StoredRecord, record)
     records.reveal(db, found)
     return found
@@ -101,7 +104,7 @@ class _Search:
         #: One image more than the page has tells whether others follow.
         self.wanted = limit + 1 if limit else 0
         sort = _decisive(query.sort)
-        self.shape = search_statements.Shape(
+        self.shape = search_statements.SearchShape(
             kind=visibility.kind(context),
             has_owner=context.owner is not None,
             visibility=query.visibility,
