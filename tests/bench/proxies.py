@@ -22,6 +22,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -65,6 +66,9 @@ def main() -> int:
     wanted = args.proof or PROOFS
     if unknown := set(wanted) - set(PROOFS):
         parser.error(f"no such proof: {', '.join(sorted(unknown))}")
+    # Who ends it in good order lets it clean up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PYTHONPATH"] = str(pathlib.Path(__file__).resolve().parents[1])
     problems: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -81,7 +85,9 @@ def main() -> int:
         stack.callback(source.stop)
         for proof in wanted:
             for kind in args.proxy or KINDS:
-                room = 3 * max(args.size, args.large * 1024) + 500
+                # NOTE: Varnish takes all its room from the disk at once.
+                most = {"crowd": args.rounds * args.size, "large": args.large * 1024}
+                room = most.get(proof, 1000) * 5 // 4 + 300
                 with (
                     relay.Relay(source.site.port) as between,
                     KINDS[kind](home / f"{proof}-{kind}", between.port, room) as proxy,
@@ -301,10 +307,12 @@ def mixed(args, home, source, between, proxy) -> list[str]:
     images += [new(first) for _ in range(20)]
     threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
     threads.append(threading.Thread(target=change_often))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with between.counting() as seen:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    counts["bodies of the API"] = len([one for one in seen if one.sent > 900])
     # What is gone stays gone.
     for known in deleted:
         for token in ("a", "b", "nobody"):

@@ -688,6 +688,16 @@ def test_an_upload_passes(world, is_chunked):
     assert world.api.get(f"/v1/images/{image['id']}", world.a).body == data
 
 
+def test_a_refused_upload_is_told_why(world):
+    data = os.urandom(3 * SIZE)
+    reply, direct = (h.add(data, {"X-Auth-Token": "nobody"}) for h in (world.http, world.api))
+    assert (reply.status, reply.body) == (direct.status, direct.body)
+    assert reply.status == 401
+    refused = world.http.add(data, world.a, disk_format="none such")
+    assert refused.status == 400
+    assert "none such" in refused.text
+
+
 def test_an_image_with_all_it_may_have_passes(world):
     many = {f"property_p{number}": "v" * 500 for number in range(50)}
     path, data = world.image(name="n" * 255, **many)

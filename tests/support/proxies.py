@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 from typing import ClassVar, Self
 
 from support import daemons, faults, images
@@ -50,10 +52,6 @@ class Proxy:
         self.port = daemons.free_port()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
-        # An unprivileged worker looks for its files below.
-        for place in (directory, *directory.parents):
-            if place.stat().st_uid == os.geteuid() and place != place.parent:
-                place.chmod(place.stat().st_mode | 0o711)
         self.write()
 
     @property
@@ -153,27 +151,35 @@ class Squid(Proxy):
     name, program, survives = "squid", "squid", True
     shares_misses, keeps_if_range = False, False
 
+    def __init__(self, directory: pathlib.Path, target: int, size: int = 1000):
+        # NOTE: started by root it works as another user, for whom no run of pytest opens its
+        # directory for long.
+        self.cache = pathlib.Path(tempfile.mkdtemp(prefix="glance-squid-"))
+        self.cache.chmod(0o777)
+        super().__init__(directory, target, size)
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+        shutil.rmtree(self.cache)
+
     def write(self) -> None:
-        self.cache = self.directory / "cache"
         self.conf = self.directory / "squid.conf"
         text = filled(
             "squid.conf",
             {
                 f"http_port {FRONT}": f"http_port 127.0.0.1:{self.port}",
                 f"parent {API}": f"parent {self.target}",
-                "/run/squid.pid": self.directory / "pid",
-                "/var/log/squid": self.directory,
-                "aufs /var/spool/squid 512000 64 256": f"aufs {self.cache} {self.size} 4 16",
-                "coredump_dir /var/spool/squid": f"coredump_dir {self.directory}",
+                "/run/squid.pid": self.cache / "pid",
+                "/var/log/squid": self.cache,
+                "/var/spool/squid 512000 64 256": f"{self.cache / 'data'} {self.size} 4 16",
+                "coredump_dir /var/spool/squid": f"coredump_dir {self.cache}",
                 "shutdown_lifetime 5 seconds": "shutdown_lifetime 0 seconds",
             },
         )
         self.conf.write_text(f"{text}\nnetdb_filename none\ncache_effective_user {USER}\n")
 
     def prepare(self) -> None:
-        if os.geteuid() == 0:
-            self.directory.chmod(0o777)
-        if not self.cache.exists():
+        if not (self.cache / "data").exists():
             made = subprocess.run(
                 ["squid", "-N", "-z", "-f", str(self.conf)], capture_output=True, env=environment()
             )
@@ -199,7 +205,8 @@ class AskingSquid(Squid):
             assert f"#{line} " in asking
             asking = asking.replace(f"#{line} ", f"{line} ", 1)
         helper = "/usr/local/share/glance/proxies/ask-glance.py"
-        asking = asking.replace(helper, str(FILES / "ask-glance.py"), 1)
+        copy = shutil.copy(FILES / "ask-glance.py", self.cache)
+        asking = asking.replace(helper, str(copy), 1)
         asking = asking.replace(f"127.0.0.1:{API}", f"127.0.0.1:{self.target}", 1)
         self.conf.write_text(before.replace("\ncollapsed_forwarding off\n", "\n") + asking)
 

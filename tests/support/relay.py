@@ -121,6 +121,8 @@ class Relay:
                             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
                         else:
                             connection.shutdown(socket.SHUT_WR)
+                            # Who is still sending has to read the response first.
+                            pump.join(5)
                     finally:
                         # NOTE: a thread that waits in recv keeps a socket from being closed.
                         for one in (connection, api):
@@ -176,7 +178,8 @@ def _head(connection: socket.socket) -> tuple[str, bytes]:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes after the head of a request, until one side has gone."""
+    """Pass on what comes after the head of a request, and go on reading if nobody takes it."""
     with contextlib.suppress(OSError):
         while piece := source.recv(_PIECE):
-            target.sendall(piece)
+            with contextlib.suppress(OSError):
+                target.sendall(piece)
