@@ -6,6 +6,7 @@ What does not belong here: what the validators of a resource are, and how a resp
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -35,13 +36,20 @@ class Validators(NamedTuple):
 
         Never later than now (RFC 9110 §8.8.2.1). None if it is not known or not a time.
         """
-        try:
-            moment = datetime.datetime.fromisoformat(self.modified or "")
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=datetime.UTC)
-        return min(int(moment.timestamp()), int(time.time()))
+        moment = _seconds_of(self.modified or "")
+        return None if moment is None else min(moment, int(time.time()))
+
+
+# PERF: most requests are for few images.
+@functools.lru_cache(maxsize=1024)
+def _seconds_of(text: str) -> int | None:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return int(moment.timestamp())
 
 
 def evaluate(environ: Mapping[str, Any], current: Validators) -> bool:

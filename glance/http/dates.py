@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
+import functools
 import re
 import time
 
@@ -26,6 +27,8 @@ _FORMS = tuple(
 )
 
 
+# PERF: Last-Modified of an image is the same each time.
+@functools.lru_cache(maxsize=1024)
 def format_date(seconds: int) -> str:
     """Return a time, in seconds since the epoch, as it stands in a header."""
     year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)

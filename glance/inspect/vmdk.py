@@ -33,6 +33,7 @@ _EXTENT = re.compile(
 _CREATE_TYPE, _PARENT_CID, _PARENT_HINT = "createtype", "parentcid", "parentfilenamehint"
 
 #: What a text that stands alone can begin with, and what it can hold, to be a descriptor.
+_TEXT_BYTES = 4096
 _TITLE = signatures.VMDK_TEXT.lower()
 _TEXT_KEY = re.compile(rb"^[ \t]*createtype[ \t]*=", re.I | re.M)
 _TEXT_VERSION = re.compile(rb"version[ \t]*=[ \t]*[0-9]", re.I)
@@ -73,16 +74,15 @@ def _judged(header: SparseHeader) -> tuple[bytes, int, int, int, int]:
 def is_text_descriptor(head: bytes) -> bool:
     """Return whether data that begins with `head` is a descriptor without the data of a disk.
 
-    QEMU takes text for one if `version=` is its first line that is no comment.
+    QEMU takes text for one if `version=` is its first line that is no comment; bytes that are no
+    text may be in a comment.
     """
     text = head[: end if (end := head.find(b"\0")) >= 0 else len(head)]
-    if text[:4096].lstrip().lower().startswith(_TITLE):
+    if text[:_TEXT_BYTES].lstrip().lower().startswith(_TITLE):
         return True
     if b"createtype" in text.lower() and _TEXT_KEY.search(text):
         return True
-    if not text.lstrip(b" \t\r\n").startswith((b"#", b"v", b"V")):
-        return False
-    for line in text.split(b"\n", _LINES):
+    for line in head[:_TEXT_BYTES].split(b"\n"):
         line = line.strip()
         if line and not line.startswith(b"#"):
             return _TEXT_VERSION.match(line) is not None

@@ -98,8 +98,8 @@ def test_openstacksdk_goes_to_the_version_that_it_wants(python, site):
     """Without a wish it takes version 2, at whatever URL the catalog has."""
     found = json.loads(run(python, "-c", SDK, site.url, json.dumps(CASES)).stdout)
     for (path, version), (endpoint, names) in zip(CASES, found, strict=True):
-        wanted = "/v1/" if version == "1" else "/v2/"
-        assert endpoint == site.url + wanted, (path, version)
+        wanted = "/v1" if version == "1" else "/v2"
+        assert endpoint.rstrip("/") == site.url + wanted, (path, version)
         assert names == ["one"], (path, version)
 
 

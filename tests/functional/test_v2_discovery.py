@@ -40,6 +40,7 @@ def test_the_links_follow_the_host_of_the_request(site):
     assert entries[0]["links"][0]["href"] == "http://img.example/v2/"
 
 
+@pytest.mark.full
 def test_the_links_follow_the_public_endpoint(make_site):
     site = make_site(api={"public_endpoint": "https://images.example/"}, api_pipeline=BOTH)
     entries = site.http.get("/").json()["versions"]
@@ -92,6 +93,7 @@ def test_a_diablo_pipeline_serves_and_lists_version_1_alone(make_site):
         }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("switch", "served"), [("enable_v1_api", {"v2"}), ("enable_v2_api", {"v1"})]
 )
@@ -104,6 +106,7 @@ def test_each_version_can_be_switched_off(make_site, switch, served):
         assert site.http.get(path).status == (404 if version in served else 300)
 
 
+@pytest.mark.full
 def test_a_daemon_with_no_version_left_says_so_and_does_not_start(make_site):
     site = make_site(start=False, api_pipeline=BOTH)
     site.api_options |= {"enable_v1_api": "False", "enable_v2_api": "False"}

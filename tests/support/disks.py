@@ -284,6 +284,7 @@ FURTHER: tuple[tuple[str, bytes], ...] = (
     ("vmdk_text_descriptor", b"a=b\n  CREATETYPE = vmfs\n"),
     ("vmdk_text_descriptor", b"#\x01\n\n# b\r\n  \nversion=3\n" + bytes(600)),
     ("vmdk_text_descriptor", b"# Disk DescriptorFile\0"),
+    ("vmdk_text_descriptor", b"# Disk\0\0\nversion=1\n"),
     ("vmdk_header_cut", b"KDMV"),
     ("vmdk_version", vmdk(version=0)),
     ("vmdk_capacity", vmdk(capacity=2**64 - 1)),

@@ -55,6 +55,10 @@ run_validation = false
 """
 
 
+#: The longest run.
+SECONDS = 1800
+
+
 class Counts(NamedTuple):
     """How many tests have passed, been skipped and failed, and the names of those that failed."""
 
@@ -76,15 +80,16 @@ def run(home: pathlib.Path, identity: keystone.Keystone, tests: str = IMAGES) ->
     (home / "tempest.conf").write_text(text)
     interpreter = python()
     names = _names(home, interpreter, tests)
-    done = subprocess.run(
-        [interpreter, "-W", "ignore", "-m", "testtools.run", "-v", *names],
-        cwd=home,
-        env=_environment(home),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    output = done.stdout + done.stderr
+    with (home / "output").open("wb") as told:
+        subprocess.run(
+            [interpreter, "-u", "-W", "ignore", "-m", "testtools.run", "-v", *names],
+            cwd=home,
+            env=_environment(home),
+            stdout=told,
+            stderr=told,
+            timeout=SECONDS,
+        )
+    output = (home / "output").read_text(errors="replace")
     ran = re.search(r"^Ran (\d+) tests?", output, re.MULTILINE)
     assert ran, output[-4000:]
     failed = tuple(re.findall(r"^(?:ERROR|FAIL): (\S+)", output, re.MULTILINE))

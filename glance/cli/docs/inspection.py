@@ -60,8 +60,9 @@ sends, or that is copied from elsewhere (``x-glance-api-copy-from``):
     can remove the property; the log is the record of it.
 
 ``enforce``
-    The upload is refused with 400, the image becomes ``killed``, and nothing is stored. The
-    response has the code and says what to do; only the log has the rule. Data without any marks,
+    The upload is refused with 400, and nothing is stored. The image becomes ``killed``; by version
+    2 of the API it is ``queued`` again. The response has the code and says what to do; only the
+    log has the rule. Data without any marks,
     and a disc, are refused, too, if the declared format is another one.
 
 ``off``

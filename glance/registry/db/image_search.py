@@ -14,8 +14,8 @@ index has. There are three ways to make a page:
     Several keys, or one without an index. Images are examined in the order of the first key, or
     in that of their ids if no index has it, and the first ones in the order of the list are kept.
     With an index this ends when the page is full and the first key of what follows comes later
-    than that of all that was found, which is soon for names, sizes and times. Otherwise all images are
-    examined, at most MOST_EXAMINED.
+    than that of all that was found, which is soon for names, sizes and times. Otherwise all
+    images are examined, at most MOST_EXAMINED.
 
 A page is one statement if its first window fills it; another one finds the marker. How many
 statements there are does not depend on how many images the page has.
@@ -79,8 +79,11 @@ def find(
 def _record(db: engine.Database, row: Any) -> types.StoredRecord:
     *columns, properties, tags = row
     record: dict[str, Any] = records.agreed(dict(zip(records.COLUMNS, columns, strict=True)))
-    record["properties"] = {lenient.text(name): properties[name] for name in properties or ()}
-    record["tags"] = sorted(tags or ())
+    record["properties"] = properties or {}
+    # PERF: most images have no tags, and the object of SQLite that is empty needs no parser.
+    if isinstance(tags, str):
+        tags = None if tags == "{}" else json.loads(tags)
+    record["tags"] = sorted(tags) if tags else []
     found = cast(types.StoredRecord, record)
     records.reveal(db, found)
     return found

@@ -184,6 +184,9 @@ class WholeNumber(sa.types.TypeDecorator):  # type: ignore[misc]  # no stubs, se
         def read(value: Any) -> int | None:
             if type(value) is int:
                 return value
+            if value is None:
+                # PERF: to raise an error takes longer than all else here.
+                return unreadable
             number = whole_number(value)
             return unreadable if number is None else number
 

@@ -29,6 +29,9 @@ Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 #: Columns of a record, in the order in which statements select them.
 COLUMNS = tuple(key for key in fields.RECORD_KEYS if key != "properties")
 
+#: The same, and the properties of the image.
+RECORD_COLUMNS = (*COLUMNS, "properties")
+
 #: How many soft-deleted properties, or members, of a live image stay in the database.
 KEPT_DELETED = 256
 
@@ -65,22 +68,15 @@ def utcnow() -> datetime.datetime:
 
 
 @functools.cache
-def _with_properties(caller: str, show_deleted: bool, key: str = "id") -> Select:
-    """Return one statement for an image and its properties (PERF); each row has the image.
+def _whole(caller: str, show_deleted: bool, key: str = "id") -> Select:
+    """Return one statement for one row (PERF): an image with its properties.
 
     By uuid the image has its tags, too.
     """
     more = [] if key == "id" else [tags_of(images.c.id)]
+    columns = [images.c[name] for name in COLUMNS]
     statement = (
-        sa.select(
-            *(images.c[name] for name in COLUMNS), *more, properties.c.name, properties.c.value
-        )
-        .select_from(
-            images.outerjoin(
-                properties,
-                sa.and_(properties.c.image_id == images.c.id, visibility.live(properties)),
-            )
-        )
+        sa.select(*columns, properties_of(images.c.id), *more)
         .where(images.c[key] == sa.bindparam("image_id"))
         .where(visibility.visible_by_kind(caller))
     )
@@ -102,14 +98,12 @@ def load(
     conn: Connection, context: identity_context.RequestContext, image_id: int
 ) -> types.StoredImage:
     """Return the image with its live properties. ImageNotFound if the caller may not see it."""
-    statement = _with_properties(visibility.kind(context), context.show_deleted)
+    statement = _whole(visibility.kind(context), context.show_deleted)
     found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(image_id)
-    record: dict[str, Any] = agreed(dict(zip(COLUMNS, found[0], strict=False)))
-    record["properties"] = lenient.fold_names(
-        {row[-2]: row[-1] for row in found if row[-2] is not None}
-    )
+    record: dict[str, Any] = agreed(dict(zip(RECORD_COLUMNS, found[0], strict=True)))
+    record["properties"] = lenient.fold_names(record["properties"] or {})
     return cast(types.StoredImage, record)
 
 
@@ -120,13 +114,15 @@ def load_full(
 
     ImageNotFound if the caller may not see it.
     """
-    statement = _with_properties(visibility.kind(context), context.show_deleted, "uuid")
+    statement = _whole(visibility.kind(context), context.show_deleted, "uuid")
     found = lenient.fetch(conn, statement, {"image_id": uuid, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(uuid)
-    record: dict[str, Any] = agreed(dict(zip(COLUMNS, found[0], strict=False)))
-    record["properties"] = {lenient.text(row[-2]): row[-1] for row in found if row[-2] is not None}
-    record["tags"] = sorted(found[0][-3] or ())
+    names = (*RECORD_COLUMNS, "tags")
+    record: dict[str, Any] = agreed(dict(zip(names, found[0], strict=True)))
+    stored = record["properties"] or {}
+    record["properties"] = {lenient.text(name): value for name, value in stored.items()}
+    record["tags"] = sorted(record["tags"] or ())
     return cast(types.StoredRecord, record)
 
 

@@ -1,6 +1,7 @@
 """The inspector of disk images: a hostile image for each rule, and bounds that none moves."""
 
 import io
+import json
 import os
 import pathlib
 import random
@@ -394,6 +395,32 @@ def test_what_qemu_makes_of_several_parts_is_refused(words, rule, tmp_path):
     (tmp_path / "base").write_bytes(bytes(1 << 20))
     qemu("create", "-q", *words, "disk", "1M", cwd=tmp_path)
     assert rule in {each.rule for each in judged(tmp_path / "disk", RULES[rule][0]).reasons}
+
+
+@pytest.mark.peers
+def test_what_is_raw_here_is_raw_for_qemu_and_what_is_safe_names_no_file(tmp_path):
+    images.need("qemu-img")
+    chance = random.Random(7)
+    seen = set()
+    path = tmp_path / "disk"
+    for _ in range(MUTANTS // 3):
+        data = disks.mutated(chance, chance.choice(disks.EVERY))
+        path.write_bytes(data)
+        command = ["qemu-img", "info", "--output=json", "disk"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60)
+        is_raw = inspect(data, "raw").is_safe
+        if done.returncode:
+            # It took the data for another format than raw, which can be opened always.
+            assert not is_raw, data[:600]
+            continue
+        info = json.loads(done.stdout.decode(errors="replace"))
+        name = {"vpc": "vhd"}.get(info["format"], info["format"])
+        assert name == "raw" or not is_raw, data[:600]
+        if inspect(data, name).is_safe:
+            seen.add(name)
+            assert "backing-filename" not in info and not info.get("encrypted")
+            assert "data-file" not in info.get("format-specific", {}).get("data", {})
+    assert {"raw", "qcow2"} <= seen
 
 
 @pytest.mark.peers

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import threading
 
 import pytest
@@ -16,6 +17,8 @@ from glance.streaming.retry import Backoff
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD, Registry
 from tests.unit.api.test_upload import until
 from tests.unit.api.v2.both import OCTETS, SHA256, UNKNOWN, BothApi
+
+from support import disks
 
 BIG = PAYLOAD * 1024
 
@@ -95,22 +98,21 @@ def is_queued_again(api, image):
 # -- uploads that succeed ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
-@pytest.mark.parametrize("declared", [True, False], ids=["size header", "no size header"])
 @pytest.mark.parametrize("data", [b"", b"x", PAYLOAD, BIG], ids=len)
-def test_an_upload_makes_the_image_active(both, chunked, declared, data):
-    image = both.make()
-    headers = {**OCTETS, "X-OpenStack-Image-Size": str(len(data))} if declared else OCTETS
-    response = put(both, image, Chunked(data), headers, None if chunked else len(data))
-    assert (response.status_int, response.body) == (204, b"")
-    assert "Content-Type" not in response.headers
-    found = both("GET", image["self"]).json
-    assert found["status"] == "active"
-    assert found["size"] == len(data)
-    assert found["checksum"] == hashlib.md5(data).hexdigest()
-    assert found["os_hash_algo"] == "sha256"
-    assert found["os_hash_value"] == hashlib.sha256(data).hexdigest()
-    assert both("GET", image["file"]).body == data
+def test_an_upload_makes_the_image_active(both, data):
+    for length, size in itertools.product((None, len(data)), repeat=2):
+        image = both.make()
+        headers = OCTETS if size is None else {**OCTETS, "X-OpenStack-Image-Size": str(size)}
+        response = put(both, image, Chunked(data), headers, length)
+        assert (response.status_int, response.body) == (204, b"")
+        assert "Content-Type" not in response.headers
+        found = both("GET", image["self"]).json
+        assert found["status"] == "active"
+        assert found["size"] == len(data)
+        assert found["checksum"] == hashlib.md5(data).hexdigest()
+        assert found["os_hash_algo"] == "sha256"
+        assert found["os_hash_value"] == hashlib.sha256(data).hexdigest()
+        assert both("GET", image["file"]).body == data
 
 
 def test_a_request_without_any_body_is_an_empty_image(both):
@@ -153,34 +155,34 @@ def test_an_image_of_version_1_is_filled_by_version_2_and_the_reverse(both):
 # -- what is refused before the body is read -----------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("headers", "length", "status"),
-    [
-        ({}, 10, 415),
-        ({"Content-Type": ""}, 10, 415),
-        ({"Content-Type": "text/plain"}, 10, 415),
-        ({"Content-Type": "application/json"}, 10, 415),
-        ({**OCTETS, "Content-Encoding": "gzip"}, 10, 415),
-        ({**OCTETS, "Content-Range": "bytes 0-9/20"}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": "-1"}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": "ten"}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": ""}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": "1_0"}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": "9" * 30}, None, 400),
-        ({**OCTETS, "x-openstack-image-size": "9"}, 10, 400),
-        ({**OCTETS, "x-openstack-image-size": "11"}, 10, 400),
-        ({**OCTETS, "x-image-meta-store": "nowhere"}, 10, 400),
-        ({**OCTETS, "x-image-meta-store": "http"}, 10, 410),
-        ({**OCTETS, "x-openstack-image-size": "5001"}, None, 413),
-        (OCTETS, 5001, 413),
-    ],
-)
-def test_a_request_is_refused_before_its_data_is_read(make_both, headers, length, status):
+REFUSED = [
+    ({}, 10, 415),
+    ({"Content-Type": ""}, 10, 415),
+    ({"Content-Type": "text/plain"}, 10, 415),
+    ({"Content-Type": "application/json"}, 10, 415),
+    ({**OCTETS, "Content-Encoding": "gzip"}, 10, 415),
+    ({**OCTETS, "Content-Range": "bytes 0-9/20"}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": "-1"}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": "ten"}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": ""}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": "1_0"}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": "9" * 30}, None, 400),
+    ({**OCTETS, "x-openstack-image-size": "9"}, 10, 400),
+    ({**OCTETS, "x-openstack-image-size": "11"}, 10, 400),
+    ({**OCTETS, "x-image-meta-store": "nowhere"}, 10, 400),
+    ({**OCTETS, "x-image-meta-store": "http"}, 10, 410),
+    ({**OCTETS, "x-openstack-image-size": "5001"}, None, 413),
+    (OCTETS, 5001, 413),
+]
+
+
+def test_a_request_is_refused_before_its_data_is_read(make_both):
     api = make_both(image_size_cap="5000")
-    image = api.make()
-    response = put(api, image, Unreadable(), headers, length)
-    assert response.status_int == status, response.text
-    assert api("GET", image["self"]).json["status"] == "queued"
+    for headers, length, status in REFUSED:
+        image = api.make()
+        response = put(api, image, Unreadable(), headers, length)
+        assert response.status_int == status, (headers, length, response.text)
+        assert api("GET", image["self"]).json["status"] == "queued"
     assert api.files() == []
 
 
@@ -209,23 +211,19 @@ def test_a_default_store_that_is_read_only_is_gone(both, monkeypatch):
     is_queued_again(both, image)
 
 
-@pytest.mark.parametrize("text", ["7", "x", "%00", "0" * 36, "a%2Fb"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
-def test_no_other_text_than_a_uuid_names_an_image(both, method, text):
-    path = f"/v2/images/{text}/file"
-    assert both(method, path, OCTETS if method == "PUT" else None).status_int == 404
+def test_no_other_text_than_the_uuid_of_an_image_names_one(both):
+    names = ("7", "x", "%00", "0" * 36, "a%2Fb", UNKNOWN.rpartition("/")[2])
+    for method, name in itertools.product(("GET", "HEAD", "PUT"), names):
+        path = f"/v2/images/{name}/file"
+        response = both(method, path, OCTETS if method == "PUT" else None)
+        assert response.status_int == 404, (method, name)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
-def test_an_unknown_image(both, method):
-    assert both(method, f"{UNKNOWN}/file", OCTETS if method == "PUT" else None).status_int == 404
-
-
-@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
-def test_other_methods_are_refused(both, method):
-    response = both(method, f"{UNKNOWN}/file")
-    assert response.status_int == 405
-    assert response.headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
+def test_other_methods_are_refused(both):
+    for method in ("POST", "DELETE", "PATCH"):
+        response = both(method, f"{UNKNOWN}/file")
+        assert response.status_int == 405
+        assert response.headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
 
 
 # -- uploads that fail ---------------------------------------------------------------------------
@@ -253,6 +251,22 @@ def test_a_body_of_another_size_leaves_the_image_queued(both, data, headers, len
     image = both.make()
     assert put(both, image, Chunked(data), headers, length).status_int == 400
     is_queued_again(both, image)
+
+
+def test_data_that_is_refused_leaves_the_image_queued(make_both):
+    both = make_both(inspect_on_upload="enforce")
+    image = both.make()
+    response = put(both, image, Chunked(disks.qcow2()))
+    assert response.status_int == 400
+    assert "format_mismatch: the data is qcow2, raw was declared" in response.text
+    is_queued_again(both, image)
+
+
+def test_data_of_another_format_is_recorded(both):
+    image = both.make()
+    assert put(both, image, Chunked(disks.qcow2())).status_int == 204
+    found = both("GET", image["self"]).json
+    assert (found["status"], found["inspection_result"]) == ("active", "format_mismatch")
 
 
 def test_more_than_declared_is_refused_as_soon_as_it_is_seen(both):
@@ -410,17 +424,18 @@ def v1_id(api, image):
 # -- downloads -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accept", [None, "*/*", "", "application/json", "text/html"])
-def test_the_data_comes_whatever_the_client_accepts(both, accept):
+def test_the_data_comes_whatever_the_client_accepts(both):
     image = both.make(PAYLOAD)
-    response = both("GET", image["file"], {} if accept is None else {"Accept": accept})
-    assert (response.status_int, response.body) == (200, PAYLOAD)
-    assert response.headers["Content-Type"] == "application/octet-stream"
-    assert response.headers["Content-Length"] == "5120"
-    assert response.headers["Content-MD5"] == CHECKSUM
-    assert response.headers["ETag"].strip('"') == CHECKSUM
-    assert response.headers["Accept-Ranges"] == "bytes"
-    assert not [name for name in response.headers if name.lower().startswith("x-image-meta")]
+    for accept in (None, "*/*", "", "application/json", "text/html"):
+        response = both("GET", image["file"], {} if accept is None else {"Accept": accept})
+        assert (response.status_int, response.body) == (200, PAYLOAD)
+        assert response.headers["Content-Type"] == "application/octet-stream"
+        assert response.headers["Content-Length"] == "5120"
+        assert response.headers["Content-MD5"] == CHECKSUM
+        assert response.headers["ETag"].strip('"') == CHECKSUM
+        assert response.headers["Accept-Ranges"] == "bytes"
+        names = [name.lower() for name in response.headers]
+        assert not [name for name in names if name.startswith("x-image-meta")]
 
 
 def test_head_has_the_headers_of_get(both):

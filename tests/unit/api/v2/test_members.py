@@ -122,25 +122,25 @@ def test_who_adds_members(api, image, caller, status):
     assert add(api, image, "third", CALLERS[caller]).status_int == status
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        [],
-        "member",
-        {},
-        {"member": None},
-        {"member": ""},
-        {"member": 5},
-        {"member": ["m"]},
-        {"member": "m" * 256},
-        {"member": "a\nb"},
-        {"members": "m"},
-    ],
-)
-def test_a_body_that_names_no_member(api, image, body):
-    assert api.json("POST", members_of(image), body, **OWNER).status_int == 400
+NO_MEMBER = [
+    b"",
+    b"{",
+    [],
+    "member",
+    {},
+    {"member": None},
+    {"member": ""},
+    {"member": 5},
+    {"member": ["m"]},
+    {"member": "m" * 256},
+    {"member": "a\nb"},
+    {"members": "m"},
+]
+
+
+def test_a_body_that_names_no_member(api, image):
+    for body in NO_MEMBER:
+        assert api.json("POST", members_of(image), body, **OWNER).status_int == 400, body
     assert len(api("GET", members_of(image), **OWNER).json["members"]) == 2
 
 
@@ -188,12 +188,12 @@ def test_who_accepts(api, image, caller, status):
     assert response.status_int == status, response.text
 
 
-@pytest.mark.parametrize(
-    "body", [b"", {}, {"status": "maybe"}, {"status": "Accepted"}, {"status": None}, [], "x"]
-)
-def test_a_status_that_there_is_not(api, image, body):
+def test_a_status_that_there_is_not(api, image):
     path = f"{members_of(image)}/member"
-    assert api.json("PUT", path, body, **MEMBER).status_int == 400
+    for status in ("maybe", "Accepted", None, 1, ["accepted"]):
+        assert api.json("PUT", path, {"status": status}, **MEMBER).status_int == 400
+    for body in (b"", {}, [], "x"):
+        assert api.json("PUT", path, body, **MEMBER).status_int == 400
     assert api("GET", path, **MEMBER).json["status"] == "pending"
 
 
@@ -227,11 +227,11 @@ def test_a_member_that_comes_back_is_pending(api, image):
 # -- paths ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("text", ["7", "name", "0" * 36])
-def test_no_other_text_than_a_uuid_names_an_image(api, method, text):
-    path = f"/v2/images/{text}/members"
-    assert api.json(method, path, {"member": "m"}, **ADMIN).status_int == 404
+def test_no_other_text_than_a_uuid_names_an_image(api):
+    for text in ("7", "name", "0" * 36):
+        path = f"/v2/images/{text}/members"
+        assert api("GET", path, **ADMIN).status_int == 404
+        assert api.json("POST", path, {"member": "m"}, **ADMIN).status_int == 404
 
 
 def test_a_member_whose_name_is_encoded_in_the_path(api):

@@ -31,17 +31,20 @@ def tag_of(image, tag):
     return f"{image['self']}/tags/{urllib.parse.quote(tag, safe='')}"
 
 
-@pytest.mark.parametrize("tag", ["prod", "ü", "a b", "%41", "A", "x" * 255, "日本", "."])
-def test_a_tag_comes_and_goes(api, tag):
+TAGS = ["prod", "ü", "a b", "%41", "A", "x" * 255, "日本", "."]
+
+
+def test_a_tag_comes_and_goes(api):
     image = api.make(None, OWNER)
-    for _ in range(2):
-        response = api("PUT", tag_of(image, tag), **OWNER)
-        assert (response.status_int, response.body) == (204, b"")
-        assert "Content-Type" not in response.headers
-        assert api("GET", image["self"], **OWNER).json["tags"] == [tag]
-    assert api("DELETE", tag_of(image, tag), **OWNER).status_int == 204
-    assert api("GET", image["self"], **OWNER).json["tags"] == []
-    assert api("DELETE", tag_of(image, tag), **OWNER).status_int == 404
+    for tag in TAGS:
+        for _ in range(2):
+            response = api("PUT", tag_of(image, tag), **OWNER)
+            assert (response.status_int, response.body) == (204, b"")
+            assert "Content-Type" not in response.headers
+            assert api("GET", image["self"], **OWNER).json["tags"] == [tag]
+        assert api("DELETE", tag_of(image, tag), **OWNER).status_int == 204
+        assert api("GET", image["self"], **OWNER).json["tags"] == []
+        assert api("DELETE", tag_of(image, tag), **OWNER).status_int == 404
 
 
 def test_tags_differ_by_case_and_are_sorted(api):
@@ -52,11 +55,11 @@ def test_tags_differ_by_case_and_are_sorted(api):
     assert api("DELETE", tag_of(image, "A"), **OWNER).status_int == 404
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE"])
-@pytest.mark.parametrize("tag", ["x" * 256, "\x00", "a\nb", "\x7f"])
-def test_a_tag_that_no_image_can_have(api, method, tag):
+def test_a_tag_that_no_image_can_have(api):
     image = api.make(None, OWNER)
-    assert api(method, tag_of(image, tag), **OWNER).status_int == 400
+    for tag in ("x" * 256, "\x00", "a\nb", "\x7f"):
+        for method in ("PUT", "DELETE"):
+            assert api(method, tag_of(image, tag), **OWNER).status_int == 400
     assert api("GET", image["self"], **OWNER).json["tags"] == []
 
 
