@@ -104,7 +104,9 @@ An image in the format of a table is refused if it ...
 """
 
 _ISO = """\
-An image in the format ``iso`` (ISO 9660 or UDF) can name no other file, so it has no rules.
+An image in the format ``iso`` (ISO 9660 or UDF) can name no other file, so it has no rules. The
+records of ``vhdx`` and ``ploop`` that say whether there is a parent are outside the first MiB, so
+all images in these formats count as unsafe.
 """
 
 
