@@ -104,9 +104,9 @@ An image in the format of a table is refused if it ...
 """
 
 _ISO = """\
-An image in the format ``iso`` (ISO 9660 or UDF) can name no other file, so it has no rules. The
-records of ``vhdx`` and ``ploop`` that say whether there is a parent are outside the first MiB, so
-all images in these formats count as unsafe.
+An image in the format ``iso`` (ISO 9660 or UDF) can name no other file, so it has no rules.
+Whether an image in the format ``vhdx`` has a parent is written behind the first MiB, and of one in
+the format ``ploop`` in another file, so all images in these two formats count as unsafe.
 """
 
 
