@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from support import leftovers
@@ -15,6 +16,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Who ends a run in good order lets it clean up, as with Ctrl-C; the watcher sees to the rest.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 leftovers.watch()
+
+# No test depends on how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

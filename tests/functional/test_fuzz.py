@@ -26,7 +26,6 @@ CODES = {"safe", "ambiguous_format", "format_mismatch", "unsafe_image"}
 
 fuzz = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -104,7 +104,7 @@ class _Search:
         #: One image more than the page has tells whether others follow.
         self.wanted = limit + 1 if limit else 0
         sort = _decisive(query.sort)
-        self.shape = search_statements.Shape(
+        self.shape = search_statements.SearchShape(
             kind=visibility.kind(context),
             has_owner=context.owner is not None,
             visibility=query.visibility,

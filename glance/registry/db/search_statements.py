@@ -1,7 +1,7 @@
 """The statements of lists of version 2, each bounded by the number of rows that it may read.
 
 `glance.registry.db.image_search` says which one is run when. Like those of `list_statements`,
-whose windows they use, they are built once for each `Shape`, and values are bound later.
+whose windows they use, they are built once for each `SearchShape`, and values are bound later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INDEXED = frozenset(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
+class SearchShape:
     """Everything in a query that changes the text of its statements.
 
     `spans` have a column, and whether the span has a beginning and an end; `outside` names the
@@ -103,19 +103,19 @@ def marker(kind: str, key: str, dialect: str) -> Select:
 
 
 @functools.lru_cache(maxsize=512)
-def page(shape: Shape, scan: Scan, part: str | None) -> Select:
+def page(shape: SearchShape, scan: Scan, part: str | None) -> Select:
     """Return the records of those images that match in a window, in the order of the scan."""
     return _records(shape, _in_window(shape, scan, part, is_ordered=True))
 
 
 @functools.lru_cache(maxsize=512)
-def best(shape: Shape, scan: Scan, part: str | None) -> Select:
+def best(shape: SearchShape, scan: Scan, part: str | None) -> Select:
     """Return the ids of the first images, in the order of the list, that match in a window."""
     return _in_window(shape, scan, part, is_ordered=False)
 
 
 @functools.lru_cache(maxsize=512)
-def among(shape: Shape) -> Select:
+def among(shape: SearchShape) -> Select:
     """Return the records of the first images that match among the bound `ids`."""
     found = (
         sa.select(images.c.id)
@@ -140,7 +140,7 @@ def ranked(sort: tuple[tuple[str, bool], ...], dialect: str) -> Select:
 
 
 @functools.lru_cache(maxsize=512)
-def end_of_window(shape: Shape, scan: Scan, part: str | None) -> Select:
+def end_of_window(shape: SearchShape, scan: Scan, part: str | None) -> Select:
     """Return the id and the place of the last row of a window; no row if it has fewer rows."""
     rows = _rows(shape, scan, part, with_key=True)
     if scan.key != "uuid":
@@ -180,7 +180,7 @@ def before_group(scan: Scan, dialect: str) -> Select:
     )
 
 
-def _in_window(shape: Shape, scan: Scan, part: str | None, *, is_ordered: bool) -> Any:
+def _in_window(shape: SearchShape, scan: Scan, part: str | None, *, is_ordered: bool) -> Any:
     rows = _rows(shape, scan, part)
     found = list_statements.among_rows(sa.select(images.c.id), rows, shape.dialect)
     found = found.where(visibility.live(images), *_matches(shape, images.c, rows.c))
@@ -192,7 +192,7 @@ def _in_window(shape: Shape, scan: Scan, part: str | None, *, is_ordered: bool) 
     return found.order_by(*_order(shape, images.c)).limit(_LIMIT)
 
 
-def _rows(shape: Shape, scan: Scan, part: str | None, *, with_key: bool = False) -> Any:
+def _rows(shape: SearchShape, scan: Scan, part: str | None, *, with_key: bool = False) -> Any:
     """Return the rows of a window as a subquery; filters by its sort key are a range of it."""
     shown = _column_filters(shape, images.c, (scan.key,))
     if scan.key == "uuid":
@@ -201,7 +201,7 @@ def _rows(shape: Shape, scan: Scan, part: str | None, *, with_key: bool = False)
     return list_statements.scanned(scanned, part, scan.scope, shown, with_key=with_key)
 
 
-def _by_uuid(shape: Shape, scan: Scan, part: str | None) -> Any:
+def _by_uuid(shape: SearchShape, scan: Scan, part: str | None) -> Any:
     """Return rows in the order of uuids, deleted ones among them, which nobody indexes."""
     rows = sa.select(images.c.id, images.c.uuid).with_hint(images, "FORCE INDEX (uuid)", "mysql")
     if part is not None:
@@ -240,7 +240,7 @@ def parts(scan: Scan, dialect: str, is_null: bool) -> list[str | None]:
     return list_statements.parts(_scanned(scan, dialect), is_null)
 
 
-def _records(shape: Shape, found: Any) -> Select:
+def _records(shape: SearchShape, found: Any) -> Select:
     """Return full records, with properties and tags, of a subquery's ids, in order."""
     ids = found.subquery("page")
     return (
@@ -257,7 +257,7 @@ def _records(shape: Shape, found: Any) -> Select:
 # -- clauses -------------------------------------------------------------------------------------
 
 
-def _matches(shape: Shape, row: Any, ids: Any) -> list[ColumnElement[bool]]:
+def _matches(shape: SearchShape, row: Any, ids: Any) -> list[ColumnElement[bool]]:
     """Return all filters of the query as clauses over a row, cheap ones first."""
     found = [
         row.status.not_in(_LEFT_OUT),
@@ -286,7 +286,7 @@ def column_of(name: str) -> str:
 
 
 def _column_filters(
-    shape: Shape, row: Any, only: tuple[str, ...] | None
+    shape: SearchShape, row: Any, only: tuple[str, ...] | None
 ) -> list[ColumnElement[bool]]:
     """Return the clauses for columns that an index may have; `only` for these if it is given."""
     found: list[ColumnElement[bool]] = []
@@ -364,7 +364,7 @@ def _is_nullable(key: str) -> bool:
     return key != "visibility" and bool(images.c[column_of(key)].nullable)
 
 
-def _order(shape: Shape, row: Any) -> list[ColumnElement[Any]]:
+def _order(shape: SearchShape, row: Any) -> list[ColumnElement[Any]]:
     return _ordered(shape.sort, shape.dialect, row)
 
 
@@ -384,7 +384,7 @@ def _ordered(
     return order
 
 
-def _after(shape: Shape) -> list[ColumnElement[bool]]:
+def _after(shape: SearchShape) -> list[ColumnElement[bool]]:
     """Return the clause for images behind the marker in the order of a list."""
     if not shape.marked:
         return []
@@ -420,7 +420,7 @@ def _beyond(
 
 
 @functools.lru_cache(maxsize=256)
-def probe(shape: Shape, column: str) -> Select:
+def probe(shape: SearchShape, column: str) -> Select:
     """Return the ids of up to `window` images that an index finds by the filters of a column.
 
     The other filters are left out.

@@ -15,8 +15,8 @@ from glance.registry.v2 import members, records, tags
 
 def add_routes(router: wsgi.Router[CallerRequest], conf: config.Conf, db: engine.Database) -> None:
     """Add the resources to the router of the registry."""
-    images = records.RecordsController(conf, db)
-    sharing = members.MembersController(conf, db)
+    images = records.FullRecordsController(conf, db)
+    sharing = members.FullMembersController(conf, db)
     tagging = tags.TagsController(conf, db)
     router.add("/v2/images", GET=images.index, POST=images.create)
     router.add("/v2/images/{uuid}", GET=images.show, PATCH=images.patch, DELETE=images.delete)

@@ -9,7 +9,7 @@ from glance.image import entity, fields, membership, types
 from glance.registry.db import engine, member_records
 
 
-class MembersController:
+class FullMembersController:
     """Memberships with a status; `glance.registry.db.member_records` says who may do what."""
 
     def __init__(self, conf: config.Conf, db: engine.Database):

@@ -49,7 +49,7 @@ OF_STATE = frozenset(
 _NO_STEPS = frozenset({"deleted", "pending_delete", "killed"})
 
 
-class RecordsController:
+class FullRecordsController:
     """Images by uuid."""
 
     def __init__(self, conf: config.Conf, db: engine.Database):

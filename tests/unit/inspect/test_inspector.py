@@ -286,7 +286,7 @@ def test_a_file_that_is_cut_meanwhile_is_judged_by_what_was_read():
 # -- noise ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(
     data=st.binary(max_size=3000),
     start=st.sampled_from([row.magic for row in signatures.SIGNATURES]),

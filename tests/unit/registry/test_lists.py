@@ -312,9 +312,7 @@ _ROW = st.fixed_dictionaries(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(_ROW, min_size=1, max_size=12), limit=st.integers(1, 5))
 def test_a_walk_meets_each_row_once_for_every_order(
     database: engine.Database, rows: list[dict[str, Any]], limit: int

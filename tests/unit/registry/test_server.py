@@ -105,7 +105,7 @@ _CALLS = st.sampled_from(
         ("PUT", "/images/1/members/t"),
     ]
 )
-_FIXTURES = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadline": None}
+_FIXTURES = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
 @settings(max_examples=150, **_FIXTURES)
