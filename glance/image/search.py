@@ -22,7 +22,7 @@ TEXTS = ("owner", "checksum", "os_hash_algo", "os_hash_value")
 NUMBERS = ("min_ram", "min_disk", "size")
 TIMES = ("created_at", "updated_at")
 
-ALL_SORT_KEYS = (
+SORTABLE = (
     *listing.SORT_KEYS,
     *("owner", "visibility", "protected", "os_hidden", "min_disk", "min_ram"),
 )
@@ -339,7 +339,7 @@ def _sort(text: str | None, repeated: Mapping[str, Sequence[str]]) -> tuple[tupl
         words = list(zip(keys, directions, strict=True))
     found: dict[str, bool] = {}
     for key, way in words:
-        _word("sort key", key, ALL_SORT_KEYS)
+        _word("sort key", key, SORTABLE)
         _word("sort direction", way, listing.SORT_DIRS)
         found.setdefault(key, way == "desc")
     return tuple(found.items())

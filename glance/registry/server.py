@@ -18,7 +18,7 @@ from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, formats, listing, types
 from glance.registry import client, members, parameters, trust, v2, wrong_port
-from glance.registry.db import api, attempts, engine, lenient, migration
+from glance.registry.db import api, attempts, engine, full_records, lenient, migration
 
 LOG = logging.getLogger(__name__)
 
@@ -209,6 +209,10 @@ class RecordsController:
         The API looks after the data before it restores the image.
         """
         self._require_restore(request)
+        uuid = fields.parse_uuid(id)
+        if uuid is not None:
+            found = full_records.record_get(self.db, _SEEING_DELETED, uuid)
+            return _record(request, found)
         image = api.image_get(self.db, _SEEING_DELETED, fields.path_id(id))
         return _record(request, image)
 

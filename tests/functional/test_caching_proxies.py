@@ -22,6 +22,8 @@ from support.rawhttp import Http, meta_headers, read_reply
 
 pytestmark = pytest.mark.peers
 
+PROOFS = daemons.ROOT / "tests" / "bench" / "proxies.py"
+
 #: More than one of nginx's slices, of which a test has small ones.
 SIZE = 350_000
 ENDED = (OSError, http.client.HTTPException)
@@ -811,3 +813,24 @@ def test_the_helper_explains_its_argument(words):
     done = subprocess.run([sys.executable, str(HELPER), *words], capture_output=True, text=True)
     assert done.returncode == 1
     assert re.fullmatch(r"(usage|ERROR): .*http://.*\n", done.stderr), done.stderr
+
+
+# -- the proofs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_proofs_hold_in_small(tmp_path):
+    """See tests/bench/proxies.py for fifty clients, thousands of requests and gigabytes."""
+    small = ["--clients=8", "--size=3", "--rounds=1", "--requests=200"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", PROOFS, "crowd", "mixed", *small, f"--dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        env=daemons.environment(),
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind in proxies.KINDS:
+        assert re.search(rf"(?m)^mixed {kind} .* 0 wrong$", done.stdout)
+        assert re.search(rf"(?m)^crowd {kind} .*hot \[0\.0\]", done.stdout)
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from support import clients, daemons
+from support import clients, daemons, tools
 
 pytestmark = pytest.mark.peers
 
@@ -123,3 +123,27 @@ def test_glanceclient_takes_version_1_if_told_to(python, site):
     done = run(command, *where, "--os-image-api-version", "1", "image-list")
     assert "one" in done.stdout
     assert "Disk Format" in done.stdout
+
+
+def test_glanceclient_prints_the_reason_of_each_refusal(site, tmp_path):
+    """Whatever the status is: a flat error document would end it with a traceback."""
+    glance = tools.Tool("glance", tmp_path, *tools.without_keystone(site.url)["glance"])
+    taken = "5b0f6c5e-2c64-4d5b-9a5e-0f5a7b1d3c11"
+    formats = ("--disk-format", "raw", "--container-format", "bare")
+    many = [word for number in range(61) for word in ("--property", f"p{number}=x")]
+    made, *refused = glance.run(
+        ("image-create", "--id", taken, *formats, "--protected", "True"),
+        ("image-create", "--id", taken, *formats),
+        ("image-show", "5b0f6c5e-2c64-4d5b-9a5e-0f5a7b1d3c12"),
+        ("image-create", "--property", "os_glance_x=1", *formats),
+        ("image-create", "--property", "metadata=1", *formats),
+        ("image-create", *many, *formats),
+        ("image-delete", taken),
+    )
+    assert made.code == 0, made.err
+    wanted = ("HTTP 409", "HTTP 404", "HTTP 403", "HTTP 400", "HTTP 413", "not permitted")
+    for words, one in zip(wanted, refused, strict=True):
+        said = one.out + one.err
+        assert one.code != 0
+        assert words in said
+        assert "Traceback" not in said

@@ -441,7 +441,8 @@ class ImagesController:
         context = request.context
         context.require_write()
         self.service.policy.require("restore_image", context)
-        before = self.registry.get_restorable_image(context, fields.path_id(id))
+        named = fields.parse_uuid(id) or fields.path_id(id)
+        before = self.registry.get_restorable_image(context, named)
         self._check_restorable(before)
         image = self.registry.restore_image(context, before["id"])
         self.service.events.updated(context, before, image)

@@ -61,6 +61,18 @@ def test_an_image_is_back_with_data_and_properties(keeping, db):
     assert (statuses(keeping), scrub_queue.entries(db)) == ({}, [])
 
 
+def test_an_image_is_restored_by_its_uuid_too(keeping):
+    number = keeping.add(PAYLOAD)["id"]
+    name = keeping("HEAD", f"{URL}/{number}").headers["X-Openstack-Image-Uuid"]
+    assert keeping("POST", f"{URL}/{name}/restore").status_int == 409
+    assert keeping("DELETE", f"{URL}/{name}").status_int == 200
+    restored = keeping("POST", f"{URL}/{name}/restore")
+    assert restored.json["image"]["id"] == number
+    assert not {"uuid", "tags"} & set(restored.json["image"])
+    assert keeping("GET", f"{URL}/{name}").body == PAYLOAD
+    assert keeping("POST", f"{URL}/{name[:-1]}x/restore").status_int == 404
+
+
 def test_who_restores_again_is_told_that_the_image_is_there(keeping):
     keeping.add(PAYLOAD, id=5)
     refused = keeping("POST", URL + "/5/restore")

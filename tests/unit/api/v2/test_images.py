@@ -1,6 +1,7 @@
 """Images by version 2: made, shown, changed and deleted."""
 
 import contextlib
+import datetime
 import re
 import sqlite3
 import threading
@@ -10,6 +11,8 @@ import pytest
 
 from glance.api.v2 import patch, schemas
 from glance.image import fields
+from glance.registry.db import engine
+from glance.registry.db.upkeep import maintenance
 from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 from tests.unit.api.v2.callers import ADMIN, ANONYMOUS, MEMBER, OWNER, STRANGER
 from tests.unit.api.v2.validator import problems
@@ -135,6 +138,19 @@ def test_a_chosen_id_is_stored_in_lower_case_and_used_once(api):
         assert api.json("POST", "/v2/images", {"id": again}, **OWNER).status_int == 409
     assert api.json("DELETE", f"/v2/images/{UUID}", **OWNER).status_int == 204
     assert api.json("POST", "/v2/images", {"id": UUID}, **OWNER).status_int == 409
+
+
+def test_the_id_of_a_purged_image_is_never_used_again(api, registry):
+    api.create(OWNER, id=UUID)
+    # The highest number stays when others are purged.
+    api.create(OWNER)
+    assert api.json("DELETE", f"/v2/images/{UUID}", **OWNER).status_int == 204
+    database = engine.Database(f"sqlite:///{registry.path}")
+    later = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(1)
+    assert maintenance.purge(database, later) == 1
+    database.dispose()
+    refused = api.json("POST", "/v2/images", {"id": UUID.upper()}, **OWNER)
+    assert refused.status_int == 409
 
 
 def test_who_may_choose_an_id_is_a_policy(make_api):

@@ -201,7 +201,7 @@ TIMES = [
     for time in ("2020-01-01", "2020-01-01T00:00:30", "2020-01-01T01:00:20+01:00")
 ]
 SORTS = st.lists(
-    st.tuples(st.sampled_from(search.ALL_SORT_KEYS), st.sampled_from(("asc", "desc"))), max_size=3
+    st.tuples(st.sampled_from(search.SORTABLE), st.sampled_from(("asc", "desc"))), max_size=3
 ).map(lambda pairs: [("sort", ",".join(map(":".join, pairs)))] if pairs else [])
 PARAMETERS = st.tuples(
     rarely("name", "a", "", "in:a,b,A", 'in:"x,\\"y",\u00e9', "in:", "in:zz"),
@@ -261,7 +261,7 @@ def run(
 
 
 @settings(
-    max_examples=50,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
@@ -283,14 +283,13 @@ def test_a_page_is_what_the_model_says(
     assert has_more is (len(wanted) > begin + limit)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("second", ["", ",size:desc,owner:asc"])
 def test_pages_one_after_the_other_are_the_whole_list(
     crowd: Any, bounds: None, second: str
 ) -> None:
     database, model = crowd
-    for number, (key, direction) in enumerate(
-        itertools.product(search.ALL_SORT_KEYS, ("asc", "desc"))
-    ):
+    for number, (key, direction) in enumerate(itertools.product(search.SORTABLE, ("asc", "desc"))):
         caller = ("admin", "t1")[number % 3 == 0]
         parameters = [("sort", f"{key}:{direction}{second}"), ("limit", "70")]
         found: list[str] = []

@@ -93,7 +93,10 @@ def few(sqlite: Any) -> Searches:
     return Searches(sqlite.empty(), FEW)
 
 
-@pytest.fixture(scope="module", params=["no statistics", "statistics"])
+@pytest.fixture(
+    scope="module",
+    params=["no statistics", pytest.param("statistics", marks=pytest.mark.full)],
+)
 def many(request: pytest.FixtureRequest, kind: Any) -> Iterator[Searches]:
     made = Searches(kind.empty(), MANY)
     if request.param == "statistics":
@@ -111,6 +114,7 @@ def work(lists: Searches, call: Callable[[], object]) -> int:
     return steps(handled, call)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_a_list_is_no_more_work_among_ten_times_as_many_images(
     few: Searches, many: Searches
