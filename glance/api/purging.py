@@ -26,7 +26,7 @@ from typing import Any
 from glance.api import versions
 from glance.common import config, exception, hooks, throttle
 from glance.http.client import connection as http_connection
-from glance.image import types
+from glance.image import fields, types
 from glance.streaming import hub, retry, spool, tasks, threads
 from glance.streaming.segment import Segment
 
@@ -107,7 +107,8 @@ class Purge:
     """One image that one cache must not keep.
 
     `deleted` is for an image that nobody may read any longer; `urgent` for that and for one that
-    not everybody may read any longer. Otherwise only its metadata has changed.
+    not everybody may read any longer. Otherwise only its metadata has changed. `uuid` is its id in
+    version 2, "" if that is not known.
     """
 
     base: str
@@ -115,6 +116,7 @@ class Purge:
     urgent: bool
     deleted: bool
     since: float
+    uuid: str = ""
     data: bytes = b""
     settled: bool = False
     segment: Segment | None = None
@@ -124,7 +126,7 @@ class Purge:
         return self.urgent + self.deleted
 
     def __post_init__(self) -> None:
-        names = ("base", "image_id", "urgent", "deleted", "since")
+        names = ("base", "image_id", "urgent", "deleted", "since", "uuid")
         values = {name: getattr(self, name) for name in names}
         self.data = json.dumps(values, sort_keys=True).encode("ascii")
 
@@ -132,9 +134,13 @@ class Purge:
 def parse(line: bytes) -> Purge:
     """Return the purge in a line of a spool. Raises ValueError for anything else."""
     values = json.loads(line)
-    kinds = {"base": str, "image_id": int, "urgent": bool, "deleted": bool, "since": float}
+    kinds = {"base": str, "image_id": int, "urgent": bool, "deleted": bool}
+    kinds |= {"since": float, "uuid": str}
     if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != kinds:
         raise ValueError("this is no purge")
+    if values["uuid"] and fields.parse_uuid(values["uuid"]) is None:
+        # SECURITY: it becomes a part of a path.
+        raise ValueError("this is no uuid")
     if not math.isfinite(values["since"]):
         raise ValueError("this is no time")
     return Purge(**values)
@@ -257,7 +263,7 @@ class _Cache:
 
     def _try(self, one: Purge) -> str | None:
         """Send the requests of a purge; return None, or why it did not succeed."""
-        for path in self.purger.paths(one.image_id):
+        for path in self.purger.paths(one.image_id, one.uuid):
             try:
                 status = self._send(path, one.image_id)
             except (OSError, exception.Error) as err:
@@ -343,10 +349,14 @@ class Purger:
         if count:
             LOG.info("%s purges of HTTP caches are left from earlier processes", count)
 
-    def paths(self, image_id: int) -> Sequence[str]:
-        """Return the paths under which caches may have an image."""
+    def paths(self, image_id: int, uuid: str = "") -> Sequence[str]:
+        """Return the paths under which caches may have an image, by its number and its uuid."""
         ends = (f"/images/{image_id}", f"/images/{image_id}/file")
-        return [prefix + end for end in ends for prefix in self._prefixes]
+        found = [prefix + end for end in ends for prefix in self._prefixes]
+        if uuid:
+            found.append(f"/v1/images/{uuid}")
+            found.extend(f"/{version}/images/{uuid}/file" for version in ("v1", "v2"))
+        return found
 
     def changed(self, before: types.ImageRecord, after: types.ImageRecord | None) -> None:
         """Have caches drop an image that was changed or deleted (None), if they may have it.
@@ -357,17 +367,18 @@ class Purger:
             return
         gone = after is None or after["status"] != "active"
         hidden = after is not None and before["is_public"] and not after["is_public"]
-        self._put(before["id"], urgent=gone or hidden, deleted=gone)
+        record: Mapping[str, Any] = before
+        self._put(before["id"], record.get("uuid") or "", urgent=gone or hidden, deleted=gone)
 
     def unshared(self, image_id: int) -> None:
         """Have caches drop a private image that fewer may read, if they may have it."""
         if self.shares_private:
-            self._put(image_id, urgent=True, deleted=False)
+            self._put(image_id, "", urgent=True, deleted=False)
 
-    def _put(self, image_id: int, *, urgent: bool, deleted: bool) -> None:
+    def _put(self, image_id: int, uuid: str, *, urgent: bool, deleted: bool) -> None:
         now = time.time()
         for cache in self._caches.values():
-            one = Purge(cache.base, image_id, urgent, deleted, now)
+            one = Purge(cache.base, image_id, urgent, deleted, now, uuid)
             noted = [other for other in cache.put(one) if other.segment is not None]
             if noted:
                 tasks.spawn(self.settle, noted)

@@ -1,14 +1,18 @@
-"""A program that sets limits for itself and then becomes another one.
+"""A program that sets limits for another one, starts it, and lets nothing of it outlive anybody.
 
     launcher.py PARENT ADDRESS_SPACE CPU FILE_SIZE DIRECTORY PROGRAM [ARGUMENT...]
 
-PARENT is the process that this one must not outlive, ADDRESS_SPACE and FILE_SIZE are bytes, CPU is
-seconds, and DIRECTORY is where the program works. Only the standard library is used, so that the
-start is quick. A limit that does not succeed ends it with one line, which begins with its name,
-and a status of 125.
+PARENT is the process that starts this one and that nothing may outlive, ADDRESS_SPACE and
+FILE_SIZE are bytes, CPU is seconds, and DIRECTORY is where the program works. Only the standard
+library is used, so that the start is quick. It ends with the status of the program, 128 and the
+number for a signal. When it fails itself it ends with one line, which begins with its name, and a
+status of 125.
 
-NOTE: limits are set here, not between fork and exec of the converter: that has several threads,
-of which a fork copies one with all the locks of the others.
+Limits are set here, not between fork and exec of the converter: that has several threads, of which
+a fork copies one with all the locks of the others.
+
+NOTE: bwrap ends with its parent, but the process that it starts does not if bwrap is killed before
+that has come far enough. So the launcher stays beside the program and ends whatever is left.
 """
 
 from __future__ import annotations
@@ -27,11 +31,17 @@ NAME = "launcher"
 
 #: Seconds between the signal that a process gets at the limit of its processor time, and its end.
 CPU_GRACE = 5
+#: What the launcher gets when its parent ends, and all that it waits for.
+_PARENT_HAS_ENDED = signal.SIGUSR1
+_GUARDED = frozenset(
+    {_PARENT_HAS_ENDED, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+)
 OPEN_FILES = 64
 NICE = 10
 
 # prctl(2), ioprio_set(2)
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_IDLE = 3 << 13
@@ -53,13 +63,12 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(kind, (min(soft, wanted), wanted))
 
 
-def _privileges(libc: ctypes.CDLL, parent: int) -> None:
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
+def _tie(libc: ctypes.CDLL, parent: int, signum: int) -> None:
+    """Have this process get a signal when its parent ends."""
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0):
         _fail("it cannot be tied to its parent")
     if os.getppid() != parent:
         _fail("its parent has ended")
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        _fail("it cannot give up further privileges")
 
 
 def _signals() -> None:
@@ -77,25 +86,69 @@ def _priorities(libc: ctypes.CDLL) -> None:
         libc.syscall(number, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
 
 
+def _become(libc: ctypes.CDLL, guard: int, limits: list[int], words: list[str]) -> NoReturn:
+    """Set the limits and become the program."""
+    address_space, cpu, file_size = limits
+    _tie(libc, guard, signal.SIGKILL)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        _fail("it cannot give up further privileges")
+    _signals()
+    _priorities(libc)
+    os.chdir(words[0])
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _limit(resource.RLIMIT_FSIZE, file_size)
+    _limit(resource.RLIMIT_CPU, cpu, cpu + CPU_GRACE)
+    # NOTE: the last one: from here on memory may be short.
+    _limit(resource.RLIMIT_AS, address_space)
+    os.execve(words[1], words[1:], os.environ)
+
+
+def _guard(child: int) -> NoReturn:
+    """Wait for the program, and end all that it has left; end everything if the parent ends."""
+    found = None
+    while True:
+        # NOTE: what asks to end is sent to the whole group; the program decides how it ends.
+        if signal.sigwait(_GUARDED) == _PARENT_HAS_ENDED:
+            os.killpg(0, signal.SIGKILL)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                os._exit(FAILED if found is None else found)
+            if not pid:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                found = code if code >= 0 else 128 - code
+        if found is not None:
+            _kill_children()
+
+
+def _kill_children() -> None:
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        for pid in map(int, file.read().split()):
+            os.kill(pid, signal.SIGKILL)
+
+
 def main(argv: list[str]) -> NoReturn:
-    """Set the limits and become the program. Never returns."""
+    """Start the program and wait for it. Never returns."""
     try:
-        parent, address_space, cpu, file_size = map(int, argv[:4])
-        directory, command = argv[4], argv[5:]
+        parent, *limits = map(int, argv[:4])
+        words = argv[4:]
         os.closerange(3, 65536)
         os.umask(0o077)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _GUARDED)
         libc = ctypes.CDLL(None, use_errno=True)
-        _privileges(libc, parent)
-        _signals()
-        _priorities(libc)
-        os.chdir(directory)
-        _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
-        _limit(resource.RLIMIT_FSIZE, file_size)
-        _limit(resource.RLIMIT_CPU, cpu, cpu + CPU_GRACE)
-        # NOTE: the last one: from here on memory may be short.
-        _limit(resource.RLIMIT_AS, address_space)
-        os.execve(command[0], command, os.environ)
+        if os.getpgrp() != os.getpid():
+            os.setsid()
+        _tie(libc, parent, _PARENT_HAS_ENDED)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        guard = os.getpid()
+        child = os.fork()
+        if not child:
+            _become(libc, guard, limits, words)
+        _guard(child)
     except (OSError, ValueError, IndexError, MemoryError) as err:
         # SECURITY: no paths: the line is for the log of the operator, but follows the image.
         _fail(getattr(err, "strerror", None) or type(err).__name__)

@@ -23,7 +23,7 @@ FORMATS: tuple[type[DiskFormat], ...] = (
     others.Vhdx,
     others.Qed,
     others.Luks,
-    others.Parallels,
+    others.Ploop,
     others.Bochs,
     others.Cloop,
     others.Dmg,

@@ -46,13 +46,13 @@ class Luks(DiskFormat):
         return True
 
 
-class Parallels(DiskFormat):
-    """An image that may be one of Parallels."""
+class Ploop(DiskFormat):
+    """An image that may be one of Parallels, whose other name is ploop."""
 
-    name = signatures.PARALLELS
+    name = signatures.PLOOP
 
     @rule("is a disk of Parallels, which may have a parent")
-    def parallels_refused(self, end: End) -> bool:
+    def ploop_refused(self, end: End) -> bool:
         return True
 
 

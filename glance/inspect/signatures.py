@@ -23,7 +23,7 @@ ISO = "iso"
 VHDX = "vhdx"
 QED = "qed"
 LUKS = "luks"
-PARALLELS = "parallels"
+PLOOP = "ploop"
 BOCHS = "bochs"
 CLOOP = "cloop"
 DMG = "dmg"
@@ -59,8 +59,8 @@ SIGNATURES = (
     Signature(VHDX, 0, b"vhdxfile"),
     Signature(QED, 0, b"QED\0"),
     Signature(LUKS, 0, b"LUKS\xba\xbe"),
-    Signature(PARALLELS, 0, b"WithoutFreeSpace"),
-    Signature(PARALLELS, 0, b"WithouFreSpacExt"),
+    Signature(PLOOP, 0, b"WithoutFreeSpace"),
+    Signature(PLOOP, 0, b"WithouFreSpacExt"),
     Signature(BOCHS, 0, b"Bochs Virtual HD Image"),
     Signature(CLOOP, 0, b"#!/bin/sh\n#V2.0 Format\n"),
     Signature(DMG, -SECTOR, DMG_TRAILER),

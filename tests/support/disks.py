@@ -177,7 +177,7 @@ REFUSED = {
     "vhdx": b"vhdxfile",
     "qed": b"QED\0",
     "luks": b"LUKS\xba\xbe\0\1",
-    "parallels": b"WithouFreSpacExt",
+    "ploop": b"WithouFreSpacExt",
     "bochs": b"Bochs Virtual HD Image",
     "cloop": b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0",
 }

@@ -111,6 +111,18 @@ def test_paths_without_a_version_are_purged_only_if_they_are_served(proxy, start
     assert list(purger.paths(5)) == [path for path in PATHS if path.startswith("/v1")]
 
 
+def test_an_image_with_a_uuid_is_purged_under_that_too(proxy):
+    purger = purging.Purger(config.Conf({"http_cache_purge_urls": proxy.url}))
+    purger.changed(image(uuid=UUID), None)
+    (one,) = next(iter(purger._caches.values())).all()
+    assert one.uuid == UUID
+    paths = set(purger.paths(5, one.uuid)) - set(PATHS)
+    assert paths == {
+        f"/v2/images/{UUID}/file",
+        *(f"/v1/images/{UUID}{end}" for end in ("", "/file")),
+    }
+
+
 def test_the_path_of_a_url_is_kept_and_nothing_is_sent_without_a_token(proxy, start):
     start(f"{proxy.url}/images/", serve_unversioned="no").changed(image(), None)
     until(lambda: len(proxy.seen) == 6)
@@ -154,18 +166,20 @@ def test_the_api_purges_what_a_request_has_changed(proxy, make_api):
     payload = b"x" * 10
     api.add(payload, id=5)
     api("PUT", f"{URL}/5", {"x-image-meta-name": "after"})
-    until(lambda: len(proxy.seen) == 8)
+    until(lambda: len(proxy.seen) == 11)
     api("PUT", f"{URL}/5/members/t2")
     api("DELETE", f"{URL}/5/members/t2")
-    until(lambda: len(proxy.seen) == 16)
+    until(lambda: len(proxy.seen) == 19)
     api("PUT", f"{URL}/5/members", {}, b'{"memberships": []}')
-    until(lambda: len(proxy.seen) == 24)
+    until(lambda: len(proxy.seen) == 27)
     api("DELETE", f"{URL}/5")
-    until(lambda: len(proxy.seen) == 32)
-    assert {path for _, path in proxy.seen} == set(PATHS)
+    until(lambda: len(proxy.seen) == 38)
+    # Those of version 2 have another id.
+    assert {path for _, path in proxy.seen if "-" not in path} == set(PATHS)
+    assert proxy.seen[-1][1].startswith("/v2/images/") and proxy.seen[-1][1].endswith("/file")
     api.add(id=6)
     api("DELETE", f"{URL}/6")
-    assert len(proxy.seen) == 32
+    assert len(proxy.seen) == 38
     for purger in list(purging._made.values()):
         purger.stop()
 
@@ -319,7 +333,9 @@ def test_purges_for_a_cache_that_is_no_longer_configured_are_forgotten(proxy, st
     assert proxy.seen == []
 
 
+UUID = "0b2b1ad0-9d36-4b5e-8c3c-0d6a3c1f0e11"
 GOOD = {"base": "http://x", "image_id": 5, "urgent": True, "deleted": True, "since": 1.5}
+GOOD["uuid"] = UUID
 
 
 @pytest.mark.parametrize(
@@ -333,6 +349,7 @@ GOOD = {"base": "http://x", "image_id": 5, "urgent": True, "deleted": True, "sin
         json.dumps({**GOOD, "image_id": True}),
         json.dumps({**GOOD, "image_id": "../5"}),
         json.dumps({**GOOD, "more": 1}),
+        json.dumps({**GOOD, "uuid": "../x"}),
         json.dumps({**GOOD, "since": float("inf")}),
         json.dumps({**GOOD, "since": float("nan")}),
     ],

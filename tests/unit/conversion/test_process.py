@@ -158,7 +158,7 @@ def test_the_class_of_input_and_output_is_idle():
 
 def test_a_file_that_is_too_large_ends_the_program(tmp_path):
     said = launch(f"exec head -c 2000000 /dev/zero > {tmp_path / 'large'}")
-    assert said.returncode == -signal.SIGXFSZ
+    assert said.returncode == 128 + signal.SIGXFSZ
     assert (tmp_path / "large").stat().st_size == 1 << 20
 
 
@@ -209,6 +209,36 @@ def test_a_program_does_not_outlive_the_process_that_started_it(tmp_path):
         faults.until(lambda: conversions.working_in(tmp_path), "the program runs")
         made.kill()
     faults.until(lambda: not conversions.working_in(tmp_path), "the program ends")
+
+
+def test_what_a_program_leaves_ends_with_it(tmp_path):
+    """As bwrap does that was killed while it prepares the sandbox."""
+    line = "(trap '' TERM HUP; sleep 60) & kill -KILL $$"
+    said = launch(line, directory=tmp_path)
+    assert said.returncode == 128 + signal.SIGKILL
+    assert conversions.working_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("heeds", ["", "trap '' TERM HUP INT; "])
+def test_nothing_outlives_the_process_that_started_it_even_if_nobody_waits(tmp_path, heeds):
+    """What the program has started, and would not end with it, ends."""
+    starter = (
+        "import os, sys, time\n"
+        "from glance.conversion import launcher, process\n"
+        "line = sys.argv[2] + '(sleep 60 & sleep 60) & echo begun; wait'\n"
+        "command = [sys.executable, '-I', '-S', launcher.__file__, str(os.getpid()), '1000000000',"
+        " '9', '9', sys.argv[1], '/bin/sh', '-c', line]\n"
+        "def take(piece):\n"
+        "    print(flush=True)\n"
+        "run = process.Run(command, {'PATH': '/bin:/usr/bin'}, take=take)\n"
+        "with run:\n"
+        "    run.wait(lambda: None)\n"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", starter, str(tmp_path), heeds]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as made:
+        assert made.stdout.readline()
+        made.kill()
+    faults.until(lambda: not conversions.working_in(tmp_path), "all of it ends")
 
 
 # -- what an ending means ------------------------------------------------------------------------

@@ -387,7 +387,7 @@ def test_an_image_that_was_resized_and_had_snapshots_and_bitmaps_is_safe(tmp_pat
         (["-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse"], "vmdk_text_descriptor"),
         (["-f", "qed"], "qed_refused"),
         (["-f", "vhdx"], "vhdx_refused"),
-        (["-f", "parallels"], "parallels_refused"),
+        (["-f", "parallels"], "ploop_refused"),
     ],
 )
 def test_what_qemu_makes_of_several_parts_is_refused(words, rule, tmp_path):
