@@ -20,7 +20,7 @@ from glance import api
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
-from glance.image.uploads import KILLED, Outcome, outcome_of, queued_again
+from glance.image.uploads import KILLED, Outcome, begun, outcome_of
 from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -83,11 +83,10 @@ def _settle_note(service: api.ImageService, note: unfinished.Note) -> bool:
     image_id = note.image_id
     if image_id is None:
         return _persist(service, None, lambda who: withdraw(service, who, note.attempt))
-    outcome = KILLED if note.queued_size is None else queued_again(note.queued_size)
     _persist(
         service,
         None,
-        lambda who: kill(service, who, image_id, "queued", note.attempt, outcome, tells=True),
+        lambda who: kill(service, who, image_id, "queued", note.attempt, note.outcome, tells=True),
     )
     return True
 
@@ -272,14 +271,14 @@ def kill(
     if attempt is not None:
         try:
             service.registry.update_image_metadata(
-                context, image_id, {"status": "saving"}, from_state="queued", attempt=attempt
+                context, image_id, begun(outcome), from_state="queued", attempt=attempt
             )
             from_state = "saving"
         except (exception.NotFound, exception.Duplicate):
             return
         except exception.LimitExceeded:
             from_state = "queued"
-    _kill(service, context, image_id, from_state, outcome, tells=tells)
+    _kill(service, context, image_id, from_state, outcome, attempt, tells=tells)
 
 
 def _kill(
@@ -288,17 +287,21 @@ def _kill(
     image_id: object,
     from_state: str,
     outcome: Outcome,
+    attempt: str | None = None,
     *,
     tells: bool = False,
 ) -> types.ImageRecord | None:
     """Set the record to `outcome` if it has this status, and tell of it.
 
-    Returns the record if it is active, or deactivated: then it needs its data.
+    With an `attempt`, the registry refuses the call that would have begun the upload, should it
+    arrive later. Returns the record if it is active, or deactivated: then it needs its data.
     """
     if outcome["status"] == from_state:
         return None
     try:
-        service.registry.update_image_metadata(context, image_id, outcome, from_state=from_state)
+        service.registry.update_image_metadata(
+            context, image_id, outcome, from_state=from_state, attempt=attempt
+        )
     except exception.NotFound:
         return None
     except exception.Duplicate:

@@ -169,11 +169,9 @@ class Upload:
 
         None means unknown, and any number.
         """
-        values = {**self.values, "status": "saving"}
+        values = {**self.values, **uploads.begun(self.outcome)}
         if size:
             values["size"] = size
-        if self.queued_size is not None:
-            values["upload_via"] = uploads.V2
         room = self.beginning.make(
             lambda: self.service.registry.report_upload(
                 self.context, self.image_id, values, "queued", self.beginning.attempt

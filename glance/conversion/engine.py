@@ -181,14 +181,38 @@ class Converter:
         job = _Job(self, order, stop or Stop(), observer or Observer())
         try:
             with _translated():
-                return job.run(deliver)
+                result = job.run(deliver)
         except (ConversionError, Cancelled) as err:
-            # NOTE: the detail is for the operator alone.
-            is_wanted = isinstance(err, Cancelled) or err.code is Code.INTERRUPTED
-            level = logging.INFO if is_wanted else logging.WARNING
-            text = exception.described(err)
-            LOG.log(level, "Job %s: %s ended: %s", order.job_id, job.doing, text)
+            _log_end(order, job.doing, err)
             raise
+        _log_success(order, result)
+        return result
+
+
+def _log_end(order: Order, doing: str, err: ConversionError | Cancelled) -> None:
+    """Tell the operator why a conversion has ended; the detail is for the log alone."""
+    level, reason, detail = logging.INFO, "cancelled", ""
+    if isinstance(err, ConversionError):
+        reason = err.code.label
+        detail = " ".join(f": {err.detail}".split()) if err.detail else ""
+        level = logging.INFO if err.code is Code.INTERRUPTED else logging.WARNING
+    LOG.log(level, "Job %s: %s ended: %s%s", order.job_id, doing, reason, detail)
+
+
+def _log_success(order: Order, result: Result) -> None:
+    LOG.info(
+        "Job %s: %s bytes of %s became %s bytes of %s, a disk of %s bytes; seconds: %s; the tool "
+        "took %.2f seconds of processor time and %s bytes of memory",
+        order.job_id,
+        result.bytes_in,
+        order.source_format,
+        result.bytes_out,
+        order.target_format,
+        result.virtual_size,
+        ", ".join(f"{phase.value} {count:.2f}" for phase, count in result.seconds.items()),
+        result.cpu,
+        result.memory,
+    )
 
 
 class _Job:

@@ -21,6 +21,14 @@ def queued_again(size: int | None) -> Outcome:
     return {"status": "queued", "size": size or 0, "upload_via": None}
 
 
+def begun(outcome: Outcome) -> dict[str, Any]:
+    """Return the values of a record whose upload begins, and has this outcome if it fails."""
+    values: dict[str, Any] = {"status": "saving"}
+    if outcome["status"] == "queued":
+        values["upload_via"] = V2
+    return values
+
+
 def outcome_of(record: Mapping[str, Any]) -> Outcome:
     """Return the outcome of an upload of which no more is known than the record of its image."""
     return queued_again(0) if record.get("upload_via") == V2 else KILLED

@@ -21,6 +21,7 @@ import secrets
 import time
 from typing import Any, Self
 
+from glance.image import uploads
 from glance.store import base
 from glance.streaming import hub, staged_file, threads
 from glance.streaming.staged_file import LocalFile
@@ -44,6 +45,13 @@ class Note:
     attempt: str
     image_id: int | None = None
     queued_size: int | None = None
+
+    @property
+    def outcome(self) -> uploads.Outcome:
+        """What becomes of the record if its data does not come."""
+        if self.queued_size is None:
+            return uploads.KILLED
+        return uploads.queued_again(self.queued_size)
 
 
 class Kept:

@@ -106,7 +106,7 @@ def _settle_notes(db: engine.Database, left: unfinished.Left) -> list[int]:
         try:
             if note.image_id is None:
                 api.image_withdraw(db, _ADMIN, note.attempt)
-            elif _kill_unbegun(db, note.image_id, note.attempt):
+            elif _kill_unbegun(db, note.image_id, note):
                 killed.append(note.image_id)
         except exception.NotFound:
             # It may come into being yet.
@@ -118,15 +118,15 @@ def _settle_notes(db: engine.Database, left: unfinished.Left) -> list[int]:
     return killed
 
 
-def _kill_unbegun(db: engine.Database, image_id: int, attempt: str) -> bool:
-    """Kill an image that only the upload of this attempt would fill; return whether it was so."""
+def _kill_unbegun(db: engine.Database, image_id: int, note: unfinished.Note) -> bool:
+    """Kill an image that only the upload of this note would fill; return whether it was so."""
     try:
         # NOTE: without this, the call that began the upload would have its effect if it came late.
-        begin = {"status": "saving"}
-        api.image_update(db, _ADMIN, image_id, begin, from_state="queued", attempt=attempt)
+        begin = uploads.begun(note.outcome)
+        api.image_update(db, _ADMIN, image_id, begin, from_state="queued", attempt=note.attempt)
     except (exception.NotFound, exception.Conflict):
         return False
-    return _kill(db, image_id)
+    return _kill(db, image_id, note.attempt)
 
 
 def hold_back(
@@ -167,14 +167,14 @@ def _settle_record(db: engine.Database, image_id: str) -> tuple[bool, bool]:
     return status in _NEEDED, False
 
 
-def _kill(db: engine.Database, image_id: int) -> bool:
+def _kill(db: engine.Database, image_id: int, attempt: str | None = None) -> bool:
     """Give up an upload; return False if it has ended by itself meanwhile.
 
     The image waits for data again if version 2 of the API had begun the upload.
     """
     try:
         outcome = uploads.outcome_of(api.image_get(db, _ADMIN, image_id))
-        api.image_update(db, _ADMIN, image_id, outcome, from_state="saving")
+        api.image_update(db, _ADMIN, image_id, outcome, from_state="saving", attempt=attempt)
     except (exception.Conflict, exception.NotFound):
         return False
     LOG.warning("Image %s is %s: its upload was abandoned", image_id, outcome["status"])

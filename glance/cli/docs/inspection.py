@@ -105,6 +105,8 @@ An image in the format of a table is refused if it ...
 
 _ISO = """\
 An image in the format ``iso`` (ISO 9660 or UDF) can name no other file, so it has no rules.
+Whether an image in the format ``vhdx`` has a parent is written behind the first MiB, and of one in
+the format ``ploop`` in another file, so all images in these two formats count as unsafe.
 """
 
 

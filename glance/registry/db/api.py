@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.identity import context as identity_context
-from glance.image import fields, types
+from glance.image import fields, types, uploads
 from glance.registry.db import (
     attempts,
     engine,
@@ -200,6 +200,10 @@ def image_update(
             if is_made and attempts.has_made(conn, image_id, attempt or ""):
                 return records.reveal(db, records.with_properties(conn, image))
             raise exception.Conflict(f"Image {image_id} is {old_status}, not {from_state}")
+        begins = attempt is not None and values.get("upload_via") == uploads.V2
+        if begins and attempts.has_made(conn, image_id, attempt or ""):
+            # The call comes late: the image was queued again under the name of the attempt.
+            raise exception.Conflict(f"The upload to image {image_id} was given up")
         changes = {name: value for name, value in values.items() if name != "properties"}
         if changes.pop("id", None) not in (None, image_id):
             raise exception.Invalid("The id of an image cannot be changed")

@@ -280,6 +280,9 @@ class _Search:
                 ids = self._ids(search_statements.probe(self.shape, column), most)
                 if ids is not None:
                     return ids
+        if self.query.visibility in ("private", "community") and not self.scan.scope:
+            self.params["filter_visibility"] = self.query.visibility
+            return self._ids(search_statements.seen("visibility"), most)
         return None
 
     def _seen(self) -> list[int] | None:

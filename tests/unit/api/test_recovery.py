@@ -166,6 +166,27 @@ def test_a_record_whose_data_never_comes_is_killed(api, service, began):
 
 
 @pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("began", [True, False])
+def test_a_record_whose_data_never_comes_by_version_2_is_queued_again(api, service, began):
+    api.add(id=5, size=99)
+    begin = {"status": "saving", "size": 7, "upload_via": "v2"}
+    if began:
+        service.registry.update_image_metadata(
+            ADMIN, 5, begin, from_state="queued", attempt=ATTEMPT
+        )
+    assert noted(service, unfinished.Note(ATTEMPT, 5, 99)) == []
+    found = service.registry.get_image_metadata(ADMIN, 5)
+    assert (found["status"], found["size"], found["upload_via"]) == ("queued", 99, None)
+    # The call that would have begun the upload comes late.
+    with pytest.raises(exception.Duplicate):
+        service.registry.update_image_metadata(
+            ADMIN, 5, begin, from_state="queued", attempt=ATTEMPT
+        )
+    assert service.registry.get_image_metadata(ADMIN, 5)["status"] == "queued"
+    assert api("PUT", f"{URL}/5", {}, b"x" * 99).status_int == 200
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_a_failure_that_only_a_note_tells_of_is_an_event(api, service, monkeypatch):
     api.add(id=5)
     told = []

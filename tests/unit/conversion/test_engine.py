@@ -278,6 +278,25 @@ def test_the_log_has_the_complaint_without_the_path_and_the_error_has_nothing(ma
     assert line.isprintable()
 
 
+def test_the_log_has_one_line_for_each_job(make, caplog):
+    caplog.set_level("INFO", "glance.conversion.engine")
+    shop = make()
+    source = shop.put(b"data")
+    shop.convert(source, "raw", "raw")
+    shop.code_of(source, "raw", "raw", checksum="0" * 32)
+    stop = engine.Stop()
+    stop.cancel()
+    with pytest.raises(errors.Cancelled):
+        shop.convert(source, "raw", "raw", stop=stop)
+    lines = [each for each in caplog.records if each.name == "glance.conversion.engine"]
+    assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO"]
+    success, corrupt, cancelled = [each.getMessage().split(": ", 1)[1] for each in lines]
+    assert success.startswith("4 bytes of raw became 4 bytes of raw, a disk of 4 bytes; seconds: ")
+    assert all(phase.value in success for phase in engine.Phase)
+    assert corrupt == "fetching ended: source_corrupt: its checksum is another one"
+    assert cancelled == "the beginning ended: cancelled"
+
+
 def test_what_the_tool_puts_in_the_place_of_the_result_is_not_stored(make, tmp_path):
     """Whoever has broken out of the tool could let a link lead to any file of the converter."""
     (tmp_path / "secret").write_bytes(b"secr")
