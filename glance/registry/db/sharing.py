@@ -28,7 +28,7 @@ _OF_IMAGE = (
     .order_by(members.c.id)
 )
 _OF_IMAGE_ALL = sa.select(
-    members.c.id, members.c.member, members.c.can_share, members.c.deleted
+    members.c.id, members.c.member, members.c.can_share, members.c.deleted, members.c.status
 ).where(members.c.image_id == sa.bindparam("image"))
 _ONE = _OF_IMAGE.where(members.c.member == sa.bindparam("name"))
 _SHARED_WITH = (
@@ -45,7 +45,7 @@ _SET = (
     .where(members.c.id == sa.bindparam("row_id"))
     .values(
         can_share=sa.bindparam("new_can_share"),
-        status=sa.case((members.c.deleted, "pending"), else_=members.c.status),
+        status=sa.bindparam("new_status"),
         deleted=False,
         deleted_at=None,
         updated_at=sa.bindparam("now"),
@@ -221,7 +221,16 @@ def _apply(
                 }
             )
         elif row.deleted or (can_share is not None and can_share != row.can_share):
-            changed.append({"row_id": row.id, "new_can_share": bool(can_share), "now": now})
+            # NOTE: not by SQL: MySQL would look at `deleted` as it is after the change.
+            status = "pending" if row.deleted else row.status
+            changed.append(
+                {
+                    "row_id": row.id,
+                    "new_can_share": bool(can_share),
+                    "new_status": status,
+                    "now": now,
+                }
+            )
     if new:
         conn.execute(members.insert(), new)
     if changed:
