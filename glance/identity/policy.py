@@ -27,6 +27,8 @@ RULES: dict[str, tuple[str, str]] = {
     "communitize_image": (ANYONE, "make an image a community image"),
     # SECURITY: who may choose ids learns from a refusal which ones others use.
     "choose_id": (ADMIN, "choose the id of a new image"),
+    # Nobody guesses those of others.
+    "choose_uuid": (ANYONE, "choose the uuid of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
     "copy_from": (ANYONE, "let the service copy image data from a location"),
     "delete_any_image": (ADMIN, "delete visible images of other owners"),
@@ -38,6 +40,9 @@ RULES: dict[str, tuple[str, str]] = {
     "manage_image_cache": (ADMIN, "manage the image cache"),
 }
 
+#: One option for two rules: it decides on both where it is set.
+_ID_RULES = ("choose_id", "choose_uuid")
+
 config.options(
     "policy",
     *(
@@ -48,6 +53,14 @@ config.options(
             help=f"Who may {act}: a list of roles, or anyone, admin or nobody.",
         )
         for rule, (default, act) in RULES.items()
+        if rule not in _ID_RULES
+    ),
+    config.Option(
+        "policy_choose_id",
+        config.words,
+        help="Who may choose the id of a new image: a list of roles, or anyone, admin or nobody. "
+        "Unset: administrators choose numbers (version 1 of the Images API), and anyone uuids "
+        "(version 2).",
     ),
     config.Option(
         "policy_class",
@@ -62,9 +75,10 @@ class Policy:
     """The rules of one configuration. The name of an unknown rule raises KeyError."""
 
     def __init__(self, conf: config.Conf):
-        self._passing = {
-            rule: frozenset(word.lower() for word in conf[f"policy_{rule}"]) for rule in RULES
-        }
+        self._passing = {}
+        for rule, (default, _) in RULES.items():
+            words = conf.policy_choose_id if rule in _ID_RULES else conf[f"policy_{rule}"]
+            self._passing[rule] = frozenset(word.lower() for word in words or (default,))
 
     def allows(self, rule: str, context: RequestContext) -> bool:
         """Return whether the caller passes the rule. A read-only caller may only read."""

@@ -257,10 +257,12 @@ class RecordsController:
         """
         if trust.is_from_api(request):
             return
-        if values.get("id") is not None or values.get("uuid") is not None:
-            self.policy.require("choose_id", request.context)
-        if values.get("is_public"):
-            self.policy.require("publicize_image", request.context)
+        self.policy.require_all(
+            request.context,
+            choose_id=values.get("id") is not None,
+            choose_uuid=values.get("uuid") is not None,
+            publicize_image=bool(values.get("is_public")),
+        )
 
     def _query(self, request: CallerRequest) -> listing.ListQuery:
         return listing.parse(

@@ -64,7 +64,19 @@ def test_the_head_of_an_image_has_the_length_of_its_json(site):
 
 @pytest.mark.parametrize(
     "text",
-    ["7e9ce754-c29f-46c0-9c0e-0eb6ae5b1aab", "7", "detail", "a%2Fb", "x" * 300, "%00", "..", "../x", "%ff", "", "."],
+    [
+        "7e9ce754-c29f-46c0-9c0e-0eb6ae5b1aab",
+        "7",
+        "detail",
+        "a%2Fb",
+        "x" * 300,
+        "%00",
+        "..",
+        "../x",
+        "%ff",
+        "",
+        ".",
+    ],
 )
 def test_any_text_that_is_no_image_is_not_found(site, text):
     for method in ("GET", "DELETE"):

@@ -108,10 +108,6 @@ class ImageRequest:
                 + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
             )
 
-    def chooses_id(self) -> bool:
-        """Return whether this request names an id of either version of the API."""
-        return any(self.meta.get(name) is not None for name in ("id", "uuid"))
-
     def fills(self) -> bool:
         """Return whether this request provides data for the image."""
         return self.has_data or bool(self.location) or bool(self.copy_from)
@@ -265,7 +261,8 @@ class ImagesController:
         self.service.policy.require_all(
             context,
             publicize_image=bool(image_request.meta.get("is_public")) and not was_public,
-            choose_id=image is None and image_request.chooses_id(),
+            choose_id=image is None and image_request.meta.get("id") is not None,
+            choose_uuid=image is None and image_request.meta.get("uuid") is not None,
             set_location=bool(image_request.location),
             copy_from=bool(image_request.copy_from),
         )

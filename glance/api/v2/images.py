@@ -59,7 +59,7 @@ class ImageResource:
         values, properties, tags = entity.parse(request.read_json(), self.formats)
         self._check_policy(context, values, None)
         uuid = values.pop("id", None)
-        self.service.policy.require_all(context, choose_id=uuid is not None)
+        self.service.policy.require_all(context, choose_uuid=uuid is not None)
         if uuid is not None:
             values["uuid"] = uuid
         if not context.is_admin and values.get("owner", context.owner) != context.owner:

@@ -165,7 +165,7 @@ class FullRecordsController:
         visibility = values.get("visibility")
         self.policy.require_all(
             request.context,
-            choose_id="uuid" in values,
+            choose_uuid="uuid" in values,
             publicize_image=visibility == "public",
             communitize_image=visibility == "community",
         )

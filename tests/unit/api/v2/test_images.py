@@ -153,6 +153,11 @@ def test_the_id_of_a_purged_image_is_never_used_again(api, registry):
     assert refused.status_int == 409
 
 
+def test_anyone_may_choose_an_id(make_api):
+    api = make_api(policy_choose_id="")
+    assert api.json("POST", "/v2/images", {"id": UUID}, **OWNER).status_int == 201
+
+
 def test_who_may_choose_an_id_is_a_policy(make_api):
     api = make_api(policy_choose_id="admin")
     refused = api.json("POST", "/v2/images", {"id": UUID}, **OWNER)
