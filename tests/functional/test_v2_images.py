@@ -10,6 +10,8 @@ from support import daemons
 BOTH = "versionnegotiation context rootapp"
 V21 = "application/openstack-images-v2.1-json-patch"
 JSON = {"Accept": "application/json"}
+#: An id that no image has.
+NOBODYS = "7e9ce754-c29f-46c0-9c0e-0eb6ae5b1aab"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_the_head_of_an_image_has_the_length_of_its_json(site):
 @pytest.mark.parametrize(
     "text",
     [
-        "7e9ce754-c29f-46c0-9c0e-0eb6ae5b1aab",
+        NOBODYS,
         "7",
         "detail",
         "a%2Fb",
