@@ -9,7 +9,7 @@ API = {
     "image_property_quota": 1,
     "limit_param_default": 1,
     "sql_connection": "sqlite:////nonexistent/x",
-    "disk_formats": "raw",
+    "image_tag_quota": 1,
     "qqqq": 1,
 }
 REGISTRY = {

@@ -277,8 +277,9 @@ META = {
     *("container_format", "min_ram", "owner", "created_at", "updated_at", "deleted_at", "deleted"),
 }
 ALWAYS = {"x-openstack-request-id", "date", "cache-control"}
-#: What caches are told about an image, besides.
+#: What caches are told about an image, besides, and its id in version 2.
 CACHED = {"etag", "last-modified", "accept-ranges", "x-image-id", "surrogate-key"}
+CACHED |= {"x-openstack-image-uuid"}
 
 
 def shown(names):

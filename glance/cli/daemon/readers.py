@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "images API",
         "formats",
         "image cache",
+        "HTTP caches",
         "deletion",
         "encryption",
         *_STORES,
