@@ -72,9 +72,10 @@ def _tie(libc: ctypes.CDLL, parent: int, signum: int) -> None:
 
 
 def _signals() -> None:
-    # NOTE: Python ignores these, and what is ignored stays so in the next program.
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(signum, signal.SIG_DFL)
+    # NOTE: what is ignored stays so in the next program: two by Python, others by a shell's `&`.
+    for signum in signal.valid_signals():
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
