@@ -274,7 +274,9 @@ class TestGlanceclient:
         assert facts(shell("image-show", image["name"]))["id"] == str(image["id"])
 
     def test_update_keeps_or_purges_properties(self, shell, api, disks):
-        image = upload(api, disks["qcow2"], property_os="linux", property_arch="arm")
+        image = upload(
+            api, disks["qcow2"], disk_format="qcow2", property_os="linux", property_arch="arm"
+        )
         key = str(image["id"])
         shell("image-update", key, "--property", "os=bsd", "--name", "n2")
         properties = api.http.get("/v1/images/detail?is_public=None").json()["images"][0]
