@@ -17,6 +17,9 @@ from glance.common import exception
 #: Responses of a server, or of a proxy in front of it, that serves version 1 alone.
 UNSERVED = (exception.MultipleChoices, exception.Forbidden)
 
+#: How many images a program waits for at a time.
+PORTION = 20
+
 
 class Images:
     """Adds attributes of version 2 to images.
@@ -82,12 +85,19 @@ def all_completed(
     named: Sequence[tables.Column],
     pages: Iterable[list[dict[str, Any]]],
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the pages with the attributes of version 2 that are `named` in each image."""
+    """Yield the pages with the attributes of version 2 that are `named` in each image.
+
+    Programs get them in smaller portions, as they arrive.
+    """
     names, images = names_of(named), Images(call)
     for page in pages:
-        for image in page:
-            images.complete(image, names)
-        yield page
+        # NOTE: the widths of a table are those of its first page.
+        size = PORTION if names and call.for_programs else max(1, len(page))
+        for start in range(0, len(page), size):
+            portion = page[start : start + size]
+            for image in portion:
+                images.complete(image, names)
+            yield portion
 
 
 def names_of(named: Iterable[tables.Column]) -> list[str]:

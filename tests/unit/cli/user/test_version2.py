@@ -132,6 +132,15 @@ def test_a_table_shows_a_uuid_whole(glance, web):
     assert lines[2][54:].rstrip() == '["a, b", "wéb"]      community'
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("value", 40), ("json", 40), ("text", 0)])
+def test_programs_do_not_wait_for_the_whole_page(glance, web, kind, shown):
+    for _ in range(44):
+        web.second[web.add()] = {**SHOWN, "id": GONE}
+    web.refuse["HEAD", "/images/1"] = (503, b"")
+    done = glance("index", "--columns=uuid", f"--format={kind}")
+    assert (done.code, done.out.count(GONE)) == (1, shown)
+
+
 def test_an_image_that_is_deleted_meanwhile_has_no_values(glance, web):
     web.second[web.add()] = {**SHOWN, "id": GONE}
     web.refuse["HEAD", "/images/2"] = (404, b"")
