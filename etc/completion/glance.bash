@@ -46,7 +46,7 @@ _glance() {
             --sort_key|--sort-key) words='container_format created_at disk_format id name size status updated_at' ;;
             --sort_dir|--sort-dir) words='asc desc' ;;
             --format) words='text json value' ;;
-            --columns) words='id name status is_public protected disk_format container_format size checksum min_disk min_ram owner created_at updated_at deleted_at deleted location uri properties' ;;
+            --columns) words='id name status is_public protected disk_format container_format size checksum min_disk min_ram owner created_at updated_at deleted_at deleted location uri properties uuid visibility os_hidden tags os_hash_algo os_hash_value' ;;
             *)
                 case $command:$key in
                     add:is_public|details:is_public|index:is_public|update:is_public) words='true false' ;;

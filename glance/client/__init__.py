@@ -1,6 +1,7 @@
 """The Python API of the image service: `from glance.client import Client`.
 
-A `Client` uses Images API v1 of one glance-api. Importing it loads the standard library and
+A `Client` uses Images API v1 of one glance-api, and asks version 2 for what only that knows of an
+image. Importing it loads the standard library and
 `glance` modules only, and patches nothing; it works in threads and in green threads.
 `glance.image.fields` describes image attributes, `glance.common.exception` errors.
 """
@@ -24,6 +25,10 @@ Progress = base_client.Progress
 
 _OCTETS = {"content-type": "application/octet-stream"}
 _JSON = {"content-type": "application/json"}
+#: Where version 1 says which id an image has in version 2.
+_UUID_HEADER = "x-openstack-image-uuid"
+_V2 = "v2"
+_NO_V2 = "The server does not serve version 2 of the Images API"
 _INVALID = {"status": "invalid"}
 _INCOMPLETE = {"status": "incomplete"}
 
@@ -33,11 +38,15 @@ Listed = TypeVar("Listed", types.BriefImage, types.DetailedImage)
 class V1Client(base_client.BaseClient):
     """Images API v1 of one server.
 
-    An image id may be an int, text, or a URI that ends in /images/ID, of which only the id is
-    used; Invalid is raised, and nothing sent, for an id that is empty, holds a slash, or consists
-    of dots. The id of a member may be any text that is not empty. Calls that return JSON keep its
-    types; `get_image` and `get_image_meta` read headers and return the same types. Times are ISO
-    8601 text in UTC.
+    An image id is a number, or the UUID that version 2 shows. It may be an int, text, or a URI
+    that ends in /images/ID, of which only the id is used; Invalid is raised, and nothing sent, for
+    an id that is empty, holds a slash, or consists of dots. The id of a member may be any text
+    that is not empty. Calls that return JSON keep its types; `get_image` and `get_image_meta` read
+    headers and return the same types. Times are ISO 8601 text in UTC.
+
+    Results have what version 1 of the API sends and no more, because programs of that time compare
+    them whole, and send them back in updates. With `with_uuid=True` a result has a `uuid` besides,
+    unless the server knows none.
 
     In addition to the errors of each method, all raise NotAuthorized (401), Forbidden (403),
     Invalid (400, as BadRequest), LimitExceeded (413), ServiceUnavailable (503), ServerError (500),
@@ -87,6 +96,7 @@ class V1Client(base_client.BaseClient):
         verify: bool = False,
         progress: Progress | None = None,
         start: int = 0,
+        with_uuid: bool = False,
     ) -> tuple[types.DetailedImage, ImageBodyIterator]:
         """Return an image's attributes and its data in chunks.
 
@@ -107,16 +117,17 @@ class V1Client(base_client.BaseClient):
             raise exception.ClientConnectionError(
                 "The server sent another part of the image than it was asked for"
             )
-        meta = image_fields.client_meta(response.getheaders())
+        meta = _named(image_fields.client_meta(response.getheaders()), response, with_uuid)
         checksum = meta.get("checksum") if verify else None
         return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
-    def get_image_meta(self, image_id: object) -> types.DetailedImage:
+    def get_image_meta(self, image_id: object, *, with_uuid: bool = False) -> types.DetailedImage:
         """Return an image's attributes, `properties` and `uri`. Raises NotFound without one."""
         path = _image(image_id)
         try:
             with self.do_request("HEAD", path) as response:
-                return self._with_uri(image_fields.client_meta(response.getheaders()))
+                meta = image_fields.client_meta(response.getheaders())
+                return self._with_uri(_named(meta, response, with_uuid))
         except exception.NotFound as err:
             if err.body:
                 raise
@@ -125,12 +136,41 @@ class V1Client(base_client.BaseClient):
             missing.status, missing.body = err.status, err.body
             raise missing from err
 
+    def get_image_v2(self, image_id: object) -> dict[str, Any]:
+        """Return an image as version 2 of the API shows it: one mapping, whose `id` is the UUID.
+
+        It has `visibility`, `tags` (a list), `os_hidden`, `os_hash_algo` and `os_hash_value`
+        besides the attributes of version 1, and its custom properties as further keys, each with
+        text. Takes one request for a UUID, two for a number. Raises NotFound if there is no such
+        image, and MultipleChoices if the server does not serve version 2.
+        """
+        reference = base_client.image_reference(image_id)
+        uuid = image_fields.parse_uuid(reference)
+        if uuid is None:
+            uuid = self.get_image_meta(reference, with_uuid=True).get("uuid")
+        if uuid is None:
+            raise exception.MultipleChoices(_NO_V2)
+        try:
+            response = self.do_request("GET", f"/images/{uuid}", beside=_V2)
+        except (exception.NotFound, exception.MultipleChoices) as err:
+            # NOTE: without version negotiation, an unknown version is a 404, too.
+            if isinstance(err, exception.NotFound) and self._serves_v2():
+                raise
+            unserved = exception.MultipleChoices(_NO_V2)
+            unserved.status, unserved.body = err.status, err.body
+            raise unserved from err
+        found = base_client.read_json(response)
+        if not isinstance(found, dict) or found.get("id") != uuid:
+            raise base_client.unexpected("not the expected JSON")
+        return found
+
     def add_image(
         self,
         image_meta: Mapping[str, Any] | None = None,
         image_data: base_client.Body | None = None,
         *,
         progress: Progress | None = None,
+        with_uuid: bool = False,
     ) -> types.DetailedImage:
         """Register an image, upload its data if it is given, and return its attributes.
 
@@ -142,7 +182,7 @@ class V1Client(base_client.BaseClient):
         exists. If the record of the image was made before the failure, the error has its id as
         `recorded_id`.
         """
-        return self._write("POST", "/images", image_meta, image_data, {}, progress)
+        return self._write("POST", "/images", image_meta, image_data, {}, progress, with_uuid)
 
     def update_image(
         self,
@@ -152,6 +192,7 @@ class V1Client(base_client.BaseClient):
         *,
         purge_props: bool = True,
         progress: Progress | None = None,
+        with_uuid: bool = False,
     ) -> types.DetailedImage:
         """Change attributes, or upload data into a queued image; return the attributes.
 
@@ -160,20 +201,21 @@ class V1Client(base_client.BaseClient):
         sent for an image that is not queued.
         """
         headers = {} if purge_props else {"x-glance-registry-purge-props": "false"}
-        return self._write("PUT", _image(image_id), image_meta, image_data, headers, progress)
+        path = _image(image_id)
+        return self._write("PUT", path, image_meta, image_data, headers, progress, with_uuid)
 
     def delete_image(self, image_id: object) -> bool:
         """Delete an image. Raises NotFound if there is none that the caller may delete."""
         return self._done("DELETE", _image(image_id))
 
-    def restore_image(self, image_id: object) -> types.DetailedImage:
+    def restore_image(self, image_id: object, *, with_uuid: bool = False) -> types.DetailedImage:
         """Make a deleted image active again and return its attributes; for administrators.
 
         Raises NotFound if there is no such image, Duplicate if it is not deleted, or its data is
         incomplete or being removed now, and Gone if its data has been removed.
         """
         response = self.do_request("POST", f"{_image(image_id)}/restore")
-        return cast(types.DetailedImage, base_client.read_object(response, "image"))
+        return _named(_read_image(response), response, with_uuid)
 
     # -- members ---------------------------------------------------------------------------------
 
@@ -293,6 +335,21 @@ class V1Client(base_client.BaseClient):
         response = self.do_request("GET", action, params=params)
         return base_client.read_rows(response, "images")
 
+    def _serves_v2(self) -> bool:
+        """Return whether the version document of the service lists version 2."""
+        try:
+            with self.do_request("GET", "/versions", beside="") as response:
+                text = response.read(base_client.MAX_ERROR_BODY).decode("utf-8", "replace")
+        except exception.MultipleChoices as err:
+            text = err.body or ""
+        except exception.NotFound:
+            return False
+        try:
+            entries = json.loads(text)["versions"]
+            return any(str(entry["id"]).startswith(f"{_V2}.") for entry in entries)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
+
     def _with_uri(self, image: Listed) -> Listed:
         if not image.get("uri"):
             image["uri"] = self.image_uri(image.get("id"))
@@ -306,6 +363,7 @@ class V1Client(base_client.BaseClient):
         image_data: base_client.Body | None,
         headers: Mapping[str, str],
         progress: Progress | None,
+        with_uuid: bool,
     ) -> types.DetailedImage:
         fields = {**image_fields.client_headers(image_meta or {}), **headers}
         body = None
@@ -316,7 +374,7 @@ class V1Client(base_client.BaseClient):
             if body.length and body.data is None:
                 fields.setdefault("x-image-meta-size", str(body.length))
         response = self._sent(method, action, body, fields, progress)
-        return cast(types.DetailedImage, base_client.read_object(response, "image"))
+        return _named(_read_image(response), response, with_uuid)
 
     def _sent(
         self,
@@ -361,6 +419,24 @@ class V1Client(base_client.BaseClient):
     def _count(self, key: str, params: Mapping[str, Any]) -> int:
         response = self.do_request("DELETE", "/cached_images", params=params)
         return int(base_client.read_json(response, key))
+
+
+def _named(
+    image: types.DetailedImage, response: base_client.Response, with_uuid: bool
+) -> types.DetailedImage:
+    """Return an image, with its uuid if that is wanted and the server tells one.
+
+    Other services number no images: an id of version 1 is a UUID there.
+    """
+    told = (response.getheader(_UUID_HEADER), str(image.get("id"))) if with_uuid else ()
+    found = [uuid for text in told if (uuid := image_fields.parse_uuid(text or ""))]
+    if found:
+        image["uuid"] = found[0]
+    return image
+
+
+def _read_image(response: base_client.Response) -> types.DetailedImage:
+    return cast(types.DetailedImage, base_client.read_object(response, "image"))
 
 
 def _image(reference: object) -> str:

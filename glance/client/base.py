@@ -22,7 +22,7 @@ from glance.http.client import connection, proxy
 from glance.http.client import payload as payload_module
 from glance.http.client import pool as http_pool
 from glance.http.client import response as http_response
-from glance.identity import strategies
+from glance.identity import catalog, strategies
 from glance.image import fields as image_fields
 
 Body = bytes | bytearray | memoryview | str | payload_module.ReadableFile
@@ -317,14 +317,17 @@ class BaseClient:
         params: Mapping[str, Any] | None = None,
         *,
         progress: Progress | None = None,
+        beside: str | None = None,
     ) -> Response:
         """Send one request, signing in first if there is no token; return the unread response.
 
-        `action` is the path below the document root; `params` become the query, without those that
-        are None. A body with `read` is streamed: with its length if it is known, chunked
-        otherwise. After a 401 the request is sent once more, if the strategy has a fresh token and
-        the body can be sent again. Raises the class of `glance.common.httperror` for every status
-        except 200, 201, 202 and 204, and ClientConnectionError without a usable response.
+        `action` is the path below the document root, or below what stands `beside` its version:
+        `v2` is another version of the same service, and empty text the service itself. `params`
+        become the query, without those that are None. A body with `read` is streamed: with its
+        length if it is known, chunked otherwise. After a 401 the request is sent once more, if the
+        strategy has a fresh token and the body can be sent again. Raises the class of
+        `glance.common.httperror` for every status except 200, 201, 202 and 204, and
+        ClientConnectionError without a usable response.
         """
         method = method.upper()
         if body is None or isinstance(body, payload_module.Payload):
@@ -347,13 +350,13 @@ class BaseClient:
                 fields["x-auth-token"] = self.auth_tok
         given = self.auth_tok
         try:
-            return self._send(method, action, payload, fields, params, progress)
+            return self._send(method, action, payload, fields, params, progress, beside)
         except exception.NotAuthorized as err:
             if err.status != 401 or own_token or not self._refresh(payload):
                 raise
         fields["x-auth-token"] = str(self.auth_tok)
         try:
-            return self._send(method, action, payload, fields, params, progress)
+            return self._send(method, action, payload, fields, params, progress, beside)
         except exception.NotAuthorized:
             # NOTE: a given token is replaced only by a fresh one.
             self.auth_tok = given
@@ -380,8 +383,10 @@ class BaseClient:
         fields: Mapping[str, str],
         params: Mapping[str, Any] | None,
         progress: Progress | None,
+        beside: str | None,
     ) -> Response:
-        target = self._target(action, params)
+        # NOTE: the address may be that of the catalog, which is not known before the sign-in.
+        target = self._target(action, params, beside)
         response = self._connections().request(method, target, fields, payload, progress)
         if response.status in _SUCCESS:
             return response
@@ -395,10 +400,14 @@ class BaseClient:
                 error = status_error(told) if told.status == 404 else error
         raise error
 
-    def _target(self, action: str, params: Mapping[str, Any] | None) -> str:
-        target = action
-        if self.doc_root:
-            target = f"{self.doc_root.rstrip('/')}/{action.lstrip('/')}"
+    def _target(
+        self, action: str, params: Mapping[str, Any] | None, beside: str | None = None
+    ) -> str:
+        target, root = action, self.doc_root
+        if beside is not None:
+            root = f"{catalog.VERSION.sub('', root or '').rstrip('/')}/{beside}"
+        if root:
+            target = f"{root.rstrip('/')}/{action.lstrip('/')}"
         if not target.startswith("/"):
             target = f"/{target}"
         if isinstance(params, Mapping):

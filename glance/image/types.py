@@ -60,7 +60,8 @@ class DetailedImage(_Attributes):
 
     A time is None if the registry cannot read it.
 
-    `location` is there only for those who may know it; `uri` is the client's addition.
+    `location` is there only for those who may know it; `uri` and `uuid` are the client's
+    additions.
     """
 
     created_at: str | None
@@ -69,6 +70,7 @@ class DetailedImage(_Attributes):
     properties: dict[str, str | None]
     location: NotRequired[str | None]
     uri: NotRequired[str]
+    uuid: NotRequired[str]
 
 
 class ImageRecord(_Attributes):

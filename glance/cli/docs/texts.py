@@ -14,7 +14,8 @@ GENERATED = "Made by `tox -e docs`; change the declarations in glance/cli instea
 
 DESCRIPTION = """\
 The glance program registers, uploads, finds, shares, downloads and deletes disk images. It is a
-client of version 1 of the Images API, which glance-api serves.
+client of version 1 of the Images API, which glance-api serves, and can show what version 2 knows
+of an image besides.
 
 Options and arguments may be given in any order. Every command accepts every option, and ignores
 those that do not apply to it.

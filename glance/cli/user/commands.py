@@ -80,7 +80,7 @@ OPTIONS: tuple[ProgramOption, ...] = (
         ("--long",),
         "long",
         "Show more of each image: status, visibility, owner and time in index; checksum, "
-        "protection and times in show and details.",
+        "protection and times in show and details; UUID, tags and more of version 2 in show.",
     ),
     ProgramOption(
         ("--columns",),

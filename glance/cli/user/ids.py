@@ -1,8 +1,8 @@
 """The images that commands of `glance` are told to work on, by id or by name.
 
 An id that exists always wins. A name stands for an image if it is exactly that of one image which
-the caller may see. Commands that change something take a number for an id only: ids are never used
-again, but the name of another image may be the id of one that is gone.
+the caller may see. Commands that change something take a number or a UUID for an id only: ids are
+never used again, but the name of another image may be the id of one that is gone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ def not_found(image_id: str) -> int:
 
 
 def meta(call: commands.CommandCall, image_id: str) -> types.DetailedImage:
-    """Return the attributes of an image. Raises NotFound, and CommandFailed for another server's.
+    """Return the attributes of an image, with its uuid if the server tells one.
 
-    A web server may have a page for every path.
+    Raises NotFound, and CommandFailed for what is no image: a web server may have a page for every
+    path.
     """
-    found = call.client.get_image_meta(image_id)
+    found = call.client.get_image_meta(image_id, with_uuid=True)
     if found.get("id") is None:
         raise console.CommandFailed(
             f"The response of {call.server} does not describe an image: is it glance-api?"
@@ -52,6 +53,12 @@ def meta(call: commands.CommandCall, image_id: str) -> types.DetailedImage:
 
 def is_number(reference: str) -> bool:
     return reference.isascii() and reference.isdigit()
+
+
+def is_uuid(reference: str) -> bool:
+    from glance.image import fields  # PERF: the client needs it
+
+    return fields.parse_uuid(reference) is not None
 
 
 def with_id(
@@ -64,8 +71,9 @@ def with_id(
     """Call `action` with `reference`, or else with the id of the image of that name.
 
     Returns the id, as it was given or found, and the result. An action that only `reads` takes
-    numbers for names, too. Raises the errors of the action, NotFound if there is no such image,
-    and CommandFailed if several have the name. Makes one request more than the action does twice.
+    numbers and UUIDs for names, too. Raises the errors of the action, NotFound if there is no such
+    image, and CommandFailed if several have the name. Makes one request more than the action does
+    twice.
     """
     try:
         return reference, action(reference)
@@ -73,7 +81,8 @@ def with_id(
         # NOTE: what no id may be, such as a text with a slash, may be a name.
         if isinstance(err, exception.Invalid) and (err.status is not None or not reference):
             raise
-        image_id = None if is_number(reference) and not reads else named(call, reference)
+        is_id = not reads and (is_number(reference) or is_uuid(reference))
+        image_id = None if is_id else named(call, reference)
         if image_id is None:
             raise
     return image_id, action(image_id)

@@ -76,11 +76,11 @@ def add(call: commands.CommandCall) -> int:
     Adds a new image to Glance. The fields may be given in any order:
 
       name              name of the image; required
-      id                id of the image; default: chosen by the server
+      id                number or UUID of the image; default: chosen by the server
       is_public         true, on or 1 make the image public; default: false
-      disk_format       ami, ari, aki, vhd, vmdk, raw, qcow2, vdi or iso; default: what the first
-                        bytes of the data look like, with a note, otherwise raw
-      container_format  ami, ari, aki, bare or ovf; default: ovf
+      disk_format       ami, ari, aki, vhd, vhdx, vmdk, raw, qcow2, vdi, iso or ploop; default:
+                        what the first bytes of the data look like, with a note, otherwise raw
+      container_format  ami, ari, aki, bare, ovf, ova, docker or compressed; default: ovf
       min_disk          minimum disk size in GB of a server; default: 0
       min_ram           minimum memory in MB of a server; default: 0
       location          URI of data that a store already holds
@@ -135,7 +135,7 @@ def _add(call: commands.CommandCall, meta: dict[str, Any], data: BinaryIO | None
 
     try:
         with progress.shown(meta["name"]) as tell:
-            image = call.client.add_image(meta, data, progress=tell)
+            image = call.client.add_image(meta, data, progress=tell, with_uuid=call.for_programs)
     except exception.ClientConnectionError as err:
         console.say(
             f"Failed to connect to the Glance API server {call.server}. Is the server running?"
@@ -213,7 +213,11 @@ def update(call: commands.CommandCall) -> int:
     keep = call.options.keep_properties
     try:
         image_id, image = ids.with_id(
-            call, image_id, lambda i: call.client.update_image(i, meta, purge_props=not keep)
+            call,
+            image_id,
+            lambda i: call.client.update_image(
+                i, meta, purge_props=not keep, with_uuid=call.for_programs
+            ),
         )
     except exception.NotFound:
         return ids.not_found(image_id)
@@ -297,7 +301,14 @@ def _upload(
     name = call.options.file or image_id
     try:
         with progress.shown(name) as tell:
-            return call.client.update_image(image_id, meta, data, purge_props=False, progress=tell)
+            return call.client.update_image(
+                image_id,
+                meta,
+                data,
+                purge_props=False,
+                progress=tell,
+                with_uuid=call.for_programs,
+            )
     except exception.NotFound:
         raise console.CommandFailed(f"No image with ID {image_id} was found") from None
     except (exception.NotAuthorized, exception.Duplicate):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glance.cli.user import commands, ids
+from glance.cli.user import commands, ids, version2
 from glance.cli.user.screen import columns, console, notes, tables
 from glance.common import exception
 
@@ -59,6 +59,10 @@ def index(call: commands.CommandCall) -> int:
     what is too long; --format=value and --format=json do not. A JSON object holds the attributes
     of the table, checksum, uri, status and is_public; with --long everything that details shows.
 
+    The columns uuid, visibility, os_hidden, tags, os_hash_algo and os_hash_value are what version
+    2 of the API knows of an image. They take two more requests for each image, and uuid alone
+    takes one. A server without version 2 has none of these values.
+
     On a terminal, the command asks before it prints the next page of --limit images, unless
     --force is given. Otherwise it prints all pages at once, unless the answers are piped in.
 
@@ -74,7 +78,7 @@ def index(call: commands.CommandCall) -> int:
     short = wanted is tables.INDEX and options.format != "json" and not options.deleted
     found = pages(call, "get_images" if short else "get_images_detailed")
     if named:
-        found = columns.checked(named, found)
+        found = version2.all_completed(call, named, columns.checked(named, found))
     if call.as_values:
         for page in found:
             call.print_values(columns.texts(image, wanted) for image in page)
@@ -119,7 +123,7 @@ def details(call: commands.CommandCall) -> int:
     found: Iterable[Page] = pages(call, "get_images_detailed")
     named = columns.chosen(call.options.columns)
     if named:
-        found = columns.checked(named, found)
+        found = version2.all_completed(call, named, columns.checked(named, found))
     if call.as_values:
         for page in found:
             call.print_values(columns.texts(image, named or columns.VALUES) for image in page)
@@ -140,10 +144,12 @@ def details(call: commands.CommandCall) -> int:
 @commands.command("show", "<ID>", "Shows the metadata of an image", options=SHOWING)
 def show(call: commands.CommandCall) -> int:
     """
-    Shows the metadata of an image. With --long, checksum, protection and times are shown, too.
+    Shows the metadata of an image. With --long, checksum, protection and times are shown, too, and
+    what version 2 of the API knows of the image: UUID, visibility, tags, whether it is hidden, and
+    its hash. A JSON object holds all of that as well, where the server serves version 2.
 
-    Instead of the id, you can give the name of an image, if no other image has it, as to all
-    commands that take an id.
+    The id is the number of an image or its UUID. Instead of the id, you can give the name of an
+    image, if no other image has it, as to all commands that take an id.
 
     The URI is one that commands take instead of an id. It names port and version, except where
     both are the defaults, 9292 and v1.
@@ -160,7 +166,8 @@ def show(call: commands.CommandCall) -> int:
     call.at_most(1)
     named = columns.chosen(call.options.columns)
     try:
-        _, image = ids.with_id(call, image_id, lambda i: ids.meta(call, i), reads=True)
+        _, meta = ids.with_id(call, image_id, lambda i: ids.meta(call, i), reads=True)
+        image = _complete(call, dict(meta), named)
     except exception.NotFound:
         return ids.not_found(image_id)
     except console.CommandRefused:
@@ -179,6 +186,18 @@ def show(call: commands.CommandCall) -> int:
     else:
         print_block(call, image, named)
     return 0
+
+
+def _complete(
+    call: commands.CommandCall,
+    image: dict[str, Any],
+    named: Sequence[tables.Column] | None,
+) -> dict[str, Any]:
+    """Return an image with what version 2 knows of it, if any of that is to be shown."""
+    options = call.options
+    if named or (options.format == "text" and options.long) or options.format == "json":
+        return version2.completed(call, image, named)
+    return image
 
 
 def print_block(

@@ -70,17 +70,23 @@ def references(call: commands.CommandCall) -> dict[str, Deletion]:
     Raises CommandFailed if several images have a name, so that nothing is deleted then.
     """
     found: dict[str, Deletion] = {}
+    # Of the images that are named by something else.
+    numbers: set[str] = set()
     for reference in call.args:
         if ids.is_number(reference) or "://" in reference:
-            found.setdefault(reference, Deletion())
+            if reference not in numbers:
+                found.setdefault(reference, Deletion())
             continue
         try:
             # NOTE: an id wins, so it is looked for first.
-            image_id, _ = ids.with_id(call, reference, lambda i: ids.meta(call, i))
+            image_id, meta = ids.with_id(call, reference, lambda i: ids.meta(call, i))
         except exception.NotFound:
             found.setdefault(reference, Deletion(exists=False))
-        else:
-            found.setdefault(image_id, Deletion(None if image_id == reference else reference))
+            continue
+        number = str(meta.get("id"))
+        if number not in found and number not in numbers:
+            found[image_id] = Deletion(None if image_id == reference else reference)
+            numbers.add(number)
     return found
 
 
@@ -196,7 +202,7 @@ def restore(call: commands.CommandCall) -> int:
     (image_id,) = call.args
     if call.dry_run(f"Restore image {image_id}"):
         return 0
-    image = call.client.restore_image(image_id)
+    image = call.client.restore_image(image_id, with_uuid=call.for_programs)
     if call.for_programs:
         call.print_json(image)
     console.say(f"Restored image {image['id']}")

@@ -32,13 +32,16 @@ class Api:
     """Just enough of Images API v1; `refuse` maps (method, path) to the answer of a refusal.
 
     With `hides_private`, lists have private images only for `is_public=none`, as the server's do
-    for an administrator without an owner.
+    for an administrator without an owner. `second` has what version 2 shows, by number; without
+    `serves_v2`, the server tells the UUIDs of these images and no more.
     """
 
     hides_private = False
+    serves_v2 = True
 
     def __init__(self):
         self.images = {}
+        self.second = {}
         self.members = {}
         self.refuse = {}
 
@@ -52,12 +55,14 @@ class Api:
         path, query = url.path.removeprefix("/v1"), dict(urllib.parse.parse_qsl(url.query))
         if (seen.method, path) in self.refuse:
             return self.refuse[seen.method, path]
+        if path.startswith("/v2"):
+            return self.get_v2(path)
         if path in ("/images", "/images/detail"):
             return self.post(seen) if seen.method == "POST" else self.list(path, query)
         if path.startswith("/shared-images/"):
             return {"shared_images": self.members.get(path.rpartition("/")[2], [])}
-        match = re.fullmatch(r"/images/(\d+)(/members)?(?:/([^/]+))?", path)
-        image = self.images.get(int(match[1])) if match else None
+        match = re.fullmatch(r"/images/(\d+|[0-9A-Fa-f-]{36})(/members)?(?:/([^/]+))?", path)
+        image = self.images.get(self.number(match[1])) if match else None
         if image is None:
             return (404, b"404 Not Found\n\nNo such image.\n")
         if match[2]:
@@ -65,6 +70,18 @@ class Api:
                 return {"members": self.members.get(image["id"], [])}
             return (204,)
         return getattr(self, seen.method.lower())(seen, image)
+
+    def number(self, text):
+        if text.isdigit():
+            return int(text)
+        found = (number for number, shown in self.second.items() if shown["id"] == text.lower())
+        return next(found, None)
+
+    def get_v2(self, path):
+        if not self.serves_v2:
+            return (300, b'{"versions": [{"id": "v1.1"}, {"id": "v1.0"}]}')
+        number = self.number(path.rpartition("/")[2])
+        return self.second.get(number, (404, b"404 Not Found\n\nNo such image.\n"))
 
     def list(self, path, query):
         up = query.get("sort_dir") == "asc"
@@ -98,21 +115,25 @@ class Api:
         if "transfer-encoding" in seen.headers or seen.body:
             md5 = hashlib.md5(seen.body).hexdigest()
             image.update(status="active", size=len(seen.body), checksum=md5)
-        return (201, json.dumps({"image": image}).encode())
+        return (201, json.dumps({"image": image}).encode(), self.named(image))
 
     def put(self, seen, image):
         meta = self.meta(seen)
         if seen.headers.get("x-glance-registry-purge-props") == "false":
             meta["properties"] = {**image["properties"], **meta["properties"]}
         image.update(meta)
-        return {"image": image}
+        return (200, json.dumps({"image": image}).encode(), self.named(image))
 
     def head(self, seen, image):
         headers = {f"x-image-meta-{k}": "" if v is None else v for k, v in image.items()}
         del headers["x-image-meta-properties"]
         for name, text in image["properties"].items():
             headers[f"x-image-meta-property-{name}"] = text
-        return (200, b"", headers)
+        return (200, b"", {**headers, **self.named(image)})
+
+    def named(self, image):
+        shown = self.second.get(image["id"])
+        return {"X-Openstack-Image-Uuid": shown["id"]} if shown else {}
 
     def delete(self, seen, image):
         del self.images[image["id"]]

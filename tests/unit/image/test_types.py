@@ -37,7 +37,7 @@ def test_full_records_have_the_fields_of_the_table():
 def test_public_images_have_the_fields_of_the_table_and_a_uri():
     detailed = types.DetailedImage
     assert detailed.__required_keys__ == set(fields.DETAIL_KEYS) - {"location"}
-    assert detailed.__optional_keys__ == {"location", "uri"}
+    assert detailed.__optional_keys__ == {"location", "uri", "uuid"}
     assert types.BriefImage.__required_keys__ == set(fields.BRIEF_KEYS)
     assert types.BriefImage.__optional_keys__ == {"uri"}
 

@@ -14,6 +14,16 @@ from glance.cli.user.screen.tables import Column
 
 _INDEX = {column.key: column for column in tables.INDEX}
 
+#: What version 2 of the API alone knows of an image.
+V2 = (
+    Column("UUID", "uuid", 36, whole=True),
+    Column("Visibility", "visibility", 10),
+    Column("Hidden", "os_hidden", 6),
+    Column("Tags", "tags", 20),
+    Column("Hash Algorithm", "os_hash_algo", 14),
+    Column("Hash Value", "os_hash_value", 64, least=8),
+)
+V2_KEYS = tuple(column.key for column in V2)
 #: Every attribute that may be a column, by name.
 ATTRIBUTES: dict[str, Column] = {
     column.key: column
@@ -37,6 +47,7 @@ ATTRIBUTES: dict[str, Column] = {
         Column("Location", "location", 8, whole=True),
         Column("URI", "uri", 3, whole=True),
         Column("Properties", "properties", 10, whole=True),
+        *V2,
     )
 }
 #: The columns of `index --long`.
@@ -124,16 +135,22 @@ def _folded(name: str) -> str:
 
 
 def value(image: Mapping[str, Any], column: Column) -> Any:
-    """Return the value of an image in a column; None if it has none."""
-    if not column.key.startswith(("?", PREFIX)):
-        return image.get(column.key)
+    """Return the value of an image in a column; None if it has none.
+
+    NOTE: an image of a server without version 2 may have a property of such a name.
+    """
+    name = column.key
+    if name.startswith(("?", PREFIX)):
+        name = column.label
+    elif name in image or name not in V2_KEYS:
+        return image.get(name)
     properties = image.get("properties") or {}
-    return properties.get(column.label, properties.get(_folded(column.label)))
+    return properties.get(name, properties.get(_folded(name)))
 
 
 def text(found: Any) -> str:
     """Return a value as the text of one line, with what could control a terminal replaced."""
-    if isinstance(found, dict):
+    if isinstance(found, dict | list):
         import json  # PERF: for this column only
 
         found = json.dumps(found, sort_keys=True, ensure_ascii=False)

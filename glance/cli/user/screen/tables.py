@@ -192,8 +192,8 @@ def print_image(
 ) -> None:
     """Print the metadata of an image, one line for each attribute.
 
-    With `long`, checksum, protection and times follow the attributes that the manual shows; with
-    `human`, the size has a unit.
+    With `long`, checksum, protection, times and what version 2 knows of the image follow the
+    attributes that the manual shows; with `human`, the size has a unit.
     """
     size = int(image.get("size") or 0)
     lines = [
@@ -223,10 +223,25 @@ def print_image(
         ]
         if image.get("deleted_at"):
             lines.append(("Deleted", image["deleted_at"]))
+        lines += _v2_lines(image)
     properties = image.get("properties") or {}
     lines += [(f"Property '{name}'", properties[name]) for name in sorted(properties)]
     for label, value in lines:
         console.say(f"{label}: {value}")
+
+
+def _v2_lines(image: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the lines about what version 2 alone knows of an image, if it was asked."""
+    lines = [("UUID", image["uuid"])] if image.get("uuid") else []
+    if "visibility" in image:
+        lines.append(("Visibility", image["visibility"]))
+    if "os_hidden" in image:
+        lines.append(("Hidden", "Yes" if image["os_hidden"] else "No"))
+    if "tags" in image:
+        lines.append(("Tags", ", ".join(map(str, image["tags"] or ()))))
+    if image.get("os_hash_value"):
+        lines.append(("Hash", f"{image.get('os_hash_algo')} {image['os_hash_value']}"))
+    return lines
 
 
 def print_rows(meta: Mapping[str, Any]) -> None:

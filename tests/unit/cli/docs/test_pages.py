@@ -136,7 +136,7 @@ def complete(*words, program="glance"):
     return set(done.stdout.strip("\n").splitlines())
 
 
-FORMATS = {"ami", "ari", "aki", "vhd", "vmdk", "raw", "qcow2", "vdi", "iso"}
+FORMATS = {"ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"}
 bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 
 
@@ -152,7 +152,8 @@ bash = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installe
         (["completion", ""], {"bash", "zsh", "fish"}),
         (["update", "5", "disk"], {"disk_format="}),
         (["update", "5", "disk_format", "="], FORMATS),
-        (["add", "disk_format", "=", "v"], {"vhd", "vmdk", "vdi"}),
+        (["add", "disk_format", "=", "v"], {"vhd", "vhdx", "vmdk", "vdi"}),
+        (["add", "container_format", "=", "o"], {"ovf", "ova"}),
         (["index", "--sort_dir", ""], {"asc", "desc"}),
         (["index", "--sort_dir", "=", "d"], {"desc"}),
         (["index", "--format", "=", ""], {"text", "json", "value"}),
@@ -226,7 +227,7 @@ SERVERS = {"all", "api", "registry", "scrubber"}
         (["glance-manage", "db_v"], {"db_version"}),
         (["glance-manage", "--sql-connection", ""], set()),
         (["glance-scrubber", "--dae"], {"--daemon"}),
-        (["glance-upload", "--disk-format", "=", "v"], {"vhd", "vmdk", "vdi"}),
+        (["glance-upload", "--disk-format", "=", "v"], {"vhd", "vhdx", "vmdk", "vdi"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -315,7 +316,7 @@ print -r -- $seen
     ("line", "offered"),
     [
         ("glance cache-r", ["cache-reap-invalid", "cache-reap-stalled"]),
-        ("glance update 5 disk_format=v", ["vdi", "vhd", "vmdk"]),
+        ("glance update 5 disk_format=v", ["vdi", "vhd", "vhdx", "vmdk"]),
         ("glance -v index --sort_key=", ["created_at", "updated_at", "size"]),
         ("glance completion ", ["bash", "zsh", "fish"]),
         ("glance show 5 --forma", ["--format"]),
@@ -323,14 +324,14 @@ print -r -- $seen
         ("glance download 5 --file=", ["disk-1.raw", "disk-2.raw"]),
         ("glance download 5 --file ", ["disk-1.raw", "disk-2.raw"]),
         ("glance add name=x < ", ["disk-1.raw", "disk-2.raw"]),
-        ("glance add -v disk_format=v", ["vdi", "vhd", "vmdk"]),
+        ("glance add -v disk_format=v", ["vdi", "vhd", "vhdx", "vmdk"]),
         (
             "glance-control all st",
             ["start", "stop", "status", "tell whether the server is running"],
         ),
         ("glance-control --pid", ["--pid-file"]),
         ("glance-manage db_", ["db_version", "db_sync", "db_purge"]),
-        ("glance-upload --disk-format=v", ["vdi", "vhd", "vmdk"]),
+        ("glance-upload --disk-format=v", ["vdi", "vhd", "vhdx", "vmdk"]),
     ],
 )
 def test_zsh_completes(line, offered, tmp_path):

@@ -214,7 +214,9 @@ def web(api):
 
 
 def test_every_attribute_is_a_column():
-    assert set(columns.ATTRIBUTES) == {*image_fields.DETAIL_KEYS, "uri"}
+    second = {"uuid", "visibility", "tags", "os_hidden", "os_hash_algo", "os_hash_value"}
+    assert set(columns.V2_KEYS) == second
+    assert set(columns.ATTRIBUTES) == {*image_fields.DETAIL_KEYS, "uri", *second}
 
 
 @pytest.mark.usefixtures("web")
