@@ -194,14 +194,27 @@ class RegistryClient(base.BaseClient):
         return self._full("GET", _of_uuid(uuid))
 
     def create_record(
-        self, values: Mapping[str, Any], tags: Iterable[str] = ()
+        self,
+        values: Mapping[str, Any],
+        tags: Iterable[str] = (),
+        attempt: str | None = None,
+        is_repeated: bool = False,
     ) -> types.FullRecord:
-        """Create a queued record; Duplicate for a uuid that is or was in use."""
-        return self._full("POST", "/v2/images", {"image": {**values, "tags": list(tags)}})
+        """Create a queued record; Duplicate for a uuid that is or was in use.
 
-    def patch_record(self, uuid: str, change: types.Change) -> types.FullRecord:
-        """Apply a delta."""
-        return self._full("PATCH", _of_uuid(uuid), change)
+        `attempt` and `is_repeated` as for `add_image`.
+        """
+        document: dict[str, Any] = {"image": {**values, "tags": list(tags)}}
+        if attempt is not None:
+            document.update(attempt=attempt, repeated=is_repeated)
+        return self._full("POST", "/v2/images", document)
+
+    def patch_record(
+        self, uuid: str, change: types.Change, is_repeated: bool = False
+    ) -> types.FullRecord:
+        """Apply a delta, which the call before may have applied if this one `is_repeated`."""
+        body = {**change, "repeated": True} if is_repeated else change
+        return self._full("PATCH", _of_uuid(uuid), body)
 
     def delete_record(
         self, uuid: str, status: str | None = None, **waiting: int

@@ -9,6 +9,7 @@ from glance.common import exception, numbers
 from glance.identity.context import CallerRequest
 from glance.image import fields
 from glance.registry import trust
+from glance.registry.db import attempts
 
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
 
@@ -31,6 +32,19 @@ def removal(request: CallerRequest) -> dict[str, Any]:
         "due_in": _seconds(query, "due_in"),
         "lease": _seconds(query, "lease"),
     }
+
+
+def attempt(body: Mapping[str, Any]) -> str | None:
+    """Return the name of what the caller does, as `glance.registry.db.attempts` has it."""
+    name: str | None = body.get("attempt")
+    if name is not None and not attempts.is_attempt(name):
+        raise exception.Invalid("attempt must be 32 lower-case hexadecimal digits")
+    return name
+
+
+def is_repeated(body: Mapping[str, Any]) -> bool:
+    """Return whether the caller has sent the same before and lost the response."""
+    return body.get("repeated") is True
 
 
 def _seconds(query: Mapping[str, str], name: str) -> int:

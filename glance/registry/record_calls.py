@@ -57,27 +57,37 @@ class RecordCalls:
             return self.client_for(context).get_record(uuid)
 
     def create_record(
-        self, context: RequestContext, values: Mapping[str, Any], tags: Iterable[str] = ()
+        self,
+        context: RequestContext,
+        values: Mapping[str, Any],
+        tags: Iterable[str] = (),
+        attempt: str | None = None,
+        is_repeated: bool = False,
     ) -> types.FullRecord:
         """Create a queued record and return it.
 
         `values` have names of fields, and `properties`. With a `uuid` the image gets this one:
         Duplicate if another image has or had it. Without `visibility` it is shared, without
-        `owner` the caller's.
+        `owner` the caller's. `attempt` and `is_repeated` as `add_image_metadata`.
         """
         with TRANSLATED:
-            return self.client_for(context).create_record(values, tags)
+            return self.client_for(context).create_record(values, tags, attempt, is_repeated)
 
     def patch_record(
-        self, context: RequestContext, uuid: str, change: types.Change
+        self,
+        context: RequestContext,
+        uuid: str,
+        change: types.Change,
+        is_repeated: bool = False,
     ) -> types.FullRecord:
         """Change a record in one transaction and return it.
 
         A change without effect leaves `updated_at` as it is. Conflict for a property of
-        `must_exist` that is not there, and for a status that is not in `from_state`.
+        `must_exist` or `remove` that is not there, and for a status that is not in `from_state`;
+        but a call that `is_repeated` may find that the change has been made.
         """
         with TRANSLATED, _CONFLICTS:
-            return self.client_for(context).patch_record(uuid, change)
+            return self.client_for(context).patch_record(uuid, change, is_repeated)
 
     def delete_record(
         self, context: RequestContext, uuid: str, status: str | None = None, **waiting: int

@@ -129,8 +129,8 @@ class RecordsController:
             self.db,
             context,
             values,
-            attempt=_attempt(body),
-            is_repeated=body.get("repeated") is True,
+            attempt=parameters.attempt(body),
+            is_repeated=parameters.is_repeated(body),
             **self.limits,
         )
         LOG.info("Image %s was created", image["id"])
@@ -160,7 +160,7 @@ class RecordsController:
             values,
             purge_props=request.headers.get("X-Glance-Registry-Purge-Props") == "true",
             from_state=from_state,
-            attempt=_attempt(body),
+            attempt=parameters.attempt(body),
             **self.limits,
         )
         # SECURITY: values, above all the location, must not be logged.
@@ -280,13 +280,6 @@ class RecordsController:
         if not isinstance(image, dict):
             raise exception.Invalid('The body must be an object such as {"image": {"name": "x"}}')
         return fields.coerce(image), body
-
-
-def _attempt(body: Mapping[str, Any]) -> str | None:
-    attempt: str | None = body.get("attempt")
-    if attempt is not None and not attempts.is_attempt(attempt):
-        raise exception.Invalid("attempt must be 32 lower-case hexadecimal digits")
-    return attempt
 
 
 def _leftover(body: Any) -> dict[str, Any]:

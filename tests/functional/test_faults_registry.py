@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import http.client
+import json
 import os
 import threading
 import time
@@ -278,6 +279,7 @@ def wired(tmp_path_factory):
         tmp_path_factory.mktemp("wired"),
         auth_mode="trusted-headers",
         api={"registry_client_timeout": TIMEOUT},
+        api_pipeline="versionnegotiation context rootapp",
     )
     try:
         # NOTE: it ends first, because a daemon that stops waits for requests that hang in it.
@@ -347,6 +349,32 @@ def test_a_lost_deletion_is_repeated_and_the_data_removed(wired):
     assert site.http.delete(f"/v1/images/{image_id}", caller).status == 200
     assert site.http.head(f"/v1/images/{image_id}", caller).status == 404
     faults.until_no_file(site, image_id)
+
+
+def test_changes_by_version_2_are_repeated_and_find_no_fault_with_themselves(wired):
+    site, proxy = wired
+    caller = identity("version-2")
+
+    def lose(method, path, document=None, media_type="application/json"):
+        proxy.order(Fault(method=None if method == "GET" else method, cut_response=-1))
+        body = b"" if document is None else json.dumps(document).encode()
+        headers = {**caller, "Content-Type": media_type}
+        reply = site.http.request(method, f"/v2/images{path}", headers, body)
+        assert reply.status in (200, 201, 204), reply
+        return reply
+
+    image = lose("POST", "", {"name": "lost", "p": "1"}).json()
+    path = f"/{image['id']}"
+    patch = [{"op": "remove", "path": "/p"}, {"op": "replace", "path": "/name", "value": "n"}]
+    lose("PATCH", path, patch, "application/openstack-images-v2.1-json-patch")
+    lose("PUT", f"{path}/tags/t")
+    lose("DELETE", f"{path}/tags/t")
+    lose("POST", f"{path}/members", {"member": "m"})
+    lose("DELETE", f"{path}/members/m")
+    [found] = lose("GET", "").json()["images"]
+    assert (found["name"], found["tags"], found.get("p")) == ("n", [], None)
+    lose("DELETE", path)
+    assert site.http.get(f"/v2/images{path}", caller).status == 404
 
 
 def test_no_upload_is_left_undecided_by_a_registry_that_is_killed_again_and_again(site):

@@ -11,8 +11,11 @@ VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?"), "(time)"),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "(date)"),
     (re.compile(r"\breq-[0-9a-f-]{36}\b"), "(request)"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "(uuid)"),
     (re.compile(r"\b\d+(?:\.\d+)? ?[kKMG]i?B/s"), "(speed)"),
     (re.compile(r"\b\d+(?:\.\d+)? seconds?\b"), "(seconds)"),
+    # What is shown of an upload that is refused depends on how soon the refusal comes.
+    (re.compile(r"^ *\S+  100%  512 bytes of 512 bytes *\n", re.MULTILINE), ""),
 )
 #: Colors and links of a terminal (ECMA-48: CSI and OSC sequences).
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\][^\x1b\x07]*(?:\x1b\\|\x07)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from glance.api import (
     inspection,
     lookup,
     mounting,
-    recovery,
+    repeating,
     serving,
     sources,
     upload,
@@ -198,7 +199,12 @@ class ImagesController:
             if target is not None:
                 note = unfinished.Note(creation.attempt)
                 kept = held.enter_context(self.service.unfinished.keep(note))
-            image = self._create(context, values, creation)
+            image = repeating.create(
+                self.service,
+                context,
+                creation,
+                functools.partial(self.registry.add_image_metadata, context, values),
+            )
             request.environ[httperror.RECORDED] = image["id"]
             self.service.events.created(context, image)
             if image_request.location:
@@ -218,22 +224,6 @@ class ImagesController:
             status=201,
             headers=[("Location", url), *_identifying(image)],
         )
-
-    def _create(
-        self, context: RequestContext, values: Mapping[str, Any], creation: link.OnceCall
-    ) -> types.ImageRecord:
-        """Make the record; what the registry may have made without a response is withdrawn."""
-        try:
-            return creation.make(
-                lambda: self.registry.add_image_metadata(
-                    context, values, creation.attempt, creation.undecided
-                ),
-                upload.ACTIVATION_BACKOFF,
-            )
-        except BaseException:
-            if creation.undecided:
-                recovery.withdraw_later(self.service, context, creation.attempt)
-            raise
 
     def _place(
         self, image_request: ImageRequest, owner: str | None

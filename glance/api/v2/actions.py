@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glance import api
-from glance.api import serving
+from glance.api import repeating, serving
 from glance.api.v2.data import require_mutable
 from glance.common import exception
 from glance.http import wsgi
@@ -48,7 +48,8 @@ class ActionResource:
             raise exception.Forbidden(
                 f"Only an active image can be deactivated; this one is {before['status']}"
             )
-        after = self.registry.set_state(context, before["uuid"], (_ACTIVE, _DEACTIVATED), status)
+        states = (_ACTIVE, _DEACTIVATED)
+        after = repeating.set_state(self.registry, context, before["uuid"], states, status)
         if before["status"] != after["status"]:
             serving.forget_copy(request, before, after)
             self.service.events.updated(context, before, after)

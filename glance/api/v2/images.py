@@ -6,17 +6,19 @@ who may change an image; the checks here only tell the caller sooner, or the rea
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, serving, sources
+from glance.api import deletion, repeating, serving, sources
 from glance.api.v2 import pages, patch
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import entity, fields, formats, search, types
+from glance.registry import link
 
 #: The id of the image in version 1, for operators who see both.
 V1_ID_HEADER = "X-Openstack-Image-V1-Id"
@@ -65,7 +67,8 @@ class ImageResource:
         if not context.is_admin and values.get("owner", context.owner) != context.owner:
             raise exception.Forbidden("Only an administrator may choose the owner of an image")
         values["properties"] = properties
-        record = self.registry.create_record(context, values, tags or ())
+        add = functools.partial(self.registry.create_record, context, values, tags or ())
+        record = repeating.create(self.service, context, link.OnceCall(), add)
         self.service.events.created(context, record)
         url = self.service.image_url(request, record["uuid"], entity.ROOT)
         return _response(record, 201, ("Location", url))
@@ -109,7 +112,7 @@ class ImageResource:
         if not change:
             return _response(before)
         self._check_policy(context, change.get("set", {}), before)
-        record = self.registry.patch_record(context, uuid, change)
+        record = repeating.patch_record(self.registry, context, uuid, change)
         serving.forget_copy(request, before, record)
         self.service.events.updated(context, before, record)
         return _response(record)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from glance import api
-from glance.api import purging
+from glance.api import purging, repeating
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
@@ -43,7 +43,7 @@ class MemberResource:
         context.require_write()
         uuid = fields.path_uuid(id)
         name = membership.member_id(_text_of(request, "member"))
-        added = self.registry.add_record_member(context, uuid, name)
+        added = repeating.add_member(self.registry, context, uuid, name)
         self._emit(request, "image.member.create", added)
         return _member(added)
 
@@ -57,7 +57,7 @@ class MemberResource:
             raise exception.Invalid(
                 f"The status of a member must be one of {', '.join(entity.MEMBER_STATUSES)}"
             )
-        changed = self.registry.set_member_status(context, uuid, name, status)
+        changed = repeating.set_member_status(self.registry, context, uuid, name, status)
         self._emit(request, "image.member.update", changed)
         return _member(changed)
 
@@ -69,7 +69,7 @@ class MemberResource:
         request.require_no_body()
         # HTTP caches know an image by its number.
         purged = self.registry.get_record(context, uuid)["id"] if _purges(request) else None
-        self.registry.remove_record_member(context, uuid, name)
+        repeating.remove_member(self.registry, context, uuid, name)
         if purged is not None:
             purging.unshared(request.environ, purged)
         self._emit(request, "image.member.delete", {"image_id": uuid, "member_id": name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glance import api
+from glance.api import repeating
 from glance.http import wsgi
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields
@@ -19,12 +20,12 @@ class TagResource:
 
         Raises Invalid for a tag that no image can have, and what the registry raises.
         """
-        self.registry.add_tag(request.context, *self._named(request, id, tag))
+        repeating.add_tag(self.registry, request.context, *self._named(request, id, tag))
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, tag: str) -> wsgi.Response:
         """DELETE /images/{id}/tags/{tag}: take a tag from the image; NotFound without it."""
-        self.registry.remove_tag(request.context, *self._named(request, id, tag))
+        repeating.remove_tag(self.registry, request.context, *self._named(request, id, tag))
         return wsgi.Response(204)
 
     @staticmethod

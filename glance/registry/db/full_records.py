@@ -43,13 +43,20 @@ def record_create(
     context: Context,
     values: Mapping[str, Any],
     given_tags: Collection[str] = (),
+    *,
+    is_repeated: bool = False,
     **limits: Any,
 ) -> types.StoredRecord:
     """Insert an image and return its record; `values`, `limits` and errors as `api.image_create`.
 
-    The tags are given once each.
+    The tags are given once each. A call that `is_repeated` returns the record that its `attempt`
+    has made already, as it is now.
     """
-    image = api.image_create(db, context, values, tags=given_tags, **limits)
+    image = api.image_create(
+        db, context, values, tags=given_tags, is_repeated=is_repeated, **limits
+    )
+    if is_repeated:
+        return record_get(db, context, image["uuid"])
     return cast(types.StoredRecord, {**image, "tags": sorted(given_tags)})
 
 
@@ -59,6 +66,7 @@ def record_patch(
     uuid: str,
     change: types.Change,
     *,
+    is_repeated: bool = False,
     property_quota: int = 0,
     tag_quota: int = 0,
     formats: fields.Formats = fields.FORMATS,
@@ -68,7 +76,8 @@ def record_patch(
     `updated_at` moves if anything changes. Raises Conflict for a status that is not in
     `from_state`, and for a property of `must_exist` or `remove` that is not there; Forbidden for
     another owner, unless by an administrator, and for another format of an image that has data or
-    gets it; Invalid if the new record breaks the rules; QuotaExceeded.
+    gets it; Invalid if the new record breaks the rules; QuotaExceeded. For a call that
+    `is_repeated`, properties to remove may be gone if everything else of the change is made, too.
     """
 
     def work(conn: Connection) -> types.StoredRecord:
@@ -82,9 +91,10 @@ def record_patch(
         live = {name: row.value for name, row in by_name.items() if not row.deleted}
         wanted, removed = change.get("properties", {}), change.get("remove", [])
         missing = sorted({*change.get("must_exist", ()), *removed} - live.keys())
-        if missing:
+        may_be_made = is_repeated and set(missing) <= set(removed)
+        if missing and not may_be_made:
             raise exception.Conflict(f"The image has no property {missing[0]}")
-        removed = [name for name in removed if name not in wanted]
+        removed = [name for name in removed if name not in wanted and name in live]
         result = {name: value for name, value in {**live, **wanted}.items() if name not in removed}
         records.check_quota(len(result), len(live), property_quota, "properties")
         now = records.utcnow()
@@ -93,6 +103,9 @@ def record_patch(
         is_changed |= writing.change_properties(conn, image["id"], by_name, wanted, removed, now)
         now_tags, tags_differ = _set_tags(conn, image["id"], change.get("tags"), tag_quota)
         if is_changed or tags_differ:
+            if missing:
+                # The lost call has not made this change, so somebody else removed the property.
+                raise exception.Conflict(f"The image has no property {missing[0]}")
             writing.update_image(db, conn, context, image, record)
         else:
             records.reveal(db, record)

@@ -88,11 +88,13 @@ class FullRecordsController:
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /v2/images: insert a queued record.
 
-        The body is `{"image": {...}}`, with fields, `uuid`, `properties` and `tags`.
+        The body is `{"image": {...}}`, with fields, `uuid`, `properties` and `tags`; `attempt` and
+        `repeated` as below `/images`.
         """
         context = request.context
         context.require_write()
-        given = _object(request.read_json(), "image")
+        body = request.read_json()
+        given = _object(body, "image")
         values = _values(given, SETTABLE | {"uuid"})
         properties = _properties(given.get("properties", {}))
         if not context.is_admin or "owner" not in values:
@@ -104,18 +106,31 @@ class FullRecordsController:
             {**values, "status": "queued", "properties": properties},
             _tags(given.get("tags", [])),
             storage_quota=self.storage_quota,
+            attempt=parameters.attempt(body),
+            is_repeated=parameters.is_repeated(body),
             **self.limits,
         )
         LOG.info("Image %s was created", image["uuid"])
         return _record(request, image)
 
     def patch(self, request: CallerRequest, uuid: str) -> wsgi.Response:
-        """PATCH /v2/images/{uuid}: apply a delta, `glance.image.types.Change`, whole or not."""
+        """PATCH /v2/images/{uuid}: apply a delta, `glance.image.types.Change`, whole or not.
+
+        With `repeated`, a delta that has been applied is no conflict.
+        """
         request.context.require_write()
         wanted = fields.path_uuid(uuid)
-        change = _change(request.read_json())
+        body = request.read_json()
+        change = _change(body)
         self._check_policy(request, change.get("set", {}))
-        image = full_records.record_patch(self.db, request.context, wanted, change, **self.limits)
+        image = full_records.record_patch(
+            self.db,
+            request.context,
+            wanted,
+            change,
+            is_repeated=parameters.is_repeated(body),
+            **self.limits,
+        )
         # SECURITY: values must not be logged.
         LOG.debug("Image %s was changed", wanted)
         return _record(request, image)
