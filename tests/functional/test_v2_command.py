@@ -28,10 +28,10 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Both daemons with both versions of the API, and with an image cache."""
+    """Both daemons with both versions of the API; with a cache, and deleted data that is kept."""
     directory = tmp_path_factory.mktemp("both")
-    cache = {"image_cache_dir": directory / "cache"}
-    with daemons.Site(directory, api_pipeline=BOTH, api=cache) as running:
+    options = {"image_cache_dir": directory / "cache", "delayed_delete": True}
+    with daemons.Site(directory, api_pipeline=BOTH, api=options) as running:
         yield running
 
 
@@ -92,33 +92,68 @@ def test_lists_have_it_in_named_columns(glance, both, image):
     assert len(out.splitlines()) == len(glance(both, *words[:2], "--format=value")[1].splitlines())
 
 
-@pytest.mark.parametrize("upper", [False, True])
-def test_every_command_takes_a_uuid(glance, both, image, tmp_path, upper):
-    uuid, target = image["id"].upper() if upper else image["id"], tmp_path / "data"
+@pytest.fixture(params=["lower", "upper"])
+def uuid(request, image):
+    """The UUID of the image, in either case of its letters."""
+    return getattr(image["id"], request.param)()
 
-    def does(*words):
+
+@pytest.fixture
+def does(glance, both):
+    """Run a command that has to succeed; return what it prints."""
+
+    def run(*words):
         code, out, err = glance(both, *words)
         assert code == 0, (out, err)
         return out
 
+    return run
+
+
+def test_show_takes_a_uuid(does, image, uuid):
+    assert does("show", uuid) == does("show", image["number"])
+
+
+def test_update_takes_a_uuid(does, both, image, uuid):
     assert does("update", uuid, "name=other", "distro=x") == f"Updated image {uuid}\n"
     shown = both.http.get(f"/v2/images/{image['id']}").json()
     assert (shown["name"], shown["distro"], shown["Trait:X"]) == ("other", "x", "y")
-    does("download", uuid, f"--file={target}")
-    assert target.read_bytes() == DATA
-    both.http.put(f"/v1/images/{uuid}", {"x-image-meta-is_public": "true"})
+
+
+def test_delete_and_restore_take_a_uuid(does, both, image, uuid):
+    assert does("delete", uuid, "--force") == f"Deleted image {uuid}\n"
+    assert both.http.get(f"/v2/images/{image['id']}").status == 404
+    assert does("restore", uuid) == f"Restored image {image['number']}\n"
+    assert both.http.get(f"/v2/images/{image['id']}").json()["status"] == "active"
+
+
+def test_download_takes_a_uuid(does, uuid, tmp_path):
+    does("download", uuid, f"--file={tmp_path / 'data'}")
+    assert (tmp_path / "data").read_bytes() == DATA
+
+
+def test_member_commands_take_a_uuid(does, uuid):
     does("member-add", uuid, "joe", "--can-share")
     assert does("image-members", uuid).startswith("joe *\n")
     does("members-replace", uuid, "jim")
+    assert does("image-members", uuid, "--format=value") == "jim\tFalse\n"
     does("member-delete", uuid, "jim")
     assert does("image-members", uuid, "--format=value") == ""
+
+
+def test_cache_commands_take_a_uuid(does, image, uuid):
     does("cache-prefetch", uuid)
-    assert does("cache-prefetching", "--format=json").count(f'"image_id": {image["number"]}') == 1
+    queued = json.loads(does("cache-prefetching", "--format=json"))
+    assert image["number"] in [str(entry["image_id"]) for entry in queued]
+    does("cache-purge", uuid, "--force")
+
+
+def test_a_marker_may_be_a_uuid(does, both, image, uuid):
     newer = both.http.add(b"newer", name="newer", is_public="true").json()["image"]["id"]
-    listed = does("index", f"--marker={uuid}", "--columns=id", "--format=value").split()
-    assert str(newer) not in listed and image["number"] not in listed
-    assert does("delete", uuid, "--force") == f"Deleted image {uuid}\n"
-    assert both.http.get(f"/v2/images/{image['id']}").status == 404
+    words = ("index", "is_public=none", "--columns=id", "--format=value")
+    after = does(*words, f"--marker={uuid}").split()
+    assert after == does(*words, f"--marker={image['number']}").split()
+    assert not {str(newer), image["number"]} & {*after}
 
 
 @pytest.mark.parametrize(
