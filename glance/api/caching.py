@@ -141,7 +141,8 @@ class CacheRules:
 
     def complete(self, response: wsgi.Response) -> wsgi.Response:
         """Add what caches may do with a response that does not say so itself; return it."""
-        if not any(name == "Cache-Control" for name, _ in response.headers):
+        # PERF: it is near the end.
+        if not any(name == "Cache-Control" for name, _ in reversed(response.headers)):
             response.headers.extend(self.documents)
         return response
 

@@ -386,6 +386,11 @@ def is_v1_name(name: str) -> bool:
 # -- mapping -> response headers (the API) -------------------------------------------------------
 
 
+_HEADERS = tuple((key, HEADER_PREFIX + key) for key in DETAIL_KEYS if key != "properties")
+#: Of these there is no header without a value.
+_LEFT_OUT = frozenset({"location", "checksum"})
+
+
 def image_headers(image: types.ImageRecord, location: str | None = None) -> list[tuple[str, str]]:
     """Return the metadata headers of a response, in WSGI form.
 
@@ -393,20 +398,13 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
     decides who may see it and has removed credentials. Null fields have an empty value, but a null
     checksum is left out, because clients would compare it with the empty text.
     """
-    headers = []
-    for name in DETAIL_KEYS:
-        if name == "properties":
-            continue
-        value = image.get(name)
-        if name == "location":
-            value = location
-            if value is None:
-                continue
-        if name == "checksum" and not value:
-            continue
-        if name == "status":
-            value = v1_status(str(value))
-        headers.append((HEADER_PREFIX + name, _shown(value)))
+    shown: dict[str, Any] = {**image, "location": location}
+    shown["status"] = v1_status(str(shown.get("status")))
+    headers = [
+        (header, _shown(shown.get(name)))
+        for name, header in _HEADERS
+        if name not in _LEFT_OUT or shown.get(name)
+    ]
     for name, value in (image.get("properties") or {}).items():
         safe = latin1.encode(name.lower())
         # SECURITY: such a name, of version 2 or another program, would break the header block.
@@ -418,7 +416,11 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return latin1.encode(_CONTROL.sub(" ", str(value)))
+    text = str(value)
+    # PERF: nearly all values of the 20 headers are such text.
+    if text.isascii() and text.isprintable():
+        return text
+    return latin1.encode(_CONTROL.sub(" ", text))
 
 
 # -- the client's side of the headers ------------------------------------------------------------
@@ -604,7 +606,10 @@ def _list(names: Iterable[str]) -> str:
 
 def timestamp(value: datetime.datetime | None) -> str | None:
     """Return a naive UTC datetime in the API's form: six digits of fraction, no zone."""
-    return None if value is None else value.isoformat(timespec="microseconds")
+    if value is None:
+        return None
+    # PERF: three times as fast as with `timespec`.
+    return value.isoformat() if value.microsecond else f"{value.isoformat()}.000000"
 
 
 def to_json(image: types.StoredImage) -> types.ImageRecord:
@@ -624,6 +629,8 @@ def to_public_json(image: types.StoredImage) -> types.DetailedImage:
 
 def _with_text_times(image: types.StoredImage) -> dict[str, Any]:
     shown: dict[str, Any] = dict(image)
-    for name in _TIME_KEYS & shown.keys():
-        shown[name] = timestamp(shown[name])
+    for name in _TIME_KEYS:
+        time = shown.get(name)
+        if time is not None:
+            shown[name] = timestamp(time)
     return shown

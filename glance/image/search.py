@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -112,7 +113,13 @@ def parse(parameters: Iterable[tuple[str, str]]) -> SearchQuery:
     counts, but for tags, sort keys with their directions, and times, which all count. A parameter
     that has no other meaning is the name of a custom property with its value.
     """
-    pairs = tuple(parameters)
+    return _parse(tuple(parameters))
+
+
+# PERF: clients ask for the first page again and again, in the same way. What this keeps is bounded
+# because a request line is.
+@functools.lru_cache(maxsize=64)
+def _parse(pairs: tuple[tuple[str, str], ...]) -> SearchQuery:
     for name, value in pairs:
         fields.check_text("filter name", name, fields.MAX_PROPERTY_VALUE)
         fields.check_text(f"filter {name}"[:80], value, fields.MAX_PROPERTY_VALUE)

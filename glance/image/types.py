@@ -113,6 +113,17 @@ class Page(NamedTuple):
     has_more: bool
 
 
+class PublicPage(NamedTuple):
+    """The same as version 2 of the Images API shows it.
+
+    `images` is a JSON array of the images (`glance.image.entity`), `last` the uuid of the last of
+    them if others follow, None if not.
+    """
+
+    images: bytes
+    last: str | None
+
+
 class Change(TypedDict, total=False):
     """What a request of version 2 changes in a record, all of it or nothing.
 

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 from glance.client import base
 from glance.common import exception, numbers
-from glance.image import search, types
+from glance.image import entity, search, types
 
 #: Header that requests lists as the public API shows them (without location), and confirms it in
 #: the response: an older registry ignores the header.
 PUBLIC_SHAPE = "x-glance-registry-public-shape"
+#: Header of a list of version 2 in that shape: the uuid of its last image, if others follow.
+LAST = "x-glance-registry-last"
 #: Header of the response to an upload in progress: how many bytes the image may have.
 ROOM = "x-glance-registry-room"
 #: Header with the secret that the registry and its callers share.
@@ -183,11 +185,22 @@ class RegistryClient(base.BaseClient):
 
     def find_records(self, query: search.SearchQuery) -> types.Page:
         """Return one page of full records."""
-        response = self._request("GET", "/v2/images", params={"q": query.to_wire()})
-        document = base.read_json(response)
-        if not isinstance(document, dict) or not isinstance(document.get("images"), list):
-            raise exception.ClientConnectionError("The registry's response contains no list")
-        return types.Page(document["images"], document.get("has_more") is True)
+        return _page(self._request("GET", "/v2/images", params={"q": query.to_wire()}))
+
+    def find_public_records(self, query: search.SearchQuery) -> types.PublicPage:
+        """Return one page as the public API shows it.
+
+        PERF: as for `get_public_images`.
+        """
+        response = self._request(
+            "GET", "/v2/images", headers={PUBLIC_SHAPE: "true"}, params={"q": query.to_wire()}
+        )
+        if response.getheader(PUBLIC_SHAPE) == "true":
+            return types.PublicPage(response.read(), response.getheader(LAST))
+        page = _page(response)
+        shown = json.dumps([entity.to_json(record) for record in page.images]).encode()
+        last = page.images[-1]["uuid"] if page.has_more and page.images else None
+        return types.PublicPage(shown, last)
 
     def get_record(self, uuid: str) -> types.FullRecord:
         """Return a full record."""
@@ -355,6 +368,13 @@ def _change(
     document = image_metadata if "image" in image_metadata else {"image": image_metadata}
     more = {"from_state": from_state, "attempt": attempt}
     return {**document, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _page(response: base.Response) -> types.Page:
+    document = base.read_json(response)
+    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+        raise exception.ClientConnectionError("The registry's response contains no list")
+    return types.Page(document["images"], document.get("has_more") is True)
 
 
 def _of_uuid(uuid: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from glance.common import exception, numbers
 from glance.identity.context import CallerRequest
 from glance.image import fields
-from glance.registry import trust
+from glance.registry import client, trust
 from glance.registry.db import attempts
 
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
@@ -32,6 +32,11 @@ def removal(request: CallerRequest) -> dict[str, Any]:
         "due_in": _seconds(query, "due_in"),
         "lease": _seconds(query, "lease"),
     }
+
+
+def wants_public_shape(request: CallerRequest) -> bool:
+    """Return whether the caller wants a list in the form in which the public API shows it."""
+    return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
 
 
 def attempt(body: Mapping[str, Any]) -> str | None:

@@ -51,6 +51,13 @@ class RecordCalls:
         with TRANSLATED:
             return self.client_for(context).find_records(query)
 
+    def find_public_images(
+        self, context: RequestContext, query: search.SearchQuery
+    ) -> types.PublicPage:
+        """Return what `find_images` does, as version 2 of the Images API shows it."""
+        with TRANSLATED:
+            return self.client_for(context).find_public_records(query)
+
     def get_record(self, context: RequestContext, uuid: str) -> types.FullRecord:
         """Return the record of an image that is not deleted."""
         with TRANSLATED:

@@ -93,11 +93,11 @@ class RecordsController:
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: a page of short records."""
         images = api.image_list(self.db, request.context, self._query(request), detail=False)
-        return _page(images, _wants_public_shape(request))
+        return _page(images, parameters.wants_public_shape(request))
 
     def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: a page of full records."""
-        public = _wants_public_shape(request)
+        public = parameters.wants_public_shape(request)
         images = api.image_list(self.db, request.context, self._query(request))
         form = fields.to_json if _shows_locations(request) else fields.to_public_json
         return _page([form(image) for image in images], public)
@@ -300,13 +300,9 @@ def _leftover(body: Any) -> dict[str, Any]:
     return {"error": error, "dead": dead, "location": location}
 
 
-def _wants_public_shape(request: CallerRequest) -> bool:
-    return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
-
-
 def _shows_locations(request: CallerRequest) -> bool:
     # SECURITY: a location may carry the credentials of the store.
-    return trust.is_from_api(request) and not _wants_public_shape(request)
+    return trust.is_from_api(request) and not parameters.wants_public_shape(request)
 
 
 def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:

@@ -317,10 +317,13 @@ def get_location_from_uri(
     return Location(scheme, cls.parse(uri))
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
 def scheme_of(uri: str) -> str:
     """Return the scheme before `://`, in lower case. Raises BadStoreUri if there is none."""
     scheme, sep, _ = uri.strip().partition("://")
-    if not sep or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+    if not sep or not _SCHEME.fullmatch(scheme):
         raise exception.BadStoreUri(reason="it must start with a scheme and ://")
     return scheme.lower()
 

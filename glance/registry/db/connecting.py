@@ -83,7 +83,11 @@ def create(
     if parsed.get_driver_name() == "psycopg2":
         parsed = parsed.update_query_dict({**_LIBPQ, **parsed.query})
     # SECURITY: bound values (locations with credentials) must not show in logs and errors.
-    settings: dict[str, Any] = {"future": True, "hide_parameters": True}
+    settings: dict[str, Any] = {
+        "future": True,
+        "hide_parameters": True,
+        "json_deserializer": lenient.read_json,
+    }
     if autocommit:
         settings.update(isolation_level="AUTOCOMMIT")
     if parsed.get_backend_name() == "postgresql":

@@ -8,6 +8,7 @@ such value must not make a list fail: what can be read is read, and the rest is 
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from glance.image import fields
 
 T = TypeVar("T")
 
+_DECODE = json.JSONDecoder().raw_decode
 _EPOCH = datetime.datetime(1970, 1, 1)
 #: The Julian day number of `_EPOCH`.
 _JULIAN_EPOCH = 2440587.5
@@ -110,6 +112,15 @@ def whole_number(value: Any) -> int | None:
 def text(value: Any) -> Any:
     """Return the text in bytes; every other value as it is. Also for `json.dumps`."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def read_json(document: str) -> Any:
+    """Return the value of a JSON document that a database has written.
+
+    PERF: each row of a list has one, and `json.loads` takes twice as long for it, because it looks
+    for white space around the document.
+    """
+    return _DECODE(document)[0] if document[:1] == "{" else json.loads(document)
 
 
 def fold_names(properties: Mapping[str, T]) -> dict[str, T]:

@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from glance.common import exception
 from glance.identity import context as identity_context
-from glance.image import fields, types
+from glance.image import entity, fields, types
 from glance.registry.db import engine, lenient, models, visibility
 
 images, properties, tags = models.images, models.image_properties, models.image_tags
@@ -29,8 +29,16 @@ Row = TypeVar("Row", types.ImageRow, types.StoredImage)
 #: Columns of a record, in the order in which statements select them.
 COLUMNS = tuple(key for key in fields.RECORD_KEYS if key != "properties")
 
-#: The same, and the properties of the image.
+#: Those of which version 2 of the Images API shows anything.
+SHOWN_COLUMNS = tuple(
+    key for key in COLUMNS if key in entity.BY_NAME or key in ("uuid", "is_public")
+)
+
+#: Keys of a record: all columns and the properties of the image.
 RECORD_COLUMNS = (*COLUMNS, "properties")
+#: The same with its tags, for all columns, and for those that are shown.
+FULL_KEYS = (*RECORD_COLUMNS, "tags")
+SHOWN_KEYS = (*SHOWN_COLUMNS, "properties", "tags")
 
 #: How many soft-deleted properties, or members, of a live image stay in the database.
 KEPT_DELETED = 256
@@ -118,8 +126,7 @@ def load_full(
     found = lenient.fetch(conn, statement, {"image_id": uuid, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(uuid)
-    names = (*RECORD_COLUMNS, "tags")
-    record: dict[str, Any] = agreed(dict(zip(names, found[0], strict=True)))
+    record: dict[str, Any] = agreed(dict(zip(FULL_KEYS, found[0], strict=True)))
     stored = record["properties"] or {}
     record["properties"] = {lenient.text(name): value for name, value in stored.items()}
     record["tags"] = sorted(record["tags"] or ())

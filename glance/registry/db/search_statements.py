@@ -44,7 +44,7 @@ class SearchShape:
     `spans` have a column, and whether the span has a beginning and an end; `outside` names the
     columns of spans to leave out. `properties` says of each whether its value is empty. `sort` has
     keys, of which `id` is the uuid, and whether they are descending; `marked` says whether there
-    is a marker.
+    is a marker. `shown_only` leaves out the columns that version 2 does not show.
     """
 
     kind: str
@@ -63,6 +63,7 @@ class SearchShape:
     sort: tuple[tuple[str, bool], ...]
     marked: bool
     dialect: str
+    shown_only: bool = False
 
     @property
     def has_filters(self) -> bool:
@@ -95,7 +96,7 @@ def marker(kind: str, key: str, dialect: str) -> Select:
         sa.select(images.c.id, *list_statements.place(images.c, key, dialect))
         .where(images.c.uuid == sa.bindparam("marker_uuid"))
         .where(visibility.visible_by_kind(kind))
-        .where(visibility.live(images), images.c.status.not_in(_LEFT_OUT[1:]))
+        .where(visibility.live(images), visibility.none_of(images.c.status, _LEFT_OUT[1:]))
     )
 
 
@@ -103,9 +104,16 @@ def marker(kind: str, key: str, dialect: str) -> Select:
 
 
 @functools.lru_cache(maxsize=512)
-def page(shape: SearchShape, scan: Scan, part: str | None) -> Select:
-    """Return the records of those images that match in a window, in the order of the scan."""
-    return _records(shape, _in_window(shape, scan, part, is_ordered=True))
+def page(shape: SearchShape, scan: Scan, part: str | None, counts: bool = False) -> Select:
+    """Return the records of those images that match in a window, in the order of the scan.
+
+    With `counts` each row ends with the number of rows of the window.
+    """
+    found = _records(shape, _in_window(shape, scan, part, is_ordered=True))
+    if not counts:
+        return found
+    rows = _rows(shape, scan, part)
+    return found.add_columns(sa.select(sa.func.count()).select_from(rows).scalar_subquery())
 
 
 @functools.lru_cache(maxsize=512)
@@ -243,9 +251,10 @@ def parts(scan: Scan, dialect: str, is_null: bool) -> list[str | None]:
 def _records(shape: SearchShape, found: Any) -> Select:
     """Return full records, with properties and tags, of a subquery's ids, in order."""
     ids = found.subquery("page")
+    columns = records.SHOWN_COLUMNS if shape.shown_only else records.COLUMNS
     return (
         sa.select(
-            *(images.c[name] for name in records.COLUMNS),
+            *(images.c[name] for name in columns),
             records.properties_of(ids.c.id),
             sa.type_coerce(records.tags_of(ids.c.id), sa.Text),
         )
@@ -260,7 +269,7 @@ def _records(shape: SearchShape, found: Any) -> Select:
 def _matches(shape: SearchShape, row: Any, ids: Any) -> list[ColumnElement[bool]]:
     """Return all filters of the query as clauses over a row, cheap ones first."""
     found = [
-        row.status.not_in(_LEFT_OUT),
+        visibility.none_of(row.status, _LEFT_OUT),
         row.os_hidden.is_(sa.true()) if shape.os_hidden else visibility.not_hidden(row),
         *_column_filters(shape, row, None),
     ]

@@ -15,7 +15,7 @@ from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields, search, types
-from glance.registry import parameters, trust
+from glance.registry import client, parameters, trust
 from glance.registry.db import api, engine, full_records, image_search, lenient
 
 LOG = logging.getLogger(__name__)
@@ -74,14 +74,18 @@ class FullRecordsController:
 
         `q` is a query of `glance.image.search` in its wire form; without it all parameters are the
         default.
+
+        With `client.PUBLIC_SHAPE` the response is the array of images that the API shows.
         """
-        images, has_more = image_search.find(
-            self.db,
-            request.context,
-            search.from_wire(request.query().get("q", "[]")),
-            default_limit=self.default_limit,
-            max_limit=self.max_limit,
-        )
+        query = search.from_wire(request.query().get("q", "[]"))
+        limits = {"default_limit": self.default_limit, "max_limit": self.max_limit}
+        if parameters.wants_public_shape(request):
+            public, has_more = image_search.find_shown(self.db, request.context, query, **limits)
+            headers = [(client.PUBLIC_SHAPE, "true")]
+            if has_more:
+                headers.append((client.LAST, public[-1]["id"]))
+            return wsgi.json_response(public, headers=headers, default=lenient.text)
+        images, has_more = image_search.find(self.db, request.context, query, **limits)
         shown = [_shown(request, image) for image in images]
         return wsgi.json_response({"images": shown, "has_more": has_more}, default=lenient.text)
 

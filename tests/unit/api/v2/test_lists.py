@@ -108,3 +108,19 @@ def test_who_finds_what(api):
         assert set(names(listed(api, **caller))) == seen
     response = api.json("GET", "/v2/images", **ANONYMOUS)
     assert names(response.json) == ["public"]
+
+
+def test_a_registry_that_does_not_write_the_images_makes_no_difference(api, registry):
+    for number in range(3):
+        api.create(OWNER, name=f"ü{number}", tags=["x"], os="linux")
+    queries = ("", "?limit=2", "?limit=2&sort=name:asc", "?limit=0", "?name=x")
+    pages = [listed(api, query) for query in queries]
+    real = registry.app
+
+    def older(environ, start_response):
+        environ.pop("HTTP_X_GLANCE_REGISTRY_PUBLIC_SHAPE", None)
+        return real(environ, start_response)
+
+    registry.app = older
+    assert [listed(api, query) for query in queries] == pages
+    assert "next" in pages[1] and len(pages[1]["images"]) == 2

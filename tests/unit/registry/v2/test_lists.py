@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glance.identity import authtoken
-from glance.image import search
+from glance.image import entity, search
 from glance.registry.context import RequestContext
 from tests.unit.registry.conftest import ADMIN
 from tests.unit.registry.v2.conftest import V2
@@ -130,3 +130,43 @@ def test_a_tenant_that_reaches_the_registry_is_told_no_locations(new_registry: A
         response = v2.call("GET", "", context=context)
         assert [one["uuid"] for one in response.json["images"]] == [image["uuid"]]
         assert ("location" in response.json["images"][0]) is told
+
+
+ODD = {
+    "name": "CAST('ü' AS BLOB)",
+    "status": "CAST('active' AS BLOB)",
+    "checksum": "CAST('' AS BLOB)",
+    "disk_format": "CAST('raw' AS BLOB)",
+    "created_at": "'2011-09-22'",
+    "updated_at": "'rubbish'",
+    "size": "1234",
+    "virtual_size": "'many'",
+    "min_ram": "-1",
+    "is_public": "1",
+}
+
+
+def test_the_public_form_is_what_the_api_makes_of_full_records(registry: Any, v2: V2) -> None:
+    if registry.db.dialect != "sqlite":
+        pytest.skip("other databases have no such values")
+    v2.create(OWNER, name="plain", properties={"Trait:X": "ü"}, tags=["b", "a"])
+    v2.activate(v2.create(OWNER, name="active", disk_format="raw", container_format="bare"))
+    odd = v2.create(OWNER, name="odd", properties={"x": "x", "y": "y", "p": ""})
+    with registry.db.write() as conn:
+        for name, value in ODD.items():
+            text = f"UPDATE images SET {name} = {value} WHERE id = {odd['id']}"
+            conn.exec_driver_sql(text)
+        for old, name in (("x", "self"), ("y", "os_glance_y")):
+            text = f"UPDATE image_properties SET name = '{name}' WHERE name = '{old}'"
+            conn.exec_driver_sql(text)
+    shown = {}
+    for public in ("false", "true"):
+        headers = {
+            "X_Glance_Registry_Public_Shape": public,
+            "User_Agent": "glance-registry-client",
+        }
+        shown[public] = registry.call("GET", "/v2/images", context=OWNER, **headers)
+    full = shown["false"].json["images"]
+    assert len(full) == 3 and "ü" in {image["name"] for image in full}
+    assert shown["true"].json == [entity.to_json(image) for image in full]
+    assert "location" not in shown["true"].text and "file:///x" not in shown["true"].text
