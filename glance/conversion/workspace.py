@@ -33,6 +33,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMES = 1000
 #: How often a directory that others take at the same moment is made again.
 _TRIES = 100
+#: Between tries while another process has locked the directory, in seconds.
+_PAUSE = 0.01
 #: The tool writes at most so many bytes in one go.
 _NEXT_TO_NOTHING = 4 * 1024**2
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -99,7 +101,8 @@ class WorkDir:
                 os.mkdir(name, 0o700, dir_fd=parent)
             except FileExistsError:
                 if not self._remove_left(parent, name):
-                    raise ConversionError(Code.HOST_FAILED, "the job is at work here") from None
+                    # Who locks it may be another worker of the job, or look for what is left.
+                    hub.sleep(_PAUSE)
                 continue
             try:
                 fd = threads.open_fd(name, _DIRECTORY, dir_fd=parent)
@@ -109,7 +112,7 @@ class WorkDir:
             if _take(fd):
                 return fd
             os.close(fd)
-        raise ConversionError(Code.HOST_FAILED, "its directory is taken again and again")
+        raise ConversionError(Code.HOST_FAILED, "the job is at work here")
 
     def remove_leftovers(self, leased: Container[str] = ()) -> list[str]:
         """Remove the directories of jobs whose workers have died; return their names.
