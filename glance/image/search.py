@@ -35,8 +35,8 @@ MEMBER_STATUSES = ("accepted", "pending", "rejected", "all")
 
 #: How many values a list after `in:` may have.
 MAX_LISTED = 200
-#: How many filters by tag a request may have.
-MAX_TAG_FILTERS = listing.MAX_PROPERTY_FILTERS
+#: How many filters by tag, and by each time, a request may have.
+MAX_TAG_FILTERS = MAX_TIME_FILTERS = listing.MAX_PROPERTY_FILTERS
 
 _IN = "in:"
 _REPEATED = frozenset({"tag", "sort_key", "sort_dir", *TIMES})
@@ -263,7 +263,7 @@ def _times(
     spans: dict[str, Span] = {}
     outside: dict[tuple[str, Span], None] = {}
     for name in TIMES:
-        for value in repeated.get(name, ()):
+        for value in _bounded(name, tuple(repeated.get(name, ())), MAX_TIME_FILTERS):
             operator, second = _time(name, value)
             if operator == "neq":
                 outside[name, second] = None

@@ -168,6 +168,8 @@ def test_filters_are_bounded() -> None:
     for name, more in (
         ("tag", lambda n: ("tag", str(n))),
         ("properties", lambda n: (f"p{n}", "")),
+        ("created_at", lambda n: ("created_at", f"neq:2020-01-01T00:00:{n:02}Z")),
+        ("updated_at", lambda n: ("updated_at", f"gte:2020-01-01T00:00:{n:02}Z")),
     ):
         parse(*(more(n) for n in range(32)))
         with pytest.raises(exception.Invalid, match=f"{name}.*at most 32"):
