@@ -126,7 +126,7 @@ def _kill_unbegun(db: engine.Database, image_id: int, note: unfinished.Note) -> 
         api.image_update(db, _ADMIN, image_id, begin, from_state="queued", attempt=note.attempt)
     except (exception.NotFound, exception.Conflict):
         return False
-    return _kill(db, image_id, note.attempt)
+    return _kill(db, image_id, note)
 
 
 def hold_back(
@@ -167,13 +167,18 @@ def _settle_record(db: engine.Database, image_id: str) -> tuple[bool, bool]:
     return status in _NEEDED, False
 
 
-def _kill(db: engine.Database, image_id: int, attempt: str | None = None) -> bool:
-    """Give up an upload; return False if it has ended by itself meanwhile.
+def _kill(db: engine.Database, image_id: int, note: unfinished.Note | None = None) -> bool:
+    """Give up an upload, of which `note` tells; return False if it has ended by itself meanwhile.
 
     The image waits for data again if version 2 of the API had begun the upload.
     """
+    attempt = None if note is None else note.attempt
     try:
-        outcome = uploads.outcome_of(api.image_get(db, _ADMIN, image_id))
+        outcome = (
+            uploads.outcome_of(api.image_get(db, _ADMIN, image_id))
+            if note is None
+            else note.outcome
+        )
         api.image_update(db, _ADMIN, image_id, outcome, from_state="saving", attempt=attempt)
     except (exception.Conflict, exception.NotFound):
         return False

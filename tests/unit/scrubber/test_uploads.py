@@ -6,6 +6,8 @@ import pytest
 
 from glance.common import exception
 from glance.registry import unfinished
+from glance.registry.context import RequestContext
+from glance.registry.db import api, engine, migration
 from glance.registry.unfinished import Note
 from glance.scrubber import uploads
 
@@ -45,3 +47,23 @@ def test_what_is_settled_is_forgotten(settle):
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_fails_is_looked_at_again(settle, other, order):
     assert len(settle(*[exception.ServiceUnavailable(), other][::order])) == 1
+
+
+def test_an_upload_that_has_not_begun_leaves_the_image_queued_with_its_size(tmp_path):
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    migration.db_sync(url)
+    database = engine.Database(url)
+    context = RequestContext(is_admin=True)
+    values = {"name": "x", "status": "queued", "size": 7, "is_public": False}
+    number = api.image_create(database, context, values)["id"]
+    note = Note("1" * 32, number, queued_size=7)
+    assert uploads._kill_unbegun(database, number, note)
+    image = api.image_get(database, context, number)
+    assert (image["status"], image["size"], image["upload_via"]) == ("queued", 7, None)
+    # The call that would have begun it comes late.
+    late = {"status": "saving", "upload_via": "v2"}
+    with pytest.raises(exception.Conflict):
+        api.image_update(
+            database, context, number, late, from_state="queued", attempt=note.attempt
+        )
+    database.dispose()
