@@ -14,7 +14,7 @@ from glance.common import config, exception
 from glance.http import wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
-from glance.image import entity, fields, search, types
+from glance.image import entity, fields, formats, search, types
 from glance.registry import client, parameters, trust
 from glance.registry.db import api, engine, full_records, image_search, lenient
 
@@ -61,7 +61,7 @@ class FullRecordsController:
         self.limits: dict[str, Any] = {
             "property_quota": conf.image_property_quota,
             "tag_quota": conf.image_tag_quota,
-            "formats": fields.Formats(conf.disk_formats, conf.container_formats),
+            "formats": formats.from_conf(conf),
         }
 
     def show(self, request: CallerRequest, uuid: str) -> wsgi.Response:
