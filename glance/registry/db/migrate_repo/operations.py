@@ -3,7 +3,7 @@
 SQLite changes a table by rebuilding it: the new table is filled and gets the old one's name after
 the old one is dropped, in that order, so that the foreign keys of other tables still refer to the
 name. Every function works on a connection in a transaction; only MySQL ignores it for these
-statements.
+statements, so there each function leaves out what an interrupted run of the step has done already.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ def create_table(conn: Connection, table: sa.Table, version: int) -> None:
     """
     existing = sa.inspect(conn)
     if existing.has_table(table.name):
-        found = {column["name"] for column in existing.get_columns(table.name)}
-        if found != set(table.columns.keys()):
+        if _columns(conn, table.name) != set(table.columns.keys()):
             raise exception.DatabaseMigrationError(
                 f"table {table.name} exists already with other columns than version {version} has"
             )
@@ -59,12 +58,16 @@ def create_table(conn: Connection, table: sa.Table, version: int) -> None:
 
 
 def drop_table(conn: Connection, name: str) -> None:
-    conn.execute(sa.text(f"DROP TABLE {name}"))
+    if_exists = "IF EXISTS " if conn.dialect.name == "mysql" else ""
+    conn.execute(sa.text(f"DROP TABLE {if_exists}{name}"))
 
 
 def add_columns(conn: Connection, table: sa.Table, *names: str) -> None:
     """Add columns, given by the table's new definition."""
+    done = _columns(conn, table.name) if conn.dialect.name == "mysql" else set()
     for name in names:
+        if name in done:
+            continue
         ddl = CreateColumn(table.c[name]).compile(dialect=conn.dialect)
         conn.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {ddl}"))
 
@@ -74,8 +77,14 @@ def drop_columns(conn: Connection, table: sa.Table, version: int, *names: str) -
     if conn.dialect.name == "sqlite":
         rebuild(conn, table, version)
         return
+    left = _columns(conn, table.name) if conn.dialect.name == "mysql" else set(names)
     for name in names:
-        conn.execute(sa.text(f"ALTER TABLE {table.name} DROP COLUMN {name}"))
+        if name in left:
+            conn.execute(sa.text(f"ALTER TABLE {table.name} DROP COLUMN {name}"))
+
+
+def _columns(conn: Connection, table: str) -> set[str]:
+    return {column["name"] for column in sa.inspect(conn).get_columns(table)}
 
 
 def rebuild(

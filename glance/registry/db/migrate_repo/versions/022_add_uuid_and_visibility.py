@@ -4,8 +4,7 @@ Each image gets a random uuid. What is public stays public, every other image be
 that its owner may go on adding members. Registries of earlier versions leave the columns out: then
 the database makes the uuid, and `is_public` counts (see `glance.registry.db.visibility`).
 
-MySQL ends a transaction at each change of a table, so there each part looks what is done already,
-and rows are filled in batches.
+MySQL ends a transaction at each change of a table, so there rows are filled in batches.
 """
 
 from __future__ import annotations
@@ -59,9 +58,8 @@ def upgrade(migrate_engine: Any) -> None:
 
 
 def _upgrade_mysql(conn: Connection, images: sa.Table) -> None:
-    found = {column["name"] for column in sa.inspect(conn).get_columns("images")}
-    operations.add_columns(conn, images, *(name for name in PLAIN if name not in found))
-    if "uuid" not in found:
+    operations.add_columns(conn, images, *PLAIN)
+    if not any(column["name"] == "uuid" for column in sa.inspect(conn).get_columns("images")):
         kind = images.c.uuid.type.compile(dialect=conn.dialect)
         conn.execute(sa.text(f"ALTER TABLE images ADD COLUMN uuid {kind}"))
     # From now on, the rows of other registries have one.

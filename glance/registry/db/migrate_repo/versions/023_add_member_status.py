@@ -19,9 +19,7 @@ _ACCEPT = sa.text(
 
 def upgrade(migrate_engine: Any) -> None:
     with operations.begin(migrate_engine) as conn:
-        found = {column["name"] for column in sa.inspect(conn).get_columns("image_members")}
-        if "status" not in found:
-            operations.add_columns(conn, schema.image_members(23), "status")
+        operations.add_columns(conn, schema.image_members(23), "status")
         for first, last in operations.id_ranges(conn, "image_members"):
             conn.execute(_ACCEPT, {"first": first, "last": last})
             if conn.dialect.name == "mysql":
