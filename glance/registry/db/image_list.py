@@ -33,8 +33,8 @@ rare but their combination is: many images have the one property, and many the o
 both. Between two windows, other requests of the worker have their turn, and after `MOST_EXAMINED`
 images the list is given up.
 
-What is not bounded: live images in status `killed` at the beginning of a *whole* list are read one
-after the other.
+What is not bounded: live images in status `killed`, and hidden ones, at the beginning of a segment
+of a *whole* or *visible* list are read one after the other. On SQLite 300,000 take 0.1 s.
 """
 
 from __future__ import annotations

@@ -404,7 +404,7 @@ def _has_property(number: int, shape: Shape, row: Any) -> ColumnElement[bool]:
             .where(visibility.live(_other))
         )
         named = sa.or_(named, sa.and_(sa.func.lower(properties.c.name) == wanted, ~hidden))
-    # PERF: not EXISTS; see `visibility.listed_for`.
+    # PERF: not EXISTS; see `visibility.is_member`.
     found = (
         sa.select(_ONE)
         .where(properties.c.image_id == row.id)

@@ -330,7 +330,7 @@ def _column_filters(
 
 
 def _has_tag(number: int, ids: Any) -> ColumnElement[bool]:
-    # PERF: not EXISTS; see `visibility.listed_for`.
+    # PERF: not EXISTS; see `visibility.is_member`.
     found = (
         sa.select(_ONE)
         .where(tags.c.image_id == ids.id)
@@ -359,14 +359,7 @@ def _has_property(number: int, is_empty: bool, ids: Any) -> ColumnElement[bool]:
 
 def _value(row: Any, key: str) -> Any:
     """Return what a sort key of version 2 has in a row."""
-    if key != "visibility":
-        return row[column_of(key)]
-    # As `visibility.effective`.
-    return sa.case(
-        (row.is_public.is_(sa.true()), "public"),
-        (row.visibility == "public", "shared"),
-        else_=row.visibility,
-    )
+    return visibility.effective_of(row) if key == "visibility" else row[column_of(key)]
 
 
 def _is_nullable(key: str) -> bool:

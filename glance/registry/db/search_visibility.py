@@ -15,7 +15,6 @@ from glance.registry.db import models, visibility
 
 members = models.image_members
 _VIEWER = sa.bindparam("viewer")
-_ONE = sa.literal_column("1")
 
 
 def found_by(
@@ -39,7 +38,8 @@ def found_by(
     own: ColumnElement[bool] = row.owner == _VIEWER
     if wanted == "private":
         return sa.and_(own, visibility.has_visibility(row, "private"))
-    shared = sa.and_(visibility.is_shared(row), _is_member(member_status, row))
+    said = has_status(member_status)
+    shared = sa.and_(visibility.is_shared(row), visibility.is_member(row, *said))
     if wanted == "shared":
         return sa.and_(visibility.has_visibility(row, "shared"), sa.or_(own, shared))
     if wanted == "all":
@@ -55,20 +55,6 @@ def _for_admin(has_owner: bool, wanted: str | None, row: Any) -> ColumnElement[b
         foreign = sa.or_(row.owner.is_(None), row.owner != _VIEWER)
         return ~sa.and_(visibility.has_visibility(row, "community"), foreign)
     return visibility.has_visibility(row, wanted)
-
-
-def _is_member(status: str, row: Any) -> ColumnElement[bool]:
-    """Return the clause for images that are shared with the viewer, who said this to it."""
-    # PERF: not EXISTS; see `visibility.listed_for`.
-    found = (
-        sa.select(_ONE)
-        .where(members.c.image_id == row.id)
-        .where(members.c.member == _VIEWER)
-        .where(visibility.live(members), *has_status(status))
-        .limit(_ONE)
-        .scalar_subquery()
-    )
-    return found.is_not(None)
 
 
 def has_status(status: str) -> list[ColumnElement[bool]]:

@@ -52,6 +52,15 @@ def effective(is_public: bool, stored: str) -> str:
     return "shared" if stored == "public" else stored
 
 
+def effective_of(row: Any) -> ColumnElement[str]:
+    """Return `effective` over the columns of `row`."""
+    return sa.case(
+        (row.is_public.is_(sa.true()), "public"),
+        (row.visibility == "public", "shared"),
+        else_=row.visibility,
+    )
+
+
 def chosen(is_public: bool, shown: bool, before: str) -> str:
     """Return the visibility after version 1 has sent `is_public`, where it had shown `shown`.
 
@@ -120,22 +129,30 @@ def listed_for(is_public: bool | None, has_owner: bool, row: Any) -> ColumnEleme
     public = row.is_public.is_not(sa.false())
     if not has_owner:
         return sa.and_(public, shown)
-    # PERF: a scalar subquery, not EXISTS, from which planners may make a join that begins with
-    # all memberships of the caller.
-    shared = (
-        sa.select(sa.literal_column("1"))
-        .where(members.c.image_id == row.id)
-        .where(members.c.member == sa.bindparam("viewer"))
-        .where(live(members), not_rejected())
-        .limit(sa.literal_column("1"))
-        .scalar_subquery()
-    )
     may_see = sa.or_(
         public,
         row.owner == sa.bindparam("viewer"),
-        sa.and_(is_shared(row), shared.is_not(None)),
+        sa.and_(is_shared(row), is_member(row, not_rejected())),
     )
     return sa.and_(may_see, shown)
+
+
+def is_member(row: Any, *clauses: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the clause over the columns of `row` for images of which the viewer is a member.
+
+    `clauses` are about the membership.
+    """
+    # PERF: a scalar subquery, not EXISTS, from which planners may make a join that begins with
+    # all memberships of the caller.
+    found = (
+        sa.select(sa.literal_column("1"))
+        .where(members.c.image_id == row.id)
+        .where(members.c.member == sa.bindparam("viewer"))
+        .where(live(members), *clauses)
+        .limit(sa.literal_column("1"))
+        .scalar_subquery()
+    )
+    return found.is_not(None)
 
 
 def not_hidden(row: Any) -> ColumnElement[bool]:
