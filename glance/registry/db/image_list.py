@@ -39,7 +39,6 @@ of a *whole* or *visible* list are read one after the other. On SQLite 300,000 t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, cast, overload
 
@@ -55,6 +54,7 @@ from glance.registry.db import (
     lenient,
     list_statements,
     models,
+    probes,
     records,
     visibility,
 )
@@ -249,11 +249,8 @@ class _Listing:
     def _among(self, ids: list[int], parts: list[str | None]) -> list[Any]:
         if not ids:
             return []
-        self.params["ids"] = self._bound(ids)
+        self.params["ids"] = probes.bound(ids, self.shape.dialect)
         return self._by_parts(list_statements.among, parts)
-
-    def _bound(self, ids: list[int]) -> Any:
-        return json.dumps(ids) if self.shape.dialect == "sqlite" else ids
 
     def _by_windows(self, parts: list[str | None]) -> list[Any]:
         """Return the page from one window after the other, or in a better way if there is one."""
@@ -306,9 +303,9 @@ class _Listing:
         if ids is not None:
             return self._among(ids, parts)
         if self._is_users() and not self.shape.has_filters:
-            shared = self._ids(list_statements.SHARED, MOST_SHARED)
+            shared = self._ids(probes.SHARED, MOST_SHARED)
             if shared is not None and self.query.sort_key == "created_at":
-                self.params["ids"] = self._bound(shared)
+                self.params["ids"] = probes.bound(shared, self.shape.dialect)
                 return self._by_parts(list_statements.visible, parts)
         self.params = after_window
         return None
@@ -354,7 +351,7 @@ class _Listing:
             return None
         name = list(self.query.properties)[number]
         self.params.update(names=self.names[name], value=self.query.properties[name])
-        return self._ids(list_statements.having(self.shape.dialect), most)
+        return self._ids(probes.having(self.shape.dialect), most)
 
     def _visible(self, most: int) -> list[int] | None:
         """Return the images that a user, or the public, sees; None for many."""
@@ -364,11 +361,11 @@ class _Listing:
         if public is None or not self.shape.has_owner:
             return public
         owned = self._probe("owned", most)
-        shared = None if owned is None else self._ids(list_statements.SHARED, most)
+        shared = None if owned is None else self._ids(probes.SHARED, most)
         return None if owned is None or shared is None else sorted({*public, *owned, *shared})
 
     def _ids(self, statement: Any, most: int) -> list[int] | None:
-        return list_statements.few(self.conn, statement, self.params, most)
+        return probes.few(self.conn, statement, self.params, most)
 
 
 def _values(context: identity_context.RequestContext, query: listing.ListQuery) -> dict[str, Any]:

@@ -23,7 +23,6 @@ statements there are does not depend on how many images the page has.
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 from sqlalchemy.engine import Connection
@@ -36,7 +35,7 @@ from glance.registry.db import (
     engine,
     image_list,
     lenient,
-    list_statements,
+    probes,
     records,
     search_statements,
     visibility,
@@ -282,18 +281,15 @@ class _Search:
     def _among(self, ids: list[int]) -> list[Any]:
         if not ids:
             return []
-        self.params["ids"] = self.bound(ids)
+        self.params["ids"] = probes.bound(ids, self.shape.dialect)
         return lenient.fetch(self.conn, search_statements.among(self.shape), self.params)
-
-    def bound(self, ids: list[int]) -> Any:
-        return json.dumps(ids) if self.shape.dialect == "sqlite" else ids
 
     def _few(self, most: int) -> list[int] | None:
         """Return the images that the first filter finds of which there are few; None for none."""
         for name, value in self.query.properties.items():
             if value:
                 self.params.update(names=[name], value=value)
-                ids = self._ids(list_statements.having(self.shape.dialect), most)
+                ids = self._ids(probes.having(self.shape.dialect), most)
                 if ids is not None:
                     return ids
         for number in range(self.shape.tags):
@@ -345,7 +341,7 @@ class _Search:
         return sorted(found)
 
     def _ids(self, statement: Any, most: int) -> list[int] | None:
-        return list_statements.few(self.conn, statement, self.params, most)
+        return probes.few(self.conn, statement, self.params, most)
 
 
 class _Found:
@@ -384,7 +380,7 @@ class _Found:
         best = search_statements.best(shape, scan, part)
         more = conn.execute(best, params).scalars().all()
         if self.ids and more:
-            params["ids"] = search.bound([*{*self.ids, *more}])
+            params["ids"] = probes.bound([*{*self.ids, *more}], shape.dialect)
             ranked = search_statements.ranked(shape.sort, shape.dialect)
             self.ids = list(conn.execute(ranked, params).scalars())
         else:

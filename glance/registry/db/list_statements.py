@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
-from glance.registry.db import lenient, models, records, visibility
+from glance.registry.db import lenient, models, probes, records, visibility
 
-images, properties, members = models.images, models.image_properties, models.image_members
+images, properties = models.images, models.image_properties
 
 _marker = images.alias("marker")
 _other = properties.alias("other")
@@ -113,14 +111,14 @@ def visible(shape: Shape, part: str | None) -> Select:
     """Return the page of a list without filters, merged from what a user may see.
 
     These are the public images and the user's own, each in the order of an index, and those that
-    are shared with the user, of whom there may be `few` only: they are all read and sorted.
+    are shared with the user, of whom there may be few only: they are all read and sorted.
     """
     found = [
         _merged(shape, part, scope, _LIMIT, _is_shown(shape)) for scope in ("owner", "is_public")
     ]
     shared = (
         sa.select(*_columns(shape, images.c))
-        .where(is_among(images.c.id, shape.dialect))
+        .where(probes.is_among(images.c.id, shape.dialect))
         .where(*_is_live(shape), *_is_shown(shape), visibility.is_shared(images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
@@ -194,7 +192,7 @@ def among(shape: Shape, part: str | None) -> Select:
     """Return the page of those images that match among the `ids`."""
     matching = (
         sa.select(*_columns(shape, images.c))
-        .where(is_among(images.c.id, shape.dialect))
+        .where(probes.is_among(images.c.id, shape.dialect))
         .where(*_is_live(shape), *_matches(shape, images.c))
         .where(sa.or_(*_after_marker(shape, part)))
     )
@@ -417,17 +415,6 @@ def _has_property(number: int, shape: Shape, row: Any) -> ColumnElement[bool]:
     return found.is_not(None)
 
 
-def is_among(image_id: Any, dialect: str) -> ColumnElement[bool]:
-    """Return the clause for images of the bound `ids`, in the form that is cheap to bind."""
-    if dialect == "sqlite":
-        listed = sa.func.json_each(sa.bindparam("ids", type_=sa.String)).table_valued("value")
-        return image_id.in_(sa.select(listed.c.value))
-    if dialect == "postgresql":
-        ids = sa.bindparam("ids", type_=postgresql.ARRAY(sa.Integer))
-        return image_id == sa.any_(ids)
-    return image_id.in_(sa.bindparam("ids", expanding=True, literal_execute=True))
-
-
 def _equals(shape: Shape, column: Any, value: Any) -> ColumnElement[bool]:
     if shape.dialect == "mysql" and column.name == shape.sort_key:
         # PERF: MariaDB would sort by the column after `=` with a text of another collation.
@@ -482,8 +469,6 @@ def _order(shape: Shape, columns: Any) -> list[ColumnElement[Any]]:
 
 # -- probes --------------------------------------------------------------------------------------
 
-#: So many ids are fetched without counting them first.
-MOST_AT_ONCE = 100
 #: Filters that an index finds, by the name under which `probe` knows them, and their columns.
 RANGES = {"size": "size", "changes_since": "updated_at"}
 
@@ -505,50 +490,5 @@ def probe(shape: Shape, driver: str, deleted: bool) -> Select:
         .where(images.c.deleted == _flag(deleted))
         .where(*clauses)
         .order_by(*_order(alike, images.c))
-        .limit(_WINDOW)
-    )
-
-
-#: The ids of up to `window` images that are shared with the viewer.
-SHARED = (
-    sa.select(members.c.image_id)
-    .where(members.c.member == _VIEWER)
-    .where(visibility.live(members), visibility.not_rejected())
-    .limit(_WINDOW)
-)
-
-
-@functools.lru_cache(maxsize=256)
-def exceeds(ids: Select) -> Select:
-    """Return the statement that finds a row if there are more ids than `window`, cheaply."""
-    found = ids.limit(None).subquery()
-    return sa.select(_ONE).select_from(found).limit(_ONE).offset(_WINDOW)
-
-
-def few(
-    conn: Connection, statement: Select, params: Mapping[str, Any], most: int
-) -> list[int] | None:
-    """Run a statement that returns up to `window` ids; return them, None for more than `most`."""
-    if most > MOST_AT_ONCE:
-        # PERF: to fetch a thousand ids takes longer than to count them.
-        more = conn.execute(exceeds(statement), {**params, "window": most}).first()
-        if more is not None:
-            return None
-    found = conn.execute(statement, {**params, "window": most + 1}).scalars().all()
-    return None if len(found) > most else list(found)
-
-
-@functools.cache
-def having(dialect: str) -> Select:
-    """Return the ids of up to `window` images with a property of one of the `names`."""
-    wanted = sa.bindparam("value", type_=sa.String)
-    clauses = [properties.c.value == wanted]
-    if dialect == "postgresql":
-        length = sa.literal_column(str(models.INDEXED_VALUE))
-        clauses.append(sa.func.left(properties.c.value, length) == sa.func.left(wanted, length))
-    return (
-        sa.select(properties.c.image_id)
-        .where(properties.c.name.in_(sa.bindparam("names", expanding=True)), *clauses)
-        .where(visibility.live(properties))
         .limit(_WINDOW)
     )

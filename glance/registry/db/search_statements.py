@@ -17,13 +17,13 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.registry.db import (
     list_statements,
     models,
+    probes,
     records,
     search_visibility,
     visibility,
 )
 
 images, properties, tags = models.images, models.image_properties, models.image_tags
-members = models.image_members
 
 _marker, _other = images.alias("marker"), images.alias("other")
 _LIMIT = sa.bindparam("page_limit", type_=sa.Integer)
@@ -127,7 +127,7 @@ def among(shape: SearchShape) -> Select:
     """Return the records of the first images that match among the bound `ids`."""
     found = (
         sa.select(images.c.id)
-        .where(list_statements.is_among(images.c.id, shape.dialect))
+        .where(probes.is_among(images.c.id, shape.dialect))
         .where(visibility.live(images), *_matches(shape, images.c, images.c))
         .where(*_after(shape))
         .order_by(*_order(shape, images.c))
@@ -141,7 +141,7 @@ def ranked(sort: tuple[tuple[str, bool], ...], dialect: str) -> Select:
     """Return the first of the bound `ids` in the order of a list."""
     return (
         sa.select(images.c.id)
-        .where(list_statements.is_among(images.c.id, dialect))
+        .where(probes.is_among(images.c.id, dialect))
         .order_by(*_ordered(sort, dialect, images.c))
         .limit(_LIMIT)
     )
@@ -466,12 +466,7 @@ def seen(scope: str) -> Select:
 @functools.cache
 def shared(member_status: str) -> Select:
     """Return the ids of up to `window` images that are shared with the viewer."""
-    return (
-        sa.select(members.c.image_id)
-        .where(members.c.member == sa.bindparam("viewer"))
-        .where(visibility.live(members), *search_visibility.has_status(member_status))
-        .limit(_WINDOW)
-    )
+    return probes.shared(*search_visibility.has_status(member_status))
 
 
 @functools.cache
