@@ -134,6 +134,7 @@ def _insert(conn: Connection, first: int, last: int) -> None:
         "status": f"CASE WHEN {_IS_DELETED} THEN 'deleted' WHEN n % 100 = 4 THEN 'queued'"
         " WHEN n % 1000 = 5 THEN 'killed' ELSE 'active' END",
         "is_public": f"CASE WHEN n % 10 = 3 THEN {false} ELSE {true} END",
+        "visibility": "CASE WHEN n % 10 = 3 THEN 'shared' ELSE 'public' END",
         "location": joined("'file:///var/lib/glance/images/'", "n"),
         "checksum": joined("'0123456789abcdef0123'", "100000000000 + n"),
         "owner": joined("'tenant'", f"n * 7919 % {TENANTS}"),
