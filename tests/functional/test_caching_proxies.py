@@ -41,6 +41,7 @@ def sources(tmp_path_factory):
                 "http_cache_share_private": shared,
                 "http_store_allowed_hosts": "127.0.0.1",
                 "default_store": "file",
+                "policy_download_image": "member admin",
             }
             made[shared] = identities.Stage(tmp_path_factory.mktemp("site"), api=options)
             stack.callback(made[shared].stop)
@@ -176,6 +177,18 @@ def test_another_tenant_gets_nothing_of_a_private_image_that_is_stored(world):
     assert world.http.get(path, world.a).body == data
 
 
+def test_who_sees_an_image_but_may_not_read_its_data_gets_nothing_that_is_stored(world):
+    path, data = world.stored()
+    tag = world.api.head(path, world.a).header("ETag")
+    drifter = world.source.drifter()
+    assert world.http.head(path, drifter).status == 200
+    for headers in ({}, {"Range": "bytes=0-9"}, {"If-None-Match": tag}, {"If-Match": "*"}):
+        reply = world.http.get(path, {**drifter, **headers})
+        assert_refused(reply, 403)
+        assert reply.body == world.api.get(path, drifter).body
+    assert world.http.get(path, world.b).body == data
+
+
 #: What a client may send in the hope that somebody on the way believes it.
 FORGED = [
     {"X-Step": "find", "X-Tag": "{tag}", "X-Changed": "{changed}", "X-Image-Of": "{id}"},
@@ -295,7 +308,10 @@ def test_a_change_of_the_record_shows_at_once_and_costs_no_body(world):
         assert reply.body == data
         wanted = {"name": "new", "property_color": "blue", "property_more": "1"}
         assert reply.meta() == {**reply.meta(), **wanted}
-        assert reply.meta() == world.api.get(path, world.b).meta()
+        direct = world.api.get(path, world.b)
+        assert reply.meta() == direct.meta()
+        named = reply.header("Content-Disposition")
+        assert named == direct.header("Content-Disposition") == 'attachment; filename="new"'
     # nginx fetches the first slice anew.
     assert body_of(seen) <= SIZE // 3
 

@@ -66,7 +66,7 @@ def test_the_name_of_an_image_with_its_format_is_a_file(name, disk_format, expec
         ("it's.raw", 'attachment; filename="it\'s.raw"'),
         (
             "x\uff02; filename=\uff02y.raw",
-            "attachment; filename=\"x_; filename=_y.raw\"; "
+            'attachment; filename="x_; filename=_y.raw"; '
             "filename*=UTF-8''x%EF%BC%82%3B%20filename%3D%EF%BC%82y.raw",
         ),
         ("\u2026", "attachment; filename=\"image\"; filename*=UTF-8''%E2%80%A6"),
