@@ -5,6 +5,7 @@ asks the API without the proxy goes behind the proxy's back, as with a purge tha
 """
 
 import contextlib
+import hashlib
 import http.client
 import os
 import pathlib
@@ -43,7 +44,9 @@ def sources(tmp_path_factory):
                 "default_store": "file",
                 "policy_download_image": "member admin",
             }
-            made[shared] = identities.Stage(tmp_path_factory.mktemp("site"), api=options)
+            made[shared] = identities.Stage(
+                tmp_path_factory.mktemp("site"), app="rootapp", api=options
+            )
             stack.callback(made[shared].stop)
         yield made
 
@@ -354,6 +357,38 @@ def test_a_site_that_stops_sharing_is_heard(world, sources):
         assert world.http.get(path, world.a).body == data
         assert_refused(world.http.get(path, world.b), 404)
         assert_refused(world.http.get(path), 401)
+
+
+def test_data_under_other_paths_is_neither_stored_nor_kept_in_memory(world):
+    """It is for those who may have it, among them all clients of version 2."""
+    path, data = world.stored(is_public=False)
+    (image,) = [
+        one
+        for one in world.api.get("/v2/images", world.a).json()["images"]
+        if one["checksum"] == hashlib.md5(data).hexdigest()
+    ]
+    named = path.rpartition("/")[2]
+    for other in (image["file"], f"{path}/file", f"{path}?x=y", f"/images/{named}"):
+        for _ in range(2):
+            with world.relay.counting() as seen:
+                reply = world.http.get(other, world.a)
+            assert (reply.status, reply.body) == (200, data)
+            # nginx leaves the query out, and what it has stored is the same.
+            assert body_of(seen) == SIZE or "?" in other
+            # Varnish would keep all of a response that it marks until its client has taken it.
+            assert reply.header("X-Varnish") is None
+        ranged = world.http.get(other, {**world.a, "Range": "bytes=7-9"})
+        assert (ranged.status, ranged.body) == (206, data[7:10])
+        tag = {"If-None-Match": reply.header("ETag")}
+        assert world.http.get(other, {**world.a, **tag}).status == 304
+        for extra in ({}, tag, {"Range": "bytes=7-9"}):
+            assert_refused(world.http.get(other, {**world.b, **extra}), 404)
+            assert_refused(world.http.get(other, extra), 401)
+    first, stranger, without = at_once(world, image["file"], [world.a, world.b, {}])
+    assert (first.body, stranger.status, without.status) == (data, 404, 401)
+    kept = image["self"]
+    assert world.http.get(kept, world.a).json()["id"] == image["id"]
+    assert_refused(world.http.get(kept, world.b), 404)
 
 
 def test_an_image_without_checksum_is_never_stored(world):

@@ -53,7 +53,8 @@ class Stage(Source):
     """A stage in front of the API that sets headers; the registry trusts the API,
     which it knows by a secret.
 
-    With `caching`, the API has an image cache.
+    With `caching`, the API has an image cache. `app` is what the pipeline ends with: `rootapp` has
+    both versions.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Stage(Source):
         *,
         by_user: bool = False,
         caching: bool = False,
+        app: str = "apiv1app",
         api: dict[str, Any] | None = None,
     ):
         self.by_user = by_user
@@ -74,7 +76,7 @@ class Stage(Source):
             workers=2,
             api={**options, **cache, **(api or {})},
             registry=options,
-            api_pipeline=f"versionnegotiation stage context {_CACHE * caching}apiv1app",
+            api_pipeline=f"versionnegotiation stage context {_CACHE * caching}{app}",
             sections=sections + ("tenant = everybody\n" if by_user else ""),
         )
         self.site.start()
