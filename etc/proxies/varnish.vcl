@@ -64,8 +64,14 @@ sub vcl_recv {
     if (req.method !~ "^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS)$") {
         return (synth(405, "Method not allowed"));
     }
-    if (req.method != "GET" || req.url !~ "^/v1(\.\d+)?/images/[0-9A-Fa-f-]+$") {
+    if (req.method != "GET"
+        || req.url ~ "^(/v[12][.0-9]*)?/images(/detail)?(\?|$)"
+        || req.url ~ "^/v2[.0-9]*/images/[^/?]+$") {
         return (pass);
+    }
+    if (req.url !~ "^/v1(\.\d+)?/images/[0-9A-Fa-f-]+$") {
+        # It may be the data of an image: past the memory as well (see below).
+        return (pipe);
     }
     if (!req.http.X-Step) {
         set req.http.X-Step = "ask";

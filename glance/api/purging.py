@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 import logging
 import math
 import os
+import ssl
 import threading
 import time
 import urllib.parse
@@ -272,9 +274,14 @@ class _Cache:
                 return f"it returned status {status}"
         return None
 
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # PERF: once, because reading the authorities takes tens of milliseconds.
+        return http_connection.TLS().context()
+
     def _send(self, path: str, image_id: int) -> int:
         parts = self._parts
-        tls = http_connection.TLS().context() if parts.scheme == "https" else None
+        tls = self._tls if parts.scheme == "https" else None
         default = 80 if tls is None else 443
         port = parts.port or default
         deadline = time.monotonic() + TIMEOUT
@@ -351,12 +358,14 @@ class Purger:
 
     def paths(self, image_id: int, uuid: str = "") -> Sequence[str]:
         """Return the paths under which caches may have an image, by its number and its uuid."""
-        ends = (f"/images/{image_id}", f"/images/{image_id}/file")
-        found = [prefix + end for end in ends for prefix in self._prefixes]
-        if uuid:
-            found.append(f"/v1/images/{uuid}")
-            found.extend(f"/{version}/images/{uuid}/file" for version in ("v1", "v2"))
-        return found
+        found = [
+            f"{prefix}/images/{name}{end}"
+            for name in (str(image_id), uuid)
+            if name
+            for end in ("", "/file")
+            for prefix in self._prefixes
+        ]
+        return [*found, f"/v2/images/{uuid}/file"] if uuid else found
 
     def changed(self, before: types.ImageRecord, after: types.ImageRecord | None) -> None:
         """Have caches drop an image that was changed or deleted (None), if they may have it.
@@ -370,10 +379,10 @@ class Purger:
         record: Mapping[str, Any] = before
         self._put(before["id"], record.get("uuid") or "", urgent=gone or hidden, deleted=gone)
 
-    def unshared(self, image_id: int) -> None:
+    def unshared(self, image_id: int, uuid: str = "") -> None:
         """Have caches drop a private image that fewer may read, if they may have it."""
         if self.shares_private:
-            self._put(image_id, "", urgent=True, deleted=False)
+            self._put(image_id, uuid, urgent=True, deleted=False)
 
     def _put(self, image_id: int, uuid: str, *, urgent: bool, deleted: bool) -> None:
         now = time.time()
@@ -448,8 +457,8 @@ def of(environ: Mapping[str, Any]) -> Purger | None:
     return found
 
 
-def unshared(environ: Mapping[str, Any], image_id: int) -> None:
+def unshared(environ: Mapping[str, Any], image_id: int, uuid: str = "") -> None:
     """Have HTTP caches forget an image that fewer may read, perhaps."""
     purger = of(environ)
     if purger is not None:
-        purger.unshared(image_id)
+        purger.unshared(image_id, uuid)

@@ -89,10 +89,14 @@ def head_response(
     """Return the response to HEAD of an image in any status: what `data_response` has, or a 304.
 
     No store is contacted; so of foreign data (`download.is_foreign`) it says nothing that only the
-    origin knows. Raises what `conditions.evaluate` raises.
+    origin knows. To a caller who may not read the data, it has no validators, and nobody may keep
+    it. Raises what `conditions.evaluate` raises.
     """
     has_data = image["status"] in download.WITH_DATA
     validators = caching.validators(image)
+    if has_data and not _may_download(service, request.context, image):
+        # SECURITY: proxies take what HEAD says of the data for a permission to send it.
+        validators = conditions.Validators(None)
     if has_data and conditions.evaluate(request.environ, validators):
         return _unchanged(service, image, headers)
     headers.append(("Content-Type", OCTETS))
@@ -112,6 +116,8 @@ def _unchanged(
 ) -> wsgi.Response:
     headers.extend(service.cache_rules.image_headers(image, caching.validators(image)))
     headers.append(_accept_ranges(download.serves_ranges(service, image)))
+    # A new name of the image is a new name of the file, too.
+    headers.extend(caching.file_headers(image))
     return wsgi.Response(304, headers)
 
 
@@ -133,6 +139,16 @@ def check_download(
     service.policy.require("download_image", context)
     if image["status"] == "deactivated" and not context.is_admin:
         raise exception.Forbidden("The image is deactivated: its data cannot be downloaded")
+
+
+def _may_download(
+    service: api.ImageService, context: RequestContext, image: types.ImageRecord
+) -> bool:
+    try:
+        check_download(service, context, image)
+    except exception.Forbidden:
+        return False
+    return True
 
 
 def _lost(

@@ -46,10 +46,14 @@ def file_name(image_id: object, name: str | None, disk_format: str | None) -> st
     stem = stem.encode("utf-8")[:_MOST].decode("utf-8", "ignore").strip(". ")
     if not stem.strip("_"):
         stem = f"image-{image_id}"
-    if _DEVICE.fullmatch(stem) or stem.startswith("-"):
-        # A hyphen would make it an option of many programs.
-        stem = f"_{stem}"
-    return stem + extension
+    return _guarded(stem + extension)
+
+
+def _guarded(name: str) -> str:
+    """Return a name without separators and leading dots that is no device and no option."""
+    name = _UNSAFE.sub("_", name).strip(". ")
+    # A hyphen would make it an option of many programs.
+    return f"_{name}" if _DEVICE.fullmatch(name) or name.startswith("-") else name
 
 
 def _extension(disk_format: str | None) -> str:
@@ -70,6 +74,8 @@ def disposition(name: str) -> str:
     # NOTE: some clients decode percent signs in the plain form.
     plain = re.sub(r"[^ -~]|%", "_", plain)
     plain = re.sub(r"^_[_ ]*(?=\.|$)", "image", plain)
+    # SECURITY: wide forms of quotes, slashes and dots have become those that count.
+    plain = _guarded(plain) or "image"
     value = f'attachment; filename="{plain}"'
     if plain != name:
         value += f"; filename*=UTF-8''{urllib.parse.quote(name, safe=_ATTR_SAFE)}"

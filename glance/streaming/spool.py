@@ -187,10 +187,17 @@ class Spool(Generic[Kept]):
     # -- reading ---------------------------------------------------------------------------------
 
     def claim(self) -> list[Segment]:
-        """Lock and return what ended processes of this host left, oldest first."""
+        """Lock and return what ended processes of this host left, oldest first.
+
+        What cannot be read is logged, and stays.
+        """
         found = []
-        with files.directory(self.directory) as directory:
-            names = sorted(os.listdir(directory))
+        try:
+            with files.directory(self.directory) as directory:
+                names = sorted(os.listdir(directory))
+        except OSError as err:
+            LOG.error("%s in %s cannot be read: %s", self._what, self.directory, err.strerror)
+            return []
         for name in names:
             if not name.startswith(f"{self._prefix}{self._host}-") or not name.endswith(_SUFFIX):
                 continue
@@ -269,6 +276,9 @@ class Spool(Generic[Kept]):
             self._size -= segment.size
         try:
             files.unlink(segment.path)
+        except OSError as err:
+            # The messages may be sent again; those that come later must not wait for that.
+            LOG.error("%s cannot be removed: %s", segment.path, err.strerror)
         finally:
             os.close(segment.fd)
 

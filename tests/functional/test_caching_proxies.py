@@ -5,6 +5,7 @@ asks the API without the proxy goes behind the proxy's back, as with a purge tha
 """
 
 import contextlib
+import hashlib
 import http.client
 import os
 import pathlib
@@ -41,6 +42,7 @@ def sources(tmp_path_factory):
                 "http_cache_share_private": shared,
                 "http_store_allowed_hosts": "127.0.0.1",
                 "default_store": "file",
+                "policy_download_image": "member admin",
             }
             made[shared] = identities.Stage(tmp_path_factory.mktemp("site"), api=options)
             stack.callback(made[shared].stop)
@@ -176,6 +178,18 @@ def test_another_tenant_gets_nothing_of_a_private_image_that_is_stored(world):
     assert world.http.get(path, world.a).body == data
 
 
+def test_who_sees_an_image_but_may_not_read_its_data_gets_nothing_that_is_stored(world):
+    path, data = world.stored()
+    tag = world.api.head(path, world.a).header("ETag")
+    drifter = world.source.drifter()
+    assert world.http.head(path, drifter).status == 200
+    for headers in ({}, {"Range": "bytes=0-9"}, {"If-None-Match": tag}, {"If-Match": "*"}):
+        reply = world.http.get(path, {**drifter, **headers})
+        assert_refused(reply, 403)
+        assert reply.body == world.api.get(path, drifter).body
+    assert world.http.get(path, world.b).body == data
+
+
 #: What a client may send in the hope that somebody on the way believes it.
 FORGED = [
     {"X-Step": "find", "X-Tag": "{tag}", "X-Changed": "{changed}", "X-Image-Of": "{id}"},
@@ -295,7 +309,10 @@ def test_a_change_of_the_record_shows_at_once_and_costs_no_body(world):
         assert reply.body == data
         wanted = {"name": "new", "property_color": "blue", "property_more": "1"}
         assert reply.meta() == {**reply.meta(), **wanted}
-        assert reply.meta() == world.api.get(path, world.b).meta()
+        direct = world.api.get(path, world.b)
+        assert reply.meta() == direct.meta()
+        named = reply.header("Content-Disposition")
+        assert named == direct.header("Content-Disposition") == 'attachment; filename="new"'
     # nginx fetches the first slice anew.
     assert body_of(seen) <= SIZE // 3
 
@@ -338,6 +355,38 @@ def test_a_site_that_stops_sharing_is_heard(world, sources):
         assert world.http.get(path, world.a).body == data
         assert_refused(world.http.get(path, world.b), 404)
         assert_refused(world.http.get(path), 401)
+
+
+def test_data_under_other_paths_is_neither_stored_nor_kept_in_memory(world):
+    """It is for those who may have it, among them all clients of version 2."""
+    path, data = world.stored(is_public=False)
+    (image,) = [
+        one
+        for one in world.api.get("/v2/images", world.a).json()["images"]
+        if one["checksum"] == hashlib.md5(data).hexdigest()
+    ]
+    named = path.rpartition("/")[2]
+    for other in (image["file"], f"{path}/file", f"{path}?x=y", f"/images/{named}"):
+        for _ in range(2):
+            with world.relay.counting() as seen:
+                reply = world.http.get(other, world.a)
+            assert (reply.status, reply.body) == (200, data)
+            # nginx leaves the query out, and what it has stored is the same.
+            assert body_of(seen) == SIZE or "?" in other
+            # Varnish would keep all of a response that it marks until its client has taken it.
+            assert reply.header("X-Varnish") is None
+        ranged = world.http.get(other, {**world.a, "Range": "bytes=7-9"})
+        assert (ranged.status, ranged.body) == (206, data[7:10])
+        tag = {"If-None-Match": reply.header("ETag")}
+        assert world.http.get(other, {**world.a, **tag}).status == 304
+        for extra in ({}, tag, {"Range": "bytes=7-9"}):
+            assert_refused(world.http.get(other, {**world.b, **extra}), 404)
+            assert_refused(world.http.get(other, extra), 401)
+    first, stranger, without = at_once(world, image["file"], [world.a, world.b, {}])
+    assert (first.body, stranger.status, without.status) == (data, 404, 401)
+    kept = image["self"]
+    assert world.http.get(kept, world.a).json()["id"] == image["id"]
+    assert_refused(world.http.get(kept, world.b), 404)
 
 
 def test_an_image_without_checksum_is_never_stored(world):

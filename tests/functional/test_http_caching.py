@@ -148,6 +148,7 @@ def test_a_new_name_is_no_new_data(site):
     unchanged = image.ask(If_None_Match=TAG)
     assert unchanged.status == 304
     assert unchanged.meta()["name"] == "after"
+    assert unchanged.header("Content-Disposition") == 'attachment; filename="after.raw"'
     assert unchanged.header("Last-Modified") == before
     assert unchanged.header("Content-Length") is unchanged.header("Content-Type") is None
     assert unchanged.header("Accept-Ranges") == "bytes"

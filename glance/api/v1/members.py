@@ -11,7 +11,7 @@ from glance.api import lookup, purging
 from glance.common import exception
 from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import membership, types
+from glance.image import fields, membership, types
 
 
 class MembersController:
@@ -49,7 +49,7 @@ class MembersController:
         memberships = parse_memberships(request.read_json())
         with _HidingRefusal(), self._emitting_changes(request.context, number):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
-            purging.unshared(request.environ, number)
+            purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
 
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
@@ -59,7 +59,7 @@ class MembersController:
         name = wsgi.segment(member)
         with _HidingRefusal(), self._emitting_changes(request.context, number, name):
             self.registry.delete_member(request.context, number, name)
-            purging.unshared(request.environ, number)
+            purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
 
     @contextlib.contextmanager

@@ -71,7 +71,7 @@ class MemberResource:
         purged = self.registry.get_record(context, uuid)["id"] if _purges(request) else None
         repeating.remove_member(self.registry, context, uuid, name)
         if purged is not None:
-            purging.unshared(request.environ, purged)
+            purging.unshared(request.environ, purged, uuid)
         self._emit(request, "image.member.delete", {"image_id": uuid, "member_id": name})
         return wsgi.Response(204)
 

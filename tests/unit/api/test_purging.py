@@ -3,6 +3,7 @@
 import http.server
 import json
 import logging
+import shutil
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from glance.api import purging
 from glance.common import config, exception
+from glance.http.client import connection as http_connection
 from glance.streaming import retry
 
 URL = "/v1/images"
@@ -112,15 +114,21 @@ def test_paths_without_a_version_are_purged_only_if_they_are_served(proxy, start
 
 
 def test_an_image_with_a_uuid_is_purged_under_that_too(proxy):
-    purger = purging.Purger(config.Conf({"http_cache_purge_urls": proxy.url}))
+    conf = {"http_cache_purge_urls": proxy.url}
+    purger = purging.Purger(config.Conf(conf))
     purger.changed(image(uuid=UUID), None)
     (one,) = next(iter(purger._caches.values())).all()
     assert one.uuid == UUID
-    paths = set(purger.paths(5, one.uuid)) - set(PATHS)
-    assert paths == {
+    paths = list(purger.paths(5, one.uuid))
+    assert paths[: len(PATHS)] == PATHS
+    assert paths[len(PATHS) :] == [
+        *(path.replace("/5", f"/{UUID}") for path in PATHS),
         f"/v2/images/{UUID}/file",
-        *(f"/v1/images/{UUID}{end}" for end in ("", "/file")),
-    }
+    ]
+    purger = purging.Purger(config.Conf({**conf, "http_cache_share_private": "true"}))
+    purging.unshared({purging.ENVIRON: purger}, 5, UUID)
+    (one,) = next(iter(purger._caches.values())).all()
+    assert one.uuid == UUID
 
 
 def test_the_path_of_a_url_is_kept_and_nothing_is_sent_without_a_token(proxy, start):
@@ -166,20 +174,20 @@ def test_the_api_purges_what_a_request_has_changed(proxy, make_api):
     payload = b"x" * 10
     api.add(payload, id=5)
     api("PUT", f"{URL}/5", {"x-image-meta-name": "after"})
-    until(lambda: len(proxy.seen) == 11)
+    until(lambda: len(proxy.seen) == 17)
     api("PUT", f"{URL}/5/members/t2")
     api("DELETE", f"{URL}/5/members/t2")
-    until(lambda: len(proxy.seen) == 19)
+    until(lambda: len(proxy.seen) == 25)
     api("PUT", f"{URL}/5/members", {}, b'{"memberships": []}')
-    until(lambda: len(proxy.seen) == 27)
+    until(lambda: len(proxy.seen) == 33)
     api("DELETE", f"{URL}/5")
-    until(lambda: len(proxy.seen) == 38)
+    until(lambda: len(proxy.seen) == 50)
     # Those of version 2 have another id.
     assert {path for _, path in proxy.seen if "-" not in path} == set(PATHS)
     assert proxy.seen[-1][1].startswith("/v2/images/") and proxy.seen[-1][1].endswith("/file")
     api.add(id=6)
     api("DELETE", f"{URL}/6")
-    assert len(proxy.seen) == 38
+    assert len(proxy.seen) == 50
     for purger in list(purging._made.values()):
         purger.stop()
 
@@ -284,6 +292,20 @@ def test_a_silent_cache_is_given_up(start, monkeypatch):
         until(lambda: cache.failures > 1)
 
 
+def test_the_authorities_of_tls_are_read_once(start, monkeypatch):
+    made, whole = [], http_connection.TLS.context
+    monkeypatch.setattr(
+        http_connection.TLS, "context", lambda self: made.append(self) or whole(self)
+    )
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        purger = start(f"https://127.0.0.1:{unused.getsockname()[1]}")
+        purger.changed(image(), None)
+        (cache,) = purger._caches.values()
+        until(lambda: cache.failures > 2)
+    assert len(made) == 1
+
+
 # -- the spool -----------------------------------------------------------------------------------
 
 
@@ -321,6 +343,24 @@ def test_what_waits_for_a_cache_that_is_down_survives_the_death_of_the_process(
     proxy.status = 200
     until(lambda: not cache.all())
     until(lambda: not kept())
+
+
+def test_a_spool_that_has_gone_stops_no_purges(proxy, start, tmp_path, caplog):
+    spool = tmp_path / "spool"
+    settings = {"http_cache_purge_urls": proxy.url, "http_cache_purge_spool_dir": str(spool)}
+    before = purging.Purger(config.Conf(settings))
+    before.changed(image(id=1), None)
+    before.stop()
+    proxy.status = 503
+    purger = start(proxy, http_cache_purge_spool_dir=str(spool))
+    until(lambda: proxy.seen)
+    shutil.rmtree(spool)
+    proxy.status = 200
+    (cache,) = purger._caches.values()
+    until(lambda: not cache.all())
+    purger.changed(image(id=2), None)
+    until(lambda: ("PURGE", "/v1/images/2") in proxy.seen)
+    assert "cannot be removed" in caplog.text and "Traceback" not in caplog.text
 
 
 def test_purges_for_a_cache_that_is_no_longer_configured_are_forgotten(proxy, start, tmp_path):

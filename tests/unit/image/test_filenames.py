@@ -64,13 +64,37 @@ def test_the_name_of_an_image_with_its_format_is_a_file(name, disk_format, expec
         ),
         ("100%41.raw", "attachment; filename=\"100_41.raw\"; filename*=UTF-8''100%2541.raw"),
         ("it's.raw", 'attachment; filename="it\'s.raw"'),
+        (
+            "x\uff02; filename=\uff02y.raw",
+            'attachment; filename="x_; filename=_y.raw"; '
+            "filename*=UTF-8''x%EF%BC%82%3B%20filename%3D%EF%BC%82y.raw",
+        ),
+        ("\u2026", "attachment; filename=\"image\"; filename*=UTF-8''%E2%80%A6"),
     ],
 )
 def test_the_header_has_the_name_in_ascii_for_everybody_and_whole_for_others(name, header):
     assert filenames.disposition(name) == header
 
 
-@given(st.text(max_size=300) | st.none(), st.text(max_size=20) | st.none())
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("\uff0f..\uff0fetc\uff0fpasswd", "_.._etc_passwd"),
+        ("a\uff3cb\u2100c", "a_ba_cc"),
+        ("\u2025x.raw", "x.raw"),
+        ("\uff23\uff2f\uff2e.raw", "_CON.raw"),
+        ("\uff0drf", "_-rf"),
+    ],
+)
+def test_wide_characters_become_nothing_that_counts(name, plain):
+    assert filenames.disposition(name).startswith(f'attachment; filename="{plain}"; ')
+
+
+#: Text in which characters are frequent whose plain forms mean something.
+NAMES = st.text(st.characters() | st.sampled_from("\uff02\uff0f\uff3c\uff0e\uff0d\u2025\u2100%."))
+
+
+@given(NAMES | st.none(), st.text(max_size=20) | st.none())
 def test_no_name_leaves_its_directory_nor_its_header(name, disk_format):
     found = filenames.file_name(5, name, disk_format)
     assert pathlib.PurePosixPath(found).name == pathlib.PureWindowsPath(found).name == found
@@ -83,3 +107,6 @@ def test_no_name_leaves_its_directory_nor_its_header(name, disk_format):
     )
     assert whole is not None
     assert (urllib.parse.unquote(whole[2]) if whole[2] else whole[1]) == found
+    plain = whole[1]
+    assert pathlib.PurePosixPath(plain).name == pathlib.PureWindowsPath(plain).name == plain
+    assert not plain.startswith((".", "-", " "))

@@ -106,6 +106,25 @@ def test_a_file_without_any_message_goes_at_once(tmp_path):
     assert files(tmp_path) == []
 
 
+def test_a_directory_that_has_gone_leaves_nothing_to_claim(tmp_path, caplog):
+    box = spool.NotificationSpool(str(tmp_path / "spool"), LIMIT)
+    (tmp_path / "spool").rmdir()
+    assert box.claim() == []
+    assert "cannot be read" in caplog.text
+
+
+def test_a_file_that_has_gone_settles_its_messages_all_the_same(tmp_path, make, caplog):
+    box = spool.NotificationSpool(str(tmp_path), LIMIT)
+    box.store(make(1))
+    segment = box.next_stored()
+    back = box.read(segment)
+    os.unlink(segment.path)
+    box.settle(back)
+    assert "cannot be removed" in caplog.text
+    with pytest.raises(OSError):
+        os.fstat(segment.fd)
+
+
 def test_the_limit_turns_new_messages_away(tmp_path, make):
     sent = make(10)
     room = sum(len(one.data) + 1 for one in sent[:4])

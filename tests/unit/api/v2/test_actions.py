@@ -147,6 +147,24 @@ def test_a_policy_may_reserve_downloads(make_both):
         assert strict("GET", path, **librarian).status_int == 200
 
 
+def test_a_head_of_data_that_may_not_be_read_permits_no_proxy_to_send_it(make_both):
+    strict = make_both(policy_download_image="librarian", http_cache_share_private="true")
+    image = strict.make(PAYLOAD, OWNER)
+    path = f"/v1/images/{image['id']}"
+    permitted = strict("HEAD", path, **{**OWNER, "roles": "librarian"})
+    assert "public" in permitted.headers["Cache-Control"] and permitted.headers["ETag"]
+    tag = {"If-None-Match": permitted.headers["ETag"]}
+    for headers in (None, tag):
+        refused = strict("HEAD", path, headers, **OWNER)
+        assert refused.status_int == 200
+        assert refused.headers["x-image-meta-checksum"]
+        assert refused.headers["Cache-Control"] == "no-store"
+        assert not {"ETag", "Last-Modified"} & set(refused.headers)
+    # What is deactivated is nobody's to keep, either.
+    assert act(strict, image, "deactivate", **OWNER) == 204
+    assert strict("HEAD", path, **OWNER).headers["Cache-Control"] == "no-store"
+
+
 def test_a_body_is_refused(api):
     image = api.make(PAYLOAD, OWNER)
     path = f"{image['self']}/actions/deactivate"
