@@ -623,10 +623,10 @@ def test_a_tool_that_is_none(tmp_path, text, match):
 
 def test_a_sandbox_is_made_of_constants_and_settings(tmp_path):
     shop = Workshop(tmp_path, conversion_sandbox="none", conversion_qemu_img=tool(tmp_path))
-    assert shop.box.environment("/work/job")["TMPDIR"] == "/work/job"
+    assert shop.box.environment("/job")["TMPDIR"] == "/job"
     limits = sandbox.RunLimits(1, 2, 3)
-    command = shop.box.command("/work/job", limits, ["info"])
-    assert command[-3:] == ["/work/job", str(tmp_path / "qemu-img"), "info"]
+    command = shop.box.command("/job", limits, ["info"])
+    assert command[-3:] == ["/job", str(tmp_path / "qemu-img"), "info"]
 
 
 def test_nothing_of_a_user_is_in_what_the_tool_is_told():
