@@ -36,8 +36,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two reports of progress.
 REPORT_INTERVAL = 1.0
-#: The ends of what the store and the file of a job may raise.
-_STORE_FULL = (exception.StorageFull, exception.LimitExceeded)
 
 
 class Phase(enum.Enum):
@@ -223,8 +221,8 @@ class _Job:
         self.work_dir, self.stores = converter.work_dir, converter.stores
         self._inspect, self._box = converter.inspect, converter.box
         self._observer = observer
-        self.source = _format(order.source_format)
-        self.target = _format(order.target_format)
+        self.source: formats.Format
+        self.target: formats.Format
         self._reported = 0.0
         self._begun = 0.0
         self._seconds: dict[Phase, float] = {}
@@ -236,6 +234,8 @@ class _Job:
         return self._phase.value if self._phase is not None else "the beginning"
 
     def run(self, deliver: Delivery) -> Result:
+        self.source = _format(self.order.source_format)
+        self.target = _format(self.order.target_format)
         space = self.work_dir.space(self.order.job_id)
         try:
             return self._run(space, deliver)
@@ -317,6 +317,8 @@ class _Job:
             if err.code is Code.CONVERSION_FAILED and threads.run(self.work_dir.is_full):
                 raise ConversionError(Code.NO_SPACE, err.detail) from err
             raise
+        # Nothing more is written here, so others may have the room that is left.
+        self.work_dir.forget(self.order.job_id)
         self._report(100, None, always=True)
         return size
 
@@ -489,7 +491,7 @@ def _uploading() -> Iterator[None]:
         yield
     except exception.ImageSizeLimitExceeded as err:
         raise ConversionError(Code.TOO_LARGE, exception.described(err)) from err
-    except _STORE_FULL as err:
+    except exception.LimitExceeded as err:
         raise ConversionError(Code.STORE_FULL, exception.described(err)) from err
     except exception.BackendCorrupt as err:
         raise ConversionError(Code.HOST_FAILED, exception.described(err)) from err

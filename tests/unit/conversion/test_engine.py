@@ -170,6 +170,19 @@ def test_a_source_of_unknown_size_waits_for_all_the_room_that_it_may_take(make):
     assert shop.code_of(base.AddResult("file:///x", None, None), "raw", "raw") == "no_space"
 
 
+def test_a_result_that_is_written_keeps_no_room_from_others(make):
+    class Asking(engine.Observer):
+        def began(self, phase):
+            promised.append((phase, sum(shop.work_dir._promised.values())))
+
+    promised = []
+    shop = make()
+    shop.convert(shop.put(b"x" * 1000), "raw", "raw", observer=Asking())
+    found = dict(promised)
+    assert found[engine.Phase.INSPECTING] == 1000
+    assert found[engine.Phase.VERIFYING] == found[engine.Phase.UPLOADING] == 0
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -288,13 +301,15 @@ def test_the_log_has_one_line_for_each_job(make, caplog):
     stop.cancel()
     with pytest.raises(errors.Cancelled):
         shop.convert(source, "raw", "raw", stop=stop)
+    shop.code_of(source, "iso", "raw")
     lines = [each for each in caplog.records if each.name == "glance.conversion.engine"]
-    assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO"]
-    success, corrupt, cancelled = [each.getMessage().split(": ", 1)[1] for each in lines]
+    assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO", "WARNING"]
+    success, corrupt, cancelled, foreign = [each.getMessage().split(": ", 1)[1] for each in lines]
     assert success.startswith("4 bytes of raw became 4 bytes of raw, a disk of 4 bytes; seconds: ")
     assert all(phase.value in success for phase in engine.Phase)
     assert corrupt == "fetching ended: source_corrupt: its checksum is another one"
     assert cancelled == "the beginning ended: cancelled"
+    assert foreign == "the beginning ended: unsupported_format"
 
 
 def test_what_the_tool_puts_in_the_place_of_the_result_is_not_stored(make, tmp_path):
