@@ -153,6 +153,22 @@ def test_what_the_store_of_the_source_sends(make, size, length, chunks, code):
     assert closed == [1]
 
 
+def test_a_source_that_goes_on_is_not_read_on(make):
+    """It would take room that was promised to others."""
+    taken = []
+
+    def chunks():
+        for number in range(20):
+            taken.append(number)
+            yield b"x" * conversions.MIB
+
+    shop = make()
+    shop.converter.stores = Saying(shop, body.IterBody(chunks()))
+    source = base.AddResult("file:///x", conversions.MIB, None)
+    assert shop.code_of(source, "raw", "raw") == "source_corrupt"
+    assert len(taken) < 5
+
+
 def test_a_source_whose_connection_breaks(make):
     def chunks():
         yield b"da"
