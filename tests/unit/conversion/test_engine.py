@@ -490,57 +490,21 @@ def test_what_the_end_of_the_upload_says(make, error, code):
     assert shop.code_of(shop.put(b"data"), "raw", "raw", settle=settle) == code
 
 
-def test_an_error_of_the_caller_passes_and_the_data_is_removed(make):
+def test_an_error_of_the_caller_passes(make):
     def settle(added):
         raise exception.ImageDeleted("gone")
 
     shop = make()
     with pytest.raises(exception.ImageDeleted):
         shop.convert(shop.put(b"data"), "raw", "raw", settle=settle)
-    assert shop.left() == []
-
-
-def test_data_that_cannot_be_removed_is_handed_on(make, caplog):
-    shop = make()
-    later, added = [], []
-
-    def settle(found):
-        added.append(found.location)
-        # Its removal will not be permitted.
-        shop.path_of(found).unlink()
-        shop.path_of(found).mkdir()
-        raise exception.RegistryUnavailable()
-
-    source = shop.put(b"data")
-    delivery = engine.StoreDelivery(shop.stores, "result-x", settle, free_later=later.extend)
-    with pytest.raises(ConversionError):
-        shop.converter.convert(shop.order(source, "raw", "raw"), delivery)
-    assert later == added
-    assert added[0] not in caplog.text
-    os.rmdir(shop.images / "result-x")
-
-
-def test_a_kill_during_the_last_call_leaves_the_data_to_the_sweep(make):
-    class Killed(BaseException):
-        pass
-
-    def settle(added):
-        raise Killed
-
-    shop = make()
-    with pytest.raises(Killed):
-        shop.convert(shop.put(b"data"), "raw", "raw", settle=settle)
-    (left,) = shop.stores.sweep()
-    assert left.committed
-    left.discard()
 
 
 @pytest.mark.parametrize("store", ["s3", "nowhere", "http"])
 def test_a_store_that_takes_nothing(make, store):
     shop = make()
-    delivery = engine.StoreDelivery(shop.stores, "result-x", shop.stored.append, store)
+    order = shop.order(shop.put(b"data"), "raw", "raw")
     with pytest.raises(ConversionError) as caught:
-        shop.converter.convert(shop.order(shop.put(b"data"), "raw", "raw"), delivery)
+        shop.converter.convert(order, shop.delivery(shop.stored.append, store))
     assert caught.value.code is Code.STORE_UNAVAILABLE
 
 
