@@ -13,6 +13,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -118,63 +119,54 @@ def measure_upload(args: argparse.Namespace, home: pathlib.Path, site: daemons.S
 
 def measure_inspect(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     """Uploads whose data is inspected, against uploads to a site that does not."""
-    speed = Row(f"upload of {args.size} MiB, inspected", "MiB/s", "inspection off")
-    effort = Row("... CPU time", "ms", "inspection off")
-    options = {"verbose": False, "inspect_on_upload": "off"}
-    other = daemons.Site(home / "uninspected", workers=args.workers, api=options)
-    other.registry_options["verbose"] = False
-    with image_file(args, home) as path, other:
-
-        def run(one: daemons.Site) -> tuple[float, float]:
-            workers = daemons.children(one.api.pid)
-            before = daemons.processor_time(workers)
-            seconds, image = load.upload(one.port, path)
-            spent = daemons.processor_time(workers) - before
-            one.http.delete(image)
-            os.sync()
-            return args.size / seconds, spent * 1e3
-
-        def ours() -> None:
-            speed.ours.append((found := run(site))[0])
-            effort.ours.append(found[1])
-
-        def theirs() -> None:
-            speed.theirs.append((found := run(other))[0])
-            effort.theirs.append(found[1])
-
-        run(site), run(other)
-        turns(args.rounds, ours, theirs)
-    return [speed, effort]
+    with other_site(args, home, inspect_on_upload="off") as other:
+        return uploads(args, home, ("inspected", site), ("inspection off", other))
 
 
 def measure_digests(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     """Uploads with the second digest (hashing_algorithm) against those with MD5 alone."""
-    speed = Row(f"upload of {args.size} MiB, MD5 and SHA-256", "MiB/s", "MD5 alone")
-    effort = Row("... CPU time", "ms", "MD5 alone")
-    options = {"verbose": False, "hash_v1_uploads": True, "hashing_algorithm": "sha256"}
-    hashing = daemons.Site(home / "hashing", workers=args.workers, api=options)
-    hashing.registry_options["verbose"] = False
-    with image_file(args, home) as path, hashing:
+    with other_site(args, home, hash_v1_uploads=True, hashing_algorithm="sha256") as hashing:
+        return uploads(args, home, ("MD5 and SHA-256", hashing), ("MD5 alone", site))
 
-        def upload(one: daemons.Site) -> tuple[float, float]:
-            workers = daemons.children(one.api.pid)
-            before = daemons.processor_time(workers)
-            seconds, image = load.upload(one.port, path)
-            spent = daemons.processor_time(workers) - before
-            one.http.delete(image)
-            os.sync()
-            return args.size / seconds, spent * 1e3
 
-        def ours() -> None:
-            for row, value in zip((speed, effort), upload(hashing), strict=True):
-                row.ours.append(value)
+def other_site(args: argparse.Namespace, home: pathlib.Path, **options: Any) -> daemons.Site:
+    """Return a second site with more options of the API; the caller starts it."""
+    quiet = {"verbose": False}
+    return daemons.Site(
+        home / "other", workers=args.workers, api={**quiet, **options}, registry=quiet
+    )
 
-        def theirs() -> None:
-            for row, value in zip((speed, effort), upload(site), strict=True):
-                row.theirs.append(value)
 
-        upload(hashing), upload(site)
-        turns(args.rounds, ours, theirs)
+def uploads(
+    args: argparse.Namespace,
+    home: pathlib.Path,
+    ours: tuple[str, daemons.Site],
+    theirs: tuple[str, daemons.Site],
+) -> list[Row]:
+    """Compare uploads to two sites, each with a word for it: speed, and CPU time of the API."""
+    speed = Row(f"upload of {args.size} MiB, {ours[0]}", "MiB/s", theirs[0])
+    effort = Row("... CPU time", "ms", theirs[0])
+
+    def upload(one: daemons.Site) -> tuple[float, float]:
+        workers = daemons.children(one.api.pid)
+        before = daemons.processor_time(workers)
+        seconds, image = load.upload(one.port, path)
+        spent = daemons.processor_time(workers) - before
+        one.http.delete(image)
+        os.sync()
+        return args.size / seconds, spent * 1e3
+
+    def turn(one: daemons.Site, taken: tuple[list[float], list[float]]) -> None:
+        for figures, value in zip(taken, upload(one), strict=True):
+            figures.append(value)
+
+    with image_file(args, home) as path:
+        upload(ours[1]), upload(theirs[1])
+        turns(
+            args.rounds,
+            lambda: turn(ours[1], (speed.ours, effort.ours)),
+            lambda: turn(theirs[1], (speed.theirs, effort.theirs)),
+        )
     return [speed, effort]
 
 

@@ -5,8 +5,6 @@ that sets headers, with images that belong to tenants and to users, and a real K
 tokens both daemons check, or the API alone.
 """
 
-import pathlib
-
 import pytest
 
 from support import identities
@@ -23,29 +21,12 @@ KINDS = {
     "ownerless-public": (None, "true"),
     "ownerless-private": (None, "false"),
 }
-SOURCES = {
-    "stage": lambda directory: identities.Stage(directory),
-    "stage-by-user": lambda directory: identities.Stage(directory, by_user=True),
-    "keystone": lambda directory: identities.Tokens(directory),
-    "keystone-strict": lambda directory: identities.Tokens(directory, strict=True),
-}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.peers if "keystone" in name else ())
-        for name in SOURCES
-    ],
-)
+@pytest.fixture(scope="module", params=identities.params())
 def source(request, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("source")
-    with pytest.MonkeyPatch.context() as patch:
-        # Where the daemons find the stage.
-        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
-        running = SOURCES[request.param](directory)
-    yield running
-    running.stop()
+    with identities.started(request.param, tmp_path_factory.mktemp("source")) as running:
+        yield running
 
 
 @pytest.fixture

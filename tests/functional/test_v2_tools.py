@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from support import daemons, tools
+from support import daemons, identities, keystone, tools
 
 pytestmark = pytest.mark.peers
 
@@ -143,6 +143,68 @@ deleted = cloud.delete_image("sdk", wait=True)
 print(json.dumps([image.id == again.id == hidden.id, states, inactive, names, deleted,
                   cloud.image.find_image("sdk")]))
 """
+
+
+@pytest.mark.skipif(not EVERY, reason="GLANCE_TEST_EVERY_COMMAND is not set")
+def test_openstack_shares_an_image_between_projects(tmp_path, home):
+    """With Keystone: shared, listed once it is accepted, taken back, deactivated, hidden."""
+    copy = home / "copy-shared"
+
+    def commands_of(user, project):
+        login = {
+            "OS_AUTH_URL": running.url,
+            "OS_USERNAME": user,
+            "OS_PASSWORD": keystone.PASSWORD,
+            "OS_PROJECT_NAME": project,
+            "OS_USER_DOMAIN_ID": "default",
+            "OS_PROJECT_DOMAIN_ID": "default",
+        }
+        return tools.Tool("openstack", home, **login)
+
+    with (
+        keystone.Keystone(tmp_path / "keystone") as running,
+        identities.site(tmp_path / "site", running, strict=True) as site,
+    ):
+        running.service("image", site.url, "glance")
+        running.user("joe", "his")
+        running.user("ann", "hers")
+        joe, ann, hers = (
+            commands_of("joe", "his"),
+            commands_of("ann", "hers"),
+            running.project("hers"),
+        )
+        made, *_, members = run(
+            joe,
+            ("image", "create", "one", "--file", home / "data", "--shared", "-f", "json"),
+            ("image", "add", "project", "one", hers),
+            ("image", "member", "list", "one", "-f", "json"),
+        )
+        name = made.json()["id"]
+        assert [(m["Member ID"], m["Status"]) for m in members.json()] == [(hers, "pending")]
+        before, pending, _, after, _ = run(
+            ann,
+            ("image", "list", "-f", "value"),
+            ("image", "list", "--shared", "--member-status", "pending", "-f", "value"),
+            ("image", "set", "--accept", name),
+            ("image", "list", "-f", "value"),
+            ("image", "save", "--file", copy, name),
+        )
+        assert (before.out, name in pending.out, name in after.out) == ("", True, True)
+        assert copy.read_bytes() == DATA
+        run(joe, ("image", "set", "--deactivate", "one"))
+        refused = ann("image", "save", "--file", tmp_path / "refused", name)
+        assert refused.code == 1
+        listed, hidden = run(
+            joe,
+            ("image", "set", "--activate", "one"),
+            ("image", "remove", "project", "one", hers),
+            ("image", "set", "--hidden", "one"),
+            ("image", "list", "-f", "value"),
+            ("image", "list", "--hidden", "-f", "value"),
+        )[-2:]
+        assert (listed.out, name in hidden.out) == ("", True)
+        assert ann("image", "show", name).code == 1
+        run(joe, ("image", "delete", "one"))
 
 
 def test_openstacksdk(site, home):

@@ -6,8 +6,12 @@ owned by. The caller `admin` is an administrator; every other name is a tenant o
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from support import daemons, keystone
 
@@ -74,7 +78,7 @@ class Stage(Source):
             workers=2,
             api={**options, **cache, **(api or {})},
             registry=options,
-            api_pipeline=f"versionnegotiation stage context {_CACHE * caching}apiv1app",
+            api_pipeline=f"versionnegotiation stage context {_CACHE * caching}rootapp",
             sections=sections + ("tenant = everybody\n" if by_user else ""),
         )
         self.site.start()
@@ -175,7 +179,37 @@ def site(
         workers=workers,
         api={**more, **cache, "send_identity_headers": trusted_link, **(api or {})},
         registry={**more, **trusted, **(registry or {})},
-        api_pipeline=f"versionnegotiation authtoken context {_CACHE * caching}apiv1app",
+        api_pipeline=f"versionnegotiation authtoken context {_CACHE * caching}rootapp",
         registry_pipeline=f"{'' if trusted_link else 'authtoken '}context registryapp",
         sections=f"[filter:authtoken]\n{lines}",
     )
+
+
+#: Name -> a source that a whole table of callers can be asked with.
+SOURCES: dict[str, Callable[[pathlib.Path], Source]] = {
+    "stage": lambda directory: Stage(directory),
+    "stage-by-user": lambda directory: Stage(directory, by_user=True),
+    "keystone": lambda directory: Tokens(directory),
+    "keystone-strict": lambda directory: Tokens(directory, strict=True),
+}
+
+
+def params(*names: str) -> list[Any]:
+    """Return the names as parameters of a fixture; those with a real Keystone are peers."""
+    return [
+        pytest.param(name, marks=pytest.mark.peers if "keystone" in name else ())
+        for name in names or SOURCES
+    ]
+
+
+@contextlib.contextmanager
+def started(name: str, directory: pathlib.Path) -> Iterator[Source]:
+    """Start a source of that name, and stop it at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the daemons find the stage.
+        patch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
+        running = SOURCES[name](directory)
+    try:
+        yield running
+    finally:
+        running.stop()
