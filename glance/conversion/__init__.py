@@ -9,7 +9,7 @@ and the tool runs where there is nothing else to open, within limits.
 `qemu` (what the tool is asked), `process` (one run of the tool, and what its ending means) and
 `sandbox` (where it runs), and `inspection`. `launcher` is a program of its own. `formats` is the
 table of the formats, `errors` that of the codes a job can end with, `options` has the options.
-`job` is the life of a job as data.
 
-What does not belong here: records of images and jobs, HTTP, the choice of a store.
+What does not belong here: records of images and jobs, with states and leases (they are rows of
+the registry's database, which cannot import this), HTTP, the choice of a store.
 """

@@ -21,7 +21,7 @@ import enum
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from glance.common import config, exception
@@ -36,8 +36,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two reports of progress.
 REPORT_INTERVAL = 1.0
-#: The ends of what the store and the file of a job may raise.
-_STORE_FULL = (exception.StorageFull, exception.LimitExceeded)
 
 
 class Phase(enum.Enum):
@@ -101,7 +99,7 @@ class Inspect(Protocol):
 
 
 class Delivery(Protocol):
-    """Stores the result: all of a stream, or nothing."""
+    """Stores the result: all of a stream, or nothing. The transaction of an upload is one."""
 
     def __call__(self, stream: body.Readable, size: int) -> object:
         """Store `size` bytes; on return the image has them. Raises store errors."""
@@ -223,8 +221,8 @@ class _Job:
         self.work_dir, self.stores = converter.work_dir, converter.stores
         self._inspect, self._box = converter.inspect, converter.box
         self._observer = observer
-        self.source = _format(order.source_format)
-        self.target = _format(order.target_format)
+        self.source: formats.Format
+        self.target: formats.Format
         self._reported = 0.0
         self._begun = 0.0
         self._seconds: dict[Phase, float] = {}
@@ -236,6 +234,8 @@ class _Job:
         return self._phase.value if self._phase is not None else "the beginning"
 
     def run(self, deliver: Delivery) -> Result:
+        self.source = _format(self.order.source_format)
+        self.target = _format(self.order.target_format)
         space = self.work_dir.space(self.order.job_id)
         try:
             return self._run(space, deliver)
@@ -317,6 +317,8 @@ class _Job:
             if err.code is Code.CONVERSION_FAILED and threads.run(self.work_dir.is_full):
                 raise ConversionError(Code.NO_SPACE, err.detail) from err
             raise
+        # Nothing more is written here, so others may have the room that is left.
+        self.work_dir.forget(self.order.job_id)
         self._report(100, None, always=True)
         return size
 
@@ -489,7 +491,7 @@ def _uploading() -> Iterator[None]:
         yield
     except exception.ImageSizeLimitExceeded as err:
         raise ConversionError(Code.TOO_LARGE, exception.described(err)) from err
-    except _STORE_FULL as err:
+    except exception.LimitExceeded as err:
         raise ConversionError(Code.STORE_FULL, exception.described(err)) from err
     except exception.BackendCorrupt as err:
         raise ConversionError(Code.HOST_FAILED, exception.described(err)) from err
@@ -506,65 +508,3 @@ def _translated() -> Iterator[None]:
         raise ConversionError(Code.STORE_UNAVAILABLE, exception.described(err)) from err
     except OSError as err:
         raise workspace.failed(err) from err
-
-
-# -- an upload without a record of an image ------------------------------------------------------
-
-
-def _nobody(leftovers: list[str]) -> None:
-    for _ in leftovers:
-        LOG.error("A part of an unfinished upload stays in the store")
-
-
-@dataclasses.dataclass(frozen=True)
-class StoreDelivery:
-    """Stores the result under an image id; the steps are those of any upload.
-
-    `store` is the name of the store, None for the default one. `settle` is called with what was
-    stored, after the commit: when it raises, the data is removed again. `free_later` gets the
-    storage URIs (may hold secrets) of what could not be removed.
-    """
-
-    stores: Stores
-    image_id: str
-    settle: Callable[[base.AddResult], object]
-    store: str | None = None
-    free_later: Callable[[list[str]], object] = _nobody
-
-    def __call__(self, stream: body.Readable, size: int) -> base.AddResult:
-        staged = self.stores.writable(self.store).stage(self.image_id, size)
-        try:
-            with staged:
-                received = base.transfer(stream, staged)
-                if received.size != size:
-                    raise exception.BackendCorrupt()
-                added = base.AddResult(staged.commit(), received.size, received.checksum)
-                with self._undoing(staged, added.location):
-                    self.settle(added)
-                return added
-        finally:
-            left = staged.leftovers()
-            if left:
-                self.free_later(left)
-
-    @contextlib.contextmanager
-    def _undoing(self, staged: base.StagedWrite, uri: str) -> Iterator[None]:
-        """Remove committed data again if nobody knows of it."""
-        try:
-            yield
-        except Exception:
-            self._remove(uri)
-            raise
-        except BaseException:
-            # Killed during the call: whoever sweeps the store looks up what has become of it.
-            staged.abandon().leave()
-            raise
-
-    def _remove(self, uri: str) -> None:
-        try:
-            self.stores.delete(uri)
-        except exception.StoreObjectNotFound:
-            LOG.debug("Image %s: its data is gone already", self.image_id)
-        except Exception as err:  # the first error is raised
-            LOG.error("Image %s: its data was not removed: %s", self.image_id, type(err).__name__)
-            self.free_later([uri])

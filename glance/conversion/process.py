@@ -216,11 +216,15 @@ class Run:
 
     def _kill(self) -> None:
         self._signal(signal.SIGKILL)
-        # NOTE: who is thrown at again and again must not leave before the files are free.
+        # NOTE: who is thrown at again and again must not leave before the files are free, so this
+        # waits where nothing is thrown.
+        threads.run(self._await_end)
+
+    def _await_end(self) -> None:
         for _ in range(1000):
             if self._is_over():
                 return
-            hub.native(time).sleep(_SHORTEST)
+            hub.sleep(_SHORTEST)
         LOG.error("Process %s could not be killed", self.pid)
 
     def _signal(self, signum: int) -> None:

@@ -15,6 +15,7 @@ from glance import store
 from glance.common import config
 from glance.conversion import engine, errors, inspection, qemu, workspace
 from glance.store import base
+from glance.streaming import body
 
 MIB = 1024 * 1024
 
@@ -71,6 +72,27 @@ class Workshop:
             **given,
         )
 
+    def delivery(
+        self, settle: Callable[[base.AddResult], object], name: str | None = None
+    ) -> engine.Delivery:
+        """Return what stores a result, in the default store or a named one, without a record.
+
+        When `settle` raises, after the commit, the data is removed again.
+        """
+
+        def deliver(stream: body.Readable, size: int) -> None:
+            image_id = f"result-{secrets.token_hex(4)}"
+            with self.stores.writable(name).stage(image_id, size) as staged:
+                received = base.transfer(stream, staged)
+                added = base.AddResult(staged.commit(), received.size, received.checksum)
+                try:
+                    settle(added)
+                except Exception:
+                    self.stores.delete(added.location)
+                    raise
+
+        return deliver
+
     def convert(
         self,
         source: base.AddResult,
@@ -83,9 +105,7 @@ class Workshop:
         **more: Any,
     ) -> engine.Result:
         """Convert an image; what was stored is the last of `stored`."""
-        delivery = engine.StoreDelivery(
-            self.stores, f"result-{secrets.token_hex(4)}", settle or self.stored.append
-        )
+        delivery = self.delivery(settle or self.stored.append)
         order = self.order(source, source_format, target_format, **more)
         return self.converter.convert(order, delivery, stop=stop, observer=observer)
 

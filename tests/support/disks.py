@@ -270,6 +270,13 @@ FURTHER: tuple[tuple[str, bytes], ...] = (
     ("qcow2_data_file", qcow2(autoclear=2)),
     ("qcow2_header_length", qcow2(header_length=2**32 - 1)),
     ("qcow2_extensions", qcow2(extensions=((0x1234, b""),) * 1024, end=False)),
+    # A name of a data file just behind what is looked at, in a cluster that goes on.
+    (
+        "qcow2_extensions",
+        qcow2(
+            cluster_bits=21, extensions=((0x1234, bytes(MIB - 120)), (0x44415441, b"/etc/passwd"))
+        ),
+    ),
     ("qcow2_extensions", qcow2(extensions=())[:112] + b"\0\0\0\1" + b"\xff" * 4 + bytes(300000)),
     ("qcow2_data_file_name", qcow2(version=2, extensions=((0x44415441, b"x"),))),
     ("qcow2_l1_table", qcow2(l1_table=3 * CLUSTER + 8)),

@@ -2,6 +2,10 @@
 
 `glance.cli.docs.pages` writes the scripts to etc/completion for packages; the shells load them
 by the name of the program. The completion of `glance` is in `glance.cli.user.completion`.
+
+Each script is whole, although those for bash have most lines in common: bash-completion finds a
+script by the name of the program alone, packages and users install single ones anywhere, and a
+file of shared functions would be one more path to find from there.
 """
 
 from __future__ import annotations

@@ -178,7 +178,11 @@ def make_parser() -> argparse.ArgumentParser:
 @streams.program(PROGRAM.name, stops=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program with `argv` (without its name) and return the exit code."""
-    options = make_parser().parse_args(argv)
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    if options.files.count("-") > 1:
+        # An empty rest would pass for an image.
+        parser.error("standard input (-) can be named once only")
     limits = verdict.Limits(virtual_size=options.max_virtual_size)
     output = _Array() if options.format == "json" else _Lines()
     code = 0

@@ -155,7 +155,9 @@ def test_other_modes_are_refused_at_start(mode):
         config.Conf({"inspect_on_upload": mode}).check()
 
 
-def test_a_package_is_in_no_disk_format(api, origin):
+@pytest.mark.parametrize("mode", ["warn", "enforce"])
+def test_a_package_is_in_no_disk_format(make_api, origin, mode):
+    api = make_api(inspect_on_upload=mode)
     package = b"disk.ovf".ljust(257, b"\0") + b"ustar" + bytes(1000)
     fill(api, origin, "post", "vmdk", package, **{"container-format": "ovf"})
     assert image_of(api) == ("active", None)

@@ -153,6 +153,22 @@ def test_what_the_store_of_the_source_sends(make, size, length, chunks, code):
     assert closed == [1]
 
 
+def test_a_source_that_goes_on_is_not_read_on(make):
+    """It would take room that was promised to others."""
+    taken = []
+
+    def chunks():
+        for number in range(20):
+            taken.append(number)
+            yield b"x" * conversions.MIB
+
+    shop = make()
+    shop.converter.stores = Saying(shop, body.IterBody(chunks()))
+    source = base.AddResult("file:///x", conversions.MIB, None)
+    assert shop.code_of(source, "raw", "raw") == "source_corrupt"
+    assert len(taken) < 5
+
+
 def test_a_source_whose_connection_breaks(make):
     def chunks():
         yield b"da"
@@ -168,6 +184,19 @@ def test_a_source_of_unknown_size_waits_for_all_the_room_that_it_may_take(make):
     shop = make(conversion_max_input_size=1 << 60)
     shop.converter.stores = Saying(shop, body.IterBody([b"data"]))
     assert shop.code_of(base.AddResult("file:///x", None, None), "raw", "raw") == "no_space"
+
+
+def test_a_result_that_is_written_keeps_no_room_from_others(make):
+    class Asking(engine.Observer):
+        def began(self, phase):
+            promised.append((phase, sum(shop.work_dir._promised.values())))
+
+    promised = []
+    shop = make()
+    shop.convert(shop.put(b"x" * 1000), "raw", "raw", observer=Asking())
+    found = dict(promised)
+    assert found[engine.Phase.INSPECTING] == 1000
+    assert found[engine.Phase.VERIFYING] == found[engine.Phase.UPLOADING] == 0
 
 
 @pytest.mark.parametrize(
@@ -288,13 +317,15 @@ def test_the_log_has_one_line_for_each_job(make, caplog):
     stop.cancel()
     with pytest.raises(errors.Cancelled):
         shop.convert(source, "raw", "raw", stop=stop)
+    shop.code_of(source, "iso", "raw")
     lines = [each for each in caplog.records if each.name == "glance.conversion.engine"]
-    assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO"]
-    success, corrupt, cancelled = [each.getMessage().split(": ", 1)[1] for each in lines]
+    assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO", "WARNING"]
+    success, corrupt, cancelled, foreign = [each.getMessage().split(": ", 1)[1] for each in lines]
     assert success.startswith("4 bytes of raw became 4 bytes of raw, a disk of 4 bytes; seconds: ")
     assert all(phase.value in success for phase in engine.Phase)
     assert corrupt == "fetching ended: source_corrupt: its checksum is another one"
     assert cancelled == "the beginning ended: cancelled"
+    assert foreign == "the beginning ended: unsupported_format"
 
 
 def test_what_the_tool_puts_in_the_place_of_the_result_is_not_stored(make, tmp_path):
@@ -459,57 +490,21 @@ def test_what_the_end_of_the_upload_says(make, error, code):
     assert shop.code_of(shop.put(b"data"), "raw", "raw", settle=settle) == code
 
 
-def test_an_error_of_the_caller_passes_and_the_data_is_removed(make):
+def test_an_error_of_the_caller_passes(make):
     def settle(added):
         raise exception.ImageDeleted("gone")
 
     shop = make()
     with pytest.raises(exception.ImageDeleted):
         shop.convert(shop.put(b"data"), "raw", "raw", settle=settle)
-    assert shop.left() == []
-
-
-def test_data_that_cannot_be_removed_is_handed_on(make, caplog):
-    shop = make()
-    later, added = [], []
-
-    def settle(found):
-        added.append(found.location)
-        # Its removal will not be permitted.
-        shop.path_of(found).unlink()
-        shop.path_of(found).mkdir()
-        raise exception.RegistryUnavailable()
-
-    source = shop.put(b"data")
-    delivery = engine.StoreDelivery(shop.stores, "result-x", settle, free_later=later.extend)
-    with pytest.raises(ConversionError):
-        shop.converter.convert(shop.order(source, "raw", "raw"), delivery)
-    assert later == added
-    assert added[0] not in caplog.text
-    os.rmdir(shop.images / "result-x")
-
-
-def test_a_kill_during_the_last_call_leaves_the_data_to_the_sweep(make):
-    class Killed(BaseException):
-        pass
-
-    def settle(added):
-        raise Killed
-
-    shop = make()
-    with pytest.raises(Killed):
-        shop.convert(shop.put(b"data"), "raw", "raw", settle=settle)
-    (left,) = shop.stores.sweep()
-    assert left.committed
-    left.discard()
 
 
 @pytest.mark.parametrize("store", ["s3", "nowhere", "http"])
 def test_a_store_that_takes_nothing(make, store):
     shop = make()
-    delivery = engine.StoreDelivery(shop.stores, "result-x", shop.stored.append, store)
+    order = shop.order(shop.put(b"data"), "raw", "raw")
     with pytest.raises(ConversionError) as caught:
-        shop.converter.convert(shop.order(shop.put(b"data"), "raw", "raw"), delivery)
+        shop.converter.convert(order, shop.delivery(shop.stored.append, store))
     assert caught.value.code is Code.STORE_UNAVAILABLE
 
 
@@ -623,10 +618,10 @@ def test_a_tool_that_is_none(tmp_path, text, match):
 
 def test_a_sandbox_is_made_of_constants_and_settings(tmp_path):
     shop = Workshop(tmp_path, conversion_sandbox="none", conversion_qemu_img=tool(tmp_path))
-    assert shop.box.environment("/work/job")["TMPDIR"] == "/work/job"
+    assert shop.box.environment("/job")["TMPDIR"] == "/job"
     limits = sandbox.RunLimits(1, 2, 3)
-    command = shop.box.command("/work/job", limits, ["info"])
-    assert command[-3:] == ["/work/job", str(tmp_path / "qemu-img"), "info"]
+    command = shop.box.command("/job", limits, ["info"])
+    assert command[-3:] == ["/job", str(tmp_path / "qemu-img"), "info"]
 
 
 def test_nothing_of_a_user_is_in_what_the_tool_is_told():

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.full
 SCRIPT = """
 import eventlet
 eventlet.monkey_patch()
-import pathlib, sys
-from glance.conversion import engine, errors
+import pathlib, signal, sys
+from glance.conversion import engine, errors, process
 from support import conversions
 
 shop = conversions.Workshop(pathlib.Path(sys.argv[1]))
@@ -56,6 +56,36 @@ for phase in engine.Phase:
     assert len(shop.stored) == stored, phase
     assert shop.left() == [], (phase, shop.left())
     assert conversions.working_in(shop.work) == set()
+
+# So have they while what was killed takes its time to end; who waits for it does not leave early.
+class Slow(process.Run):
+    mark = None
+
+    def _signal(self, signum):
+        if signum == signal.SIGKILL:
+            self.mark = len(ticks)
+        super()._signal(signum)
+
+    def _is_over(self):
+        return self.mark is not None and len(ticks) > self.mark + 100 and super()._is_over()
+
+def wait(run):
+    with run:
+        eventlet.sleep(60)
+
+process.GRACE = 0
+run = Slow(["/bin/sleep", "60"], {})
+job = eventlet.spawn(wait, run)
+while not run.pid:
+    eventlet.sleep(0)
+job.kill()
+while run.mark is None:
+    eventlet.sleep(0)
+job.kill()
+while not job.dead:
+    eventlet.sleep(0)
+assert len(ticks) > run.mark + 100
+assert run._status is not None
 print("done")
 """
 

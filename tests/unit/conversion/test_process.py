@@ -213,9 +213,10 @@ def test_a_program_does_not_outlive_the_process_that_started_it(tmp_path):
 
 def test_what_a_program_leaves_ends_with_it(tmp_path):
     """As bwrap does that was killed while it prepares the sandbox."""
-    line = "(trap '' TERM HUP; sleep 60) & kill -KILL $$"
+    line = "(trap '' TERM HUP; sleep 30; : > lived) & kill -KILL $$"
     said = launch(line, directory=tmp_path)
     assert said.returncode == 128 + signal.SIGKILL
+    assert not (tmp_path / "lived").exists()
     assert conversions.working_in(tmp_path) == set()
 
 

@@ -227,6 +227,25 @@ def test_who_sweeps_and_who_begins_do_not_hurt_each_other(work_dir):
     assert os.listdir(work_dir.path) == []
 
 
+def test_a_directory_that_was_swept_before_it_was_locked_is_made_again(work_dir, monkeypatch):
+    plain = workspace._take
+    swept = []
+
+    def take(fd):
+        if not swept:
+            swept.append(os.rmdir(f"{work_dir.path}/{JOB}"))
+        return plain(fd)
+
+    monkeypatch.setattr(workspace, "_take", take)
+    made = work_dir.space(JOB)
+    made.open()
+    try:
+        assert swept == [None]
+        assert os.fstat(made._fd).st_ino == os.stat(made.path).st_ino
+    finally:
+        made.close()
+
+
 # -- the directory of all ------------------------------------------------------------------------
 
 

@@ -99,7 +99,13 @@ def test_json_is_one_array(inspect):
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("--disk-format=floppy", "good"), ("--max-virtual-size=-1", "good"), ("--x", "good")],
+    [
+        (),
+        ("--disk-format=floppy", "good"),
+        ("--max-virtual-size=-1", "good"),
+        ("--x", "good"),
+        ("-", "-"),
+    ],
 )
 def test_wrong_arguments_are_a_usage_error(inspect, words):
     code, out, err = inspect(*words)
