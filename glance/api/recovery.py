@@ -20,7 +20,7 @@ from glance import api
 from glance.common import exception, hooks
 from glance.identity.context import RequestContext
 from glance.image import fields, types
-from glance.image.uploads import KILLED, Outcome, begun, outcome_of
+from glance.image.uploads import KILLED, STILL_QUEUED, Outcome, begun, outcome_of
 from glance.registry import unfinished
 from glance.registry.link import AWAY
 from glance.store import base
@@ -47,12 +47,29 @@ _HOLDING = tasks.Limited(100)
 def start(service: api.ImageService) -> None:
     """Look for what dead processes left, and settle it in the background."""
     found = service.stores.sweep()
-    if found:
-        tasks.spawn(settle, service, found)
     hooks.at_stop(service.unfinished.close)
-    for directory in service.stores.local_directories():
-        for left in unfinished.take(directory, service.conf.incoming_max_age):
-            tasks.spawn(_settle_notes, service, left)
+    noted = [
+        left
+        for directory in service.stores.local_directories()
+        for left in unfinished.take(directory, service.conf.incoming_max_age)
+    ]
+    if found or noted:
+        tasks.spawn(_settle_all, service, found, noted)
+
+
+def _settle_all(
+    service: api.ImageService,
+    found: Iterable[base.AbandonedWrite],
+    noted: Iterable[unfinished.Left],
+) -> None:
+    """Settle staged data, and then the notes.
+
+    The other way round, a note would make an image queued, and the data, which does not know its
+    attempt, would take the next upload of that image for its own.
+    """
+    settle(service, found)
+    for left in noted:
+        tasks.spawn(_settle_notes, service, left)
 
 
 def _settle_notes(service: api.ImageService, left: unfinished.Left) -> None:
@@ -264,11 +281,14 @@ def kill(
     """Set the record of a failed upload to `outcome`, unless it has left the status `from_state`.
 
     `tells` is for an upload of whose failure nobody else tells. With an `attempt`, it is not known
-    whether this upload has begun: it begins now, unless another one has, because the lost call may
-    still arrive and would begin it after a kill. Raises what the registry raises, but no error if
-    the record is not this upload's any more.
+    whether this upload has begun, and the lost call may still arrive. So a queued image that is to
+    stay queued gets the name of the attempt, which the registry then refuses; otherwise the upload
+    begins now, unless another one has. Raises what the registry raises, but no error if the record
+    is not this upload's any more.
     """
     if attempt is not None:
+        if outcome["status"] == "queued" and _is_given_up(service, context, image_id, attempt):
+            return
         try:
             service.registry.update_image_metadata(
                 context, image_id, begun(outcome), from_state="queued", attempt=attempt
@@ -279,6 +299,21 @@ def kill(
         except exception.LimitExceeded:
             from_state = "queued"
     _kill(service, context, image_id, from_state, outcome, attempt, tells=tells)
+
+
+def _is_given_up(
+    service: api.ImageService, context: RequestContext, image_id: int, attempt: str
+) -> bool:
+    """Have the registry refuse to begin this upload, if the image is queued; return whether."""
+    try:
+        service.registry.update_image_metadata(
+            context, image_id, STILL_QUEUED, from_state="queued", attempt=attempt
+        )
+    except exception.Duplicate:
+        return False
+    except exception.NotFound:
+        pass
+    return True
 
 
 def _kill(

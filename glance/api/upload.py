@@ -363,7 +363,9 @@ class Upload:
             recovery.kill(*record)
         except (exception.ServiceUnavailable, exception.NotAuthorized) as err:
             LOG.error("Image %s will be %s later: %s", self.image_id, status, type(err).__name__)
-            recovery.kill_later(*record)
+            # NOTE: this call may have queued the image, and another upload begun since.
+            attempt = self.beginning.attempt if self.status == "saving" else attempt
+            recovery.kill_later(*record[:4], attempt, self.outcome)
             return False
         except Exception as err:
             LOG.error("Image %s could not be %s: %s", self.image_id, status, type(err).__name__)

@@ -11,6 +11,9 @@ V2: Final = "v2"
 Outcome = Mapping[str, Any]
 #: By version 1 of the API nobody can upload to such a record again.
 KILLED: Final[Outcome] = {"status": "killed"}
+#: The values of a record that is queued and stays so: with the name of an attempt, its begin is
+#: refused from now on.
+STILL_QUEUED: Final[Outcome] = {"status": "queued"}
 
 
 def queued_again(size: int | None) -> Outcome:

@@ -7,6 +7,7 @@ left is removed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import threading
@@ -120,8 +121,15 @@ def _settle_notes(db: engine.Database, left: unfinished.Left) -> list[int]:
 
 def _kill_unbegun(db: engine.Database, image_id: int, note: unfinished.Note) -> bool:
     """Kill an image that only the upload of this note would fill; return whether it was so."""
+    # NOTE: without this, the call that began the upload would have its effect if it came late.
     try:
-        # NOTE: without this, the call that began the upload would have its effect if it came late.
+        if note.queued_size is not None:
+            with contextlib.suppress(exception.Conflict):
+                still = uploads.STILL_QUEUED
+                api.image_update(
+                    db, _ADMIN, image_id, still, from_state="queued", attempt=note.attempt
+                )
+                return False
         begin = uploads.begun(note.outcome)
         api.image_update(db, _ADMIN, image_id, begin, from_state="queued", attempt=note.attempt)
     except (exception.NotFound, exception.Conflict):

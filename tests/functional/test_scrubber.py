@@ -202,15 +202,19 @@ def test_uploads_that_never_ended_are_killed(site):
 def test_records_that_a_dead_process_began_are_killed(site):
     """No API starts again that would do it."""
     incoming = site.data_dir / ".incoming"
-    image_id, other = (faults.reserve(site) for _ in range(2))
+    image_id, other, again = (faults.reserve(site) for _ in range(3))
     notes = unfinished.Unfinished(str(incoming))
     notes.keep(unfinished.Note("a" * 32, image_id))
     notes.keep(unfinished.Note("b" * 32))
+    # This one would be queued, and is.
+    notes.keep(unfinished.Note("c" * 32, again, 0))
     notes._file.close()
     (path,) = incoming.glob("glance-unfinished.*")
-    assert scrub(site).returncode == 0
+    done = scrub(site)
+    assert done.returncode == 0
+    assert "1 interrupted uploads killed" in done.stdout
     assert faults.status_of(site, image_id) == "killed"
-    assert faults.status_of(site, other) == "queued"
+    assert faults.status_of(site, other) == faults.status_of(site, again) == "queued"
     # The record of the other note may come late; after a while it cannot any more.
     assert path.exists()
     os.utime(path, (0, 0))

@@ -96,8 +96,7 @@ def sending(site, image, *headers):
 def is_queued_again(site, image):
     until(lambda: show(site, image)["status"] == "queued", "the image is queued again")
     until(lambda: not files_of(site, image), "nothing is left")
-    # NOTE: a note of the dead process may be settled after its file; meanwhile it is saving.
-    until(lambda: site.http.put(image["file"], OCTETS, b"whole").status == 204, "a new upload")
+    assert site.http.put(image["file"], OCTETS, b"whole").status == 204
     assert site.http.get(image["file"]).body == b"whole"
 
 

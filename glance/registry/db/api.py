@@ -215,7 +215,8 @@ def image_update(
         )
         if record["status"] != old_status or record["status"] == "saving":
             writing.check_storage(conn, record, storage_quota)
-        writing.update_image(db, conn, context, image, record, attempt)
+        named = attempt if "status" in values else None
+        writing.update_image(db, conn, context, image, record, named)
         stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
         given = values.get("properties") or {}
         now = record["updated_at"]

@@ -3,7 +3,8 @@
 A caller that loses the response to a request cannot know whether it was carried out. So it gives
 the requests of one attempt a random name, an *attempt*, which the record keeps as long as it has
 the status that the attempt gave it. If the same change arrives again, the record shows that it has
-been made; if another caller has made it, the record shows that too.
+been made; if another caller has made it, the record shows that too. A caller that gives up gives
+the name of the attempt to a record as it is, and so the call that may still arrive is refused.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ _UPDATE = (
     .values({name: sa.bindparam(f"new_{name}") for name in _WRITTEN})
     .values(
         attempt=sa.case(
-            (sa.bindparam("changes_status", type_=sa.Boolean), sa.bindparam("new_attempt")),
+            (sa.bindparam("writes_attempt", type_=sa.Boolean), sa.bindparam("new_attempt")),
             else_=images.c.attempt,
         )
     )
@@ -118,8 +118,9 @@ def update_image(
     """Write the columns of a record that the transaction has locked as `before`.
 
     `updated_at` becomes now, and `activated_at` if the data has become complete; the location of
-    `record` is in clear if it is another one than before. `attempt` is that of a change of the
-    status. Raises Conflict if another request was first.
+    `record` is in clear if it is another one than before. `attempt`, which the
+    record keeps, is that of a change of the status, or of one that is refused from now on. Raises
+    Conflict if another request was first.
     """
     record["updated_at"] = records.utcnow()
     if record["status"] == "active" and (
@@ -129,7 +130,7 @@ def update_image(
     written: Mapping[str, Any] = record
     params = {f"new_{name}": written[name] for name in _WRITTEN}
     params.update(row_id=before["id"], row_status=before["status"], new_attempt=attempt)
-    params["changes_status"] = record["status"] != before["status"]
+    params["writes_attempt"] = attempt is not None or record["status"] != before["status"]
     if record["location"] != before["location"]:
         params["new_location"] = db.cipher.seal(before["id"], record["location"])
     else:

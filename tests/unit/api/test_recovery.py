@@ -187,6 +187,42 @@ def test_a_record_whose_data_never_comes_by_version_2_is_queued_again(api, servi
 
 
 @pytest.mark.usefixtures("_at_once")
+def test_a_queued_image_that_is_to_be_queued_stays_queued(api, service, monkeypatch):
+    """Meanwhile nobody would be able to upload its data."""
+    api.add(id=5, size=99)
+    seen, told = [], []
+    update = service.registry.update_image_metadata
+
+    def spy(*args, **keywords):
+        update(*args, **keywords)
+        seen.append(service.registry.get_image_metadata(ADMIN, 5)["status"])
+
+    monkeypatch.setattr(service.registry, "update_image_metadata", spy)
+    monkeypatch.setattr(events.Events, "failed", lambda self, *what: told.append(what))
+    assert noted(service, unfinished.Note(ATTEMPT, 5, 99)) == []
+    assert (seen, told) == (["queued"], [])
+
+
+def test_staged_data_is_settled_before_the_notes(service, monkeypatch):
+    """Data does not know its attempt: later it would end an upload that began in between."""
+    order = []
+    monkeypatch.setattr(recovery, "settle", lambda *args: order.append(args[1:]))
+    monkeypatch.setattr(recovery, "_settle_notes", lambda *args: order.append(args[1:]))
+    monkeypatch.setattr(recovery.tasks, "spawn", lambda act, *args: act(*args))
+    left = Left(5, committed=False)
+    monkeypatch.setattr(service.stores, "sweep", lambda: [left])
+    directory = service.stores.local_directories()[0]
+    process = unfinished.Unfinished(directory)
+    process.keep(unfinished.Note(ATTEMPT, 5, 99))
+    process._file.close()
+    recovery.start(service)
+    (found,), (noted,) = order
+    assert found == [left]
+    assert noted.notes == [unfinished.Note(ATTEMPT, 5, 99)]
+    noted.remove()
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_a_failure_that_only_a_note_tells_of_is_an_event(api, service, monkeypatch):
     api.add(id=5)
     told = []

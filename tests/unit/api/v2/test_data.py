@@ -374,6 +374,30 @@ def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_b
     is_queued_again(both, image)
 
 
+def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(
+    both, service, monkeypatch
+):
+    image = both.make()
+    kill, later = recovery.kill, []
+
+    def lost(*args):
+        kill(*args)
+        raise exception.ServiceUnavailable
+
+    monkeypatch.setattr(recovery, "kill", lost)
+    monkeypatch.setattr(recovery, "kill_later", lambda *args: later.append(args))
+    put(both, image, Chunked(BIG, OSError("cut")))
+    assert both("GET", image["self"]).json["status"] == "queued"
+    begin = {"status": "saving", "upload_via": "v2"}
+    admin = recovery.RequestContext(is_admin=True)
+    service.registry.update_image_metadata(
+        admin, v1_id(both, image), begin, from_state="queued", attempt="b" * 32
+    )
+    (args,) = later
+    kill(*args)
+    assert both("GET", image["self"]).json["status"] == "saving"
+
+
 # -- what a dead process leaves ------------------------------------------------------------------
 
 
