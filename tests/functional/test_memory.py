@@ -102,9 +102,10 @@ def test_a_stalled_upload_keeps_no_data_in_memory(make_site, framing):
         # What is in the staged files has left the memory; it is written as soon as they stall.
         while stored(site) < WARM_UP + count * sent:
             time.sleep(0.05)
-        # The memory that the buffers have left is given back every few seconds.
+        # The memory that the buffers have left is given back every few seconds. What stays for a
+        # connection is far less than a buffer, and by chance more or less.
         deadline = time.monotonic() + 60
-        while any(daemons.resident(pid) - before[pid] > count * (256 << 10) for pid in before):
+        while any(daemons.resident(pid) - before[pid] > count * (512 << 10) for pid in before):
             assert time.monotonic() < deadline, "the memory is kept"
             time.sleep(0.5)
 

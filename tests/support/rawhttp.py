@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -59,7 +60,9 @@ class Http:
             chunked = is_stream(body) and "Content-Length" not in sent
             if chunked:
                 sent["Transfer-Encoding"] = "chunked"
-            connection.request(method, path, body=body, headers=sent, encode_chunked=chunked)
+            # A refusal may come, and the connection be reset, while the body is still being sent.
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.request(method, path, body=body, headers=sent, encode_chunked=chunked)
             return read_reply(connection.getresponse())
         finally:
             connection.close()

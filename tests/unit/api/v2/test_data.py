@@ -374,9 +374,7 @@ def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_b
     is_queued_again(both, image)
 
 
-def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(
-    both, service, monkeypatch
-):
+def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(both, service, monkeypatch):
     image = both.make()
     kill, later = recovery.kill, []
 
