@@ -19,8 +19,14 @@ BOTH = "versionnegotiation context rootapp"
 TIMES = ("created_at", "updated_at")
 CLOUDS = """
 clouds:
-  old: {{auth_type: none, image_endpoint_override: {old}/v2}}
-  new: {{auth_type: none, image_endpoint_override: {new}/v2}}
+  old:
+    auth_type: none
+    auth: {{endpoint: "{old}"}}
+    image_endpoint_override: {old}/v2
+  new:
+    auth_type: none
+    auth: {{endpoint: "{new}"}}
+    image_endpoint_override: {new}/v2
 """
 
 
