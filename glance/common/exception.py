@@ -321,6 +321,10 @@ class QuotaExceeded(LimitExceeded):
     """The request would exceed a quota per image or per owner."""
 
 
+class TooManyRequests(LimitExceeded):
+    """So much of this kind is being done that the request has to wait; try again later."""
+
+
 class ServerError(Error):
     """The server failed (500)."""
 

@@ -13,7 +13,7 @@ LOG = logging.getLogger(__name__)
 
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
-PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 429, 431})
 
 
 class _Translation:
