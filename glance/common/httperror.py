@@ -58,6 +58,13 @@ TABLE: tuple[Row, ...] = (
     Row(exception.UnsupportedMediaType, 415, "The body is of another media type.", client=True),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
+    Row(
+        exception.TooManyRequests,
+        429,
+        "Too much of this is being done at the moment; try again later.",
+        retry_after=30,
+        client=True,
+    ),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),
@@ -84,6 +91,12 @@ TABLE: tuple[Row, ...] = (
         503,
         "A service that this server needs cannot be reached; try again later.",
         own_text=False,
+        retry_after=30,
+    ),
+    Row(
+        exception.NoConverter,
+        503,
+        "No converter is running at the moment; try again later.",
         retry_after=30,
     ),
     Row(

@@ -29,6 +29,7 @@ REASONS: dict[int, str] = {
     416: "Requested Range Not Satisfiable",
     417: "Expectation Failed",
     421: "Misdirected Request",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import logging
 import os
 import time
@@ -28,6 +27,7 @@ from glance.common import config, exception
 from glance.conversion import formats, qemu, sandbox, workspace
 from glance.conversion.errors import Cancelled, Code, ConversionError
 from glance.http.trail import Trail
+from glance.image.conversion_job import Phase
 from glance.inspect.verdict import Limits
 from glance.store import Stores, base
 from glance.streaming import body, threads
@@ -36,16 +36,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two reports of progress.
 REPORT_INTERVAL = 1.0
-
-
-class Phase(enum.Enum):
-    """What a running job is at."""
-
-    FETCHING = "fetching"
-    INSPECTING = "inspecting"
-    CONVERTING = "converting"
-    VERIFYING = "verifying"
-    UPLOADING = "uploading"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
