@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "policy",
         "version negotiation",
         "images API",
+        "image data",
         "formats",
         "image cache",
         "HTTP caches",
@@ -61,6 +62,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "notifications",
         "rabbit",
     ),
+    "glance-converter": (
+        "logging",
+        "conversion",
+        "registry client",
+        "registry access",
+        "service account",
+        "image data",
+        "encryption",
+        *_STORES,
+        "notifications",
+        "rabbit",
+    ),
     "glance-cache-prefetcher": (
         *_CACHE,
         "registry client",
@@ -71,8 +84,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glance-cache-pruner": _CACHE,
     "glance-cache-cleaner": (*_CACHE, "registry client", "registry access", "service account"),
 }
-#: The same for programs that are not part of this release yet.
-PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversion",)}
 #: Program -> name of its file without `.conf`, where that is not the program's own name.
 STEMS = {
     "glance-cache-prefetcher": "glance-prefetcher",
