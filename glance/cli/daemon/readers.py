@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "version negotiation",
         "images API",
         "formats",
+        "conversions",
         "image cache",
         "HTTP caches",
         "deletion",
@@ -72,7 +73,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glance-cache-cleaner": (*_CACHE, "registry client", "registry access", "service account"),
 }
 #: The same for programs that are not part of this release yet.
-PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversion",)}
+PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversions", "conversion")}
 #: Program -> name of its file without `.conf`, where that is not the program's own name.
 STEMS = {
     "glance-cache-prefetcher": "glance-prefetcher",
