@@ -6,6 +6,7 @@ The server does the work; a job says how far it is. The shared error handler is 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -182,6 +183,8 @@ def is_final(job: Mapping[str, Any]) -> bool:
 def _waited(call: commands.CommandCall, job: types.Conversion) -> types.Conversion:
     """Return a job at its end. Raises Interrupted, and CommandFailed if it can be read no more."""
     number = str(job["id"])
+    # Whoever reads the ids from a pipe wants them before the end.
+    sys.stdout.flush()
     try:
         with progress.described(f"conversion of image {job.get('source_image_id')}") as tell:
             return _polled(call, number, job, tell)
