@@ -43,14 +43,6 @@ config.options(
         "(never). Credentials are always removed.",
     ),
     config.Option(
-        "image_size_cap",
-        config.integer,
-        1024**4,
-        unit="bytes",
-        minimum=0,
-        help="Maximum size of an image; 0 means no limit.",
-    ),
-    config.Option(
         "upload_idle_timeout",
         config.real,
         60.0,
@@ -72,6 +64,23 @@ config.options(
         "container format.",
     ),
     config.Option(
+        "delayed_delete",
+        config.boolean,
+        False,
+        help="Keep the data of deleted images for scrub_time; glance-scrubber then removes it.",
+    ),
+)
+config.options(
+    "image data",
+    config.Option(
+        "image_size_cap",
+        config.integer,
+        1024**4,
+        unit="bytes",
+        minimum=0,
+        help="Maximum size of an image; 0 means no limit.",
+    ),
+    config.Option(
         "hashing_algorithm",
         digest.algorithm,
         "sha256",
@@ -86,12 +95,6 @@ config.options(
         False,
         help="Compute the digest of hashing_algorithm also of data that comes through version 1 "
         "of the Images API.",
-    ),
-    config.Option(
-        "delayed_delete",
-        config.boolean,
-        False,
-        help="Keep the data of deleted images for scrub_time; glance-scrubber then removes it.",
     ),
 )
 

@@ -93,7 +93,7 @@ class Upload:
                 record = self._receive(stream, length)
         except BaseException as err:
             if not self.undecided:
-                self.service.events.failed("image.upload", self.context, self.image_id, err)
+                self.emit_failed(err)
             raise
         self.emit_completed(record)
         return record
@@ -117,6 +117,10 @@ class Upload:
         """Emit the event that the image is active now."""
         events = self.service.events
         (events.activated if self.is_copy else events.uploaded)(self.context, record)
+
+    def emit_failed(self, err: BaseException) -> None:
+        """Emit the event that the upload has failed."""
+        self.service.events.failed("image.upload", self.context, self.image_id, err)
 
     def _receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         conf = self.service.conf

@@ -320,6 +320,13 @@ class Store:
         """
         raise exception.StoreAddDisabled().of(self.name)
 
+    def uri_of(self, image_id: str) -> str | None:
+        """Return the storage URI that an upload of an image gets (may hold secrets).
+
+        None if unknown. Whether there is anything is another question.
+        """
+        return None
+
     def place_of(self, image_id: str) -> str | None:
         """Return where uploads put the data of an image, without secrets; None if unknown."""
         return None

@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "policy",
         "version negotiation",
         "images API",
+        "image data",
         "formats",
         "conversions",
         "image cache",
@@ -62,6 +63,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "notifications",
         "rabbit",
     ),
+    "glance-converter": (
+        "logging",
+        "conversions",
+        "conversion",
+        "registry client",
+        "registry access",
+        "service account",
+        "image data",
+        "encryption",
+        *_STORES,
+        "notifications",
+        "rabbit",
+    ),
     "glance-cache-prefetcher": (
         *_CACHE,
         "registry client",
@@ -72,8 +86,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glance-cache-pruner": _CACHE,
     "glance-cache-cleaner": (*_CACHE, "registry client", "registry access", "service account"),
 }
-#: The same for programs that are not part of this release yet.
-PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversions", "conversion")}
 #: Program -> name of its file without `.conf`, where that is not the program's own name.
 STEMS = {
     "glance-cache-prefetcher": "glance-prefetcher",

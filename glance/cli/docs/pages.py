@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import glance
-from glance.cli.daemon import control, services
+from glance.cli.daemon import control, converter, services
 from glance.cli.docs import inspection as rules
 from glance.cli.docs import manpages, reference
 from glance.cli.docs import program_completion as others
@@ -25,6 +25,7 @@ from glance.cli.user import completion, glance_upload
 SERVICE: tuple[Program, ...] = (
     services.API.declared,
     services.REGISTRY.declared,
+    converter.PROGRAM,
     control.PROGRAM,
     manage.PROGRAM,
     scrub.PROGRAM,

@@ -20,15 +20,8 @@ from typing import Any
 from eventlet import hubs, patcher
 
 from glance.common import config, exception, hooks, log, privileges, stop_signals
-from glance.http.server import (
-    balance,
-    connection,
-    listen,
-    notify,
-    options,
-    signals,
-    worker,
-)
+from glance.http.server import balance, connection, listen, options, signals, worker
+from glance.streaming import notify
 
 LOG = logging.getLogger(__name__)
 

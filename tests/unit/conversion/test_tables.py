@@ -147,7 +147,7 @@ def test_the_codes():
     assert {code.label for code in errors.Code} - may_pass == {
         *("source_gone", "source_corrupt", "ambiguous_format", "format_mismatch"),
         *("unsafe_image", "nested_format", "too_large", "unsupported_format", "cpu_limit"),
-        *("memory_limit", "timeout", "conversion_failed", "worker_lost"),
+        *("memory_limit", "timeout", "conversion_failed", "worker_lost", "quota_exceeded"),
     }
 
 
