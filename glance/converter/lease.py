@@ -151,7 +151,9 @@ class Lease(engine.Observer):
             try:
                 self._send(phase.value if phase is not None else None, progress, sizes)
             except LeaseLost:
-                LOG.warning("Job %s: another converter has it now, or none", self._job_id)
+                # After the end of the work this is no news.
+                level = logging.DEBUG if self._is_over else logging.WARNING
+                LOG.log(level, "Job %s: another converter has it now, or none", self._job_id)
                 self._stop.lose()
                 return
             except (*AWAY, exception.NotAuthorized) as err:
