@@ -8,7 +8,7 @@ from typing import Any
 from glance import api
 from glance.api import caching, mounting, purging, startup
 from glance.api.middleware import cache_manage
-from glance.api.v1 import images, members
+from glance.api.v1 import conversions, images, members
 from glance.common import config, exception
 
 
@@ -19,6 +19,7 @@ class ImagesAPI(caching.ApiRouter):
         super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
         image = images.ImagesController(service)
         member = members.MembersController(service)
+        conversion = conversions.ConversionsController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)
@@ -34,6 +35,10 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/restore", POST=image.restore)
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
+        self.add("/images/{id}/conversions", GET=conversion.of_image)
+        self.add("/conversions", GET=conversion.index, POST=conversion.create)
+        self.add("/conversions/formats", GET=conversion.formats)
+        self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
 
     def missing(self, path: str) -> exception.NotFound:

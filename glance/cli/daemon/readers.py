@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "images API",
         "image data",
         "formats",
+        "conversions",
         "image cache",
         "HTTP caches",
         "deletion",
@@ -64,6 +65,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "glance-converter": (
         "logging",
+        "conversions",
         "conversion",
         "registry client",
         "registry access",

@@ -42,7 +42,8 @@ DEFAULTS = {
 def test_the_defaults_of_the_options():
     conf = config.Conf({})
     assert {name: conf[name] for name in DEFAULTS} == DEFAULTS
-    assert set(DEFAULTS) == {option.name for option in config.GROUPS["conversion"]}
+    declared = [*config.GROUPS["conversions"], *config.GROUPS["conversion"]]
+    assert set(DEFAULTS) == {option.name for option in declared}
 
 
 @pytest.mark.parametrize(
