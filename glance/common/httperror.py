@@ -190,15 +190,15 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it, and JSON in version 2 for one that names it. HEAD gets the same
-    headers; the caller drops the body. A request that had made the record of an image before it
-    failed gets its id in X-Image-Meta-Id.
+    client that prefers it, and JSON in version 2 for one that names it, and for openstacksdk. HEAD
+    gets the same headers; the caller drops the body. A request that had made the record of an
+    image before it failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
     text = text_of(error)
     accept = environ.get("HTTP_ACCEPT", "")
-    if environ.get(JSON_ERRORS) and _qualities(accept).get("application/json", 0.0) > 0:
+    if environ.get(JSON_ERRORS) and _takes_json(accept, environ.get("HTTP_USER_AGENT", "")):
         content_type = "application/json"
         # WIRE: shipped clients read `message` in each *value* of the document.
         title = statuses.REASONS[row.status]
@@ -237,6 +237,18 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
     challenge = getattr(error, "www_authenticate", None)
     if challenge:
         yield "WWW-Authenticate", challenge
+
+
+def _takes_json(accept: str, agent: str) -> bool:
+    """Return whether a client names JSON in Accept, or shows no other errors to its users.
+
+    WIRE: openstacksdk, and so `openstack image`, accepts anything when it writes, and passes only
+    the reason phrase on if what comes is text; python-glanceclient leaves out the status of JSON.
+    """
+    best = _qualities(accept)
+    if "application/json" in best:
+        return best["application/json"] > 0
+    return "openstacksdk/" in agent and best.keys() <= {"*/*", ""}
 
 
 def _prefers_html(accept: str) -> bool:

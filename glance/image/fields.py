@@ -54,6 +54,8 @@ WITH_DATA = frozenset({"active", "deactivated"})
 
 # To those who know version 1 alone, data that is on its way in any other way is being saved.
 _V1_STATUSES = {"uploading": "saving", "importing": "saving"}
+#: Those that version 1 shows as `saving`.
+SAVING = ("saving", *_V1_STATUSES)
 
 #: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
 VISIBILITIES = ("public", "community", "shared", "private")
