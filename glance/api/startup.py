@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glance import api, store
 from glance.api import mounting, recovery
-from glance.common import config
+from glance.common import config, metrics
 from glance.http import health
 from glance.image import cipher
 from glance.registry import link
@@ -34,6 +34,7 @@ def _start(conf: config.Conf) -> api.ImageService:
     service = api.ImageService(conf, stores)
     recovery.start(service)
     _require(service)
+    metrics.sample(lambda: metrics.UNFINISHED.set(service.unfinished.count))
     return service
 
 

@@ -17,6 +17,7 @@ from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import search, types
 from glance.registry import client
+from glance.registry.measured_calls import measured
 from glance.registry.translation import TRANSLATED
 
 
@@ -34,6 +35,7 @@ class _Conflicts:
 _CONFLICTS = _Conflicts()
 
 
+@measured
 class RecordCalls:
     """Calls about records; `client_for` is that of the link."""
 
