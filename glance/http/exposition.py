@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
+from wsgiref import simple_server
 
 from glance.common import config, exception, files, hooks, metrics, throttle
 from glance.http import wsgi
@@ -212,6 +213,15 @@ class Application:
         return wsgi.Response(200, headers, self._exposition.page())
 
 
+class _Handler(simple_server.WSGIRequestHandler):
+    """A client of `serve_beside`, which has a moment for its request."""
+
+    timeout = _PATIENCE
+
+    def log_message(self, format: str, *args: object) -> None:
+        LOG.debug(format, *args)
+
+
 @contextlib.contextmanager
 def serve_beside(conf: config.Conf) -> Iterator[Exposition | None]:
     """Show the metrics of a program without a server of its own for the block.
@@ -223,14 +233,6 @@ def serve_beside(conf: config.Conf) -> Iterator[Exposition | None]:
     if not is_wanted(conf):
         yield None
         return
-    simple_server = importlib.import_module("wsgiref.simple_server")
-
-    class Handler(simple_server.WSGIRequestHandler):  # type: ignore[name-defined,misc]
-        timeout = _PATIENCE
-
-        def log_message(self, format: str, *args: object) -> None:
-            LOG.debug(format, *args)
-
     where = f"{conf.metrics_host} port {conf.metrics_port}"
     exposition = Exposition(conf)
     try:
@@ -239,7 +241,7 @@ def serve_beside(conf: config.Conf) -> Iterator[Exposition | None]:
                 conf.metrics_host,
                 conf.metrics_port,
                 Application(exposition),
-                handler_class=Handler,
+                handler_class=_Handler,
             )
         except OSError as err:
             raise exception.ConfigError(f"Cannot listen on {where}: {err.strerror}") from err
@@ -418,7 +420,7 @@ def _open_pages(path: str) -> Any:
     """
     mmap_dict = importlib.import_module("prometheus_client.mmap_dict")
 
-    class Pages(mmap_dict.MmapedDict):  # type: ignore[name-defined,misc]
+    class Pages(mmap_dict.MmapedDict):  # type: ignore[name-defined,misc]  # loaded late
         def _init_value(self, key: str) -> None:
             # NOTE: what the library adds besides the key is less than this.
             if self._used + len(key.encode()) + 64 > self._capacity:
