@@ -5,21 +5,27 @@ multi-process way: each process of a program maps files of a directory that they
 memory, and whoever shows the metrics reads the files of all. The library is loaded only where
 `metrics_port` is set.
 
+- A process keeps its numbers in memory, and a native thread writes them to the files every second:
+  a request waits for no file.
+- A process keeps its numbers in memory, and a native thread writes them to its files every second,
+  so that no request waits for a file, nor fails for one.
 - A worker's files are named after its place among the workers, not its pid, so the one that
   replaces it counts on, and the files do not become more. Gauges of a dead worker are removed.
 - The space of a file is taken before it is mapped: a full disk is an error when a new series
   begins, and not a signal that ends the process at some later moment. What finds no space is
-  counted in memory only, and the log says so once. No request fails for it.
+  counted in memory until there is some, and the log says so.
 - A daemon shows its metrics at its own address: with workers, in a process of its own, which shows
   also that no worker is alive. A program without a server calls `serve_beside`.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import fcntl
 import importlib
 import logging
+import math
 import os
 import platform
 import shutil
@@ -27,7 +33,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref import simple_server
 
@@ -73,6 +79,8 @@ KEEP = 1.0
 _LOG_PAUSE = 300.0
 #: Seconds between two looks for samplers that are due.
 _TICK = 1.0
+#: How long a new series waits for room on a full disk, in seconds.
+_RETRY = 30.0
 #: The name of the process that is the parent of the workers, in the names of its files.
 PARENT = "parent"
 #: The name of the worker that looks at what all of them share.
@@ -133,23 +141,37 @@ class Exposition:
             self.path = ""
         # NOTE: loaded before the fork, so that the processes share the memory.
         _library()
+        self._writer: _Writer | None = None
         self._guard: Any = None
         self._page = b""
         self._until = 0.0
         self._complaints = throttle.RateLimiter(_LOG_PAUSE)
 
-    def join(self, name: str) -> None:
-        """Have this process write its metrics under `name`, which no other living one has."""
+    def join(self, name: str, *, at_once: bool = False) -> None:
+        """Have this process write its metrics under `name`, which no other living one has.
+
+        Without `at_once`, `flush` or the task that `sample` begins writes them.
+        """
         if self.path:
-            writer = _Writer(self.path, name)
-            metrics.switch_on(writer.make, is_first=name == FIRST)
+            self._writer = _Writer(self.path, name, at_once=at_once)
+            metrics.switch_on(self._writer.make, is_first=name == FIRST)
+
+    def leave(self) -> None:
+        """Have this process write no metrics any more; it may go on to show them."""
+        self._writer = None
+        metrics.switch_off()
 
     def sample(self) -> None:
-        """Begin to look at the state of this process now and then (`metrics.sample`)."""
-        if metrics.is_on():
-            sampling = _Sampling()
+        """Begin to write, and to look at the state of this process now and then."""
+        if self._writer is not None:
+            sampling = _Sampling(self.flush)
             hooks.at_stop(sampling.finish)
             sampling.start()
+
+    def flush(self) -> None:
+        """Write what has changed since the last time, in a native thread."""
+        if self._writer is not None:
+            threads.run(self._writer.flush)
 
     def forget(self, name: str) -> None:
         """Remove the gauges of a process that has died; what it has counted stays."""
@@ -178,6 +200,7 @@ class Exposition:
             self._guard = hub.lock()
         with self._guard:
             if time.monotonic() >= self._until:
+                self.flush()
                 try:
                     self._page = threads.run(_read, self.path)
                 except Exception as err:
@@ -258,7 +281,7 @@ def serve_beside(conf: config.Conf) -> Iterator[Exposition | None]:
                 server.shutdown()
                 thread.join(_PATIENCE)
     finally:
-        metrics.switch_off()
+        exposition.leave()
         exposition.close()
 
 
@@ -304,113 +327,148 @@ def _read(path: str) -> bytes:
     return page
 
 
-class _Lost:
-    """A value that found no room in a file."""
+class _Series:
+    """One series of this process: its numbers in memory, and where they are in the files.
 
-    _multiprocess = True
+    A counter and a gauge have one number; a histogram has the sum, and a count for each bound.
+    """
 
-    def __init__(self) -> None:
-        self.value = 0.0
+    __slots__ = (
+        "_bounds",
+        "_lock",
+        "_writer",
+        "is_changed",
+        "labels",
+        "metric",
+        "numbers",
+        "places",
+    )
+
+    def __init__(self, writer: _Writer, metric: metrics.Metric, labels: tuple[str, ...]):
+        self._writer, self._lock = writer, writer.lock
+        self.metric, self.labels = metric, labels
+        self._bounds = metric.buckets
+        self.numbers = [0.0] * (len(metric.buckets) + 2 if metric.buckets else 1)
+        self.is_changed = False
+        #: For each number its key in a file and what an earlier process has left there.
+        self.places: list[tuple[Any, str, float]] | None = None
 
     def inc(self, amount: float) -> None:
-        self.value += amount
+        with self._lock:
+            self.numbers[0] += amount
+            if not self.is_changed:
+                self._writer.note(self)
 
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        self.value = value
+    def set(self, value: float) -> None:
+        with self._lock:
+            self.numbers[0] = value
+            if not self.is_changed:
+                self._writer.note(self)
 
-    def get(self) -> float:
-        return self.value
+    def observe(self, amount: float) -> None:
+        with self._lock:
+            self.numbers[0] += amount
+            self.numbers[1 + bisect.bisect_left(self._bounds, amount)] += 1
+            if not self.is_changed:
+                self._writer.note(self)
 
 
 class _Writer:
-    """Makes the series of one process, whose values are in its files."""
+    """The series of one process, and its files.
 
-    def __init__(self, path: str, name: str):
-        self._path, self._name = path, name
+    PERF: a request changes numbers in memory only, which takes half a microsecond each. `flush`
+    writes to the files what has changed; a process that is killed loses what it has counted since.
+    With `at_once` every change is written immediately, for a process without an event loop.
+    """
+
+    def __init__(self, path: str, name: str, *, at_once: bool = False):
+        self._path, self._name, self._at_once = path, name, at_once
         # NOTE: a native lock that can be taken again: finalizers, and native threads beside the
         # hub, may count, too. Nobody waits for anything while holding it.
         self.lock = hub.native(threading).RLock()
+        self._writing = hub.native_lock()
+        self._changed: list[_Series] = []
         self._files: dict[str, Any] = {}
-        self._parents: dict[str, Any] = {}
-        self._is_broken = False
-        values: Any = importlib.import_module("prometheus_client.values")
-        values.ValueClass = self._value
-        self._kinds = {
-            "counter": _library().Counter,
-            "gauge": _library().Gauge,
-            "histogram": _library().Histogram,
-        }
+        self._complaints = throttle.RateLimiter(_LOG_PAUSE)
+        self._next_try = 0.0
 
     def make(self, metric: metrics.Metric, labels: tuple[str, ...]) -> metrics.Child:
         """Return a series; see `metrics.Make`."""
-        with self.lock:
-            parent = self._parents.get(metric.name)
-            if parent is None:
-                parent = self._parents[metric.name] = self._parent(metric)
-            child: metrics.Child = parent.labels(*labels) if labels else parent
-            return child
+        return _Series(self, metric, labels)
 
-    def _parent(self, metric: metrics.Metric) -> Any:
-        more: dict[str, Any] = {}
-        if metric.kind == "gauge":
-            more["multiprocess_mode"] = "livesum"
-        elif metric.kind == "histogram":
-            more["buckets"] = metric.buckets
-        kind = self._kinds[metric.kind]
-        return kind(metric.name, metric.help, metric.labels, registry=None, **more)
+    def note(self, series: _Series) -> None:
+        """Note that a series has changed; the caller holds the lock."""
+        series.is_changed = True
+        self._changed.append(series)
+        if self._at_once:
+            self.flush()
 
-    def _value(
-        self,
-        kind: str,
-        metric_name: str,
-        name: str,
-        labelnames: Any,
-        labelvalues: Any,
-        help_text: str,
-        multiprocess_mode: str = "",
-        **_: Any,
-    ) -> Any:
-        """Return one number of a series: the `ValueClass` that the library calls."""
-        prefix = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
-        with self.lock:
-            try:
-                pages = self._files.get(prefix)
-                if pages is None:
-                    path = os.path.join(self._path, f"{prefix}_{self._name}.db")
-                    pages = self._files[prefix] = _open_pages(path)
-                mmap_dict = importlib.import_module("prometheus_client.mmap_dict")
-                key = mmap_dict.mmap_key(metric_name, name, labelnames, labelvalues, help_text)
-                return _Value(self.lock, pages, key)
-            except Exception as err:
-                # A full disk, above all; what is served is worth more than what is counted.
-                if not self._is_broken:
-                    LOG.error("Some metrics cannot be written: %s", exception.described(err))
-                self._is_broken = True
-                return _Lost()
+    def flush(self) -> None:
+        """Write what has changed. Blocks; never raises an OSError."""
+        with self._writing:
+            with self.lock:
+                changed, self._changed = self._changed, []
+                for series in changed:
+                    series.is_changed = False
+            left = [series for series in changed if not self._write(series)]
+            with self.lock:
+                for series in left:
+                    if not series.is_changed:
+                        series.is_changed = True
+                        self._changed.append(series)
+
+    def _write(self, series: _Series) -> bool:
+        """Write a series; return False if there is no room for it."""
+        if series.places is None and not self._find_places(series):
+            return False
+        assert series.places is not None
+        for (pages, key, before), number in zip(series.places, list(series.numbers), strict=True):
+            pages.write_value(key, before + number, 0.0)
+        return True
+
+    def _find_places(self, series: _Series) -> bool:
+        if time.monotonic() < self._next_try:
+            return False
+        try:
+            series.places = self._places(series.metric, series.labels)
+            return True
+        except OSError as err:
+            # What is served is worth more than what is counted, which stays in memory.
+            self._next_try = time.monotonic() + _RETRY
+            if self._complaints.due():
+                LOG.error("Some metrics cannot be written for now: %s", err.strerror)
+            return False
+
+    def _places(
+        self, metric: metrics.Metric, labels: tuple[str, ...]
+    ) -> list[tuple[Any, str, float]]:
+        mmap_dict: Any = importlib.import_module("prometheus_client.mmap_dict")
+        is_gauge = metric.kind == "gauge"
+        prefix = "gauge_livesum" if is_gauge else metric.kind
+        pages = self._files.get(prefix)
+        if pages is None:
+            path = os.path.join(self._path, f"{prefix}_{self._name}.db")
+            pages = self._files[prefix] = _open_pages(path)
+        # The library adds the suffix of counters itself.
+        name = metric.name.removesuffix("_total")
+        found = []
+        for suffix, more in _numbers_of(metric):
+            names, values = [*metric.labels, *more], [*labels, *more.values()]
+            key = mmap_dict.mmap_key(name, name + suffix, names, values, metric.help)
+            before = 0.0 if is_gauge else pages.read_value(key)[0]
+            found.append((pages, key, before))
+        return found
 
 
-class _Value:
-    """One number in a file."""
-
-    _multiprocess = True
-    __slots__ = ("_key", "_lock", "_number", "_pages")
-
-    def __init__(self, lock: Any, pages: Any, key: str):
-        self._lock, self._pages, self._key = lock, pages, key
-        self._number: float = pages.read_value(key)[0]
-
-    def inc(self, amount: float) -> None:
-        with self._lock:
-            self._number += amount
-            self._pages.write_value(self._key, self._number, 0.0)
-
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        with self._lock:
-            self._number = value
-            self._pages.write_value(self._key, value, 0.0)
-
-    def get(self) -> float:
-        return self._number
+def _numbers_of(metric: metrics.Metric) -> Iterator[tuple[str, dict[str, str]]]:
+    """Return for each number of a series the suffix of its name, and its further labels."""
+    if not metric.buckets:
+        yield ("_total" if metric.kind == "counter" else ""), {}
+        return
+    utils: Any = importlib.import_module("prometheus_client.utils")
+    yield "_sum", {}
+    for bound in (*metric.buckets, math.inf):
+        yield "_bucket", {"le": utils.floatToGoString(bound)}
 
 
 def _open_pages(path: str) -> Any:
@@ -446,12 +504,13 @@ def _open_pages(path: str) -> Any:
 
 
 class _Sampling(periodic.PeriodicTask):
-    """Calls the samplers of this process when they are due."""
+    """Calls the samplers of this process when they are due, and then `flush`."""
 
     turn_name = "look at the state for the metrics"
 
-    def __init__(self) -> None:
+    def __init__(self, flush: Callable[[], None]) -> None:
         super().__init__(_TICK)
+        self._flush = flush
         self._due: dict[int, float] = {}
         self._complaints = throttle.RateLimiter(_LOG_PAUSE)
 
@@ -461,8 +520,9 @@ class _Sampling(periodic.PeriodicTask):
             if now >= self._due.get(number, 0.0):
                 self._due[number] = now + every
                 self._look(look)
+        self._flush()
 
-    def _look(self, look: Any) -> None:
+    def _look(self, look: Callable[[], None]) -> None:
         try:
             look()
         except Exception as err:
@@ -471,7 +531,8 @@ class _Sampling(periodic.PeriodicTask):
                 LOG.warning("A part of the metrics is not known: %s", exception.described(err))
 
     def finish(self) -> None:
-        """Look for the last time, so that nothing that was counted is missing."""
+        """Look and write for the last time, so that nothing that was counted is missing."""
         self.stop()
         for look, _ in metrics.samplers():
             self._look(look)
+        self._flush()

@@ -248,7 +248,7 @@ class Parent:
         self._poll = patcher.original("select").poll()
         self._poll.register(self._signals.fd)
         if shown is not None:
-            shown.exposition.join(exposition.PARENT)
+            shown.exposition.join(exposition.PARENT, at_once=True)
             exposition.about_this_program()
             metrics.WORKERS.set(count)
             metrics.WORKER_RESTARTS.inc(by=0)
@@ -391,7 +391,7 @@ class Parent:
         """Return what shows the metrics, in a process of its own."""
         assert self._shown is not None
         self.listener.close()
-        metrics.switch_off()
+        self._shown.exposition.leave()
         application = exposition.Application(self._shown.exposition)
         return worker.Worker(self.conf, self._shown.listener, application)
 
