@@ -37,6 +37,8 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 class WatchedPool(pool.QueuePool):  # type: ignore[misc]  # sqlalchemy 1.4 ships no hints
     """The pool of connections that counts who waits for one, or for one to be opened."""
 
+    # SQLAlchemy names the logger of a pool after its class; this one stays among its own.
+    __module__ = pool.QueuePool.__module__
     waiting = 0
 
     def _do_get(self) -> Any:
@@ -52,7 +54,6 @@ class WatchedPool(pool.QueuePool):  # type: ignore[misc]  # sqlalchemy 1.4 ships
         return int(self.size()) + int(self._max_overflow)
 
 
-# The name that SQLAlchemy gives to the logger of a pool.
 logging.getLogger(f"{WatchedPool.__module__}.{WatchedPool.__name__}").addFilter(_in_one_line)
 
 #: How long SQLite itself waits for a lock, in milliseconds.
