@@ -57,6 +57,7 @@ def _measure(cache: image_cache.ImageCache) -> None:
             metrics.CACHE_BYTES.set(cache.total_size())
             metrics.CACHE_LIMIT.set(cache.room.max_size)
 
+    metrics.begin(metrics.CACHE_FILLS, ("complete", "aborted"))
     metrics.sample(count)
     metrics.sample(size, _SIZE_PAUSE)
 

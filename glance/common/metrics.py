@@ -14,9 +14,10 @@ new series.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 API, REGISTRY = "glance-api", "glance-registry"
@@ -177,6 +178,15 @@ def samplers() -> Iterator[tuple[Callable[[], None], float]]:
 os.register_at_fork(after_in_child=_samplers.clear)
 
 
+def begin(counter: Counter, *words: Iterable[str]) -> None:
+    """Begin the series for all combinations of values of the labels with 0.
+
+    A rule that looks for growth does not see the first event of a series that begins with it.
+    """
+    for labels in itertools.product(*words):
+        counter.inc(*labels, by=0)
+
+
 class Growth:
     """Adds to counters what other counters of this process have grown by since the last look."""
 
@@ -187,7 +197,7 @@ class Growth:
         """Take the present value of what `counter` follows."""
         key = (counter.name, labels)
         grown = value - self._last.get(key, 0.0)
-        if grown > 0:
+        if grown > 0 or key not in self._last:
             self._last[key] = value
             counter.inc(*labels, by=grown)
 

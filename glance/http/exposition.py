@@ -476,9 +476,9 @@ def _open_pages(path: str) -> Any:
 
     A file that a process left damaged when it was killed is begun anew. Raises OSError.
     """
-    mmap_dict = importlib.import_module("prometheus_client.mmap_dict")
+    mmap_dict: Any = importlib.import_module("prometheus_client.mmap_dict")
 
-    class Pages(mmap_dict.MmapedDict):  # type: ignore[name-defined,misc]  # loaded late
+    class Pages(mmap_dict.MmapedDict):  # type: ignore[misc]  # loaded late
         def _init_value(self, key: str) -> None:
             # NOTE: what the library adds besides the key is less than this.
             if self._used + len(key.encode()) + 64 > self._capacity:

@@ -386,6 +386,7 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAP
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
     health.require(health.Need(health.DATABASE, db.check))
+    metrics.begin(metrics.DATABASE_ERRORS, engine.FAILURES)
     metrics.sample(db.look)
     metrics.sample(lambda: _look_at_queue(db), _QUEUE_PAUSE)
     return RegistryAPI(conf, db)

@@ -96,6 +96,8 @@ class Received(NamedTuple):
 
 #: The methods of a store and of its staged writes that the metrics count as calls.
 _MEASURED = frozenset({"get", "get_size", "stage", "commit", "delete", "check"})
+#: How such a call can end, in the words of the metrics.
+OUTCOMES = ("ok", "missing", "refused", "unavailable", "failed")
 
 
 class _Naming:

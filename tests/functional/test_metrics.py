@@ -17,11 +17,8 @@ from support.rawhttp import Http
 
 pytestmark = pytest.mark.full
 
-#: What is counted only when something goes wrong, or is set up besides.
-RARE = {
-    "glance_database_errors_total",
-    "glance_http_cache_purges_waiting",
-}
+#: What is there only with http_cache_purge_urls.
+RARE = {"glance_http_cache_purges_waiting"}
 PIPELINE = "versionnegotiation context cache rootapp"
 
 

@@ -83,6 +83,9 @@ _MYSQL_RETRY = frozenset({1205, 1213})
 _PG_READ_ONLY = frozenset({"25006"})
 _MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
 
+#: Why a use of the database can fail, in the words of the metrics.
+FAILURES = ("busy", "late", "read_only", "unreachable", "other")
+
 #: What tells whether each kind of database can be used: a standby, for one, is read-only.
 _CHECKS = {
     "sqlite": "SELECT count(*) FROM sqlite_master",

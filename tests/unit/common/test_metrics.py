@@ -125,10 +125,15 @@ def test_calls_reach_the_series_of_their_labels(written):
     assert seconds.observed == [0.5]
 
 
+def test_series_can_begin_with_nothing(written):
+    metrics.begin(metrics.UPLOADS, ("client", "copy"), ["stored", "failed"])
+    assert len(written) == 4 and not any(series.value for series in written.values())
+
+
 def test_growth_adds_what_is_new_and_never_takes_away(written):
     growth = metrics.Growth()
     series = ("glance_cache_requests_total", ("hit",))
-    for value, expected in ((3, 3), (3, 3), (5, 5), (4, 5), (6, 6)):
+    for value, expected in ((0, 0), (3, 3), (3, 3), (5, 5), (4, 5), (6, 6)):
         growth.note(metrics.CACHE_REQUESTS, value, "hit")
         assert written[series].value == expected
 
