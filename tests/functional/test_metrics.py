@@ -125,6 +125,7 @@ def test_prometheus_gets_what_the_table_says_and_nothing_about_anybody(make_site
     until(api, 4, "glance_downloads_total")
     # One for the upload, four for downloads, one for the deletion; nobody takes them.
     until(api, 6, "glance_notifications_total", event="queued")
+    until(api, 4, "glance_cache_requests_total")
     until(registry, 2, "glance_workers_alive")
     found = Scraped(api)
     assert found.reply.header("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
@@ -144,7 +145,8 @@ def test_prometheus_gets_what_the_table_says_and_nothing_about_anybody(make_site
     assert found.total("glance_http_sent_bytes_total", **one, method="GET") >= 4 * len(data)
     assert found.total("glance_download_bytes_total") == 4 * len(data)
     assert found.total("glance_cache_requests_total", result="miss") == 1
-    assert found.total("glance_cache_requests_total", result="hit") == 3
+    # Between the two, somebody may come when a copy is complete and not in its place yet.
+    assert found.total("glance_cache_requests_total", result="hit") >= 1
     assert found.total("glance_uploads_total", source="client", outcome="stored") == 1
     assert found.total("glance_registry_calls_total", outcome="refused") >= 2
     assert found.total("glance_store_calls_total", store="file", call="commit", outcome="ok") == 1
@@ -153,10 +155,10 @@ def test_prometheus_gets_what_the_table_says_and_nothing_about_anybody(make_site
     assert found.total("glance_workers") == found.total("glance_workers_alive") == 2
 
     for port, program in ((api, metrics.API), (registry, metrics.REGISTRY)):
-        shown = Scraped(port)
         known = {each.name for each in metrics.TABLE.values() if program in each.programs}
+        faults.until(lambda: known - RARE <= Scraped(port).names(), f"all of {program}")
+        shown = Scraped(port)
         assert shown.names() <= known
-        assert known - shown.names() <= RARE
         for sample in shown.samples:
             family = sample.name.removesuffix("_count").removesuffix("_sum")
             table = metrics.TABLE[family.removesuffix("_bucket")]
