@@ -48,7 +48,7 @@ class CachedImagesController:
 
     def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = caching.ApiRouter(self._rules)
+        router = caching.ApiRouter(self._rules, mount="/v1")
         router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
         router.add(
             "/cached_images/{id}",

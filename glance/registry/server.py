@@ -12,15 +12,26 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.common import config, exception, numbers
+from glance.common import config, exception, metrics, numbers
 from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, formats, listing, types
 from glance.registry import client, conversions, members, parameters, trust, v2, wrong_port
-from glance.registry.db import api, attempts, engine, full_records, lenient, migration
+from glance.registry.db import (
+    api,
+    attempts,
+    engine,
+    full_records,
+    lenient,
+    migration,
+    scrub_queue,
+)
 
 LOG = logging.getLogger(__name__)
+
+#: How often the metrics look at the scrub queue, in seconds.
+_QUEUE_PAUSE = 60.0
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
@@ -364,6 +375,13 @@ class RegistryAPI:
         return self.router(environ, start_response)
 
 
+def _look_at_queue(db: engine.Database) -> None:
+    if metrics.is_first():
+        waiting, failed = scrub_queue.lengths(db)
+        metrics.SCRUB_QUEUE.set(waiting, "waiting")
+        metrics.SCRUB_QUEUE.set(failed, "failed")
+
+
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:
     """Paste factory of `[app:registryapp]`.
 
@@ -374,4 +392,7 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAP
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
     health.require(health.Need(health.DATABASE, db.check))
+    metrics.begin(metrics.DATABASE_ERRORS, engine.FAILURES)
+    metrics.sample(db.look)
+    metrics.sample(lambda: _look_at_queue(db), _QUEUE_PAUSE)
     return RegistryAPI(conf, db)

@@ -16,7 +16,8 @@ class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
+        environ = {purging.ENVIRON: purging.create(service.conf)}
+        super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
         conversion = conversions.ConversionsController(service)
