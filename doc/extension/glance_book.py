@@ -95,6 +95,14 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             literal.parent.replace(literal, link)
 
 
+def drop_counts(
+    app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Remove what Python itself says of the fields of a named tuple: their numbers."""
+    if lines and lines[0].startswith("Alias for field number "):
+        lines.clear()
+
+
 def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
     while node.parent is not None:
         node = node.parent
@@ -104,4 +112,5 @@ def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("modules", Modules)
     app.connect("doctree-resolved", link_names)
+    app.connect("autodoc-process-docstring", drop_counts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

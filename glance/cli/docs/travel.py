@@ -148,8 +148,8 @@ the same way; only the controllers differ.
 An upload takes the same way up to step 6, and then goes through the transaction of
 ``glance/api/upload.py``: reserve a record, stage the data in a store, receive it, verify it,
 commit it, activate the record. :doc:`/explanation/architecture` describes the steps and what each
-failure leaves behind. At the end, ``glance/notifier/events.py`` decides whether an event is sent; the
-caller does not wait for that (``glance/notifier/publisher.py``).
+failure leaves behind. At the end, ``glance/notifier/events.py`` decides whether an event is sent;
+the caller does not wait for that (``glance/notifier/publisher.py``).
 
 To follow one request through the logs of both daemons, look for its id: the response has it in the
 header ``x-openstack-request-id``, and glance-api passes it on to the registry.
