@@ -181,7 +181,7 @@ def _readers(group: str) -> str:
 
 def _entry(option: config.Option) -> str:
     facts = [*_facts(option)]
-    facts.insert(1, "unset" if _is_unset(option) else f"default ``{_shown(option)}``")
+    default = "unset" if _is_unset(option) else f"``{_shown(option)}``"
     if option.choices:
         facts.append("one of " + ", ".join(f"``{choice}``" for choice in option.choices))
     if not option.in_files:
@@ -189,7 +189,10 @@ def _entry(option: config.Option) -> str:
     if option.aliases:
         facts.append("also read as " + ", ".join(f"``{alias}``" for alias in option.aliases))
     facts.append(f"since {option.since}")
-    return f"``{option.name}``\n    ({'; '.join(facts)})\n    {_literals(option.help)}\n"
+    return (
+        f".. confval:: {option.name}\n    :type: {'; '.join(facts)}\n    :default: {default}\n\n"
+        f"    {_literals(option.help)}\n"
+    )
 
 
 def _facts(option: config.Option) -> Iterator[str]:
