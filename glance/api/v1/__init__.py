@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, mounting, purging, startup
+from glance.api import cached_images, caching, describing, mounting, purging, startup
 from glance.api.middleware import cache_manage
-from glance.api.v1 import images, members
+from glance.api.v1 import description, images, members
 from glance.common import config, exception
+from glance.http import openapi
 
 
 class ImagesAPI(caching.ApiRouter):
@@ -35,6 +36,13 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
+        about = describing.description(
+            service.conf,
+            lambda: description.api(service.conf),
+            lambda: (*self.routes(), *cached_images.routes()),
+            mounting.V1,
+        )
+        self.add(openapi.PATH, GET=about.show)
 
     def missing(self, path: str) -> exception.NotFound:
         """Return the error for a path without a route, which may be one of a filter."""
