@@ -12,7 +12,7 @@ The steps, in order; nothing is visible before the last one:
 After any failure the staged data is removed, the record is set to killed (version 1 of the API)
 or queued again (version 2), and the error goes to the caller; `glance.api.recovery` later sends to
 the registry what it could not be sent now.
-`doc/source/architecture.rst` has the table of failures.
+`doc/source/explanation/architecture.rst` has the table of failures.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Servers look up the row of the raised class (along its MRO: the most specific class wins) and
 render it; clients look up the class of a status with `from_status`. No other module knows the
-status code of an error. `doc/source/errors.rst` is generated from the same rows. The phrases of
-the statuses are in `glance.common.statuses`.
+status code of an error. The page errors.rst is generated from the same rows. The phrases of the
+statuses are in `glance.common.statuses`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure glance against its yardsticks: `tox -e bench`, or `python tests/bench/run.py --help`.
 
 Each pair runs in turns within one run, so that a machine that is slow today is slow for both;
-medians and ratios are printed as a table that fits into doc/source/performance.rst.
+medians and ratios are printed as a table that fits into doc/source/explanation/performance.rst.
 """
 
 from __future__ import annotations

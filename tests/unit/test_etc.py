@@ -11,7 +11,7 @@ import pytest
 from glance import scrubber
 from glance.notifier import publisher
 
-from support import images
+from support import images, pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
@@ -26,7 +26,7 @@ def parsed(path):
 
 
 def default(name):
-    page = (ROOT / "doc" / "source" / "options.rst").read_text("utf-8")
+    page = pages.text("options")
     return re.search(rf"^``{name}``\n    \(.*default ``([^`]*)``", page, re.MULTILINE)[1]
 
 

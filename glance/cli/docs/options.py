@@ -1,4 +1,4 @@
-"""Pages made from the tables: the sample files in etc, doc/source/options.rst and errors.rst.
+"""Pages made from the tables: the sample files in etc, options.rst and errors.rst.
 
 `python -m glance.cli.docs.options` (that is `tox -e docs`) rewrites them from the option and
 error tables and from the pipelines in etc/pipelines; a test fails if they are stale. The running
@@ -122,7 +122,7 @@ PROGRAMS = tuple(
 
 SAMPLE_INTRO = """\
 Settings of {name}. Comments show the defaults; no value means unset.
-Made by `tox -e docs`; doc/source/options.rst describes the options of all programs.
+Made by `tox -e docs`; doc/source/reference/options.rst describes the options of all programs.
 """
 
 OPTIONS_INTRO = """\
@@ -284,8 +284,8 @@ def pages() -> dict[str, str]:
     }
     return {
         **samples,
-        "doc/source/options.rst": options_page(config.GROUPS),
-        "doc/source/errors.rst": errors_page(httperror.TABLE),
+        "doc/source/reference/options.rst": options_page(config.GROUPS),
+        "doc/source/reference/errors.rst": errors_page(httperror.TABLE),
     }
 
 

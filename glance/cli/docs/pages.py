@@ -1,6 +1,6 @@
 """Files made from the declarations of the programs.
 
-They are doc/source/cli.rst, programs.rst and inspection.rst, the manual pages in doc/man and the
+They are the pages cli.rst, programs.rst and inspection.rst, the manual pages in doc/man and the
 completion scripts in etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`)
 rewrites them; a test fails if they are stale. The programs themselves never import this module.
 """
@@ -43,9 +43,9 @@ def pages() -> dict[str, str]:
     """Return every generated file as path below the checkout -> text."""
     names = ["glance", *(program.name for program in PROGRAMS)]
     made = {
-        "doc/source/cli.rst": reference.cli(glance_upload.PROGRAM),
-        "doc/source/programs.rst": reference.programs(SERVICE),
-        "doc/source/inspection.rst": rules.page(),
+        "doc/source/reference/cli.rst": reference.cli(glance_upload.PROGRAM),
+        "doc/source/reference/programs.rst": reference.programs(SERVICE),
+        "doc/source/reference/inspection.rst": rules.page(),
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),
         "etc/completion/_glance": completion.zsh(),

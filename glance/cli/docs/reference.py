@@ -1,4 +1,4 @@
-"""doc/source/cli.rst and programs.rst, made from the declarations for `glance.cli.docs.pages`."""
+"""The pages cli.rst and programs.rst, made from the declarations for `glance.cli.docs.pages`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ names. The manual pages and the completion scripts of the shells are installed b
 """
 
 HELPER = """\
-Variables can hold the credentials. `nova-to-os-env.sh <../../etc/nova-to-os-env.sh>`_, which the
+Variables can hold the credentials. ``etc/nova-to-os-env.sh``, which the
 shell reads with ``.``, sets them from Nova's variables.
 
 """
