@@ -119,6 +119,39 @@ JSON_ERRORS = "glance.json_errors"
 #: 404 of their own accord (RFC 9110 §15.1), but the image may come, or be shared, any moment.
 NO_STORE = ("Cache-Control", "no-store")
 
+#: What `render` adds to an error: status -> the headers besides those of every error, each with a
+#: sentence about it.
+HEADERS_OF: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Where to get a token."},
+    405: {"Allow": "The methods that the resource supports."},
+    415: {
+        "Accept-Encoding": "Sent if a content coding is the reason.",
+        "Accept-Patch": "The media types of a patch.",
+    },
+    416: {"Content-Range": "The size of the data, such as bytes */1024."},
+    503: {"Retry-After": "After how many seconds to try again."},
+}
+HEADERS_OF_ALL: Mapping[str, str] = {
+    NO_STORE[0]: "An error must not be kept by caches.",
+    RECORDED_HEADER: "The id of an image whose record the request has made before it failed.",
+}
+#: The JSON schema of an error in version 2.
+JSON_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "code": {"type": "integer", "description": "The status."},
+                "title": {"type": "string", "description": "Its phrase."},
+                "message": {"type": "string", "description": "What is wrong, on one line."},
+            },
+            "required": ["code", "title", "message"],
+        }
+    },
+    "required": ["error"],
+}
+
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
 _UNKNOWN = Row(
@@ -133,12 +166,21 @@ def row_for(error: BaseException) -> Row:
     """
     if isinstance(error, OSError) and error.errno in exception.OUT_OF_DESCRIPTORS:
         return _BY_CLASS[exception.ServiceUnavailable]
-    for cls in type(error).__mro__:
+    return _row_of(type(error))
+
+
+def _row_of(kind: type[BaseException]) -> Row:
+    for cls in kind.__mro__:
         row = _BY_CLASS.get(cls)
         # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one base.
         if row is not None and cls is not exception.GlanceException:
             return row
-    return _BY_CLASS[exception.GlanceException] if isinstance(error, exception.Error) else _UNKNOWN
+    return _BY_CLASS[exception.GlanceException] if issubclass(kind, exception.Error) else _UNKNOWN
+
+
+def status_of_class(kind: type[BaseException]) -> int:
+    """Return the HTTP status of errors of a class."""
+    return _row_of(kind).status
 
 
 def status_of(error: BaseException) -> int:

@@ -356,6 +356,10 @@ class Router(Generic[RequestT]):
         self._mapper.connect(None, path, controller=path)
         self._tables[path] = handlers
 
+    def routes(self) -> Iterable[tuple[str, Mapping[str, Handler[RequestT]]]]:
+        """Return each path with its handlers by method, in the order of `add`."""
+        return self._tables.items()
+
     def missing(self, path: str) -> exception.NotFound:
         """Return the error for a path without a route."""
         return exception.MethodUnknown("The resource was not found")
