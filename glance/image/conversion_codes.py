@@ -69,6 +69,12 @@ class Code(enum.Enum):
         False,
         "The image, its disk or the result is larger than this server converts.",
     )
+    QUOTA_EXCEEDED = (
+        "quota_exceeded",
+        False,
+        "The owner of the image may not store so much: delete images that are not needed, and "
+        "convert it again.",
+    )
     UNSUPPORTED_FORMAT = (
         "unsupported_format",
         False,
