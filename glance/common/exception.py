@@ -341,6 +341,10 @@ class CacheUnavailable(ServiceUnavailable):
     """The image cache or its index is temporarily unavailable; no download fails because of it."""
 
 
+class NoConverter(Error):
+    """No converter runs that could do a conversion; try again later."""
+
+
 class GlanceException(Error):
     """Error whose text is the class attribute `message`, formatted with keyword arguments.
 

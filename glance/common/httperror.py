@@ -94,6 +94,12 @@ TABLE: tuple[Row, ...] = (
         retry_after=30,
     ),
     Row(
+        exception.NoConverter,
+        503,
+        "No converter is running at the moment; try again later.",
+        retry_after=30,
+    ),
+    Row(
         exception.LocationLoop,
         508,
         "The location of the image leads back to the image itself.",

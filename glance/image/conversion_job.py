@@ -73,7 +73,8 @@ class Status(enum.StrEnum):
 
 #: Each state with those that may follow it, apart from itself.
 FOLLOWERS: Mapping[Status, frozenset[Status]] = {
-    Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    # NOTE: a worker that has lost the job may yet have ended its work.
+    Status.QUEUED: frozenset({Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}),
     Status.RUNNING: frozenset(
         {Status.QUEUED, Status.CANCELLING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}
     ),
@@ -191,8 +192,7 @@ class Job:
 
         Raises Conflict if it is not due, ValueError for a name that is none.
         """
-        if not _WORKER.match(worker):
-            raise ValueError("a worker has a name of printable characters of ASCII")
+        check_worker(worker)
         if not self.is_due(now):
             raise exception.Conflict("The conversion does not wait for a worker")
         return self._to(
@@ -332,11 +332,11 @@ class Job:
     def found_done(self, now: datetime.datetime, bytes_out: int | None) -> Job:
         """Return the job at its good end: the result is active, whatever became of its worker.
 
-        `bytes_out` is the size of the result. Raises Conflict unless somebody works on it.
+        `bytes_out` is the size of the result. Raises Conflict if the job has ended.
         """
-        if self.status not in (Status.RUNNING, Status.CANCELLING):
-            raise exception.Conflict("Nobody works on the conversion")
-        return self._end(Status.SUCCEEDED, now, progress=100, bytes_out=bytes_out)
+        if self.status.is_final:
+            raise exception.Conflict(f"The conversion has {self.status.value} already")
+        return self._end(Status.SUCCEEDED, now, progress=100, error=None, bytes_out=bytes_out)
 
     def given_up(self, now: datetime.datetime, code: Code) -> Job:
         """Return a waiting job that can never be done, as when its source is gone. Conflict."""
@@ -375,6 +375,13 @@ class Job:
             leased_until=None,
             **given,
         )
+
+
+def check_worker(name: str) -> str:
+    """Return the name of a worker. Raises ValueError for a name that is none."""
+    if not _WORKER.match(name):
+        raise ValueError(f"a worker has a name of 1 to {MAX_WORKER} printable characters of ASCII")
+    return name
 
 
 def _later(now: datetime.datetime, seconds: float) -> datetime.datetime:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from glance.common import exception, numbers
@@ -66,6 +66,23 @@ FALSE_WORDS = frozenset({"false", "0", "f", "no", "n", "off"})
 HEADER_PREFIX = "x-image-meta-"
 PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 _HEADER_KEY = HEADER_PREFIX.replace("-", "_")
+
+#: The properties of an image that the service alone sets: what it was converted from and how, by
+#: which job (`glance.image.conversion_job`), and why that failed.
+CONVERTED_FROM = "converted_from"
+CONVERSION_SOURCE_CHECKSUM = "conversion_source_checksum"
+CONVERSION_JOB = "conversion_job"
+CONVERSION_VIRTUAL_SIZE = "conversion_virtual_size"
+CONVERSION_ERROR = "conversion_error"
+READ_ONLY_PROPERTIES = frozenset(
+    {
+        CONVERTED_FROM,
+        CONVERSION_SOURCE_CHECKSUM,
+        CONVERSION_JOB,
+        CONVERSION_VIRTUAL_SIZE,
+        CONVERSION_ERROR,
+    }
+)
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NO_IMAGE = "No image with this ID was found"
@@ -540,6 +557,41 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
         checked = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
         _set_once(properties, name, checked, "Property")
     return properties
+
+
+# -- properties of the service -------------------------------------------------------------------
+
+
+def is_read_only(name: str) -> bool:
+    """Return whether only the service sets a property, or one that version 1 shows as the same.
+
+    SECURITY: version 1 shows names in lower case and clients read hyphens as underscores, so that
+    `Converted-From` would look like the service's own.
+    """
+    return name.lower().replace("-", "_") in READ_ONLY_PROPERTIES
+
+
+def check_read_only(
+    before: Mapping[str, str | None],
+    given: Mapping[str, str | None],
+    removed: Iterable[str] = (),
+) -> None:
+    """Raise Forbidden if properties that only the service sets would change.
+
+    `before` are those of the image, `given` those to add or replace, `removed` names others to
+    remove. Clients may send such a property back as they have read it.
+    """
+    changed = [name for name in given if name not in before or before[name] != given[name]]
+    for name in (*changed, *removed):
+        if is_read_only(name):
+            raise exception.Forbidden(
+                f"Property {name} is read-only: only the service sets it; leave it out"
+            )
+
+
+def count_own(names: Collection[str]) -> int:
+    """Return how many of the properties of an image are its owner's, and count towards a quota."""
+    return len(names) - sum(name in READ_ONLY_PROPERTIES for name in names)
 
 
 # -- rules about a whole record ------------------------------------------------------------------

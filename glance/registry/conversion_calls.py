@@ -17,8 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
+from glance.image.conversion_job import LeaseLost
+from glance.registry import client
+from glance.registry.translation import CONFLICTS, TRANSLATED
 
 
 class Accepted(NamedTuple):
@@ -48,8 +52,26 @@ class Work(NamedTuple):
     compress: bool
 
 
+class _LostLeases:
+    """Turns Duplicate, which clients raise for 409, into the LeaseLost that the registry means."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, exception.Duplicate):
+            raise LeaseLost(str(err)) from err
+
+
+_LOST = _LostLeases()
+
+
 class ConversionCalls:
-    """Calls about conversions."""
+    """Calls about conversions; `client_for` is that of the link."""
+
+    def client_for(self, context: RequestContext) -> client.RegistryClient:
+        """Return a client that speaks for the caller of `context`."""
+        raise NotImplementedError
 
     # -- for users -------------------------------------------------------------------------------
 
@@ -69,10 +91,12 @@ class ConversionCalls:
         active or not in `source_format`, and for an idempotency key that was sent with another
         request, Forbidden for a caller without an owner and for properties that only the service
         sets, LimitExceeded for a source that is too large and for too many properties,
-        TooManyRequests if too many conversions are waiting or running, ServiceUnavailable if no
-        converter has been seen for two minutes.
+        TooManyRequests if too many conversions are waiting or running, NoConverter (503) if no
+        converter has been heard of for two minutes.
         """
-        raise NotImplementedError
+        with TRANSLATED, CONFLICTS:
+            made = self.client_for(context).create_conversion(request, attempt, is_repeated)
+        return Accepted(made["conversion"], made["image"], made.get("is_new") is True)
 
     def find_conversions(
         self,
@@ -91,11 +115,20 @@ class ConversionCalls:
         begins after the job `marker`. Invalid for an impossible value, and a marker that the
         caller cannot see. An image that nobody has, or that the caller cannot see, has no jobs.
         """
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).find_conversions(
+                status=status,
+                source_image_id=source_image_id,
+                image_id=image_id,
+                either_image_id=either_image_id,
+                limit=limit,
+                marker=marker,
+            )
 
     def get_conversion(self, context: RequestContext, job_id: str) -> types.Conversion:
         """Return one job."""
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).get_conversion(job_id)
 
     def cancel_conversion(self, context: RequestContext, job_id: str) -> types.Conversion | None:
         """Cancel a job, or forget one that has ended.
@@ -103,7 +136,8 @@ class ConversionCalls:
         Returns the job, which is cancelled, or still cancelling if a converter works on it; None
         if it had ended and has been forgotten. Its images stay.
         """
-        raise NotImplementedError
+        with TRANSLATED:
+            return self.client_for(context).cancel_conversion(job_id)
 
     # -- for converters --------------------------------------------------------------------------
 
@@ -129,7 +163,24 @@ class ConversionCalls:
 
         A source that is gone is found out here: such a job has failed, and is not given away.
         """
-        raise NotImplementedError
+        lease = {
+            "worker": worker,
+            "count": count,
+            "held": None if held is None else list(held),
+            "retention": retention,
+        }
+        with TRANSLATED:
+            found = self.client_for(context).lease_conversions(lease)
+        return [
+            Work(
+                each["conversion"],
+                each["source"],
+                each["image"],
+                each.get("store"),
+                each.get("compress") is True,
+            )
+            for each in found
+        ]
 
     def report_conversion(
         self,
@@ -154,7 +205,16 @@ class ConversionCalls:
         it as stopped. Raises LeaseLost (`glance.image.conversion_job`) when the job is not this
         converter's any more, or is forgotten: it stops, and changes nothing.
         """
-        raise NotImplementedError
+        progress_made = {
+            "worker": worker,
+            "phase": phase,
+            "progress": progress,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "virtual_size": virtual_size,
+        }
+        with TRANSLATED, _LOST:
+            return self.client_for(context).report_conversion(job_id, progress_made)
 
     def end_conversion(
         self,
@@ -181,4 +241,6 @@ class ConversionCalls:
         Before the call the converter has removed what it has stored of a failed result. Raises
         LeaseLost as `report_conversion` does.
         """
-        raise NotImplementedError
+        end = {"worker": worker, "outcome": outcome, "code": code, "result": result}
+        with TRANSLATED, _LOST:
+            return self.client_for(context).end_conversion(job_id, end)

@@ -17,7 +17,7 @@ from glance.http import health, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, formats, listing, types
-from glance.registry import client, members, parameters, trust, v2, wrong_port
+from glance.registry import client, conversions, members, parameters, trust, v2, wrong_port
 from glance.registry.db import api, attempts, engine, full_records, lenient, migration
 
 LOG = logging.getLogger(__name__)
@@ -340,6 +340,12 @@ class RegistryAPI:
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
         v2.add_routes(self.router, conf, db)
+        jobs = conversions.ConversionsController(conf, db)
+        self.router.add("/conversions", GET=jobs.index, POST=jobs.create)
+        self.router.add("/conversions/leases", POST=jobs.lease)
+        self.router.add("/conversions/{id}", GET=jobs.show, DELETE=jobs.cancel)
+        self.router.add("/conversions/{id}/progress", PUT=jobs.report)
+        self.router.add("/conversions/{id}/end", POST=jobs.end)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse

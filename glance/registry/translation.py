@@ -35,3 +35,17 @@ class _Translation:
 
 # PERF: it holds no state, and a generator in its place costs a microsecond per call.
 TRANSLATED = _Translation()
+
+
+class _Conflicts:
+    """Turns Duplicate, which clients raise for 409, into the Conflict that the registry means."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, exception.Duplicate):
+            raise exception.Conflict(str(err)) from err
+
+
+CONFLICTS = _Conflicts()
