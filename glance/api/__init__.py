@@ -150,11 +150,15 @@ class ImageService:
 
         `version` is the first segment of the paths of the API, `/v1` or `/v2`.
         """
+        return self.url(request, f"images/{image_id}", version)
+
+    def url(self, request: wsgi.Request, path: str, version: str = "/v1") -> str:
+        """Return the absolute URL of a path below the API's, which has no slash before it."""
         endpoint = self.conf.public_endpoint
         root = (
             f"{endpoint.rstrip('/')}{version}" if endpoint else request.application_root(version)
         )
-        return f"{root}/images/{image_id}"
+        return f"{root}/{path}"
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:

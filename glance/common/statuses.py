@@ -10,6 +10,7 @@ REASONS: dict[int, str] = {
     100: "Continue",
     200: "OK",
     201: "Created",
+    202: "Accepted",
     204: "No Content",
     206: "Partial Content",
     300: "Multiple Choices",

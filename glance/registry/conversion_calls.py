@@ -22,6 +22,7 @@ from glance.identity.context import RequestContext
 from glance.image import types
 from glance.image.conversion_job import LeaseLost
 from glance.registry import client
+from glance.registry.measured_calls import measured
 from glance.registry.translation import CONFLICTS, TRANSLATED
 
 
@@ -66,6 +67,7 @@ class _LostLeases:
 _LOST = _LostLeases()
 
 
+@measured
 class ConversionCalls:
     """Calls about conversions; `client_for` is that of the link."""
 
@@ -158,7 +160,8 @@ class ConversionCalls:
         more than `retention` seconds ago are removed.
 
         `held` are the ids of the jobs that the converter works on. A job that it has a lease of,
-        but does not hold, is given to it again: the response with it was lost. So the call may be
+        but does not hold, is given to it again, as another attempt: the response with it was
+        lost, or the work on it. Like a lapsed lease that counts as a loss. So the call may be
         repeated. A job is held until `end_conversion` has returned. None: not known.
 
         A source that is gone is found out here: such a job has failed, and is not given away.

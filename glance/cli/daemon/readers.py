@@ -17,7 +17,7 @@ from glance.common import config
 
 LOG = logging.getLogger(__name__)
 
-_SERVER = ("logging", "server")
+_SERVER = ("logging", "server", "metrics")
 _STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
 _CACHE = ("logging", "cache programs", "image cache")
 
@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "images API",
         "image data",
         "formats",
+        "conversions",
         "image cache",
         "HTTP caches",
         "deletion",
@@ -64,6 +65,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "glance-converter": (
         "logging",
+        "conversions",
         "conversion",
         "registry client",
         "registry access",
