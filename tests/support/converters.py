@@ -124,8 +124,8 @@ class ConvertingSite(daemons.Site):
 
     # -- what users do ---------------------------------------------------------------------------
 
-    def put(self, data: bytes, disk_format: str = "raw", **meta: Any) -> dict[str, Any]:
-        """Upload an image of OWNER; return its record."""
+    def put(self, data: Any, disk_format: str = "raw", **meta: Any) -> dict[str, Any]:
+        """Upload an image of OWNER, bytes or a file; return its record."""
         given = {"name": "source", "disk_format": disk_format, "container_format": "bare", **meta}
         headers = {**USER, **rawhttp.meta_headers(**given)}
         headers["Content-Type"] = "application/octet-stream"
