@@ -167,7 +167,7 @@ class ConversionsController:
         given = _given(request.read_json(), "end", _END)
         outcome = _one_of(Outcome, given.get("outcome"), "outcome")
         code, result = given.get("code"), given.get("result")
-        if code is not None and code not in _CODES:
+        if code is not None and not (isinstance(code, str) and code in _CODES):
             raise exception.Invalid(f"code must be one of {', '.join(_CODES)}")
         if (outcome is Outcome.FAILED) != (code is not None):
             raise exception.Invalid("A code goes with the outcome failed, and with no other")
