@@ -22,11 +22,13 @@ PUBLIC_SHAPE = "x-glance-registry-public-shape"
 LAST = "x-glance-registry-last"
 #: Header of the response to an upload in progress: how many bytes the image may have.
 ROOM = "x-glance-registry-room"
+#: Header of a change that removes the custom properties which it does not name, if it is true.
+PURGE_PROPERTIES = "x-glance-registry-purge-props"
 #: Header with the secret that the registry and its callers share.
 SHARED_SECRET = "x-glance-registry-secret"
 
 _JSON = {"content-type": "application/json"}
-_JSON_PURGE = {**_JSON, "x-glance-registry-purge-props": "true"}
+_JSON_PURGE = {**_JSON, PURGE_PROPERTIES: "true"}
 
 
 class RegistryClient(base.BaseClient):

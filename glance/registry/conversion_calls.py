@@ -22,6 +22,7 @@ from glance.identity.context import RequestContext
 from glance.image import types
 from glance.image.conversion_job import LeaseLost
 from glance.registry import client
+from glance.registry.measured_calls import measured
 from glance.registry.translation import CONFLICTS, TRANSLATED
 
 
@@ -66,6 +67,7 @@ class _LostLeases:
 _LOST = _LostLeases()
 
 
+@measured
 class ConversionCalls:
     """Calls about conversions; `client_for` is that of the link."""
 

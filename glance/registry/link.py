@@ -29,6 +29,7 @@ from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
 from glance.registry.conversion_calls import ConversionCalls
+from glance.registry.measured_calls import measured
 from glance.registry.record_calls import RecordCalls
 from glance.registry.translation import TRANSLATED
 from glance.streaming import retry
@@ -201,6 +202,7 @@ def _may_pass(err: Exception) -> bool:
     return False
 
 
+@measured
 class RegistryLink(RecordCalls, ConversionCalls):
     """One registry, and the connections to it that all callers of a process share.
 

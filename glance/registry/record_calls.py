@@ -16,9 +16,11 @@ from typing import Any
 from glance.identity.context import RequestContext
 from glance.image import search, types
 from glance.registry import client
+from glance.registry.measured_calls import measured
 from glance.registry.translation import CONFLICTS, TRANSLATED
 
 
+@measured
 class RecordCalls:
     """Calls about records; `client_for` is that of the link."""
 

@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, mounting, purging, startup
+from glance.api import cached_images, caching, describing, mounting, purging, startup
 from glance.api.middleware import cache_manage
-from glance.api.v1 import conversions, images, members
+from glance.api.v1 import conversions, description, images, members
 from glance.common import config, exception
+from glance.http import openapi
 
 
 class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
+        environ = {purging.ENVIRON: purging.create(service.conf)}
+        super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
         conversion = conversions.ConversionsController(service)
@@ -40,6 +42,13 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/conversions/formats", GET=conversion.formats)
         self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
+        about = describing.description(
+            service.conf,
+            lambda: description.api(service.conf),
+            lambda: (*self.routes(), *cached_images.routes()),
+            mounting.V1,
+        )
+        self.add(openapi.PATH, GET=about.show)
 
     def missing(self, path: str) -> exception.NotFound:
         """Return the error for a path without a route, which may be one of a filter."""

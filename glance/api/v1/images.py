@@ -18,6 +18,7 @@ from glance.api import (
     conversions,
     copies,
     deletion,
+    describing,
     download,
     inspection,
     lookup,
@@ -29,9 +30,9 @@ from glance.api import (
 )
 from glance.common import config, exception, httperror
 from glance.conversion import formats
-from glance.http import conditions, latin1, wsgi
+from glance.http import conditions, latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, listing, percent, types
+from glance.image import described, fields, listing, percent, types
 from glance.registry import link, unfinished
 from glance.store import base
 
@@ -44,6 +45,40 @@ CONVERSION_HEADER = "x-glance-api-conversion"
 UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
+
+_LIST_PARAMETERS = openapi.query({**listing.PARAMETERS, "properties": listing.PROPERTIES})
+_UUID_HEADERS: Mapping[str, openapi.Schema] = {
+    UUID_HEADER: {**openapi.TEXT, "description": "The id of the image in version 2."}
+}
+_IMAGE_HEADERS: Mapping[str, openapi.Schema] = {
+    **described.response_headers(),
+    f"{fields.PROPERTY_PREFIX}*": {
+        **openapi.TEXT,
+        "description": "Custom properties: a header for each, with its name for the asterisk.",
+    },
+    **_UUID_HEADERS,
+}
+_SET_HEADERS = (
+    *openapi.headers(described.request_headers()),
+    openapi.Parameter(
+        f"{fields.PROPERTY_PREFIX}*",
+        "header",
+        {
+            **openapi.TEXT,
+            "description": "Custom properties: a header for each, with its name for the asterisk.",
+        },
+        described.PROPERTY_PATTERN,
+    ),
+    openapi.Parameter(
+        COPY_FROM_HEADER,
+        "header",
+        {**openapi.TEXT, "description": "A URI to copy the data from, instead of a body."},
+    ),
+)
+_DATA = openapi.Content(
+    {openapi.OCTETS: openapi.BINARY}, "The data of the image, if it is sent.", required=False
+)
+_FILL_ERRORS = (*describing.UPLOAD_ERRORS, exception.Gone, exception.NotFound)
 
 
 @dataclasses.dataclass(slots=True)
@@ -132,12 +167,22 @@ class ImagesController:
 
     # -- reading -----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "list_images",
+        parameters=_LIST_PARAMETERS,
+        responses={200: openapi.json_of("BriefImages", "A page of the images.")},
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
-        """GET /images: the brief list."""
+        """GET /images: a page of images in brief."""
         return self._list(request, detail=False)
 
+    @openapi.operation(
+        "list_images_in_detail",
+        parameters=_LIST_PARAMETERS,
+        responses={200: openapi.json_of("DetailedImages", "A page of the images.")},
+    )
     def detail(self, request: CallerRequest) -> wsgi.Response:
-        """GET /images/detail: the full list, without locations for any caller."""
+        """GET /images/detail: a page of images in full, without locations for any caller."""
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
@@ -148,12 +193,24 @@ class ImagesController:
         document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
+    @openapi.operation(
+        "show_metadata",
+        parameters=describing.IF_CHANGED,
+        responses=describing.head(_IMAGE_HEADERS),
+        errors=(exception.PreconditionFailed,),
+    )
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
         headers = self._metadata(request.context, image)
         return serving.head_response(self.service, request, image, headers)
 
+    @openapi.operation(
+        "download_image",
+        parameters=(*describing.IF_CHANGED, *describing.RANGES),
+        responses=describing.data(_IMAGE_HEADERS),
+        errors=describing.DATA_ERRORS,
+    )
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
@@ -176,6 +233,19 @@ class ImagesController:
 
     # -- creating ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "create_image",
+        parameters=_SET_HEADERS,
+        body=_DATA,
+        responses={
+            201: openapi.json_of(
+                "ImageResponse",
+                "The image as far as it has come.",
+                {**describing.location_header("The URL of the image."), **_UUID_HEADERS},
+            )
+        },
+        errors=(*_FILL_ERRORS, exception.ImageDeleted),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: upload, register a location, copy or convert, or only reserve."""
         context = request.context
@@ -339,6 +409,25 @@ class ImagesController:
 
     # -- changing ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "update_image",
+        parameters=(
+            *_SET_HEADERS,
+            openapi.Parameter(
+                PURGE_HEADER,
+                "header",
+                {
+                    **openapi.TEXT,
+                    "description": "Whether custom properties that the request does not name are "
+                    "removed; the default is true.",
+                },
+            ),
+            *describing.IF_CHANGED,
+        ),
+        body=_DATA,
+        responses={200: openapi.json_of("ImageResponse", "The image.", _UUID_HEADERS)},
+        errors=(*_FILL_ERRORS, exception.PreconditionFailed),
+    )
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change metadata, or fill a queued image with data."""
         context = request.context
@@ -437,8 +526,14 @@ class ImagesController:
 
     # -- deleting ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "delete_image",
+        parameters=describing.IF_CHANGED,
+        responses={200: openapi.nothing("The image is deleted.")},
+        errors=(exception.Conflict, exception.PreconditionFailed),
+    )
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /images/{id}."""
+        """DELETE /images/{id}: delete an image; its data may be removed later."""
         context = request.context
         context.require_write()
         image = self._image(request, id)
@@ -452,6 +547,11 @@ class ImagesController:
 
     # -- restoring ---------------------------------------------------------------------------
 
+    @openapi.operation(
+        "restore_image",
+        responses={200: openapi.json_of("ImageResponse", "The image.", _UUID_HEADERS)},
+        errors=(exception.Conflict, exception.Gone),
+    )
     def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/restore: make a deleted image active again, with its data.
 

@@ -17,7 +17,7 @@ from glance.common import config
 
 LOG = logging.getLogger(__name__)
 
-_SERVER = ("logging", "server")
+_SERVER = ("logging", "server", "metrics")
 _STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
 _CACHE = ("logging", "cache programs", "image cache")
 

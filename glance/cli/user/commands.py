@@ -2,7 +2,7 @@
 
 The command modules (`glance.cli.user.images`, `listing`, `members` and so on) declare their
 commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
-text and `help`, `glance.cli.docs.pages` the manual pages and doc/source/cli.rst, and
+text and `help`, `glance.cli.docs.pages` the manual pages and the page cli.rst, and
 `glance.cli.user.completion` the completion scripts. `glance.cli.user.screen.console` has the
 prompts and messages.
 

@@ -1,6 +1,5 @@
 """The tables of conversions: formats, codes, options."""
 
-import pathlib
 import re
 
 import pytest
@@ -9,6 +8,8 @@ from glance.common import config, exception
 from glance.conversion import errors, formats, options
 from glance.image import fields
 from glance.inspect import inspector
+
+from support import pages
 
 #: What the options are unless the operator sets them.
 DEFAULTS = {
@@ -164,11 +165,8 @@ def test_the_detail_is_for_the_log_alone():
     assert "shadow" in exception.described(err)
 
 
-PAGE = pathlib.Path(__file__).resolve().parents[3] / "doc" / "source" / "conversion.rst"
-
-
 def test_the_page_has_every_code_and_every_format():
-    text = PAGE.read_text(encoding="utf-8")
+    text = pages.text("conversion")
     rows = dict(re.findall(r"^``(\w+)``  .*?(?:  (no|yes))$", text, re.MULTILINE))
     wanted = {code.label: "yes" if code.may_pass else "no" for code in errors.Code}
     assert rows == wanted
