@@ -21,7 +21,7 @@ class ImagesAPI(caching.ApiRouter):
         super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
-        conversion = conversions.ConversionsController(service)
+        conversion = conversions.JobsController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)

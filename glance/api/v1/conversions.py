@@ -16,7 +16,7 @@ from glance.image import conversion_job, fields, listing, types
 _REFERENCES = ("source_image_id", "image_id")
 
 
-class ConversionsController:
+class JobsController:
     """Handlers of `/conversions…` and `/images/{id}/conversions`."""
 
     def __init__(self, service: api.ImageService):
