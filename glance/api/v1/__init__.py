@@ -40,7 +40,7 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/conversions", GET=conversion.of_image)
         self.add("/conversions", GET=conversion.index, POST=conversion.create)
         self.add("/conversions/formats", GET=conversion.formats)
-        self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
+        self.add("/conversions/{job}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
         about = describing.description(
             service.conf,
