@@ -5,8 +5,8 @@
 Six clients create, fill, change, share, read, list and delete images, by both versions of the API,
 while workers and whole daemons are killed with SIGKILL. At the end everything that was
 acknowledged must be there, byte by byte, and nothing else: no record, no file. Prints what
-happened; exits with 1, and keeps the directory with the logs, if something is not as it must be. A run repeats its
-choices by --seed (not its timing).
+happened; exits with 1, and keeps the directory with the logs, if something is not as it must be.
+A run repeats its choices by --seed (not its timing).
 """
 
 from __future__ import annotations
