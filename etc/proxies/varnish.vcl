@@ -1,4 +1,4 @@
-# Varnish in front of glance-api; see doc/source/caching-proxies.rst. Made for Varnish 7.1, which Debian 12 has.
+# Varnish in front of glance-api; see doc/source/how-to/caching-proxies.rst. Made for Varnish 7.1, which Debian 12 has.
 #
 # Each GET of an image becomes two steps. First Varnish asks the API by HEAD, with the caller's own
 # token, whether this caller may have the image; whatever the API says but 200 goes to the caller

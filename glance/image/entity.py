@@ -26,6 +26,12 @@ _WITH_SIZE = fields.WITH_DATA | {"uploading", "importing"}
 _WITH_DATA = fields.WITH_DATA
 MAX_TAG: Final = 255
 
+#: The JSON schema of the tags of an image.
+TAGS_SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG},
+}
+
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 # Who may write a field: nobody; the creator of the image and nobody later; everybody who may

@@ -3,7 +3,7 @@
 Small uploads to daemons that differ in nothing but their broker (a real RabbitMQ that is up; one
 that is down; one that takes connections and never answers; none at all), in turns within one run;
 and one notification against one line of a log. Medians and ratios are printed as tables that fit
-into doc/source/performance.rst. RabbitMQ has to be installed (see contributing.rst).
+into doc/source/explanation/performance.rst. RabbitMQ has to be installed (see contributing.rst).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from support import daemons
+from support import daemons, pages
 
 THREADS = """
 import concurrent.futures, socket
@@ -52,7 +52,7 @@ print(run(work, 8) == [SIZE] * 8)
 
 
 def test_the_first_calls_of_the_page_run(site, tmp_path):
-    page = (daemons.ROOT / "doc" / "source" / "python-client.rst").read_text(encoding="utf-8")
+    page = pages.text("python-client")
     code = page.partition("First calls\n===")[2].partition("::\n\n")[2].partition("\nEvery")[0]
     data = b"\x00data of an image\xff" * 1000
     (tmp_path / "image.qcow2").write_bytes(data)

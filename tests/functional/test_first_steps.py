@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from support import checkout, daemons, host, images, record, shells
+from support import checkout, host, images, pages, record, shells
 
-PAGE = daemons.ROOT / "doc" / "source" / "first-steps.rst"
+PAGE = pages.path("first-steps")
 COLUMNS = 80
 
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from support import checkout, daemons, databases, host, images
+from support import checkout, databases, host, images, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
-PAGE = daemons.ROOT / "doc" / "source" / "installing.rst"
+PAGE = pages.path("installing")
 NEWER = "1.0.1"
 #: Lists what there is of glance, but for what stands in for systemd.
 FOUND = """

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from support import checkout, daemons, images, keystone
+from support import checkout, daemons, images, keystone, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
-PAGE = daemons.ROOT / "doc" / "source" / "keystone.rst"
+PAGE = pages.path("keystone")
 PROGRAMS = ("glance", "glance-api", "glance-registry")
 
 

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
-import pathlib
 import re
 import socket
 import ssl
@@ -25,7 +24,7 @@ from glance.common import config
 from glance.notifier import message, rabbit
 from glance.testing import notifier_suite
 
-from support import certificates, daemons, rabbitmq, records
+from support import certificates, daemons, pages, rabbitmq, records
 
 pytestmark = pytest.mark.peers
 
@@ -299,7 +298,7 @@ def test_what_a_stop_has_put_away_is_sent_by_the_next_start(
 def test_events_of_a_host_that_is_gone_are_sent_by_another_one_that_gets_its_files(
     broker, options, topic, make_site, tmp_path
 ):
-    page = (daemons.ROOT / "doc/source/several-nodes.rst").read_text()
+    page = pages.text("several-nodes")
     (command,) = re.findall(r"^    (for .*?done)$", page, re.MULTILINE | re.DOTALL)
     spool, lost = tmp_path / "spool", tmp_path / "lost"
     more = {
@@ -534,7 +533,7 @@ def test_a_consumer_of_the_first_release_gets_what_it_expects(broker, options, t
 
 
 def test_the_consumer_of_the_documentation_works(broker, options, make_site, tmp_path):
-    page = pathlib.Path(daemons.ROOT / "doc" / "source" / "notifications.rst").read_text("utf-8")
+    page = pages.text("notifications")
     block = re.search(r"A consumer\n=+\n[\s\S]*?::\n\n((?:    .*\n|\n)+)", page)[1]
     program = tmp_path / "consumer.py"
     text = textwrap.dedent(block).replace(

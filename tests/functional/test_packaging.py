@@ -30,12 +30,19 @@ def tarball(source, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheel(tarball, tmp_path_factory):
-    """Return the wheel that pip makes of the tarball, in an environment of the build's own."""
-    dist = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist)]
-    subprocess.run([*pip, str(tarball)], check=True)
-    (made,) = dist.glob("*.whl")
+def wheels(tarball, tmp_path_factory):
+    """Return a directory with the wheel that pip makes of the tarball, in an environment of the
+    build's own, and with those of all that it needs.
+    """
+    dist = tmp_path_factory.mktemp("wheels")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(dist)]
+    subprocess.run([*pip, str(tarball), "setuptools", "wheel", "pip"], check=True)
+    return dist
+
+
+@pytest.fixture(scope="module")
+def wheel(wheels):
+    (made,) = wheels.glob("glance-*.whl")
     return made
 
 
@@ -43,20 +50,30 @@ def wheel(tarball, tmp_path_factory):
 QUICK = {**os.environ, "PIP_COMPILE": "0"}
 
 
+@pytest.fixture
+def fetched(wheels):
+    """Return an environment of processes in which pip takes all packages from `wheels`."""
+    return near(wheels)
+
+
+def near(wheels):
+    return {**QUICK, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+
+
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
+def installed(wheels, wheel, tmp_path_factory):
     """Return the bin directory of a fresh environment with nothing but the wheel in it."""
     home = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*pip, str(wheel)], check=True, env=QUICK)
+    subprocess.run([*pip, str(wheel)], check=True, env=near(wheels))
     return home / "bin"
 
 
-def run(folder, *command):
+def run(folder, *command, env=QUICK):
     done = subprocess.run(
-        [str(part) for part in command], cwd=folder, capture_output=True, text=True, env=QUICK
+        [str(part) for part in command], cwd=folder, capture_output=True, text=True, env=env
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -129,8 +146,8 @@ def test_installed_programs_tell_their_version(installed, tmp_path, program):
 DEBIAN = pathlib.Path("/usr/bin/python3")
 
 
-@pytest.fixture(params=["pip as it comes", "newest pip"])
-def bare(request, tmp_path):
+@pytest.fixture
+def bare(tmp_path):
     """Return the bin directory of an environment as a user of Debian makes it."""
     images.need(DEBIAN)
     told = subprocess.run([DEBIAN, "--version"], capture_output=True, text=True).stdout
@@ -139,32 +156,50 @@ def bare(request, tmp_path):
     home = tmp_path / "venv"
     if subprocess.run([DEBIAN, "-m", "venv", home], capture_output=True).returncode:
         images.without("not installed: python3-venv")
-    if request.param == "newest pip":
-        run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "pip")
     return home / "bin"
 
 
-@pytest.mark.parametrize("form", ["checkout", "tarball"])
-def test_the_programs_run_after_pip_install_in_a_bare_environment(
-    form, bare, source, tarball, tmp_path
-):
-    # pip builds in the directory, which the other tests compare file by file.
-    what = shutil.copytree(source, tmp_path / "checkout") if form == "checkout" else tarball
-    told = run(tmp_path, bare / "pip", "install", what)
-    assert "setup.py install" not in told
+def copied(source, tmp_path):
+    """Return a copy of the checkout: pip builds there, and other tests compare every file."""
+    return shutil.copytree(source, tmp_path / "checkout")
+
+
+def tell_their_version(folder, tmp_path):
     for program in PROGRAMS:
-        assert run(tmp_path, bare / program, "--version") == f"{program} 1.0.0"
+        assert run(tmp_path, folder / program, "--version") == f"{program} 1.0.0"
 
 
-def test_the_programs_run_after_setup_py_install_with_the_setuptools_of_today(source, tmp_path):
+def test_the_programs_run_after_pip_install_with_the_pip_of_debian(bare, source, tmp_path):
+    """It is older than every other that users have, and there is no wheel; nothing is near."""
+    told = run(tmp_path, bare / "pip", "install", copied(source, tmp_path))
+    assert "setup.py install" not in told
+    tell_their_version(bare, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("is_newest", "form"), [(False, "tarball"), (True, "checkout"), (True, "tarball")]
+)
+def test_the_programs_run_after_pip_install_in_a_bare_environment(
+    is_newest, form, bare, source, tarball, fetched, tmp_path
+):
+    if is_newest:
+        run(tmp_path, bare / "pip", "install", "--quiet", "--upgrade", "pip", env=fetched)
+    what = copied(source, tmp_path) if form == "checkout" else tarball
+    told = run(tmp_path, bare / "pip", "install", what, env=fetched)
+    assert "setup.py install" not in told
+    tell_their_version(bare, tmp_path)
+
+
+def test_the_programs_run_after_setup_py_install_with_the_setuptools_of_today(
+    source, fetched, tmp_path
+):
     """The manual of Diablo says it; tests/unit/test_setup.py has the other commands."""
     home = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    run(tmp_path, home / "bin" / "pip", "install", "--quiet", "--upgrade", "setuptools", "wheel")
-    copy = shutil.copytree(source, tmp_path / "checkout")
-    run(copy, home / "bin" / "python", "setup.py", "install")
-    for program in PROGRAMS:
-        assert run(tmp_path, home / "bin" / program, "--version") == f"{program} 1.0.0"
+    pip = [home / "bin" / "pip", "install", "--quiet", "--upgrade"]
+    run(tmp_path, *pip, "setuptools", "wheel", env=fetched)
+    run(copied(source, tmp_path), home / "bin" / "python", "setup.py", "install", env=fetched)
+    tell_their_version(home / "bin", tmp_path)
 
 
 def test_manual_pages_and_completion_lie_where_man_and_the_shells_look(installed):

@@ -11,13 +11,13 @@ import pytest
 
 import glance.client
 
-from support import daemons, faults, images, operators
+from support import daemons, faults, images, operators, pages
 from support.rawhttp import Http
 
 pytestmark = pytest.mark.peers
 
 DATA = os.urandom(3 << 20)
-PAGE = daemons.ROOT / "doc" / "source" / "running-as-a-service.rst"
+PAGE = pages.path("running-as-a-service")
 #: What the manual sets besides where to listen and to pass on.
 SETTINGS = ("underscores_in_headers on;", "ignore_invalid_headers off;")
 

@@ -10,15 +10,14 @@ import sys
 
 import pytest
 
-from support import checkout, daemons, records
+from support import checkout, daemons, pages, records
 
-SOURCE = daemons.ROOT / "doc" / "source"
 DATA = b"an image" * 1000
 
 
 def blocks(page, having):
     """Return the blocks of a page that hold a text, in order."""
-    return [block for block in checkout.blocks(SOURCE / page) if having in block]
+    return [block for block in checkout.blocks(pages.path(page)) if having in block]
 
 
 def options(block):
@@ -42,10 +41,10 @@ def _cached_ids(site):
 
 
 def test_the_cache_works_with_what_its_page_prints(tmp_path, moved, monkeypatch):
-    (turned_on,) = blocks("image-cache.rst", "image_cache_enabled = True")
-    without, behind_keystone = blocks("image-cache.rst", "[pipeline:glance-api]")
+    (turned_on,) = blocks("image-cache", "image_cache_enabled = True")
+    without, behind_keystone = blocks("image-cache", "[pipeline:glance-api]")
     assert behind_keystone == without.replace(" context", " authtoken context")
-    (filters,) = blocks("image-cache.rst", "[filter:cache]")
+    (filters,) = blocks("image-cache", "[filter:cache]")
     # The configuration of a site that has none of these sections.
     bare = daemons.API_PIPELINE.partition("[filter:cache]")[0]
     monkeypatch.setattr(daemons, "API_PIPELINE", bare)
@@ -67,7 +66,7 @@ def test_the_cache_works_with_what_its_page_prints(tmp_path, moved, monkeypatch)
 def test_the_page_prints_the_key_of_the_swift_that_it_starts():
     server = (daemons.ROOT / "tests" / "support" / "swift_server.py").read_text()
     (key,) = re.findall(r"user_test_tester = (\S+) ", server)
-    page = (SOURCE / "stores.rst").read_text()
+    page = pages.text("stores")
     assert f"swift_store_key = {key}\n" in page
     assert f"s3_store_secret_key = {key}\n" in page
 
@@ -104,7 +103,7 @@ def start(commands, port, ready, folder):
     ids=["swift", "s3"],
 )
 def test_the_trial_of_a_store_runs_as_printed(server, store, ready, tmp_path, moved):
-    commands, printed = blocks("stores.rst", server)[0], blocks("stores.rst", store)[0]
+    commands, printed = blocks("stores", server)[0], blocks("stores", store)[0]
     port = daemons.free_port()
     process = start(commands, port, ready, tmp_path)
     try:

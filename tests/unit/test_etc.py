@@ -11,7 +11,7 @@ import pytest
 from glance import scrubber
 from glance.notifier import publisher
 
-from support import images
+from support import images, pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
@@ -26,8 +26,9 @@ def parsed(path):
 
 
 def default(name):
-    page = (ROOT / "doc" / "source" / "options.rst").read_text("utf-8")
-    return re.search(rf"^``{name}``\n    \(.*default ``([^`]*)``", page, re.MULTILINE)[1]
+    page = pages.text("options")
+    entry = page.partition(f"\n.. confval:: {name}\n")[2]
+    return re.match(r"    :type: .*\n    :default: ``([^`]*)``\n", entry)[1]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""doc/source/inspection.rst: which images are refused and why, from the rules of `glance.inspect`.
+"""The page inspection.rst: which images are refused and why, from the rules of `glance.inspect`.
 
 `glance.cli.docs.pages` writes it.
 """
@@ -75,7 +75,7 @@ the disk inside, so it need not be in the declared disk format. Data at a regist
 not inspected, because glance does not read it.
 
 To try a file first, or to check what is stored already, use ``glance-inspect``
-(see `Programs <programs.rst>`_)::
+(see :doc:`Programs </reference/programs>`)::
 
     glance-inspect --disk-format=qcow2 disk.qcow2
 

@@ -1,6 +1,5 @@
 """The page about the Python client names methods and errors that the client has."""
 
-import pathlib
 import re
 
 import pytest
@@ -8,14 +7,14 @@ import pytest
 from glance import client
 from glance.common import exception, httperror
 
-PAGE = pathlib.Path(__file__).parents[3] / "doc" / "source" / "python-client.rst"
+from support import pages
 
 # Errors of the client that no status of a response stands for, and one for a wrong argument.
 OTHERS = {"Invalid", "UnexpectedStatus", "ClientConnectionError", "ChecksumMismatch"}
 
 
 def section(title):
-    text = PAGE.read_text(encoding="utf-8")
+    text = pages.text("python-client")
     found = re.search(rf"^{title}\n=+\n(.*?)(?=^[^\n]+\n===+\n|\Z)", text, re.M | re.S)
     return found[1]
 

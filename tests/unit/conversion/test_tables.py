@@ -1,6 +1,5 @@
 """The tables of conversions: formats, codes, options."""
 
-import pathlib
 import re
 
 import pytest
@@ -9,6 +8,8 @@ from glance.common import config, exception
 from glance.conversion import errors, formats, options
 from glance.image import fields
 from glance.inspect import inspector
+
+from support import pages
 
 #: What the options are unless the operator sets them.
 DEFAULTS = {
@@ -41,7 +42,8 @@ DEFAULTS = {
 def test_the_defaults_of_the_options():
     conf = config.Conf({})
     assert {name: conf[name] for name in DEFAULTS} == DEFAULTS
-    assert set(DEFAULTS) == {option.name for option in config.GROUPS["conversion"]}
+    declared = [*config.GROUPS["conversions"], *config.GROUPS["conversion"]]
+    assert set(DEFAULTS) == {option.name for option in declared}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_the_codes():
     assert {code.label for code in errors.Code} - may_pass == {
         *("source_gone", "source_corrupt", "ambiguous_format", "format_mismatch"),
         *("unsafe_image", "nested_format", "too_large", "unsupported_format", "cpu_limit"),
-        *("memory_limit", "timeout", "conversion_failed", "worker_lost"),
+        *("memory_limit", "timeout", "conversion_failed", "worker_lost", "quota_exceeded"),
     }
 
 
@@ -163,11 +165,8 @@ def test_the_detail_is_for_the_log_alone():
     assert "shadow" in exception.described(err)
 
 
-PAGE = pathlib.Path(__file__).resolve().parents[3] / "doc" / "source" / "conversion.rst"
-
-
 def test_the_page_has_every_code_and_every_format():
-    text = PAGE.read_text(encoding="utf-8")
+    text = pages.text("conversion")
     rows = dict(re.findall(r"^``(\w+)``  .*?(?:  (no|yes))$", text, re.MULTILINE))
     wanted = {code.label: "yes" if code.may_pass else "no" for code in errors.Code}
     assert rows == wanted

@@ -11,6 +11,7 @@ from glance.cli.docs import pages
 from glance.cli.user import command, commands, completion
 
 from support import images
+from support import pages as written
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 MADE = pages.pages()
@@ -30,7 +31,13 @@ def test_files_are_written_below_the_given_directory(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(MADE)
 
 
-GLANCE = ["doc/source/cli.rst", "doc/man/glance.1"]
+def made(page):
+    """Return the name of a generated page, whichever shelf it stands on."""
+    (name,) = (each for each in MADE if each.endswith(f"/{page}.rst"))
+    return name
+
+
+GLANCE = [made("cli"), "doc/man/glance.1"]
 
 
 def text_of(name):
@@ -63,7 +70,7 @@ def test_exit_codes_and_variables_are_named(name):
 )
 def test_everything_about_the_other_programs_is_named(program, name):
     page = "programs" if program in pages.SERVICE else "cli"
-    text = text_of(f"doc/source/{page}.rst" if name == "page" else name.format(program.name))
+    text = text_of(made(page) if name == "page" else name.format(program.name))
     assert all(each in text for option in program.options for each in option.names)
     assert all(choice in text for word in program.words for choice in word.choices)
     if "completion" not in name:
@@ -211,7 +218,7 @@ def test_bash_completes_what_stands_behind_a_redirected_file():
     }
 
 
-SERVERS = {"all", "api", "registry", "scrubber"}
+SERVERS = {"all", "api", "registry", "scrubber", "converter"}
 
 
 @bash
@@ -273,7 +280,7 @@ LOAD = 'eval "$LINE"; source "$LOADER"; _completion_loader "$1"; complete -p "$1
 
 def printed(start, installed):
     """Return the line of the page about installing that begins so, for another directory."""
-    page = (pathlib.Path(__file__).resolve().parents[4] / "doc/source/installing.rst").read_text()
+    page = written.text("installing")
     (line,) = re.findall(rf"^    ({re.escape(start)}.*)$", page, re.MULTILINE)
     return line.replace("/opt/glance", str(installed))
 
