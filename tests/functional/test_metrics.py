@@ -54,7 +54,7 @@ def until(port, expected, name, **labels):
 
 
 def complete(port, program):
-    """Wait until a daemon shows all of its metrics; return what it shows, which is nothing else."""
+    """Wait until a daemon shows all of its metrics; return what it shows, and nothing else."""
     known = {each.name for each in metrics.TABLE.values() if program in each.programs}
     faults.until(lambda: known - RARE <= Scraped(port).names(), f"all metrics of {program}")
     found = Scraped(port)
