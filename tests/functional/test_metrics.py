@@ -132,7 +132,7 @@ def test_prometheus_gets_what_the_table_says_and_nothing_about_anybody(make_site
     assert site.http.exchange(b"canary nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     assert asked("DELETE", image) == {200}
 
-    # Everything is written after a second, and what is looked at after five.
+    # What is counted is written after two seconds, and what is looked at after five.
     until(api, 4, "glance_downloads_total")
     # One for the upload, four for downloads, one for the deletion; nobody takes them.
     until(api, 6, "glance_notifications_total", event="queued")
