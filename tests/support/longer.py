@@ -1,4 +1,4 @@
-"""Whether tests that have a long form run in it: in those of each change they take the short one."""
+"""Whether tests that have a long form run in it; for each change they run in the short one."""
 
 import os
 
