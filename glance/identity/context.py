@@ -6,10 +6,10 @@ argument of every function that needs it. Option `auth_mode` selects one of two 
 
 * `noauth`: every request is an administrator without an owner; identity headers are ignored.
 * `keystone` / `trusted-headers`: something in front has set the identity headers. It is either a
-token filter in the pipeline, before which `IdentityGuard` removes the identity headers of the
-client, or a proxy on a trusted link, which has to do the same. A request that is not confirmed is
-refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
-administrator.
+  token filter in the pipeline, before which `IdentityGuard` removes the identity headers of the
+  client, or a proxy on a trusted link, which has to do the same. A request that is not confirmed
+  is refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
+  administrator.
 """
 
 from __future__ import annotations
@@ -226,6 +226,11 @@ class ContextMiddleware:
             owner_is_tenant=self.owner_is_tenant,
             request_id=request_id,
         )
+
+
+def needs_token(conf: config.Conf) -> bool:
+    """Return whether a request without a valid token is refused."""
+    return conf.auth_mode not in (None, "noauth") and not conf.allow_anonymous_access
 
 
 def _first(environ: Mapping[str, Any], names: Iterable[str]) -> str | None:

@@ -92,13 +92,14 @@ def is_filled(url: str, count: int) -> bool:
 
 
 def analyze(url: str) -> None:
-    """Gather the statistics that a server gathers by itself within minutes."""
+    """Gather the statistics, and write the pages, as a server does by itself within minutes."""
     database = connecting.create(url, autocommit=True)
     with database.connect() as conn:
         if conn.dialect.name == "mysql":
             conn.exec_driver_sql("ANALYZE TABLE images, image_properties, image_members")
         elif conn.dialect.name == "postgresql":
             conn.exec_driver_sql("VACUUM ANALYZE")
+            conn.exec_driver_sql("CHECKPOINT")
         else:
             conn.exec_driver_sql("ANALYZE")
     database.dispose()

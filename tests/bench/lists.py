@@ -193,7 +193,7 @@ def filled(
     if args.analyze:
         crowd.analyze(database)
     if not args.http:
-        return Side(database, count, None)
+        return closed_with(stack, Side(database, count, None))
     home = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glance-lists-")))
     site = daemons.Site(
         home,
@@ -201,7 +201,13 @@ def filled(
         api={"verbose": False},
         registry={"verbose": False, "sql_connection": database},
     )
-    return Side(database, count, stack.enter_context(site))
+    return closed_with(stack, Side(database, count, stack.enter_context(site)))
+
+
+def closed_with(stack: contextlib.ExitStack, side: Side) -> Side:
+    # A PostgreSQL that is told to end waits for its clients.
+    stack.callback(side.database.dispose)
+    return side
 
 
 def queries() -> Iterator[tuple[str, str, dict[str, str], bool]]:

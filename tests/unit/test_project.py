@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import docutils.core
 import docutils.nodes
@@ -54,12 +55,15 @@ def test_generated_pages_are_fresh(generated, page):
 
 
 OPTIONS = pages.path("options").relative_to(ROOT)
+#: The name of an option on that page; and its name and help.
+NAME = r"^\.\. confval:: (\w+)$"
+ENTRY = NAME + r"\n    :type: .*\n    :default: .*\n\n    (.*)$"
 
 
 def test_every_option_is_described_in_a_sentence(generated):
     text = (generated / OPTIONS).read_text(encoding="utf-8")
-    entries = re.findall(r"^``(\w+)``\n    \(.*\)\n    (.*)$", text, re.MULTILINE)
-    declared = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    entries = re.findall(ENTRY, text, re.MULTILINE)
+    declared = set(re.findall(NAME, text, re.MULTILINE))
     assert declared == {name for name, _ in entries}
     assert not [name for name, help_text in entries if not help_text.rstrip().endswith(".")]
 
@@ -74,23 +78,40 @@ def test_every_module_that_declares_options_is_on_the_page(generated):
         and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Option"
         and node.args
         and isinstance(node.args[0], ast.Constant)
-        and f"``{node.args[0].value}``\n" not in text
+        and f".. confval:: {node.args[0].value}\n" not in text
     }
     assert not missing
 
 
 #: Roles and directives of Sphinx that pages use; `tox -e docs` checks what they lead to.
-ROLES = ("doc",)
-DIRECTIVES = ("toctree",)
+ROLES = ("doc", "ref", "mod", "option", "program", "confval")
+DIRECTIVES = {
+    "toctree": False,
+    "autoclass": False,
+    "automodule": False,
+    "modules": False,
+    "unreleased": False,
+    "upgrade-notes": False,
+    "program": False,
+    "option": True,
+    "confval": True,
+}
 
 
 class _Taken(docutils.parsers.rst.Directive):
-    """A directive that docutils alone does not know."""
+    """A directive that docutils alone does not know; its content is a part of the page, or not."""
 
-    has_content = True
+    has_content = final_argument_whitespace = True
+    optional_arguments = 1
+    option_spec = dict.fromkeys(
+        ("hidden", "caption", "maxdepth", "members", "inherited-members", "type", "default"), str
+    )
 
     def run(self):
-        return []
+        node = docutils.nodes.container()
+        if DIRECTIVES[self.name]:
+            self.state.nested_parse(self.content, self.content_offset, node)
+        return [node]
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +342,7 @@ def test_sample_configurations_are_there():
     names = {path.name for path in SAMPLES}
     assert names == {
         f"glance-{name}.conf"
-        for name in ("api", "registry", "scrubber", "prefetcher", "pruner", "reaper")
+        for name in ["api", "registry", "scrubber", "converter", "prefetcher", "pruner", "reaper"]
     }
 
 
@@ -330,7 +351,7 @@ def test_sample_configurations_load(sample, generated):
     parser = configparser.RawConfigParser(strict=True)
     parser.read(sample)
     text = (generated / OPTIONS).read_text(encoding="utf-8")
-    known = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    known = set(re.findall(NAME, text, re.MULTILINE))
     assert set(parser.defaults()) <= known
 
 
@@ -417,3 +438,14 @@ def test_no_two_public_classes_share_a_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_towncrier_knows_the_kinds_of_fragments():
+    text = (ROOT / "doc" / "towncrier.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)["tool"]["towncrier"]
+    kinds = {kind["directory"] for kind in settings["type"]}
+    assert kinds == {"feature", "fix", "upgrade", "security"}
+    assert {fragment.suffixes[0][1:] for fragment in NEWS} <= kinds
+    assert ROOT / "doc" / settings["directory"] == pages.NEWS
+    assert ROOT / "doc" / settings["filename"] == pages.path("changelog")
+    assert settings["start_string"] in pages.text("changelog")

@@ -21,6 +21,37 @@ MEDIA_TYPES: Final = (V21, V20)
 
 ADD, REPLACE, REMOVE = "add", "replace", "remove"
 _OPS: Final = (ADD, REPLACE, REMOVE)
+_OF_LOCATIONS: Final = "locations/"
+#: The JSON schemas of the body in each form.
+SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
+    V21: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "op": {"type": "string", "enum": list(_OPS)},
+                "path": {
+                    "type": "string",
+                    "pattern": "^/([^/~]|~[01])+$",
+                    "description": "A JSON pointer of one segment, such as /name.",
+                },
+                "value": {"description": "The value; not for remove."},
+            },
+            "required": ["op", "path"],
+        },
+    },
+    V20: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                **{op: {"type": "string", "pattern": "^/([^/~]|~[01])+$"} for op in _OPS},
+                "value": {"description": "The value; not for remove."},
+            },
+            "oneOf": [{"required": [op]} for op in _OPS],
+        },
+    },
+}
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 
@@ -81,6 +112,9 @@ def _name(path: Any) -> str:
     if not isinstance(path, str) or not path.startswith("/"):
         raise exception.Invalid('its path must be text that begins with "/"')
     segment = path[1:]
+    if segment.startswith(_OF_LOCATIONS):
+        # WIRE: Nova uploads a snapshot when it may not add a location (403), and gives up on 400.
+        return "locations"
     if "/" in segment:
         raise exception.Invalid("its path may have one segment only; tags are changed as a whole")
     if not segment:
