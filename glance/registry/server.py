@@ -402,12 +402,12 @@ class RegistryAPI:
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
         v2.add_routes(self.router, conf, db)
-        about = openapi.Description(
+        self.description = openapi.Description(
             lambda: description.api(conf, v2.schemas()),
             self.router.routes,
             lambda request: openapi.path_of(request.service_url),
         )
-        self.router.add(openapi.PATH, GET=about.show)
+        self.router.add(openapi.PATH, GET=self.description.show)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
