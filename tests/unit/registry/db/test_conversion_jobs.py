@@ -553,13 +553,24 @@ def test_a_lease_whose_response_was_lost_is_given_again(site: Site) -> None:
     site.report(first, phase=Phase.CONVERTING)
     site.clock.later(30)
     (again,) = site.lease(count=0, held=[second.id])
-    assert (again.job.id, again.job.phase, again.job.attempts) == (first.id, Phase.FETCHING, 1)
+    assert (again.job.id, again.job.phase, again.job.attempts) == (first.id, Phase.FETCHING, 2)
     assert site.lease("w2", 5, held=[]) == []
     conversion_jobs.cancel(site.db, OWNER, first.id)
     api.image_delete(site.db, OWNER, site.source)
     assert site.lease(held=[]) == []
     assert site.get(first).status == "cancelled"
     assert site.get(second).error is Code.SOURCE_GONE
+
+
+def test_a_job_that_its_converter_cannot_bear_comes_to_an_end(plain: Site) -> None:
+    job = plain.leased()
+    plain.set(job, status="saving")
+    (again,) = plain.lease(held=[])
+    assert (again.job.losses, again.image["status"]) == (1, "queued")
+    assert len(plain.lease(held=[])) == 1
+    assert plain.lease(held=[]) == []
+    assert plain.get(job).error is Code.WORKER_LOST
+    assert plain.result(job)["properties"]["conversion_error"] == "worker_lost"
 
 
 def test_old_jobs_are_forgotten(site: Site) -> None:
