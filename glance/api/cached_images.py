@@ -8,17 +8,18 @@ elsewhere; here they are only managed.
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from glance import image_cache
-from glance.api import caching, lookup
+from glance.api import caching, describing, lookup
 from glance.common import config, exception, numbers
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
-from glance.image import fields, types
+from glance.image import fields, listing, types
 from glance.image_cache import COMPLETE, INCOMPLETE, CacheEntry, QueueItem
 from glance.registry.link import RegistryLink
 
@@ -35,6 +36,29 @@ _REASONS = {
     image_cache.IN_PROGRESS: "is being fetched",
 }
 
+_STATUS: Mapping[str, openapi.Schema] = {
+    "status": {
+        "type": "string",
+        "enum": [*image_cache.STATES, PREFETCHING],
+        "description": "Which entries, or the queue.",
+    }
+}
+_GRACE: Mapping[str, openapi.Schema] = {
+    "grace": {
+        "type": "number",
+        "minimum": 0,
+        "description": "Spare those that have changed within so many seconds.",
+    }
+}
+_DETAIL: Mapping[str, openapi.Schema] = {
+    "detail": {
+        **listing.words_schema([*config.TRUE_WORDS, *config.FALSE_WORDS]),
+        "description": "Whether to show objects instead of ids.",
+    }
+}
+#: Where the filter is not in the pipeline, or the cache cannot be used.
+_OFF = (exception.NotFound,)
+
 
 class CachedImagesController:
     """Handlers of `/cached_images…`, `/queued_images…` and `/cache_stats`."""
@@ -48,26 +72,18 @@ class CachedImagesController:
 
     def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = caching.ApiRouter(self._rules)
-        router.add("/cached_images", GET=self._for(self.index), DELETE=self._for(self.clear))
-        router.add(
-            "/cached_images/{id}",
-            GET=self._for(self.show),
-            PUT=self._for(self.queue),
-            DELETE=self._for(self.delete),
-        )
-        router.add(
-            "/queued_images", GET=self._for(self.queued), DELETE=self._for(self.unqueue_all)
-        )
-        router.add(
-            "/queued_images/{id}", PUT=self._for(self.queue), DELETE=self._for(self.unqueue)
-        )
-        router.add("/cache_stats", GET=self._for(self.stats))
+        router = caching.ApiRouter(self._rules, mount="/v1")
+        for path, handlers in routes():
+            bound = {
+                method: self._for(handler.__get__(self)) for method, handler in handlers.items()
+            }
+            router.add(path, **bound)
         return router
 
     def _for(self, handler: Callable[..., wsgi.Response]) -> wsgi.Handler[CallerRequest]:
         """Return a handler that first checks the policy, and then passes the cache on."""
 
+        @functools.wraps(handler)
         def checked(request: CallerRequest, **path: str) -> wsgi.Response:
             self.policy.require("manage_image_cache", request.context)
             return handler(self._cache(request), request, **path)
@@ -112,6 +128,12 @@ class CachedImagesController:
 
     # -- entries ---------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "list_cached_images",
+        parameters=openapi.query({**_STATUS, **describing.page()}),
+        responses={200: openapi.json_of("CachedImages", "The entries.")},
+        errors=_OFF,
+    )
     def index(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cached_images: entries, least recently used first; or the queue, oldest first."""
         query = request.query()
@@ -123,6 +145,11 @@ class CachedImagesController:
             shown = [entry_json(entry) for entry in cache.entries(_state(status))]
         return wsgi.json_response({"cached_images": _page(shown, self._numbered(request, query))})
 
+    @openapi.operation(
+        "show_cached_image",
+        responses={200: openapi.json_of("CachedImage", "The entry.")},
+        errors=_OFF,
+    )
     def show(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
@@ -133,14 +160,25 @@ class CachedImagesController:
             raise exception.NotFound(f"Image {image_id} is not cached")
         return wsgi.json_response(entry_json(entry))
 
+    @openapi.operation(
+        "delete_cached_image",
+        responses={200: openapi.json_of("Deleted", "How many there were.")},
+        errors=_OFF,
+    )
     def delete(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
-        """DELETE /cached_images/{id}: succeeds also if there is no entry."""
+        """DELETE /cached_images/{id}: remove the complete entry of an image, if any."""
         return wsgi.json_response({"num_deleted": int(cache.delete(self._key(request, id)))})
 
+    @openapi.operation(
+        "delete_cached_images",
+        parameters=openapi.query({**_STATUS, **_GRACE}),
+        responses={200: openapi.json_of("Deleted", "How many there were.")},
+        errors=_OFF,
+    )
     def clear(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
-        """DELETE /cached_images: complete entries; or invalid, or incomplete ones."""
+        """DELETE /cached_images: remove complete entries; or invalid, or incomplete ones."""
         query = request.query()
         state = _state(query.get("status", COMPLETE))
         grace = query.get("grace")
@@ -151,6 +189,11 @@ class CachedImagesController:
 
     # -- the prefetch queue ----------------------------------------------------------------------
 
+    @openapi.operation(
+        "queue_image",
+        responses={200: openapi.json_of("Queued", "The image is queued.")},
+        errors=_OFF,
+    )
     def queue(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
@@ -165,8 +208,14 @@ class CachedImagesController:
             raise exception.Invalid(f"Image {id} {reason}") from err
         return wsgi.json_response({"queued": True})
 
+    @openapi.operation(
+        "list_queued_images",
+        parameters=openapi.query({**_DETAIL, **describing.page()}),
+        responses={200: openapi.json_of("QueuedImages", "The queue.")},
+        errors=_OFF,
+    )
     def queued(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
-        """GET /queued_images: ids in order; with ?detail=true, an object for each."""
+        """GET /queued_images: the queue in its order, as ids or as objects."""
         query = request.query()
         try:
             detailed = config.boolean(query.get("detail", "false"))
@@ -177,21 +226,48 @@ class CachedImagesController:
         )
         return wsgi.json_response({"queued_images": rows if detailed else [r["id"] for r in rows]})
 
+    @openapi.operation(
+        "remove_queued_image",
+        responses={200: openapi.json_of("Deleted", "How many there were.")},
+        errors=_OFF,
+    )
     def unqueue(
         self, cache: image_cache.ImageCache, request: CallerRequest, id: str
     ) -> wsgi.Response:
-        """DELETE /queued_images/{id}, unless the image is being fetched."""
+        """DELETE /queued_images/{id}: take an image from the queue, unless it is fetched now."""
         return wsgi.json_response({"num_deleted": int(cache.queue_delete(self._key(request, id)))})
 
+    @openapi.operation(
+        "remove_queued_images",
+        responses={200: openapi.json_of("Deleted", "How many there were.")},
+        errors=_OFF,
+    )
     def unqueue_all(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
-        """DELETE /queued_images: all except those that are being fetched."""
+        """DELETE /queued_images: empty the queue but for images that are being fetched."""
         return wsgi.json_response({"num_deleted": cache.queue_delete_all()})
 
     # -- statistics ------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "show_cache_statistics",
+        responses={200: openapi.json_of("CacheStatistics", "Sizes in bytes, and numbers.")},
+        errors=_OFF,
+    )
     def stats(self, cache: image_cache.ImageCache, request: CallerRequest) -> wsgi.Response:
         """GET /cache_stats: sizes in bytes, numbers of entries, and counters."""
         return wsgi.json_response(cache.stats())
+
+
+def routes() -> openapi.Routes:
+    """Return the paths with the methods of the controller, relative to the version prefix."""
+    own = CachedImagesController
+    return (
+        ("/cached_images", {"GET": own.index, "DELETE": own.clear}),
+        ("/cached_images/{id}", {"GET": own.show, "PUT": own.queue, "DELETE": own.delete}),
+        ("/queued_images", {"GET": own.queued, "DELETE": own.unqueue_all}),
+        ("/queued_images/{id}", {"PUT": own.queue, "DELETE": own.unqueue}),
+        ("/cache_stats", {"GET": own.stats}),
+    )
 
 
 def entry_json(entry: CacheEntry) -> types.CachedImage:

@@ -7,8 +7,8 @@ from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
 from glance.api import caching, mounting
-from glance.common import config
-from glance.http import wsgi
+from glance.common import config, metrics
+from glance.http import openapi, wsgi
 
 #: Version -> its ids in the document, newest first; one application serves all of a version. An id
 #: of version 2 stands here only if everything is there that clients expect behind it.
@@ -18,6 +18,21 @@ IDS = {
 }
 #: The highest minor version of version 2; a request may name any up to it.
 V2_MINOR = int(IDS[mounting.V2][0].partition(".")[2])
+
+#: The JSON schema of the document.
+SCHEMA: openapi.Schema = openapi.list_of(
+    "versions",
+    openapi.object_of(
+        {
+            "id": openapi.TEXT,
+            "status": {"type": "string", "enum": ["CURRENT", "SUPPORTED"]},
+            "links": {
+                "type": "array",
+                "items": openapi.object_of({"rel": openapi.TEXT, "href": openapi.TEXT}),
+            },
+        }
+    ),
+)
 
 config.options(
     "version negotiation",
@@ -53,10 +68,18 @@ class Versions:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        metrics.took(environ, "/")
         return self.document(wsgi.Request(environ))(environ, start_response)
 
+    @openapi.operation(
+        "list_versions",
+        responses={300: openapi.json_of("Versions", "The versions that the service has.")},
+    )
     def document(self, request: wsgi.Request) -> wsgi.Response:
-        """Return the document; its links lead to where the client of `request` reaches us."""
+        """GET /: the versions of the API, with links.
+
+        They lead to where the client of `request` reaches us.
+        """
         # A composite may mount this application alone, at the path of the document.
         mounted = request.service_url.removesuffix("/versions")
         base = (self.public_endpoint or mounted).rstrip("/")
@@ -73,6 +96,11 @@ class Versions:
         path = request.environ.get("PATH_INFO", "").strip("/")
         status = 200 if self._serves_v2 and path.partition("/")[0] == "versions" else 300
         return self._rules.complete(wsgi.json_response(document, status=status))
+
+
+def routes() -> openapi.Routes:
+    """Return the path of the document below a version, which the version negotiation serves."""
+    return (("/", {"GET": Versions.document, "HEAD": Versions.document}),)
 
 
 def _entries(mounted: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -58,6 +58,13 @@ TABLE: tuple[Row, ...] = (
     Row(exception.UnsupportedMediaType, 415, "The body is of another media type.", client=True),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
+    Row(
+        exception.TooManyRequests,
+        429,
+        "Too much of this is being done at the moment; try again later.",
+        retry_after=30,
+        client=True,
+    ),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),
@@ -87,6 +94,12 @@ TABLE: tuple[Row, ...] = (
         retry_after=30,
     ),
     Row(
+        exception.NoConverter,
+        503,
+        "No converter is running at the moment; try again later.",
+        retry_after=30,
+    ),
+    Row(
         exception.LocationLoop,
         508,
         "The location of the image leads back to the image itself.",
@@ -106,6 +119,39 @@ JSON_ERRORS = "glance.json_errors"
 #: 404 of their own accord (RFC 9110 §15.1), but the image may come, or be shared, any moment.
 NO_STORE = ("Cache-Control", "no-store")
 
+#: What `render` adds to an error: status -> the headers besides those of every error, each with a
+#: sentence about it.
+HEADERS_OF: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Where to get a token."},
+    405: {"Allow": "The methods that the resource supports."},
+    415: {
+        "Accept-Encoding": "Sent if a content coding is the reason.",
+        "Accept-Patch": "The media types of a patch.",
+    },
+    416: {"Content-Range": "The size of the data, such as bytes */1024."},
+    503: {"Retry-After": "After how many seconds to try again."},
+}
+HEADERS_OF_ALL: Mapping[str, str] = {
+    NO_STORE[0]: "An error must not be kept by caches.",
+    RECORDED_HEADER: "The id of an image whose record the request has made before it failed.",
+}
+#: The JSON schema of an error in version 2.
+JSON_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "code": {"type": "integer", "description": "The status."},
+                "title": {"type": "string", "description": "Its phrase."},
+                "message": {"type": "string", "description": "What is wrong, on one line."},
+            },
+            "required": ["code", "title", "message"],
+        }
+    },
+    "required": ["error"],
+}
+
 _BY_CLASS: dict[type, Row] = {row.error: row for row in TABLE}
 _BY_STATUS: dict[int, type[Exception]] = {row.status: row.error for row in TABLE if row.client}
 _UNKNOWN = Row(
@@ -120,12 +166,21 @@ def row_for(error: BaseException) -> Row:
     """
     if isinstance(error, OSError) and error.errno in exception.OUT_OF_DESCRIPTORS:
         return _BY_CLASS[exception.ServiceUnavailable]
-    for cls in type(error).__mro__:
+    return _row_of(type(error))
+
+
+def _row_of(kind: type[BaseException]) -> Row:
+    for cls in kind.__mro__:
         row = _BY_CLASS.get(cls)
         # NOTE: a class with two bases (StorageFull) must not stop at the catch-all of one base.
         if row is not None and cls is not exception.GlanceException:
             return row
-    return _BY_CLASS[exception.GlanceException] if isinstance(error, exception.Error) else _UNKNOWN
+    return _BY_CLASS[exception.GlanceException] if issubclass(kind, exception.Error) else _UNKNOWN
+
+
+def status_of_class(kind: type[BaseException]) -> int:
+    """Return the HTTP status of errors of a class."""
+    return _row_of(kind).status
 
 
 def status_of(error: BaseException) -> int:
@@ -177,15 +232,15 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it, and JSON in version 2 for one that names it. HEAD gets the same
-    headers; the caller drops the body. A request that had made the record of an image before it
-    failed gets its id in X-Image-Meta-Id.
+    client that prefers it, and JSON in version 2 for one that names it, and for openstacksdk. HEAD
+    gets the same headers; the caller drops the body. A request that had made the record of an
+    image before it failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
     text = text_of(error)
     accept = environ.get("HTTP_ACCEPT", "")
-    if environ.get(JSON_ERRORS) and _qualities(accept).get("application/json", 0.0) > 0:
+    if environ.get(JSON_ERRORS) and _takes_json(accept, environ.get("HTTP_USER_AGENT", "")):
         content_type = "application/json"
         # WIRE: shipped clients read `message` in each *value* of the document.
         title = statuses.REASONS[row.status]
@@ -224,6 +279,18 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
     challenge = getattr(error, "www_authenticate", None)
     if challenge:
         yield "WWW-Authenticate", challenge
+
+
+def _takes_json(accept: str, agent: str) -> bool:
+    """Return whether a client names JSON in Accept, or shows no other errors to its users.
+
+    WIRE: openstacksdk, and so `openstack image`, accepts anything when it writes, and passes only
+    the reason phrase on if what comes is text; python-glanceclient leaves out the status of JSON.
+    """
+    best = _qualities(accept)
+    if "application/json" in best:
+        return best["application/json"] > 0
+    return "openstacksdk/" in agent and best.keys() <= {"*/*", ""}
 
 
 def _prefers_html(accept: str) -> bool:

@@ -228,6 +228,11 @@ class ContextMiddleware:
         )
 
 
+def needs_token(conf: config.Conf) -> bool:
+    """Return whether a request without a valid token is refused."""
+    return conf.auth_mode not in (None, "noauth") and not conf.allow_anonymous_access
+
+
 def _first(environ: Mapping[str, Any], names: Iterable[str]) -> str | None:
     for name in names:
         value = environ.get(name)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from glance.common import exception, numbers
@@ -54,6 +54,8 @@ WITH_DATA = frozenset({"active", "deactivated"})
 
 # To those who know version 1 alone, data that is on its way in any other way is being saved.
 _V1_STATUSES = {"uploading": "saving", "importing": "saving"}
+#: Those that version 1 shows as `saving`.
+SAVING = ("saving", *_V1_STATUSES)
 
 #: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
 VISIBILITIES = ("public", "community", "shared", "private")
@@ -67,12 +69,35 @@ HEADER_PREFIX = "x-image-meta-"
 PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 _HEADER_KEY = HEADER_PREFIX.replace("-", "_")
 
+#: The properties of an image that the service alone sets: what it was converted from and how, by
+#: which job (`glance.image.conversion_job`), and why that failed.
+CONVERTED_FROM = "converted_from"
+CONVERSION_SOURCE_CHECKSUM = "conversion_source_checksum"
+CONVERSION_JOB = "conversion_job"
+CONVERSION_VIRTUAL_SIZE = "conversion_virtual_size"
+CONVERSION_ERROR = "conversion_error"
+READ_ONLY_PROPERTIES = frozenset(
+    {
+        CONVERTED_FROM,
+        CONVERSION_SOURCE_CHECKSUM,
+        CONVERSION_JOB,
+        CONVERSION_VIRTUAL_SIZE,
+        CONVERSION_ERROR,
+    }
+)
+#: The form of a time in JSON and headers: naive and in UTC.
+TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}$"
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NO_IMAGE = "No image with this ID was found"
 _ID = re.compile(r"0|[1-9][0-9]{0,18}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 _NOT_TOKEN = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z\x80-\xff-]")
+
+
+#: What turns the value of a field into its type, and the JSON schema of that.
+Form = tuple[Callable[[str, Any], Any], Mapping[str, Any]]
 
 
 # -- converting one value ------------------------------------------------------------------------
@@ -135,7 +160,7 @@ def _integer(
     high: int,
     null: int | None,
     parse: Callable[[str], int | None] = numbers.whole,
-) -> Callable[[str, Any], int | None]:
+) -> Form:
     def convert(label: str, value: Any) -> int | None:
         if value is None or value == "":
             return null
@@ -147,14 +172,14 @@ def _integer(
             )
         return value
 
-    return convert
+    return convert, {"type": "integer", "minimum": low, "maximum": high}
 
 
-def _text(maximum: int) -> Callable[[str, Any], str | None]:
+def _text(maximum: int) -> Form:
     def convert(label: str, value: Any) -> str | None:
         return check_text(label, value, maximum) or None
 
-    return convert
+    return convert, {"type": "string", "maxLength": maximum}
 
 
 def _name(label: str, value: Any) -> str | None:
@@ -195,7 +220,7 @@ def _uuid(label: str, value: Any) -> str:
     return uuid
 
 
-def _one_of(*words: str, null: bool = False) -> Callable[[str, Any], str | None]:
+def _one_of(*words: str, null: bool = False) -> Form:
     def convert(label: str, value: Any) -> str | None:
         if value is None and null:
             return None
@@ -203,15 +228,19 @@ def _one_of(*words: str, null: bool = False) -> Callable[[str, Any], str | None]
             raise exception.Invalid(f"Image attribute {label} must be one of {_list(words)}")
         return value
 
-    return convert
-
-
-_visibility = _one_of(*VISIBILITIES)
-_upload_via = _one_of("v1", "v2", "import", null=True)
+    return convert, {"type": "string", "enum": list(words)}
 
 
 def _time(label: str, value: Any) -> Any:
     return value
+
+
+_NAME: Form = _name, {"type": "string", "maxLength": MAX_NAME}
+_OWNER: Form = _owner, {"type": "string", "maxLength": MAX_NAME}
+_CHECKSUM: Form = _checksum, {"type": "string", "maxLength": MAX_NAME}
+_BOOLEAN: Form = _strict_boolean, {"type": "boolean"}
+_UUID_FORM: Form = _uuid, {"type": "string", "format": "uuid"}
+_TIME: Form = _time, {"type": "string", "pattern": TIME_PATTERN}
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -225,12 +254,16 @@ class Field:
     `writable` fields may be set through the registry; `settable` ones are read from the headers
     of an API request (some, like `store`, are instructions to the API and never stored). `brief`
     fields appear in short lists; `internal` ones go from the registry to the API and no further.
-    `kind` is how a client reads the header.
+    `kind` is how a client reads the header. `schema` is the JSON schema of the value, which may
+    be null as well if the field is `nullable`, and `about` a sentence about it.
     """
 
     name: str
     kind: type
     convert: Callable[[str, Any], Any]
+    schema: Mapping[str, Any]
+    about: str
+    nullable: bool = False
     writable: bool = True
     settable: bool = True
     stored: bool = True
@@ -239,41 +272,158 @@ class Field:
 
 
 FIELDS: tuple[Field, ...] = (
-    Field("id", int, _integer(1, MAX_INT, None, parse_id), brief=True),
-    Field("name", str, _name, brief=True),
-    Field("size", int, _integer(0, MAX_BIGINT, None), brief=True),
-    Field("status", str, _text(30)),
-    Field("is_public", bool, _strict_boolean),
-    Field("protected", bool, _strict_boolean),
-    Field("location", str, _text(MAX_LOCATION)),
-    Field("disk_format", str, _text(20), brief=True),
-    Field("container_format", str, _text(20), brief=True),
-    Field("checksum", str, _checksum, brief=True),
-    Field("min_disk", int, _integer(0, MAX_INT, 0)),
-    Field("min_ram", int, _integer(0, MAX_INT, 0)),
-    Field("owner", str, _owner),
-    Field("created_at", datetime.datetime, _time, writable=False, settable=False),
-    Field("updated_at", datetime.datetime, _time, writable=False, settable=False),
-    Field("deleted_at", datetime.datetime, _time, writable=False, settable=False),
-    Field("deleted", bool, _strict_boolean, writable=False, settable=False),
-    Field("activated_at", datetime.datetime, _time, writable=False, settable=False, internal=True),
-    # NOTE: of these, `glance.image.entity` describes what clients of version 2 may write.
-    Field("uuid", str, _uuid, writable=False, settable=False, internal=True),
-    Field("visibility", str, _visibility, writable=False, settable=False, internal=True),
-    Field("os_hidden", bool, _strict_boolean, writable=False, settable=False, internal=True),
-    Field("os_hash_algo", str, _text(64), settable=False, internal=True),
-    Field("os_hash_value", str, _text(128), settable=False, internal=True),
-    Field("virtual_size", int, _integer(0, MAX_BIGINT, None), settable=False, internal=True),
     Field(
-        "deactivated_by_admin",
+        "id",
+        int,
+        *_integer(1, MAX_INT, None, parse_id),
+        "Number of the image.",
+        brief=True,
+    ),
+    Field("name", str, *_NAME, "Name of the image.", True, brief=True),
+    Field(
+        "size",
+        int,
+        *_integer(0, MAX_BIGINT, None),
+        "Size of the data, in bytes.",
+        True,
+        brief=True,
+    ),
+    Field("status", str, *_text(30), "Status of the image."),
+    Field("is_public", bool, *_BOOLEAN, "Whether everybody may use the image."),
+    Field("protected", bool, *_BOOLEAN, "Whether the image is protected from deletion."),
+    Field("location", str, *_text(MAX_LOCATION), "Where the data is, as a URI.", True),
+    Field("disk_format", str, *_text(20), "Format of the disk.", True, brief=True),
+    Field("container_format", str, *_text(20), "Format of the container.", True, brief=True),
+    Field("checksum", str, *_CHECKSUM, "MD5 of the data.", True, brief=True),
+    Field("min_disk", int, *_integer(0, MAX_INT, 0), "Disk that the image needs, in GB."),
+    Field("min_ram", int, *_integer(0, MAX_INT, 0), "Memory that the image needs, in MB."),
+    Field("owner", str, *_OWNER, "Owner of the image.", True),
+    Field(
+        "created_at",
+        datetime.datetime,
+        *_TIME,
+        "When the image was created, in UTC.",
+        True,
+        writable=False,
+        settable=False,
+    ),
+    Field(
+        "updated_at",
+        datetime.datetime,
+        *_TIME,
+        "When the image was last changed, in UTC.",
+        True,
+        writable=False,
+        settable=False,
+    ),
+    Field(
+        "deleted_at",
+        datetime.datetime,
+        *_TIME,
+        "When the image was deleted, in UTC.",
+        True,
+        writable=False,
+        settable=False,
+    ),
+    Field(
+        "deleted",
         bool,
-        _strict_boolean,
+        *_BOOLEAN,
+        "Whether the image is deleted.",
+        writable=False,
+        settable=False,
+    ),
+    Field(
+        "activated_at",
+        datetime.datetime,
+        *_TIME,
+        "When the data became complete, in UTC.",
+        True,
         writable=False,
         settable=False,
         internal=True,
     ),
-    Field("upload_via", str, _upload_via, settable=False, internal=True),
-    Field("store", str, _text(MAX_NAME), writable=False, stored=False),
+    # NOTE: of these, `glance.image.entity` describes what clients of version 2 may write.
+    Field(
+        "uuid",
+        str,
+        *_UUID_FORM,
+        "Id of the image in version 2.",
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "visibility",
+        str,
+        *_one_of(*VISIBILITIES),
+        "Who may use the image.",
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "os_hidden",
+        bool,
+        *_BOOLEAN,
+        "Whether lists of version 2 leave the image out.",
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "os_hash_algo",
+        str,
+        *_text(64),
+        "Algorithm of os_hash_value.",
+        True,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "os_hash_value",
+        str,
+        *_text(128),
+        "Digest of the data, in hex.",
+        True,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "virtual_size",
+        int,
+        *_integer(0, MAX_BIGINT, None),
+        "Size of the disk in the data, in bytes.",
+        True,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "deactivated_by_admin",
+        bool,
+        *_BOOLEAN,
+        "Whether an administrator has deactivated the image.",
+        writable=False,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "upload_via",
+        str,
+        *_one_of("v1", "v2", "import", null=True),
+        "The API by which the data came or comes.",
+        True,
+        settable=False,
+        internal=True,
+    ),
+    Field(
+        "store",
+        str,
+        *_text(MAX_NAME),
+        "Name of the store for the data.",
+        writable=False,
+        stored=False,
+    ),
 )
 
 _BY_NAME = {field.name: field for field in FIELDS}
@@ -540,6 +690,41 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
         checked = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
         _set_once(properties, name, checked, "Property")
     return properties
+
+
+# -- properties of the service -------------------------------------------------------------------
+
+
+def is_read_only(name: str) -> bool:
+    """Return whether only the service sets a property, or one that version 1 shows as the same.
+
+    SECURITY: version 1 shows names in lower case and clients read hyphens as underscores, so that
+    `Converted-From` would look like the service's own.
+    """
+    return name.lower().replace("-", "_") in READ_ONLY_PROPERTIES
+
+
+def check_read_only(
+    before: Mapping[str, str | None],
+    given: Mapping[str, str | None],
+    removed: Iterable[str] = (),
+) -> None:
+    """Raise Forbidden if properties that only the service sets would change.
+
+    `before` are those of the image, `given` those to add or replace, `removed` names others to
+    remove. Clients may send such a property back as they have read it.
+    """
+    changed = [name for name in given if name not in before or before[name] != given[name]]
+    for name in (*changed, *removed):
+        if is_read_only(name):
+            raise exception.Forbidden(
+                f"Property {name} is read-only: only the service sets it; leave it out"
+            )
+
+
+def count_own(names: Collection[str]) -> int:
+    """Return how many of the properties of an image are its owner's, and count towards a quota."""
+    return len(names) - sum(name in READ_ONLY_PROPERTIES for name in names)
 
 
 # -- rules about a whole record ------------------------------------------------------------------

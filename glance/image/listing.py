@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glance.common import exception, numbers
@@ -30,21 +30,71 @@ TEXT_FILTERS = ("name", "status", "container_format", "disk_format")
 NUMBER_FILTERS = ("min_ram", "min_disk")
 PROPERTY_PREFIX = "property-"
 
-RECOGNISED = frozenset(
-    {
-        *TEXT_FILTERS,
-        *NUMBER_FILTERS,
-        *("size_min", "size_max", "is_public", "protected", "deleted", "changes-since"),
-        *("limit", "marker", "sort_key", "sort_dir"),
-    }
-)
-
-#: The words of a boolean in a query string.
+#: The words of a boolean in a query string, and of `is_public`.
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_SCOPES = {"none": None, **BOOLEANS}
+
+#: A number in a query, as `count` takes it.
+COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": fields.MAX_BIGINT}
+
+
+def words_schema(words: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON schema of a text that is one of `words`, in any case of their letters."""
+    spelled = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in w) for w in words)
+    return {"type": "string", "pattern": f"^({'|'.join(spelled)})$"}
+
+
+def _text_filter(name: str) -> dict[str, Any]:
+    return {"type": "string", "description": f"Images with this {name}."}
+
+
+#: Every parameter but the filters by property -> the JSON schema of its value.
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    **{name: _text_filter(name) for name in TEXT_FILTERS},
+    **{name: {**COUNT, "description": f"Images with this {name}."} for name in NUMBER_FILTERS},
+    "size_min": {**COUNT, "description": "Images of at least so many bytes."},
+    "size_max": {**COUNT, "description": "Images of at most so many bytes."},
+    "is_public": {
+        **words_schema(_SCOPES),
+        "description": "For administrators: images that are public (true), are not (false), or "
+        "both (none).",
+    },
+    "protected": {
+        **words_schema(BOOLEANS),
+        "description": "Images that are protected from deletion, or are not.",
+    },
+    "deleted": {
+        "type": "string",
+        "description": "For administrators: deleted images (true) instead of others.",
+    },
+    "changes-since": {
+        "type": "string",
+        "format": "date-time",
+        "description": "Images that have changed since, deleted ones included; ISO 8601.",
+    },
+    "limit": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "How many images at most; the deployment may allow fewer.",
+    },
+    "marker": {"type": "string", "description": "The id of the image before the page."},
+    "sort_key": {"type": "string", "enum": list(SORT_KEYS), "description": "The order."},
+    "sort_dir": {"type": "string", "enum": list(SORT_DIRS), "description": "Its direction."},
+}
+RECOGNISED = frozenset(PARAMETERS)
 
 #: How many filters by property a request may have. Each one costs the database a search for every
 #: image that the others let through; people filter by one or two.
 MAX_PROPERTY_FILTERS = 32
+
+#: The JSON schema of all filters by property as one object.
+PROPERTIES: Mapping[str, Any] = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^{PROPERTY_PREFIX}"},
+    "additionalProperties": {"type": "string"},
+    "maxProperties": MAX_PROPERTY_FILTERS,
+    "description": f"Images with these custom properties: {PROPERTY_PREFIX}NAME with the value.",
+}
 
 #: A blank where a `+` stood before form decoding: `…T10:00:00 02:00`.
 _LOST_PLUS = re.compile(r"(T[0-9:.,]+) ([0-9]{2}:?[0-9]{2})\Z", re.ASCII)
@@ -133,7 +183,7 @@ def parse(
         deleted=deleted,
         include_killed=changes_since is not None or deleted is True,
         marker=_marker(params.get("marker")),
-        limit=_limit(params.get("limit"), default_limit, max_limit),
+        limit=page_size(params.get("limit"), default_limit, max_limit),
         sort_key=_word("sort_key", params.get("sort_key", "created_at"), SORT_KEYS),
         sort_dir=_word("sort_dir", params.get("sort_dir", "desc"), SORT_DIRS),
     )
@@ -166,7 +216,8 @@ def count(name: str, value: str) -> int:
     return number
 
 
-def _limit(value: str | None, default: int, maximum: int) -> int:
+def page_size(value: str | None, default: int = 25, maximum: int = 1000) -> int:
+    """Return the value of the parameter `limit`, at most `maximum`. Raises Invalid."""
     if value is None:
         return min(default, maximum)
     number = integer("limit", value)
@@ -202,8 +253,7 @@ def _word(name: str, value: str, allowed: tuple[str, ...]) -> str:
 def _is_public(value: str | None, is_admin: bool) -> bool | None:
     if value is None:
         return True
-    meanings = {"none": None, "true": True, "1": True, "false": False, "0": False}
-    scope: bool | None = choice("is_public", value, meanings)
+    scope: bool | None = choice("is_public", value, _SCOPES)
     return scope if is_admin else True
 
 

@@ -87,6 +87,13 @@ class SearchQuery:
         return json.dumps(self.parameters, ensure_ascii=False, separators=(",", ":"))
 
 
+#: The JSON schema of the text that `to_wire` returns.
+WIRE_SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+}
+
+
 def from_wire(text: str) -> SearchQuery:
     """Return the query in the text of another process. Raises Invalid as `parse` does."""
     try:
@@ -156,17 +163,71 @@ def _parse(pairs: tuple[tuple[str, str], ...]) -> SearchQuery:
     )
 
 
-#: Every parameter that is no custom property.
-PARAMETERS = frozenset(
-    {
-        *LISTED,
-        *TEXTS,
-        *NUMBERS,
-        *TIMES,
-        *("protected", "size_min", "size_max", "tag", "visibility", "member_status", "os_hidden"),
-        *("limit", "marker", "sort", "sort_key", "sort_dir", "changes-since"),
-    }
-)
+_OPERATORS = ("gte", "gt", "lte", "lt", "eq", "neq")
+_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+_ORDER = f"({'|'.join(SORTABLE)})(:({'|'.join(listing.SORT_DIRS)}))?"
+
+
+def _listed_schema(name: str) -> dict[str, Any]:
+    about = f"Images with this {name}, or, after in:, one of a list separated by commas."
+    return {"type": "string", "description": about}
+
+
+def _time_schema(name: str) -> dict[str, Any]:
+    about = f"Images whose {name} is OPERATOR:TIME; repeated filters must all hold."
+    item = {"type": "string", "pattern": f"^(({'|'.join(_OPERATORS)}):)?{_TIME}$"}
+    return {"type": "array", "items": item, "maxItems": MAX_TIME_FILTERS, "description": about}
+
+
+def _repeated_schema(values: Sequence[str], about: str) -> dict[str, Any]:
+    item = {"type": "string", "enum": list(values)}
+    return {"type": "array", "items": item, "description": about}
+
+
+#: Every parameter that is no custom property -> the JSON schema of its value.
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    **{name: _listed_schema(name) for name in LISTED},
+    **{name: {"type": "string", "description": f"Images with this {name}."} for name in TEXTS},
+    **{name: {**listing.COUNT, "description": f"Images with this {name}."} for name in NUMBERS},
+    **{name: _time_schema(name) for name in TIMES},
+    **{name: listing.PARAMETERS[name] for name in ("protected", "size_min", "size_max", "limit")},
+    "tag": {
+        "type": "array",
+        "items": {"type": "string"},
+        "maxItems": MAX_TAG_FILTERS,
+        "description": "Images that have all of these tags.",
+    },
+    "visibility": {
+        "type": "string",
+        "enum": list(SCOPES),
+        "description": "Images with this visibility; all includes community images of others.",
+    },
+    "member_status": {
+        "type": "string",
+        "enum": list(MEMBER_STATUSES),
+        "description": "What the caller has said to the images that are shared with it.",
+    },
+    "os_hidden": {
+        **listing.words_schema(listing.BOOLEANS),
+        "description": "Hidden images instead of others.",
+    },
+    "marker": {"type": "string", "format": "uuid", "description": "The image before the page."},
+    "sort": {
+        "type": "string",
+        "pattern": f"^{_ORDER}(,{_ORDER})*$",
+        "description": "The order: KEY:DIRECTION, more of them after commas.",
+    },
+    "sort_key": _repeated_schema(SORTABLE, "The order; cannot be used with sort."),
+    "sort_dir": _repeated_schema(listing.SORT_DIRS, "Its direction."),
+}
+
+#: The JSON schema of all filters by property as one object.
+PROPERTIES: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"type": "string"},
+    "maxProperties": listing.MAX_PROPERTY_FILTERS,
+    "description": "Images with these custom properties: NAME with the value.",
+}
 
 
 def _bounded(what: str, found: tuple[str, ...], most: int) -> tuple[str, ...]:
@@ -281,9 +342,6 @@ def _times(
                 min(filter(None, (old.until, until)), default=None),
             )
     return spans, tuple(outside)
-
-
-_OPERATORS = ("gte", "gt", "lte", "lt", "eq", "neq")
 
 
 def _time(name: str, value: str) -> tuple[str, Span]:

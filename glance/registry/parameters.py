@@ -6,12 +6,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import exception, numbers
+from glance.http import openapi
 from glance.identity.context import CallerRequest
-from glance.image import fields
+from glance.image import fields, listing
 from glance.registry import client, trust
 from glance.registry.db import attempts
 
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
+
+#: The form of the name of an error's class, as a whole.
+ERROR_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+
+#: Descriptions of parameters, for the operations that take them.
+LIST = openapi.query({**listing.PARAMETERS, "properties": listing.PROPERTIES})
+PUBLIC = openapi.headers(
+    {
+        client.PUBLIC_SHAPE: {
+            "type": "string",
+            "description": "true has the list in the form that the Images API shows.",
+        }
+    }
+)
+_SECONDS = {"type": "integer", "minimum": 0, "maximum": fields.MAX_INT}
+REMOVAL = openapi.query(
+    {
+        "status": {
+            "type": "string",
+            "enum": list(_STATUSES_OF_DELETE),
+            "description": "For glance-api: whether the data is still to be removed.",
+        },
+        "due_in": {**_SECONDS, "description": "After how many seconds to remove the data."},
+        "lease": {**_SECONDS, "description": "For how long only glance-api removes it."},
+    }
+)
+ATTEMPT: openapi.Schema = {
+    "type": "string",
+    "pattern": attempts.PATTERN,
+    "description": "The name of what the caller does; a call with it may be repeated.",
+}
+REPEATED: openapi.Schema = {
+    "type": "boolean",
+    "description": "Whether the call was sent before, and its response lost.",
+}
 
 
 def removal(request: CallerRequest) -> dict[str, Any]:

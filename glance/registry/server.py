@@ -12,15 +12,35 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.common import config, exception, numbers
-from glance.http import health, wsgi
+from glance.common import config, exception, metrics, numbers
+from glance.http import health, openapi, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, formats, listing, types
-from glance.registry import client, members, parameters, trust, v2, wrong_port
-from glance.registry.db import api, attempts, engine, full_records, lenient, migration
+from glance.registry import (
+    client,
+    conversions,
+    description,
+    members,
+    parameters,
+    trust,
+    v2,
+    wrong_port,
+)
+from glance.registry.db import (
+    api,
+    attempts,
+    engine,
+    full_records,
+    lenient,
+    migration,
+    scrub_queue,
+)
 
 LOG = logging.getLogger(__name__)
+
+#: How often the metrics look at the scrub queue, in seconds.
+_QUEUE_PAUSE = 60.0
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
@@ -73,6 +93,10 @@ config.options(
     ),
 )
 
+#: What a change of a record may be refused for.
+_CHANGE_ERRORS = (exception.Conflict,)
+_RECORD = openapi.json_of("RecordResponse", "The record.")
+
 _SEEING_DELETED = RequestContext(is_admin=True, show_deleted=True)
 
 
@@ -90,11 +114,21 @@ class RecordsController:
             "formats": formats.from_conf(conf),
         }
 
+    @openapi.operation(
+        "list_images",
+        parameters=(*parameters.LIST, *parameters.PUBLIC),
+        responses={200: openapi.json_of("BriefImages", "A page of records.")},
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: a page of short records."""
         images = api.image_list(self.db, request.context, self._query(request), detail=False)
         return _page(images, parameters.wants_public_shape(request))
 
+    @openapi.operation(
+        "list_images_in_detail",
+        parameters=(*parameters.LIST, *parameters.PUBLIC),
+        responses={200: openapi.json_of("DetailedImages", "A page of records.")},
+    )
     def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: a page of full records."""
         public = parameters.wants_public_shape(request)
@@ -102,6 +136,7 @@ class RecordsController:
         form = fields.to_json if _shows_locations(request) else fields.to_public_json
         return _page([form(image) for image in images], public)
 
+    @openapi.operation("show_image", responses={200: _RECORD})
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: a full record."""
         try:
@@ -111,6 +146,12 @@ class RecordsController:
             raise
         return _record(request, image)
 
+    @openapi.operation(
+        "create_image",
+        body=openapi.json_of("RecordToCreate", "The record."),
+        responses={200: _RECORD},
+        errors=_CHANGE_ERRORS,
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: insert a record.
 
@@ -136,8 +177,34 @@ class RecordsController:
         LOG.info("Image %s was created", image["id"])
         return _record(request, image)
 
+    @openapi.operation(
+        "update_image",
+        parameters=openapi.headers(
+            {
+                client.PURGE_PROPERTIES: {
+                    "type": "string",
+                    "description": "true removes the custom properties that the body lacks.",
+                }
+            }
+        ),
+        body=openapi.json_of("RecordToUpdate", "What to change."),
+        responses={
+            200: openapi.json_of(
+                "RecordResponse",
+                "The record.",
+                {
+                    client.ROOM: {
+                        "type": "string",
+                        "pattern": "^[0-9]+$",
+                        "description": "How many bytes the image may have.",
+                    }
+                },
+            )
+        },
+        errors=_CHANGE_ERRORS,
+    )
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """PUT /images/{id}: change some attributes; `from_state` makes it a compare-and-set.
+        """PUT /images/{id}: change some attributes, with `from_state` as a compare-and-set.
 
         With an `attempt` a change of the status may be repeated: it is made once.
         """
@@ -158,7 +225,7 @@ class RecordsController:
             context,
             number,
             values,
-            purge_props=request.headers.get("X-Glance-Registry-Purge-Props") == "true",
+            purge_props=request.headers.get(client.PURGE_PROPERTIES) == "true",
             from_state=from_state,
             attempt=parameters.attempt(body),
             **self.limits,
@@ -172,6 +239,12 @@ class RecordsController:
                 response.headers.append((client.ROOM, str(room)))
         return response
 
+    @openapi.operation(
+        "delete_image",
+        parameters=parameters.REMOVAL,
+        responses={200: openapi.json_of("RecordResponse", "The record that is deleted.")},
+        errors=_CHANGE_ERRORS,
+    )
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
         """DELETE /images/{id}?status=: soft-delete and return the resulting record.
 
@@ -193,6 +266,7 @@ class RecordsController:
         LOG.info("Image %s was deleted", number)
         return _record(request, image)
 
+    @openapi.operation("withdraw_image", responses={200: _RECORD}, errors=_CHANGE_ERRORS)
     def withdraw(self, request: CallerRequest, attempt: str) -> wsgi.Response:
         """DELETE /attempts/{attempt}: delete the unused record that a lost creation left."""
         context = request.context
@@ -203,6 +277,7 @@ class RecordsController:
         LOG.info("Image %s was withdrawn: the response to its creation was lost", image["id"])
         return _record(request, image)
 
+    @openapi.operation("show_restorable_image", responses={200: _RECORD})
     def restorable(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/restore: the record of an image that may be deleted, for the API.
 
@@ -216,6 +291,7 @@ class RecordsController:
         image = api.image_get(self.db, _SEEING_DELETED, fields.path_id(id))
         return _record(request, image)
 
+    @openapi.operation("restore_image", responses={200: _RECORD}, errors=_CHANGE_ERRORS)
     def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/restore: make a deleted image active again and return its record.
 
@@ -233,6 +309,12 @@ class RecordsController:
         # Nobody else has looked after the data.
         trust.require_api(request, ["a deleted image"], "restore")
 
+    @openapi.operation(
+        "postpone_removal",
+        body=openapi.json_of("Leftover", "Why the data could not be removed."),
+        responses={204: openapi.nothing("The scrubber will remove it.")},
+        errors=_CHANGE_ERRORS,
+    )
     def postpone(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/scrub: queue data that the API could not remove for the scrubber.
 
@@ -289,7 +371,7 @@ def _leftover(body: Any) -> dict[str, Any]:
         raise exception.Invalid('The body must be an object such as {"scrub": {"error": "X"}}')
     error, dead = given.get("error"), given.get("dead", False)
     location = given.get("location")
-    if not isinstance(error, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", error):
+    if not isinstance(error, str) or not re.fullmatch(parameters.ERROR_NAME, error):
         raise exception.Invalid("error must be the name of a class")
     if not isinstance(dead, bool):
         raise exception.Invalid("dead must be true or false")
@@ -340,6 +422,18 @@ class RegistryAPI:
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
         v2.add_routes(self.router, conf, db)
+        jobs = conversions.ConversionsController(conf, db)
+        self.router.add("/conversions", GET=jobs.index, POST=jobs.create)
+        self.router.add("/conversions/leases", POST=jobs.lease)
+        self.router.add("/conversions/{id}", GET=jobs.show, DELETE=jobs.cancel)
+        self.router.add("/conversions/{id}/progress", PUT=jobs.report)
+        self.router.add("/conversions/{id}/end", POST=jobs.end)
+        about = openapi.Description(
+            lambda: description.api(conf, v2.schemas()),
+            self.router.routes,
+            lambda request: openapi.path_of(request.service_url),
+        )
+        self.router.add(openapi.PATH, GET=about.show)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
@@ -358,6 +452,13 @@ class RegistryAPI:
         return self.router(environ, start_response)
 
 
+def _look_at_queue(db: engine.Database) -> None:
+    if metrics.is_first():
+        waiting, failed = scrub_queue.lengths(db)
+        metrics.SCRUB_QUEUE.set(waiting, "waiting")
+        metrics.SCRUB_QUEUE.set(failed, "failed")
+
+
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:
     """Paste factory of `[app:registryapp]`.
 
@@ -368,4 +469,7 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAP
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
     health.require(health.Need(health.DATABASE, db.check))
+    metrics.begin(metrics.DATABASE_ERRORS, engine.FAILURES)
+    metrics.sample(db.look)
+    metrics.sample(lambda: _look_at_queue(db), _QUEUE_PAUSE)
     return RegistryAPI(conf, db)

@@ -342,7 +342,7 @@ def test_sample_configurations_are_there():
     names = {path.name for path in SAMPLES}
     assert names == {
         f"glance-{name}.conf"
-        for name in ("api", "registry", "scrubber", "prefetcher", "pruner", "reaper")
+        for name in ["api", "registry", "scrubber", "converter", "prefetcher", "pruner", "reaper"]
     }
 
 

@@ -15,8 +15,10 @@ from typing import Any
 from glance import api
 from glance.api import (
     caching,
+    conversions,
     copies,
     deletion,
+    describing,
     download,
     inspection,
     lookup,
@@ -27,18 +29,56 @@ from glance.api import (
     upload,
 )
 from glance.common import config, exception, httperror
-from glance.http import conditions, latin1, wsgi
+from glance.conversion import formats
+from glance.http import conditions, latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, listing, percent, types
+from glance.image import described, fields, listing, percent, types
 from glance.registry import link, unfinished
 from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The source of an image that is to be converted, and the job that does it.
+CONVERT_FROM_HEADER = "x-glance-api-convert-from"
+CONVERSION_HEADER = "x-glance-api-conversion"
 #: The id of the image in version 2, for those who use both.
 UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
 PAGE_PARAMETERS = ("limit", "marker", "sort_key", "sort_dir")
+
+_LIST_PARAMETERS = openapi.query({**listing.PARAMETERS, "properties": listing.PROPERTIES})
+_UUID_HEADERS: Mapping[str, openapi.Schema] = {
+    UUID_HEADER: {**openapi.TEXT, "description": "The id of the image in version 2."}
+}
+_IMAGE_HEADERS: Mapping[str, openapi.Schema] = {
+    **described.response_headers(),
+    f"{fields.PROPERTY_PREFIX}*": {
+        **openapi.TEXT,
+        "description": "Custom properties: a header for each, with its name for the asterisk.",
+    },
+    **_UUID_HEADERS,
+}
+_SET_HEADERS = (
+    *openapi.headers(described.request_headers()),
+    openapi.Parameter(
+        f"{fields.PROPERTY_PREFIX}*",
+        "header",
+        {
+            **openapi.TEXT,
+            "description": "Custom properties: a header for each, with its name for the asterisk.",
+        },
+        described.PROPERTY_PATTERN,
+    ),
+    openapi.Parameter(
+        COPY_FROM_HEADER,
+        "header",
+        {**openapi.TEXT, "description": "A URI to copy the data from, instead of a body."},
+    ),
+)
+_DATA = openapi.Content(
+    {openapi.OCTETS: openapi.BINARY}, "The data of the image, if it is sent.", required=False
+)
+_FILL_ERRORS = (*describing.UPLOAD_ERRORS, exception.Gone, exception.NotFound)
 
 
 @dataclasses.dataclass(slots=True)
@@ -123,15 +163,26 @@ class ImagesController:
         self.registry = service.registry
         self.sources = sources.Sources(service)
         self.copies = copies.Copies(service.conf)
+        self.conversions = conversions.Conversions(service)
 
     # -- reading -----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "list_images",
+        parameters=_LIST_PARAMETERS,
+        responses={200: openapi.json_of("BriefImages", "A page of the images.")},
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
-        """GET /images: the brief list."""
+        """GET /images: a page of images in brief."""
         return self._list(request, detail=False)
 
+    @openapi.operation(
+        "list_images_in_detail",
+        parameters=_LIST_PARAMETERS,
+        responses={200: openapi.json_of("DetailedImages", "A page of the images.")},
+    )
     def detail(self, request: CallerRequest) -> wsgi.Response:
-        """GET /images/detail: the full list, without locations for any caller."""
+        """GET /images/detail: a page of images in full, without locations for any caller."""
         return self._list(request, detail=True)
 
     def _list(self, request: CallerRequest, detail: bool) -> wsgi.Response:
@@ -142,12 +193,24 @@ class ImagesController:
         document = self.registry.get_public_images(request.context, detail=detail, **arguments)
         return wsgi.Response(200, [("Content-Type", "application/json")], document)
 
+    @openapi.operation(
+        "show_metadata",
+        parameters=describing.IF_CHANGED,
+        responses=describing.head(_IMAGE_HEADERS),
+        errors=(exception.PreconditionFailed,),
+    )
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
         """HEAD /images/{id}: the metadata of an image in any status; no store is contacted."""
         image = self._image(request, id)
         headers = self._metadata(request.context, image)
         return serving.head_response(self.service, request, image, headers)
 
+    @openapi.operation(
+        "download_image",
+        parameters=(*describing.IF_CHANGED, *describing.RANGES),
+        responses=describing.data(_IMAGE_HEADERS),
+        errors=describing.DATA_ERRORS,
+    )
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}: metadata and data of an image with data, whole or one range."""
         image = self._image(request, id)
@@ -170,10 +233,26 @@ class ImagesController:
 
     # -- creating ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "create_image",
+        parameters=_SET_HEADERS,
+        body=_DATA,
+        responses={
+            201: openapi.json_of(
+                "ImageResponse",
+                "The image as far as it has come.",
+                {**describing.location_header("The URL of the image."), **_UUID_HEADERS},
+            )
+        },
+        errors=(*_FILL_ERRORS, exception.ImageDeleted),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
-        """POST /images: upload, register a location, copy from a location, or only reserve."""
+        """POST /images: upload, register a location, copy or convert, or only reserve."""
         context = request.context
         context.require_write()
+        convert_from = request.single_header(CONVERT_FROM_HEADER)
+        if convert_from is not None:
+            return self._convert(request, convert_from)
         image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
         target = self._target(image_request)
         values = {
@@ -223,6 +302,31 @@ class ImagesController:
             {"image": self.service.shown(context, image)},
             status=201,
             headers=[("Location", url), *_identifying(image)],
+        )
+
+    def _convert(self, request: CallerRequest, convert_from: str) -> wsgi.Response:
+        """Have the image that a header names converted into a new one, which is queued."""
+        context = request.context
+        self.conversions.check_caller(context)
+        image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
+        if image_request.fills():
+            raise exception.Invalid(
+                f"The data comes from the image in {CONVERT_FROM_HEADER}: send no body, location "
+                "or copy-from source with it"
+            )
+        values = _conversion_values(image_request, context)
+        source = latin1.decode(convert_from, "header value").strip()
+        accepted = self.conversions.start(request, {"source_image_id": source, **values})
+        image = accepted.image
+        headers = [
+            ("Location", self.service.image_url(request, image["id"])),
+            (CONVERSION_HEADER, accepted.job["id"]),
+            *_identifying(image),
+        ]
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)},
+            status=201 if accepted.is_new else 200,
+            headers=headers,
         )
 
     def _place(
@@ -305,6 +409,25 @@ class ImagesController:
 
     # -- changing ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "update_image",
+        parameters=(
+            *_SET_HEADERS,
+            openapi.Parameter(
+                PURGE_HEADER,
+                "header",
+                {
+                    **openapi.TEXT,
+                    "description": "Whether custom properties that the request does not name are "
+                    "removed; the default is true.",
+                },
+            ),
+            *describing.IF_CHANGED,
+        ),
+        body=_DATA,
+        responses={200: openapi.json_of("ImageResponse", "The image.", _UUID_HEADERS)},
+        errors=(*_FILL_ERRORS, exception.PreconditionFailed),
+    )
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}: change metadata, or fill a queued image with data."""
         context = request.context
@@ -403,8 +526,14 @@ class ImagesController:
 
     # -- deleting ----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "delete_image",
+        parameters=describing.IF_CHANGED,
+        responses={200: openapi.nothing("The image is deleted.")},
+        errors=(exception.Conflict, exception.PreconditionFailed),
+    )
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /images/{id}."""
+        """DELETE /images/{id}: delete an image; its data may be removed later."""
         context = request.context
         context.require_write()
         image = self._image(request, id)
@@ -418,6 +547,11 @@ class ImagesController:
 
     # -- restoring ---------------------------------------------------------------------------
 
+    @openapi.operation(
+        "restore_image",
+        responses={200: openapi.json_of("ImageResponse", "The image.", _UUID_HEADERS)},
+        errors=(exception.Conflict, exception.Gone),
+    )
     def restore(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/restore: make a deleted image active again, with its data.
 
@@ -458,6 +592,25 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _conversion_values(image_request: ImageRequest, context: RequestContext) -> dict[str, Any]:
+    """Return what the headers of a request say about the result of a conversion.
+
+    Clients send fields with their defaults. Raises Invalid for a value that the result will not
+    have.
+    """
+    own = {"container_format": formats.CONTAINER, "owner": context.owner}
+    values: dict[str, Any] = {"store": image_request.store}
+    for name, value in image_request.meta.items():
+        if name in conversions.KEYS:
+            values[name] = value
+        elif value and name != "status" and value != own.get(name):
+            raise exception.Invalid(
+                f"The {name} of an image that is converted cannot be chosen; leave out "
+                f"{fields.HEADER_PREFIX}{name}"
+            )
+    return values
 
 
 def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:

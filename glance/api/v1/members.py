@@ -9,7 +9,7 @@ from typing import Any
 from glance import api
 from glance.api import lookup, purging
 from glance.common import exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, membership, types
 
@@ -21,46 +21,100 @@ class MembersController:
         self.registry = service.registry
         self.events = service.events
 
+    @openapi.operation(
+        "list_members", responses={200: openapi.json_of("Members", "The memberships.")}
+    )
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: the memberships that the caller may see."""
         number = lookup.number(self.registry, request.context, id)
         members = self.registry.get_image_members(request.context, number)
         return wsgi.json_response({"members": members})
 
+    @openapi.operation(
+        "list_shared_images", responses={200: openapi.json_of("SharedImages", "The images.")}
+    )
     def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images shared with a member."""
         shared = self.registry.get_member_images(request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": shared})
 
+    @openapi.operation(
+        "add_member",
+        body=openapi.Content(
+            {openapi.JSON: openapi.ref("MemberToAdd")}, "The right to share it on.", required=False
+        ),
+        responses={204: openapi.nothing("The image is shared with the member.")},
+        errors=(exception.Conflict,),
+    )
     def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
         number = lookup.number(self.registry, request.context, id)
         name = wsgi.segment(member)
-        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number, name),
+        ):
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
+    @openapi.operation(
+        "replace_members",
+        body=openapi.json_of("Memberships", "All members of the image."),
+        responses={204: openapi.nothing("The image is shared with them, and nobody else.")},
+        errors=(exception.Conflict,),
+    )
     def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
         request.context.require_write()
         number = lookup.number(self.registry, request.context, id)
         memberships = parse_memberships(request.read_json())
-        with _HidingRefusal(), self._emitting_changes(request.context, number):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number),
+        ):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
             purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
 
+    @openapi.operation(
+        "remove_member", responses={204: openapi.nothing("The member has no right to the image.")}
+    )
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """DELETE /images/{id}/members/{member}: succeeds also without such a membership."""
+        """DELETE /images/{id}/members/{member}: remove a member, if it is one."""
         request.context.require_write()
         number = lookup.number(self.registry, request.context, id)
         name = wsgi.segment(member)
-        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number, name),
+        ):
             self.registry.delete_member(request.context, number, name)
             purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
+
+    @contextlib.contextmanager
+    def _hiding_refusals(self, context: RequestContext, image_id: int) -> Iterator[None]:
+        """Turn a refused change of members into 404, with the registry's reason.
+
+        SECURITY: a caller that may not share an image must not learn whether others could. Nobody
+        but its owner and administrators see a private image, so they are told what to do (403).
+        """
+        try:
+            yield
+        except exception.Forbidden as err:
+            if self._is_private(context, image_id):
+                raise
+            raise exception.NotFound(str(err)) from err
+
+    def _is_private(self, context: RequestContext, image_id: int) -> bool:
+        """Return whether an image is private by version 2 of the API and the caller sees it."""
+        try:
+            record = self.registry.get_image_metadata(context, image_id)
+        except exception.Error:
+            return False
+        return record.get("visibility") == "private"
 
     @contextlib.contextmanager
     def _emitting_changes(
@@ -89,20 +143,6 @@ class MembersController:
             # The change itself reports the error, or has succeeded.
             return None
         return [one for one in members if only in (None, one["member_id"])]
-
-
-class _HidingRefusal:
-    """Turn a refused change of members into 404, with the registry's reason.
-
-    SECURITY: a caller that may not share an image must not learn whether others could.
-    """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, exception.Forbidden):
-            raise exception.NotFound(str(err)) from err
 
 
 def parse_memberships(document: Any) -> list[membership.Membership]:

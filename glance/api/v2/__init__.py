@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import caching, mounting, purging, startup
-from glance.api.v2 import actions, data, images, members, schemas, tags
+from glance.api import caching, describing, mounting, purging, startup, versions
+from glance.api.v2 import actions, data, description, images, members, schemas, tags
 from glance.common import config
+from glance.http import openapi
 from glance.image import formats
 
 
@@ -17,7 +18,7 @@ class ImagesAPIv2(caching.ApiRouter):
 
     def __init__(self, service: api.ImageService):
         environ = {purging.ENVIRON: purging.create(service.conf)}
-        super().__init__(service.cache_rules, environ, strict=True)
+        super().__init__(service.cache_rules, environ, strict=True, mount="/v2")
         image = images.ImageResource(service)
         self.add("/images", GET=image.index, POST=image.create)
         self.add(
@@ -44,6 +45,13 @@ class ImagesAPIv2(caching.ApiRouter):
         self.add("/images/{id}/tags/{tag}", PUT=tag.add, DELETE=tag.delete)
         self.add("/images/{id}/actions/deactivate", POST=action.deactivate)
         self.add("/images/{id}/actions/reactivate", POST=action.reactivate)
+        about = describing.description(
+            service.conf,
+            lambda: description.api(service.conf),
+            lambda: (*versions.routes(), *self.routes()),
+            mounting.V2,
+        )
+        self.add(openapi.PATH, GET=about.show)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPIv2:

@@ -6,7 +6,7 @@ from glance import api
 from glance.api import repeating, serving
 from glance.api.v2.data import require_mutable
 from glance.common import exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import fields
 
@@ -24,12 +24,22 @@ class ActionResource:
         self.service = service
         self.registry = service.registry
 
+    @openapi.operation(
+        "deactivate_image",
+        responses={204: openapi.nothing("Nobody but administrators can download it.")},
+        errors=(exception.Conflict,),
+    )
     def deactivate(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """POST /images/{id}/actions/deactivate; again for a deactivated image: no error."""
+        """POST /images/{id}/actions/deactivate: stop downloads; no error if it has no effect."""
         return self._change(request, id, "deactivate", _DEACTIVATED)
 
+    @openapi.operation(
+        "reactivate_image",
+        responses={204: openapi.nothing("The image can be downloaded.")},
+        errors=(exception.Conflict,),
+    )
     def reactivate(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """POST /images/{id}/actions/reactivate; again for an active image: no error."""
+        """POST /images/{id}/actions/reactivate: allow downloads; no error if it has no effect."""
         return self._change(request, id, "reactivate", _ACTIVE)
 
     def _change(self, request: CallerRequest, id: str, rule: str, status: str) -> wsgi.Response:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from glance import api
-from glance.api import download, inspection, serving, sources, upload
-from glance.api.v2.images import V1_ID_HEADER
+from glance.api import describing, download, inspection, serving, sources, upload
+from glance.api.v2.images import V1_ID_HEADER, V1_ID_HEADERS
 from glance.common import exception, numbers
-from glance.http import latin1, wsgi
+from glance.http import latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, types
 from glance.store import base
@@ -19,6 +19,11 @@ from glance.store import base
 SIZE_HEADER: Final = "x-openstack-image-size"
 #: Header with the name of the store for the data.
 STORE_HEADER: Final = "x-image-meta-store"
+
+_NO_DATA: Final = {204: openapi.nothing("The image has no data.")}
+_MD5: Final[Mapping[str, openapi.Schema]] = {
+    "Content-MD5": {**openapi.TEXT, "description": "MD5 of all of the data, in hex."}
+}
 
 
 class DataResource:
@@ -32,6 +37,12 @@ class DataResource:
 
     # -- downloading -----------------------------------------------------------------------------
 
+    @openapi.operation(
+        "download_image",
+        parameters=(*describing.IF_CHANGED, *describing.RANGES),
+        responses={**describing.data({**V1_ID_HEADERS, **_MD5}), **_NO_DATA},
+        errors=describing.DATA_ERRORS,
+    )
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/file: the data, whole or one range; 204 for an image without data.
 
@@ -47,8 +58,14 @@ class DataResource:
             response.headers.extend(_content_md5(image))
         return response
 
+    @openapi.operation(
+        "show_data_headers",
+        parameters=describing.IF_CHANGED,
+        responses={**describing.head({**V1_ID_HEADERS, **_MD5}), **_NO_DATA},
+        errors=(exception.PreconditionFailed,),
+    )
     def meta(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """HEAD /images/{id}/file: the headers of GET; no store is contacted."""
+        """HEAD /images/{id}/file: the headers of the data; no store is contacted."""
         image = self._visible(request, id)
         if image["status"] not in download.WITH_DATA:
             return wsgi.Response(204)
@@ -61,6 +78,23 @@ class DataResource:
 
     # -- uploading -------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "upload_image",
+        parameters=openapi.headers(
+            {
+                SIZE_HEADER: {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": fields.MAX_BIGINT,
+                    "description": "The size of the data in bytes.",
+                },
+                STORE_HEADER: {**openapi.TEXT, "description": "The name of the store for it."},
+            }
+        ),
+        body=openapi.Content({openapi.OCTETS: openapi.BINARY}, "The data.", required=False),
+        responses={204: openapi.nothing("The image is active.")},
+        errors=(*describing.UPLOAD_ERRORS, exception.UnsupportedMediaType, exception.Gone),
+    )
     def upload(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/file: make a queued image active with the data in the body.
 

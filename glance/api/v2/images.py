@@ -12,16 +12,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import deletion, repeating, serving, sources
+from glance.api import deletion, describing, repeating, serving, sources
 from glance.api.v2 import pages, patch
 from glance.common import exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import entity, fields, formats, search, types
 from glance.registry import link
 
 #: The id of the image in version 1, for operators who see both.
 V1_ID_HEADER = "X-Openstack-Image-V1-Id"
+V1_ID_HEADERS: Mapping[str, openapi.Schema] = {
+    V1_ID_HEADER: {
+        "type": "string",
+        "pattern": "^[0-9]+$",
+        "description": "The number of the image in version 1.",
+    }
+}
+_IMAGE = openapi.json_of("Image", "The image.", V1_ID_HEADERS)
 
 
 class ImageResource:
@@ -34,6 +42,11 @@ class ImageResource:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "list_images",
+        parameters=openapi.query({**search.PARAMETERS, "properties": search.PROPERTIES}),
+        responses={200: openapi.json_of("Images", "A page of the images.")},
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: one page of the images that a query finds, with a link to the next."""
         request.require_no_body()
@@ -49,6 +62,7 @@ class ImageResource:
         data = b'{"images": %b, %b' % (page.images, rest.encode()[1:])
         return wsgi.Response(200, [("Content-Type", "application/json")], data)
 
+    @openapi.operation("show_image", responses={200: _IMAGE})
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET or HEAD /images/{id}: an image in any status but deleted; no store is contacted."""
         request.require_no_body()
@@ -56,6 +70,18 @@ class ImageResource:
 
     # -- creating --------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "create_image",
+        body=openapi.json_of("ImageToCreate", "The image."),
+        responses={
+            201: openapi.json_of(
+                "Image",
+                "The image.",
+                {**describing.location_header("The URL of the image."), **V1_ID_HEADERS},
+            )
+        },
+        errors=(exception.Conflict,),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: make a queued image, to be filled with data later."""
         context = request.context
@@ -93,6 +119,15 @@ class ImageResource:
 
     # -- changing --------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "update_image",
+        body=openapi.Content(
+            {patch.V21: openapi.ref("Patch"), patch.V20: openapi.ref("PatchOfVersion20")},
+            "What to change.",
+        ),
+        responses={200: _IMAGE},
+        errors=(exception.UnsupportedMediaType, exception.Conflict),
+    )
     def update(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PATCH /images/{id}: change fields, properties and tags, all of it or nothing."""
         context = request.context
@@ -128,8 +163,16 @@ class ImageResource:
 
     # -- deleting --------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "delete_image",
+        responses={204: openapi.nothing("The image is deleted.")},
+        errors=(exception.Conflict,),
+    )
     def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /images/{id}: the record at once, the data as `glance.api.deletion` says."""
+        """DELETE /images/{id}: delete an image.
+
+        The record goes at once, the data as `glance.api.deletion` says.
+        """
         context = request.context
         context.require_write()
         request.require_no_body()

@@ -11,12 +11,14 @@ from typing import Any, Final
 from glance import api
 from glance.api import purging, repeating
 from glance.common import exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields, membership, types
 
 _MEMBER_SCHEMA: Final = f"{entity.ROOT}/schemas/member"
 _MEMBERS_SCHEMA: Final = f"{entity.ROOT}/schemas/members"
+
+_MEMBER = openapi.json_of("Member", "The membership.")
 
 
 class MemberResource:
@@ -26,17 +28,27 @@ class MemberResource:
         self.registry = service.registry
         self.events = service.events
 
+    @openapi.operation(
+        "list_members", responses={200: openapi.json_of("Members", "The memberships.")}
+    )
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: all members for the owner, for a member only itself."""
         found = self.registry.get_record_members(request.context, fields.path_uuid(id))
         members = [member_json(member) for member in found]
         return wsgi.json_response({"members": members, "schema": _MEMBERS_SCHEMA})
 
+    @openapi.operation("show_member", responses={200: _MEMBER})
     def show(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """GET /images/{id}/members/{member}."""
+        """GET /images/{id}/members/{member}: one membership."""
         uuid, name = fields.path_uuid(id), wsgi.segment(member)
         return _member(self.registry.get_record_member(request.context, uuid, name))
 
+    @openapi.operation(
+        "add_member",
+        body=openapi.json_of("MemberName", "Whom to share the image with."),
+        responses={200: _MEMBER},
+        errors=(exception.Conflict,),
+    )
     def add(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /images/{id}/members: share the image with the member that the body names."""
         context = request.context
@@ -47,6 +59,12 @@ class MemberResource:
         self._emit(request, "image.member.create", added)
         return _member(added)
 
+    @openapi.operation(
+        "update_member",
+        body=openapi.json_of("MemberStatus", "What the member has decided."),
+        responses={200: _MEMBER},
+        errors=(exception.Conflict,),
+    )
     def update(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: the member accepts or rejects the image."""
         context = request.context
@@ -61,8 +79,14 @@ class MemberResource:
         self._emit(request, "image.member.update", changed)
         return _member(changed)
 
+    @openapi.operation(
+        "remove_member", responses={204: openapi.nothing("The member has no right to the image.")}
+    )
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
-        """DELETE /images/{id}/members/{member}; NotFound if there is no such member."""
+        """DELETE /images/{id}/members/{member}: take the image from a member.
+
+        Raises NotFound if there is no such member.
+        """
         context = request.context
         context.require_write()
         uuid, name = fields.path_uuid(id), wsgi.segment(member)

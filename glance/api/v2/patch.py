@@ -21,6 +21,36 @@ MEDIA_TYPES: Final = (V21, V20)
 
 ADD, REPLACE, REMOVE = "add", "replace", "remove"
 _OPS: Final = (ADD, REPLACE, REMOVE)
+#: The JSON schemas of the body in each form.
+SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
+    V21: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "op": {"type": "string", "enum": list(_OPS)},
+                "path": {
+                    "type": "string",
+                    "pattern": "^/([^/~]|~[01])+$",
+                    "description": "A JSON pointer of one segment, such as /name.",
+                },
+                "value": {"description": "The value; not for remove."},
+            },
+            "required": ["op", "path"],
+        },
+    },
+    V20: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                **{op: {"type": "string", "pattern": "^/([^/~]|~[01])+$"} for op in _OPS},
+                "value": {"description": "The value; not for remove."},
+            },
+            "oneOf": [{"required": [op]} for op in _OPS],
+        },
+    },
+}
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
 

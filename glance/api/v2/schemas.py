@@ -1,4 +1,4 @@
-"""The JSON schemas of version 2: made from the table of fields once, when the application is made.
+"""The JSON schemas of version 2: made from the table of fields.
 
 Clients draw from them which fields there are, which of them they may set, and which formats the
 service accepts.
@@ -6,17 +6,13 @@ service accepts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
-from glance.http import conditions, wsgi
+from glance.api import describing
+from glance.http import documents, openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields
-
-#: How long clients may keep a schema without asking again, in seconds.
-MAX_AGE = 300
 
 _KINDS: dict[type, str] = {str: "string", bool: "boolean", int: "integer", list: "array"}
 _LINKS = [
@@ -35,38 +31,35 @@ class Schemas:
     """The handlers of `/schemas/…`. `formats` are those that the deployment allows."""
 
     def __init__(self, formats: fields.Formats):
-        image = image_schema(formats)
-        member = member_schema()
-        self._documents = {
-            name: _Document(schema)
-            for name, schema in (
-                ("image", image),
-                ("images", _page_schema("images", "images", image, paged=True)),
-                ("member", member),
-                ("members", _page_schema("members", "members", member, paged=False)),
-            )
+        self._schemas = {
+            "image": _Schema(lambda: image_schema(formats)),
+            "images": _Schema(lambda: images_schema(formats)),
+            "member": _Schema(member_schema),
+            "members": _Schema(members_schema),
         }
 
     def handlers(self) -> dict[str, Callable[[CallerRequest], wsgi.Response]]:
         """Return path -> the handler of GET."""
-        return {f"/schemas/{name}": document.show for name, document in self._documents.items()}
+        return {f"/schemas/{name}": schema.show for name, schema in self._schemas.items()}
 
 
-class _Document:
-    """One schema, encoded, with its entity tag."""
+class _Schema:
+    """One schema; it is made when it is first wanted."""
 
-    def __init__(self, schema: dict[str, Any]):
-        self.data = json.dumps(schema).encode()
-        self.tag = hashlib.sha256(self.data).hexdigest()[:32]
+    def __init__(self, make: Callable[[], dict[str, Any]]):
+        self._document = documents.Document(lambda root: make())
 
+    @openapi.operation(
+        "show_schema",
+        parameters=describing.IF_NONE_MATCH,
+        responses={
+            200: openapi.Content({openapi.JSON: {"type": "object"}}, "The schema."),
+            304: openapi.nothing("The client has the schema already."),
+        },
+    )
     def show(self, request: CallerRequest) -> wsgi.Response:
-        """GET /schemas/NAME; 304 if the client has it already (RFC 9110 §13.1.2)."""
-        request.require_no_body()
-        headers = [("ETag", f'"{self.tag}"'), ("Cache-Control", f"max-age={MAX_AGE}")]
-        if conditions.evaluate(request.environ, conditions.Validators(self.tag)):
-            return wsgi.Response(304, headers)
-        headers.append(("Content-Type", "application/json"))
-        return wsgi.Response(200, headers, self.data)
+        """GET /schemas/NAME: the JSON schema of a resource."""
+        return self._document.response(request)
 
 
 def image_schema(formats: fields.Formats) -> dict[str, Any]:
@@ -132,6 +125,16 @@ def member_schema() -> dict[str, Any]:
             "schema": {**text, "readOnly": True, "description": "Path of this schema."},
         },
     }
+
+
+def images_schema(formats: fields.Formats) -> dict[str, Any]:
+    """Return the schema of a page of images."""
+    return _page_schema("images", "images", image_schema(formats), paged=True)
+
+
+def members_schema() -> dict[str, Any]:
+    """Return the schema of all members of an image."""
+    return _page_schema("members", "members", member_schema(), paged=False)
 
 
 def _page_schema(name: str, key: str, item: dict[str, Any], *, paged: bool) -> dict[str, Any]:

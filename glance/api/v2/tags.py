@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from glance import api
 from glance.api import repeating
-from glance.http import wsgi
+from glance.common import exception
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields
 
@@ -15,6 +16,11 @@ class TagResource:
     def __init__(self, service: api.ImageService):
         self.registry = service.registry
 
+    @openapi.operation(
+        "add_tag",
+        responses={204: openapi.nothing("The image has the tag.")},
+        errors=(exception.Conflict, exception.LimitExceeded),
+    )
     def add(self, request: CallerRequest, id: str, tag: str) -> wsgi.Response:
         """PUT /images/{id}/tags/{tag}: give the image a tag; it may have it already.
 
@@ -23,8 +29,16 @@ class TagResource:
         repeating.add_tag(self.registry, request.context, *self._named(request, id, tag))
         return wsgi.Response(204)
 
+    @openapi.operation(
+        "remove_tag",
+        responses={204: openapi.nothing("The image does not have the tag.")},
+        errors=(exception.Conflict,),
+    )
     def delete(self, request: CallerRequest, id: str, tag: str) -> wsgi.Response:
-        """DELETE /images/{id}/tags/{tag}: take a tag from the image; NotFound without it."""
+        """DELETE /images/{id}/tags/{tag}: take a tag from the image.
+
+        Raises NotFound if the image does not have it.
+        """
         repeating.remove_tag(self.registry, request.context, *self._named(request, id, tag))
         return wsgi.Response(204)
 

@@ -94,6 +94,14 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
         "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
         "filesystem_store_datadir": "/var/lib/glance/images/",
     },
+    "glance-converter": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/converter.log",
+        "registry_host": "127.0.0.1",
+        "registry_port": "9191",
+        "default_store": "file",
+        "filesystem_store_datadir": "/var/lib/glance/images/",
+    },
     "glance-cache-prefetcher": {
         "verbose": "True",
         "log_file": "/var/log/glance/prefetcher.log",
@@ -168,9 +176,6 @@ def options_page(groups: Mapping[str, Sequence[config.Option]]) -> str:
 def _readers(group: str) -> str:
     """Return the names of the programs that read a group of options."""
     found = [program.name for program in PROGRAMS if group in program.groups]
-    planned = [name for name, groups in readers.PLANNED.items() if group in groups]
-    if not found and planned:
-        return f"{', '.join(planned)}, which is not part of this release yet"
     return ", ".join(found)
 
 

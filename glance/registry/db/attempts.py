@@ -22,6 +22,9 @@ images, members = models.images, models.image_members
 #: For how long after the creation of a record its attempt is looked for.
 WINDOW = datetime.timedelta(hours=6)
 
+#: The form of a name, for a search.
+PATTERN = "^[0-9a-f]{32}$"
+
 _ATTEMPT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ATTEMPT_OF = sa.select(images.c.attempt).where(images.c.id == sa.bindparam("image"))
 # PERF: with the index of status and creation time, which begins with `deleted`, this reads the few

@@ -12,6 +12,9 @@ from glance.identity.context import CallerRequest
 from glance.registry.db import engine
 from glance.registry.v2 import members, records, tags
 
+#: The schemas of the bodies that these paths read.
+schemas = records.schemas
+
 
 def add_routes(router: wsgi.Router[CallerRequest], conf: config.Conf, db: engine.Database) -> None:
     """Add the resources to the router of the registry."""

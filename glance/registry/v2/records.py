@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance.common import config, exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest
-from glance.image import entity, fields, formats, search, types
+from glance.image import described, entity, fields, formats, search, types
 from glance.registry import client, parameters, trust
 from glance.registry.db import api, engine, full_records, image_search, lenient
 
@@ -47,6 +47,45 @@ OF_STATE = frozenset(
 )
 #: Statuses that an image is never given by a step: they come with its deletion, or by version 1.
 _NO_STEPS = frozenset({"deleted", "pending_delete", "killed"})
+#: Those that a step may end in.
+STEPS = frozenset(fields.STATUSES) - _NO_STEPS
+
+_RECORD = openapi.json_of("FullRecordResponse", "The record.")
+
+
+def schemas() -> dict[str, openapi.Schema]:
+    """Return the schemas of the bodies that are read here, by name."""
+    texts = {"type": "array", "items": {"type": "string"}}
+    properties = {"type": "object", "additionalProperties": {"type": "string"}}
+    image = described.given([*sorted(SETTABLE), "uuid"])
+    image["properties"] |= {"properties": properties, "tags": entity.TAGS_SCHEMA}
+    state = openapi.object_of(
+        {
+            "from": texts,
+            "to": {"type": "string", "enum": sorted(STEPS)},
+            "values": described.given(sorted(OF_STATE)),
+        },
+        *("from", "to"),
+    )
+    changes = {
+        "set": described.given(sorted(SETTABLE)),
+        "properties": properties,
+        "tags": entity.TAGS_SCHEMA,
+        **dict.fromkeys(("remove", "must_exist", "from_state"), texts),
+        "repeated": parameters.REPEATED,
+    }
+    return {
+        "FullRecordToCreate": openapi.object_of(
+            {
+                "image": image,
+                "attempt": parameters.ATTEMPT,
+                "repeated": parameters.REPEATED,
+            },
+            "image",
+        ),
+        "Change": {"type": "object", "properties": changes},
+        "State": openapi.object_of({"state": state}),
+    }
 
 
 class FullRecordsController:
@@ -64,13 +103,38 @@ class FullRecordsController:
             "formats": formats.from_conf(conf),
         }
 
+    @openapi.operation("show_record", responses={200: _RECORD})
     def show(self, request: CallerRequest, uuid: str) -> wsgi.Response:
         """GET /v2/images/{uuid}: a full record with tags."""
         wanted = fields.path_uuid(uuid)
         return _record(request, full_records.record_get(self.db, request.context, wanted))
 
+    @openapi.operation(
+        "find_records",
+        parameters=(
+            *openapi.query(
+                {
+                    "q": {
+                        "type": "string",
+                        "contentMediaType": openapi.JSON,
+                        "contentSchema": search.WIRE_SCHEMA,
+                        "description": "Parameters of a list of version 2, as a JSON array of "
+                        "pairs of texts.",
+                    }
+                }
+            ),
+            *parameters.PUBLIC,
+        ),
+        responses={
+            200: openapi.json_of(
+                "FullRecords",
+                "A page of records.",
+                {client.LAST: {**openapi.TEXT, "description": "The last, if others follow."}},
+            )
+        },
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
-        """GET /v2/images?q=...: one page of full records, and whether others follow.
+        """GET /v2/images: one page of full records, and whether others follow.
 
         `q` is a query of `glance.image.search` in its wire form; without it all parameters are the
         default.
@@ -89,6 +153,12 @@ class FullRecordsController:
         shown = [_shown(request, image) for image in images]
         return wsgi.json_response({"images": shown, "has_more": has_more}, default=lenient.text)
 
+    @openapi.operation(
+        "create_record",
+        body=openapi.json_of("FullRecordToCreate", "The record."),
+        responses={200: _RECORD},
+        errors=(exception.Conflict,),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /v2/images: insert a queued record.
 
@@ -117,10 +187,17 @@ class FullRecordsController:
         LOG.info("Image %s was created", image["uuid"])
         return _record(request, image)
 
+    @openapi.operation(
+        "patch_record",
+        body=openapi.json_of("Change", "What to change."),
+        responses={200: _RECORD},
+        errors=(exception.Conflict,),
+    )
     def patch(self, request: CallerRequest, uuid: str) -> wsgi.Response:
-        """PATCH /v2/images/{uuid}: apply a delta, `glance.image.types.Change`, whole or not.
+        """PATCH /v2/images/{uuid}: apply a delta, all of it or nothing.
 
-        With `repeated`, a delta that has been applied is no conflict.
+        It is a `glance.image.types.Change`. With `repeated`, a delta that has been applied is no
+        conflict.
         """
         request.context.require_write()
         wanted = fields.path_uuid(uuid)
@@ -139,8 +216,14 @@ class FullRecordsController:
         LOG.debug("Image %s was changed", wanted)
         return _record(request, image)
 
+    @openapi.operation(
+        "delete_record",
+        parameters=parameters.REMOVAL,
+        responses={200: openapi.json_of("FullRecordResponse", "The record that is deleted.")},
+        errors=(exception.Conflict,),
+    )
     def delete(self, request: CallerRequest, uuid: str) -> wsgi.Response:
-        """DELETE /v2/images/{uuid}: as below `/images`, but 403 for a visible image of another."""
+        """DELETE /v2/images/{uuid}: soft-delete; 403 for a visible image of another."""
         context = request.context
         context.require_write()
         found = full_records.record_get(self.db, context, fields.path_uuid(uuid))
@@ -153,6 +236,12 @@ class FullRecordsController:
         left: Any = {**found, **deleted, "properties": found["properties"]}
         return _record(request, left)
 
+    @openapi.operation(
+        "set_state",
+        body=openapi.json_of("State", "The step."),
+        responses={200: _RECORD},
+        errors=(exception.Conflict,),
+    )
     def set_state(self, request: CallerRequest, uuid: str) -> wsgi.Response:
         """POST /v2/images/{uuid}/state: one step of the status, as a compare-and-set.
 
@@ -163,7 +252,7 @@ class FullRecordsController:
         trust.require_api(request, {"status"})
         state = _object(request.read_json(), "state")
         expected, to = _words(state.get("from"), "from"), state.get("to")
-        if to not in fields.STATUSES or to in _NO_STEPS:
+        if not isinstance(to, str) or to not in STEPS:
             raise exception.Invalid("to must be a status of an image that is not deleted")
         image = full_records.record_set_state(
             self.db,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from glance.common import config
-from glance.http import wsgi
+from glance.common import config, exception
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import entity, fields
 from glance.registry.db import engine, full_records
@@ -26,15 +26,28 @@ class TagsController:
         self.db = db
         self.quota: int = conf.image_tag_quota
 
+    @openapi.operation(
+        "add_tag",
+        responses={204: openapi.nothing("The image has the tag.")},
+        errors=(exception.Conflict, exception.LimitExceeded),
+    )
     def add(self, request: CallerRequest, uuid: str, tag: str) -> wsgi.Response:
-        """PUT /v2/images/{uuid}/tags/{tag}: succeeds also if the image has the tag."""
+        """PUT /v2/images/{uuid}/tags/{tag}: give the image a tag; it may have it already."""
         request.context.require_write()
         wanted, text = fields.path_uuid(uuid), entity.check_tag(wsgi.segment(tag))
         full_records.tag_add(self.db, request.context, wanted, text, self.quota)
         return wsgi.Response(204)
 
+    @openapi.operation(
+        "remove_tag",
+        responses={204: openapi.nothing("The image does not have the tag.")},
+        errors=(exception.Conflict,),
+    )
     def remove(self, request: CallerRequest, uuid: str, tag: str) -> wsgi.Response:
-        """DELETE /v2/images/{uuid}/tags/{tag}; NotFound if the image does not have it."""
+        """DELETE /v2/images/{uuid}/tags/{tag}: take a tag from the image.
+
+        Raises NotFound if the image does not have it.
+        """
         request.context.require_write()
         wanted, text = fields.path_uuid(uuid), entity.check_tag(wsgi.segment(tag))
         full_records.tag_remove(self.db, request.context, wanted, text)
