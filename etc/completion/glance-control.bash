@@ -45,7 +45,7 @@ _glance_control() {
         words='-h --help --version -v --verbose -d --debug --config-file --pid-file'
     else
         case $place in
-            0) words='all api registry scrubber' ;;
+            0) words='all api registry scrubber converter' ;;
             1) words='start stop shutdown restart reload force-reload status' ;;
             2) ;;
             *) return ;;

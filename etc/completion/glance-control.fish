@@ -28,6 +28,7 @@ complete -c glance-control -n 'test (__glance_control_words | count) -eq 0' -a a
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 0' -a api -d 'glance-api'
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 0' -a registry -d 'glance-registry'
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 0' -a scrubber -d 'glance-scrubber'
+complete -c glance-control -n 'test (__glance_control_words | count) -eq 0' -a converter -d 'glance-converter'
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 1' -a start -d 'start the server, and wait until it is ready'
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 1' -a stop -d 'stop the server; running requests have some seconds to finish'
 complete -c glance-control -n 'test (__glance_control_words | count) -eq 1' -a shutdown -d 'stop the server after its running requests have finished'

@@ -23,7 +23,7 @@ _glance() {
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            -H|--host|-p|--port|--os-image-url|--os-image-endpoint-override|--ca-file|--os-cacert|--os-cert|--os-key|--timeout|-A|--auth_token|--auth-token|--os-auth-strategy|--os-cloud|--os-auth-url|--os-auth-user|--os-username|--os-user-id|--os-auth-key|--os-password|--os-auth-tenant|--os-project-name|--os-tenant-name|--os-project-id|--os-tenant-id|--os-user-domain-name|--os-user-domain-id|--os-project-domain-name|--os-project-domain-id|--os-default-domain-id|--os-default-domain|--os-default-domain-name|--os-domain-name|--os-domain-id|--os-trust-id|--os-system-scope|--os-token|--os-application-credential-id|--os-application-credential-name|--os-application-credential-secret|--os-auth-type|--os-identity-api-version|--os-region-name|--os-interface|--os-endpoint-type|--limit|--marker|--sort_key|--sort-key|--sort_dir|--sort-dir|--format|--columns|--file)
+            -H|--host|-p|--port|--os-image-url|--os-image-endpoint-override|--ca-file|--os-cacert|--os-cert|--os-key|--timeout|-A|--auth_token|--auth-token|--os-auth-strategy|--os-cloud|--os-auth-url|--os-auth-user|--os-username|--os-user-id|--os-auth-key|--os-password|--os-auth-tenant|--os-project-name|--os-tenant-name|--os-project-id|--os-tenant-id|--os-user-domain-name|--os-user-domain-id|--os-project-domain-name|--os-project-domain-id|--os-default-domain-id|--os-default-domain|--os-default-domain-name|--os-domain-name|--os-domain-id|--os-trust-id|--os-system-scope|--os-token|--os-application-credential-id|--os-application-credential-name|--os-application-credential-secret|--os-auth-type|--os-identity-api-version|--os-region-name|--os-interface|--os-endpoint-type|--limit|--marker|--sort_key|--sort-key|--sort_dir|--sort-dir|--format|--columns|--file|--status)
                 [[ ${COMP_WORDS[i + 1]} == = ]] && ((i++))
                 ((i++))
                 # Without a sign, the value of an option is the word behind it.
@@ -47,11 +47,14 @@ _glance() {
             --sort_dir|--sort-dir) words='asc desc' ;;
             --format) words='text json value' ;;
             --columns) words='id name status is_public protected disk_format container_format size checksum min_disk min_ram owner created_at updated_at deleted_at deleted location uri properties uuid visibility os_hidden tags os_hash_algo os_hash_value' ;;
+            --status) words='queued running cancelling succeeded failed cancelled' ;;
             *)
                 case $command:$key in
-                    add:is_public|details:is_public|index:is_public|update:is_public) words='true false' ;;
-                    add:disk_format|details:disk_format|index:disk_format|update:disk_format) words='ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' ;;
+                    add:is_public|convert:is_public|details:is_public|index:is_public|update:is_public) words='true false' ;;
+                    add:disk_format|convert:disk_format|details:disk_format|index:disk_format|update:disk_format) words='ami ari aki vhd vhdx vmdk raw qcow2 vdi iso ploop' ;;
                     add:container_format|details:container_format|index:container_format|update:container_format) words='ami ari aki bare ovf ova docker compressed' ;;
+                    convert:compress) words='true false' ;;
+                    convert:force) words='true false' ;;
                     details:status|index:status) words='queued saving uploading importing active deactivated killed pending_delete deleted' ;;
                 esac
                 ;;
@@ -70,6 +73,10 @@ _glance() {
             cache-reap-invalid) words+=' -f --force --dry-run' ;;
             cache-reap-stalled) words+=' -f --force --dry-run' ;;
             clear) words+=' -f --force --dry-run' ;;
+            conversion-cancel) words+=' --dry-run' ;;
+            conversion-show) words+=' --format' ;;
+            conversions) words+=' --limit --marker --format -f --force --status' ;;
+            convert) words+=' --format --dry-run --wait' ;;
             delete) words+=' -f --force --dry-run' ;;
             details) words+=' --limit --marker --sort_key --sort-key --sort_dir --sort-dir --format --long --columns --deleted --human -f --force' ;;
             download) words+=' --file --dry-run' ;;
@@ -85,13 +92,14 @@ _glance() {
             upload) words+=' --format --file --dry-run' ;;
         esac
     elif [[ -z $command ]]; then
-        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload'
+        words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion conversion-cancel conversion-show conversions convert delete details download help image-members index member-add member-delete member-images members-replace restore show update upload'
     else
         case $command in
             add) words='name= is_public= disk_format= container_format= min_disk= min_ram= location= id= owner= store= checksum=' ;;
             completion) words='bash zsh fish' ;;
+            convert) words='disk_format= name= store= is_public= compress= force=' ;;
             details) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
-            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion delete details download help image-members index member-add member-delete member-images members-replace restore show update upload' ;;
+            help) words='add cache-clear cache-incomplete cache-index cache-invalid cache-prefetch cache-prefetching cache-purge cache-reap-invalid cache-reap-stalled clear completion conversion-cancel conversion-show conversions convert delete details download help image-members index member-add member-delete member-images members-replace restore show update upload' ;;
             index) words='name= disk_format= container_format= status= min_ram= min_disk= size_min= size_max= is_public=' ;;
             update) words='name= disk_format= container_format= min_disk= min_ram= location= owner= is_public=' ;;
             upload) words='checksum=' ;;

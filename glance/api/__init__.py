@@ -43,14 +43,6 @@ config.options(
         "(never). Credentials are always removed.",
     ),
     config.Option(
-        "image_size_cap",
-        config.integer,
-        1024**4,
-        unit="bytes",
-        minimum=0,
-        help="Maximum size of an image; 0 means no limit.",
-    ),
-    config.Option(
         "upload_idle_timeout",
         config.real,
         60.0,
@@ -72,6 +64,23 @@ config.options(
         "container format.",
     ),
     config.Option(
+        "delayed_delete",
+        config.boolean,
+        False,
+        help="Keep the data of deleted images for scrub_time; glance-scrubber then removes it.",
+    ),
+)
+config.options(
+    "image data",
+    config.Option(
+        "image_size_cap",
+        config.integer,
+        1024**4,
+        unit="bytes",
+        minimum=0,
+        help="Maximum size of an image; 0 means no limit.",
+    ),
+    config.Option(
         "hashing_algorithm",
         digest.algorithm,
         "sha256",
@@ -86,12 +95,6 @@ config.options(
         False,
         help="Compute the digest of hashing_algorithm also of data that comes through version 1 "
         "of the Images API.",
-    ),
-    config.Option(
-        "delayed_delete",
-        config.boolean,
-        False,
-        help="Keep the data of deleted images for scrub_time; glance-scrubber then removes it.",
     ),
 )
 
@@ -147,11 +150,15 @@ class ImageService:
 
         `version` is the first segment of the paths of the API, `/v1` or `/v2`.
         """
+        return self.url(request, f"images/{image_id}", version)
+
+    def url(self, request: wsgi.Request, path: str, version: str = "/v1") -> str:
+        """Return the absolute URL of a path below the API's, which has no slash before it."""
         endpoint = self.conf.public_endpoint
         root = (
             f"{endpoint.rstrip('/')}{version}" if endpoint else request.application_root(version)
         )
-        return f"{root}/images/{image_id}"
+        return f"{root}/{path}"
 
 
 def hide_location(image: types.ImageRecord) -> types.DetailedImage:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from glance import image_cache
-from glance.common import config, exception, hooks
+from glance.common import config, exception, hooks, metrics
 from glance.registry.link import RegistryLink
 from glance.registry.service_account import ServiceAccount
 from glance.streaming.periodic import PeriodicTask
@@ -23,6 +23,17 @@ LOG = logging.getLogger(__name__)
 _STOP_TIMEOUT = 2.0
 #: Seconds until the next attempt to adopt an old directory when the registry was unavailable.
 _RETRY = 30.0
+#: How often the metrics look at the size of the cache, in seconds.
+_SIZE_PAUSE = 60.0
+#: What the cache has counted, as the metrics show it.
+_COUNTED = (
+    (metrics.CACHE_REQUESTS, "hits", "hit"),
+    (metrics.CACHE_REQUESTS, "misses", "miss"),
+    (metrics.CACHE_REQUESTS, "follows", "follow"),
+    (metrics.CACHE_REQUESTS, "bypasses", "bypass"),
+    (metrics.CACHE_REMOVED, "evicted", "evicted"),
+    (metrics.CACHE_REMOVED, "invalidated", "invalidated"),
+)
 
 
 def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
@@ -31,6 +42,24 @@ def start(cache: image_cache.ImageCache, conf: config.Conf) -> None:
     hooks.at_stop(cache.close, stop_timeout=_STOP_TIMEOUT)
     hooks.at_stop(maintenance.stop)
     maintenance.start()
+    _measure(cache)
+
+
+def _measure(cache: image_cache.ImageCache) -> None:
+    growth = metrics.Growth()
+
+    def count() -> None:
+        for counter, name, word in _COUNTED:
+            growth.note(counter, cache.usage.totals[name], word)
+
+    def size() -> None:
+        if metrics.is_first():
+            metrics.CACHE_BYTES.set(cache.total_size())
+            metrics.CACHE_LIMIT.set(cache.room.max_size)
+
+    metrics.begin(metrics.CACHE_FILLS, ("complete", "aborted"))
+    metrics.sample(count)
+    metrics.sample(size, _SIZE_PAUSE)
 
 
 class CacheMaintenance(PeriodicTask):

@@ -72,7 +72,7 @@ class CachedImagesController:
 
     def router(self) -> wsgi.Router[CallerRequest]:
         """Return the routes, relative to the version prefix."""
-        router = caching.ApiRouter(self._rules)
+        router = caching.ApiRouter(self._rules, mount="/v1")
         for path, handlers in routes():
             bound = {
                 method: self._for(handler.__get__(self)) for method, handler in handlers.items()

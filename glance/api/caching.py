@@ -159,8 +159,9 @@ class ApiRouter(wsgi.Router[CallerRequest]):
         environ: Mapping[str, Any] | None = None,
         *,
         strict: bool = False,
+        mount: str = "",
     ):
-        super().__init__(CallerRequest, strict=strict)
+        super().__init__(CallerRequest, strict=strict, mount=mount)
         self._rules, self._environ = rules, dict(environ or {})
 
     def _dispatch(self, environ: dict[str, Any]) -> wsgi.Response:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from glance.api.upload import Upload
-from glance.common import config, exception, hooks
+from glance.common import config, exception, hooks, metrics
 from glance.registry import unfinished
 from glance.streaming import body, tasks
 
@@ -81,6 +81,12 @@ class Copies:
             waiting=conf.copies_waiting,
         )
         hooks.at_stop(self._stop, stop_timeout=STOP_SECONDS)
+        metrics.sample(self._look)
+
+    def _look(self) -> None:
+        running, waiting = self._turns.counts()
+        metrics.COPIES.set(running, "running")
+        metrics.COPIES.set(waiting, "waiting")
 
     @contextlib.contextmanager
     def place(self, owner: str | None) -> Iterator[Callable[[Upload, str], None]]:

@@ -95,7 +95,7 @@ def _open(
     came_by: Trail,
     is_current: Callable[[str], bool],
 ) -> Download:
-    trail = _trail(service, image, came_by)
+    trail = trail_of(service, image, came_by)
     known = known_size(image)
     part = None
     takes_ranges = serves_ranges(service, image)
@@ -163,7 +163,7 @@ def _location(image: types.ImageRecord) -> str:
     return location
 
 
-def _trail(service: api.ImageService, image: types.ImageRecord, came_by: Trail) -> Trail:
+def trail_of(service: api.ImageService, image: types.ImageRecord, came_by: Trail = ()) -> Trail:
     """Return the trail of the requests for an image's data; () for a store of this service.
 
     Raises LocationLoop if the request that came by `came_by` must not lead to others.

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 
 from glance.common import config, exception
-from glance.image import fields
+from glance.image import entity, fields
 from glance.inspect import inspector, signatures, verdict
 from glance.streaming import body, threads
 
@@ -32,7 +32,7 @@ config.options(
 )
 
 #: The property of an image that has the code of what is wrong with its data.
-PROPERTY = "inspection_result"
+PROPERTY = entity.INSPECTION_RESULT
 #: Containers that are none: the data is the disk itself.
 _BARE = frozenset({None, "", "bare"}) | fields.AMAZON_FORMATS
 #: Formats in which data can do no harm, whatever its owner says that it is.

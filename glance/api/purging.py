@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glance.api import versions
-from glance.common import config, exception, hooks, throttle
+from glance.common import config, exception, hooks, metrics, throttle
 from glance.http.client import connection as http_connection
 from glance.image import fields, types
 from glance.streaming import hub, retry, spool, tasks, threads
@@ -333,6 +333,10 @@ class Purger:
         for cache in self._caches.values():
             tasks.spawn(cache.run)
         hooks.at_stop(self.stop)
+        metrics.sample(self._look)
+
+    def _look(self) -> None:
+        metrics.PURGES_WAITING.set(sum(len(cache.all()) for cache in self._caches.values()))
 
     def _take_over(self) -> None:
         if self._spool is None:

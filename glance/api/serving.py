@@ -13,7 +13,7 @@ from typing import Any, Final
 from glance import api, image_cache
 from glance.api import caching, download, purging
 from glance.api.sources import OCTETS
-from glance.common import exception, hooks
+from glance.common import exception, hooks, metrics
 from glance.http import conditions, trail, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import types
@@ -57,6 +57,10 @@ def data_response(
     request.environ[image_cache.SERVED] = is_hit
     if isinstance(opened.body, image_cache.CachedBody):
         hooks.after_response(request.environ, opened.body.count_hit)
+    if metrics.is_on() and hooks.AFTER_RESPONSE in request.environ:
+        metrics.DOWNLOADS_IN_PROGRESS.inc()
+        source = "cache" if is_hit else "store"
+        hooks.after_response(request.environ, functools.partial(_sent, source))
     hooks.on_failure(request.environ, functools.partial(_lost, service, image))
     headers.append(("Content-Type", OCTETS))
     if cache is not None and cache.debug_header:
@@ -149,6 +153,12 @@ def _may_download(
     except exception.Forbidden:
         return False
     return True
+
+
+def _sent(source: str, sent: int, whole: bool) -> None:
+    metrics.DOWNLOADS_IN_PROGRESS.inc(by=-1)
+    metrics.DOWNLOADS.inc(source, "whole" if whole else "cut")
+    metrics.DOWNLOAD_BYTES.inc(source, by=sent)
 
 
 def _lost(

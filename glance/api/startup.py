@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from glance import api, store
 from glance.api import mounting, recovery
-from glance.common import config
+from glance.common import config, metrics
 from glance.http import health
 from glance.image import cipher
 from glance.registry import link
+from glance.store import base
 
 #: How long it counts that the default store could be used, in seconds. Requests to it may cost.
 _KEEP_STORE = 5.0
@@ -34,7 +35,17 @@ def _start(conf: config.Conf) -> api.ImageService:
     service = api.ImageService(conf, stores)
     recovery.start(service)
     _require(service)
+    _measure(service)
     return service
+
+
+def _measure(service: api.ImageService) -> None:
+    """Begin what the metrics of this process count."""
+    metrics.sample(lambda: metrics.UNFINISHED.set(service.unfinished.count))
+    metrics.begin(metrics.UPLOADS, ("client", "copy"), ("stored", "refused", "failed"))
+    metrics.begin(metrics.DOWNLOADS, ("cache", "store"), ("whole", "cut"))
+    names = [each.name for each in service.stores]
+    metrics.begin(metrics.STORE_CALLS, names, ("get",), base.OUTCOMES)
 
 
 def _require(service: api.ImageService) -> None:

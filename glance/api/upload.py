@@ -25,7 +25,7 @@ from typing import Any
 
 from glance import api
 from glance.api import deletion, inspection, recovery
-from glance.common import exception
+from glance.common import exception, httperror, metrics
 from glance.identity.context import RequestContext
 from glance.image import types, uploads
 from glance.registry import link, unfinished
@@ -88,13 +88,21 @@ class Upload:
         caller closes the stream. An event is emitted for success and failure; if the outcome is
         not known yet, later.
         """
+        metrics.UPLOADS_IN_PROGRESS.inc()
+        outcome = "failed"
         try:
             with self._noted():
                 record = self._receive(stream, length)
+            outcome = "stored"
         except BaseException as err:
+            if isinstance(err, exception.Error) and httperror.status_of(err) < 500:
+                outcome = "refused"
             if not self.undecided:
-                self.service.events.failed("image.upload", self.context, self.image_id, err)
+                self.emit_failed(err)
             raise
+        finally:
+            metrics.UPLOADS_IN_PROGRESS.inc(by=-1)
+            metrics.UPLOADS.inc("copy" if self.is_copy else "client", outcome)
         self.emit_completed(record)
         return record
 
@@ -117,6 +125,10 @@ class Upload:
         """Emit the event that the image is active now."""
         events = self.service.events
         (events.activated if self.is_copy else events.uploaded)(self.context, record)
+
+    def emit_failed(self, err: BaseException) -> None:
+        """Emit the event that the upload has failed."""
+        self.service.events.failed("image.upload", self.context, self.image_id, err)
 
     def _receive(self, stream: body.Readable, length: int | None) -> types.ImageRecord:
         conf = self.service.conf

@@ -7,7 +7,7 @@ from typing import Any
 
 from glance import api  # noqa: F401  declares public_endpoint
 from glance.api import caching, mounting
-from glance.common import config
+from glance.common import config, metrics
 from glance.http import openapi, wsgi
 
 #: Version -> its ids in the document, newest first; one application serves all of a version. An id
@@ -68,6 +68,7 @@ class Versions:
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
+        metrics.took(environ, "/")
         return self.document(wsgi.Request(environ))(environ, start_response)
 
     @openapi.operation(

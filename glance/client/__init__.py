@@ -217,6 +217,77 @@ class V1Client(base_client.BaseClient):
         response = self.do_request("POST", f"{_image(image_id)}/restore")
         return _named(_read_image(response), response, with_uuid)
 
+    # -- conversions -----------------------------------------------------------------------------
+
+    def convert_image(
+        self,
+        image_id: object,
+        disk_format: str,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> types.Conversion:
+        """Have the server convert an image into a new one, and return the job.
+
+        `image_id` is the source, which stays as it is; the job has the id of the new image, which
+        is queued, as `image_id`. `fields` are those of the request: `name`, `is_public`,
+        `compress`, `force`, `store`, and `properties`, a mapping. If the same work is waiting or
+        running already, that job is returned. With an `idempotency_key` (printable ASCII, at most
+        255 characters) a request that is sent again within 24 hours returns the job of the first
+        one.
+
+        Raises NotFound if there is no such source, Duplicate if it is not active, Invalid for
+        what cannot be converted, Forbidden, LimitExceeded if the source is too large,
+        TooManyRequests if too many conversions wait or run, and ServiceUnavailable if the server
+        does not convert images, or nothing works on them now.
+        """
+        source = base_client.image_reference(image_id)
+        values = {"source_image_id": source, "disk_format": disk_format, **fields}
+        headers = dict(_JSON)
+        if idempotency_key is not None:
+            headers["idempotency-key"] = _header_value(idempotency_key)
+        data = json.dumps({"conversion": values}).encode()
+        return _read_conversion(self.do_request("POST", "/conversions", data, headers))
+
+    def get_conversions(
+        self,
+        *,
+        status: str | None = None,
+        source_image_id: object = None,
+        image_id: object = None,
+        limit: int | None = None,
+        marker: str | None = None,
+    ) -> list[types.Conversion]:
+        """Return a page of conversions, newest first: the caller's; an administrator's are all.
+
+        `status`, `source_image_id` and `image_id` (the result) select some of them. `marker` is
+        the id of the job that the page follows; without `limit` the server sends 25, and never
+        more than 1000. Raises Invalid for a marker that is no job of the caller's.
+        """
+        params = {"status": status, "limit": limit, "marker": marker}
+        for name, reference in (("source_image_id", source_image_id), ("image_id", image_id)):
+            if reference is not None:
+                params[name] = base_client.image_reference(reference)
+        response = self.do_request("GET", "/conversions", params=params)
+        return base_client.read_rows(response, "conversions")
+
+    def get_conversion(self, conversion_id: object) -> types.Conversion:
+        """Return a conversion. Raises NotFound if the caller has none with this id."""
+        return _read_conversion(self.do_request("GET", _conversion(conversion_id)))
+
+    def cancel_conversion(self, conversion_id: object) -> types.Conversion | None:
+        """Cancel a conversion and return it; one that has ended is forgotten: None.
+
+        The job may be at work for some more seconds, with the status `cancelling`. Images stay,
+        but the result of a conversion that was cancelled is killed. Raises NotFound if the caller
+        has no conversion with this id.
+        """
+        response = self.do_request("DELETE", _conversion(conversion_id))
+        if response.status == 204:
+            response.close()
+            return None
+        return _read_conversion(response)
+
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[types.Member]:
@@ -437,6 +508,25 @@ def _named(
 
 def _read_image(response: base_client.Response) -> types.DetailedImage:
     return cast(types.DetailedImage, base_client.read_object(response, "image"))
+
+
+def _read_conversion(response: base_client.Response) -> types.Conversion:
+    return cast(types.Conversion, base_client.read_object(response, "conversion"))
+
+
+def _conversion(conversion_id: object) -> str:
+    """Return the path of a conversion. Raises Invalid for an id that is empty."""
+    text = str(conversion_id)
+    if not text:
+        raise exception.Invalid("A conversion ID must not be empty")
+    return f"/conversions/{base_client.segment(text)}"
+
+
+def _header_value(text: str) -> str:
+    """Return text that a header carries as it is. Raises Invalid for other text."""
+    if not (text.isascii() and text.isprintable()):
+        raise exception.Invalid("An idempotency key must be printable ASCII")
+    return text
 
 
 def _image(reference: object) -> str:

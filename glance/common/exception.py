@@ -321,6 +321,10 @@ class QuotaExceeded(LimitExceeded):
     """The request would exceed a quota per image or per owner."""
 
 
+class TooManyRequests(LimitExceeded):
+    """So much of this kind is being done that the request has to wait; try again later."""
+
+
 class ServerError(Error):
     """The server failed (500)."""
 
@@ -335,6 +339,10 @@ class RegistryUnavailable(ServiceUnavailable):
 
 class CacheUnavailable(ServiceUnavailable):
     """The image cache or its index is temporarily unavailable; no download fails because of it."""
+
+
+class NoConverter(Error):
+    """No converter runs that could do a conversion; try again later."""
 
 
 class GlanceException(Error):

@@ -58,6 +58,13 @@ TABLE: tuple[Row, ...] = (
     Row(exception.UnsupportedMediaType, 415, "The body is of another media type.", client=True),
     Row(exception.RangeNotSatisfiable, 416, "The range is outside the image."),
     Row(exception.Misdirected, 421, "Another service serves this request.", client=True),
+    Row(
+        exception.TooManyRequests,
+        429,
+        "Too much of this is being done at the moment; try again later.",
+        retry_after=30,
+        client=True,
+    ),
     Row(exception.HeadersTooLarge, 431, "The headers are too long.", client=True),
     Row(exception.ServerError, 500, "The server failed.", client=True),
     Row(exception.ApiError, 500, "The server failed.", own_text=False),
@@ -84,6 +91,12 @@ TABLE: tuple[Row, ...] = (
         503,
         "A service that this server needs cannot be reached; try again later.",
         own_text=False,
+        retry_after=30,
+    ),
+    Row(
+        exception.NoConverter,
+        503,
+        "No converter is running at the moment; try again later.",
         retry_after=30,
     ),
     Row(
@@ -219,15 +232,15 @@ def render(
     """Return status line, headers and body of the response to a request that raised `error`.
 
     The body is plain text: the status line, and below it one line of explanation; HTML only for a
-    client that prefers it, and JSON in version 2 for one that names it. HEAD gets the same
-    headers; the caller drops the body. A request that had made the record of an image before it
-    failed gets its id in X-Image-Meta-Id.
+    client that prefers it, and JSON in version 2 for one that names it, and for openstacksdk. HEAD
+    gets the same headers; the caller drops the body. A request that had made the record of an
+    image before it failed gets its id in X-Image-Meta-Id.
     """
     row = row_for(error)
     status_line = statuses.status_line(row.status)
     text = text_of(error)
     accept = environ.get("HTTP_ACCEPT", "")
-    if environ.get(JSON_ERRORS) and _qualities(accept).get("application/json", 0.0) > 0:
+    if environ.get(JSON_ERRORS) and _takes_json(accept, environ.get("HTTP_USER_AGENT", "")):
         content_type = "application/json"
         # WIRE: shipped clients read `message` in each *value* of the document.
         title = statuses.REASONS[row.status]
@@ -266,6 +279,18 @@ def _extra_headers(error: BaseException, row: Row) -> Iterable[tuple[str, str]]:
     challenge = getattr(error, "www_authenticate", None)
     if challenge:
         yield "WWW-Authenticate", challenge
+
+
+def _takes_json(accept: str, agent: str) -> bool:
+    """Return whether a client names JSON in Accept, or shows no other errors to its users.
+
+    WIRE: openstacksdk, and so `openstack image`, accepts anything when it writes, and passes only
+    the reason phrase on if what comes is text; python-glanceclient leaves out the status of JSON.
+    """
+    best = _qualities(accept)
+    if "application/json" in best:
+        return best["application/json"] > 0
+    return "openstacksdk/" in agent and best.keys() <= {"*/*", ""}
 
 
 def _prefers_html(accept: str) -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import logging
 import os
 import time
@@ -28,6 +27,7 @@ from glance.common import config, exception
 from glance.conversion import formats, qemu, sandbox, workspace
 from glance.conversion.errors import Cancelled, Code, ConversionError
 from glance.http.trail import Trail
+from glance.image.conversion_job import Phase
 from glance.inspect.verdict import Limits
 from glance.store import Stores, base
 from glance.streaming import body, threads
@@ -38,16 +38,6 @@ LOG = logging.getLogger(__name__)
 REPORT_INTERVAL = 1.0
 
 
-class Phase(enum.Enum):
-    """What a running job is at."""
-
-    FETCHING = "fetching"
-    INSPECTING = "inspecting"
-    CONVERTING = "converting"
-    VERIFYING = "verifying"
-    UPLOADING = "uploading"
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
     """What is to be converted into what.
@@ -55,7 +45,8 @@ class Order:
     `location` is the storage URI of the source (may hold secrets), `size` (bytes) and `checksum`
     (MD5 hex) are those of its record, None for unknown; `source_format` and `target_format` are
     values of disk_format. `trail` names the images that led here. `disk_size` is the size of the
-    disk if an earlier inspection has found it, in bytes.
+    disk if an earlier inspection has found it, in bytes. `images` is what the log calls the source
+    and the result.
     """
 
     job_id: str
@@ -67,6 +58,7 @@ class Order:
     compress: bool = False
     trail: Trail = ()
     disk_size: int | None = None
+    images: tuple[object, object] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +113,9 @@ class Observer:
         `count` is the number of bytes moved, None while the tool converts. Called at most once in
         REPORT_INTERVAL, and at the end of a phase that has a progress.
         """
+
+    def measured(self, size: int) -> None:
+        """The disk in the source has so many bytes."""
 
 
 class Stop:
@@ -181,36 +176,20 @@ class Converter:
             with _translated():
                 result = job.run(deliver)
         except (ConversionError, Cancelled) as err:
-            _log_end(order, job.doing, err)
+            _log_failure(job, err)
             raise
-        _log_success(order, result)
+        job.log(logging.INFO, "succeeded")
         return result
 
 
-def _log_end(order: Order, doing: str, err: ConversionError | Cancelled) -> None:
+def _log_failure(job: _Job, err: ConversionError | Cancelled) -> None:
     """Tell the operator why a conversion has ended; the detail is for the log alone."""
     level, reason, detail = logging.INFO, "cancelled", ""
     if isinstance(err, ConversionError):
         reason = err.code.label
-        detail = " ".join(f": {err.detail}".split()) if err.detail else ""
+        detail = " ".join(f" ({err.detail})".split()) if err.detail else ""
         level = logging.INFO if err.code is Code.INTERRUPTED else logging.WARNING
-    LOG.log(level, "Job %s: %s ended: %s%s", order.job_id, doing, reason, detail)
-
-
-def _log_success(order: Order, result: Result) -> None:
-    LOG.info(
-        "Job %s: %s bytes of %s became %s bytes of %s, a disk of %s bytes; seconds: %s; the tool "
-        "took %.2f seconds of processor time and %s bytes of memory",
-        order.job_id,
-        result.bytes_in,
-        order.source_format,
-        result.bytes_out,
-        order.target_format,
-        result.virtual_size,
-        ", ".join(f"{phase.value} {count:.2f}" for phase, count in result.seconds.items()),
-        result.cpu,
-        result.memory,
-    )
+    job.log(level, f"{reason} in {job.doing}{' ' * bool(detail)}{detail}")
 
 
 class _Job:
@@ -227,11 +206,37 @@ class _Job:
         self._begun = 0.0
         self._seconds: dict[Phase, float] = {}
         self._phase: Phase | None = None
+        # What is known so far, for the log.
+        self._sizes: dict[str, int] = {}
+        self._usage = qemu.Consumption()
 
     @property
     def doing(self) -> str:
         """What the log says that it was at."""
         return self._phase.value if self._phase is not None else "the beginning"
+
+    def log(self, level: int, ending: str) -> None:
+        """Write the one line about the job: all that is known of it, and how it has ended."""
+        order = self.order
+        images = f" (image {order.images[0]} to image {order.images[1]})" if order.images else ""
+        if self._phase is not None:
+            self._seconds[self._phase] = time.monotonic() - self._begun
+        sizes = "".join(f"; {name} {size} bytes" for name, size in self._sizes.items())
+        seconds = "".join(f" {phase.value} {count:.2f}" for phase, count in self._seconds.items())
+        LOG.log(
+            level,
+            "Job %s%s: %s to %s: %s%s%s; the tool took %.2f seconds of processor time and %s "
+            "bytes of memory",
+            order.job_id,
+            images,
+            order.source_format,
+            order.target_format,
+            ending,
+            sizes,
+            f"; seconds:{seconds}" if seconds else "",
+            self._usage.cpu,
+            self._usage.memory,
+        )
 
     def run(self, deliver: Delivery) -> Result:
         self.source = _format(self.order.source_format)
@@ -249,17 +254,21 @@ class _Job:
         threads.run(space.open)
         source = threads.run(space.create, qemu.SOURCE)
         received = self._fetch(source)
+        self._sizes["source"] = received.size
         self._begin(Phase.INSPECTING)
         found = threads.run(self._inspect, source, self.order.source_format)
         self._check_disk(found, received.size)
         self._begin(Phase.CONVERTING)
         target = threads.run(space.create, qemu.TARGET)
         tool = qemu.Tool(self.conf, self._box, space.path, self.stop.check)
-        size = self._convert(tool, received.size)
-        self._begin(Phase.VERIFYING)
-        self._verify(tool, target, size)
+        try:
+            size = self._convert(tool, received.size)
+            self._begin(Phase.VERIFYING)
+            self._verify(tool, target, size)
+        finally:
+            self._usage = tool.usage
+        length = self._sizes["result"] = os.fstat(target).st_size
         self._begin(Phase.UPLOADING)
-        length = os.fstat(target).st_size
         self._upload(target, length, deliver)
         self._begin(None)
         return Result(
@@ -268,8 +277,8 @@ class _Job:
             size,
             received.checksum,
             self._seconds,
-            tool.usage.cpu,
-            tool.usage.memory,
+            self._usage.cpu,
+            self._usage.memory,
         )
 
     # -- the phases ------------------------------------------------------------------------------
@@ -304,8 +313,9 @@ class _Job:
 
     def _convert(self, tool: qemu.Tool, length: int) -> int:
         """Write the result; return the size of the disk in bytes."""
-        size = tool.size_of_disk(qemu.SOURCE, self.source)
+        size = self._sizes["disk"] = tool.size_of_disk(qemu.SOURCE, self.source)
         self._check_disk(size, length)
+        self._observer.measured(size)
         self._promise(size)
         self._report(0, None)
         try:

@@ -52,20 +52,14 @@ def address_space(value: str) -> int:
     return number
 
 
+#: What the service that takes requests has to know as well as the converter.
 config.options(
-    "conversion",
+    "conversions",
     config.Option(
         "conversion_enabled",
         config.boolean,
         False,
         help="Convert images into other disk formats for users who ask for it.",
-    ),
-    config.Option(
-        "conversion_workers",
-        config.integer,
-        2,
-        minimum=1,
-        help="How many images a converter works on at the same time.",
     ),
     config.Option(
         "conversion_max_jobs_per_owner",
@@ -80,26 +74,6 @@ config.options(
         100,
         minimum=1,
         help="How many conversions of all owners may wait or run at the same time.",
-    ),
-    config.Option(
-        "conversion_work_dir",
-        absolute,
-        "/var/lib/glance/conversion/",
-        help="Directory for images at work, which belongs to the converter's user and which "
-        "nobody else may write to: an absolute path, not below /usr or /lib.",
-    ),
-    config.Option(
-        "conversion_qemu_img",
-        absolute,
-        "/usr/bin/qemu-img",
-        help="The program qemu-img: an absolute path.",
-    ),
-    config.Option(
-        "conversion_min_qemu_version",
-        version,
-        "7.2",
-        help="Oldest version of qemu-img that a converter starts with. Run a build that has the "
-        "fix for CVE-2024-4467, which the version alone does not show.",
     ),
     config.Option(
         "conversion_max_input_size",
@@ -123,6 +97,51 @@ config.options(
         50,
         minimum=1,
         help="How many times larger than its image a disk may be; disks up to 1 GiB are exempt.",
+    ),
+    config.Option(
+        "conversion_job_retention",
+        config.integer,
+        7 * 86400,
+        unit="seconds",
+        minimum=0,
+        help="How long a finished conversion can be looked up.",
+    ),
+    config.Option(
+        "conversion_dropped_properties",
+        config.words,
+        ("kernel_id", "ramdisk_id"),
+        help="Properties of the source that the result does not get, besides those whose names "
+        "begin with conversion_.",
+    ),
+)
+config.options(
+    "conversion",
+    config.Option(
+        "conversion_workers",
+        config.integer,
+        2,
+        minimum=1,
+        help="How many images a converter works on at the same time.",
+    ),
+    config.Option(
+        "conversion_work_dir",
+        absolute,
+        "/var/lib/glance/conversion/",
+        help="Directory for images at work, which belongs to the converter's user and which "
+        "nobody else may write to: an absolute path, not below /usr or /lib.",
+    ),
+    config.Option(
+        "conversion_qemu_img",
+        absolute,
+        "/usr/bin/qemu-img",
+        help="The program qemu-img: an absolute path.",
+    ),
+    config.Option(
+        "conversion_min_qemu_version",
+        version,
+        "7.2",
+        help="Oldest version of qemu-img that a converter starts with. Run a build that has the "
+        "fix for CVE-2024-4467, which the version alone does not show.",
     ),
     config.Option(
         "conversion_info_address_space",
@@ -206,20 +225,5 @@ config.options(
         unit="seconds",
         minimum=0,
         help="How long a converter that is told to stop lets its conversions go on.",
-    ),
-    config.Option(
-        "conversion_job_retention",
-        config.integer,
-        7 * 86400,
-        unit="seconds",
-        minimum=0,
-        help="How long a finished conversion can be looked up.",
-    ),
-    config.Option(
-        "conversion_dropped_properties",
-        config.words,
-        ("kernel_id", "ramdisk_id"),
-        help="Properties of the source that the result does not get, besides those whose names "
-        "begin with conversion_.",
     ),
 )

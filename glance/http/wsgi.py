@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, TypeVar
 import routes
 import webob
 
-from glance.common import exception, httperror
+from glance.common import exception, httperror, metrics
 from glance.common.statuses import status_line
 from glance.http import latin1
 
@@ -337,11 +337,15 @@ class Router(Generic[RequestT]):
     empty and is decoded after the match, so that it may hold a slash; one trailing slash is
     tolerated, unless the router is `strict`. A path with handlers for some methods returns 405
     with Allow for the others, and from a strict router 200 with Allow for OPTIONS (RFC 9110
-    §9.3.7). Handlers are given requests of `request_class`.
+    §9.3.7). Handlers are given requests of `request_class`. `mount` is where the paths are, for
+    the metrics, which count requests by route.
     """
 
-    def __init__(self, request_class: type[RequestT], *, strict: bool = False) -> None:
+    def __init__(
+        self, request_class: type[RequestT], *, strict: bool = False, mount: str = ""
+    ) -> None:
         self._request_class = request_class
+        self._mount = mount
         self._strict = strict
         self._mapper = routes.Mapper(explicit=True)
         self._mapper.minimization = False
@@ -399,7 +403,10 @@ class Router(Generic[RequestT]):
         if not path.endswith("\n"):
             match = self._mapper.match(path)
             if match is not None:
-                handlers = self._tables[match.pop("controller")]
+                template = match.pop("controller")
+                handlers = self._tables[template]
+                if metrics.ROUTE in environ:
+                    metrics.took(environ, self._mount + template)
                 if is_rewritten:
                     match = {name: v.replace(_INNER_SLASH, "/") for name, v in match.items()}
                 return handlers, match

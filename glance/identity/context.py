@@ -6,10 +6,10 @@ argument of every function that needs it. Option `auth_mode` selects one of two 
 
 * `noauth`: every request is an administrator without an owner; identity headers are ignored.
 * `keystone` / `trusted-headers`: something in front has set the identity headers. It is either a
-token filter in the pipeline, before which `IdentityGuard` removes the identity headers of the
-client, or a proxy on a trusted link, which has to do the same. A request that is not confirmed is
-refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
-administrator.
+  token filter in the pipeline, before which `IdentityGuard` removes the identity headers of the
+  client, or a proxy on a trusted link, which has to do the same. A request that is not confirmed
+  is refused, or anonymous and read-only when `allow_anonymous_access` is on. It is never an
+  administrator.
 """
 
 from __future__ import annotations

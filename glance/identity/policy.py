@@ -31,6 +31,7 @@ RULES: dict[str, tuple[str, str]] = {
     "choose_uuid": (ANYONE, "choose the uuid of a new image"),
     "set_location": (ANYONE, "register a location for an image"),
     "copy_from": (ANYONE, "let the service copy image data from a location"),
+    "convert_image": (ANYONE, "convert images into other disk formats"),
     "delete_any_image": (ADMIN, "delete visible images of other owners"),
     "see_deleted": (ADMIN, "list deleted images"),
     "restore_image": (ADMIN, "restore deleted images"),

@@ -104,8 +104,10 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 BY_NAME: Final[Mapping[str, Attribute]] = {field.name: field for field in ATTRIBUTES}
 FORMAT_FIELDS: Final = ("disk_format", "container_format")
 
+#: The property by which the service records what it has found in the data of an image.
+INSPECTION_RESULT: Final = "inspection_result"
 #: Names that no custom property may have, because the service uses them.
-RESERVED: Final = frozenset({"deleted", "deleted_at", "location", "locations"})
+RESERVED: Final = frozenset({"deleted", "deleted_at", "location", "locations", INSPECTION_RESULT})
 RESERVED_PREFIX: Final = "os_glance_"
 # SECURITY: a public image with a text under `metadata` would break the lists of all clients that
 # are made with gophercloud; `properties` and `links` confuse others.
@@ -297,6 +299,10 @@ def to_json(record: types.FullRecord | types.StoredRecord) -> dict[str, Any]:
         # WIRE: a null, or a key that is a field's, would make clients unable to change the image.
         if not is_own(name):
             shown[name] = value or ""
+        elif name == INSPECTION_RESULT:
+            # WIRE: Terraform removes every property that its user has not set, except those with
+            # this prefix.
+            shown[RESERVED_PREFIX + name] = value or ""
     return shown
 
 

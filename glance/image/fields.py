@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from glance.common import exception, numbers
@@ -54,6 +54,8 @@ WITH_DATA = frozenset({"active", "deactivated"})
 
 # To those who know version 1 alone, data that is on its way in any other way is being saved.
 _V1_STATUSES = {"uploading": "saving", "importing": "saving"}
+#: Those that version 1 shows as `saving`.
+SAVING = ("saving", *_V1_STATUSES)
 
 #: Who may use an image: everybody; everybody who knows of it; the owner and members; the owner.
 VISIBILITIES = ("public", "community", "shared", "private")
@@ -67,6 +69,22 @@ HEADER_PREFIX = "x-image-meta-"
 PROPERTY_PREFIX = HEADER_PREFIX + "property-"
 _HEADER_KEY = HEADER_PREFIX.replace("-", "_")
 
+#: The properties of an image that the service alone sets: what it was converted from and how, by
+#: which job (`glance.image.conversion_job`), and why that failed.
+CONVERTED_FROM = "converted_from"
+CONVERSION_SOURCE_CHECKSUM = "conversion_source_checksum"
+CONVERSION_JOB = "conversion_job"
+CONVERSION_VIRTUAL_SIZE = "conversion_virtual_size"
+CONVERSION_ERROR = "conversion_error"
+READ_ONLY_PROPERTIES = frozenset(
+    {
+        CONVERTED_FROM,
+        CONVERSION_SOURCE_CHECKSUM,
+        CONVERSION_JOB,
+        CONVERSION_VIRTUAL_SIZE,
+        CONVERSION_ERROR,
+    }
+)
 #: The form of a time in JSON and headers: naive and in UTC.
 TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}$"
 
@@ -672,6 +690,41 @@ def coerce_properties(value: Any) -> dict[str, str | None]:
         checked = check_text(f"property {name}", raw, MAX_PROPERTY_VALUE)
         _set_once(properties, name, checked, "Property")
     return properties
+
+
+# -- properties of the service -------------------------------------------------------------------
+
+
+def is_read_only(name: str) -> bool:
+    """Return whether only the service sets a property, or one that version 1 shows as the same.
+
+    SECURITY: version 1 shows names in lower case and clients read hyphens as underscores, so that
+    `Converted-From` would look like the service's own.
+    """
+    return name.lower().replace("-", "_") in READ_ONLY_PROPERTIES
+
+
+def check_read_only(
+    before: Mapping[str, str | None],
+    given: Mapping[str, str | None],
+    removed: Iterable[str] = (),
+) -> None:
+    """Raise Forbidden if properties that only the service sets would change.
+
+    `before` are those of the image, `given` those to add or replace, `removed` names others to
+    remove. Clients may send such a property back as they have read it.
+    """
+    changed = [name for name in given if name not in before or before[name] != given[name]]
+    for name in (*changed, *removed):
+        if is_read_only(name):
+            raise exception.Forbidden(
+                f"Property {name} is read-only: only the service sets it; leave it out"
+            )
+
+
+def count_own(names: Collection[str]) -> int:
+    """Return how many of the properties of an image are its owner's, and count towards a quota."""
+    return len(names) - sum(name in READ_ONLY_PROPERTIES for name in names)
 
 
 # -- rules about a whole record ------------------------------------------------------------------

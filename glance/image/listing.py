@@ -183,7 +183,7 @@ def parse(
         deleted=deleted,
         include_killed=changes_since is not None or deleted is True,
         marker=_marker(params.get("marker")),
-        limit=_limit(params.get("limit"), default_limit, max_limit),
+        limit=page_size(params.get("limit"), default_limit, max_limit),
         sort_key=_word("sort_key", params.get("sort_key", "created_at"), SORT_KEYS),
         sort_dir=_word("sort_dir", params.get("sort_dir", "desc"), SORT_DIRS),
     )
@@ -216,7 +216,8 @@ def count(name: str, value: str) -> int:
     return number
 
 
-def _limit(value: str | None, default: int, maximum: int) -> int:
+def page_size(value: str | None, default: int = 25, maximum: int = 1000) -> int:
+    """Return the value of the parameter `limit`, at most `maximum`. Raises Invalid."""
     if value is None:
         return min(default, maximum)
     number = integer("limit", value)

@@ -241,3 +241,81 @@ class QueuedImage(CachedImage):
     """An image that waits to be fetched into the cache; `attempts` have failed so far."""
 
     attempts: int
+
+
+class ConversionFailure(TypedDict):
+    """Why a conversion has failed, or waits to be tried again."""
+
+    code: str
+    message: str
+
+
+class Conversion(TypedDict):
+    """A conversion as its owner sees it; `glance.image.conversion_job` explains the keys.
+
+    Ids of images are text, times ISO 8601 text in UTC, sizes in bytes.
+    """
+
+    id: str
+    status: str
+    phase: str | None
+    progress: int | None
+    source_image_id: str
+    image_id: str
+    source_format: str
+    disk_format: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    bytes_in: int | None
+    bytes_out: int | None
+    virtual_size: int | None
+    attempts: int
+    error: ConversionFailure | None
+    owner: str | None
+
+
+class ConversionLimits(TypedDict, total=False):
+    """What the API's configuration says of conversions; a limit that is missing is none.
+
+    `max_jobs` and `max_jobs_per_owner` count those that wait or run; those without an owner count
+    towards the first only. `max_input_size` is in bytes. `dropped_properties` are names of
+    properties of the source that the result does not get.
+    """
+
+    max_jobs: int
+    max_jobs_per_owner: int
+    max_input_size: int
+    dropped_properties: list[str]
+
+
+class ConversionRequest(TypedDict):
+    """What is to be converted into what.
+
+    `source_image_id` is the id of version 1, `disk_format` the format of the result. With
+    `source_format` the source must be in this format: the one that the request was checked by.
+    Without a `name` the result is called after the source. `store` is the scheme of the store for
+    the result, None for the default store.
+
+    A request with an `idempotency_key` (1 to 255 characters) that its owner has sent within 24
+    hours gives the job of then.
+    """
+
+    source_image_id: str
+    disk_format: str
+    source_format: NotRequired[str | None]
+    name: NotRequired[str | None]
+    is_public: NotRequired[bool]
+    compress: NotRequired[bool]
+    store: NotRequired[str | None]
+    properties: NotRequired[dict[str, str]]
+    idempotency_key: NotRequired[str | None]
+    limits: NotRequired[ConversionLimits]
+
+
+class ConversionResult(TypedDict):
+    """What a conversion has done, in bytes."""
+
+    bytes_in: int
+    bytes_out: int
+    virtual_size: int

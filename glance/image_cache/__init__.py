@@ -355,6 +355,10 @@ class ImageCache(Serving):
         """Write hits and counters of this process to the index."""
         threads.run(self.usage.flush)
 
+    def total_size(self) -> int:
+        """Return how many bytes all entries have, those of every state."""
+        return threads.run(self.index.entries.total_size)
+
     def stats(self) -> dict[str, int]:
         """Return counters and sizes.
 

@@ -26,7 +26,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from glance.common import config, exception, hooks, plugin
+from glance.common import config, exception, hooks, metrics, plugin
 from glance.identity.context import RequestContext
 from glance.notifier import backlog, message, publisher
 from glance.notifier import strategy as notifier_strategy
@@ -134,6 +134,18 @@ class Notifier:
         """Begin to send. Call it once, in the sending process."""
         if self._publisher is not None:
             self._publisher.start()
+        growth = metrics.Growth()
+        metrics.sample(lambda: self._look(growth))
+
+    def _look(self, growth: metrics.Growth) -> None:
+        """Tell the metrics what has become of the messages."""
+        for name, count in dataclasses.asdict(self._counters).items():
+            growth.note(metrics.NOTIFICATIONS, count, name)
+        if self._publisher is not None:
+            metrics.NOTIFICATIONS_WAITING.set(self._publisher.waiting)
+            metrics.NOTIFIER_CONNECTED.set(self._publisher.connected)
+            if metrics.is_first():
+                metrics.NOTIFICATION_SPOOL.set(self._publisher.spooled_bytes())
 
     def notify(
         self,

@@ -136,6 +136,13 @@ class Backlog:
         with self._lock:
             return bool(self._buffer) or bool(self._replay)
 
+    def spooled_bytes(self) -> int:
+        """Return how many bytes wait in the spool, those of other processes included.
+
+        0 without a spool.
+        """
+        return 0 if self._spool is None else threads.run(self._spool.total_bytes)
+
     # -- putting in ------------------------------------------------------------------------------
 
     def put(self, one: message.Message) -> None:

@@ -199,6 +199,28 @@ class Events:
             content = "Image {image_id}: {error_class}: {message}".format_map(payload)
         self.emit(event, who, content, priority="ERROR")
 
+    def converted(self, facts: Mapping[str, Any]) -> None:
+        """Emit image.convert: a conversion has succeeded.
+
+        `facts` are job_id, source_image_id, image_id, source_format, disk_format and seconds.
+        """
+        self.emit("image.convert", None, dict(facts))
+
+    def conversion_failed(self, facts: Mapping[str, Any], text: str) -> None:
+        """Emit a failed image.convert: a conversion has failed for good.
+
+        `facts` are those of `converted` and the code; `text` is the fixed one of the code.
+        """
+        if self.is_enabled("image.convert"):
+            payload = {
+                "error_class": "ConversionError",
+                "message": text,
+                "http_status": None,
+                "request_id": None,
+                **facts,
+            }
+            self._emit_failure("image.convert", None, payload)
+
     def scrubbed(self, image_id: int, attempts: int) -> None:
         """Emit image.scrub: attempt number `attempts` removed the data of a deleted image."""
         self.emit("image.scrub", None, {"image_id": image_id, "attempts": attempts})

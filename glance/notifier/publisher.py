@@ -212,6 +212,15 @@ class Publisher:
             "connected": self.connected,
         }
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait in memory."""
+        return len(self._backlog)
+
+    def spooled_bytes(self) -> int:
+        """Return how many bytes wait on the disk, for any process; 0 without a spool."""
+        return self._backlog.spooled_bytes()
+
     def stop(self) -> None:
         """Send the waiting messages for as long as the settings allow, and store the rest.
 

@@ -272,6 +272,59 @@ class RegistryClient(base.BaseClient):
         """Take a tag from an image."""
         self._done("DELETE", f"{_of_uuid(uuid)}/tags/{base.segment(tag)}")
 
+    # -- conversions -----------------------------------------------------------------------------
+
+    def create_conversion(
+        self,
+        request: types.ConversionRequest,
+        attempt: str | None = None,
+        is_repeated: bool = False,
+    ) -> dict[str, Any]:
+        """Start a conversion; return the document with the job and the record of its result.
+
+        Raises NoConverter if no converter runs.
+        """
+        document: dict[str, Any] = {"conversion": request}
+        if attempt is not None:
+            document.update(attempt=attempt, repeated=is_repeated)
+        response = self._request("POST", "/conversions", document, _JSON)
+        made = base.read_json(response)
+        if isinstance(made, dict) and made.get("no_converter") is True:
+            raise exception.NoConverter()
+        return _object(made, "conversion", "image")
+
+    def find_conversions(self, **params: Any) -> list[types.Conversion]:
+        """Return jobs, newest first; parameters that are None are left out."""
+        return self._list("/conversions", "conversions", params)
+
+    def get_conversion(self, job_id: str) -> types.Conversion:
+        """Return a job."""
+        return self._job("GET", _of_job(job_id))
+
+    def cancel_conversion(self, job_id: str) -> types.Conversion | None:
+        """Cancel a job and return it; None if it had ended, and is forgotten."""
+        response = self._request("DELETE", _of_job(job_id))
+        if response.status == 204:
+            response.read()
+            return None
+        return _conversion(base.read_json(response))
+
+    def lease_conversions(self, lease: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Lease jobs and return a document for each."""
+        response = self._request("POST", "/conversions/leases", {"lease": lease}, _JSON)
+        work = base.read_json(response, "work")
+        if not isinstance(work, list):
+            raise exception.ClientConnectionError("The registry's response contains no list")
+        return [_object(each, "conversion", "source", "image") for each in work]
+
+    def report_conversion(self, job_id: str, progress: Mapping[str, Any]) -> types.Conversion:
+        """Report what a job is at and return it."""
+        return self._job("PUT", f"{_of_job(job_id)}/progress", {"progress": progress})
+
+    def end_conversion(self, job_id: str, end: Mapping[str, Any]) -> types.Conversion:
+        """End the work on a job and return it."""
+        return self._job("POST", f"{_of_job(job_id)}/end", {"end": end})
+
     # -- members ---------------------------------------------------------------------------------
 
     def get_image_members(self, image_id: object) -> list[types.Member]:
@@ -357,6 +410,10 @@ class RegistryClient(base.BaseClient):
             raise exception.ClientConnectionError("The registry's response contains no member")
         return cast(types.MemberRecord, document)
 
+    def _job(self, method: str, action: str, body: Any = None) -> types.Conversion:
+        headers = None if body is None else _JSON
+        return _conversion(base.read_json(self._request(method, action, body, headers)))
+
     def _done(self, method: str, action: str, body: Any = None) -> bool:
         with self._request(method, action, body, _JSON if body is not None else None) as response:
             response.read()
@@ -377,6 +434,24 @@ def _page(response: base.Response) -> types.Page:
     if not isinstance(document, dict) or not isinstance(document.get("images"), list):
         raise exception.ClientConnectionError("The registry's response contains no list")
     return types.Page(document["images"], document.get("has_more") is True)
+
+
+def _object(document: Any, *keys: str) -> dict[str, Any]:
+    """Return a JSON document that has objects under these keys."""
+    is_whole = isinstance(document, dict) and all(
+        isinstance(document.get(key), dict) for key in keys
+    )
+    if not is_whole:
+        raise exception.ClientConnectionError("The registry's response contains no conversion")
+    return cast("dict[str, Any]", document)
+
+
+def _conversion(document: Any) -> types.Conversion:
+    return cast(types.Conversion, _object(document, "conversion")["conversion"])
+
+
+def _of_job(job_id: str) -> str:
+    return f"/conversions/{base.segment(job_id)}"
 
 
 def _of_uuid(uuid: str) -> str:

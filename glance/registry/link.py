@@ -28,6 +28,8 @@ from glance.identity import authtoken
 from glance.identity.context import RequestContext
 from glance.image import types
 from glance.registry import client
+from glance.registry.conversion_calls import ConversionCalls
+from glance.registry.measured_calls import measured
 from glance.registry.record_calls import RecordCalls
 from glance.registry.translation import TRANSLATED
 from glance.streaming import retry
@@ -200,10 +202,12 @@ def _may_pass(err: Exception) -> bool:
     return False
 
 
-class RegistryLink(RecordCalls):
+@measured
+class RegistryLink(RecordCalls, ConversionCalls):
     """One registry, and the connections to it that all callers of a process share.
 
-    `RecordCalls` has the calls of version 2 of the Images API.
+    `RecordCalls` has the calls of version 2 of the Images API, `ConversionCalls` those about
+    conversions.
 
     Nothing is connected, and no certificate read, before the first call. Safe to use from many
     threads at once. `close` lets the kept connections go; the link stays usable.

@@ -13,27 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import search, types
 from glance.registry import client
-from glance.registry.translation import TRANSLATED
+from glance.registry.measured_calls import measured
+from glance.registry.translation import CONFLICTS, TRANSLATED
 
 
-class _Conflicts:
-    """Turns Duplicate, which clients raise for 409, into the Conflict that the registry means."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, exception.Duplicate):
-            raise exception.Conflict(str(err)) from err
-
-
-_CONFLICTS = _Conflicts()
-
-
+@measured
 class RecordCalls:
     """Calls about records; `client_for` is that of the link."""
 
@@ -93,7 +80,7 @@ class RecordCalls:
         `must_exist` or `remove` that is not there, and for a status that is not in `from_state`;
         but a call that `is_repeated` may find that the change has been made.
         """
-        with TRANSLATED, _CONFLICTS:
+        with TRANSLATED, CONFLICTS:
             return self.client_for(context).patch_record(uuid, change, is_repeated)
 
     def delete_record(
@@ -116,7 +103,7 @@ class RecordCalls:
         `values` are fields that change with it: size, checksum, location, os_hash_algo,
         os_hash_value, virtual_size, upload_via. Conflict if another request was first.
         """
-        with TRANSLATED, _CONFLICTS:
+        with TRANSLATED, CONFLICTS:
             return self.client_for(context).set_state(uuid, from_states, to, values)
 
     # -- members ---------------------------------------------------------------------------------

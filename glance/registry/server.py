@@ -12,15 +12,35 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from glance.common import config, exception, numbers
+from glance.common import config, exception, metrics, numbers
 from glance.http import health, openapi, wsgi
 from glance.identity import policy
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import fields, formats, listing, types
-from glance.registry import client, description, members, parameters, trust, v2, wrong_port
-from glance.registry.db import api, attempts, engine, full_records, lenient, migration
+from glance.registry import (
+    client,
+    conversions,
+    description,
+    members,
+    parameters,
+    trust,
+    v2,
+    wrong_port,
+)
+from glance.registry.db import (
+    api,
+    attempts,
+    engine,
+    full_records,
+    lenient,
+    migration,
+    scrub_queue,
+)
 
 LOG = logging.getLogger(__name__)
+
+#: How often the metrics look at the scrub queue, in seconds.
+_QUEUE_PAUSE = 60.0
 
 
 def page_size(fallback: int) -> Callable[[str], int]:
@@ -402,8 +422,14 @@ class RegistryAPI:
         self.router.add("/images/{id}/members/{member}", PUT=sharing.add, DELETE=sharing.remove)
         self.router.add("/shared-images/{member}", GET=sharing.shared_images)
         v2.add_routes(self.router, conf, db)
+        jobs = conversions.ConversionsController(conf, db)
+        self.router.add("/conversions", GET=jobs.index, POST=jobs.create)
+        self.router.add("/conversions/leases", POST=jobs.lease)
+        self.router.add("/conversions/{id}", GET=jobs.show, DELETE=jobs.cancel)
+        self.router.add("/conversions/{id}/progress", PUT=jobs.report)
+        self.router.add("/conversions/{id}/end", POST=jobs.end)
         self.description = openapi.Description(
-            lambda: description.api(conf, v2.schemas()),
+            lambda: description.api(conf, {**v2.schemas(), **conversions.schemas()}),
             self.router.routes,
             lambda request: openapi.path_of(request.service_url),
         )
@@ -426,6 +452,13 @@ class RegistryAPI:
         return self.router(environ, start_response)
 
 
+def _look_at_queue(db: engine.Database) -> None:
+    if metrics.is_first():
+        waiting, failed = scrub_queue.lengths(db)
+        metrics.SCRUB_QUEUE.set(waiting, "waiting")
+        metrics.SCRUB_QUEUE.set(failed, "failed")
+
+
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAPI:
     """Paste factory of `[app:registryapp]`.
 
@@ -436,4 +469,7 @@ def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> RegistryAP
     db = engine.from_conf(conf)
     migration.prepare(conf, db)
     health.require(health.Need(health.DATABASE, db.check))
+    metrics.begin(metrics.DATABASE_ERRORS, engine.FAILURES)
+    metrics.sample(db.look)
+    metrics.sample(lambda: _look_at_queue(db), _QUEUE_PAUSE)
     return RegistryAPI(conf, db)

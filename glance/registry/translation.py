@@ -13,7 +13,7 @@ LOG = logging.getLogger(__name__)
 
 # Statuses whose meaning the registry's API defines; any other is a registry gone wrong. Percent-
 # encoding can make a request line too long for the registry (414) that the API has taken.
-PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 431})
+PASS_THROUGH_STATUSES = frozenset({400, 401, 403, 404, 409, 413, 414, 429, 431})
 
 
 class _Translation:
@@ -35,3 +35,17 @@ class _Translation:
 
 # PERF: it holds no state, and a generator in its place costs a microsecond per call.
 TRANSLATED = _Translation()
+
+
+class _Conflicts:
+    """Turns Duplicate, which clients raise for 409, into the Conflict that the registry means."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
+        if isinstance(err, exception.Duplicate):
+            raise exception.Conflict(str(err)) from err
+
+
+CONFLICTS = _Conflicts()

@@ -93,6 +93,11 @@ class Unfinished:
         # NOTE: for native threads, in which files are written.
         self._lock = hub.native_lock()
 
+    @property
+    def count(self) -> int:
+        """How many records are noted now."""
+        return len(self._notes)
+
     def keep(self, note: Note) -> Kept:
         """Note a record; the caller strikes the note out."""
         number = next(self._numbers)

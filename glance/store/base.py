@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
-from glance.common import exception, hooks
+from glance.common import exception, hooks, metrics
 from glance.common.config import Conf
 from glance.store import host_rules, location
 from glance.streaming import body, digest, threads
@@ -94,6 +94,12 @@ class Received(NamedTuple):
     digests: Mapping[str, str]
 
 
+#: The methods of a store and of its staged writes that the metrics count as calls.
+_MEASURED = frozenset({"get", "get_size", "stage", "commit", "delete", "check"})
+#: How such a call can end, in the words of the metrics.
+OUTCOMES = ("ok", "missing", "refused", "unavailable", "failed")
+
+
 class _Naming:
     """Names the store and its method in the store errors that leave its block."""
 
@@ -131,7 +137,32 @@ def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
             result.store_name = self.store_name
         return result
 
-    return named
+    return _measuring(named) if method.__name__ in _MEASURED else named
+
+
+def _measuring(method: Callable[..., Any]) -> Callable[..., Any]:
+    name = method.__name__
+
+    @functools.wraps(method)
+    def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not metrics.is_on():
+            return method(self, *args, **kwargs)
+        labels = (self.store_name or "-", name)
+        with metrics.Timed(metrics.STORE_CALLS, metrics.STORE_SECONDS, labels, _outcome):
+            return method(self, *args, **kwargs)
+
+    return measured
+
+
+def _outcome(err: BaseException | None) -> str:
+    """Return the word of the metrics for how a call has ended."""
+    if err is None:
+        return "ok"
+    if isinstance(err, exception.StoreObjectNotFound):
+        return "missing"
+    if isinstance(err, exception.BackendUnavailable | exception.ServiceUnavailable):
+        return "unavailable"
+    return "refused" if isinstance(err, exception.Error) else "failed"
 
 
 def _naming_each(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -319,6 +350,13 @@ class Store:
         StoreObjectExists, StorageFull, StorageWriteDenied, BackendUnavailable, StoreAddDisabled.
         """
         raise exception.StoreAddDisabled().of(self.name)
+
+    def uri_of(self, image_id: str) -> str | None:
+        """Return the storage URI that an upload of an image gets (may hold secrets).
+
+        None if unknown. Whether there is anything is another question.
+        """
+        return None
 
     def place_of(self, image_id: str) -> str | None:
         """Return where uploads put the data of an image, without secrets; None if unknown."""

@@ -268,6 +268,9 @@ class FilesystemStore(base.Store):
             raise
         return staged
 
+    def uri_of(self, image_id: str) -> str:
+        return FileLocation(self.path_of(image_id)).uri(secret=True)
+
     def place_of(self, image_id: str) -> str:
         return str(FileLocation(self.path_of(image_id)))
 

@@ -12,6 +12,7 @@ knows.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import logging
@@ -92,6 +93,16 @@ class Spool(Generic[Kept]):
             raise exception.ConfigError(
                 f"option {option}: {directory} cannot be used: {err.strerror}"
             ) from err
+
+    def total_bytes(self) -> int:
+        """Return the size in bytes of all segments in the directory, whoever wrote them."""
+        total = 0
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(self._prefix) and entry.name.endswith(_SUFFIX):
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_size
+        return total
 
     # -- writing ---------------------------------------------------------------------------------
 

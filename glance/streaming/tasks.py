@@ -106,6 +106,11 @@ class Turns(Generic[Job]):
             self._count += 1
         return Place(self, owner)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many jobs run, and how many wait or have a place reserved."""
+        with self._lock:
+            return len(self._running), self._count - len(self._running)
+
     def close(self) -> list[Job]:
         """Begin no more jobs; return those that run or wait."""
         with self._lock:

@@ -229,6 +229,48 @@ def measure_head(args: argparse.Namespace, home: pathlib.Path, site: daemons.Sit
     return small_requests(args, home, site, "HEAD of one image", message)
 
 
+def measure_metrics(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """HEAD of one image at a site whose daemons write metrics, against one where they do not."""
+    options = {
+        name: {"verbose": False, "metrics_port": daemons.free_port(), "metrics_directory": home}
+        for name in ("api", "registry")
+    }
+    pipeline = "versionnegotiation context rootapp"
+    rate = Row("HEAD of one image, metrics on", "/s", "metrics off")
+    effort = Row("... CPU time", "us", "metrics off")
+    with daemons.Site(
+        home / "metrics", workers=args.workers, api_pipeline=pipeline, **options
+    ) as measured:
+        plans = [
+            (
+                one,
+                load.request("HEAD", f"/v1/images/{fill(one)}"),
+                [*daemons.children(one.api.pid), *daemons.children(one.registry.pid)],
+            )
+            for one in (measured, site)
+        ]
+
+        def run(number: int) -> tuple[float, float]:
+            one, message, workers = plans[number]
+            before = daemons.processor_time(workers)
+            found, count = load.rate(
+                one.port, message, seconds=args.seconds, connections=args.connections
+            )
+            return found, (daemons.processor_time(workers) - before) / count * 1e6
+
+        def ours() -> None:
+            for row, value in zip((rate, effort), run(0), strict=True):
+                row.ours.append(value)
+
+        def theirs() -> None:
+            for row, value in zip((rate, effort), run(1), strict=True):
+                row.theirs.append(value)
+
+        run(0), run(1)
+        turns(args.rounds, ours, theirs)
+    return [rate, effort]
+
+
 def measure_list(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     fill(site)
     message = load.request("GET", f"/v1/images?limit={PAGE}")
@@ -428,6 +470,7 @@ MEASURES = {
     "digests": measure_digests,
     "inspect": measure_inspect,
     "head": measure_head,
+    "metrics": measure_metrics,
     "list": measure_list,
     "detail": measure_detail,
     "v2-show": measure_v2_show,

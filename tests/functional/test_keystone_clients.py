@@ -10,7 +10,7 @@ import pytest
 import glance.client
 from glance.common import exception
 
-from support import clients, daemons, identities, keystone
+from support import clients, daemons, identities, keystone, tools
 
 pytestmark = pytest.mark.peers
 
@@ -292,3 +292,14 @@ def test_openstacksdk_discovers_lists_and_deletes(source, python, cloud):
     listed = json.loads(run([python, "-c", SDK, "for the sdk"], env))
     assert "for the sdk" in listed
     assert source.site.http.head(f"/v1/images/{made['id']}", joe).status == 404
+
+
+def test_openstackclient_takes_the_version_that_it_is_told(source, cloud, tmp_path):
+    joe = {"X-Auth-Token": source.keystone.token("joe", "acme")}
+    made = source.site.http.add(b"x", joe, name="for osc")
+    number, uuid = made.json()["image"]["id"], made.header("x-openstack-image-uuid")
+    command = tools.Tool("openstack", tmp_path, **cloud, OS_REGION_NAME="RegionOne")
+    # In processes of their own, because one remembers what it has found.
+    for words, wanted in ((), uuid), (("--os-image-api-version", "1"), number):
+        listed = command(*words, "image", "list", "-f", "json").json()
+        assert wanted in [one["ID"] for one in listed]

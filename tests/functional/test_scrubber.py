@@ -33,7 +33,9 @@ paste.app_factory = glance.store.scrubber:app_factory
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     directory = tmp_path_factory.mktemp("scrubber")
-    with daemons.Site(directory, api={"delayed_delete": True}) as running:
+    pipeline = "versionnegotiation context rootapp"
+    options = {"delayed_delete": True}
+    with daemons.Site(directory, api=options, api_pipeline=pipeline) as running:
         yield running
 
 
@@ -82,6 +84,23 @@ def deleted_image(site, data=b"data"):
     image_id = site.http.add(data).json()["image"]["id"]
     assert site.http.delete(f"/v1/images/{image_id}").status == 200
     return image_id
+
+
+def test_what_version_2_deletes_stays_until_the_scrubber_comes(site):
+    made = site.http.add(b"data")
+    number, path = (
+        made.json()["image"]["id"],
+        f"/v2/images/{made.header('x-openstack-image-uuid')}",
+    )
+    assert site.http.delete(path).status == 204
+    for method in ("GET", "DELETE"):
+        assert site.http.request(method, path).status == 404
+    assert statuses(site, number) == ["pending_delete"]
+    assert [file.name for file in site.data_files()] == [str(number)]
+    assert scrub(site).returncode == 0
+    assert statuses(site, number) == ["deleted"]
+    assert site.data_files() == []
+    assert site.http.get(path).status == 404
 
 
 def test_one_pass_removes_the_data_and_settles_the_records(site):

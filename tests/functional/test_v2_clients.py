@@ -62,9 +62,7 @@ from keystoneauth1 import noauth, session
 made = openstack.connection.Connection(
     session=session.Session(auth=noauth.NoAuth(endpoint=sys.argv[1])), region_name="r",
     image_endpoint_override=sys.argv[1])
-print(json.dumps([[i.name for i in made.image.images() if i.name == "one"],
-                  sorted(i.name for i in made.image.cached_images())
-                  if len(sys.argv) > 2 else None]))
+print(json.dumps([i.name for i in made.image.images() if i.name == "one"]))
 """
 
 
@@ -106,7 +104,55 @@ def test_openstacksdk_goes_to_the_version_that_it_wants(python, site):
 
 @pytest.mark.parametrize("path", ["", "/v2"])
 def test_openstacksdk_without_keystone(python, site, path):
-    assert json.loads(run(python, "-c", NONE, site.url + path).stdout) == [["one"], None]
+    assert json.loads(run(python, "-c", NONE, site.url + path).stdout) == ["one"]
+
+
+def test_openstackclient_finds_the_endpoint_of_what_is_not_served(site, tmp_path):
+    """Its commands for the cache look for the document below `/v2/`, and then for the cache."""
+    command = tools.Tool("openstack", tmp_path, *tools.without_keystone(site.url)["openstack"])
+    listed, cached = command.run(("image", "list", "-f", "value"), ("cached", "image", "list"))
+    assert listed.code == 0 and "one" in listed.out
+    assert cached.code == 1
+    assert "/v2/cache" in cached.err
+    assert "endpoint data" not in cached.err and "Traceback" not in cached.err
+
+
+#: What openstacksdk says about requests that are refused: (name of the error, its text) of each.
+REFUSED = """
+import json, sys
+import openstack
+from openstack import exceptions
+
+url, taken = sys.argv[1:]
+cloud = openstack.connect(auth_type="none", endpoint=url, image_endpoint_override=url + "/v2")
+formats = {"disk_format": "raw", "container_format": "bare"}
+cloud.image.create_image("refused", id=taken, is_protected=True, **formats)
+many = {f"p{number}": "x" for number in range(61)}
+said = []
+for call in (
+    lambda: cloud.image.create_image("r1", disk_format="floppy"),
+    lambda: cloud.image.delete_image(taken, ignore_missing=False),
+    lambda: cloud.image.get_image("5b0f6c5e-2c64-4d5b-9a5e-0f5a7b1d3c19"),
+    lambda: cloud.image.create_image("r2", id=taken, allow_duplicates=True, **formats),
+    lambda: cloud.image.create_image("r3", **many, **formats),
+):
+    try:
+        said.append(repr(call()))
+    except exceptions.HttpException as error:
+        said.append([error.status_code, str(error)])
+cloud.image.update_image(taken, is_protected=False)
+cloud.image.delete_image(taken)
+print(json.dumps(said))
+"""
+
+
+def test_openstacksdk_tells_the_reason_of_each_refusal(site, tmp_path):
+    taken = "5b0f6c5e-2c64-4d5b-9a5e-0f5a7b1d3c13"
+    said = json.loads(tools.script(REFUSED, tmp_path, site.url, taken))
+    wanted = [(400, "disk_format"), (403, "protected"), (404, ""), (409, taken), (413, "60")]
+    for (status, words), one in zip(wanted, said, strict=True):
+        assert one[0] == status, one
+        assert words in one[1]
 
 
 @pytest.mark.parametrize("words", [[], ["--os-image-api-version", "2"]])

@@ -56,6 +56,10 @@ def test_a_version_that_is_not_there_gets_the_document(site, path):
 def test_paths_without_a_version_are_those_of_version_1(site):
     assert list(site.http.get("/images").json()) == ["images"]
     assert site.http.get("/images").header("x-openstack-request-id")
+    # Unless the client names version 2 where it may; a path with a version counts more.
+    page = site.http.get("/images", {"Accept": f"{VENDOR}v2"}).json()
+    assert page["schema"] == "/v2/schemas/images"
+    assert "schema" not in site.http.get("/v1/images", {"Accept": f"{VENDOR}v2"}).json()
 
 
 @pytest.mark.parametrize("prefix", ["/v2", "/v2.0", "/v2.6", "/v2.7"])

@@ -81,6 +81,22 @@ def test_glance(site, home):
     assert site.http.get(f"/v2/images/{name}").status == 404
 
 
+def test_glance_changes_an_image_of_version_1(site, home):
+    """It checks the whole image before it sends anything: no property may be null."""
+    formats = {"disk_format": "raw", "container_format": "bare"}
+    name = str(uuid.uuid4())
+    made = site.http.add(b"x", id=name, property_none="", property_status="odd", **formats)
+    assert made.json()["image"]["properties"]["none"] is None
+    changed, shown = run(
+        tool(site, home, "glance"),
+        ("image-update", name, "--property", "none=some", "--property", "more=1"),
+        ("image-show", name),
+    )
+    assert "some" in changed.out and "more" in shown.out
+    old = site.http.head(f"/v1/images/{name}").meta()
+    assert (old["property_none"], old["property_status"]) == ("some", "odd")
+
+
 def test_openstack(site, home):
     """python-openstackclient: the same with the names of images."""
     name, copy = f"n-{uuid.uuid4()}", home / "copy-openstack"
@@ -115,6 +131,22 @@ def test_openstack(site, home):
         assert [one["ID"] for one in listed.json()] == [image["id"]]
     assert done[11].json()["properties"]["os_hidden"] is True
     assert site.http.get(f"/v2/images/{image['id']}").status == 404
+
+
+def test_openstack_shows_why_it_was_refused(site, home):
+    name = f"n-{uuid.uuid4()}"
+    command = tool(site, home, "openstack")
+    made, *refused, opened, gone = command.run(
+        ("image", "create", "--protected", name, "-f", "json"),
+        ("image", "delete", name),
+        ("image", "set", "--property", "os_glance_x=1", name),
+        ("image", "set", "--unprotected", name),
+        ("image", "delete", name),
+    )
+    assert (made.code, opened.code, gone.code) == (0, 0, 0)
+    for words, done in zip(("is protected", "os_glance_x is reserved"), refused, strict=True):
+        assert done.code == 1
+        assert words in done.err
 
 
 SDK = """

@@ -27,7 +27,8 @@ def parsed(path):
 
 def default(name):
     page = pages.text("options")
-    return re.search(rf"^``{name}``\n    \(.*default ``([^`]*)``", page, re.MULTILINE)[1]
+    entry = page.partition(f"\n.. confval:: {name}\n")[2]
+    return re.match(r"    :type: .*\n    :default: ``([^`]*)``\n", entry)[1]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

@@ -21,6 +21,7 @@ LAYERS = (
     ("glance.registry",),
     ("glance.conversion", "glance.image_cache"),
     ("glance.api", "glance.scrubber"),
+    ("glance.converter",),
     ("glance.cli",),
     ("glance.testing",),
 )

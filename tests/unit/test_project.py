@@ -54,12 +54,15 @@ def test_generated_pages_are_fresh(generated, page):
 
 
 OPTIONS = pages.path("options").relative_to(ROOT)
+#: The name of an option on that page; and its name and help.
+NAME = r"^\.\. confval:: (\w+)$"
+ENTRY = NAME + r"\n    :type: .*\n    :default: .*\n\n    (.*)$"
 
 
 def test_every_option_is_described_in_a_sentence(generated):
     text = (generated / OPTIONS).read_text(encoding="utf-8")
-    entries = re.findall(r"^``(\w+)``\n    \(.*\)\n    (.*)$", text, re.MULTILINE)
-    declared = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    entries = re.findall(ENTRY, text, re.MULTILINE)
+    declared = set(re.findall(NAME, text, re.MULTILINE))
     assert declared == {name for name, _ in entries}
     assert not [name for name, help_text in entries if not help_text.rstrip().endswith(".")]
 
@@ -74,23 +77,38 @@ def test_every_module_that_declares_options_is_on_the_page(generated):
         and getattr(node.func, "attr", getattr(node.func, "id", "")) == "Option"
         and node.args
         and isinstance(node.args[0], ast.Constant)
-        and f"``{node.args[0].value}``\n" not in text
+        and f".. confval:: {node.args[0].value}\n" not in text
     }
     assert not missing
 
 
 #: Roles and directives of Sphinx that pages use; `tox -e docs` checks what they lead to.
-ROLES = ("doc",)
-DIRECTIVES = ("toctree",)
+ROLES = ("doc", "ref", "mod", "option", "program", "confval")
+DIRECTIVES = {
+    "toctree": False,
+    "autoclass": False,
+    "automodule": False,
+    "modules": False,
+    "program": False,
+    "option": True,
+    "confval": True,
+}
 
 
 class _Taken(docutils.parsers.rst.Directive):
-    """A directive that docutils alone does not know."""
+    """A directive that docutils alone does not know; its content is a part of the page, or not."""
 
-    has_content = True
+    has_content = final_argument_whitespace = True
+    optional_arguments = 1
+    option_spec = dict.fromkeys(
+        ("hidden", "caption", "maxdepth", "members", "inherited-members", "type", "default"), str
+    )
 
     def run(self):
-        return []
+        node = docutils.nodes.container()
+        if DIRECTIVES[self.name]:
+            self.state.nested_parse(self.content, self.content_offset, node)
+        return [node]
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +339,7 @@ def test_sample_configurations_are_there():
     names = {path.name for path in SAMPLES}
     assert names == {
         f"glance-{name}.conf"
-        for name in ("api", "registry", "scrubber", "prefetcher", "pruner", "reaper")
+        for name in ["api", "registry", "scrubber", "converter", "prefetcher", "pruner", "reaper"]
     }
 
 
@@ -330,7 +348,7 @@ def test_sample_configurations_load(sample, generated):
     parser = configparser.RawConfigParser(strict=True)
     parser.read(sample)
     text = (generated / OPTIONS).read_text(encoding="utf-8")
-    known = set(re.findall(r"^``(\w+)``$", text, re.MULTILINE))
+    known = set(re.findall(NAME, text, re.MULTILINE))
     assert set(parser.defaults()) <= known
 
 

@@ -87,6 +87,7 @@ FACTORIES = [
     "glance.image_cache.pruner:app_factory",
     "glance.image_cache.reaper:app_factory",
     "glance.store.scrubber:app_factory",
+    "glance.converter:app_factory",
 ]
 
 # The exceptions that programs written for Diablo's client catch.

@@ -8,7 +8,7 @@ from typing import Any
 from glance import api
 from glance.api import cached_images, caching, describing, mounting, purging, startup
 from glance.api.middleware import cache_manage
-from glance.api.v1 import description, images, members
+from glance.api.v1 import conversions, description, images, members
 from glance.common import config, exception
 from glance.http import openapi
 
@@ -17,9 +17,11 @@ class ImagesAPI(caching.ApiRouter):
     """The routes, relative to the version prefix."""
 
     def __init__(self, service: api.ImageService):
-        super().__init__(service.cache_rules, {purging.ENVIRON: purging.create(service.conf)})
+        environ = {purging.ENVIRON: purging.create(service.conf)}
+        super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
+        conversion = conversions.ConversionsController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)
@@ -35,6 +37,10 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/restore", POST=image.restore)
         self.add("/images/{id}/members", GET=member.index, PUT=member.replace)
         self.add("/images/{id}/members/{member}", PUT=member.add, DELETE=member.delete)
+        self.add("/images/{id}/conversions", GET=conversion.of_image)
+        self.add("/conversions", GET=conversion.index, POST=conversion.create)
+        self.add("/conversions/formats", GET=conversion.formats)
+        self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
         self.description = describing.description(
             service.conf,

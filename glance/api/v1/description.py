@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from glance.api import describing
+from glance.api.v1 import conversions
 from glance.common import config
 from glance.http import openapi
 from glance.identity import context as identity
@@ -44,6 +45,7 @@ def api(conf: config.Conf) -> openapi.Api:
         tags={
             "images": "Images: their metadata and their data.",
             "members": "With whom an image is shared.",
+            "conversions": "Images in another disk format, made by glance-converter.",
             "cached_images": "The image cache, where the pipeline has the filter cachemanage.",
             "openapi": "This document.",
         },
@@ -63,6 +65,7 @@ def schemas() -> dict[str, openapi.Schema]:
         "Image": described.record(fields.DETAIL_KEYS, ["location"]),
         "ImageResponse": openapi.object_of({"image": openapi.ref("Image")}),
         **described.memberships(strict=False),
+        **conversions.schemas(),
         **_cache_schemas(),
     }
 

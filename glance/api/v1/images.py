@@ -15,6 +15,7 @@ from typing import Any
 from glance import api
 from glance.api import (
     caching,
+    conversions,
     copies,
     deletion,
     describing,
@@ -28,6 +29,7 @@ from glance.api import (
     upload,
 )
 from glance.common import config, exception, httperror
+from glance.conversion import formats
 from glance.http import conditions, latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import described, fields, listing, percent, types
@@ -36,6 +38,9 @@ from glance.store import base
 
 PURGE_HEADER = "x-glance-registry-purge-props"
 COPY_FROM_HEADER = "x-glance-api-copy-from"
+#: The source of an image that is to be converted, and the job that does it.
+CONVERT_FROM_HEADER = "x-glance-api-convert-from"
+CONVERSION_HEADER = "x-glance-api-conversion"
 #: The id of the image in version 2, for those who use both.
 UUID_HEADER = "X-Openstack-Image-Uuid"
 #: Parameters that the registry client takes by name; all others are filters.
@@ -158,6 +163,7 @@ class ImagesController:
         self.registry = service.registry
         self.sources = sources.Sources(service)
         self.copies = copies.Copies(service.conf)
+        self.conversions = conversions.Conversions(service)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -241,9 +247,12 @@ class ImagesController:
         errors=(*_FILL_ERRORS, exception.ImageDeleted),
     )
     def create(self, request: CallerRequest) -> wsgi.Response:
-        """POST /images: upload, register a location, copy from a location, or only reserve."""
+        """POST /images: upload, register a location, copy or convert, or only reserve."""
         context = request.context
         context.require_write()
+        convert_from = request.single_header(CONVERT_FROM_HEADER)
+        if convert_from is not None:
+            return self._convert(request, convert_from)
         image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
         target = self._target(image_request)
         values = {
@@ -293,6 +302,31 @@ class ImagesController:
             {"image": self.service.shown(context, image)},
             status=201,
             headers=[("Location", url), *_identifying(image)],
+        )
+
+    def _convert(self, request: CallerRequest, convert_from: str) -> wsgi.Response:
+        """Have the image that a header names converted into a new one, which is queued."""
+        context = request.context
+        self.conversions.check_caller(context)
+        image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
+        if image_request.fills():
+            raise exception.Invalid(
+                f"The data comes from the image in {CONVERT_FROM_HEADER}: send no body, location "
+                "or copy-from source with it"
+            )
+        values = _conversion_values(image_request, context)
+        source = latin1.decode(convert_from, "header value").strip()
+        accepted = self.conversions.start(request, {"source_image_id": source, **values})
+        image = accepted.image
+        headers = [
+            ("Location", self.service.image_url(request, image["id"])),
+            (CONVERSION_HEADER, accepted.job["id"]),
+            *_identifying(image),
+        ]
+        return wsgi.json_response(
+            {"image": self.service.shown(context, image)},
+            status=201 if accepted.is_new else 200,
+            headers=headers,
         )
 
     def _place(
@@ -558,6 +592,25 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
+
+
+def _conversion_values(image_request: ImageRequest, context: RequestContext) -> dict[str, Any]:
+    """Return what the headers of a request say about the result of a conversion.
+
+    Clients send fields with their defaults. Raises Invalid for a value that the result will not
+    have.
+    """
+    own = {"container_format": formats.CONTAINER, "owner": context.owner}
+    values: dict[str, Any] = {"store": image_request.store}
+    for name, value in image_request.meta.items():
+        if name in conversions.KEYS:
+            values[name] = value
+        elif value and name != "status" and value != own.get(name):
+            raise exception.Invalid(
+                f"The {name} of an image that is converted cannot be chosen; leave out "
+                f"{fields.HEADER_PREFIX}{name}"
+            )
+    return values
 
 
 def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:

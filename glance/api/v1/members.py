@@ -52,7 +52,10 @@ class MembersController:
         can_share = _can_share_of(request.read_json()) if request.has_body() else None
         number = lookup.number(self.registry, request.context, id)
         name = wsgi.segment(member)
-        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number, name),
+        ):
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
@@ -67,7 +70,10 @@ class MembersController:
         request.context.require_write()
         number = lookup.number(self.registry, request.context, id)
         memberships = parse_memberships(request.read_json())
-        with _HidingRefusal(), self._emitting_changes(request.context, number):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number),
+        ):
             self.registry.replace_members(request.context, number, membership.to_json(memberships))
             purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
@@ -80,10 +86,35 @@ class MembersController:
         request.context.require_write()
         number = lookup.number(self.registry, request.context, id)
         name = wsgi.segment(member)
-        with _HidingRefusal(), self._emitting_changes(request.context, number, name):
+        with (
+            self._hiding_refusals(request.context, number),
+            self._emitting_changes(request.context, number, name),
+        ):
             self.registry.delete_member(request.context, number, name)
             purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
+
+    @contextlib.contextmanager
+    def _hiding_refusals(self, context: RequestContext, image_id: int) -> Iterator[None]:
+        """Turn a refused change of members into 404, with the registry's reason.
+
+        SECURITY: a caller that may not share an image must not learn whether others could. Nobody
+        but its owner and administrators see a private image, so they are told what to do (403).
+        """
+        try:
+            yield
+        except exception.Forbidden as err:
+            if self._is_private(context, image_id):
+                raise
+            raise exception.NotFound(str(err)) from err
+
+    def _is_private(self, context: RequestContext, image_id: int) -> bool:
+        """Return whether an image is private by version 2 of the API and the caller sees it."""
+        try:
+            record = self.registry.get_image_metadata(context, image_id)
+        except exception.Error:
+            return False
+        return record.get("visibility") == "private"
 
     @contextlib.contextmanager
     def _emitting_changes(
@@ -112,20 +143,6 @@ class MembersController:
             # The change itself reports the error, or has succeeded.
             return None
         return [one for one in members if only in (None, one["member_id"])]
-
-
-class _HidingRefusal:
-    """Turn a refused change of members into 404, with the registry's reason.
-
-    SECURITY: a caller that may not share an image must not learn whether others could.
-    """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        if isinstance(err, exception.Forbidden):
-            raise exception.NotFound(str(err)) from err
 
 
 def parse_memberships(document: Any) -> list[membership.Membership]:

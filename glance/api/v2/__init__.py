@@ -18,7 +18,7 @@ class ImagesAPIv2(caching.ApiRouter):
 
     def __init__(self, service: api.ImageService):
         environ = {purging.ENVIRON: purging.create(service.conf)}
-        super().__init__(service.cache_rules, environ, strict=True)
+        super().__init__(service.cache_rules, environ, strict=True, mount="/v2")
         image = images.ImageResource(service)
         self.add("/images", GET=image.index, POST=image.create)
         self.add(

@@ -33,7 +33,8 @@ The glance-control program starts daemons in the background, with a process id f
 returns when they are ready. It stops daemons, and returns when they have ended.
 
 If the user cannot write to /var/run/glance, the process id files are in a directory of that user.
-With all, servers that are not installed and a scrubber without a configuration file are skipped.
+With all, servers that are not installed are skipped, and so are a scrubber and a converter without
+a configuration file, and a converter whose file does not set conversion_enabled.
 
 --verbose and --debug are passed on to the daemons.
 """,

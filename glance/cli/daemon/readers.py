@@ -17,7 +17,7 @@ from glance.common import config
 
 LOG = logging.getLogger(__name__)
 
-_SERVER = ("logging", "server")
+_SERVER = ("logging", "server", "metrics")
 _STORES = ("stores", "filesystem store", "http store", "S3 store", "Swift store")
 _CACHE = ("logging", "cache programs", "image cache")
 
@@ -32,7 +32,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "policy",
         "version negotiation",
         "images API",
+        "image data",
         "formats",
+        "conversions",
         "image cache",
         "HTTP caches",
         "deletion",
@@ -61,6 +63,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "notifications",
         "rabbit",
     ),
+    "glance-converter": (
+        "logging",
+        "conversions",
+        "conversion",
+        "registry client",
+        "registry access",
+        "service account",
+        "image data",
+        "encryption",
+        *_STORES,
+        "notifications",
+        "rabbit",
+    ),
     "glance-cache-prefetcher": (
         *_CACHE,
         "registry client",
@@ -71,8 +86,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glance-cache-pruner": _CACHE,
     "glance-cache-cleaner": (*_CACHE, "registry client", "registry access", "service account"),
 }
-#: The same for programs that are not part of this release yet.
-PLANNED: dict[str, tuple[str, ...]] = {"glance-converter": ("conversion",)}
 #: Program -> name of its file without `.conf`, where that is not the program's own name.
 STEMS = {
     "glance-cache-prefetcher": "glance-prefetcher",

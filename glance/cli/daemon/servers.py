@@ -11,10 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from glance.cli.daemon import launch, paste, pidfile, services
 from glance.cli.user.screen import console
 from glance.common import config, exception, numbers
+from glance.conversion import options  # noqa: F401  declares those that are named here
 from glance.streaming import retry
 
 #: How long a daemon may take to become ready, in seconds.
@@ -29,11 +31,21 @@ NO_CONFIG = "Could not find any configuration file to use!"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """A daemon that can be controlled. `port` is its default port, None if it has none."""
+    """A daemon that can be controlled. `port` is its default port, None if it has none.
+
+    One that is not `says_ready` counts as ready when it has run for a second. One that `makes_way`
+    takes no more work after SIGHUP, so that a new one may start at once. `switch` is the option
+    without which it refuses to start, and `grace` the one that says how many seconds its work may
+    go on after SIGTERM; "" for none.
+    """
 
     name: str
     port: int | None
     arguments: tuple[str, ...] = ()
+    says_ready: bool = True
+    makes_way: bool = False
+    switch: str = ""
+    grace: str = ""
 
     @property
     def program(self) -> str:
@@ -46,7 +58,14 @@ SERVERS = {
         Server("api", services.API.port),
         Server("registry", services.REGISTRY.port),
         # Without the option, it would make one pass and end.
-        Server("scrubber", None, ("--daemon",)),
+        Server("scrubber", None, ("--daemon",), says_ready=False),
+        Server(
+            "converter",
+            None,
+            makes_way=True,
+            switch="conversion_enabled",
+            grace="conversion_shutdown_grace",
+        ),
     )
 }
 
@@ -74,7 +93,8 @@ class Control:
 
     `config` is the file or directory to start with, None to search; `pid_file` is a path, None for
     the usual place; `switches` are options for the daemons; `several` means all servers, so that a
-    server that is not installed, or a scrubber without a configuration, is not an error.
+    server that is not installed, a scrubber or a converter without a configuration, or a converter
+    that is switched off, is not an error.
     """
 
     config: str | None = None
@@ -137,7 +157,7 @@ class Control:
     def _await(
         self, server: Server, site: Site, daemon: launch.Launch, file: pidfile.PidFile
     ) -> int:
-        if daemon.wait(START_SECONDS, site.address, settles=server.port is None):
+        if daemon.wait(START_SECONDS, site.address, settles=not server.says_ready):
             return 0
         if not daemon.ended:
             return fail(
@@ -166,17 +186,31 @@ class Control:
                 _say(f"{missing}: skipped")
             else:
                 fail(f"ERROR: {missing}")
-        elif self.several and server.port is None and not self._is_configured(server):
-            _say(f"{server.program} has no configuration file: skipped")
+        elif self.several and (why := self._why_not(server)):
+            _say(f"{server.program} {why}: skipped")
             return None
         return path
 
-    def _is_configured(self, server: Server) -> bool:
+    def _why_not(self, server: Server) -> str:
+        """Return why a server is not meant by `all`; "" if it is."""
+        if server.port is not None:
+            return ""
         try:
-            paste.find_config_file(server.program, self.config)
+            path = paste.find_config_file(server.program, self.config)
         except exception.ConfigError:
-            return False
-        return True
+            return "has no configuration file"
+        if server.switch and self._setting(server, server.switch) is False:
+            return f"is switched off ({server.switch} is False in {path})"
+        return ""
+
+    def _setting(self, server: Server, name: str) -> Any:
+        """Return the value of an option in a server's file; None if it cannot be read."""
+        try:
+            path = paste.find_config_file(server.program, self.config)
+            return paste.load_shared_conf(path)[name]
+        except exception.ConfigError:
+            # Whoever starts the daemon is told.
+            return None
 
     def _site(self, server: Server, program: str) -> Site | None:
         """Return what a server is started with; print errors and return None if not valid."""
@@ -235,11 +269,14 @@ class Control:
         except PermissionError:
             return fail(f"ERROR: Process {pid} ({file.path}) belongs to another user")
         else:
-            step = retry.Backoff.steady(_STEP, seconds=STOP_SECONDS)
+            seconds = STOP_SECONDS
+            if server.grace and signum == signal.SIGTERM:
+                grace = self._setting(server, server.grace)
+                seconds += config.TABLE[server.grace].default if grace is None else grace
+            step = retry.Backoff.steady(_STEP, seconds=seconds)
             if not retry.wait_until(lambda: until(file, pid), step):
                 return fail(
-                    f"Waited {STOP_SECONDS:g} seconds for pid {pid} ({file.path}) to die; "
-                    "giving up"
+                    f"Waited {seconds:g} seconds for pid {pid} ({file.path}) to die; giving up"
                 )
         file.remove(pid)
         return 0
@@ -281,7 +318,7 @@ class Control:
             return 1
 
         def replaceable(file: pidfile.PidFile, pid: int) -> bool:
-            return site.is_free() or not file.is_of(pid)
+            return server.makes_way or site.is_free() or not file.is_of(pid)
 
         return self._end(server, signal.SIGHUP, replaceable) or self.start(server)
 

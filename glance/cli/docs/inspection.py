@@ -57,7 +57,9 @@ sends, or that is copied from elsewhere (``x-glance-api-copy-from``):
     has the property ``inspection_result`` with one of the codes below, and the log has a warning
     that names the rule. Data without the marks of any format, and a disc (iso), can name no other
     file, whatever format was declared; this is only logged, at level INFO. The owner of an image
-    can remove the property; the log is the record of it.
+    can remove the property by version 1 of the API; the log is the record of it. Version 2 shows
+    it as ``os_glance_inspection_result``, which only the service sets: a name that Terraform
+    leaves alone. In lists of either version, ``inspection_result`` filters by it.
 
 ``enforce``
     The upload is refused with 400, and nothing is stored. The image becomes ``killed``; by version

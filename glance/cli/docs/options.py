@@ -94,6 +94,14 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
         "sql_connection": "sqlite:////var/lib/glance/glance.sqlite",
         "filesystem_store_datadir": "/var/lib/glance/images/",
     },
+    "glance-converter": {
+        "verbose": "True",
+        "log_file": "/var/log/glance/converter.log",
+        "registry_host": "127.0.0.1",
+        "registry_port": "9191",
+        "default_store": "file",
+        "filesystem_store_datadir": "/var/lib/glance/images/",
+    },
     "glance-cache-prefetcher": {
         "verbose": "True",
         "log_file": "/var/log/glance/prefetcher.log",
@@ -168,15 +176,12 @@ def options_page(groups: Mapping[str, Sequence[config.Option]]) -> str:
 def _readers(group: str) -> str:
     """Return the names of the programs that read a group of options."""
     found = [program.name for program in PROGRAMS if group in program.groups]
-    planned = [name for name, groups in readers.PLANNED.items() if group in groups]
-    if not found and planned:
-        return f"{', '.join(planned)}, which is not part of this release yet"
     return ", ".join(found)
 
 
 def _entry(option: config.Option) -> str:
     facts = [*_facts(option)]
-    facts.insert(1, "unset" if _is_unset(option) else f"default ``{_shown(option)}``")
+    default = "unset" if _is_unset(option) else f"``{_shown(option)}``"
     if option.choices:
         facts.append("one of " + ", ".join(f"``{choice}``" for choice in option.choices))
     if not option.in_files:
@@ -184,7 +189,10 @@ def _entry(option: config.Option) -> str:
     if option.aliases:
         facts.append("also read as " + ", ".join(f"``{alias}``" for alias in option.aliases))
     facts.append(f"since {option.since}")
-    return f"``{option.name}``\n    ({'; '.join(facts)})\n    {_literals(option.help)}\n"
+    return (
+        f".. confval:: {option.name}\n    :type: {'; '.join(facts)}\n    :default: {default}\n\n"
+        f"    {_literals(option.help)}\n"
+    )
 
 
 def _facts(option: config.Option) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Files made from the declarations of the programs.
 
-They are the pages cli.rst, programs.rst, inspection.rst and those of the REST APIs, the manual
-pages in doc/man and the completion scripts in etc/completion. `python -m glance.cli.docs.pages`
-(part of `tox -e docs`) rewrites them; a test fails if they are stale. The programs themselves
-never import this module.
+They are the pages cli.rst, programs.rst, inspection.rst, metrics.rst and those of the REST APIs,
+request.rst with its picture, the manual pages in doc/man and the completion scripts in
+etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`) rewrites them; a test
+fails if they are stale. The programs themselves never import this module.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 
 import glance
-from glance.cli.daemon import control, services
+from glance.cli.daemon import control, converter, services
 from glance.cli.docs import inspection as rules
-from glance.cli.docs import manpages, reference, rest_apis
+from glance.cli.docs import manpages, measured, reference, rest_apis, travel
 from glance.cli.docs import program_completion as others
 from glance.cli.maintenance import cache_manage, cache_programs, inspection, manage, scrub
 from glance.cli.program import Program
@@ -26,6 +26,7 @@ from glance.cli.user import completion, glance_upload
 SERVICE: tuple[Program, ...] = (
     services.API.declared,
     services.REGISTRY.declared,
+    converter.PROGRAM,
     control.PROGRAM,
     manage.PROGRAM,
     scrub.PROGRAM,
@@ -48,6 +49,9 @@ def pages() -> dict[str, str]:
         "doc/source/reference/programs.rst": reference.programs(SERVICE),
         "doc/source/reference/inspection.rst": rules.page(),
         **rest_apis.pages(),
+        "doc/source/reference/metrics.rst": measured.page(),
+        "doc/source/explanation/request.rst": travel.page("request.svg"),
+        "doc/source/explanation/request.svg": travel.picture(),
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),
         "etc/completion/_glance": completion.zsh(),

@@ -54,15 +54,21 @@ def _rst_rows(rows: Iterable[tuple[str, str]]) -> str:
 
 def _rst_options(options: Iterable[ProgramOption]) -> str:
     return "".join(
-        f"{', '.join(f'``{name}``' for name in texts.spelled(option))}\n    "
-        f"{_rst(texts.option_help(option))}\n\n"
+        f".. option:: {', '.join(texts.spelled(option))}\n\n"
+        f"    {_rst(texts.option_help(option))}\n\n"
         for option in options
     )
 
 
+def _labelled(name: str, heading: str) -> str:
+    """Return the head of a program's entry: pages link to it by the program's name."""
+    return f".. _{name}:\n\n{heading}.. program:: {name}\n\n"
+
+
 def cli(further: Program) -> str:
     """Return the reference of `glance` and of the `further` program for users."""
-    parts = [f".. {texts.GENERATED}\n\n", _heading("The glance command", "="), CLI_INTRO]
+    parts = [f".. {texts.GENERATED}\n\n"]
+    parts.append(_labelled("glance", _heading("The glance command", "=")) + CLI_INTRO)
     parts.append(_rst_text(texts.DESCRIPTION))
     for group, entries in command.in_groups():
         parts.append(_heading(group, "-"))
@@ -71,7 +77,7 @@ def cli(further: Program) -> str:
             parts.append(f"::\n\n    {command.synopsis(entry)}\n\n")
             parts.append(_rst_text(entry.text))
             if entry.options:
-                options = ", ".join(f"``{name}``" for name in command.shown_options(entry))
+                options = ", ".join(f":option:`{name}`" for name in command.shown_options(entry))
                 parts.append(f"Options: {options}\n\n")
     parts.append(_heading("Options", "-") + _rst_options(commands.OPTIONS))
     parts.append(_heading("Output", "-"))
@@ -79,7 +85,8 @@ def cli(further: Program) -> str:
     parts.append(_heading("Exit codes", "-") + _rst_rows(texts.codes(command.EXIT_CODES)))
     parts.append(_heading("Environment", "-") + HELPER)
     parts.append(_rst_rows(texts.environment(commands.OPTIONS)))
-    parts.append(_heading(f"The {further.name} command", "=") + _program(further, "-"))
+    heading = _heading(f"The {further.name} command", "=")
+    parts.append(_labelled(further.name, heading) + _program(further, "-"))
     return "".join(parts).rstrip("\n") + "\n"
 
 
@@ -87,7 +94,7 @@ def programs(declared: Sequence[Program]) -> str:
     """Return the reference of the programs for operators."""
     parts = [f".. {texts.GENERATED}\n\n", _heading("Programs", "="), PROGRAMS_INTRO]
     for each in declared:
-        parts.append(_heading(each.name, "-") + _program(each, "~"))
+        parts.append(_labelled(each.name, _heading(each.name, "-")) + _program(each, "~"))
     return "".join(parts).rstrip("\n") + "\n"
 
 

@@ -22,16 +22,41 @@ from glance import version
 # NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
 from glance.cli.option import ProgramOption
-from glance.cli.user import cache, commands, completion, images, listing, members, removal
+from glance.cli.user import (
+    cache,
+    commands,
+    completion,
+    conversions,
+    images,
+    listing,
+    members,
+    removal,
+)
 from glance.cli.user.screen import console
 from glance.common import exception
 
 # isort: split
 from glance.cli.user import download
 
-__all__ = ["cache", "completion", "download", "images", "listing", "main", "members", "removal"]
+__all__ = [
+    "cache",
+    "completion",
+    "conversions",
+    "download",
+    "images",
+    "listing",
+    "main",
+    "members",
+    "removal",
+]
 
-GROUPS = ("Commands", "Cache Commands", "Member Commands", "Further Commands")
+GROUPS = (
+    "Commands",
+    "Cache Commands",
+    "Member Commands",
+    "Conversion Commands",
+    "Further Commands",
+)
 #: The commands that the usage text shows first in their group, in this order.
 FIRST = ("help", "add", "update", "delete", "index", "details", "show", "clear")
 

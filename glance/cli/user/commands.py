@@ -42,13 +42,17 @@ OPTIONS: tuple[ProgramOption, ...] = (
     ProgramOption(
         ("--limit",),
         "limit",
-        "Page size of index and details. Default: %default",
+        "Page size of index, details and conversions. Default: %default",
         "LIMIT",
         "int",
         10,
     ),
     ProgramOption(
-        ("--marker",), "marker", "Image id after which a list begins.", "MARKER", "string"
+        ("--marker",),
+        "marker",
+        "Id of the image, or conversion, after which a list begins.",
+        "MARKER",
+        "string",
     ),
     ProgramOption(
         ("--sort_key", "--sort-key"),
@@ -107,6 +111,15 @@ OPTIONS: tuple[ProgramOption, ...] = (
         ("-f", "--force"), "force", "Ask for no confirmation, and do not pause between pages."
     ),
     ProgramOption(("--dry-run",), "dry_run", "Print what would be done, without doing it."),
+    ProgramOption(("--wait",), "wait", "Wait until the conversion has ended."),
+    ProgramOption(
+        ("--status",),
+        "status",
+        "List only the conversions in this state.",
+        "STATUS",
+        "string",
+        values="conversion_status",
+    ),
     ProgramOption(
         ("--can-share",), "can_share", "Allow the member to share the image with other members."
     ),

@@ -18,8 +18,8 @@ def values(kind: str | None) -> tuple[str, ...]:
     # PERF: only completion needs these modules.
     from glance.cli.user.screen import columns
     from glance.identity import strategies
+    from glance.image import conversion_job, listing
     from glance.image import fields as image_fields
-    from glance.image import listing
 
     table: dict[str, Iterable[str]] = {
         "command": sorted(user_commands.COMMANDS),
@@ -32,6 +32,9 @@ def values(kind: str | None) -> tuple[str, ...]:
         "container_format": image_fields.CONTAINER_FORMATS,
         "status": image_fields.STATUSES,
         "is_public": ("true", "false"),
+        "compress": ("true", "false"),
+        "force": ("true", "false"),
+        "conversion_status": tuple(conversion_job.Status),
     }
     return tuple(table.get(kind or "", ()))
 

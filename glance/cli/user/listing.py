@@ -242,15 +242,39 @@ class Markers:
 
 
 def pages(call: commands.CommandCall, method: str) -> Iterator[Page]:
-    """Yield the pages of a list from a method of the client.
-
-    Between full pages the user is asked, unless --force is given or nobody can be asked.
-    """
+    """Yield the pages of a list of images from a method of the client, as `turned` does."""
     found = console.fields(call.args)
     fetch = getattr(call.client, method)
     filters = {name if name in FILTERS else f"property-{name}": found[name] for name in found}
     if call.options.deleted:
         filters = {"is_public": "none", **filters, "deleted": "true"}
+    options = call.options
+
+    def fetch_page(limit: int, marker: Any) -> Page:
+        page: Page = fetch(
+            filters=filters,
+            limit=limit,
+            marker=marker,
+            sort_key=options.sort_key,
+            sort_dir=options.sort_dir,
+        )
+        # NOTE: for others than administrators, the server ignores the filter.
+        if options.deleted and not all(image.get("deleted") for image in page):
+            raise console.CommandFailed("Only administrators may list deleted images")
+        return page
+
+    return turned(call, fetch_page, lambda: notes.nothing_listed(call, filters))
+
+
+def turned(
+    call: commands.CommandCall,
+    fetch: Callable[[int, Any], Page],
+    nothing: Callable[[], None],
+) -> Iterator[Page]:
+    """Yield the pages that `fetch` returns for a limit and a marker; `nothing`: there is none.
+
+    Between full pages the user is asked, unless --force is given or nobody can be asked.
+    """
     options = call.options
     marker, markers = options.marker, Markers(options.marker)
     asking = not (options.force or call.for_programs) and console.pauses()
@@ -259,22 +283,13 @@ def pages(call: commands.CommandCall, method: str) -> Iterator[Page]:
     step = options.limit if asking or options.limit < 1 else max(options.limit, SERVER_PAGE)
     room = step
     while True:
-        page = fetch(
-            filters=filters,
-            limit=room,
-            marker=marker,
-            sort_key=options.sort_key,
-            sort_dir=options.sort_dir,
-        )
+        page = fetch(room, marker)
         # NOTE: only an empty page is the end: the server may send less than it was asked for.
         if not page:
             if marker is None and options.limit and not call.for_programs:
-                notes.nothing_listed(call, filters)
+                nothing()
             return
         following = markers.next(page)
-        # NOTE: for others than administrators, the server ignores the filter.
-        if options.deleted and not all(image.get("deleted") for image in page):
-            raise console.CommandFailed("Only administrators may list deleted images")
         yield page
         if asking:
             room -= len(page)

@@ -15,7 +15,6 @@ modules::
     stream       bytes from and to a socket, with timeouts
     sendfile     zero-copy responses
     parser       the text of requests and responses; pure functions
-    notify       reports the state of the daemon to a service manager
     signals      signals as bytes of a pipe
 
 Why not eventlet's own WSGI server? It refuses requests that released clients send (both

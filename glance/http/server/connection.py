@@ -11,7 +11,7 @@ from typing import Any
 
 from glance.common import hooks
 from glance.http import dates
-from glance.http.server import access, crowd, exchange, parser, request_body
+from glance.http.server import access, crowd, exchange, measuring, parser, request_body
 from glance.http.server import stream as streams
 
 LOG = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class ServerSettings:
     keepalive_timeout: float = 75.0
     max_line: int = 16384
     draining: bool = False
+    #: What counts the requests; None while metrics are off.
+    measure: measuring.Meter | None = None
 
     def is_draining(self) -> bool:
         return self.draining
@@ -127,7 +129,12 @@ class ServerConnection:
         work = exchange.Exchange(
             self.stream, head, source, keep=keep, is_draining=service.is_draining
         )
-        work.run(service.app, self._environ(head, source))
+        environ = self._environ(head, source)
+        if service.measure is None:
+            work.run(service.app, environ)
+        else:
+            with service.measure.request(work, environ):
+                work.run(service.app, environ)
         if not work.keep and not source.finished:
             self.stream.linger(*_LINGER)
         return work.keep
@@ -209,6 +216,8 @@ class ServerConnection:
         headers, data = refusal.render()
         extra = f"Date: {dates.now()}\r\nConnection: close\r\n"
         self.stream.send(parser.render_head(refusal.status_line, headers, extra) + data)
+        if self.service.measure is not None:
+            self.service.measure.refused(refusal.status_line)
         if access.is_on():
             known = {**self._base, "glance.request_id": refusal.request_id}
             access.record(known, "-", refusal.status_line, len(data), 0.0)

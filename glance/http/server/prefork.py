@@ -19,16 +19,10 @@ from typing import Any
 
 from eventlet import hubs, patcher
 
-from glance.common import config, exception, hooks, log, privileges, stop_signals
-from glance.http.server import (
-    balance,
-    connection,
-    listen,
-    notify,
-    options,
-    signals,
-    worker,
-)
+from glance.common import config, exception, hooks, log, metrics, privileges, stop_signals
+from glance.http import exposition
+from glance.http.server import balance, connection, listen, options, signals, worker
+from glance.streaming import notify
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +32,8 @@ MakeApp = Callable[[], connection.WSGIApp]
 _READY = re.compile(rb"ready ([0-9.]+)\n")
 # NOTE: eventlet's own os.write retries for ever when the parent has died.
 _write = patcher.original("os").write
+#: The slot of the process that shows the metrics; it is no worker.
+_EXPORTER = -1
 #: A worker that dies younger than this (seconds) is replaced after a pause, longer each time.
 _YOUNG = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -63,6 +59,7 @@ def check(conf: config.Conf) -> None:
     """Raise ConfigError if something that the server needs besides valid options is missing."""
     privileges.identity(conf)
     listen.tls_context(conf)
+    exposition.check(conf)
 
 
 def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
@@ -79,11 +76,35 @@ def serve(conf: config.Conf, make_app: MakeApp, name: str) -> int:
     tls = listen.tls_context(conf)
     listener = listen.bind(conf)
     url = listen.describe(listener, tls=tls is not None)
+    metrics_listener = _metrics_listener(conf)
     privileges.drop(conf)
+    shown = None
+    if metrics_listener is not None:
+        LOG.info("The metrics are at %s/metrics", listen.describe(metrics_listener, tls=False))
+        shown = _Shown(exposition.Exposition(conf), metrics_listener)
     count = options.worker_count(conf)
-    if count:
-        return Parent(conf, make_app, name, listener, tls, count, url).run()
-    return _serve_alone(conf, make_app, name, listener, tls, url)
+    try:
+        if count:
+            return Parent(conf, make_app, name, listener, tls, count, url, shown).run()
+        return _serve_alone(conf, make_app, name, listener, tls, url, shown)
+    finally:
+        if shown is not None:
+            shown.exposition.close()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """The metrics of this daemon, and the socket at which they are shown."""
+
+    exposition: exposition.Exposition
+    listener: Any
+
+
+def _metrics_listener(conf: config.Conf) -> Any:
+    """Return the socket for the metrics, None if there are none. Raises ConfigError."""
+    if not exposition.is_wanted(conf):
+        return None
+    return listen.bind(conf.replace(bind_host=conf.metrics_host, bind_port=conf.metrics_port))
 
 
 def _announce(name: str, url: str, processes: int) -> None:
@@ -92,12 +113,29 @@ def _announce(name: str, url: str, processes: int) -> None:
 
 
 def _serve_alone(
-    conf: config.Conf, make_app: MakeApp, name: str, listener: Any, tls: Any, url: str
+    conf: config.Conf,
+    make_app: MakeApp,
+    name: str,
+    listener: Any,
+    tls: Any,
+    url: str,
+    shown: _Shown | None,
 ) -> int:
     pipe = signals.SignalPipe(signum for signum in _SIGNALS if signum != signal.SIGCHLD)
+    if shown is not None:
+        shown.exposition.join(exposition.FIRST)
+        shown.exposition.sample()
+        exposition.about_this_program()
+        metrics.WORKERS.set(1)
+        metrics.WORKERS_ALIVE.set(1)
+        metrics.WORKER_RESTARTS.inc(by=0)
     app = make_app()
     server = _Alone(conf, listener, app, tls=tls)
     server.name = name
+    if shown is not None:
+        server.beside = worker.Worker(
+            conf, shown.listener, exposition.Application(shown.exposition), is_measured=False
+        )
     _announce(name, url, 1)
     server.run(pipe)
     notify.notify(STOPPING=1)
@@ -110,6 +148,20 @@ class _Alone(worker.Worker):
 
     stops = 0
     name = ""
+    #: What shows the metrics, in this process.
+    beside: worker.Worker | None = None
+
+    def run(self, pipe: signals.SignalPipe, lifeline: int | None = None) -> None:
+        """Serve as any worker does; show the metrics until the end."""
+        if self.beside is not None:
+            self.beside.begin()
+        super().run(pipe, lifeline)
+
+    def stop(self, signum: int, *, drains: bool = True) -> None:
+        """Begin to stop; the port of the metrics is free at once for the next daemon."""
+        if self.beside is not None:
+            self.beside.end()
+        super().stop(signum, drains=drains)
 
     def handle(self, signum: int) -> None:
         stop = _STOPS.get(signal.Signals(signum))
@@ -159,8 +211,10 @@ class Parent:
         tls: Any,
         count: int,
         url: str,
+        shown: _Shown | None = None,
     ):
         self.conf = conf
+        self._shown = shown
         self.make_app = make_app
         self.name = name
         self.listener = listener
@@ -186,6 +240,12 @@ class Parent:
         self._signals = signals.SignalPipe(_SIGNALS)
         self._poll = patcher.original("select").poll()
         self._poll.register(self._signals.fd)
+        if shown is not None:
+            shown.exposition.join(exposition.PARENT, at_once=True)
+            exposition.about_this_program()
+            metrics.WORKERS.set(count)
+            metrics.WORKER_RESTARTS.inc(by=0)
+            self._count_alive()
 
     def run(self) -> int:
         # NOTE: one worker starts first, so that what it prepares for all (tables of a new
@@ -239,12 +299,23 @@ class Parent:
                 hooks.first_has_started()
                 for slot in range(1, self.count):
                     self._spawn(slot)
-            if sum(child.ready for child in self.children.values()) == self.count:
+                if self._shown is not None:
+                    self._spawn(_EXPORTER)
+            if self._alive() == self.count:
                 self._announced = True
                 _announce(self.name, self.url, self.count)
         for slot in [slot for slot, moment in self.due.items() if moment <= now]:
             del self.due[slot]
+            if slot != _EXPORTER:
+                metrics.WORKER_RESTARTS.inc()
             self._spawn(slot)
+
+    def _alive(self) -> int:
+        """Return how many workers serve."""
+        return sum(child.ready and child.slot != _EXPORTER for child in self.children.values())
+
+    def _count_alive(self) -> None:
+        metrics.WORKERS_ALIVE.set(self._alive())
 
     def _spawn(self, slot: int) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -276,14 +347,7 @@ class Parent:
             signals.release(_SIGNALS)
             hubs.use_hub()
             try:
-                server = worker.Worker(
-                    self.conf,
-                    self.listener,
-                    self.make_app(),
-                    tls=self.tls,
-                    multiprocess=self.count > 1,
-                    seat=self._balance.seat(slot),
-                )
+                server = self._exporter() if slot == _EXPORTER else self._worker(slot)
             except exception.ConfigError as err:
                 _write(writing, "\0".join(err.problems).encode("utf-8", "backslashreplace"))
                 worker.leave(1)
@@ -301,6 +365,29 @@ class Parent:
         finally:
             worker.leave(code)
 
+    def _worker(self, slot: int) -> worker.Worker:
+        """Return the worker that this process is. Raises ConfigError."""
+        if self._shown is not None:
+            self._shown.listener.close()
+            self._shown.exposition.join(str(slot))
+            self._shown.exposition.sample()
+        return worker.Worker(
+            self.conf,
+            self.listener,
+            self.make_app(),
+            tls=self.tls,
+            multiprocess=self.count > 1,
+            seat=self._balance.seat(slot),
+        )
+
+    def _exporter(self) -> worker.Worker:
+        """Return what shows the metrics, in a process of its own."""
+        assert self._shown is not None
+        self.listener.close()
+        self._shown.exposition.leave()
+        application = exposition.Application(self._shown.exposition)
+        return worker.Worker(self.conf, self._shown.listener, application)
+
     def _read_report(self, child: _Child) -> None:
         """Read a worker's report about its start. Call it when the pipe is readable."""
         if child.pipe < 0:
@@ -310,6 +397,7 @@ class Parent:
         self._came_up = self._came_up or child.ready
         if not report or child.ready:
             self._close_pipe(child)
+            self._count_alive()
 
     def _close_pipe(self, child: _Child) -> None:
         if child.pipe >= 0:
@@ -325,7 +413,11 @@ class Parent:
             self._read_report(child)
             self._close_pipe(child)
             del self.children[pid]
-            self._balance.leave(child.slot)
+            if child.slot != _EXPORTER:
+                self._balance.leave(child.slot)
+            if self._shown is not None:
+                self._shown.exposition.forget(str(child.slot))
+                self._count_alive()
             if self._stop_signal is None:
                 self._lost(child, os.waitstatus_to_exitcode(status))
 
@@ -349,7 +441,8 @@ class Parent:
             self._pauses.pop(child.slot, None)
         self.due[child.slot] = now + pause
         LOG.error(
-            "Worker %s exited with %s; its replacement starts in %.1f s%s",
+            "%s %s exited with %s; its replacement starts in %.1f s%s",
+            "Metrics process" if child.slot == _EXPORTER else "Worker",
             child.pid,
             reason,
             pause,
@@ -388,6 +481,8 @@ class Parent:
             LOG.info("%s is stopping (%s)", self.name, reason)
             # NOTE: before the workers close theirs: the port is free when the last one has.
             self.listener.close()
+            if self._shown is not None:
+                self._shown.listener.close()
         self._stop_signal = signum
         self.due.clear()
         self._signal_workers(signum)

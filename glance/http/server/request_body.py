@@ -38,6 +38,8 @@ class Input:
     ):
         self._stream = stream
         self._left = length
+        # The bytes of the body that were announced so far.
+        self._length = length
         #: The client waits for `100 Continue` before it sends the body.
         self.expects_continue = expects_continue
         #: The client ended, or broke the coding: no request can follow.
@@ -47,6 +49,11 @@ class Input:
     def finished(self) -> bool:
         """Whether the whole body was read, so that the next request follows."""
         return not self._left
+
+    @property
+    def received(self) -> int:
+        """How many bytes of the body were read."""
+        return self._length - self._left
 
     def unread(self) -> int:
         """Return how many bytes of the body are unread, a huge number if unknown."""
@@ -240,6 +247,7 @@ class ChunkedInput(Input):
                 self._left = self._framing.size(self._line())
                 self._is_open = True
             if self._left:
+                self._length += self._left
                 return True
             self._is_last = True
         while self._framing.trailer(self._line()):

@@ -13,8 +13,8 @@ from typing import Any
 import eventlet
 from eventlet import event, hubs
 
-from glance.common import config, exception, hooks, log
-from glance.http.server import access, balance, connection, crowd, signals
+from glance.common import config, exception, hooks, log, metrics
+from glance.http.server import access, balance, connection, crowd, measuring, signals
 from glance.streaming import memory, retry, threads
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Worker:
     """Serves `app` on the listening socket. Created and run in the serving process.
 
-    `seat` is its place among several workers.
+    `seat` is its place among several workers. Unless it `is_measured`, its requests are not among
+    those that `glance.http.server.measuring` counts.
 
     Three signals stop it: TERM gives running requests `stop_timeout`, HUP `graceful_timeout`, QUIT
     no time. A later signal can only shorten the time. Before the first two close the socket, the
@@ -55,6 +56,7 @@ class Worker:
         tls: Any = None,
         multiprocess: bool = False,
         seat: balance.WorkerLoad | None = None,
+        is_measured: bool = True,
     ):
         access.switch(conf.access_log)
         self.service = connection.ServerSettings(
@@ -64,7 +66,10 @@ class Worker:
             socket_timeout=conf.client_socket_timeout or None,
             keepalive_timeout=conf.keepalive_timeout,
             max_line=conf.max_header_line,
+            measure=measuring.meter() if is_measured else None,
         )
+        if is_measured:
+            metrics.sample(self._look)
         self.times = {
             signal.SIGTERM: conf.stop_timeout,
             signal.SIGHUP: conf.graceful_timeout,
@@ -85,6 +90,7 @@ class Worker:
         #: When the socket closes, by the monotonic clock.
         self._closes_at = math.inf
         self._stopping = event.Event()
+        self._beside: Any = None
 
     @property
     def connections(self) -> set[connection.ServerConnection]:
@@ -104,6 +110,22 @@ class Worker:
         self._listener.close()
         self._finish()
         hooks.stop()
+
+    def begin(self) -> None:
+        """Serve beside another worker of this process, until `end`."""
+        self._beside = eventlet.spawn(self._accept_loop)
+
+    def end(self) -> None:
+        """Close the socket and the connections of a worker that was begun; idempotent."""
+        if self._beside is not None:
+            self._beside.kill()
+            self._beside = None
+            self._listener.close()
+            for client in self.connections:
+                client.stream.cut()
+
+    def _look(self) -> None:
+        metrics.CONNECTIONS.set(len(self.crowd.members))
 
     def stop(self, signum: int, *, drains: bool = True) -> None:
         """Begin to stop, or shorten the deadline of a stop in progress.

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 
-from glance.common import config, exception
+from glance.common import config, exception, metrics
 from glance.image_cache.index.driver import Index
 from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused, Image
 from glance.image_cache.traffic import fill, reader, usage
@@ -198,6 +198,9 @@ class Serving:
         if self._fills.get(ended.image.image_id) is ended:
             del self._fills[ended.image.image_id]
         self._finishing -= ended.detached
+        if ended.begun:
+            complete = ended.state == fill.COMPLETE
+            metrics.CACHE_FILLS.inc("complete" if complete else "aborted")
         if ended.begun and ended.state != fill.COMPLETE:
             self.usage.count("aborted")
             # NOTE: an attempt to set the cache up again is cheap.

@@ -19,11 +19,14 @@ class Usage:
         self._accesses: dict[str, Access] = {}
         self._counters: collections.Counter[str] = collections.Counter()
         self.hits = 0
+        #: What this process has counted since it started.
+        self.totals: collections.Counter[str] = collections.Counter()
 
     def hit(self, entry: CacheEntry, when: float) -> None:
         """Count a read of an entry that began at `when` (seconds since the epoch)."""
         with self._lock:
             self.hits += 1
+            self.totals["hits"] += 1
             self._counters["hits"] += 1
             known = self._accesses.get(entry.image_id, Access(entry.image_id, 0, 0.0))
             self._accesses[entry.image_id] = Access(
@@ -34,6 +37,7 @@ class Usage:
         """Add to a counter of `index.counters.COUNTERS`."""
         with self._lock:
             self._counters[name] += increment
+            self.totals[name] += increment
 
     def flush(self) -> None:
         """Write everything to the index; keep what cannot be written. Blocks."""

@@ -8,7 +8,6 @@ exported here too, because other modules import `db.api`.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from glance.identity import context as identity_context
 from glance.image import fields, types, uploads
 from glance.registry.db import (
     attempts,
+    conversion_jobs,
     engine,
     ids,
     lenient,
@@ -101,21 +101,14 @@ def image_create(
     returned instead of another one. Raises Invalid for a record that breaks the rules,
     Duplicate for an id or a uuid that is or was in use, QuotaExceeded for more properties than
     `property_quota`, more tags than `tag_quota`, or more bytes of the owner than `storage_quota`
-    (no limit if not positive).
+    (no limit if not positive), Forbidden for properties that only the service sets.
     """
-    record = fields.validate({**writing.DEFAULTS, **values}, formats)
-    if "visibility" in values:
-        record["is_public"] = record["visibility"] == "public"
-    else:
-        record["visibility"] = "public" if record["is_public"] else "shared"
-    record["created_at"] = record["updated_at"] = records.utcnow()
-    if record["status"] == "active":
-        record["activated_at"] = record["created_at"]
+    record = writing.new_record(values, formats)
     given = dict(record.pop("properties", None) or {})
+    fields.check_read_only({}, given)
     records.check_quota(len(given), 0, property_quota, "properties")
     records.check_quota(len(tags), 0, tag_quota, "tags")
-    given_id, given_uuid = record.pop("id"), record["uuid"]
-    record["uuid"] = given_uuid or str(uuid.uuid4())
+    given_id, given_uuid = record.pop("id"), values.get("uuid")
     tries = 0
 
     def work(conn: Connection) -> int:
@@ -128,11 +121,7 @@ def image_create(
                 return made
         writing.check_storage(conn, record, storage_quota)
         image_id: int = given_id or ids.count(conn, step_over=tries > 1)
-        location = db.cipher.seal(image_id, record["location"])
-        new = {"id": image_id, "location": location, "attempt": attempt}
-        conn.execute(writing.INSERT, {**record, **new})
-        if ids.is_purged(conn, image_id):
-            raise exception.Duplicate(f"Image with ID {image_id} was purged")
+        writing.insert_image(db, conn, image_id, record, attempt)
         if given_uuid is not None and ids.is_purged_uuid(conn, given_uuid):
             raise exception.Duplicate(f"Image with ID {given_uuid} was purged")
         writing.insert_properties(conn, image_id, given, record["created_at"])
@@ -187,9 +176,11 @@ def image_update(
     `glance.registry.db.attempts`) counts as made, and nothing is changed again.
 
     Raises ImageNotFound if the caller cannot see or may not change the image, Conflict if the
-    status is not `from_state` or may not become the new one, Invalid if the merged record breaks
-    the rules, QuotaExceeded when the image would get more properties than `property_quota`, or
-    its owner more bytes than `storage_quota` by an upload that begins, goes on or ends.
+    status is not `from_state` or may not become the new one, or the image is the result of a
+    conversion that goes on, Forbidden for properties that only the service sets, Invalid if the
+    merged record breaks the rules, QuotaExceeded when the image would get more properties than
+    `property_quota`, or its owner more bytes than `storage_quota` by an upload that begins, goes
+    on or ends.
     """
 
     def work(conn: Connection) -> types.StoredImage:
@@ -218,6 +209,9 @@ def image_update(
         named = attempt if "status" in values else None
         writing.update_image(db, conn, context, image, record, named)
         stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
+        conversion_jobs.check_filling(
+            conn, context, image, record, {row.name for row in stored if not row.deleted}
+        )
         given = values.get("properties") or {}
         now = record["updated_at"]
         record["properties"] = _change_properties(
@@ -264,9 +258,18 @@ def _change_properties(
         shown[name.lower()] = name
     wanted = {shown.get(name, name): value for name, value in given.items()}
     result = {**live, **wanted}
-    purged = [name for name in live if purge and name not in wanted and fields.is_v1_name(name)]
+    fields.check_read_only(live, wanted)
+    purged = [
+        name
+        for name in live
+        if purge
+        and name not in wanted
+        and fields.is_v1_name(name)
+        and not fields.is_read_only(name)
+    ]
     for name in purged:
         del result[name]
-    records.check_quota(len(result), len(live), quota, "properties")
+    counts = fields.count_own(result), fields.count_own(live)
+    records.check_quota(*counts, quota, "properties")
     writing.change_properties(conn, image_id, by_name, wanted, purged, now)
     return lenient.fold_names(result)

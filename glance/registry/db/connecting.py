@@ -34,7 +34,27 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-logging.getLogger("sqlalchemy.pool.impl.QueuePool").addFilter(_in_one_line)
+class WatchedPool(pool.QueuePool):  # type: ignore[misc]  # sqlalchemy 1.4 ships no hints
+    """The pool of connections that counts who waits for one, or for one to be opened."""
+
+    # SQLAlchemy names the logger of a pool after its class; this one stays among its own.
+    __module__ = pool.QueuePool.__module__
+    waiting = 0
+
+    def _do_get(self) -> Any:
+        self.waiting += 1
+        try:
+            return super()._do_get()
+        finally:
+            self.waiting -= 1
+
+    @property
+    def limit(self) -> int:
+        """How many connections there may be."""
+        return int(self.size()) + int(self._max_overflow)
+
+
+logging.getLogger(f"{WatchedPool.__module__}.{WatchedPool.__name__}").addFilter(_in_one_line)
 
 #: How long SQLite itself waits for a lock, in milliseconds.
 # NOTE: it waits inside C and so blocks every request of the worker; `Database.transaction` does
@@ -87,6 +107,7 @@ def create(
         "future": True,
         "hide_parameters": True,
         "json_deserializer": lenient.read_json,
+        "poolclass": WatchedPool,
     }
     if autocommit:
         settings.update(isolation_level="AUTOCOMMIT")
@@ -107,7 +128,7 @@ def create(
         if engine.dialect.driver == "pymysql":
             event.listen(engine, "connect", _notice_lost_server)
         return engine
-    settings.update(poolclass=pool.QueuePool, connect_args={"check_same_thread": False})
+    settings.update(connect_args={"check_same_thread": False})
     engine = sa.create_engine(parsed, **settings)
     engine.dialect.do_commit = _commit
 

@@ -14,7 +14,15 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import types
-from glance.registry.db import attempts, engine, models, records, scrub_queue, visibility
+from glance.registry.db import (
+    attempts,
+    conversion_jobs,
+    engine,
+    models,
+    records,
+    scrub_queue,
+    visibility,
+)
 
 images, properties, members = models.images, models.image_properties, models.image_members
 Context = identity_context.RequestContext
@@ -37,6 +45,8 @@ _DELETE_CHILDREN = [
     .values(deleted=True, deleted_at=sa.bindparam("now"), updated_at=sa.bindparam("now"))
     for table in (properties, members)
 ]
+#: The statuses in which an image can be the result of a conversion that goes on.
+_UNFILLED = ("queued", "saving")
 _WAITING = sa.and_(
     images.c.id == sa.bindparam("row_id"),
     images.c.deleted == sa.true(),
@@ -104,6 +114,8 @@ def image_delete(
             scrub_queue.enter(
                 conn, image_id, image["location"], now=now, due_in=due_in, lease=lease
             )
+        if locked["status"] in _UNFILLED:
+            conversion_jobs.cancel_of(conn, image_id, now)
         image["status"], image["updated_at"] = new_status, now
         image["deleted"], image["deleted_at"] = True, now
         return records.reveal(db, image)
@@ -135,6 +147,7 @@ def image_withdraw(db: engine.Database, context: Context, attempt: str) -> types
         conn.execute(_DELETE, {**params, "new_status": "deleted"})
         for statement in _DELETE_CHILDREN:
             conn.execute(statement, params)
+        conversion_jobs.cancel_of(conn, image_id, now)
         image["status"], image["updated_at"] = "deleted", now
         image["deleted"], image["deleted_at"] = True, now
         return records.reveal(db, image)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from glance.common import config, exception
+from glance.common import config, exception, metrics
 from glance.image import cipher
 from glance.registry.db import connecting, urls
 from glance.streaming import hub, retry
@@ -82,6 +82,9 @@ _MYSQL_RETRY = frozenset({1205, 1213})
 # The same for a server, or a transaction, that does not permit writing.
 _PG_READ_ONLY = frozenset({"25006"})
 _MYSQL_READ_ONLY = frozenset({1290, 1792, 1836})
+
+#: Why a use of the database can fail, in the words of the metrics.
+FAILURES = ("busy", "late", "read_only", "unreachable", "other")
 
 #: What tells whether each kind of database can be used: a standby, for one, is read-only.
 _CHECKS = {
@@ -202,6 +205,15 @@ class Database:
             self.dispose()
             raise exception.ServiceUnavailable("The database is read-only")
 
+    def look(self) -> None:
+        """Tell the metrics the state of the pools of connections."""
+        pools = [engine.pool for engine in dict.fromkeys(self._engines)]
+        used = [pool.checkedout() for pool in pools]
+        metrics.DATABASE_CONNECTIONS.set(sum(used), "in_use")
+        metrics.DATABASE_CONNECTIONS.set(sum(pool.checkedin() for pool in pools), "idle")
+        metrics.DATABASE_LIMIT.set(sum(pool.limit for pool in pools))
+        metrics.DATABASE_WAITING.set(sum(pool.waiting for pool in pools))
+
     def dispose(self) -> None:
         """Close all idle connections; the object stays usable."""
         with self._lock:
@@ -257,8 +269,10 @@ class Database:
             finally:
                 self._watch.end(token)
         except exc.TimeoutError as err:
+            metrics.DATABASE_ERRORS.inc("busy")
             raise exception.ServiceUnavailable("The database is busy; try again later") from err
         except TimeoutError as err:
+            metrics.DATABASE_ERRORS.inc("late")
             LOG.error("The database has not responded in time")
             # NOTE: its other connections may lead nowhere, too, as when its address has moved.
             self.dispose()
@@ -266,6 +280,8 @@ class Database:
                 "The registry's database does not respond at the moment"
             ) from err
         except exc.DBAPIError as err:
+            if not isinstance(err, exc.IntegrityError):
+                metrics.DATABASE_ERRORS.inc(_reason_of(err))
             if is_contention(err):
                 raise exception.ServiceUnavailable(
                     "The database is busy; try again later"
@@ -277,9 +293,7 @@ class Database:
                 raise exception.ServiceUnavailable(
                     "The registry's database cannot be written to at the moment"
                 ) from err
-            if err.connection_invalidated or isinstance(
-                err, exc.OperationalError | exc.InterfaceError
-            ):
+            if _is_unreachable(err):
                 # SECURITY: the driver's text may name hosts, paths and accounts.
                 LOG.error("The database cannot be used: %s", err.orig)
                 raise exception.ServiceUnavailable(
@@ -308,6 +322,22 @@ def from_conf(conf: config.Conf) -> Database:
             os.path.abspath(path),
         )
     return database
+
+
+def _reason_of(err: exc.DBAPIError) -> str:
+    """Return the word of the metrics for an error."""
+    if is_contention(err):
+        return "busy"
+    if is_read_only(err):
+        return "read_only"
+    return "unreachable" if _is_unreachable(err) else "other"
+
+
+def _is_unreachable(err: exc.DBAPIError) -> bool:
+    """Return whether an error means that the connection cannot be used."""
+    return bool(err.connection_invalidated) or isinstance(
+        err, exc.OperationalError | exc.InterfaceError
+    )
 
 
 def is_read_only(err: exc.DBAPIError) -> bool:

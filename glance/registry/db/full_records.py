@@ -15,7 +15,15 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import api, engine, lenient, models, records, writing
+from glance.registry.db import (
+    api,
+    conversion_jobs,
+    engine,
+    lenient,
+    models,
+    records,
+    writing,
+)
 
 tags = models.image_tags
 Context = identity_context.RequestContext
@@ -75,9 +83,10 @@ def record_patch(
 
     `updated_at` moves if anything changes. Raises Conflict for a status that is not in
     `from_state`, and for a property of `must_exist` or `remove` that is not there; Forbidden for
-    another owner, unless by an administrator, and for another format of an image that has data or
-    gets it; Invalid if the new record breaks the rules; QuotaExceeded. For a call that
-    `is_repeated`, properties to remove may be gone if everything else of the change is made, too.
+    another owner, unless by an administrator, for another format of an image that has data or
+    gets it, and for properties that only the service sets; Invalid if the new record breaks the
+    rules; QuotaExceeded. For a call that `is_repeated`, properties to remove may be gone if
+    everything else of the change is made, too.
     """
 
     def work(conn: Connection) -> types.StoredRecord:
@@ -95,8 +104,11 @@ def record_patch(
         if missing and not may_be_made:
             raise exception.Conflict(f"The image has no property {missing[0]}")
         removed = [name for name in removed if name not in wanted and name in live]
+        fields.check_read_only(live, wanted, removed)
         result = {name: value for name, value in {**live, **wanted}.items() if name not in removed}
-        records.check_quota(len(result), len(live), property_quota, "properties")
+        counts = fields.count_own(result), fields.count_own(live)
+        records.check_quota(*counts, property_quota, "properties")
+        conversion_jobs.check_filling(conn, context, image, record, live)
         now = records.utcnow()
         old: Mapping[str, Any] = image
         is_changed = any(record[name] != value for name, value in old.items())
@@ -186,6 +198,7 @@ def record_set_state(
             records.reveal(db, record)
         found = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image["id"]})
         live = {lenient.text(row.name): row.value for row in found if not row.deleted}
+        conversion_jobs.check_filling(conn, context, image, record, live)
         return cast(
             types.StoredRecord,
             {**record, "properties": live, "tags": sorted(_tags(conn, image["id"]))},

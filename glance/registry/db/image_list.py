@@ -167,6 +167,7 @@ class _Listing:
             deleted=True if context.show_deleted else query.deleted,
             include_killed=query.include_killed,
             filters=tuple(query.filters),
+            is_saving=query.filters.get("status") == "saving",
             properties=len(query.properties),
             odd_names=odd is None or bool(odd),
             size_min=query.size_min is not None,
@@ -232,7 +233,7 @@ class _Listing:
         if self.query.is_public is False and not is_default:
             return _FIRST_PRIVATE
         if is_default and not self.shape.properties and len(self.shape.filters) == 1:
-            is_filtered = self.shape.filters[0] not in list_statements.SCOPES
+            is_filtered = self.shape.filters[0] not in self.shape.scopes
         else:
             is_filtered = self.shape.has_filters
         return _FIRST if is_filtered else _FIRST_UNFILTERED
@@ -322,7 +323,7 @@ class _Listing:
         found += [name for name in listing.TEXT_FILTERS if name in self.query.filters]
         in_order = {self.query.sort_key}
         if self.query.sort_key == "created_at":
-            in_order |= {*list_statements.SCOPES, "private"}
+            in_order |= {*self.shape.scopes, "private"}
         return [one for one in found if list_statements.RANGES.get(one, one) not in in_order]
 
     def _few(self, drivers: list[str], most: int) -> list[int] | None:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.elements import ColumnElement
 
+from glance.image import fields
 from glance.registry.db import lenient, models, probes, records, visibility
 
 images, properties = models.images, models.image_properties
@@ -44,6 +45,7 @@ class Shape:
     deleted: bool | None
     include_killed: bool
     filters: tuple[str, ...]
+    is_saving: bool
     properties: int
     odd_names: bool
     size_min: bool
@@ -52,6 +54,11 @@ class Shape:
     sort_key: str
     descending: bool
     dialect: str
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Those of SCOPES that have one value."""
+        return SCOPES[1:] if self.is_saving else SCOPES
 
     @property
     def has_filters(self) -> bool:
@@ -331,7 +338,7 @@ def _scope(shape: Shape) -> str:
     """Return what of the query the longest index for this order has before the sort key."""
     if shape.sort_key != "created_at":
         return ""
-    for name in SCOPES:
+    for name in shape.scopes:
         if name in shape.filters:
             return name
     is_plain = shape.is_public is False or (shape.is_public and not shape.has_owner)
@@ -357,11 +364,7 @@ def _hint(scope: str, sort_key: str) -> str:
 
 
 def _column_filters(shape: Shape, row: Any, names: Iterable[str]) -> list[ColumnElement[bool]]:
-    found = [
-        _equals(shape, row[name], sa.bindparam(f"filter_{name}"))
-        for name in shape.filters
-        if name in names
-    ]
+    found = [_has_value(shape, row, name) for name in shape.filters if name in names]
     if shape.size_min and "size" in names:
         found.append(row.size >= sa.bindparam("size_min"))
     if shape.size_max and "size" in names:
@@ -369,6 +372,12 @@ def _column_filters(shape: Shape, row: Any, names: Iterable[str]) -> list[Column
     if shape.changes_since and "updated_at" in names:
         found.append(row.updated_at > sa.bindparam("changes_since"))
     return found
+
+
+def _has_value(shape: Shape, row: Any, name: str) -> ColumnElement[bool]:
+    if name == "status" and shape.is_saving:
+        return cast(ColumnElement[bool], row.status.in_(fields.SAVING))
+    return _equals(shape, row[name], sa.bindparam(f"filter_{name}"))
 
 
 def _matches(shape: Shape, row: Any, ids: Any = None) -> list[ColumnElement[bool]]:

@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.registry.db.lenient import Timestamp, WholeNumber
 
 #: The version of `migrate_repo` whose result these tables describe.
-SCHEMA_VERSION = 24
+SCHEMA_VERSION = 25
 
 ODD_NAME_INDEX = "ix_image_properties_odd_name"
 VALUE_INDEX = "ix_image_properties_name_value_image_id"
@@ -304,5 +304,54 @@ image_tags = sa.Table(
     ),
     sa.Column("value", bytewise_text(255), primary_key=True),
     sa.Index("ix_image_tags_value_image_id", "value", "image_id"),
+    mysql_engine="InnoDB",
+)
+
+#: Conversions; `glance.registry.db.conversion_jobs` explains the columns.
+#:
+#: NOTE: without foreign keys: a job outlives its images, which may be purged meanwhile.
+conversion_jobs = sa.Table(
+    "conversion_jobs",
+    metadata,
+    sa.Column("uuid", bytewise_text(36), primary_key=True),
+    sa.Column("source_image_id", sa.Integer, nullable=False, index=True),
+    sa.Column("image_id", sa.Integer, nullable=False, index=True),
+    sa.Column("owner", bytewise_text(255)),
+    _flag("by_admin"),
+    sa.Column("source_format", bytewise_text(20), nullable=False),
+    sa.Column("disk_format", bytewise_text(20), nullable=False),
+    _flag("compress"),
+    sa.Column("store", bytewise_text(255)),
+    sa.Column("status", bytewise_text(16), nullable=False, index=True),
+    sa.Column("phase", bytewise_text(16)),
+    sa.Column("progress", sa.Integer),
+    sa.Column("created_at", Timestamp(), nullable=False),
+    sa.Column("started_at", Timestamp()),
+    sa.Column("finished_at", Timestamp(), index=True),
+    sa.Column("bytes_in", sa.BigInteger),
+    sa.Column("bytes_out", sa.BigInteger),
+    sa.Column("virtual_size", sa.BigInteger),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", bytewise_text(64)),
+    sa.Column("not_before", Timestamp()),
+    sa.Column("worker", bytewise_text(255)),
+    sa.Column("leased_until", Timestamp()),
+    sa.Column("request_key", bytewise_text(64), index=True),
+    sa.Column("request_digest", bytewise_text(64)),
+    mysql_engine="InnoDB",
+)
+for _columns in (("created_at", "uuid"), ("owner", "created_at", "uuid")):
+    order_index(
+        f"ix_conversion_jobs_{'_'.join(_columns)}", *(conversion_jobs.c[name] for name in _columns)
+    )
+
+#: Converters, and when each was last heard of.
+conversion_workers = sa.Table(
+    "conversion_workers",
+    metadata,
+    sa.Column("name", bytewise_text(255), primary_key=True),
+    sa.Column("seen_at", Timestamp(), nullable=False),
     mysql_engine="InnoDB",
 )

@@ -317,6 +317,14 @@ def entries(
     return sorted(found, key=lambda entry: (entry.due_at, entry.image_id, entry.item))
 
 
+def lengths(db: engine.Database) -> tuple[int, int]:
+    """Return how many entries wait, and how many were given up."""
+    counted = sa.select(queue.c.dead, sa.func.count()).group_by(queue.c.dead)
+    with db.read() as conn:
+        found = {bool(dead): int(count) for dead, count in conn.execute(counted)}
+    return found.get(False, 0), found.get(True, 0)
+
+
 def _leasable_at(entry: ScrubEntry, kept_for: datetime.timedelta) -> datetime.datetime:
     if entry.attempts or not kept_for:
         return entry.due_at

@@ -230,6 +230,7 @@ def _scanned(scan: Scan, dialect: str) -> list_statements.Shape:
         deleted=False,
         include_killed=True,
         filters=(scan.scope,) if scan.scope not in ("", "is_public", "owner") else (),
+        is_saving=False,
         properties=0,
         odd_names=False,
         size_min=False,

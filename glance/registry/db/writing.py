@@ -6,6 +6,7 @@ the transaction of its caller.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy.sql import Select
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, models, records, visibility
+from glance.registry.db import engine, ids, models, records, visibility
 
 images, properties, tags = models.images, models.image_properties, models.image_tags
 Context = identity_context.RequestContext
@@ -105,6 +106,43 @@ _FIRST_OF_OWNER = (
     .limit(1)
     .with_for_update()
 )
+
+
+def new_record(
+    values: Mapping[str, Any], formats: fields.Formats = fields.FORMATS
+) -> dict[str, Any]:
+    """Return the record of an image that is created now, with a uuid, from typed values.
+
+    `visibility` decides what `is_public` is; without it, `is_public` decides. Raises Invalid.
+    """
+    record = fields.validate({**DEFAULTS, **values}, formats)
+    if "visibility" in values:
+        record["is_public"] = record["visibility"] == "public"
+    else:
+        record["visibility"] = "public" if record["is_public"] else "shared"
+    record["created_at"] = record["updated_at"] = records.utcnow()
+    if record["status"] == "active":
+        record["activated_at"] = record["created_at"]
+    record["uuid"] = record["uuid"] or str(uuid.uuid4())
+    return record
+
+
+def insert_image(
+    db: engine.Database,
+    conn: Connection,
+    image_id: int,
+    record: Mapping[str, Any],
+    attempt: str | None,
+) -> None:
+    """Insert the row of an image, whose location is in clear, under an id.
+
+    Raises IntegrityError or Duplicate if another image has or had the id.
+    """
+    location = db.cipher.seal(image_id, record["location"])
+    new = {"id": image_id, "location": location, "attempt": attempt}
+    conn.execute(INSERT, {**record, **new})
+    if ids.is_purged(conn, image_id):
+        raise exception.Duplicate(f"Image with ID {image_id} was purged")
 
 
 def update_image(

@@ -290,6 +290,11 @@ class S3Store(base.Store):
             and endpoint.is_same_service(self.endpoint)
         )
 
+    def uri_of(self, image_id: str) -> str | None:
+        if self.endpoint is None:
+            return None
+        return self.location_of(image_id).uri(secret=True)
+
     def place_of(self, image_id: str) -> str | None:
         return str(self.location_of(image_id)) if self.endpoint is not None else None
 

@@ -169,6 +169,9 @@ class SwiftStore(base.Store):
         host, port = where.host_and_port
         self.check_object(location, is_admin=is_admin, at_home=at_home, host=host, port=port)
 
+    def uri_of(self, image_id: str) -> str:
+        return self.location_of(image_id)
+
     def place_of(self, image_id: str) -> str:
         return self.location_of(image_id)
 

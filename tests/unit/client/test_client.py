@@ -171,7 +171,102 @@ CALLS = [
         4,
     ),
     (("get_cache_stats", (), {}), ("GET", "/v1/cache_stats", None), {"hits": 1}, {"hits": 1}),
+    (
+        ("convert_image", ("http://h/v1/images/1", "qcow2"), {"compress": True, "name": "ü"}),
+        (
+            "POST",
+            "/v1/conversions",
+            {
+                "conversion": {
+                    "source_image_id": "1",
+                    "disk_format": "qcow2",
+                    "compress": True,
+                    "name": "ü",
+                }
+            },
+        ),
+        {"conversion": {"id": "j", "image_id": "2"}},
+        {"id": "j", "image_id": "2"},
+    ),
+    (("get_conversions", (), {}), ("GET", "/v1/conversions", None), {"conversions": []}, []),
+    (
+        (
+            "get_conversions",
+            (),
+            {"status": "failed", "source_image_id": 1, "limit": 2, "marker": "j"},
+        ),
+        ("GET", "/v1/conversions?status=failed&limit=2&marker=j&source_image_id=1", None),
+        {"conversions": [{"id": "k"}]},
+        [{"id": "k"}],
+    ),
+    (
+        ("get_conversion", ("a/b",), {}),
+        ("GET", "/v1/conversions/a%2Fb", None),
+        {"conversion": {"id": "a/b"}},
+        {"id": "a/b"},
+    ),
+    (
+        ("cancel_conversion", ("j",), {}),
+        ("DELETE", "/v1/conversions/j", None),
+        {"conversion": {"id": "j", "status": "cancelling"}},
+        {"id": "j", "status": "cancelling"},
+    ),
+    (("cancel_conversion", ("j",), {}), ("DELETE", "/v1/conversions/j", None), (204,), None),
 ]
+
+
+def test_a_conversion_may_be_asked_for_again(loopback):
+    server = loopback.answering(lambda seen: {"conversion": {"id": "j"}})
+    made(server).convert_image(1, "raw", idempotency_key="k 1")
+    assert server.requests[0].headers["idempotency-key"] == "k 1"
+    for key in ("a\r\nX-Auth-Token: t", "ü", "\x00"):
+        with pytest.raises(exception.Invalid):
+            made(server).convert_image(1, "raw", idempotency_key=key)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, exception.NotFound),
+        (409, exception.Duplicate),
+        (413, exception.LimitExceeded),
+        (429, exception.TooManyRequests),
+        (503, exception.ServiceUnavailable),
+    ],
+)
+def test_refusals_of_a_conversion(loopback, status, error):
+    server = loopback.answering(lambda seen: (status, b"no"))
+    with pytest.raises(error) as caught:
+        made(server).convert_image(1, "raw")
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("reference", ["", ".", "a/b"])
+def test_a_conversion_needs_an_id(loopback, reference):
+    server = loopback.answering(lambda seen: b"")
+    with pytest.raises(exception.Invalid):
+        made(server).convert_image(reference, "raw")
+    for call in (made(server).get_conversion, made(server).cancel_conversion):
+        with pytest.raises(exception.Invalid):
+            call("")
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>a page</html>", {"conversion": None}, {"images": []}, b""]
+)
+def test_what_is_no_conversion_is_an_error(loopback, answer):
+    server = loopback.answering(lambda seen: answer)
+    client = made(server)
+    for call in (
+        lambda: client.convert_image(1, "raw"),
+        client.get_conversions,
+        lambda: client.get_conversion("j"),
+        lambda: client.cancel_conversion("j"),
+    ):
+        with pytest.raises(exception.ClientConnectionError):
+            call()
 
 
 @pytest.mark.parametrize(("call", "sent", "answer", "result"), CALLS)

@@ -117,6 +117,28 @@ def test_version_2_writes_errors_as_json_for_those_who_name_it(accept, is_json):
     assert found == {"code": 404, "title": "Not Found", "message": 'no "x" \ud800 here'}
 
 
+@pytest.mark.parametrize(
+    ("accept", "agent", "is_json"),
+    [
+        ("*/*", "openstacksdk/4.22.0 keystoneauth1/5.18.1", True),
+        ("", "openstackclient/10.5 openstacksdk/4.22.0", True),
+        (None, "openstacksdk/4.22.0", True),
+        ("text/plain", "openstacksdk/4.22.0", False),
+        ("application/json;q=0, */*", "openstacksdk/4.22.0", False),
+        ("*/*", "python-glanceclient", False),
+    ],
+)
+def test_openstacksdk_gets_json_whatever_it_accepts(accept, agent, is_json):
+    environ = {httperror.JSON_ERRORS: True, "HTTP_USER_AGENT": agent}
+    if accept is not None:
+        environ["HTTP_ACCEPT"] = accept
+    _, headers, _ = httperror.render(exception.NotFound("x"), environ)
+    assert (dict(headers)["Content-Type"] == "application/json") is is_json
+    del environ[httperror.JSON_ERRORS]
+    _, headers, _ = httperror.render(exception.NotFound("x"), environ)
+    assert dict(headers)["Content-Type"] == "text/plain; charset=UTF-8"
+
+
 def test_version_1_writes_no_json_errors():
     _, headers, _ = httperror.render(exception.NotFound("x"), {"HTTP_ACCEPT": "application/json"})
     assert dict(headers)["Content-Type"] == "text/plain; charset=UTF-8"

@@ -321,11 +321,16 @@ def test_the_log_has_one_line_for_each_job(make, caplog):
     lines = [each for each in caplog.records if each.name == "glance.conversion.engine"]
     assert [each.levelname for each in lines] == ["INFO", "WARNING", "INFO", "WARNING"]
     success, corrupt, cancelled, foreign = [each.getMessage().split(": ", 1)[1] for each in lines]
-    assert success.startswith("4 bytes of raw became 4 bytes of raw, a disk of 4 bytes; seconds: ")
+    assert success.startswith(
+        "raw to raw: succeeded; source 4 bytes; disk 4 bytes; result 4 bytes; seconds: "
+    )
     assert all(phase.value in success for phase in engine.Phase)
-    assert corrupt == "fetching ended: source_corrupt: its checksum is another one"
-    assert cancelled == "the beginning ended: cancelled"
-    assert foreign == "the beginning ended: unsupported_format"
+    assert "; the tool took 0." in success
+    assert corrupt.startswith(
+        "raw to raw: source_corrupt in fetching (its checksum is another one); seconds: fetching "
+    )
+    assert cancelled.startswith("raw to raw: cancelled in the beginning; the tool took 0.00 ")
+    assert foreign.startswith("iso to raw: unsupported_format in the beginning; the tool took ")
 
 
 def test_what_the_tool_puts_in_the_place_of_the_result_is_not_stored(make, tmp_path):

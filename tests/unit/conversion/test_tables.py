@@ -42,7 +42,8 @@ DEFAULTS = {
 def test_the_defaults_of_the_options():
     conf = config.Conf({})
     assert {name: conf[name] for name in DEFAULTS} == DEFAULTS
-    assert set(DEFAULTS) == {option.name for option in config.GROUPS["conversion"]}
+    declared = [*config.GROUPS["conversions"], *config.GROUPS["conversion"]]
+    assert set(DEFAULTS) == {option.name for option in declared}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_the_codes():
     assert {code.label for code in errors.Code} - may_pass == {
         *("source_gone", "source_corrupt", "ambiguous_format", "format_mismatch"),
         *("unsafe_image", "nested_format", "too_large", "unsupported_format", "cpu_limit"),
-        *("memory_limit", "timeout", "conversion_failed", "worker_lost"),
+        *("memory_limit", "timeout", "conversion_failed", "worker_lost", "quota_exceeded"),
     }
 
 

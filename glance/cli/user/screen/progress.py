@@ -1,7 +1,8 @@
-"""A line on a terminal that shows the progress and speed of an upload or download.
+"""A line on a terminal that shows the progress and speed of an upload or download, or of a job.
 
-Used by `glance add`, `glance download` and `glance-upload`. The line is drawn on standard error,
-so that it never mixes with data; if that is not a terminal, nothing is drawn.
+Used by `glance add`, `glance download`, `glance convert --wait` and `glance-upload`. The line is
+drawn on standard error, so that it never mixes with data; if that is not a terminal, nothing is
+drawn.
 """
 
 from __future__ import annotations
@@ -74,20 +75,7 @@ class Line:
 
     def _draw(self, now: float) -> None:
         self._drawn_at = now
-        text = self.text(now)
-        # NOTE: with a full last column, some terminals wrap to the next line.
-        width = self._columns() - 1
-        room = width - len(text) - 2
-        label = self.label if len(self.label) <= room else self.label[: max(0, room - 3)] + "..."
-        line = f"{label}  {text}" if room > 8 else text
-        self.stream.write(f"\r{line[:width]}\x1b[K")
-        self.stream.flush()
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self.stream.fileno()).columns or 80
-        except (OSError, ValueError):
-            return 80
+        _redraw(self.stream, self.label, self.text(now))
 
     def end(self) -> None:
         """Draw the line once more, and end it with a line feed."""
@@ -100,6 +88,24 @@ class Line:
             self.stream.flush()
 
 
+def _redraw(stream: TextIO, label: str, text: str) -> None:
+    """Draw a line over the one that was drawn before."""
+    # NOTE: with a full last column, some terminals wrap to the next line.
+    width = _columns(stream) - 1
+    room = width - len(text) - 2
+    label = label if len(label) <= room else label[: max(0, room - 3)] + "..."
+    line = f"{label}  {text}" if room > 8 else text
+    stream.write(f"\r{line[:width]}\x1b[K")
+    stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 @contextlib.contextmanager
 def shown(label: object) -> Iterator[Tell | None]:
     """Yield the `progress` argument of a client's call; None if the line would not be seen."""
@@ -107,12 +113,29 @@ def shown(label: object) -> Iterator[Tell | None]:
     if stream is None or not stream.isatty():
         yield None
         return
-    text = str(label)
-    line = Line("".join(c if c.isprintable() else "?" for c in text), stream)
+    line = Line(_printable(str(label)), stream)
     try:
         yield line.moved
     finally:
         line.end()
+
+
+@contextlib.contextmanager
+def described(label: str) -> Iterator[Callable[[str], None]]:
+    """Yield what draws a line with this label and a text, over the line before."""
+    stream = sys.stderr
+    if stream is None or not stream.isatty():
+        yield lambda text: None
+        return
+    try:
+        yield lambda text: _redraw(stream, _printable(label), _printable(text))
+    finally:
+        stream.write("\n")
+        stream.flush()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def amount(count: float) -> str:

@@ -176,6 +176,53 @@ def image_tags(version: int) -> sa.Table:
     )
 
 
+def conversion_jobs(version: int) -> sa.Table:
+    """Return the table `conversion_jobs` of a version (25 or later)."""
+    return _table(
+        "conversion_jobs",
+        [
+            sa.Column("uuid", _text(version, 36), primary_key=True),
+            sa.Column("source_image_id", sa.Integer, nullable=False),
+            sa.Column("image_id", sa.Integer, nullable=False),
+            sa.Column("owner", _text(version, 255)),
+            _flag("by_admin", version),
+            sa.Column("source_format", _text(version, 20), nullable=False),
+            sa.Column("disk_format", _text(version, 20), nullable=False),
+            _flag("compress", version),
+            sa.Column("store", _text(version, 255)),
+            sa.Column("status", _text(version, 16), nullable=False),
+            sa.Column("phase", _text(version, 16)),
+            sa.Column("progress", sa.Integer),
+            sa.Column("created_at", Timestamp(), nullable=False),
+            sa.Column("started_at", Timestamp()),
+            sa.Column("finished_at", Timestamp()),
+            sa.Column("bytes_in", sa.BigInteger),
+            sa.Column("bytes_out", sa.BigInteger),
+            sa.Column("virtual_size", sa.BigInteger),
+            _count("attempts", version),
+            _count("losses", version),
+            _count("failures", version),
+            sa.Column("error", _text(version, 64)),
+            sa.Column("not_before", Timestamp()),
+            sa.Column("worker", _text(version, 255)),
+            sa.Column("leased_until", Timestamp()),
+            sa.Column("request_key", _text(version, 64)),
+            sa.Column("request_digest", _text(version, 64)),
+        ],
+    )
+
+
+def conversion_workers(version: int) -> sa.Table:
+    """Return the table `conversion_workers` of a version (25 or later)."""
+    return _table(
+        "conversion_workers",
+        [
+            sa.Column("name", _text(version, 255), primary_key=True),
+            sa.Column("seen_at", Timestamp(), nullable=False),
+        ],
+    )
+
+
 def tables(version: int) -> dict[str, sa.Table]:
     """Return all tables of a version by name."""
     found = [images(version)] if version >= 1 else []
@@ -191,6 +238,8 @@ def tables(version: int) -> dict[str, sa.Table]:
         found.append(purged_uuids(version))
     if version >= 24:
         found.append(image_tags(version))
+    if version >= 25:
+        found += [conversion_jobs(version), conversion_workers(version)]
     return {table.name: table for table in found}
 
 
@@ -250,8 +299,14 @@ def indexes(table: str, version: int) -> Indexes:
         return found
     if table == "scrub_queue":
         return _single(table, "due_at")
-    if table in ("image_id_counter", "purged_image_ids", "purged_uuids"):
+    if table in ("image_id_counter", "purged_image_ids", "purged_uuids", "conversion_workers"):
         return {}
+    if table == "conversion_jobs":
+        names = ["source_image_id", "image_id", "status", "finished_at", "request_key"]
+        found = _single(table, *names)
+        for columns in (("created_at", "uuid"), ("owner", "created_at", "uuid")):
+            found[f"ix_conversion_jobs_{'_'.join(columns)}"] = columns
+        return found
     if table == "image_tags":
         return {"ix_image_tags_value_image_id": ("value", "image_id")}
     if version >= 20:

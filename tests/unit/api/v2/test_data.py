@@ -11,6 +11,7 @@ import webob
 import glance.api
 from glance import store
 from glance.api import recovery, upload
+from glance.api.v2 import patch
 from glance.common import config, exception
 from glance.store import base, filesystem, staging
 from glance.streaming.retry import Backoff
@@ -266,7 +267,18 @@ def test_data_of_another_format_is_recorded(both):
     image = both.make()
     assert put(both, image, Chunked(disks.qcow2())).status_int == 204
     found = both("GET", image["self"]).json
-    assert (found["status"], found["inspection_result"]) == ("active", "format_mismatch")
+    assert (found["status"], found["os_glance_inspection_result"]) == ("active", "format_mismatch")
+    # Programs that keep properties as they were declared would take it for somebody's property.
+    assert "inspection_result" not in found
+    for name in ("inspection_result", "os_glance_inspection_result"):
+        for op in ("add", "replace", "remove"):
+            body = [{"op": op, "path": f"/{name}", "value": "x"}]
+            headers = {"Content-Type": patch.V21}
+            assert both.json("PATCH", image["self"], body, headers).status_int == 403
+    assert both("GET", image["self"]).json == found
+    path = f"/v1/images/{image['id']}"
+    old = both("HEAD", path).headers
+    assert old["x-image-meta-property-inspection_result"] == "format_mismatch"
 
 
 def test_more_than_declared_is_refused_as_soon_as_it_is_seen(both):

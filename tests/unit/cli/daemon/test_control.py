@@ -150,7 +150,7 @@ def test_an_unknown_server_is_named_with_those_known(site, word):
     assert site(word, "start") == 1
     assert site.err == (
         "Unknown server 'glance-foo' specified. Please specify all, or one of the servers: "
-        "api, registry, scrubber\n"
+        "api, registry, scrubber, converter\n"
     )
 
 
@@ -681,6 +681,7 @@ def test_all_starts_what_is_installed(site):
         f"Starting glance-api with {site.conf('api')}\n"
         f"Starting glance-registry with {site.conf('registry')}\n"
         f"glance-scrubber is not installed in {site.bin}: skipped\n"
+        f"glance-converter is not installed in {site.bin}: skipped\n"
     )
 
 
@@ -691,6 +692,68 @@ def test_all_skips_a_scrubber_that_nobody_configured(site):
     assert site("scrubber", "start", site.etc) == 1
 
 
+def test_all_skips_a_converter_that_is_not_configured_or_switched_off(site):
+    (site.bin / "glance-converter").write_text(STAND_IN)
+    assert site("all", "start", site.etc) == 0
+    assert "glance-converter has no configuration file: skipped\n" in site.out
+    site.configure("converter")
+    assert site("all", "start", site.etc) == 0
+    assert (
+        f"glance-converter is switched off (conversion_enabled is False in "
+        f"{site.conf('converter')}): skipped\n"
+    ) in site.out
+    site.configure("converter", conversion_enabled="no")
+    assert site("all", "restart", site.etc) == 0
+    assert "switched off" in site.out and not site.pid_file("converter").exists()
+    site.configure("converter", conversion_enabled="yes")
+    assert site("all", "start", site.etc) == 0
+    assert site.alive(site.pid("converter"), "converter")
+    assert site("all", "status", site.etc) == 0
+    assert "glance-converter (pid " in site.out
+    site.configure("converter")
+    assert site("all", "stop", site.etc) == 0
+    assert not site.pid_file("converter").exists()
+
+
+def test_a_converter_is_up_when_it_says_so_and_not_before(site, monkeypatch):
+    monkeypatch.setattr(launch, "_SETTLED", 0.1)
+    monkeypatch.setattr(servers, "START_SECONDS", 1.5)
+    (site.bin / "glance-converter").write_text(STAND_IN)
+    site.configure("converter", mode="silent")
+    assert site("converter", "start", site.etc) == 1
+    assert "glance-converter is not ready after 1.5 seconds" in site.err
+
+
+def test_a_converter_makes_way_for_a_new_one_before_its_work_is_done(site):
+    (site.bin / "glance-converter").write_text(STAND_IN)
+    # It ignores the signal, as one does that has conversions to finish.
+    site.configure("converter", mode="deaf", bind_port=0)
+    first = site.start("converter")
+    assert site("converter", "reload", site.etc) == 0
+    assert site.alive(first, "converter") and site.pid("converter") != first
+    os.kill(first, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("grace,seconds", [(None, "30.4"), (1, "1.4"), ("?", "30.4")])
+def test_a_converter_has_its_grace_before_it_is_given_up(site, monkeypatch, grace, seconds):
+    monkeypatch.setattr(servers, "STOP_SECONDS", 0.4)
+    waited = []
+
+    def wait_until(condition, backoff, **kwargs):
+        waited.append(backoff.seconds)
+        return False
+
+    (site.bin / "glance-converter").write_text(STAND_IN)
+    values = {} if grace is None else {"conversion_shutdown_grace": grace}
+    site.configure("converter", mode="deaf", **values)
+    pid = site.start("converter")
+    monkeypatch.setattr(servers.retry, "wait_until", wait_until)
+    assert site("converter", "stop", "--config-file", site.etc) == 1
+    assert waited == [float(seconds)]
+    assert f"Waited {seconds} seconds for pid {pid}" in site.err
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_all_restarts_after_everything_was_stopped(site):
     api, registry = site.start("api"), site.start("registry")
     assert site("all", "restart", site.etc) == 0
@@ -698,6 +761,7 @@ def test_all_restarts_after_everything_was_stopped(site):
         f"Stopping glance-api  pid: {api}  signal: 15\n"
         f"Stopping glance-registry  pid: {registry}  signal: 15\n"
         f"glance-scrubber is not installed in {site.bin}: skipped\n"
+        f"glance-converter is not installed in {site.bin}: skipped\n"
         f"Starting glance-api with {site.conf('api')}\n"
         f"Starting glance-registry with {site.conf('registry')}\n"
     )

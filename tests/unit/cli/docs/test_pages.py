@@ -218,7 +218,7 @@ def test_bash_completes_what_stands_behind_a_redirected_file():
     }
 
 
-SERVERS = {"all", "api", "registry", "scrubber"}
+SERVERS = {"all", "api", "registry", "scrubber", "converter"}
 
 
 @bash

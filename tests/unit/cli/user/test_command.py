@@ -43,7 +43,8 @@ def test_usage_lists_the_commands_in_order(bare):
     assert [name.removeprefix("cache-") for name in names[8:17]] == cache.split()
     members = "image-members member-images member-add member-delete members-replace"
     assert names[17:22] == members.split()
-    assert names[22:] == ["completion", "upload", "restore", "download"]
+    assert names[22:26] == ["convert", "conversions", "conversion-show", "conversion-cancel"]
+    assert names[26:] == ["completion", "upload", "restore", "download"]
 
 
 def test_version(bare):
@@ -109,7 +110,7 @@ def test_help_wins_over_a_mistake(bare, args):
 
 def test_help_shows_the_options_of_the_command_with_a_word_each(bare):
     lines = bare("index", "--help")[1].splitlines()
-    assert "  --limit LIMIT             Page size of index and details. Default: 10" in lines
+    assert "  --deleted                 List deleted images; for administrators only." in lines
     assert not [line for line in lines if line.startswith("  --host")]
 
 

@@ -28,6 +28,7 @@ CALLERS = {
 }
 NAMES = (None, "", "a", "a ", "A", "b", "\u00e9", "\u00e9e", "\U0001f600")
 STATUSES = ("active", "active", "active", "queued", "saving", "killed", "pending_delete")
+STATUSES += ("uploading", "importing")
 FORMATS = (None, "raw", "raw", "qcow2", "vhd")
 SIZES = (None, 0, 1, 5, 5, 7, 2**40)
 COUNT = 240
@@ -114,7 +115,7 @@ class Model:
         return (
             (deleted is None or row["deleted"] is deleted)
             and (query.include_killed or row["status"] != "killed")
-            and all(row[name] == value for name, value in query.filters.items())
+            and all(has(row, name, value) for name, value in query.filters.items())
             and all(row["properties"].get(k) == v for k, v in query.properties.items())
             and (query.size_min is None or (size is not None and size >= query.size_min))
             and (query.size_max is None or (size is not None and size <= query.size_max))
@@ -124,6 +125,12 @@ class Model:
             )
             and scopes[query.is_public]
         )
+
+
+def has(row: dict[str, Any], name: str, value: Any) -> bool:
+    """Return whether a row has what a filter of version 1 wants."""
+    on_its_way = ("saving", "uploading", "importing")
+    return row[name] in on_its_way if value == "saving" else bool(row[name] == value)
 
 
 def maybe(values: Any) -> Any:

@@ -39,6 +39,7 @@ FILTERS = (
     {"name": "image 135428"},
     {"status": "active"},
     {"status": "queued"},
+    {"status": "saving"},
     {"disk_format": "raw"},
     {"container_format": "bare"},
     {"size_min": "8500000000"},

@@ -98,6 +98,36 @@ def fill(conn: sa.engine.Connection, version: int) -> None:
             _insert(conn, tables["image_members"], row)
         if version >= 24:
             _insert(conn, tables["image_tags"], {**row, "value": "Größe"})
+        if version >= 25:
+            job = {"uuid": f"job {number}", "source_image_id": 1, "status": "succeeded"}
+            _insert(conn, tables["conversion_jobs"], {**row, **of_job(number), **job})
+            _insert(conn, tables["conversion_workers"], {"name": f"w{number}", "seen_at": DAY})
+
+
+def of_job(number: int) -> dict[str, Any]:
+    """Return what a row of conversion_jobs has besides the columns of other tables."""
+    given = number == 2
+    return {
+        "by_admin": given,
+        "source_format": "raw",
+        "compress": given,
+        "store": "swift" if given else None,
+        "phase": "fetching" if given else None,
+        "progress": 7 if given else None,
+        "started_at": DAY if given else None,
+        "finished_at": DAY if given else None,
+        "bytes_in": BIG if given else None,
+        "bytes_out": BIG if given else None,
+        "attempts": number,
+        "losses": 0,
+        "failures": 0,
+        "error": "timeout" if given else None,
+        "not_before": DAY if given else None,
+        "worker": "w" if given else None,
+        "leased_until": DAY if given else None,
+        "request_key": "0" * 64 if given else None,
+        "request_digest": "1" * 64 if given else None,
+    }
 
 
 def _insert(conn: sa.engine.Connection, table: sa.Table, row: dict[str, Any]) -> None:
@@ -261,6 +291,41 @@ def test_step_005_downwards_never_cuts_a_size(kind: Any, connect: Connect) -> No
         with pytest.raises(exception.DatabaseMigrationError, match="1 images are larger"):
             migration.downgrade(url, 4)
     assert conn.execute(sa.text("SELECT max(size) FROM images")).scalar() == BIG
+
+
+# -- step 025 ------------------------------------------------------------------------------------
+
+
+def test_step_025_downwards_leaves_no_image_waiting_for_a_converter(
+    kind: Any, connect: Connect
+) -> None:
+    url = kind.at(25)
+    conn = connect(url)
+    fill(conn, 25)
+    images, jobs = schema.images(25), schema.conversion_jobs(25)
+    for number, status, ends in ((1, "queued", None), (2, "queued", DAY), (3, "active", None)):
+        conn.execute(images.update().where(images.c.id == number).values(status=status))
+        job = jobs.update().where(jobs.c.image_id == number)
+        conn.execute(job.values(finished_at=ends))
+    migration.downgrade(url, 24)
+    found = conn.execute(sa.text("SELECT status FROM images ORDER BY id")).scalars().all()
+    assert found == ["killed", "queued", "active"]
+    assert "conversion_jobs" not in describe(conn)
+
+
+def test_step_025_goes_on_where_mysql_was_interrupted(kind: Any, connect: Connect) -> None:
+    url = kind.at(25)
+    conn = connect(url)
+    conn.execute(sa.text("DROP TABLE conversion_workers"))
+    conn.execute(sa.text("UPDATE migrate_version SET version = 24"))
+    migration.upgrade(url, 25)
+    assert set(describe(conn)) == set(schema.tables(25))
+    if kind.name == "mysql":
+        # The statements of a downgrade have effect one by one, too.
+        conn.execute(sa.text("DROP TABLE conversion_workers"))
+        conn.execute(sa.text("DROP TABLE conversion_jobs"))
+        migration.downgrade(url, 24)
+    assert migration.db_version(url) == (24 if kind.name == "mysql" else 25)
 
 
 # -- commands ------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def test_text_is_ours_whatever_the_server_prefers(
     assert {(row[2], row[3]) for row in found} == {("utf8mb4", "utf8mb4_nopad_bin")}, found
     assert {row[0] for row in found} == {
         "images", "image_properties", "image_members", "image_tags",
-        "purged_uuids", "scrub_queue", "migrate_version"
+        "purged_uuids", "scrub_queue", "conversion_jobs", "conversion_workers", "migrate_version"
     }  # fmt: skip
     database = engine.Database(url)
     for owner in ("acme", "ACME", "acme ", "\U0001f4be"):

@@ -63,6 +63,10 @@ def fill(database: engine.Database) -> None:
         conn.execute(
             models.images.update().where(models.images.c.id == 1).values(created_at=MOMENT)
         )
+        job = {"uuid": "j", "source_image_id": 1, "image_id": 2, "created_at": MOMENT}
+        formats = {"source_format": "raw", "disk_format": "vdi", "status": "queued"}
+        conn.execute(models.conversion_jobs.insert().values({**job, **formats}))
+        conn.execute(models.conversion_workers.insert().values(name="w", seen_at=MOMENT))
         conn.execute(models.images.update().where(models.images.c.id == 2).values(updated_at=None))
 
 

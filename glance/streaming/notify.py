@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
-from eventlet import patcher
+from glance.streaming import hub
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def notify(**fields: object) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]
     message = "\n".join(f"{name}={' '.join(str(value).split())}" for name, value in fields.items())
-    native = patcher.original("socket")
+    native = hub.native(socket)
     try:
         with native.socket(native.AF_UNIX, native.SOCK_DGRAM | native.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)

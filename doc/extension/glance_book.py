@@ -1,0 +1,116 @@
+"""What the book of glance's pages needs beyond Sphinx: links by name, and the list of modules.
+
+``name`` on a page (an option of a configuration file, a program, a module by its path or dotted
+name) becomes a link to its entry in the reference, once in each section. So pages stay readable as
+text, and whoever writes one need not know where the entry is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+#: ``name``, or ``name = value`` as in a file.
+_OPTION = re.compile(r"(\w+)( = .*)?", re.DOTALL)
+#: Schema versions: their names begin with a digit, and each is described in itself.
+_NOT_LISTED = ".migrate_repo."
+
+
+class Modules(SphinxDirective):
+    """`.. modules:: glance`: the description of each module of a package, in order of names.
+
+    The content names those that another page describes, one in each line.
+    """
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for name in _modules(self.arguments[0]):
+            lines += [f".. rubric:: {name}", ""]
+            if name in self.content:
+                lines += [f"See :mod:`{name}`.", ""]
+            else:
+                lines += [f".. automodule:: {name}", "   :no-members:", ""]
+        self.content = StringList(lines, "modules")
+        return self.parse_content_to_nodes()
+
+
+def _modules(package: str) -> Iterator[str]:
+    yield package
+    path = importlib.import_module(package).__path__
+    for info in sorted(pkgutil.walk_packages(path, f"{package}."), key=lambda each: each.name):
+        if _NOT_LISTED not in info.name:
+            yield info.name
+
+
+def _target(env: BuildEnvironment, text: str) -> tuple[str, str] | None:
+    """Return the page and the anchor of the entry that a literal names; None without any."""
+    python, standard = env.domains.python_domain, env.domains.standard_domain
+    module = text.removesuffix(".py").rstrip("/").replace("/", ".")
+    if module in python.modules and text != "glance":
+        return python.modules[module].docname, python.modules[module].node_id
+    if text in python.objects:
+        return python.objects[text].docname, python.objects[text].node_id
+    if text in standard.labels and text.startswith("glance"):
+        page, anchor, _ = standard.labels[text]
+        return page, anchor
+    found = _OPTION.fullmatch(text)
+    # A plain word such as `debug` is an option only where it is set.
+    if found and ("_" in found[1] or found[2]):
+        return standard.objects.get(("confval", found[1]))
+    return None
+
+
+def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Turn literals that name an entry of the reference into links to it."""
+    linked: set[tuple[int, str]] = set()
+    for literal in list(doctree.findall(nodes.literal)):
+        parents = list(_parents(literal))
+        taken = nodes.reference | nodes.title | nodes.rubric
+        if any(isinstance(each, taken) for each in parents):
+            continue
+        if not isinstance(literal.parent, nodes.TextElement):
+            continue
+        target = _target(app.env, literal.astext())
+        if target is None or target[1] in {name for each in parents for name in each["ids"]}:
+            continue
+        section = next((each for each in parents if isinstance(each, nodes.section)), doctree)
+        key = (id(section), literal.astext())
+        if key not in linked:
+            linked.add(key)
+            page, anchor = target
+            link = make_refnode(app.builder, docname, page, anchor, literal.deepcopy())
+            literal.parent.replace(literal, link)
+
+
+def drop_counts(
+    app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Remove what Python itself says of the fields of a named tuple: their numbers."""
+    if lines and lines[0].startswith("Alias for field number "):
+        lines.clear()
+
+
+def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("modules", Modules)
+    app.connect("doctree-resolved", link_names)
+    app.connect("autodoc-process-docstring", drop_counts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

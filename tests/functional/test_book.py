@@ -1,0 +1,154 @@
+"""The book is built without a warning, and a browser shows its pages whole, wide and narrow."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from support import browser, images, pages
+
+pytestmark = pytest.mark.peers
+
+#: The widths of a telephone and of a small screen, in pixels.
+NARROW, WIDE = 390, 1280
+#: The width that the page needs, and what lies beyond its edge without a scroll bar of its own.
+BEYOND = """(() => {
+    const width = document.documentElement.clientWidth;
+    const scrolled = (each) => {
+        for (let box = each.parentElement; box && box.tagName !== "BODY"; box = box.parentElement)
+            if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return true;
+        return false;
+    };
+    const beyond = [...document.querySelectorAll("article *")].filter((each) => {
+        const box = each.getBoundingClientRect();
+        return box.width && box.right > width + 1 && !scrolled(each);
+    });
+    return {
+        width, needed: document.documentElement.scrollWidth,
+        beyond: beyond.slice(0, 3).map((each) => `${each.tagName} ${each.textContent}`),
+    };
+})()"""
+
+
+def build(source, target):
+    """Return the end of Sphinx, which takes every warning for an error."""
+    words = ["-W", "ignore", "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    return subprocess.run(
+        [sys.executable, *words, "-d", str(target) + ".doctrees", str(source), str(target)],
+        cwd=pages.ROOT,
+        env={**os.environ, "PYTHONPATH": str(pages.ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """Return the directory of the built pages."""
+    if not all(map(importlib.util.find_spec, ("sphinx", "furo"))):
+        images.without("not installed: pip install 'glance[docs]'")
+    target = tmp_path_factory.mktemp("book") / "html"
+    done = build(pages.SOURCE, target)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    if browser.program() is None:
+        images.without("not installed: chromium")
+    with browser.Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def written(book):
+    """Return the files of the pages that somebody wrote, and of the lists that Sphinx makes."""
+    found = [book / path.relative_to(pages.SOURCE).with_suffix(".html") for path in pages.every()]
+    return [*found, book / "genindex.html", book / "search.html", book / "py-modindex.html"]
+
+
+def seen(window, path):
+    """Return what is wrong with a page in the window."""
+    window.open(path.as_uri())
+    found = window.run(BEYOND)
+    wrong = [f"console: {error}" for error in window.errors]
+    if found["needed"] > found["width"] or found["beyond"]:
+        wrong.append(f"wider than the window: {found}")
+    return wrong
+
+
+def test_every_page_fits_a_telephone_and_has_no_error(book, window):
+    window.size(NARROW, 844)
+    wrong = {path.name: found for path in written(book) if (found := seen(window, path))}
+    assert not wrong
+
+
+def test_the_start_page_shows_the_four_shelves_at_once(book, window):
+    window.size(WIDE, 900)
+    window.open((book / "index.html").as_uri())
+    bottoms = window.run(
+        '[...document.querySelectorAll(".shelves dd")]'
+        ".map((each) => each.getBoundingClientRect().bottom)"
+    )
+    assert len(bottoms) == 4
+    assert max(bottoms) < 900
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("<pre>" + "x" * 500 + "</pre>", "wider than the window"),
+        ("<div style='overflow: hidden'><code>" + "x" * 500 + "</code></div>", "wider than"),
+        ("<script>console.error('no')</script>", "console: "),
+        ("<script>nothing()</script>", "console: "),
+        ("<img src='nowhere.png'>", "console: "),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_seen(window, tmp_path, body, expected):
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><html><body><article>{body}</article></body></html>")
+    window.size(NARROW, 844)
+    assert any(expected in each for each in seen(window, page))
+
+
+def test_a_page_that_fits_is_not_complained_about(window, tmp_path):
+    page = tmp_path / "page.html"
+    inner = f"<div style='overflow-x: auto'><pre>{'x' * 500}</pre></div>"
+    page.write_text(f"<!doctype html><html><body><article>{inner}</article></body></html>")
+    window.size(NARROW, 844)
+    assert seen(window, page) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "entry"),
+    [
+        ("image_cache_max_size", "reference/options.html#confval-image_cache_max_size"),
+        ("glance-control", "reference/programs.html#glance-control"),
+        ("glance/api/upload.py", "reference/modules.html#module-glance.api.upload"),
+    ],
+)
+def test_names_on_pages_lead_to_their_entries(book, word, entry):
+    page, _, anchor = entry.partition("#")
+    assert f'id="{anchor}"' in (book / page).read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in written(book) if path.exists())
+    links = re.findall(rf'href="([^"]+)"[^>]*><code[^>]*>(?:<span[^>]*>)?{re.escape(word)}<', text)
+    assert any(link.endswith(entry.rpartition("/")[2]) for link in links), links
+
+
+def test_the_search_finds_an_option(book):
+    index = (book / "searchindex.js").read_text(encoding="utf-8")
+    assert "image_cache_max_size" in index
+
+
+def test_a_broken_reference_fails_the_build(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text('project = "x"\nnitpicky = True\n')
+    text = "x\n=\n\n:doc:`/none` :ref:`nil`\n\n.. toctree::\n\n   no\n"
+    (source / "index.rst").write_text(text)
+    done = build(source, tmp_path / "html")
+    assert done.returncode != 0
+    assert all(name in done.stderr for name in ("/none", "'nil'", "'no'"))
