@@ -33,7 +33,11 @@ def site(tmp_path_factory):
     running = daemons.Site(
         directory,
         api_pipeline="versionnegotiation context cachemanage rootapp",
-        api={"image_cache_dir": directory / "cache", "image_cache_min_free_disk": 0},
+        api={
+            "image_cache_dir": directory / "cache",
+            "image_cache_min_free_disk": 0,
+            "conversion_enabled": True,
+        },
     )
     with running:
         yield running
