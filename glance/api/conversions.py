@@ -39,7 +39,7 @@ KEYS: Final = (
     "store",
     "properties",
 )
-REQUIRED: Final = KEYS[:2]
+_REQUIRED: Final = KEYS[:2]
 _SWITCHES: Final = ("is_public", "compress", "force")
 
 DISABLED = "This server does not convert images: conversion_enabled is off in its glance-api.conf"
@@ -192,7 +192,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         raise exception.Invalid(
             f"A conversion has no {_quoted(unknown[0])}; use some of {', '.join(KEYS)}"
         )
-    for name in REQUIRED:
+    for name in _REQUIRED:
         if given.get(name) in (None, ""):
             raise exception.Invalid(f"A conversion needs a value of {name}")
     checked: dict[str, Any] = {

@@ -84,9 +84,9 @@ def schema_of(form: Any) -> dict[str, Any]:
     if origin is dict:
         return {"type": "object", "additionalProperties": schema_of(arguments[1])}
     if arguments:
-        if not all(one in _PLAIN for one in arguments):
-            return {"anyOf": [schema_of(one) for one in arguments]}
-        return {"type": [_PLAIN[one] for one in arguments]}
+        if all(one in _PLAIN for one in arguments):
+            return {"type": [_PLAIN[one] for one in arguments]}
+        return {"anyOf": [schema_of(one) for one in arguments]}
     return {"type": _PLAIN[form]}
 
 

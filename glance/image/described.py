@@ -9,8 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from glance.http import openapi
-from glance.image import fields, types
+from glance.image import conversion_job, fields, types
 
+#: The state of a job, and the parameter of a list.
+CONVERSION_STATUS: openapi.Schema = {
+    "type": "string",
+    "enum": [status.value for status in conversion_job.Status],
+    "description": "The state of the conversion.",
+}
 #: Names of custom properties in headers (RFC 9110 §5.1).
 PROPERTY_PATTERN = f"^{fields.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
@@ -88,6 +94,17 @@ def memberships(*, strict: bool) -> dict[str, openapi.Schema]:
         "Memberships": openapi.list_of("memberships", one),
         "MemberToAdd": to_add,
         "SharedImages": openapi.list_of("shared_images", openapi.schema_of(types.SharedImage)),
+    }
+
+
+def conversions() -> dict[str, openapi.Schema]:
+    """Return the schemas of jobs of conversions, and of the bodies that have them."""
+    job = openapi.schema_of(types.Conversion)
+    job["properties"]["status"] = CONVERSION_STATUS
+    return {
+        "Conversion": job,
+        "Conversions": openapi.list_of("conversions", openapi.ref("Conversion")),
+        "ConversionResponse": openapi.object_of({"conversion": openapi.ref("Conversion")}),
     }
 
 

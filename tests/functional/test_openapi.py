@@ -40,6 +40,11 @@ def site(tmp_path_factory):
         },
     )
     with running:
+        # A converter that works on nothing, and that counts however long the requests take.
+        running.sql(
+            "INSERT INTO conversion_workers (name, seen_at) VALUES ('w', :seen)",
+            seen="2100-01-01 00:00:00.000000",
+        )
         yield running
 
 

@@ -21,7 +21,7 @@ class ImagesAPI(caching.ApiRouter):
         super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
-        conversion = conversions.ConversionsController(service)
+        conversion = conversions.JobsController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)
@@ -40,7 +40,7 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/conversions", GET=conversion.of_image)
         self.add("/conversions", GET=conversion.index, POST=conversion.create)
         self.add("/conversions/formats", GET=conversion.formats)
-        self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
+        self.add("/conversions/{job}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
         self.description = describing.description(
             service.conf,

@@ -10,28 +10,49 @@ from glance.api import conversions, describing, lookup
 from glance.common import exception
 from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import conversion_job, fields, listing, types
+from glance.image import conversion_job, described, fields, listing, types
 
 #: Parameters with the id of an image.
 _REFERENCES = ("source_image_id", "image_id")
 
-_AGAIN: Mapping[str, openapi.Schema] = {
-    "Retry-After": {**openapi.TEXT, "description": "When to look again, until it has ended."}
-}
-_LOCATED = {**describing.location_header("The URL of the job."), **_AGAIN}
-_PAGE: Mapping[str, openapi.Schema] = {
-    "status": {
-        "type": "string",
-        "enum": list(conversion_job.Status),
-        "description": "Conversions in this state.",
-    },
+_PAGE = {
+    "status": described.CONVERSION_STATUS,
     "limit": listing.PARAMETERS["limit"],
-    "marker": {"type": "string", "description": "The id of the conversion before the page."},
+    "marker": {
+        **openapi.TEXT,
+        "format": "uuid",
+        "description": "The id of the conversion after which the page begins.",
+    },
 }
-_FOUND = openapi.json_of("Conversions", "A page of conversions.")
+_PAGE_PARAMETERS = openapi.query(_PAGE)
+_LIST_PARAMETERS = openapi.query(
+    {
+        "source_image_id": {**openapi.TEXT, "description": "Conversions of this image."},
+        "image_id": {**openapi.TEXT, "description": "The conversion with this result."},
+        **_PAGE,
+    }
+)
+_KEY = openapi.headers(
+    {
+        "Idempotency-Key": {
+            **openapi.TEXT,
+            "pattern": "^[!-~]([ -~]*[!-~])?$",
+            "maxLength": conversions.MAX_KEY,
+            "description": "A name of the request, by which it may be sent again for 24 hours.",
+        }
+    }
+)
+_LOOK_AGAIN: Mapping[str, openapi.Schema] = {
+    "Retry-After": {
+        **openapi.TEXT,
+        "description": "After how many seconds to look again, unless the conversion has ended.",
+    }
+}
+_STARTED = {**describing.location_header("The URL of the conversion."), **_LOOK_AGAIN}
+_LISTED = openapi.json_of("Conversions", "A page of the conversions, newest first.")
 
 
-class ConversionsController:
+class JobsController:
     """Handlers of `/conversions…` and `/images/{id}/conversions`."""
 
     def __init__(self, service: api.ImageService):
@@ -40,23 +61,14 @@ class ConversionsController:
         self.conversions = conversions.Conversions(service)
 
     @openapi.operation(
-        "create_conversion",
-        parameters=openapi.headers(
-            {
-                "Idempotency-Key": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": conversions.MAX_KEY,
-                    "description": "The same for a request that is sent again.",
-                }
-            }
-        ),
-        body=openapi.json_of("ConversionToCreate", "What is to be converted into what."),
+        "convert_image",
+        parameters=_KEY,
+        body=openapi.json_of("ConversionRequest", "What to convert into what."),
         responses={
-            200: openapi.json_of("ConversionResponse", "The same work under way.", _LOCATED),
-            202: openapi.json_of("ConversionResponse", "The conversion.", _LOCATED),
+            202: openapi.json_of("ConversionResponse", "The conversion waits.", _STARTED),
+            200: openapi.json_of("ConversionResponse", "It has begun already.", _STARTED),
         },
-        errors=(exception.NotFound, exception.Conflict),
+        errors=(exception.NotFound, exception.Conflict, exception.TooManyRequests),
     )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /conversions: start a conversion, or find the same work under way."""
@@ -64,19 +76,7 @@ class ConversionsController:
         accepted = self.conversions.start(request, _values(request.read_json()))
         return self._job(request, accepted.job, 202 if accepted.is_new else 200, located=True)
 
-    @openapi.operation(
-        "list_conversions",
-        parameters=openapi.query(
-            {
-                **_PAGE,
-                **{
-                    name: {"type": "string", "description": f"With this {name}."}
-                    for name in _REFERENCES
-                },
-            }
-        ),
-        responses={200: _FOUND},
-    )
+    @openapi.operation("list_conversions", parameters=_LIST_PARAMETERS, responses={200: _LISTED})
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /conversions: those of the caller, for administrators all; newest first."""
         params = request.query()
@@ -91,7 +91,7 @@ class ConversionsController:
         return self._list(request.context, params, arguments)
 
     @openapi.operation(
-        "list_conversions_of_image", parameters=openapi.query(_PAGE), responses={200: _FOUND}
+        "list_conversions_of_image", parameters=_PAGE_PARAMETERS, responses={200: _LISTED}
     )
     def of_image(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/conversions: those with this source or this result."""
@@ -118,7 +118,7 @@ class ConversionsController:
 
     @openapi.operation(
         "show_conversion_formats",
-        responses={200: openapi.json_of("ConversionFormats", "The formats, and the limits.")},
+        responses={200: openapi.json_of("ConversionFormats", "The formats and limits.")},
     )
     def formats(self, request: CallerRequest) -> wsgi.Response:
         """GET /conversions/formats: what is converted into what, and the limits."""
@@ -126,25 +126,26 @@ class ConversionsController:
 
     @openapi.operation(
         "show_conversion",
-        responses={200: openapi.json_of("ConversionResponse", "The conversion.", _AGAIN)},
+        responses={200: openapi.json_of("ConversionResponse", "The conversion.", _LOOK_AGAIN)},
     )
-    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /conversions/{id}: one conversion."""
-        return self._job(request, self.registry.get_conversion(request.context, _job_id(id)))
+    def show(self, request: CallerRequest, job: str) -> wsgi.Response:
+        """GET /conversions/{job}: one conversion."""
+        return self._job(request, self.registry.get_conversion(request.context, _job_id(job)))
 
     @openapi.operation(
         "cancel_conversion",
         responses={
-            202: openapi.json_of("ConversionResponse", "The job that is being cancelled.", _AGAIN),
-            204: openapi.nothing("The job had ended; it is forgotten."),
+            202: openapi.json_of(
+                "ConversionResponse", "It is cancelled, or will be.", _LOOK_AGAIN
+            ),
+            204: openapi.nothing("It had ended, and is forgotten."),
         },
-        errors=(exception.Conflict,),
     )
-    def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /conversions/{id}: cancel a job, or forget one that has ended."""
+    def delete(self, request: CallerRequest, job: str) -> wsgi.Response:
+        """DELETE /conversions/{job}: cancel a conversion, or forget one that has ended."""
         request.context.require_write()
-        job = self.registry.cancel_conversion(request.context, _job_id(id))
-        return wsgi.Response(204) if job is None else self._job(request, job, 202)
+        found = self.registry.cancel_conversion(request.context, _job_id(job))
+        return wsgi.Response(204) if found is None else self._job(request, found, 202)
 
     def _job(
         self,
@@ -179,49 +180,3 @@ def _values(document: Any) -> Mapping[str, Any]:
             '{"conversion": {"source_image_id": "1", "disk_format": "raw"}}'
         )
     return values
-
-
-def schemas() -> dict[str, openapi.Schema]:
-    """Return the schemas of the bodies here, by name."""
-    null_or_text = {"type": ["string", "null"]}
-    flag = {"type": ["boolean", "null"]}
-    wanted: dict[str, openapi.Schema] = {
-        "source_image_id": {
-            "type": ["string", "integer"],
-            "description": "The number or the uuid of the image to convert.",
-        },
-        "disk_format": {**openapi.TEXT, "description": "The format of the result."},
-        "name": {**null_or_text, "description": "The name of the result."},
-        "is_public": flag,
-        "compress": flag,
-        "force": flag,
-        "store": {**null_or_text, "description": "The name of the store for the result."},
-        "properties": {"type": ["object", "null"], "description": "Of the result."},
-    }
-    order = openapi.object_of(
-        {name: wanted[name] for name in conversions.KEYS}, *conversions.REQUIRED
-    )
-    number: openapi.Schema = {"type": "number", "minimum": 0}
-    row = openapi.object_of(
-        {
-            "disk_format": openapi.TEXT,
-            **dict.fromkeys(("input", "output", "compress"), {"type": "boolean"}),
-        }
-    )
-    return {
-        "Conversion": openapi.schema_of(types.Conversion),
-        "ConversionResponse": openapi.object_of({"conversion": openapi.ref("Conversion")}),
-        "Conversions": openapi.list_of("conversions", openapi.ref("Conversion")),
-        "ConversionToCreate": {
-            **openapi.object_of({"conversion": {**order, "additionalProperties": False}}),
-            "additionalProperties": False,
-        },
-        "ConversionFormats": openapi.object_of(
-            {
-                "enabled": {"type": "boolean"},
-                "container_format": openapi.TEXT,
-                "formats": {"type": "array", "items": row},
-                "limits": {"type": "object", "additionalProperties": number},
-            }
-        ),
-    }

@@ -1,7 +1,7 @@
 """Files made from the declarations of the programs.
 
-They are the pages cli.rst, programs.rst, inspection.rst, metrics.rst and those of the REST APIs,
-request.rst with its picture, the manual pages in doc/man and the completion scripts in
+They are the pages cli.rst, programs.rst, inspection.rst, metrics.rst, request.rst with its picture
+and those of the REST APIs, the manual pages in doc/man and the completion scripts in
 etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`) rewrites them; a test
 fails if they are stale. The programs themselves never import this module.
 """
@@ -48,10 +48,10 @@ def pages() -> dict[str, str]:
         "doc/source/reference/cli.rst": reference.cli(glance_upload.PROGRAM),
         "doc/source/reference/programs.rst": reference.programs(SERVICE),
         "doc/source/reference/inspection.rst": rules.page(),
-        **rest_apis.pages(),
         "doc/source/reference/metrics.rst": measured.page(),
         "doc/source/explanation/request.rst": travel.page("request.svg"),
         "doc/source/explanation/request.svg": travel.picture(),
+        **rest_apis.pages(),
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),
         "etc/completion/_glance": completion.zsh(),
