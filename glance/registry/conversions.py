@@ -107,11 +107,19 @@ class ConversionsController:
         return wsgi.json_response({"conversion": job.to_json()})
 
     def cancel(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /conversions/{id}: 200 with the job; 204 if it had ended and is forgotten."""
+        """DELETE /conversions/{id}: cancel a job and return it; one that has ended stays.
+
+        With `forget=true` it is removed instead, if it has ended.
+
+        NOTE: two requests, because a client may send one twice: it must not forget what it has
+        just cancelled.
+        """
         request.context.require_write()
-        job = conversion_jobs.cancel(self.db, request.context, _job_id(id))
-        if job is None:
+        job_id = _job_id(id)
+        if request.query().get("forget") == "true":
+            conversion_jobs.forget(self.db, request.context, job_id)
             return wsgi.Response(204)
+        job = conversion_jobs.cancel(self.db, request.context, job_id)
         LOG.info("Conversion %s is %s", job.id, job.status)
         return wsgi.json_response({"conversion": job.to_json()})
 
