@@ -78,7 +78,10 @@ def schemas() -> dict[str, openapi.Schema]:
         "RecordToUpdate": openapi.object_of(
             {
                 "image": described.given(written),
-                "from_state": {"type": "string", "enum": list(fields.STATUSES)},
+                "from_state": {
+                    "type": ["string", "null"],
+                    "enum": [*fields.STATUSES, None],
+                },
                 "attempt": parameters.ATTEMPT,
             },
             "image",
@@ -104,7 +107,7 @@ def schemas() -> dict[str, openapi.Schema]:
         "MemberResponse": openapi.object_of({"member": openapi.ref("FullMember")}),
         "FullMember": openapi.schema_of(types.MemberRecord),
         "FullMembers": openapi.list_of("members", openapi.ref("FullMember")),
-        **described.memberships(),
+        **described.memberships(strict=True),
         **described.member_requests(),
     }
 

@@ -124,7 +124,7 @@ def test_a_conversion_begins_with_a_job_and_a_queued_image(site):
     assert str(image["id"]) == job["image_id"]
     assert (image["status"], image["owner"], image["is_public"]) == ("queued", "owner", False)
     assert (image["disk_format"], image["container_format"]) == ("qcow2", "bare")
-    assert (image["min_disk"], image["min_ram"]) == (3, 64)
+    assert (image["min_disk"], image["min_ram"], image["size"]) == (3, 64, 0)
     assert image["properties"] == {
         "distro": "x",
         "converted_from": str(source["id"]),
