@@ -33,9 +33,18 @@ def site(tmp_path_factory):
     running = daemons.Site(
         directory,
         api_pipeline="versionnegotiation context cachemanage rootapp",
-        api={"image_cache_dir": directory / "cache", "image_cache_min_free_disk": 0},
+        api={
+            "image_cache_dir": directory / "cache",
+            "image_cache_min_free_disk": 0,
+            "conversion_enabled": True,
+        },
     )
     with running:
+        # A converter that works on nothing, and that counts however long the requests take.
+        running.sql(
+            "INSERT INTO conversion_workers (name, seen_at) VALUES ('w', :seen)",
+            seen="2100-01-01 00:00:00.000000",
+        )
         yield running
 
 
