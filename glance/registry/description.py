@@ -50,6 +50,7 @@ def api(conf: config.Conf, others: Mapping[str, openapi.Schema]) -> openapi.Api:
         tags={
             "server": "Records, by the number of an image.",
             "records": "Records, by the uuid of an image.",
+            "conversions": "Jobs of conversions, for glance-api and glance-converter.",
             "members": "With whom an image is shared.",
             "tags": "Tags of images.",
             "openapi": "This document.",

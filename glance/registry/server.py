@@ -429,7 +429,7 @@ class RegistryAPI:
         self.router.add("/conversions/{id}/progress", PUT=jobs.report)
         self.router.add("/conversions/{id}/end", POST=jobs.end)
         self.description = openapi.Description(
-            lambda: description.api(conf, v2.schemas()),
+            lambda: description.api(conf, {**v2.schemas(), **conversions.schemas()}),
             self.router.routes,
             lambda request: openapi.path_of(request.service_url),
         )
