@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from glance.common import config, exception, numbers
-from glance.http import openapi, wsgi
+from glance.http import wsgi
 from glance.identity.context import CallerRequest
-from glance.image import described, fields, formats, types
+from glance.image import fields, formats, types
 from glance.image.conversion_codes import Code
 from glance.image.conversion_job import Outcome, Phase, Status, check_worker
 from glance.registry import parameters, trust
@@ -31,16 +31,6 @@ _CODES = {code.label: code for code in Code}
 _IMAGE_PARAMETERS = ("source_image_id", "image_id", "either_image_id")
 _PARAMETERS = ("status", "limit", "marker", *_IMAGE_PARAMETERS)
 
-_JOB = openapi.json_of("ConversionResponse", "The job.")
-_LIST_PARAMETERS = openapi.query(
-    {
-        "status": described.CONVERSION_STATUS,
-        "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
-        "marker": {**openapi.TEXT, "format": "uuid", "description": "The job before the page."},
-        **dict.fromkeys(_IMAGE_PARAMETERS, openapi.TEXT),
-    }
-)
-
 
 class ConversionsController:
     """The jobs of a registry."""
@@ -54,14 +44,6 @@ class ConversionsController:
 
     # -- for users -------------------------------------------------------------------------------
 
-    @openapi.operation(
-        "start_conversion",
-        body=openapi.json_of("ConversionToStart", "What to convert into what, and the limits."),
-        responses={
-            200: openapi.json_of("ConversionStarted", "The job, or that no converter runs.")
-        },
-        errors=(exception.NotFound, exception.Conflict, exception.TooManyRequests),
-    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /conversions: make a job and the record of its result, unless no converter runs.
 
@@ -97,11 +79,6 @@ class ConversionsController:
         }
         return wsgi.json_response(document, default=lenient.text)
 
-    @openapi.operation(
-        "list_conversions",
-        parameters=_LIST_PARAMETERS,
-        responses={200: openapi.json_of("Conversions", "A page of the jobs.")},
-    )
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /conversions: jobs that the caller may see, newest first."""
         query = request.query()
@@ -124,34 +101,24 @@ class ConversionsController:
         found = conversion_jobs.find(self.db, request.context, **wanted)
         return wsgi.json_response({"conversions": [job.to_json() for job in found]})
 
-    @openapi.operation("show_conversion", responses={200: _JOB})
-    def show(self, request: CallerRequest, job: str) -> wsgi.Response:
-        """GET /conversions/{job}: one job."""
-        found = conversion_jobs.get(self.db, request.context, _job_id(job))
-        return wsgi.json_response({"conversion": found.to_json()})
+    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """GET /conversions/{id}."""
+        job = conversion_jobs.get(self.db, request.context, _job_id(id))
+        return wsgi.json_response({"conversion": job.to_json()})
 
-    @openapi.operation(
-        "cancel_conversion",
-        responses={200: _JOB, 204: openapi.nothing("It had ended, and is forgotten.")},
-    )
-    def cancel(self, request: CallerRequest, job: str) -> wsgi.Response:
-        """DELETE /conversions/{job}: cancel a job, or forget one that has ended."""
+    def cancel(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """DELETE /conversions/{id}: 200 with the job; 204 if it had ended and is forgotten."""
         request.context.require_write()
-        found = conversion_jobs.cancel(self.db, request.context, _job_id(job))
-        if found is None:
+        job = conversion_jobs.cancel(self.db, request.context, _job_id(id))
+        if job is None:
             return wsgi.Response(204)
-        LOG.info("Conversion %s is %s", found.id, found.status)
-        return wsgi.json_response({"conversion": found.to_json()})
+        LOG.info("Conversion %s is %s", job.id, job.status)
+        return wsgi.json_response({"conversion": job.to_json()})
 
     # -- for converters --------------------------------------------------------------------------
 
-    @openapi.operation(
-        "lease_conversions",
-        body=openapi.json_of("ConversionLease", "Who wants how many jobs."),
-        responses={200: openapi.json_of("ConversionWork", "The jobs.")},
-    )
     def lease(self, request: CallerRequest) -> wsgi.Response:
-        """POST /conversions/leases: give a converter jobs that are due."""
+        """POST /conversions/leases: `{"lease": {"worker", "count", "held", "retention"}}`."""
         _require_converter(request)
         given = _given(request.read_json(), "lease", _LEASE)
         held = given.get("held")
@@ -178,36 +145,24 @@ class ConversionsController:
             LOG.info("Conversion %s begins, attempt %d", leased.job.id, leased.job.attempts)
         return wsgi.json_response({"work": work}, default=lenient.text)
 
-    @openapi.operation(
-        "report_conversion",
-        body=openapi.json_of("ConversionProgress", "What the job is at."),
-        responses={200: _JOB},
-        errors=(exception.Conflict,),
-    )
-    def report(self, request: CallerRequest, job: str) -> wsgi.Response:
-        """PUT /conversions/{job}/progress: what a job is at; renews its lease."""
+    def report(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """PUT /conversions/{id}/progress: what a job is at; renews its lease."""
         _require_converter(request)
         given = _given(request.read_json(), "progress", _PROGRESS)
         phase = given.get("phase")
         numbers_given = {name: _optional(given, name, most) for name, most in _SIZES.items()}
-        found = conversion_leases.report(
+        job = conversion_leases.report(
             self.db,
             _worker(given),
-            _job_id(job),
+            _job_id(id),
             phase=None if phase is None else _one_of(Phase, phase, "phase"),
             progress=_optional(given, "progress", 100),
             **numbers_given,
         )
-        return wsgi.json_response({"conversion": found.to_json()})
+        return wsgi.json_response({"conversion": job.to_json()})
 
-    @openapi.operation(
-        "end_conversion",
-        body=openapi.json_of("ConversionEnd", "How the work has ended."),
-        responses={200: _JOB},
-        errors=(exception.Conflict,),
-    )
-    def end(self, request: CallerRequest, job: str) -> wsgi.Response:
-        """POST /conversions/{job}/end: how the work on a job has ended."""
+    def end(self, request: CallerRequest, id: str) -> wsgi.Response:
+        """POST /conversions/{id}/end: how the work on a job has ended."""
         _require_converter(request)
         given = _given(request.read_json(), "end", _END)
         outcome = _one_of(Outcome, given.get("outcome"), "outcome")
@@ -222,17 +177,17 @@ class ConversionsController:
         if result is not None:
             checked = _given({"result": result}, "result", frozenset(_SIZES))
             sizes = {name: _number(checked, name, most) for name, most in _SIZES.items()}
-        found = conversion_leases.end(
+        job = conversion_leases.end(
             self.db,
             _worker(given),
-            _job_id(job),
+            _job_id(id),
             outcome,
             code=None if code is None else _CODES[code],
             result=cast("types.ConversionResult | None", sizes),
         )
-        why = "" if found.error is None else f": {found.error.label}"
-        LOG.info("Conversion %s has ended its work; it is %s%s", found.id, found.status, why)
-        return wsgi.json_response({"conversion": found.to_json()})
+        why = "" if job.error is None else f": {job.error.label}"
+        LOG.info("Conversion %s has ended its work; it is %s%s", job.id, job.status, why)
+        return wsgi.json_response({"conversion": job.to_json()})
 
 
 def _require_converter(request: CallerRequest) -> None:

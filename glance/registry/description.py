@@ -12,8 +12,7 @@ from glance import version
 from glance.common import config
 from glance.http import openapi
 from glance.identity import context as identity
-from glance.image import conversion_job, described, entity, fields, types
-from glance.image.conversion_codes import Code
+from glance.image import described, entity, fields, types
 from glance.registry import parameters
 
 _ABOUT: Final = """\
@@ -46,7 +45,6 @@ def api(conf: config.Conf, others: Mapping[str, openapi.Schema]) -> openapi.Api:
             "member": described.MEMBER,
             "tag": {"type": "string", "maxLength": entity.MAX_TAG, "description": "The tag."},
             "attempt": parameters.ATTEMPT,
-            "job": {"type": "string", "format": "uuid", "description": "The id of a job."},
         },
         schemas={**schemas(), **others},
         tags={
@@ -54,7 +52,6 @@ def api(conf: config.Conf, others: Mapping[str, openapi.Schema]) -> openapi.Api:
             "records": "Records, by the uuid of an image.",
             "members": "With whom an image is shared.",
             "tags": "Tags of images.",
-            "conversions": "Jobs of conversions into other disk formats.",
             "openapi": "This document.",
         },
         error_types={"text/plain": openapi.TEXT, "text/html": openapi.TEXT},
@@ -109,68 +106,6 @@ def schemas() -> dict[str, openapi.Schema]:
         "FullMembers": openapi.list_of("members", openapi.ref("FullMember")),
         **described.memberships(),
         **described.member_requests(),
-        **described.conversions(),
-        **_conversions(),
-    }
-
-
-def _conversions() -> dict[str, openapi.Schema]:
-    """Return the schemas of the bodies of those who start and who do conversions."""
-    call = {"attempt": parameters.ATTEMPT, "repeated": parameters.REPEATED}
-    size: openapi.Schema = {"type": "integer", "minimum": 0, "maximum": fields.MAX_BIGINT}
-    sizes = dict.fromkeys(types.ConversionResult.__annotations__, size)
-    worker: openapi.Schema = {
-        "type": "string",
-        "pattern": f"^[!-~]{{1,{conversion_job.MAX_WORKER}}}$",
-        "description": "The name of one converter process.",
-    }
-    lease = {
-        "worker": worker,
-        "count": {"type": "integer", "minimum": 0, "maximum": 1000},
-        "held": {"type": ["array", "null"], "items": openapi.TEXT},
-        "retention": {"type": "integer", "minimum": 0, "maximum": fields.MAX_INT},
-    }
-    progress = {
-        "worker": worker,
-        "phase": {"type": "string", "enum": [phase.value for phase in conversion_job.Phase]},
-        "progress": {"type": "integer", "minimum": 0, "maximum": 100},
-        **sizes,
-    }
-    end = {
-        "worker": worker,
-        "outcome": {"type": "string", "enum": [one.value for one in conversion_job.Outcome]},
-        "code": {"type": "string", "enum": [code.label for code in Code]},
-        "result": openapi.object_of(sizes),
-    }
-    work = openapi.object_of(
-        {
-            "conversion": openapi.ref("Conversion"),
-            "source": openapi.ref("Record"),
-            "image": openapi.ref("Record"),
-            "store": {"type": ["string", "null"]},
-            "compress": {"type": "boolean"},
-        }
-    )
-    started = openapi.object_of(
-        {
-            "conversion": openapi.ref("Conversion"),
-            "image": openapi.ref("Record"),
-            "is_new": {"type": "boolean"},
-        }
-    )
-    absent = openapi.object_of({"no_converter": {"const": True}})
-    wanted = openapi.schema_of(types.ConversionRequest)
-    return {
-        "ConversionToStart": openapi.object_of({"conversion": wanted, **call}, "conversion"),
-        "ConversionStarted": {"anyOf": [started, absent]},
-        "ConversionLease": openapi.object_of(
-            {"lease": openapi.object_of(lease, "worker", "count", "retention")}
-        ),
-        "ConversionWork": openapi.list_of("work", work),
-        "ConversionProgress": openapi.object_of(
-            {"progress": openapi.object_of(progress, "worker")}
-        ),
-        "ConversionEnd": openapi.object_of({"end": openapi.object_of(end, "worker", "outcome")}),
     }
 
 

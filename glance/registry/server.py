@@ -425,9 +425,9 @@ class RegistryAPI:
         jobs = conversions.ConversionsController(conf, db)
         self.router.add("/conversions", GET=jobs.index, POST=jobs.create)
         self.router.add("/conversions/leases", POST=jobs.lease)
-        self.router.add("/conversions/{job}", GET=jobs.show, DELETE=jobs.cancel)
-        self.router.add("/conversions/{job}/progress", PUT=jobs.report)
-        self.router.add("/conversions/{job}/end", POST=jobs.end)
+        self.router.add("/conversions/{id}", GET=jobs.show, DELETE=jobs.cancel)
+        self.router.add("/conversions/{id}/progress", PUT=jobs.report)
+        self.router.add("/conversions/{id}/end", POST=jobs.end)
         about = openapi.Description(
             lambda: description.api(conf, v2.schemas()),
             self.router.routes,
