@@ -404,9 +404,12 @@ class Description:
         routes: Callable[[], Routes],
         root: Callable[[wsgi.Request], str],
     ):
-        self._document = documents.Document(
-            lambda server: document(make(), routes(), server), root
-        )
+        self._make, self._routes = make, routes
+        self._document = documents.Document(self.at, root)
+
+    def at(self, server: str) -> dict[str, Any]:
+        """Return the document of the API at the URL `server`."""
+        return document(self._make(), self._routes(), server)
 
     @operation(
         "show_description",

@@ -534,6 +534,15 @@ def test_a_converter_that_was_lost_after_its_success_has_succeeded(site: Site) -
     assert site.lease("w2") == []
     done = site.get(job)
     assert (done.status, done.bytes_out, done.error) == ("succeeded", 20, None)
+    # Also if it was the last of three.
+    third = site.leased(disk_format="vhd")
+    for worker in ("w2", "w1"):
+        site.clock.later(61)
+        assert len(site.lease(worker)) == 1
+    site.activate(third)
+    site.clock.later(61)
+    assert site.lease("w2") == []
+    assert (site.get(third).status, site.get(third).losses) == ("succeeded", 2)
     # Whatever it says of it.
     other = site.leased(disk_format="vdi")
     site.activate(other)
