@@ -445,14 +445,21 @@ def test_a_waiting_job_is_cancelled_and_then_forgotten(site: Site) -> None:
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     image = site.result(job)
     assert (image["status"], image["properties"]["conversion_error"]) == ("killed", "cancelled")
-    assert conversion_jobs.cancel(site.db, OWNER, job.id) is None
+    # Whoever has lost the response asks again.
+    assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     with pytest.raises(exception.NotFound):
-        conversion_jobs.cancel(site.db, OWNER, job.id)
+        conversion_jobs.forget(site.db, OTHER, job.id)
+    conversion_jobs.forget(site.db, OWNER, job.id)
+    for call in (conversion_jobs.cancel, conversion_jobs.forget):
+        with pytest.raises(exception.NotFound):
+            call(site.db, OWNER, job.id)
     assert site.result(job)["status"] == "killed"
 
 
 def test_a_running_job_is_cancelled_by_its_converter(site: Site) -> None:
     job = site.leased()
+    with pytest.raises(exception.Conflict, match="has not ended yet"):
+        conversion_jobs.forget(site.db, OWNER, job.id)
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert site.report(job, phase=Phase.CONVERTING).status == "cancelling"
