@@ -10,9 +10,10 @@ from typing import Any
 
 from glance.http import openapi
 from glance.image import fields, types
+from glance.image import headers as image_headers
 
 #: Names of custom properties in headers (RFC 9110 §5.1).
-PROPERTY_PATTERN = f"^{fields.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+PROPERTY_PATTERN = f"^{image_headers.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
 _BY_NAME = {field.name: field for field in fields.FIELDS}
 _PROPERTIES: openapi.Schema = {
@@ -100,7 +101,7 @@ MEMBER: openapi.Schema = {key: value for key, value in _MEMBER.items() if key !=
 def request_headers() -> dict[str, openapi.Schema]:
     """Return the headers that set a field, name -> schema."""
     return {
-        fields.HEADER_PREFIX + field.name: _sent(field)
+        image_headers.HEADER_PREFIX + field.name: _sent(field)
         for field in fields.FIELDS
         if field.settable
     }
@@ -121,7 +122,7 @@ def _sent(field: fields.Field) -> openapi.Schema:
 def response_headers() -> dict[str, openapi.Schema]:
     """Return the headers with the fields of an image, name -> schema."""
     return {
-        fields.HEADER_PREFIX + name: _shown(_BY_NAME[name])
+        image_headers.HEADER_PREFIX + name: _shown(_BY_NAME[name])
         for name in fields.DETAIL_KEYS
         if name != "properties"
     }
