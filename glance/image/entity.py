@@ -106,8 +106,10 @@ FORMAT_FIELDS: Final = ("disk_format", "container_format")
 
 #: The property by which the service records what it has found in the data of an image.
 INSPECTION_RESULT: Final = "inspection_result"
+#: Properties of a record that the service sets; they are shown with RESERVED_PREFIX.
+_OF_SERVICE = fields.READ_ONLY_PROPERTIES | {INSPECTION_RESULT}
 #: Names that no custom property may have, because the service uses them.
-RESERVED: Final = frozenset({"deleted", "deleted_at", "location", "locations", INSPECTION_RESULT})
+RESERVED: Final = frozenset({"deleted", "deleted_at", "location", "locations"}) | _OF_SERVICE
 RESERVED_PREFIX: Final = "os_glance_"
 # SECURITY: a public image with a text under `metadata` would break the lists of all clients that
 # are made with gophercloud; `properties` and `links` confuse others.
@@ -299,7 +301,7 @@ def to_json(record: types.FullRecord | types.StoredRecord) -> dict[str, Any]:
         # WIRE: a null, or a key that is a field's, would make clients unable to change the image.
         if not is_own(name):
             shown[name] = value or ""
-        elif name == INSPECTION_RESULT:
+        elif name in _OF_SERVICE:
             # WIRE: Terraform removes every property that its user has not set, except those with
             # this prefix.
             shown[RESERVED_PREFIX + name] = value or ""

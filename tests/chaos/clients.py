@@ -11,11 +11,13 @@ import collections
 import dataclasses
 import hashlib
 import http.client
+import json
 import random
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from support import daemons
 from support.rawhttp import Reply, meta_headers
@@ -48,6 +50,7 @@ class Image:
     token: str
     data: bytes
     id: str | None = None
+    uuid: str | None = None
     states: set[str] = dataclasses.field(default_factory=lambda: {"absent"})
     names: set[str] = dataclasses.field(default_factory=set)
     members: dict[str, bool | None] = dataclasses.field(default_factory=dict)
@@ -55,6 +58,10 @@ class Image:
     @property
     def path(self) -> str:
         return f"/v1/images/{self.id}"
+
+    @property
+    def path2(self) -> str:
+        return f"/v2/images/{self.uuid}"
 
     @property
     def is_active(self) -> bool:
@@ -118,7 +125,9 @@ class Client(threading.Thread):
         kinds = {
             self._create: 3,
             self._reserve_and_fill: 2,
+            self._create_and_fill_by_v2: 3,
             self._update: 3,
+            self._patch: 2,
             self._read: 5,
             self._list: 2,
             self._share: 2,
@@ -233,6 +242,52 @@ class Client(threading.Thread):
         if self._expect(reply, "fill", image, 200):
             image.states = {"active"}
 
+    def _create_and_fill_by_v2(self) -> None:
+        image = self._new()
+        (name,) = image.names
+        uuid = str(UUID(int=self._choose.getrandbits(128), version=4))
+        values = {"id": uuid, "name": name, "visibility": "public", "token": image.token}
+        body = json.dumps({**values, "disk_format": "raw", "container_format": "bare"}).encode()
+        try:
+            reply = self._request("create by v2", "POST", "/v2/images", {}, body)
+        except InDoubt:
+            image.states = {"absent", "queued"}
+            raise
+        if not self._expect(reply, "create by v2", image, 201):
+            return
+        image.id, image.uuid = reply.header("x-openstack-image-v1-id"), uuid
+        image.states = {"queued"}
+        headers = {"Content-Type": "application/octet-stream"}
+        if self._choose.random() < 0.5:
+            headers["X-OpenStack-Image-Size"] = str(len(image.data))
+        try:
+            path = f"{image.path2}/file"
+            reply = self._request("fill by v2", "PUT", path, headers, self._body(image.data))
+        except InDoubt:
+            # Never killed: the same request can be sent once more.
+            image.states = {"queued", "active"}
+            raise
+        if self._expect(reply, "fill by v2", image, 204):
+            image.states = {"active"}
+
+    def _patch(self) -> None:
+        image = self._one(active=True)
+        if image.uuid is None:
+            raise NotSent("its uuid is not known")
+        self._count += 1
+        name = f"{image.token} {self._count}"
+        body = json.dumps([{"op": "replace", "path": "/name", "value": name}]).encode()
+        headers = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        try:
+            reply = self._request("patch by v2", "PATCH", image.path2, headers, body)
+        except InDoubt:
+            image.names.add(name)
+            raise
+        if self._expect(reply, "patch by v2", image, 200):
+            image.names = {name}
+            if reply.json()["name"] != name:
+                self.load.violated(f"patch of {image.token}: {reply.json()['name']!r}")
+
     def _one(self, *, active: bool = False) -> Image:
         found = [
             image
@@ -275,33 +330,42 @@ class Client(threading.Thread):
     def _delete_image(self) -> None:
         image = self._one()
         certain = "absent" not in image.states
+        by_v2 = image.uuid is not None and self._choose.random() < 0.5
+        operation, path = ("delete by v2", image.path2) if by_v2 else ("delete", image.path)
+        done = 204 if by_v2 else 200
         try:
-            reply = self._request("delete", "DELETE", image.path)
+            reply = self._request(operation, "DELETE", path)
         except InDoubt:
             image.states = image.states | {"absent"}
             raise
         # An upload whose client has gone may still hold the image for a moment.
         if reply.status == 409 and len(image.states) > 1:
             return
-        if self._expect(reply, "delete", image, *((200,) if certain else (200, 404))):
+        if self._expect(reply, operation, image, *((done,) if certain else (done, 404))):
             image.states = {"absent"}
 
     def _read(self) -> None:
         image = self._one()
-        reply = self._request("read", "GET", image.path)
+        by_v2 = image.uuid is not None and self._choose.random() < 0.5
+        operation, path = ("read by v2", f"{image.path2}/file") if by_v2 else ("read", image.path)
+        reply = self._request(operation, "GET", path)
         statuses = (200,) if image.is_active else (404,) if image.states == {"absent"} else ()
-        check_read(self.load, image, reply, statuses or (200, 404))
+        # Version 2 says of an image without data that there is none.
+        check_read(self.load, image, reply, statuses or ((200, 204, 404) if by_v2 else (200, 404)))
 
     def _list(self) -> None:
         image = self._one(active=True)
         (name, *others) = image.names
         if others:
             raise NotSent("its name is in doubt")
-        reply = self._request("list", "GET", f"/v1/images/detail?name={name.replace(' ', '%20')}")
-        if self._expect(reply, "list", image, 200):
+        by_v2 = image.uuid is not None and self._choose.random() < 0.5
+        path, wanted = ("/v2/images", image.uuid) if by_v2 else ("/v1/images/detail", image.id)
+        operation = "list by v2" if by_v2 else "list"
+        reply = self._request(operation, "GET", f"{path}?name={name.replace(' ', '%20')}")
+        if self._expect(reply, operation, image, 200):
             found = [str(entry["id"]) for entry in reply.json()["images"]]
-            if found != [image.id]:
-                self.load.violated(f"list of {name!r}: {found} instead of {image.id}")
+            if found != [wanted]:
+                self.load.violated(f"list of {name!r}: {found} instead of {wanted}")
 
 
 def _name(operation: Any) -> str:

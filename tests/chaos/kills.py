@@ -2,11 +2,11 @@
 
     python tests/chaos/kills.py --kills 1000 --database postgresql
 
-Six clients create, fill, change, share, read, list and delete images while workers and whole
-daemons are killed with SIGKILL. At the end everything that was acknowledged must be there, byte
-by byte, and nothing else: no record, no file. Prints what happened; exits with 1, and keeps the
-directory with the logs, if something is not as it must be. A run repeats its choices by --seed
-(not its timing).
+Six clients create, fill, change, share, read, list and delete images, by both versions of the API,
+while workers and whole daemons are killed with SIGKILL. At the end everything that was
+acknowledged must be there, byte by byte, and nothing else: no record, no file. Prints what
+happened; exits with 1, and keeps the directory with the logs, if something is not as it must be.
+A run repeats its choices by --seed (not its timing).
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def run(args: argparse.Namespace, directory: pathlib.Path, url: str) -> Load:
         # The scrubber may take over a deletion soon after the API that began it was killed.
         api={"delete_timeout": 2},
         registry={"sql_connection": url, "db_auto_create": True},
+        api_pipeline="versionnegotiation context rootapp",
     )
     load = Load(site)
     with site:

@@ -39,9 +39,18 @@ def image(source, victim):
     return reply.json()["image"]["id"]
 
 
+#: As what the API is when it uses the registry's paths of version 2.
+AGENT = {"User-Agent": "glance-registry-client"}
+
+
 def test_the_api_works_without_any_secret_in_the_files(source, victim, image):
     http = source.site.http
     assert http.get(f"/v1/images/{image}", victim).body == DATA
+    made = http.post("/v2/images", victim, b'{"disk_format": "raw", "container_format": "bare"}')
+    octets = {"Content-Type": "application/octet-stream"}
+    assert http.put(made.json()["file"], {**victim, **octets}, DATA).status == 204
+    assert http.get(made.json()["file"], victim).body == DATA
+    assert http.delete(made.json()["self"], victim).status == 204
     assert http.delete(f"/v1/images/{image}", victim).status == 200
     assert not [path for path in source.site.data_files() if path.name == str(image)]
 
@@ -64,6 +73,51 @@ def test_the_data_of_others_cannot_be_registered_at_the_registry(source, attacke
     assert b"secret of victim" not in reply.body
 
 
+def test_no_call_of_version_2_to_the_registry_reaches_the_data_of_others(source, attacker, image):
+    """Not by the tenant itself, which may send there whatever the API would."""
+    registry, http = source.site.registry.http, source.site.http
+    location = f"file://{source.site.data_dir}/{image}"
+    sent = {**attacker, **AGENT}
+
+    def ask(method, path, document):
+        return registry.put_json(f"/v2/images{path}", document, sent, method)
+
+    made = http.post("/v2/images", attacker, b"{}").json()
+    own = f"/{made['id']}"
+    active = {"from": ["queued"], "to": "active", "values": {}}
+    for more in ({"location": location}, {"status": "active", "size": 1600}):
+        # What a new record cannot have is left out.
+        reply = ask("POST", "", {"image": more})
+        assert reply.status == 403 or reply.json()["image"]["status"] == "queued"
+        assert location not in reply.text
+        if reply.status == 200:
+            uuid = reply.json()["image"]["uuid"]
+            assert http.get(f"/v2/images/{uuid}/file", attacker).status == 204
+    for method, path, document in (
+        ("PATCH", own, {"set": {"location": location}}),
+        ("PATCH", own, {"set": {"status": "active"}}),
+        ("PATCH", own, {"set": {"size": 1600, "checksum": "0" * 32}}),
+        ("POST", f"{own}/state", {"state": active}),
+        ("POST", f"{own}/state", {"state": {**active, "values": {"location": location}}}),
+    ):
+        reply = ask(method, path, document)
+        assert reply.status in (400, 403, 404), (method, path, document, reply)
+        assert location not in reply.text
+    assert http.get(made["self"], attacker).json() == made
+    assert http.get(made["file"], attacker).status == 204
+    uuid = http.head(f"/v1/images/{image}", source.caller("victim"))
+    theirs = f"/{uuid.header('x-openstack-image-uuid')}"
+    for method, path, document in (
+        ("GET", theirs, None),
+        ("PATCH", theirs, {"set": {"owner": source.owner("attacker")}}),
+        ("POST", f"{theirs}/members", {"member": source.owner("attacker")}),
+        ("POST", f"{theirs}/state", {"state": {**active, "to": "deactivated"}}),
+        ("PUT", f"{theirs}/tags/x", None),
+        ("DELETE", theirs, None),
+    ):
+        assert ask(method, path, document).status in (403, 404), (method, path)
+
+
 def test_the_data_of_others_cannot_be_handed_to_the_scrubber(source, attacker, image):
     registry = source.site.registry.http
     made = registry.put_json("/images", {"image": {"name": "mine"}}, attacker, "POST").json()
@@ -74,8 +128,9 @@ def test_the_data_of_others_cannot_be_handed_to_the_scrubber(source, attacker, i
 
 def test_the_registry_shows_no_location_to_tenants(source, victim, image):
     registry = source.site.registry.http
-    for path in (f"/images/{image}", "/images/detail"):
-        reply = registry.get(path, victim)
+    uuid = source.site.http.head(f"/v1/images/{image}", victim).header("x-openstack-image-uuid")
+    for path in (f"/images/{image}", "/images/detail", f"/v2/images/{uuid}"):
+        reply = registry.get(path, {**victim, **AGENT})
         assert reply.status == 200
         assert b"file://" not in reply.body
 

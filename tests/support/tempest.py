@@ -69,8 +69,12 @@ class Counts(NamedTuple):
 
 
 def python() -> pathlib.Path:
-    """Return the interpreter of Tempest's environment, which is made if it is missing."""
-    return environments.python("tempest", PACKAGES, ("tempest",))
+    """Return the interpreter of Tempest's environment, which is made if it is missing.
+
+    GLANCE_TEST_TEMPEST_HOME names another one.
+    """
+    # NOTE: GLANCE_TEST_TEMPEST says that, and which, tests are to run.
+    return environments.python("tempest_home", PACKAGES, ("tempest",))
 
 
 def run(home: pathlib.Path, identity: keystone.Keystone, tests: str = IMAGES) -> Counts:

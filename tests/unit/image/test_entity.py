@@ -102,6 +102,19 @@ def test_properties_are_text_and_never_hide_a_field():
     assert entity.properties_of(record(properties=properties)) == kept
 
 
+@pytest.mark.parametrize("name", [*fields.READ_ONLY_PROPERTIES, "inspection_result"])
+def test_what_the_service_adds_is_no_property_of_a_user(name):
+    """Terraform would remove it; what begins with this prefix it leaves alone."""
+    added = record(properties={name: "x", "os": "linux"})
+    shown = entity.to_json(added)
+    others = {key: shown[key] for key in shown if key not in entity.BY_NAME}
+    assert others == {f"os_glance_{name}": "x", "os": "linux"}
+    assert entity.properties_of(added) == {"os": "linux"}
+    for sent in (name, f"os_glance_{name}"):
+        with pytest.raises(exception.Forbidden):
+            entity.parse({sent: "x"})
+
+
 def test_odd_old_values_have_the_types_of_the_schema():
     shown = entity.to_json(
         record(disk_format="", container_format=None, min_disk=None, min_ram=None, checksum="")

@@ -222,6 +222,15 @@ def test_what_only_the_service_sets(name, operation):
         change((op, f"/{name}", *value), is_admin=True)
 
 
+@pytest.mark.parametrize("path", ["/locations", "/locations/-", "/locations/0", "/locations/a/b"])
+def test_locations_are_refused_so_that_clients_go_another_way(path):
+    """As glanceclient sends them for Nova, which then uploads the data."""
+    location = {"url": "rbd://x", "metadata": {}}
+    for operation in (("add", path, location), ("replace", path, []), ("remove", path)):
+        with pytest.raises(exception.Forbidden):
+            change(operation, is_admin=True)
+
+
 @pytest.mark.parametrize("name", ["name", "tags", "visibility", "min_disk", "owner"])
 def test_a_field_is_never_removed(name):
     with pytest.raises(exception.Forbidden):
