@@ -165,12 +165,18 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             literal.parent.replace(literal, link)
 
 
-def drop_counts(
+def mend_docstring(
     app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Remove what Python itself says of the fields of a named tuple: their numbers."""
+    """Make markup of what docstrings mean; drop the numbers that Python has for named fields."""
     if lines and lines[0].startswith("Alias for field number "):
         lines.clear()
+    for at in range(len(lines) - 2):
+        here, between, after = lines[at : at + 3]
+        indent = " " * (len(here) - len(here.lstrip()) + 4)
+        # In docstrings, a sample follows a plain colon.
+        if re.search(r"[^:]:$", here) and not between.strip() and after.startswith(indent):
+            lines[at] += ":"
 
 
 def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
@@ -184,5 +190,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("unreleased", Unreleased)
     app.add_directive("upgrade-notes", UpgradeNotes)
     app.connect("doctree-resolved", link_names)
-    app.connect("autodoc-process-docstring", drop_counts)
+    app.connect("autodoc-process-docstring", mend_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

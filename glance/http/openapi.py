@@ -39,7 +39,7 @@ TEXT: Final[Schema] = {"type": "string"}
 
 _DESCRIBED = "_openapi"
 _VARIABLE = re.compile(r"\{(\w+)\}")
-_DOCSTRING = re.compile(r"(?:[A-Z]+(?:, | or |))+ /\S*?(?: or /\S*?)*:\s+(.*)", re.DOTALL)
+_DOCSTRING = re.compile(r"[A-Z]+(?:(?:, | or )[A-Z]+)* /\S*?(?: or /\S*?)*:\s+(.*)", re.DOTALL)
 _USE = re.compile(r"([A-Z]+)(?:(?:, | or )[A-Z]+)* (/[^\s:;,]*)")
 #: Errors that any request may meet: of its form, its sender, and of what the service depends on.
 _ANYWHERE: Final = (
@@ -404,9 +404,12 @@ class Description:
         routes: Callable[[], Routes],
         root: Callable[[wsgi.Request], str],
     ):
-        self._document = documents.Document(
-            lambda server: document(make(), routes(), server), root
-        )
+        self._make, self._routes = make, routes
+        self._document = documents.Document(self.at, root)
+
+    def at(self, server: str) -> dict[str, Any]:
+        """Return the document of the API at the URL `server`."""
+        return document(self._make(), self._routes(), server)
 
     @operation(
         "show_description",

@@ -34,6 +34,9 @@ BACKOFF = retry.Backoff(30, 3600, jitter=0)
 #: How long the name of a worker may be.
 MAX_WORKER = 255
 
+#: The form of the name of a worker, for a search.
+WORKER_PATTERN = rf"^[!-~]{{1,{MAX_WORKER}}}$"
+
 _WORKER = re.compile(rf"[!-~]{{1,{MAX_WORKER}}}\Z")
 
 

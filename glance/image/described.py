@@ -10,6 +10,7 @@ from typing import Any
 
 from glance.http import openapi
 from glance.image import conversion_job, fields, types
+from glance.image import headers as image_headers
 
 #: The state of a job, and the parameter of a list.
 CONVERSION_STATUS: openapi.Schema = {
@@ -18,7 +19,7 @@ CONVERSION_STATUS: openapi.Schema = {
     "description": "The state of the conversion.",
 }
 #: Names of custom properties in headers (RFC 9110 §5.1).
-PROPERTY_PATTERN = f"^{fields.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+PROPERTY_PATTERN = f"^{image_headers.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
 _BY_NAME = {field.name: field for field in fields.FIELDS}
 _PROPERTIES: openapi.Schema = {
@@ -73,18 +74,26 @@ _MEMBER: openapi.Schema = {
 }
 
 
-def memberships() -> dict[str, openapi.Schema]:
-    """Return the schemas of the memberships of version 1, and of the bodies that have them."""
+def memberships(*, strict: bool) -> dict[str, openapi.Schema]:
+    """Return the schemas of the memberships of version 1, and of the bodies that have them.
+
+    A `strict` service wants the right of a single member in a body, or no body at all.
+    """
     can_share = {
-        "type": "boolean",
-        "description": "Whether the member may share the image on.",
+        "type": ["boolean", "null"],
+        "description": "Whether the member may share the image on; null changes nothing.",
     }
+    right = {**can_share, "type": "boolean"} if strict else can_share
+    rights = {"type": "object", "properties": {"can_share": right}}
+    to_add = {"type": "object", "properties": {"member": rights}}
+    if strict:
+        to_add = openapi.object_of({"member": openapi.object_of({"can_share": right})})
     one = openapi.object_of({"member_id": _MEMBER, "can_share": can_share}, "member_id")
     return {
         "Member": openapi.schema_of(types.Member),
         "Members": openapi.list_of("members", openapi.ref("Member")),
         "Memberships": openapi.list_of("memberships", one),
-        "MemberToAdd": openapi.object_of({"member": openapi.object_of({"can_share": can_share})}),
+        "MemberToAdd": to_add,
         "SharedImages": openapi.list_of("shared_images", openapi.schema_of(types.SharedImage)),
     }
 
@@ -110,14 +119,14 @@ def member_requests() -> dict[str, openapi.Schema]:
     }
 
 
-#: A member in a path.
-MEMBER: openapi.Schema = {key: value for key, value in _MEMBER.items() if key != "minLength"}
+#: A member in a path: those that no image is shared with are found nowhere, whatever their form.
+MEMBER: openapi.Schema = {"type": "string", "description": _MEMBER["description"]}
 
 
 def request_headers() -> dict[str, openapi.Schema]:
     """Return the headers that set a field, name -> schema."""
     return {
-        fields.HEADER_PREFIX + field.name: _sent(field)
+        image_headers.HEADER_PREFIX + field.name: _sent(field)
         for field in fields.FIELDS
         if field.settable
     }
@@ -138,7 +147,7 @@ def _sent(field: fields.Field) -> openapi.Schema:
 def response_headers() -> dict[str, openapi.Schema]:
     """Return the headers with the fields of an image, name -> schema."""
     return {
-        fields.HEADER_PREFIX + name: _shown(_BY_NAME[name])
+        image_headers.HEADER_PREFIX + name: _shown(_BY_NAME[name])
         for name in fields.DETAIL_KEYS
         if name != "properties"
     }

@@ -42,13 +42,13 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/conversions/formats", GET=conversion.formats)
         self.add("/conversions/{job}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
-        about = describing.description(
+        self.description = describing.description(
             service.conf,
             lambda: description.api(service.conf),
             lambda: (*self.routes(), *cached_images.routes()),
             mounting.V1,
         )
-        self.add(openapi.PATH, GET=about.show)
+        self.add(openapi.PATH, GET=self.description.show)
 
     def missing(self, path: str) -> exception.NotFound:
         """Return the error for a path without a route, which may be one of a filter."""

@@ -78,7 +78,7 @@ class JobsController:
 
     @openapi.operation("list_conversions", parameters=_LIST_PARAMETERS, responses={200: _LISTED})
     def index(self, request: CallerRequest) -> wsgi.Response:
-        """GET /conversions: the caller's, an administrator's all, newest first."""
+        """GET /conversions: those of the caller, for administrators all; newest first."""
         params = request.query()
         try:
             arguments = {

@@ -23,7 +23,7 @@ properties. Paths without `/v1` are served as well, unless the deployment has sw
 """
 _ID: Final[openapi.Schema] = {
     "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": fields.MAX_BIGINT},
+        {"type": "integer", "minimum": 1},
         {"type": "string", "format": "uuid"},
     ],
     "description": "The number of the image, or its id in version 2.",
@@ -69,7 +69,7 @@ def schemas() -> dict[str, openapi.Schema]:
         "DetailedImages": openapi.list_of("images", openapi.ref("DetailedImage")),
         "Image": described.record(fields.DETAIL_KEYS, ["location"]),
         "ImageResponse": openapi.object_of({"image": openapi.ref("Image")}),
-        **described.memberships(),
+        **described.memberships(strict=False),
         **described.conversions(),
         **_conversion_schemas(),
         **_cache_schemas(),

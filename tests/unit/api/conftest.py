@@ -138,8 +138,10 @@ class Api:
         return response.json["image"]
 
     def json(self, method, path, document=None, headers=None, media_type=None, **identity):
-        """Send a JSON document to version 2; errors come back as JSON."""
-        body = None if document is None else json.dumps(document).encode()
+        """Send a JSON document, or bytes in its place; errors come back as JSON."""
+        body = document
+        if document is not None and not isinstance(document, bytes):
+            body = json.dumps(document).encode()
         sent = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             sent.setdefault("Content-Type", media_type or "application/json")

@@ -6,10 +6,12 @@ from glance.common import config
 from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.registry import link
+from tests.unit.api import conftest
 
 USER = {"user": "u", "tenant": "t", "roles": "Member"}
 ADMIN = {"user": "a", "tenant": "t", "roles": "admin"}
 OWN = RequestContext(user="u", tenant="t", roles=["Member"])
+SERVICE = RequestContext(user="a", tenant="service", roles=["admin"], is_admin=True)
 PREFIX = "x-image-meta-property-"
 
 
@@ -81,24 +83,61 @@ def test_version_1_takes_back_what_it_has_shown(both, converted):
 
 def test_version_2_shows_and_keeps_them(both, converted):
     listed = both.json("GET", "/v2/images", **ADMIN).json["images"]
-    (image,) = [each for each in listed if each.get("conversion_job") == converted["id"]]
-    assert (image["converted_from"], image["colour"]) == (converted["source_image_id"], "red")
+    key = "os_glance_conversion_job"
+    (image,) = [each for each in listed if each.get(key) == converted["id"]]
+    assert image["os_glance_converted_from"] == converted["source_image_id"]
+    assert image["colour"] == "red"
     for operation in (
         ("remove", "/conversion_job"),
+        ("remove", f"/{key}"),
         ("replace", "/converted_from", "99"),
+        ("replace", "/os_glance_converted_from", "99"),
         ("add", "/conversion_error", "x"),
         ("add", "/Converted-From", "x"),
     ):
-        refused = both.patch(image, operation, **ADMIN)
-        assert refused.status_int == 403, (operation, refused.text)
-    refused = both.patch(image, ("replace", "/name", "y"), ("remove", "/conversion_job"), **ADMIN)
-    assert refused.status_int == 403
+        refused = both.patch(image, ("replace", "/name", "y"), operation, **ADMIN)
+        assert refused.status_int in (403, 409), (operation, refused.text)
     assert both.json("GET", f"/v2/images/{image['id']}", **ADMIN).json == image
-    same = both.patch(
-        image, ("replace", "/converted_from", image["converted_from"]), ("add", "/a", "b"), **ADMIN
+    for name in ("converted_from", "os_glance_converted_from", "Converted-From"):
+        assert both.json("POST", "/v2/images", {name: "1"}, **USER).status_int == 403
+
+
+def test_the_owner_cannot_fill_what_a_conversion_fills(tmp_path, template):
+    registry = conftest.Registry(tmp_path, template, auth_mode="trusted-headers")
+    both = conftest.Api(registry, tmp_path, both=True, auth_mode="trusted-headers")
+    calls = link.RegistryLink(
+        config.Conf({"registry_port": str(registry.port), "send_identity_headers": "true"})
     )
-    assert same.status_int == 200, same.text
-    assert both.json("POST", "/v2/images", {"converted_from": "1"}, **USER).status_int == 403
+    try:
+        meta = {"name": "x", "disk-format": "raw", "container-format": "bare"}
+        sent = {f"x-image-meta-{name}": value for name, value in meta.items()}
+        source = both("POST", "/v1/images", sent, b"data", **USER).json["image"]
+        calls.lease_conversions(SERVICE, "w", 0)
+        request = {"source_image_id": str(source["id"]), "disk_format": "qcow2"}
+        job, image, _ = calls.create_conversion(OWN, request)
+        path = f"/v1/images/{image['id']}"
+        mine = {"x-image-meta-location": f"file://{both.datadir}/{source['id']}"}
+        refused = [both("PUT", path, {}, b"spoofed", **USER)]
+        refused.append(both("PUT", path, {"x-image-meta-disk-format": "raw"}, **USER))
+        shown = both.json("GET", "/v2/images", **USER).json["images"]
+        (uuid,) = [
+            each["id"] for each in shown if each.get("os_glance_conversion_job") == job["id"]
+        ]
+        refused.append(both("PUT", f"/v2/images/{uuid}/file", {}, b"spoofed", **USER))
+        assert [each.status_int for each in refused] == [409, 409, 409], refused[0].text
+        assert both("PUT", path, mine, **USER).status_int in (400, 403, 409)
+        assert both("HEAD", path, **USER).headers["x-image-meta-status"] == "queued"
+        assert both.files() == [str(source["id"])]
+        # The converter can; and everybody after the end.
+        (work,) = calls.lease_conversions(SERVICE, "w", 1)
+        values = {"status": "saving"}
+        assert calls.update_image_metadata(SERVICE, image["id"], values)["status"] == "saving"
+        assert calls.end_conversion(SERVICE, "w", job["id"], "released")["status"] == "queued"
+        assert calls.cancel_conversion(OWN, job["id"])["status"] == "cancelled"
+        assert both("DELETE", path, **USER).status_int == 200
+    finally:
+        calls.close()
+        registry.stop()
 
 
 def test_they_count_towards_no_quota(both, registry, converted):

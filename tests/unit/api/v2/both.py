@@ -1,7 +1,6 @@
 """Both versions of the API, as tests of data, members, tags and actions need them."""
 
 import hashlib
-import json
 
 from tests.unit.api.conftest import PAYLOAD, Api
 from tests.unit.api.v2.callers import ADMIN, ANONYMOUS, OWNER, STRANGER
@@ -29,13 +28,6 @@ class BothApi(Api):
 
     def __init__(self, registry, tmp_path, **conf):
         super().__init__(registry, tmp_path, both=True, **conf)
-
-    def json(self, method, path, document=None, headers=None, **identity):
-        """Send a JSON document."""
-        sent = {"Content-Type": "application/json", **(headers or {})}
-        if document is not None and not isinstance(document, bytes):
-            document = json.dumps(document).encode()
-        return self(method, path, sent, document, **identity)
 
     def make(self, data=None, identity=None, **values):
         """Create an image by version 2, with data if there are some; return its entity."""

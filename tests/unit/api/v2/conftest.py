@@ -1,19 +1,35 @@
-"""An API with both versions over a real registry application; both know their callers."""
+"""An API with both versions over a real registry application; both know their callers.
+
+A module that needs other options of the registry, or callers whom nobody knows, has a fixture
+`registry_options` or `callers` of its own.
+"""
 
 import pytest
 
 from tests.unit.api.conftest import Api, Registry
+from tests.unit.api.v2.both import BothApi
 
 TRUSTED = {"auth_mode": "trusted-headers", "allow_anonymous_access": "True"}
 
 
 @pytest.fixture
-def make_registry(tmp_path, template):
+def callers():
+    """Options by which both know who is asking."""
+    return TRUSTED
+
+
+@pytest.fixture
+def registry_options():
+    return {}
+
+
+@pytest.fixture
+def make_registry(tmp_path, template, callers):
     """Make a registry with other options."""
     made = []
 
     def make(**conf):
-        made.append(Registry(tmp_path, template, **TRUSTED, **conf))
+        made.append(Registry(tmp_path, template, **callers, **conf))
         return made[-1]
 
     yield make
@@ -22,17 +38,17 @@ def make_registry(tmp_path, template):
 
 
 @pytest.fixture
-def registry(make_registry):
-    return make_registry()
+def registry(make_registry, registry_options):
+    return make_registry(**registry_options)
 
 
 @pytest.fixture
-def make_api(registry, tmp_path):
+def make_api(registry, tmp_path, callers):
     """Make an API with both versions and other options over the same or another registry."""
 
     def make(other=None, **conf):
-        options = {**TRUSTED, "policy_choose_id": "anyone", **conf}
-        return Api(other or registry, tmp_path, both=True, **options)
+        options = {**callers, "policy_choose_id": "anyone", **conf}
+        return BothApi(other or registry, tmp_path, **options)
 
     return make
 
@@ -43,6 +59,6 @@ def api(make_api):
 
 
 @pytest.fixture
-def make_v1(registry, tmp_path):
+def make_v1(registry, tmp_path, callers):
     """Make an API with version 1 alone, as a file of Diablo has it."""
-    return lambda **conf: Api(registry, tmp_path, **{**TRUSTED, **conf})
+    return lambda **conf: Api(registry, tmp_path, **{**callers, **conf})

@@ -11,20 +11,7 @@ from tests.unit.api.v2.both import (
     OWNING_ADMIN,
     STRANGER,
     UNKNOWN,
-    BothApi,
 )
-from tests.unit.api.v2.conftest import TRUSTED
-
-
-@pytest.fixture
-def make_both(registry, tmp_path):
-    """Make both APIs with other options over the same registry."""
-    return lambda **conf: BothApi(registry, tmp_path, **{**TRUSTED, **conf})
-
-
-@pytest.fixture
-def api(make_both):
-    return make_both()
 
 
 def act(api, image, action, **caller):
@@ -131,15 +118,15 @@ def test_an_administrator_who_owns_the_image_is_its_owner(api):
 
 
 @pytest.mark.parametrize("action", ["deactivate", "reactivate"])
-def test_a_policy_may_reserve_it(make_both, action):
-    strict = make_both(**{f"policy_{action}": "admin"})
+def test_a_policy_may_reserve_it(make_api, action):
+    strict = make_api(**{f"policy_{action}": "admin"})
     image = strict.make(PAYLOAD, OWNER)
     assert act(strict, image, action, **OWNER) == 403
     assert act(strict, image, action, **ADMIN) == 204
 
 
-def test_a_policy_may_reserve_downloads(make_both):
-    strict = make_both(policy_download_image="librarian")
+def test_a_policy_may_reserve_downloads(make_api):
+    strict = make_api(policy_download_image="librarian")
     image = strict.make(PAYLOAD, OWNER)
     librarian = {**OWNER, "roles": "Librarian"}
     for path in (image["file"], f"/v1/images/{image['id']}"):
@@ -147,8 +134,8 @@ def test_a_policy_may_reserve_downloads(make_both):
         assert strict("GET", path, **librarian).status_int == 200
 
 
-def test_a_head_of_data_that_may_not_be_read_permits_no_proxy_to_send_it(make_both):
-    strict = make_both(policy_download_image="librarian", http_cache_share_private="true")
+def test_a_head_of_data_that_may_not_be_read_permits_no_proxy_to_send_it(make_api):
+    strict = make_api(policy_download_image="librarian", http_cache_share_private="true")
     image = strict.make(PAYLOAD, OWNER)
     path = f"/v1/images/{image['id']}"
     permitted = strict("HEAD", path, **{**OWNER, "roles": "librarian"})

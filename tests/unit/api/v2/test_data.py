@@ -15,9 +15,9 @@ from glance.api.v2 import patch
 from glance.common import config, exception
 from glance.store import base, filesystem, staging
 from glance.streaming.retry import Backoff
-from tests.unit.api.conftest import CHECKSUM, PAYLOAD, Registry
+from tests.unit.api.conftest import CHECKSUM, PAYLOAD
 from tests.unit.api.test_upload import until
-from tests.unit.api.v2.both import OCTETS, SHA256, UNKNOWN, BothApi
+from tests.unit.api.v2.both import OCTETS, SHA256, UNKNOWN
 
 from support import disks
 
@@ -32,22 +32,9 @@ def _no_pauses(monkeypatch):
 
 
 @pytest.fixture
-def registry(tmp_path, template):
-    """One that knows no callers."""
-    server = Registry(tmp_path, template)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def make_both(registry, tmp_path):
-    """Make both APIs with other options over the same registry."""
-    return lambda **conf: BothApi(registry, tmp_path, **conf)
-
-
-@pytest.fixture
-def both(make_both):
-    return make_both()
+def callers():
+    """Nobody is known, so everybody may do everything."""
+    return {}
 
 
 class Chunked(io.BytesIO):
@@ -100,57 +87,57 @@ def is_queued_again(api, image):
 
 
 @pytest.mark.parametrize("data", [b"", b"x", PAYLOAD, BIG], ids=len)
-def test_an_upload_makes_the_image_active(both, data):
+def test_an_upload_makes_the_image_active(api, data):
     for length, size in itertools.product((None, len(data)), repeat=2):
-        image = both.make()
+        image = api.make()
         headers = OCTETS if size is None else {**OCTETS, "X-OpenStack-Image-Size": str(size)}
-        response = put(both, image, Chunked(data), headers, length)
+        response = put(api, image, Chunked(data), headers, length)
         assert (response.status_int, response.body) == (204, b"")
         assert "Content-Type" not in response.headers
-        found = both("GET", image["self"]).json
+        found = api("GET", image["self"]).json
         assert found["status"] == "active"
         assert found["size"] == len(data)
         assert found["checksum"] == hashlib.md5(data).hexdigest()
         assert found["os_hash_algo"] == "sha256"
         assert found["os_hash_value"] == hashlib.sha256(data).hexdigest()
-        assert both("GET", image["file"]).body == data
+        assert api("GET", image["file"]).body == data
 
 
-def test_a_request_without_any_body_is_an_empty_image(both):
-    image = both.make()
-    assert both("PUT", image["file"], OCTETS).status_int == 204
-    assert both("GET", image["self"]).json["size"] == 0
+def test_a_request_without_any_body_is_an_empty_image(api):
+    image = api.make()
+    assert api("PUT", image["file"], OCTETS).status_int == 204
+    assert api("GET", image["self"]).json["size"] == 0
 
 
-def test_parameters_of_the_media_type_are_accepted(both):
-    image = both.make()
+def test_parameters_of_the_media_type_are_accepted(api):
+    image = api.make()
     headers = {"Content-Type": "Application/Octet-Stream; charset=binary"}
-    assert both("PUT", image["file"], headers, PAYLOAD).status_int == 204
+    assert api("PUT", image["file"], headers, PAYLOAD).status_int == 204
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha512", "blake2b", "sha3_256"])
-def test_the_second_digest_follows_the_option(make_both, name):
-    image = make_both(hashing_algorithm=name).make(PAYLOAD)
+def test_the_second_digest_follows_the_option(make_api, name):
+    image = make_api(hashing_algorithm=name).make(PAYLOAD)
     assert image["os_hash_algo"] == name
     assert image["os_hash_value"] == hashlib.new(name, PAYLOAD).hexdigest()
 
 
-def test_without_an_algorithm_there_is_no_second_digest(make_both):
-    image = make_both(hashing_algorithm="").make(PAYLOAD)
+def test_without_an_algorithm_there_is_no_second_digest(make_api):
+    image = make_api(hashing_algorithm="").make(PAYLOAD)
     assert (image["os_hash_algo"], image["os_hash_value"]) == (None, None)
     assert image["checksum"] == CHECKSUM
 
 
-def test_an_image_of_version_1_is_filled_by_version_2_and_the_reverse(both):
-    old = both.add(disk_format="raw", container_format="bare", size="99")
-    uuid = both("HEAD", f"/v1/images/{old['id']}").headers["X-Openstack-Image-Uuid"]
-    assert both("PUT", f"/v2/images/{uuid}/file", OCTETS, PAYLOAD).status_int == 204
-    assert both("GET", f"/v1/images/{old['id']}").body == PAYLOAD
-    assert both("HEAD", f"/v1/images/{old['id']}").headers["x-image-meta-size"] == "5120"
-    new = both.make()
-    assert both("PUT", f"/v1/images/{new['id']}", OCTETS, PAYLOAD).status_int == 200
-    assert both("GET", new["file"]).body == PAYLOAD
-    assert both("GET", new["self"]).json["os_hash_value"] is None
+def test_an_image_of_version_1_is_filled_by_version_2_and_the_reverse(api):
+    old = api.add(disk_format="raw", container_format="bare", size="99")
+    uuid = api("HEAD", f"/v1/images/{old['id']}").headers["X-Openstack-Image-Uuid"]
+    assert api("PUT", f"/v2/images/{uuid}/file", OCTETS, PAYLOAD).status_int == 204
+    assert api("GET", f"/v1/images/{old['id']}").body == PAYLOAD
+    assert api("HEAD", f"/v1/images/{old['id']}").headers["x-image-meta-size"] == "5120"
+    new = api.make()
+    assert api("PUT", f"/v1/images/{new['id']}", OCTETS, PAYLOAD).status_int == 200
+    assert api("GET", new["file"]).body == PAYLOAD
+    assert api("GET", new["self"]).json["os_hash_value"] is None
 
 
 # -- what is refused before the body is read -----------------------------------------------------
@@ -177,8 +164,8 @@ REFUSED = [
 ]
 
 
-def test_a_request_is_refused_before_its_data_is_read(make_both):
-    api = make_both(image_size_cap="5000")
+def test_a_request_is_refused_before_its_data_is_read(make_api):
+    api = make_api(image_size_cap="5000")
     for headers, length, status in REFUSED:
         image = api.make()
         response = put(api, image, Unreadable(), headers, length)
@@ -187,42 +174,42 @@ def test_a_request_is_refused_before_its_data_is_read(make_both):
     assert api.files() == []
 
 
-def test_an_image_without_formats_takes_no_data(both):
+def test_an_image_without_formats_takes_no_data(api):
     for formats in ({"disk_format": None}, {"container_format": None}):
-        image = both.make(**formats)
-        assert put(both, image, Unreadable(), length=1).status_int == 400
-        assert both("GET", image["self"]).json["status"] == "queued"
+        image = api.make(**formats)
+        assert put(api, image, Unreadable(), length=1).status_int == 400
+        assert api("GET", image["self"]).json["status"] == "queued"
 
 
-def test_an_image_with_data_takes_no_other(both):
-    image = both.make(PAYLOAD)
-    response = put(both, image, Unreadable(), length=1)
+def test_an_image_with_data_takes_no_other(api):
+    image = api.make(PAYLOAD)
+    response = put(api, image, Unreadable(), length=1)
     assert response.status_int == 409
     assert "active" in response.text
-    assert both("GET", image["file"]).body == PAYLOAD
+    assert api("GET", image["file"]).body == PAYLOAD
 
 
-def test_a_default_store_that_is_read_only_is_gone(both, monkeypatch):
-    image = both.make()
+def test_a_default_store_that_is_read_only_is_gone(api, monkeypatch):
+    image = api.make()
     monkeypatch.setattr(
         filesystem.FilesystemStore, "require_add", fail_with(exception.StoreAddDisabled())
     )
-    assert put(both, image, Unreadable(), length=1).status_int == 410
+    assert put(api, image, Unreadable(), length=1).status_int == 410
     monkeypatch.undo()
-    is_queued_again(both, image)
+    is_queued_again(api, image)
 
 
-def test_no_other_text_than_the_uuid_of_an_image_names_one(both):
+def test_no_other_text_than_the_uuid_of_an_image_names_one(api):
     names = ("7", "x", "%00", "0" * 36, "a%2Fb", UNKNOWN.rpartition("/")[2])
     for method, name in itertools.product(("GET", "HEAD", "PUT"), names):
         path = f"/v2/images/{name}/file"
-        response = both(method, path, OCTETS if method == "PUT" else None)
+        response = api(method, path, OCTETS if method == "PUT" else None)
         assert response.status_int == 404, (method, name)
 
 
-def test_other_methods_are_refused(both):
+def test_other_methods_are_refused(api):
     for method in ("POST", "DELETE", "PATCH"):
-        response = both(method, f"{UNKNOWN}/file")
+        response = api(method, f"{UNKNOWN}/file")
         assert response.status_int == 405
         assert response.headers["Allow"] == "GET, HEAD, OPTIONS, PUT"
 
@@ -248,25 +235,25 @@ def fail_with(error):
     ],
     ids=["more than declared", "less than declared", "more than none", "cut", "cut at once"],
 )
-def test_a_body_of_another_size_leaves_the_image_queued(both, data, headers, length):
-    image = both.make()
-    assert put(both, image, Chunked(data), headers, length).status_int == 400
-    is_queued_again(both, image)
+def test_a_body_of_another_size_leaves_the_image_queued(api, data, headers, length):
+    image = api.make()
+    assert put(api, image, Chunked(data), headers, length).status_int == 400
+    is_queued_again(api, image)
 
 
-def test_data_that_is_refused_leaves_the_image_queued(make_both):
-    both = make_both(inspect_on_upload="enforce")
-    image = both.make()
-    response = put(both, image, Chunked(disks.qcow2()))
+def test_data_that_is_refused_leaves_the_image_queued(make_api):
+    api = make_api(inspect_on_upload="enforce")
+    image = api.make()
+    response = put(api, image, Chunked(disks.qcow2()))
     assert response.status_int == 400
     assert "format_mismatch: the data is qcow2, raw was declared" in response.text
-    is_queued_again(both, image)
+    is_queued_again(api, image)
 
 
-def test_data_of_another_format_is_recorded(both):
-    image = both.make()
-    assert put(both, image, Chunked(disks.qcow2())).status_int == 204
-    found = both("GET", image["self"]).json
+def test_data_of_another_format_is_recorded(api):
+    image = api.make()
+    assert put(api, image, Chunked(disks.qcow2())).status_int == 204
+    found = api("GET", image["self"]).json
     assert (found["status"], found["os_glance_inspection_result"]) == ("active", "format_mismatch")
     # Programs that keep properties as they were declared would take it for somebody's property.
     assert "inspection_result" not in found
@@ -274,30 +261,30 @@ def test_data_of_another_format_is_recorded(both):
         for op in ("add", "replace", "remove"):
             body = [{"op": op, "path": f"/{name}", "value": "x"}]
             headers = {"Content-Type": patch.V21}
-            assert both.json("PATCH", image["self"], body, headers).status_int == 403
-    assert both("GET", image["self"]).json == found
+            assert api.json("PATCH", image["self"], body, headers).status_int == 403
+    assert api("GET", image["self"]).json == found
     path = f"/v1/images/{image['id']}"
-    old = both("HEAD", path).headers
+    old = api("HEAD", path).headers
     assert old["x-image-meta-property-inspection_result"] == "format_mismatch"
 
 
-def test_more_than_declared_is_refused_as_soon_as_it_is_seen(both):
-    image = both.make()
+def test_more_than_declared_is_refused_as_soon_as_it_is_seen(api):
+    image = api.make()
     stream = Chunked(BIG)
     headers = {**OCTETS, "x-openstack-image-size": "100000"}
-    assert put(both, image, stream, headers).status_int == 400
+    assert put(api, image, stream, headers).status_int == 400
     assert stream.tell() <= 200000
-    is_queued_again(both, image)
+    is_queued_again(api, image)
 
 
-def test_a_connection_that_breaks_leaves_the_image_queued(both):
-    image = both.make()
-    assert put(both, image, Chunked(BIG, OSError("reset"))).status_int == 400
-    is_queued_again(both, image)
+def test_a_connection_that_breaks_leaves_the_image_queued(api):
+    image = api.make()
+    assert put(api, image, Chunked(BIG, OSError("reset"))).status_int == 400
+    is_queued_again(api, image)
 
 
-def test_data_beyond_the_cap_leaves_the_image_queued(make_both):
-    api = make_both(image_size_cap="5120")
+def test_data_beyond_the_cap_leaves_the_image_queued(make_api):
+    api = make_api(image_size_cap="5120")
     image = api.make()
     assert put(api, image, Chunked(PAYLOAD + b"x")).status_int == 413
     is_queued_again(api, image)
@@ -316,23 +303,23 @@ def test_data_beyond_the_cap_leaves_the_image_queued(make_both):
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 @pytest.mark.parametrize("step", ["write", "commit"])
-def test_a_store_that_fails_midway_leaves_the_image_queued(both, monkeypatch, step, error, status):
-    image = both.make()
+def test_a_store_that_fails_midway_leaves_the_image_queued(api, monkeypatch, step, error, status):
+    image = api.make()
     monkeypatch.setattr(staging.StagedFile, step, fail_with(error))
-    response = put(both, image, Chunked(BIG))
+    response = put(api, image, Chunked(BIG))
     assert response.status_int == status
     assert "inside" not in response.text
-    assert str(both.datadir) not in response.text
+    assert str(api.datadir) not in response.text
     monkeypatch.undo()
-    is_queued_again(both, image)
+    is_queued_again(api, image)
 
 
-def test_a_digest_that_fails_leaves_the_image_queued(both, monkeypatch):
-    image = both.make()
+def test_a_digest_that_fails_leaves_the_image_queued(api, monkeypatch):
+    image = api.make()
     monkeypatch.setattr(base.digest.Digester, "update", fail_with(MemoryError()))
-    assert put(both, image, Chunked(BIG)).status_int == 500
+    assert put(api, image, Chunked(BIG)).status_int == 500
     monkeypatch.undo()
-    is_queued_again(both, image)
+    is_queued_again(api, image)
 
 
 class Meddling(Chunked):
@@ -350,27 +337,25 @@ class Meddling(Chunked):
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_an_image_that_is_deleted_meanwhile_is_gone(both, version):
-    image = both.make()
-    response = put(
-        both, image, Meddling(lambda: both("DELETE", f"/{version}/images/{image['id']}"))
-    )
+def test_an_image_that_is_deleted_meanwhile_is_gone(api, version):
+    image = api.make()
+    response = put(api, image, Meddling(lambda: api("DELETE", f"/{version}/images/{image['id']}")))
     assert response.status_int == 410
-    assert both.files() == []
-    assert both("GET", image["self"]).status_int == 404
+    assert api.files() == []
+    assert api("GET", image["self"]).status_int == 404
 
 
-def test_of_two_uploads_one_wins(both):
-    image = both.make()
+def test_of_two_uploads_one_wins(api):
+    image = api.make()
     other = []
-    response = put(both, image, Meddling(lambda: other.append(put(both, image, Chunked(PAYLOAD)))))
+    response = put(api, image, Meddling(lambda: other.append(put(api, image, Chunked(PAYLOAD)))))
     assert (response.status_int, other[0].status_int) == (204, 409)
-    assert both("GET", image["file"]).body == BIG
+    assert api("GET", image["file"]).body == BIG
 
 
-def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_back(both):
-    image = both.make()
-    real, refusing = both.registry.app, threading.Event()
+def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_back(api):
+    image = api.make()
+    real, refusing = api.registry.app, threading.Event()
 
     def away(environ, start_response):
         if refusing.is_set():
@@ -378,16 +363,16 @@ def test_a_registry_that_is_away_at_the_end_leaves_the_image_queued_when_it_is_b
             return []
         return real(environ, start_response)
 
-    both.registry.app = away
-    response = put(both, image, Meddling(refusing.set))
+    api.registry.app = away
+    response = put(api, image, Meddling(refusing.set))
     assert response.status_int == 503
     refusing.clear()
-    until(lambda: both("GET", image["self"]).json["status"] == "queued")
-    is_queued_again(both, image)
+    until(lambda: api("GET", image["self"]).json["status"] == "queued")
+    is_queued_again(api, image)
 
 
-def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(both, service, monkeypatch):
-    image = both.make()
+def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(api, service, monkeypatch):
+    image = api.make()
     kill, later = recovery.kill, []
 
     def lost(*args):
@@ -396,45 +381,45 @@ def test_a_failure_whose_record_may_be_changed_spares_the_next_upload(both, serv
 
     monkeypatch.setattr(recovery, "kill", lost)
     monkeypatch.setattr(recovery, "kill_later", lambda *args: later.append(args))
-    put(both, image, Chunked(BIG, OSError("cut")))
-    assert both("GET", image["self"]).json["status"] == "queued"
+    put(api, image, Chunked(BIG, OSError("cut")))
+    assert api("GET", image["self"]).json["status"] == "queued"
     begin = {"status": "saving", "upload_via": "v2"}
     admin = recovery.RequestContext(is_admin=True)
     service.registry.update_image_metadata(
-        admin, v1_id(both, image), begin, from_state="queued", attempt="b" * 32
+        admin, v1_id(api, image), begin, from_state="queued", attempt="b" * 32
     )
     (args,) = later
     kill(*args)
-    assert both("GET", image["self"]).json["status"] == "saving"
+    assert api("GET", image["self"]).json["status"] == "saving"
 
 
 # -- what a dead process leaves ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "status"), [("v1", "killed"), ("v2", "queued")])
-def test_the_upload_of_a_dead_process(both, service, monkeypatch, version, status):
+def test_the_upload_of_a_dead_process(api, service, monkeypatch, version, status):
     """It is cut in the middle of writing, as by a kill: nobody settles the record."""
-    image = both.make()
+    image = api.make()
     spawned = []
     with monkeypatch.context() as dying:
         dying.setattr(upload.Upload, "kill", lambda self, reason: False)
         dying.setattr(staging.StagedFile, "abort", lambda self: spawned.append(self))
         path = image["file"] if version == "v2" else f"/v1/images/{image['id']}"
-        put(both, {"file": path}, Chunked(BIG, OSError("killed")))
-    assert both("GET", image["self"]).json["status"] == "saving"
-    left = Left(image_id=v1_id(both, image))
+        put(api, {"file": path}, Chunked(BIG, OSError("killed")))
+    assert api("GET", image["self"]).json["status"] == "saving"
+    left = Left(image_id=v1_id(api, image))
     recovery.settle(service, [left])
     assert left.ended == ["discard"]
-    assert both("GET", image["self"]).json["status"] == status
+    assert api("GET", image["self"]).json["status"] == status
 
 
 @pytest.fixture
-def service(both):
+def service(api):
     conf = config.Conf(
         {
             "registry_host": "127.0.0.1",
-            "registry_port": str(both.registry.port),
-            "filesystem_store_datadir": str(both.datadir),
+            "registry_port": str(api.registry.port),
+            "filesystem_store_datadir": str(api.datadir),
         }
     )
     return glance.api.ImageService(conf, store.create_stores(conf))
@@ -458,10 +443,10 @@ def v1_id(api, image):
 # -- downloads -----------------------------------------------------------------------------------
 
 
-def test_the_data_comes_whatever_the_client_accepts(both):
-    image = both.make(PAYLOAD)
+def test_the_data_comes_whatever_the_client_accepts(api):
+    image = api.make(PAYLOAD)
     for accept in (None, "*/*", "", "application/json", "text/html"):
-        response = both("GET", image["file"], {} if accept is None else {"Accept": accept})
+        response = api("GET", image["file"], {} if accept is None else {"Accept": accept})
         assert (response.status_int, response.body) == (200, PAYLOAD)
         assert response.headers["Content-Type"] == "application/octet-stream"
         assert response.headers["Content-Length"] == "5120"
@@ -472,9 +457,9 @@ def test_the_data_comes_whatever_the_client_accepts(both):
         assert not [name for name in names if name.startswith("x-image-meta")]
 
 
-def test_head_has_the_headers_of_get(both):
-    image = both.make(PAYLOAD)
-    got, headed = both("GET", image["file"]), both("HEAD", image["file"])
+def test_head_has_the_headers_of_get(api):
+    image = api.make(PAYLOAD)
+    got, headed = api("GET", image["file"]), api("HEAD", image["file"])
     assert headed.status_int == 200
     assert headed.body == b""
     changing = {"x-openstack-request-id", "date"}
@@ -484,9 +469,9 @@ def test_head_has_the_headers_of_get(both):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_image_without_data_has_no_content(both, method):
-    image = both.make()
-    response = both(method, image["file"])
+def test_an_image_without_data_has_no_content(api, method):
+    image = api.make()
+    response = api(method, image["file"])
     assert (response.status_int, response.body) == (204, b"")
     assert "Content-Type" not in response.headers
     assert "Content-Length" not in response.headers
@@ -496,48 +481,48 @@ def test_an_image_without_data_has_no_content(both, method):
     ("sent", "first", "last"),
     [("bytes=10-19", 10, 19), ("bytes=-5", 5115, 5119), ("bytes=5000-", 5000, 5119)],
 )
-def test_a_range_has_no_digest_of_the_whole(both, sent, first, last):
+def test_a_range_has_no_digest_of_the_whole(api, sent, first, last):
     data = bytes(range(256)) * 20
-    image = both.make(data)
-    response = both("GET", image["file"], {"Range": sent})
+    image = api.make(data)
+    response = api("GET", image["file"], {"Range": sent})
     assert (response.status_int, response.body) == (206, data[first : last + 1])
     assert response.headers["Content-Range"] == f"bytes {first}-{last}/5120"
     assert "Content-MD5" not in response.headers
 
 
-def test_a_range_outside_of_the_data(both):
-    response = both("GET", both.make(PAYLOAD)["file"], {"Range": "bytes=5120-"})
+def test_a_range_outside_of_the_data(api):
+    response = api("GET", api.make(PAYLOAD)["file"], {"Range": "bytes=5120-"})
     assert response.status_int == 416
     assert response.headers["Content-Range"] == "bytes */5120"
 
 
-def test_junk_in_place_of_a_range_is_ignored(both):
-    image = both.make(PAYLOAD)
+def test_junk_in_place_of_a_range_is_ignored(api):
+    image = api.make(PAYLOAD)
     for sent in ("lines=1-2", "bytes=b-a"):
-        assert both("GET", image["file"], {"Range": sent}).status_int == 200
+        assert api("GET", image["file"], {"Range": sent}).status_int == 200
 
 
-def test_a_copy_that_the_client_has_is_not_sent_again(both):
-    image = both.make(PAYLOAD)
-    tag = both("GET", image["file"]).headers["ETag"]
+def test_a_copy_that_the_client_has_is_not_sent_again(api):
+    image = api.make(PAYLOAD)
+    tag = api("GET", image["file"]).headers["ETag"]
     for method in ("GET", "HEAD"):
-        response = both(method, image["file"], {"If-None-Match": tag})
+        response = api(method, image["file"], {"If-None-Match": tag})
         assert (response.status_int, response.body) == (304, b"")
 
 
-def test_a_preferred_store_is_ignored(both):
-    assert both("GET", both.make(PAYLOAD)["file"] + "?prefer=file,s3").body == PAYLOAD
+def test_a_preferred_store_is_ignored(api):
+    assert api("GET", api.make(PAYLOAD)["file"] + "?prefer=file,s3").body == PAYLOAD
 
 
-def test_data_that_the_store_has_lost(both):
-    image = both.make(PAYLOAD)
-    for name in both.files():
-        (both.datadir / name).unlink()
-    response = both("GET", image["file"])
+def test_data_that_the_store_has_lost(api):
+    image = api.make(PAYLOAD)
+    for name in api.files():
+        (api.datadir / name).unlink()
+    response = api("GET", image["file"])
     assert response.status_int == 404
-    assert str(both.datadir) not in response.text
+    assert str(api.datadir) not in response.text
 
 
-def test_the_digest_is_that_of_the_data(both):
-    image = both.make(PAYLOAD)
+def test_the_digest_is_that_of_the_data(api):
+    image = api.make(PAYLOAD)
     assert image["os_hash_value"] == SHA256

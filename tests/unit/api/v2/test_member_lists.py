@@ -3,14 +3,8 @@
 import pytest
 
 from tests.unit.api.conftest import PAYLOAD
-from tests.unit.api.v2.both import MEMBER, OWNER, BothApi
-from tests.unit.api.v2.conftest import TRUSTED
+from tests.unit.api.v2.both import MEMBER, OWNER
 from tests.unit.api.v2.test_members import add, say
-
-
-@pytest.fixture
-def api(registry, tmp_path):
-    return BothApi(registry, tmp_path, **TRUSTED)
 
 
 @pytest.fixture

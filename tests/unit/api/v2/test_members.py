@@ -4,29 +4,15 @@ import re
 
 import pytest
 
-from tests.unit.api.conftest import PAYLOAD, Registry
-from tests.unit.api.v2.both import ADMIN, CALLERS, MEMBER, OTHER, OWNER, STRANGER, UNKNOWN, BothApi
-from tests.unit.api.v2.conftest import TRUSTED
+from tests.unit.api.conftest import PAYLOAD
+from tests.unit.api.v2.both import ADMIN, CALLERS, MEMBER, OTHER, OWNER, STRANGER, UNKNOWN
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 @pytest.fixture
-def registry(tmp_path, template):
-    server = Registry(tmp_path, template, image_member_quota="3", **TRUSTED)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def make_both(registry, tmp_path):
-    """Make both APIs with other options over the same registry."""
-    return lambda **conf: BothApi(registry, tmp_path, **{**TRUSTED, **conf})
-
-
-@pytest.fixture
-def api(make_both):
-    return make_both()
+def registry_options():
+    return {"image_member_quota": "3"}
 
 
 def members_of(image):

@@ -4,27 +4,12 @@ import urllib.parse
 
 import pytest
 
-from tests.unit.api.conftest import Registry
-from tests.unit.api.v2.both import CALLERS, OWNER, UNKNOWN, BothApi
-from tests.unit.api.v2.conftest import TRUSTED
+from tests.unit.api.v2.both import CALLERS, OWNER, UNKNOWN
 
 
 @pytest.fixture
-def registry(tmp_path, template):
-    server = Registry(tmp_path, template, image_tag_quota="3", **TRUSTED)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def make_both(registry, tmp_path):
-    """Make both APIs with other options over the same registry."""
-    return lambda **conf: BothApi(registry, tmp_path, **{**TRUSTED, **conf})
-
-
-@pytest.fixture
-def api(make_both):
-    return make_both()
+def registry_options():
+    return {"image_tag_quota": "3"}
 
 
 def tag_of(image, tag):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,14 @@ from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.image.conversion_codes import Code
 from glance.image.conversion_job import LeaseLost, Outcome, Phase
-from glance.registry.db import api, conversion_jobs, conversion_leases, models, records
+from glance.registry.db import (
+    api,
+    conversion_jobs,
+    conversion_leases,
+    full_records,
+    models,
+    records,
+)
 from glance.registry.db.engine import Database
 from glance.registry.db.upkeep import maintenance
 
@@ -173,8 +182,6 @@ def test_properties_of_a_source(plain: Site) -> None:
     properties = {"kernel_id": "1", "conversion_x": "1", "a": "b", "Kept": "Ü", "x": "old"}
     source = api.image_get(plain.db, ADMIN, plain.source)
     change = {"properties": properties}
-    from glance.registry.db import full_records
-
     full_records.record_patch(plain.db, OWNER, source["uuid"], change)  # type: ignore[arg-type]
     made = plain.create(properties={"x": "new"}, limits={"dropped_properties": ["Kernel_ID"]})
     record = full_records.record_get(plain.db, OWNER, made.image["uuid"])
@@ -198,6 +205,24 @@ def test_a_result_of_a_result_says_only_where_it_comes_from(plain: Site) -> None
     assert properties["converted_from"] == job.image_id
     assert properties["conversion_job"] == again.job.id
     assert "conversion_virtual_size" not in properties
+
+
+def test_a_delta_changes_no_property_of_the_service(plain: Site) -> None:
+    made = plain.create()
+
+    def patch(**change: Any) -> Any:
+        return full_records.record_patch(plain.db, ADMIN, made.image["uuid"], change)  # type: ignore[arg-type]
+
+    for change in (
+        {"remove": ["conversion_job"]},
+        {"properties": {"converted_from": "99"}},
+        {"properties": {"CONVERSION-ERROR": "x"}},
+    ):
+        with pytest.raises(exception.Forbidden, match="read-only"):
+            patch(set={"name": "y"}, **change)
+    same = made.image["properties"]
+    assert patch(properties={**same, "a": "b"})["properties"] == {**same, "a": "b"}
+    assert plain.result(made.job)["name"] == "web (qcow2)"
 
 
 @pytest.mark.parametrize("name", sorted(fields.READ_ONLY_PROPERTIES))
@@ -443,14 +468,21 @@ def test_a_waiting_job_is_cancelled_and_then_forgotten(site: Site) -> None:
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     image = site.result(job)
     assert (image["status"], image["properties"]["conversion_error"]) == ("killed", "cancelled")
-    assert conversion_jobs.cancel(site.db, OWNER, job.id) is None
+    # Whoever has lost the response asks again.
+    assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     with pytest.raises(exception.NotFound):
-        conversion_jobs.cancel(site.db, OWNER, job.id)
+        conversion_jobs.forget(site.db, OTHER, job.id)
+    conversion_jobs.forget(site.db, OWNER, job.id)
+    for call in (conversion_jobs.cancel, conversion_jobs.forget):
+        with pytest.raises(exception.NotFound):
+            call(site.db, OWNER, job.id)
     assert site.result(job)["status"] == "killed"
 
 
 def test_a_running_job_is_cancelled_by_its_converter(site: Site) -> None:
     job = site.leased()
+    with pytest.raises(exception.Conflict, match="has not ended yet"):
+        conversion_jobs.forget(site.db, OWNER, job.id)
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert site.report(job, phase=Phase.CONVERTING).status == "cancelling"
@@ -532,6 +564,15 @@ def test_a_converter_that_was_lost_after_its_success_has_succeeded(site: Site) -
     assert site.lease("w2") == []
     done = site.get(job)
     assert (done.status, done.bytes_out, done.error) == ("succeeded", 20, None)
+    # Also if it was the last of three.
+    third = site.leased(disk_format="vhd")
+    for worker in ("w2", "w1"):
+        site.clock.later(61)
+        assert len(site.lease(worker)) == 1
+    site.activate(third)
+    site.clock.later(61)
+    assert site.lease("w2") == []
+    assert (site.get(third).status, site.get(third).losses) == ("succeeded", 2)
     # Whatever it says of it.
     other = site.leased(disk_format="vdi")
     site.activate(other)
@@ -686,3 +727,145 @@ def test_nobody_else_fills_the_image_of_a_job(plain: Site) -> None:
     api.image_update(plain.db, OWNER, number, {"name": "mine", "properties": {"a": "b"}})
     conversion_jobs.cancel(plain.db, OWNER, job.id)
     api.image_update(plain.db, OWNER, number, {"disk_format": "raw"})
+
+
+# -- whatever happens ----------------------------------------------------------------------------
+
+
+class Chaos:
+    """Users, converters that die, and converters that do not know that they have lost a job."""
+
+    def __init__(self, site: Site, seed: int):
+        self.site, self.chance = site, random.Random(seed)
+        self.known: dict[str, set[str]] = {f"w{number}": set() for number in range(3)}
+        self.jobs: list[Any] = []
+
+    def step(self) -> None:
+        names = ("start", "cancel", "delete", "lease", "lease", "lose", "report", "fill", "fill")
+        more = ("activate", "activate", "give_up", "end", "end", "wait", "wait", "unsource")
+        getattr(self, self.chance.choice((*names, *more)))()
+
+    def job(self) -> Any:
+        return self.chance.choice(self.jobs) if self.jobs else None
+
+    def held(self) -> tuple[str, str] | None:
+        pairs = sorted((who, job) for who, jobs in self.known.items() for job in jobs)
+        return self.chance.choice(pairs) if pairs else None
+
+    # What users do.
+
+    def start(self) -> None:
+        made = self.site.create(source=self.site.image())
+        self.jobs.append(made.job)
+
+    def cancel(self) -> None:
+        job = self.job()
+        if job is not None and not self.site.get(job).status.is_final:
+            conversion_jobs.cancel(self.site.db, OWNER, job.id)
+
+    def delete(self) -> None:
+        job = self.job()
+        if job is not None and not self.site.result(job)["deleted"]:
+            api.image_delete(self.site.db, OWNER, int(job.image_id))
+
+    def unsource(self) -> None:
+        job = self.job()
+        if job is not None and self.chance.random() < 0.2:
+            with contextlib.suppress(exception.NotFound):
+                api.image_delete(self.site.db, OWNER, int(job.source_image_id))
+
+    # What converters do.
+
+    def lease(self) -> None:
+        who = self.chance.choice(sorted(self.known))
+        held = self.known[who] if self.chance.random() < 0.5 else None
+        for leased in self.site.lease(who, 2, held=held):
+            assert leased.job.worker == who
+            self.known[who].add(leased.job.id)
+
+    def lose(self) -> None:
+        """Die, and come back."""
+        self.known[self.chance.choice(sorted(self.known))].clear()
+
+    def report(self) -> None:
+        if (pair := self.held()) is not None:
+            with contextlib.suppress(LeaseLost):
+                conversion_leases.report(self.site.db, *pair)
+
+    def _set(self, job_id: str, before: str, **values: Any) -> None:
+        image_id = int(conversion_jobs.get(self.site.db, ADMIN, job_id).image_id)
+        with contextlib.suppress(exception.NotFound, exception.Conflict):
+            api.image_update(self.site.db, ADMIN, image_id, values, from_state=before)
+
+    def fill(self) -> None:
+        if (pair := self.held()) is not None:
+            self._set(pair[1], "queued", status="saving")
+
+    def activate(self) -> None:
+        if (pair := self.held()) is not None:
+            self._set(pair[1], "saving", status="active", location="file:///srv/2", size=20)
+
+    def give_up(self) -> None:
+        if (pair := self.held()) is not None:
+            status = self.chance.choice(["queued", "queued", "killed"])
+            self._set(pair[1], "saving", status=status)
+
+    def end(self) -> None:
+        if (pair := self.held()) is None:
+            return
+        who, job_id = pair
+        self.known[who].discard(job_id)
+        outcome = self.chance.choice(list(Outcome))
+        code = self.chance.choice([Code.TIMEOUT, Code.NO_SPACE, Code.STORE_FULL])
+        more: dict[str, Any] = {"code": code} if outcome is Outcome.FAILED else {}
+        if outcome is Outcome.SUCCEEDED:
+            more = {"result": RESULT}
+        with contextlib.suppress(LeaseLost, exception.Invalid):
+            conversion_leases.end(self.site.db, who, job_id, outcome, **more)
+
+    def wait(self) -> None:
+        self.site.clock.later(self.chance.choice([1, 30, 61, 3600]))
+        self.site.lease("alive", 0)
+
+    # What is always true.
+
+    def check(self) -> None:
+        now = self.site.clock.now
+        for made in self.jobs:
+            job, image = self.site.get(made), self.site.result(made)
+            where = (job.status.value, image["status"], image["deleted"])
+            is_at_work = job.leased_until is not None
+            assert is_at_work == (job.status in ("running", "cancelling")), where
+            assert job.losses <= 3
+            if image["deleted"]:
+                assert job.status.is_final or job.status == "cancelling", where
+            elif job.status in ("failed", "cancelled"):
+                assert image["status"] == "killed", where
+                assert image["properties"]["conversion_error"], where
+            elif job.status == "succeeded":
+                assert image["status"] == "active", where
+            else:
+                assert "conversion_error" not in image["properties"], where
+            assert is_at_work or job.status.is_final or job.not_before is None or job.error, now
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_jobs_and_images_agree_whatever_happens(plain: Site, seed: int) -> None:
+    chaos = Chaos(plain, seed)
+    for _ in range(80):
+        chaos.step()
+        chaos.check()
+    # Once nobody interferes, every job comes to an end.
+    for _ in range(40):
+        plain.clock.later(3700)
+        plain.lease("alive", 0)
+        for leased in plain.lease("last", 100):
+            chaos._set(leased.job.id, "queued", status="saving")
+            values = {"status": "active", "location": "file:///srv/3", "size": 20}
+            chaos._set(leased.job.id, "saving", **values)
+            conversion_leases.end(plain.db, "last", leased.job.id, Outcome.SUCCEEDED,
+                                  result=RESULT)  # fmt: skip
+        chaos.check()
+        if all(plain.get(job).status.is_final for job in chaos.jobs):
+            return
+    raise AssertionError([plain.get(job).status for job in chaos.jobs])
