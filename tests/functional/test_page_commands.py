@@ -3,6 +3,7 @@
 Where a page has the id of an image of its reader, the command gets that of an image here.
 """
 
+import json
 import re
 
 import pytest
@@ -28,6 +29,7 @@ RUNS = {
         "The glance command and the Python client": "test_images_are_shown_as_version_2_knows_them"
     },
     "monitoring": {"Switch the metrics on": "test_metrics_are_there"},
+    "openapi": {"Fetch a document": "test_the_description_is_fetched"},
     "running-as-a-service": {
         "Run the scrubber": "test_the_scrubber_runs",
         "Read the logs": "test_the_lines_of_a_request_are_found",
@@ -177,3 +179,9 @@ def test_metrics_are_there(shell):
     for program, block in (("glance-registry", registry), ("glance-api", api)):
         set_options(shell, program, block.partition("\n")[2])
     assert "glance_" in shell.run(look)
+
+
+def test_the_description_is_fetched(shell):
+    (fetch,) = lines("openapi", "Fetch a document")
+    shell.run(fetch)
+    assert json.loads(shell.run("cat images-api.json"))["openapi"].startswith("3.1")

@@ -123,11 +123,9 @@ def tests_of(module: pathlib.Path) -> set[str]:
 
 @functools.cache
 def every() -> list[Block]:
-    """Return the blocks of all pages that people write, the README first."""
-    written = [page for page in pages.every() if not is_made(page)]
+    """Return the blocks of all pages that people write, the README first.
+
+    The blocks of a page that is made from tables only show how something is called.
+    """
+    written = [page for page in pages.every() if not pages.is_made(page)]
     return [block for page in (pages.ROOT / "README.rst", *written) for block in of(page)]
-
-
-def is_made(page: pathlib.Path) -> bool:
-    """Return whether a page is made from tables in the code; its blocks show how to call."""
-    return page.read_text(encoding="utf-8").startswith(".. Made by ")

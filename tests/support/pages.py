@@ -15,9 +15,18 @@ def every() -> list[pathlib.Path]:
 
 
 def path(name: str) -> pathlib.Path:
-    """Return the one page with a name such as `installing`, whichever shelf it stands on."""
-    (found,) = (page for page in every() if page.stem == name)
+    """Return the one page with a name such as `installing`, whichever shelf it stands on.
+
+    A page that people write, if one that is made from tables has the same name.
+    """
+    named = [page for page in every() if page.stem == name]
+    (found,) = named if len(named) == 1 else (page for page in named if not is_made(page))
     return found
+
+
+def is_made(page: pathlib.Path) -> bool:
+    """Return whether a page is made from tables in the code, and not written."""
+    return page.read_text(encoding="utf-8").startswith(".. Made by ")
 
 
 def text(name: str) -> str:

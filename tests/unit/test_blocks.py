@@ -42,7 +42,7 @@ def test_what_is_said_to_be_run_exists():
         meant = [b for b in blocks.every() if b.page == page and not b.excuse]
         assert [b for b in meant if not section or section in b.sections], (page, section)
         path = pages.ROOT / "README.rst" if page == "README" else pages.path(page)
-        assert not blocks.is_made(path)
+        assert not pages.is_made(path)
 
 
 def test_the_counts_of_the_book():
