@@ -21,7 +21,7 @@ RUNS = {
         "What the units do": "test_each_configuration_passes_the_check",
         "Turn on TLS": "test_each_configuration_passes_the_check",
     },
-    "stores": {"Try it with a local server": "test_each_configuration_passes_the_check"},
+    "s3": {"Try it with a local server": "test_each_configuration_passes_the_check"},
 }
 
 #: Checks each file of a list as the daemon does that it is for; prints what is wrong with it.

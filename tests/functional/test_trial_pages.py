@@ -13,10 +13,8 @@ from support import checkout, daemons, pages, records
 
 RUNS = {
     "image-cache": {"Turn it on": "test_the_cache_works_with_what_its_page_prints"},
-    "stores": {
-        "Try it": "test_the_trial_of_a_store_runs_as_printed",
-        "Try it with a local server": "test_the_trial_of_a_store_runs_as_printed",
-    },
+    "swift": {"Try it": "test_the_trial_of_a_store_runs_as_printed"},
+    "s3": {"Try it with a local server": "test_the_trial_of_a_store_runs_as_printed"},
 }
 
 DATA = b"an image" * 1000
@@ -66,9 +64,8 @@ def test_the_cache_works_with_what_its_page_prints(tmp_path, moved, monkeypatch)
 def test_the_page_prints_the_key_of_the_swift_that_it_starts():
     server = (daemons.ROOT / "tests" / "support" / "swift_server.py").read_text()
     (key,) = re.findall(r"user_test_tester = (\S+) ", server)
-    page = pages.text("stores")
-    assert f"swift_store_key = {key}\n" in page
-    assert f"s3_store_secret_key = {key}\n" in page
+    assert f"swift_store_key = {key}\n" in pages.text("swift")
+    assert f"s3_store_secret_key = {key}\n" in pages.text("s3")
 
 
 def start(commands, port, ready, folder):
@@ -95,15 +92,15 @@ def start(commands, port, ready, folder):
 @pytest.mark.slow
 @pytest.mark.peers
 @pytest.mark.parametrize(
-    ("server", "store", "ready"),
+    ("page", "server", "store", "ready"),
     [
-        ("swift_server.py", "default_store = swift", "ready"),
-        ("moto_server", "default_store = s3", "Running on"),
+        ("swift", "swift_server.py", "default_store = swift", "ready"),
+        ("s3", "moto_server", "default_store = s3", "Running on"),
     ],
     ids=["swift", "s3"],
 )
-def test_the_trial_of_a_store_runs_as_printed(server, store, ready, tmp_path, moved):
-    commands, printed = blocks("stores", server)[0], blocks("stores", store)[0]
+def test_the_trial_of_a_store_runs_as_printed(page, server, store, ready, tmp_path, moved):
+    commands, printed = blocks(page, server)[0], blocks(page, store)[0]
     port = daemons.free_port()
     process = start(commands, port, ready, tmp_path)
     try:

@@ -4,7 +4,7 @@ Data that fits into one part becomes an object by one request. More data becomes
 upload, of which nothing is visible before its last step. An upload journal on the local disk
 records what the backend may hold of an upload; every object has the token of the upload that wrote
 it, so that its writer is known after an error, a lost response or a crash. The table of failures
-in doc/source/how-to/stores.rst shows the outcomes.
+in doc/source/how-to/s3.rst shows the outcomes.
 """
 
 from __future__ import annotations
