@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from support import browser, images, pages
+from support import browser, faults, images, pages
 
 pytestmark = pytest.mark.peers
 
@@ -140,9 +140,12 @@ def test_names_on_pages_lead_to_their_entries(book, word, entry):
     assert any(link.endswith(entry.rpartition("/")[2]) for link in links), links
 
 
-def test_the_search_finds_an_option(book):
-    index = (book / "searchindex.js").read_text(encoding="utf-8")
-    assert "image_cache_max_size" in index
+def test_the_search_finds_an_option(book, window):
+    window.open((book / "search.html").as_uri() + "?q=image_cache_max_size")
+    links = '[...document.querySelectorAll("#search-results li a")].map((each) => each.href)'
+    found = faults.until(lambda: window.run(links), "a result of the search")
+    assert found[0].endswith("reference/options.html#confval-image_cache_max_size")
+    assert not window.errors
 
 
 def test_a_broken_reference_fails_the_build(tmp_path):
