@@ -1,4 +1,4 @@
-"""What the book of glance's pages needs beyond Sphinx: links by name, and the list of modules.
+"""What the book of glance's pages needs beyond Sphinx: links by name, modules, and the changelog.
 
 ``name`` on a page (an option of a configuration file, a program, a module by its path or dotted
 name) becomes a link to its entry in the reference, once in each section. So pages stay readable as
@@ -8,8 +8,11 @@ text, and whoever writes one need not know where the entry is.
 from __future__ import annotations
 
 import importlib
+import pathlib
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +48,73 @@ class Modules(SphinxDirective):
                 lines += [f".. automodule:: {name}", "   :no-members:", ""]
         self.content = StringList(lines, "modules")
         return self.parse_content_to_nodes()
+
+
+DOC = pathlib.Path(__file__).resolve().parents[1]
+CONFIG = DOC / "towncrier.toml"
+NEWS = DOC / "source" / "news"
+CHANGELOG = DOC / "source" / "reference" / "changelog.rst"
+#: The line of the changelog below which its releases are, as in towncrier's configuration.
+_START = ".. towncrier release notes start\n"
+_UNDERLINED = r"(?m)^(.+)\n({mark})+\n"
+_UPGRADE = "Upgrade notes"
+
+
+def unreleased() -> str:
+    """Return the fragments that belong to no release yet, joined by towncrier; may be empty."""
+    if not any(NEWS.glob("*.rst")):
+        return ""
+    words = ["build", "--draft", "--config", str(CONFIG), "--version", "next", "--date", "soon"]
+    done = subprocess.run(
+        [sys.executable, "-m", "towncrier", *words], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"towncrier has failed: {done.stderr}")
+    # The page has a title of its own for it.
+    return "\n".join(done.stdout.strip().split("\n")[2:])
+
+
+def upgrade_notes(text: str) -> str:
+    """Return of the text of one release what operators must know; empty without such notes."""
+    parts = re.split(_UNDERLINED.format(mark="-"), text)
+    return next((parts[at + 2] for at in range(1, len(parts), 3) if parts[at] == _UPGRADE), "")
+
+
+def releases(changelog: str) -> Iterator[tuple[str, str]]:
+    """Yield title and text of each release in the changelog, the newest first."""
+    parts = re.split(_UNDERLINED.format(mark="="), changelog.partition(_START)[2])
+    for at in range(1, len(parts), 3):
+        yield parts[at], parts[at + 2]
+
+
+class Unreleased(SphinxDirective):
+    """`.. unreleased::`: the fragments of the changelog that belong to no release yet."""
+
+    def run(self) -> list[nodes.Node]:
+        _depend(self)
+        text = unreleased() or "Nothing."
+        self.content = StringList(text.split("\n"), str(NEWS))
+        return self.parse_content_to_nodes(allow_section_headings=True)
+
+
+class UpgradeNotes(SphinxDirective):
+    """`.. upgrade-notes::`: what operators must know of each release, the newest first."""
+
+    def run(self) -> list[nodes.Node]:
+        _depend(self)
+        all_of = [("Not released yet", unreleased()), *releases(CHANGELOG.read_text("utf-8"))]
+        lines: list[str] = []
+        for title, text in all_of:
+            if notes := upgrade_notes(text):
+                lines += [title, "-" * len(title), "", *notes.split("\n"), ""]
+        self.content = StringList(lines, str(CHANGELOG))
+        return self.parse_content_to_nodes(allow_section_headings=True)
+
+
+def _depend(directive: SphinxDirective) -> None:
+    """Have the page built anew whenever a fragment changes, comes or goes."""
+    directive.env.note_dependency(str(CHANGELOG))
+    directive.env.note_reread()
 
 
 def _modules(package: str) -> Iterator[str]:
@@ -95,12 +165,18 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             literal.parent.replace(literal, link)
 
 
-def drop_counts(
+def mend_docstring(
     app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Remove what Python itself says of the fields of a named tuple: their numbers."""
+    """Make markup of what docstrings mean; drop the numbers that Python has for named fields."""
     if lines and lines[0].startswith("Alias for field number "):
         lines.clear()
+    for at in range(len(lines) - 2):
+        here, between, after = lines[at : at + 3]
+        indent = " " * (len(here) - len(here.lstrip()) + 4)
+        # In docstrings, a sample follows a plain colon.
+        if re.search(r"[^:]:$", here) and not between.strip() and after.startswith(indent):
+            lines[at] += ":"
 
 
 def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
@@ -111,6 +187,8 @@ def _parents(node: nodes.Node) -> Iterator[nodes.Element]:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("modules", Modules)
+    app.add_directive("unreleased", Unreleased)
+    app.add_directive("upgrade-notes", UpgradeNotes)
     app.connect("doctree-resolved", link_names)
-    app.connect("autodoc-process-docstring", drop_counts)
+    app.connect("autodoc-process-docstring", mend_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

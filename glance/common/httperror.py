@@ -129,6 +129,7 @@ HEADERS_OF: Mapping[int, Mapping[str, str]] = {
         "Accept-Patch": "The media types of a patch.",
     },
     416: {"Content-Range": "The size of the data, such as bytes */1024."},
+    429: {"Retry-After": "After how many seconds to try again."},
     503: {"Retry-After": "After how many seconds to try again."},
 }
 HEADERS_OF_ALL: Mapping[str, str] = {

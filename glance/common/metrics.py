@@ -14,11 +14,15 @@ new series.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 API, REGISTRY = "glance-api", "glance-registry"
 BOTH = (API, REGISTRY)
@@ -218,32 +222,38 @@ def took(environ: Mapping[str, Any], template: str) -> None:
         route.template = template
 
 
-class Timed:
-    """A block that is a call of something else: counts its outcome, and measures its seconds.
+def timed(
+    method: Callable[P, T],
+    calls: Counter,
+    seconds: Histogram,
+    labels: Callable[..., tuple[str, ...]],
+    outcome: Callable[[BaseException], str],
+) -> Callable[P, T]:
+    """Return `method`, as a call of something else: counts its outcome, and measures its seconds.
 
-    `outcome` returns the word for an error, None being success. Make one only while metrics are
-    on: the calls that are measured look at `is_on` first.
+    `labels` returns the labels from the arguments, `outcome` the word for an error; without one it
+    is "ok".
     """
 
-    __slots__ = ("_begun", "_calls", "_labels", "_outcome", "_seconds")
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _state.make is None:
+            return method(*args, **kwargs)
+        begun = time.monotonic()
+        word = "ok"
+        try:
+            return method(*args, **kwargs)
+        except BaseException as err:
+            word = outcome(err)
+            raise
+        finally:
+            # Metrics may have been switched off meanwhile.
+            if _state.make is not None:
+                found = labels(*args, **kwargs)
+                seconds.child(found).observe(time.monotonic() - begun)
+                calls.child((*found, word)).inc(1.0)
 
-    def __init__(
-        self,
-        calls: Counter,
-        seconds: Histogram,
-        labels: tuple[str, ...],
-        outcome: Callable[[BaseException | None], str],
-    ):
-        self._calls, self._seconds = calls, seconds
-        self._labels, self._outcome = labels, outcome
-        self._begun = time.monotonic()
-
-    def __enter__(self) -> None:
-        self._begun = time.monotonic()
-
-    def __exit__(self, kind: object, err: BaseException | None, trace: object) -> None:
-        self._seconds.observe(time.monotonic() - self._begun, *self._labels)
-        self._calls.inc(*self._labels, self._outcome(err))
+    return call
 
 
 # -- both daemons --------------------------------------------------------------------------------

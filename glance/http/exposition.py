@@ -7,7 +7,7 @@ memory, and whoever shows the metrics reads the files of all. The library is loa
 
 - A process keeps its numbers in memory, and a native thread writes them to the files every second:
   a request waits for no file.
-- A process keeps its numbers in memory, and a native thread writes them to its files every second,
+- A process keeps its numbers in memory, and a native thread writes them to its files often,
   so that no request waits for a file, nor fails for one.
 - A worker's files are named after its place among the workers, not its pid, so the one that
   replaces it counts on, and the files do not become more. Gauges of a dead worker are removed.
@@ -78,7 +78,7 @@ KEEP = 1.0
 #: How often it is logged that metrics cannot be written or read, in seconds.
 _LOG_PAUSE = 300.0
 #: Seconds between two looks for samplers that are due.
-_TICK = 1.0
+_TICK = 2.0
 #: How long a new series waits for room on a full disk, in seconds.
 _RETRY = 30.0
 #: The name of the process that is the parent of the workers, in the names of its files.
@@ -170,7 +170,7 @@ class Exposition:
 
     def flush(self) -> None:
         """Write what has changed since the last time, in a native thread."""
-        if self._writer is not None:
+        if self._writer is not None and self._writer.has_changed:
             threads.run(self._writer.flush)
 
     def forget(self, name: str) -> None:
@@ -360,6 +360,8 @@ class _Series:
                 self._writer.note(self)
 
     def set(self, value: float) -> None:
+        if self.places is not None and self.numbers[0] == value:
+            return
         with self._lock:
             self.numbers[0] = value
             if not self.is_changed:
@@ -402,6 +404,11 @@ class _Writer:
         self._changed.append(series)
         if self._at_once:
             self.flush()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._changed)
 
     def flush(self) -> None:
         """Write what has changed. Blocks; never raises an OSError."""

@@ -84,7 +84,9 @@ def schema_of(form: Any) -> dict[str, Any]:
     if origin is dict:
         return {"type": "object", "additionalProperties": schema_of(arguments[1])}
     if arguments:
-        return {"type": [_PLAIN[one] for one in arguments]}
+        if all(one in _PLAIN for one in arguments):
+            return {"type": [_PLAIN[one] for one in arguments]}
+        return {"anyOf": [schema_of(one) for one in arguments]}
     return {"type": _PLAIN[form]}
 
 
@@ -402,9 +404,12 @@ class Description:
         routes: Callable[[], Routes],
         root: Callable[[wsgi.Request], str],
     ):
-        self._document = documents.Document(
-            lambda server: document(make(), routes(), server), root
-        )
+        self._make, self._routes = make, routes
+        self._document = documents.Document(self.at, root)
+
+    def at(self, server: str) -> dict[str, Any]:
+        """Return the document of the API at the URL `server`."""
+        return document(self._make(), self._routes(), server)
 
     @operation(
         "show_description",

@@ -34,6 +34,9 @@ BACKOFF = retry.Backoff(30, 3600, jitter=0)
 #: How long the name of a worker may be.
 MAX_WORKER = 255
 
+#: The form of the name of a worker, for a search.
+WORKER_PATTERN = rf"^[!-~]{{1,{MAX_WORKER}}}$"
+
 _WORKER = re.compile(rf"[!-~]{{1,{MAX_WORKER}}}\Z")
 
 
@@ -211,14 +214,13 @@ class Job:
     def begun_again(self, worker: str, now: datetime.datetime) -> Job:
         """Return the job for its own worker to begin anew, which does not know of it.
 
-        The response with it was lost. One that is to be cancelled is so. Raises LeaseLost.
+        The response with it was lost, or the work on it was: it counts as a loss, so that a job
+        which its worker cannot bear comes to an end. One that is to be cancelled is so. Raises
+        LeaseLost.
         """
         self._check(worker, now)
-        if self.status is Status.CANCELLING:
-            return self._end(Status.CANCELLED, now)
-        return dataclasses.replace(
-            self, phase=Phase.FETCHING, progress=0, leased_until=_later(now, LEASE)
-        )
+        back = self._lost(now)
+        return back if back.status.is_final else back.begun(worker, now)
 
     def renewed(self, worker: str, now: datetime.datetime) -> Job:
         """Return the job with a longer lease. Raises LeaseLost.
@@ -322,6 +324,9 @@ class Job:
         """
         if not self.has_lapsed(now):
             raise exception.Conflict("The worker of the conversion still has its lease")
+        return self._lost(now)
+
+    def _lost(self, now: datetime.datetime) -> Job:
         if self.status is Status.CANCELLING:
             return self._end(Status.CANCELLED, now)
         losses = self.losses + 1

@@ -9,9 +9,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from glance.http import openapi
-from glance.image import fields, types
+from glance.image import conversion_job, fields, types
 from glance.image import headers as image_headers
 
+#: The state of a job, and the parameter of a list.
+CONVERSION_STATUS: openapi.Schema = {
+    "type": "string",
+    "enum": [status.value for status in conversion_job.Status],
+    "description": "The state of the conversion.",
+}
 #: Names of custom properties in headers (RFC 9110 §5.1).
 PROPERTY_PATTERN = f"^{image_headers.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
@@ -68,19 +74,38 @@ _MEMBER: openapi.Schema = {
 }
 
 
-def memberships() -> dict[str, openapi.Schema]:
-    """Return the schemas of the memberships of version 1, and of the bodies that have them."""
+def memberships(*, strict: bool) -> dict[str, openapi.Schema]:
+    """Return the schemas of the memberships of version 1, and of the bodies that have them.
+
+    A `strict` service wants the right of a single member in a body, or no body at all.
+    """
     can_share = {
-        "type": "boolean",
-        "description": "Whether the member may share the image on.",
+        "type": ["boolean", "null"],
+        "description": "Whether the member may share the image on; null changes nothing.",
     }
+    right = {**can_share, "type": "boolean"} if strict else can_share
+    rights = {"type": "object", "properties": {"can_share": right}}
+    to_add = {"type": "object", "properties": {"member": rights}}
+    if strict:
+        to_add = openapi.object_of({"member": openapi.object_of({"can_share": right})})
     one = openapi.object_of({"member_id": _MEMBER, "can_share": can_share}, "member_id")
     return {
         "Member": openapi.schema_of(types.Member),
         "Members": openapi.list_of("members", openapi.ref("Member")),
         "Memberships": openapi.list_of("memberships", one),
-        "MemberToAdd": openapi.object_of({"member": openapi.object_of({"can_share": can_share})}),
+        "MemberToAdd": to_add,
         "SharedImages": openapi.list_of("shared_images", openapi.schema_of(types.SharedImage)),
+    }
+
+
+def conversions() -> dict[str, openapi.Schema]:
+    """Return the schemas of jobs of conversions, and of the bodies that have them."""
+    job = openapi.schema_of(types.Conversion)
+    job["properties"]["status"] = CONVERSION_STATUS
+    return {
+        "Conversion": job,
+        "Conversions": openapi.list_of("conversions", openapi.ref("Conversion")),
+        "ConversionResponse": openapi.object_of({"conversion": openapi.ref("Conversion")}),
     }
 
 
@@ -94,8 +119,8 @@ def member_requests() -> dict[str, openapi.Schema]:
     }
 
 
-#: A member in a path.
-MEMBER: openapi.Schema = {key: value for key, value in _MEMBER.items() if key != "minLength"}
+#: A member in a path: those that no image is shared with are found nowhere, whatever their form.
+MEMBER: openapi.Schema = {"type": "string", "description": _MEMBER["description"]}
 
 
 def request_headers() -> dict[str, openapi.Schema]:

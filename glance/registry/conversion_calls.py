@@ -160,7 +160,8 @@ class ConversionCalls:
         more than `retention` seconds ago are removed.
 
         `held` are the ids of the jobs that the converter works on. A job that it has a lease of,
-        but does not hold, is given to it again: the response with it was lost. So the call may be
+        but does not hold, is given to it again, as another attempt: the response with it was
+        lost, or the work on it. Like a lapsed lease that counts as a loss. So the call may be
         repeated. A job is held until `end_conversion` has returned. None: not known.
 
         A source that is gone is found out here: such a job has failed, and is not given away.

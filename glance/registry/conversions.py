@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from glance.common import config, exception, numbers
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest
 from glance.image import fields, formats, types
 from glance.image.conversion_codes import Code
-from glance.image.conversion_job import Outcome, Phase, Status, check_worker
+from glance.image.conversion_job import WORKER_PATTERN, Outcome, Phase, Status, check_worker
 from glance.registry import parameters, trust
 from glance.registry.db import conversion_jobs, conversion_leases, engine, lenient
 
@@ -31,6 +31,9 @@ _CODES = {code.label: code for code in Code}
 _IMAGE_PARAMETERS = ("source_image_id", "image_id", "either_image_id")
 _PARAMETERS = ("status", "limit", "marker", *_IMAGE_PARAMETERS)
 
+_CONVERSION = openapi.json_of("ConversionResponse", "The job.")
+_OF_WORK = (exception.Conflict,)
+
 
 class ConversionsController:
     """The jobs of a registry."""
@@ -44,6 +47,16 @@ class ConversionsController:
 
     # -- for users -------------------------------------------------------------------------------
 
+    @openapi.operation(
+        "create_conversion",
+        body=openapi.json_of("ConversionToCreate", "The job."),
+        responses={
+            200: openapi.json_of(
+                "ConversionCreated", "The job and its result, or that no converter runs."
+            )
+        },
+        errors=(exception.NotFound, exception.Conflict),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /conversions: make a job and the record of its result, unless no converter runs.
 
@@ -79,6 +92,21 @@ class ConversionsController:
         }
         return wsgi.json_response(document, default=lenient.text)
 
+    @openapi.operation(
+        "list_conversions",
+        parameters=openapi.query(
+            {
+                "status": {"type": "string", "enum": list(Status)},
+                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+                "marker": {**openapi.TEXT, "description": "The job before the page."},
+                **{
+                    name: {**openapi.TEXT, "description": f"With this {name}."}
+                    for name in _IMAGE_PARAMETERS
+                },
+            }
+        ),
+        responses={200: openapi.json_of("Conversions", "A page of jobs.")},
+    )
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /conversions: jobs that the caller may see, newest first."""
         query = request.query()
@@ -101,13 +129,19 @@ class ConversionsController:
         found = conversion_jobs.find(self.db, request.context, **wanted)
         return wsgi.json_response({"conversions": [job.to_json() for job in found]})
 
+    @openapi.operation("show_conversion", responses={200: _CONVERSION})
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /conversions/{id}."""
+        """GET /conversions/{id}: one job."""
         job = conversion_jobs.get(self.db, request.context, _job_id(id))
         return wsgi.json_response({"conversion": job.to_json()})
 
+    @openapi.operation(
+        "cancel_conversion",
+        responses={200: _CONVERSION, 204: openapi.nothing("It had ended and is forgotten.")},
+        errors=_OF_WORK,
+    )
     def cancel(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /conversions/{id}: 200 with the job; 204 if it had ended and is forgotten."""
+        """DELETE /conversions/{id}: cancel a job, or forget one that has ended."""
         request.context.require_write()
         job = conversion_jobs.cancel(self.db, request.context, _job_id(id))
         if job is None:
@@ -117,8 +151,17 @@ class ConversionsController:
 
     # -- for converters --------------------------------------------------------------------------
 
+    @openapi.operation(
+        "lease_conversions",
+        body=openapi.json_of("Lease", "Who asks for how many."),
+        responses={200: openapi.json_of("Work", "The jobs to work on.")},
+        errors=_OF_WORK,
+    )
     def lease(self, request: CallerRequest) -> wsgi.Response:
-        """POST /conversions/leases: `{"lease": {"worker", "count", "held", "retention"}}`."""
+        """POST /conversions/leases: lease jobs to a converter.
+
+        The body is `{"lease": {"worker", "count", "held", "retention"}}`.
+        """
         _require_converter(request)
         given = _given(request.read_json(), "lease", _LEASE)
         held = given.get("held")
@@ -145,6 +188,12 @@ class ConversionsController:
             LOG.info("Conversion %s begins, attempt %d", leased.job.id, leased.job.attempts)
         return wsgi.json_response({"work": work}, default=lenient.text)
 
+    @openapi.operation(
+        "report_progress",
+        body=openapi.json_of("Progress", "How far it has come."),
+        responses={200: _CONVERSION},
+        errors=_OF_WORK,
+    )
     def report(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /conversions/{id}/progress: what a job is at; renews its lease."""
         _require_converter(request)
@@ -161,6 +210,12 @@ class ConversionsController:
         )
         return wsgi.json_response({"conversion": job.to_json()})
 
+    @openapi.operation(
+        "end_conversion",
+        body=openapi.json_of("End", "The outcome."),
+        responses={200: _CONVERSION},
+        errors=_OF_WORK,
+    )
     def end(self, request: CallerRequest, id: str) -> wsgi.Response:
         """POST /conversions/{id}/end: how the work on a job has ended."""
         _require_converter(request)
@@ -297,3 +352,76 @@ def _one_of(words: Callable[[Any], T], value: Any, name: str) -> T:
     except ValueError:
         known = ", ".join(word.value for word in cast(Any, words))
         raise exception.Invalid(f"{name} must be one of {known}") from None
+
+
+def schemas() -> dict[str, openapi.Schema]:
+    """Return the schemas of the bodies here, by name."""
+    sizes: dict[str, openapi.Schema] = {
+        name: {"type": "integer", "minimum": 0, "maximum": most} for name, most in _SIZES.items()
+    }
+    maybe = {name: {**size, "type": ["integer", "null"]} for name, size in sizes.items()}
+    count: openapi.Schema = {"type": "integer", "minimum": 0, "maximum": MAX_LIMIT}
+    worker: openapi.Schema = {"type": "string", "pattern": WORKER_PATTERN}
+    job = openapi.ref("Conversion")
+    image = openapi.ref("Record")
+    lease = {
+        "worker": worker,
+        "count": count,
+        "held": {
+            "type": ["array", "null"],
+            "items": openapi.TEXT,
+            "maxItems": MAX_LIMIT,
+        },
+        "retention": {"type": "integer", "minimum": 0, "maximum": fields.MAX_INT},
+    }
+    progress = {
+        "worker": worker,
+        "phase": {"enum": [*(phase.value for phase in Phase), None]},
+        "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
+        **maybe,
+    }
+    end = {
+        "worker": worker,
+        "outcome": {"type": "string", "enum": list(Outcome)},
+        "code": {"enum": [*_CODES, None]},
+        "result": {"anyOf": [_closed(sizes, *sizes), {"type": "null"}]},
+    }
+    work = {
+        "conversion": job,
+        "source": image,
+        "image": image,
+        "store": {"type": ["string", "null"]},
+        "compress": {"type": "boolean"},
+    }
+    return {
+        "Conversion": openapi.schema_of(types.Conversion),
+        "ConversionResponse": openapi.object_of({"conversion": job}),
+        "Conversions": openapi.list_of("conversions", job),
+        "ConversionToCreate": openapi.object_of(
+            {
+                "conversion": {
+                    **openapi.schema_of(types.ConversionRequest),
+                    "additionalProperties": False,
+                },
+                "attempt": parameters.ATTEMPT,
+                "repeated": parameters.REPEATED,
+            },
+            "conversion",
+        ),
+        "ConversionCreated": {
+            "anyOf": [
+                openapi.object_of(
+                    {"conversion": job, "image": image, "is_new": {"type": "boolean"}}
+                ),
+                openapi.object_of({"no_converter": {"type": "boolean"}}),
+            ]
+        },
+        "Lease": openapi.object_of({"lease": _closed(lease, "worker", "count", "retention")}),
+        "Work": openapi.list_of("work", openapi.object_of(work)),
+        "Progress": openapi.object_of({"progress": _closed(progress, "worker")}),
+        "End": openapi.object_of({"end": _closed(end, "worker", "outcome")}),
+    }
+
+
+def _closed(properties: Mapping[str, openapi.Schema], *required: str) -> dict[str, Any]:
+    return {**openapi.object_of(properties, *required), "additionalProperties": False}

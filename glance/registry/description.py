@@ -50,6 +50,7 @@ def api(conf: config.Conf, others: Mapping[str, openapi.Schema]) -> openapi.Api:
         tags={
             "server": "Records, by the number of an image.",
             "records": "Records, by the uuid of an image.",
+            "conversions": "Jobs of conversions, for glance-api and glance-converter.",
             "members": "With whom an image is shared.",
             "tags": "Tags of images.",
             "openapi": "This document.",
@@ -78,7 +79,10 @@ def schemas() -> dict[str, openapi.Schema]:
         "RecordToUpdate": openapi.object_of(
             {
                 "image": described.given(written),
-                "from_state": {"type": "string", "enum": list(fields.STATUSES)},
+                "from_state": {
+                    "type": ["string", "null"],
+                    "enum": [*fields.STATUSES, None],
+                },
                 "attempt": parameters.ATTEMPT,
             },
             "image",
@@ -104,7 +108,7 @@ def schemas() -> dict[str, openapi.Schema]:
         "MemberResponse": openapi.object_of({"member": openapi.ref("FullMember")}),
         "FullMember": openapi.schema_of(types.MemberRecord),
         "FullMembers": openapi.list_of("members", openapi.ref("FullMember")),
-        **described.memberships(),
+        **described.memberships(strict=True),
         **described.member_requests(),
     }
 

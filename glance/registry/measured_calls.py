@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,21 +30,12 @@ def _is_call(name: str, method: Callable[..., Any]) -> bool:
 
 def _measured(method: Callable[..., Any]) -> Callable[..., Any]:
     labels = (method.__name__,)
-
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not metrics.is_on():
-            return method(*args, **kwargs)
-        with metrics.Timed(metrics.REGISTRY_CALLS, metrics.REGISTRY_SECONDS, labels, outcome_of):
-            return method(*args, **kwargs)
-
-    return call
+    table = (metrics.REGISTRY_CALLS, metrics.REGISTRY_SECONDS)
+    return metrics.timed(method, *table, lambda *_, **__: labels, outcome_of)
 
 
-def outcome_of(err: BaseException | None) -> str:
-    """Return the word for how a call has ended."""
-    if err is None:
-        return "ok"
+def outcome_of(err: BaseException) -> str:
+    """Return the word for how a call has failed."""
     if isinstance(err, exception.ServiceUnavailable | exception.ClientConnectionError):
         return "unavailable"
     return "refused" if isinstance(err, exception.Error) else "failed"

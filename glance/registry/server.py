@@ -428,12 +428,12 @@ class RegistryAPI:
         self.router.add("/conversions/{id}", GET=jobs.show, DELETE=jobs.cancel)
         self.router.add("/conversions/{id}/progress", PUT=jobs.report)
         self.router.add("/conversions/{id}/end", POST=jobs.end)
-        about = openapi.Description(
-            lambda: description.api(conf, v2.schemas()),
+        self.description = openapi.Description(
+            lambda: description.api(conf, {**v2.schemas(), **conversions.schemas()}),
             self.router.routes,
             lambda request: openapi.path_of(request.service_url),
         )
-        self.router.add(openapi.PATH, GET=about.show)
+        self.router.add(openapi.PATH, GET=self.description.show)
 
     def __call__(
         self, environ: dict[str, Any], start_response: wsgi.StartResponse

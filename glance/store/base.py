@@ -143,21 +143,14 @@ def _naming(method: Callable[..., Any]) -> Callable[..., Any]:
 def _measuring(method: Callable[..., Any]) -> Callable[..., Any]:
     name = method.__name__
 
-    @functools.wraps(method)
-    def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not metrics.is_on():
-            return method(self, *args, **kwargs)
-        labels = (self.store_name or "-", name)
-        with metrics.Timed(metrics.STORE_CALLS, metrics.STORE_SECONDS, labels, _outcome):
-            return method(self, *args, **kwargs)
+    def labels(store: Any, *_: Any, **__: Any) -> tuple[str, str]:
+        return store.store_name or "-", name
 
-    return measured
+    return metrics.timed(method, metrics.STORE_CALLS, metrics.STORE_SECONDS, labels, _outcome)
 
 
-def _outcome(err: BaseException | None) -> str:
-    """Return the word of the metrics for how a call has ended."""
-    if err is None:
-        return "ok"
+def _outcome(err: BaseException) -> str:
+    """Return the word of the metrics for how a call has failed."""
     if isinstance(err, exception.StoreObjectNotFound):
         return "missing"
     if isinstance(err, exception.BackendUnavailable | exception.ServiceUnavailable):

@@ -1,8 +1,10 @@
 """The book is built without a warning, and a browser shows its pages whole, wide and narrow."""
 
+import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -152,3 +154,63 @@ def test_a_broken_reference_fails_the_build(tmp_path):
     done = build(source, tmp_path / "html")
     assert done.returncode != 0
     assert all(name in done.stderr for name in ("/none", "'nil'", "'no'"))
+
+
+@pytest.fixture
+def changelog(tmp_path, monkeypatch):
+    """Return the book's module about the changelog, for a copy of the fragments."""
+    shutil.copytree(pages.ROOT / "doc", tmp_path / "doc", ignore=shutil.ignore_patterns("build"))
+    monkeypatch.syspath_prepend(tmp_path / "doc" / "extension")
+    module = importlib.import_module("glance_book")
+    yield module
+    del sys.modules["glance_book"]
+
+
+def release(module, version):
+    words = ["build", "--config", str(module.CONFIG), "--version", version, "--date", "2026-11-27"]
+    subprocess.run(
+        [sys.executable, "-m", "towncrier", *words, "--yes"],
+        cwd=module.DOC,
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_release_joins_the_fragments_and_keeps_its_upgrade_notes(changelog):
+    for old in changelog.NEWS.iterdir():
+        old.unlink()
+    (changelog.NEWS / "one.feature.rst").write_text("It can do\nthis.\n")
+    (changelog.NEWS / "two.upgrade.rst").write_text("Do that.\n")
+    release(changelog, "8.1.0")
+    assert not list(changelog.NEWS.glob("*.rst")) and changelog.unreleased() == ""
+    (changelog.NEWS / "three.upgrade.rst").write_text("Do more.\n")
+    release(changelog, "8.2.0")
+    (changelog.NEWS / "four.fix.rst").write_text("Mended.\n")
+
+    written = changelog.CHANGELOG.read_text()
+    found = [(title, changelog.upgrade_notes(text)) for title, text in changelog.releases(written)]
+    assert [title for title, _ in found] == ["8.2.0 (2026-11-27)", "8.1.0 (2026-11-27)"]
+    assert [notes.strip() for _, notes in found] == ["* Do more.", "* Do that."]
+    assert "\nFeatures\n--------\n\n* It can do\n  this.\n" in written
+    assert changelog.upgrade_notes(changelog.unreleased()) == ""
+    assert "* Mended." in changelog.unreleased()
+
+
+def test_the_pages_have_the_fragments(book):
+    def shown(name):
+        text = (book / pages.path(name).relative_to(pages.SOURCE)).with_suffix(".html").read_text()
+        return re.sub(r"<[^>]+>|\s+", "", text)
+
+    fragments = {
+        path: re.sub(":doc:`[^`]*`", "`", path.read_text("utf-8"))
+        for path in sorted(pages.NEWS.glob("*.rst"))
+    }
+    # The longest part of each without markup.
+    plain = {
+        path: max(re.split(r"[`*&<>\"'\\]", re.sub(r"\s+", "", text)), key=len)
+        for path, text in fragments.items()
+    }
+    changelog, upgrading = shown("changelog"), shown("upgrading")
+    assert not [path.name for path, text in plain.items() if text not in changelog]
+    wanted = {path for path in plain if ".upgrade." in path.name}
+    assert not [path.name for path in wanted if plain[path] not in upgrading]

@@ -12,7 +12,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import uuid
@@ -24,7 +23,7 @@ from glance.common import config
 from glance.notifier import message, rabbit
 from glance.testing import notifier_suite
 
-from support import certificates, daemons, pages, rabbitmq, records
+from support import certificates, checkout, daemons, pages, rabbitmq, records
 
 pytestmark = pytest.mark.peers
 
@@ -533,15 +532,15 @@ def test_a_consumer_of_the_first_release_gets_what_it_expects(broker, options, t
 
 
 def test_the_consumer_of_the_documentation_works(broker, options, make_site, tmp_path):
-    page = pages.text("notifications")
-    block = re.search(r"A consumer\n=+\n[\s\S]*?::\n\n((?:    .*\n|\n)+)", page)[1]
+    page = pages.path("notification-consumer")
+    (text,) = checkout.blocks(page, "Write the consumer")[:1]
+    here = "amqp://guest:guest@localhost:5672//"
+    assert here in text and len(text.splitlines()) <= 20
     program = tmp_path / "consumer.py"
-    text = textwrap.dedent(block).replace(
-        "amqp://guest:guest@localhost:5672//", f"amqp://guest:guest@127.0.0.1:{broker.port}//"
-    )
-    program.write_text(text)
+    program.write_text(text.replace(here, f"amqp://guest:guest@127.0.0.1:{broker.port}//"))
+    printed = checkout.options(checkout.blocks(page, "Turn notifications on")[0])
     site = make_site(
-        workers=1, api={**options, "rabbit_notification_topic": "glance_notifications"}
+        workers=1, api={**options, **printed, "rabbit_notification_topic": "glance_notifications"}
     )
     image_id = site.http.add(DATA, name="a").json()["image"]["id"]
     consumer = subprocess.Popen(

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from support import daemons, faults
+from support import daemons, faults, longer
 from support.rawhttp import meta_headers
 
 pytestmark = pytest.mark.full
@@ -99,8 +99,14 @@ class Crowd:
         )[0]()
 
 
+LONGER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not longer.LONG, reason="GLANCE_TEST_LONG is not set"),
+]
+
+
 @pytest.mark.parametrize("delayed", [False, True], ids=["at once", "delayed"])
-@pytest.mark.parametrize("count", [100, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(400, marks=LONGER)])
 def test_many_creations_failures_and_deletions_leave_the_active_images(tmp_path, count, delayed):
     with daemons.Site(tmp_path, api={"delayed_delete": delayed}) as site:
         crowd = Crowd(site, seed=5)

@@ -1,6 +1,5 @@
 """What the pages about stores and the image cache print to try them works as printed."""
 
-import configparser
 import pathlib
 import re
 import shlex
@@ -18,13 +17,6 @@ DATA = b"an image" * 1000
 def blocks(page, having):
     """Return the blocks of a page that hold a text, in order."""
     return [block for block in checkout.blocks(pages.path(page)) if having in block]
-
-
-def options(block):
-    """Return the options that a block prints, as a mapping."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(f"[DEFAULT]\n{block}")
-    return dict(parser.defaults())
 
 
 # -- the image cache -----------------------------------------------------------------------------
@@ -50,7 +42,7 @@ def test_the_cache_works_with_what_its_page_prints(tmp_path, moved, monkeypatch)
     monkeypatch.setattr(daemons, "API_PIPELINE", bare)
     with daemons.Site(
         tmp_path / "site",
-        api=options(moved(turned_on)),
+        api=checkout.options(moved(turned_on)),
         api_pipeline=without.partition("pipeline = ")[2],
         sections=filters,
     ) as site:
@@ -107,7 +99,7 @@ def test_the_trial_of_a_store_runs_as_printed(server, store, ready, tmp_path, mo
     port = daemons.free_port()
     process = start(commands, port, ready, tmp_path)
     try:
-        chosen = options(re.sub(r":2599\d\b", f":{port}", moved(printed)))
+        chosen = checkout.options(re.sub(r":2599\d\b", f":{port}", moved(printed)))
         for name, value in chosen.items():
             if name.endswith("_dir"):
                 pathlib.Path(value).mkdir(parents=True)

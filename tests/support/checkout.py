@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import pathlib
 import re
 import shutil
@@ -54,3 +55,10 @@ def _literal(text: str) -> list[str]:
         elif line.endswith("::"):
             waiting = True
     return [textwrap.dedent("\n".join(block)).strip() for block in found]
+
+
+def options(block: str) -> dict[str, str]:
+    """Return the options that a block prints, with or without the line [DEFAULT]."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(block if block.startswith("[") else f"[DEFAULT]\n{block}")
+    return dict(parser.defaults())

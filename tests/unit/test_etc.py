@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from glance import scrubber
+from glance.converter import worker
 from glance.notifier import publisher
 
 from support import images, pages
@@ -55,7 +56,9 @@ def test_units_wait_longer_for_the_end_than_the_daemon_does_for_its_requests(uni
     needed = float(default("stop_timeout")) + 4
     if unit.stem == "glance-scrubber":
         needed = scrubber.STOP_SECONDS
-    if unit.stem in ("glance-api", "glance-scrubber"):
+    if unit.stem == "glance-converter":
+        needed = float(default("conversion_shutdown_grace")) + worker.FAREWELL
+    if unit.stem in ("glance-api", "glance-scrubber", "glance-converter"):
         needed += float(default("notification_drain_timeout")) + publisher.FAREWELL
     assert float(parsed(unit)["Service"]["TimeoutStopSec"]) > needed
 

@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import docutils.core
 import docutils.nodes
@@ -89,6 +90,8 @@ DIRECTIVES = {
     "autoclass": False,
     "automodule": False,
     "modules": False,
+    "unreleased": False,
+    "upgrade-notes": False,
     "program": False,
     "option": True,
     "confval": True,
@@ -132,7 +135,8 @@ def test_pages_are_valid(page, sphinx_markup):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"(?<!`)`[^`<]+<([^>\s]+)>`_", text):
+    # A target with an underscore at its end is on the same page.
+    for target in re.findall(r"(?<!`)`[^`<]+<([^>\s]+(?<!_))>`_", text):
         if "://" not in target:
             # On a page of the book, Sphinx would not find it.
             assert page.name == "README.rst", f"write :doc:`...` instead of <{target}>"
@@ -160,7 +164,7 @@ PRINTED = re.compile(
     r"(?<![\w./@:-])(glance(?:/\w+)+(?:\.py)?|glance(?:\.[A-Za-z_]\w*)+(?::\w+)?)"
 )
 #: Not names of Python: files that programs or the system read.
-OTHER_FILES = {"glance.conf"}
+OTHER_FILES = {"glance.conf", "glance.json"}
 
 
 def exists(name):
@@ -435,3 +439,14 @@ def test_no_two_public_classes_share_a_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_towncrier_knows_the_kinds_of_fragments():
+    text = (ROOT / "doc" / "towncrier.toml").read_text(encoding="utf-8")
+    settings = tomllib.loads(text)["tool"]["towncrier"]
+    kinds = {kind["directory"] for kind in settings["type"]}
+    assert kinds == {"feature", "fix", "upgrade", "security"}
+    assert {fragment.suffixes[0][1:] for fragment in NEWS} <= kinds
+    assert ROOT / "doc" / settings["directory"] == pages.NEWS
+    assert ROOT / "doc" / settings["filename"] == pages.path("changelog")
+    assert settings["start_string"] in pages.text("changelog")

@@ -21,7 +21,7 @@ class ImagesAPI(caching.ApiRouter):
         super().__init__(service.cache_rules, environ, mount="/v1")
         image = images.ImagesController(service)
         member = members.MembersController(service)
-        conversion = conversions.ConversionsController(service)
+        conversion = conversions.JobsController(service)
         self.add("/", GET=image.index)
         self.add("/images", GET=image.index, POST=image.create)
         self.add("/images/detail", GET=image.detail)
@@ -40,15 +40,15 @@ class ImagesAPI(caching.ApiRouter):
         self.add("/images/{id}/conversions", GET=conversion.of_image)
         self.add("/conversions", GET=conversion.index, POST=conversion.create)
         self.add("/conversions/formats", GET=conversion.formats)
-        self.add("/conversions/{id}", GET=conversion.show, DELETE=conversion.delete)
+        self.add("/conversions/{job}", GET=conversion.show, DELETE=conversion.delete)
         self.add("/shared-images/{member}", GET=member.shared_images)
-        about = describing.description(
+        self.description = describing.description(
             service.conf,
             lambda: description.api(service.conf),
             lambda: (*self.routes(), *cached_images.routes()),
             mounting.V1,
         )
-        self.add(openapi.PATH, GET=about.show)
+        self.add(openapi.PATH, GET=self.description.show)
 
     def missing(self, path: str) -> exception.NotFound:
         """Return the error for a path without a route, which may be one of a filter."""

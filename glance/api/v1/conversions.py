@@ -6,17 +6,53 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import api
-from glance.api import conversions, lookup
+from glance.api import conversions, describing, lookup
 from glance.common import exception
-from glance.http import wsgi
+from glance.http import openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import conversion_job, fields, listing, types
+from glance.image import conversion_job, described, fields, listing, types
 
 #: Parameters with the id of an image.
 _REFERENCES = ("source_image_id", "image_id")
 
+_PAGE = {
+    "status": described.CONVERSION_STATUS,
+    "limit": listing.PARAMETERS["limit"],
+    "marker": {
+        **openapi.TEXT,
+        "format": "uuid",
+        "description": "The id of the conversion after which the page begins.",
+    },
+}
+_PAGE_PARAMETERS = openapi.query(_PAGE)
+_LIST_PARAMETERS = openapi.query(
+    {
+        "source_image_id": {**openapi.TEXT, "description": "Conversions of this image."},
+        "image_id": {**openapi.TEXT, "description": "The conversion with this result."},
+        **_PAGE,
+    }
+)
+_KEY = openapi.headers(
+    {
+        "Idempotency-Key": {
+            **openapi.TEXT,
+            "pattern": "^[!-~]([ -~]*[!-~])?$",
+            "maxLength": conversions.MAX_KEY,
+            "description": "A name of the request, by which it may be sent again for 24 hours.",
+        }
+    }
+)
+_LOOK_AGAIN: Mapping[str, openapi.Schema] = {
+    "Retry-After": {
+        **openapi.TEXT,
+        "description": "After how many seconds to look again, unless the conversion has ended.",
+    }
+}
+_STARTED = {**describing.location_header("The URL of the conversion."), **_LOOK_AGAIN}
+_LISTED = openapi.json_of("Conversions", "A page of the conversions, newest first.")
 
-class ConversionsController:
+
+class JobsController:
     """Handlers of `/conversions…` and `/images/{id}/conversions`."""
 
     def __init__(self, service: api.ImageService):
@@ -24,14 +60,25 @@ class ConversionsController:
         self.registry = service.registry
         self.conversions = conversions.Conversions(service)
 
+    @openapi.operation(
+        "convert_image",
+        parameters=_KEY,
+        body=openapi.json_of("ConversionRequest", "What to convert into what."),
+        responses={
+            202: openapi.json_of("ConversionResponse", "The conversion waits.", _STARTED),
+            200: openapi.json_of("ConversionResponse", "It has begun already.", _STARTED),
+        },
+        errors=(exception.NotFound, exception.Conflict, exception.TooManyRequests),
+    )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /conversions: start a conversion, or find the same work under way."""
         self.conversions.check_caller(request.context)
         accepted = self.conversions.start(request, _values(request.read_json()))
         return self._job(request, accepted.job, 202 if accepted.is_new else 200, located=True)
 
+    @openapi.operation("list_conversions", parameters=_LIST_PARAMETERS, responses={200: _LISTED})
     def index(self, request: CallerRequest) -> wsgi.Response:
-        """GET /conversions: the caller's, an administrator's all, newest first."""
+        """GET /conversions: those of the caller, for administrators all; newest first."""
         params = request.query()
         try:
             arguments = {
@@ -43,6 +90,9 @@ class ConversionsController:
             arguments = None
         return self._list(request.context, params, arguments)
 
+    @openapi.operation(
+        "list_conversions_of_image", parameters=_PAGE_PARAMETERS, responses={200: _LISTED}
+    )
     def of_image(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/conversions: those with this source or this result."""
         image = lookup.image(self.registry, request.context, id)
@@ -66,19 +116,36 @@ class ConversionsController:
             )
         return wsgi.json_response({"conversions": found})
 
+    @openapi.operation(
+        "show_conversion_formats",
+        responses={200: openapi.json_of("ConversionFormats", "The formats and limits.")},
+    )
     def formats(self, request: CallerRequest) -> wsgi.Response:
         """GET /conversions/formats: what is converted into what, and the limits."""
         return wsgi.json_response(self.conversions.shown_formats())
 
-    def show(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """GET /conversions/{id}: the job."""
-        return self._job(request, self.registry.get_conversion(request.context, _job_id(id)))
+    @openapi.operation(
+        "show_conversion",
+        responses={200: openapi.json_of("ConversionResponse", "The conversion.", _LOOK_AGAIN)},
+    )
+    def show(self, request: CallerRequest, job: str) -> wsgi.Response:
+        """GET /conversions/{job}: one conversion."""
+        return self._job(request, self.registry.get_conversion(request.context, _job_id(job)))
 
-    def delete(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /conversions/{id}: cancel a job, or forget one that has ended."""
+    @openapi.operation(
+        "cancel_conversion",
+        responses={
+            202: openapi.json_of(
+                "ConversionResponse", "It is cancelled, or will be.", _LOOK_AGAIN
+            ),
+            204: openapi.nothing("It had ended, and is forgotten."),
+        },
+    )
+    def delete(self, request: CallerRequest, job: str) -> wsgi.Response:
+        """DELETE /conversions/{job}: cancel a conversion, or forget one that has ended."""
         request.context.require_write()
-        job = self.registry.cancel_conversion(request.context, _job_id(id))
-        return wsgi.Response(204) if job is None else self._job(request, job, 202)
+        found = self.registry.cancel_conversion(request.context, _job_id(job))
+        return wsgi.Response(204) if found is None else self._job(request, found, 202)
 
     def _job(
         self,

@@ -10,6 +10,7 @@ from typing import Final
 
 from glance.api import describing
 from glance.common import config
+from glance.conversion import formats
 from glance.http import openapi
 from glance.identity import context as identity
 from glance.image import described, fields, types
@@ -22,7 +23,7 @@ properties. Paths without `/v1` are served as well, unless the deployment has sw
 """
 _ID: Final[openapi.Schema] = {
     "anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": fields.MAX_BIGINT},
+        {"type": "integer", "minimum": 1},
         {"type": "string", "format": "uuid"},
     ],
     "description": "The number of the image, or its id in version 2.",
@@ -39,11 +40,17 @@ def api(conf: config.Conf) -> openapi.Api:
         variables={
             "id": _ID,
             "member": described.MEMBER,
+            "job": {
+                "type": "string",
+                "format": "uuid",
+                "description": "The id of a conversion.",
+            },
         },
         schemas=schemas(),
         tags={
             "images": "Images: their metadata and their data.",
             "members": "With whom an image is shared.",
+            "conversions": "Images that are converted into other disk formats.",
             "cached_images": "The image cache, where the pipeline has the filter cachemanage.",
             "openapi": "This document.",
         },
@@ -62,8 +69,55 @@ def schemas() -> dict[str, openapi.Schema]:
         "DetailedImages": openapi.list_of("images", openapi.ref("DetailedImage")),
         "Image": described.record(fields.DETAIL_KEYS, ["location"]),
         "ImageResponse": openapi.object_of({"image": openapi.ref("Image")}),
-        **described.memberships(),
+        **described.memberships(strict=False),
+        **described.conversions(),
+        **_conversion_schemas(),
         **_cache_schemas(),
+    }
+
+
+def _conversion_schemas() -> dict[str, openapi.Schema]:
+    switch: openapi.Schema = {"type": "boolean"}
+    number: openapi.Schema = {"type": "integer", "minimum": 0}
+    disk_format: openapi.Schema = {"type": "string", "enum": list(formats.FORMATS)}
+    wanted: dict[str, openapi.Schema] = {
+        "source_image_id": {
+            "type": ["string", "integer"],
+            "description": "The number or the UUID of the image to convert.",
+        },
+        "disk_format": {**disk_format, "description": "The format of the new image."},
+        "name": {
+            "type": ["string", "null"],
+            "maxLength": fields.MAX_NAME,
+            "description": "Default: the name of the source, with the format in parentheses.",
+        },
+        "is_public": {**switch, "description": "Whether the new image is public."},
+        "compress": {**switch, "description": "Make a smaller image, which takes longer."},
+        "force": {**switch, "description": "Write an image anew that has the format already."},
+        "store": {"type": ["string", "null"], "description": "The store for the data."},
+        "properties": {
+            "type": ["object", "null"],
+            "description": "Custom properties, besides those of the source.",
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        },
+    }
+    request = {
+        **openapi.object_of(wanted, "source_image_id", "disk_format"),
+        "additionalProperties": False,
+    }
+    row = openapi.object_of(
+        {"disk_format": openapi.TEXT, "input": switch, "output": switch, "compress": switch}
+    )
+    return {
+        "ConversionRequest": openapi.object_of({"conversion": request}),
+        "ConversionFormats": openapi.object_of(
+            {
+                "enabled": switch,
+                "container_format": openapi.TEXT,
+                "formats": {"type": "array", "items": row},
+                "limits": {"type": "object", "additionalProperties": number},
+            }
+        ),
     }
 
 

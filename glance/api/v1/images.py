@@ -76,6 +76,23 @@ _SET_HEADERS = (
         {**openapi.TEXT, "description": "A URI to copy the data from, instead of a body."},
     ),
 )
+_CONVERT_FROM = openapi.headers(
+    {
+        CONVERT_FROM_HEADER: {
+            **openapi.TEXT,
+            "description": "An image to convert into the new one, instead of a body.",
+        }
+    }
+)
+_MADE_HEADERS: Mapping[str, openapi.Schema] = {
+    **describing.location_header("The URL of the image."),
+    **_UUID_HEADERS,
+    CONVERSION_HEADER: {
+        **openapi.TEXT,
+        "format": "uuid",
+        "description": "The id of the conversion that will fill the image.",
+    },
+}
 _DATA = openapi.Content(
     {openapi.OCTETS: openapi.BINARY}, "The data of the image, if it is sent.", required=False
 )
@@ -236,16 +253,17 @@ class ImagesController:
 
     @openapi.operation(
         "create_image",
-        parameters=_SET_HEADERS,
+        parameters=(*_SET_HEADERS, *_CONVERT_FROM),
         body=_DATA,
         responses={
             201: openapi.json_of(
-                "ImageResponse",
-                "The image as far as it has come.",
-                {**describing.location_header("The URL of the image."), **_UUID_HEADERS},
-            )
+                "ImageResponse", "The image as far as it has come.", _MADE_HEADERS
+            ),
+            200: openapi.json_of(
+                "ImageResponse", "The image of a conversion that has begun already.", _MADE_HEADERS
+            ),
         },
-        errors=(*_FILL_ERRORS, exception.ImageDeleted),
+        errors=(*_FILL_ERRORS, exception.ImageDeleted, exception.TooManyRequests),
     )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /images: upload, register a location, copy or convert, or only reserve."""

@@ -45,13 +45,13 @@ class ImagesAPIv2(caching.ApiRouter):
         self.add("/images/{id}/tags/{tag}", PUT=tag.add, DELETE=tag.delete)
         self.add("/images/{id}/actions/deactivate", POST=action.deactivate)
         self.add("/images/{id}/actions/reactivate", POST=action.reactivate)
-        about = describing.description(
+        self.description = describing.description(
             service.conf,
             lambda: description.api(service.conf),
             lambda: (*versions.routes(), *self.routes()),
             mounting.V2,
         )
-        self.add(openapi.PATH, GET=about.show)
+        self.add(openapi.PATH, GET=self.description.show)
 
 
 def app_factory(global_conf: Mapping[str, Any], **local_conf: Any) -> ImagesAPIv2:

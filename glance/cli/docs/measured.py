@@ -24,8 +24,9 @@ For operators: every metric that the daemons show to Prometheus. :doc:`Monitorin
 
 The names and labels of a release stay the same in the next one, unless the changelog says so. A
 series begins when what it counts happens for the first time. The values of all worker processes of
-a daemon are added up; a worker that replaces a dead one counts on. Counters are written every
-second, gauges every 5 seconds, those of queues and sizes on disks every minute. A counter begins
+a daemon are added up; a worker that replaces a dead one counts on. What is counted is
+written every 2 seconds; the state of a process is looked at every 5 seconds, sizes on disks and
+queues in the database every minute. A counter begins
 with 0 when the daemon starts.
 
 No label has a tenant, a user, an id, a path, a URL or an address. The values of a label are those

@@ -1,9 +1,9 @@
 """Files made from the declarations of the programs.
 
-They are the pages cli.rst, programs.rst, inspection.rst, metrics.rst and request.rst with its
-picture, the manual pages in doc/man and the completion scripts in etc/completion. `python -m
-glance.cli.docs.pages` (part of `tox -e docs`) rewrites them; a test fails if they are stale. The
-programs themselves never import this module.
+They are the pages cli.rst, programs.rst, inspection.rst, metrics.rst, request.rst with its picture
+and those of the REST APIs, the manual pages in doc/man and the completion scripts in
+etc/completion. `python -m glance.cli.docs.pages` (part of `tox -e docs`) rewrites them; a test
+fails if they are stale. The programs themselves never import this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import glance
 from glance.cli.daemon import control, converter, services
 from glance.cli.docs import inspection as rules
-from glance.cli.docs import manpages, measured, reference, travel
+from glance.cli.docs import manpages, measured, reference, rest_apis, travel
 from glance.cli.docs import program_completion as others
 from glance.cli.maintenance import cache_manage, cache_programs, inspection, manage, scrub
 from glance.cli.program import Program
@@ -51,6 +51,7 @@ def pages() -> dict[str, str]:
         "doc/source/reference/metrics.rst": measured.page(),
         "doc/source/explanation/request.rst": travel.page("request.svg"),
         "doc/source/explanation/request.svg": travel.picture(),
+        **rest_apis.pages(),
         "doc/man/glance.1": manpages.glance(names[1:]),
         "etc/completion/glance.bash": completion.bash(),
         "etc/completion/_glance": completion.zsh(),

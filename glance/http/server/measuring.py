@@ -24,21 +24,33 @@ class Meter:
     """The requests of one worker."""
 
     def __init__(self) -> None:
-        self._running: set[_Measured] = set()
+        self.running: set[_Measured] = set()
+        # PERF: one look-up for each request.
+        self.series: dict[tuple[str, str, str], tuple[metrics.Child, metrics.Child]] = {}
         metrics.sample(self._look)
 
     def request(self, work: Exchange, environ: dict[str, Any]) -> _Measured:
         """Return what measures one request, as a context manager around its `run`."""
-        return _Measured(self._running, work, environ)
+        return _Measured(self, work, environ)
 
     def refused(self, status_line: str) -> None:
         """Count a request that could not be read."""
         metrics.REQUESTS.inc(metrics.UNMATCHED, _OTHER, status_line[:3])
 
     def _look(self) -> None:
-        metrics.REQUESTS_IN_PROGRESS.set(len(self._running))
-        for one in list(self._running):
+        metrics.REQUESTS_IN_PROGRESS.set(len(self.running))
+        for one in list(self.running):
             one.count_bytes()
+
+    def count(self, route: str, method: str, status: str, seconds: float) -> None:
+        """Count a request that has ended."""
+        key = (route, method, status)
+        found = self.series.get(key)
+        if found is None:
+            found = metrics.REQUEST_SECONDS.child(key[:2]), metrics.REQUESTS.child(key)
+            self.series[key] = found
+        found[0].observe(seconds)
+        found[1].inc(1.0)
 
 
 def meter() -> Meter | None:
@@ -47,10 +59,10 @@ def meter() -> Meter | None:
 
 
 class _Measured:
-    __slots__ = ("_begun", "_method", "_received", "_route", "_running", "_sent", "_work")
+    __slots__ = ("_begun", "_meter", "_method", "_received", "_route", "_sent", "_work")
 
-    def __init__(self, running: set[_Measured], work: Exchange, environ: dict[str, Any]):
-        self._running, self._work = running, work
+    def __init__(self, meter: Meter, work: Exchange, environ: dict[str, Any]):
+        self._meter, self._work = meter, work
         self._route = environ[metrics.ROUTE] = metrics.Route()
         method = work.head.method
         self._method = method if method in wsgi.KNOWN_METHODS else _OTHER
@@ -58,13 +70,13 @@ class _Measured:
         self._begun = time.monotonic()
 
     def __enter__(self) -> None:
-        self._running.add(self)
+        self._meter.running.add(self)
 
     def __exit__(self, *exc_info: object) -> None:
-        self._running.discard(self)
-        route, method = self._route.template, self._method
-        metrics.REQUEST_SECONDS.observe(time.monotonic() - self._begun, route, method)
-        metrics.REQUESTS.inc(route, method, self._work.status[:3] or _NONE)
+        self._meter.running.discard(self)
+        seconds = time.monotonic() - self._begun
+        status = self._work.status[:3] or _NONE
+        self._meter.count(self._route.template, self._method, status, seconds)
         self.count_bytes()
 
     def count_bytes(self) -> None:

@@ -297,6 +297,8 @@ def create(
         values = {
             "name": _name(request.get("name"), source, wanted.disk_format),
             "status": "queued",
+            # WIRE: what a reserved image has, because clients of version 1 read a number.
+            "size": 0,
             "is_public": request.get("is_public", False),
             "disk_format": wanted.disk_format,
             "container_format": CONTAINER,

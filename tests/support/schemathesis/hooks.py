@@ -6,6 +6,7 @@ GLANCE_TEST_KNOWN holds a JSON object: the variables of paths -> values that exi
 
 import json
 import os
+import re
 import zlib
 
 import schemathesis
@@ -15,6 +16,7 @@ for _version in ("v2.0", "v2.1"):
         f"application/openstack-images-{_version}-json-patch", "application/json"
     )
 
+_ID = re.compile(r"[1-9][0-9]{0,18}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 KNOWN = json.loads(os.environ.get("GLANCE_TEST_KNOWN", "{}"))
 
 
@@ -27,6 +29,8 @@ def map_path_parameters(context, path_parameters):
     for name, value in path_parameters.items():
         number = zlib.crc32(repr(value).encode("utf-8", "replace"))
         known = KNOWN.get(name)
-        if known and number % 4:
+        # What is wrong by intent stays so.
+        is_right = _ID.fullmatch(str(value)) if name in ("id", "uuid") else len(str(value)) <= 255
+        if known and is_right and number % 4:
             changed[name] = known[number // 4 % len(known)]
     return changed

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+from glance import notifier
+from glance.common import config, hooks
 from glance.identity.context import RequestContext
 from glance.registry import link
 from tests.unit.api.conftest import PAYLOAD, Api, Registry
@@ -124,7 +126,7 @@ def test_a_conversion_begins_with_a_job_and_a_queued_image(site):
     assert str(image["id"]) == job["image_id"]
     assert (image["status"], image["owner"], image["is_public"]) == ("queued", "owner", False)
     assert (image["disk_format"], image["container_format"]) == ("qcow2", "bare")
-    assert (image["min_disk"], image["min_ram"]) == (3, 64)
+    assert (image["min_disk"], image["min_ram"], image["size"]) == (3, 64, 0)
     assert image["properties"] == {
         "distro": "x",
         "converted_from": str(source["id"]),
@@ -650,3 +652,20 @@ def test_version_2_shows_the_result(site):
     assert shown["conversion_job"] == job["id"] and shown["distro"] == "x"
     assert shown["converted_from"] == str(source["id"])
     assert (shown["owner"], shown["visibility"]) in (("owner", "private"), ("owner", "shared"))
+
+
+def test_the_new_image_is_told_once(make_site):
+    told = {"notifier_strategy": "memory", "notification_extended_events": "True"}
+    site = make_site(**told)
+    messages = notifier.create(config.Conf({"notifier_strategy": "memory"})).strategy.messages
+    source = site.image()
+    messages.clear()
+    job = site.convert(source)
+    values = {"source_image_id": str(source["id"]), "disk_format": "qcow2"}
+    assert site.post(values).status_int == 200
+    assert site.post({**values, "source_image_id": "99"}).status_int == 404
+    (message,) = messages
+    hooks.stop()
+    assert message["event_type"] == "image.create"
+    assert str(message["payload"]["id"]) == job["image_id"]
+    assert message["payload"]["status"] == "queued"

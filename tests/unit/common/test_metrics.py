@@ -138,18 +138,26 @@ def test_growth_adds_what_is_new_and_never_takes_away(written):
         assert written[series].value == expected
 
 
-def test_a_timed_block_counts_its_outcome_and_passes_errors_on(written):
+def test_a_timed_call_counts_its_outcome_and_passes_errors_on(written):
     labels = ("file", "get")
 
-    def timed():
-        return metrics.Timed(
-            metrics.STORE_CALLS, metrics.STORE_SECONDS, labels, lambda err: "bad" if err else "ok"
-        )
+    def call(error=None):
+        if error:
+            raise error
+        return 5
 
-    with timed():
-        pass
-    with pytest.raises(KeyError), timed():
-        raise KeyError
+    timed = metrics.timed(
+        call,
+        metrics.STORE_CALLS,
+        metrics.STORE_SECONDS,
+        lambda *_: labels,
+        lambda err: "bad" if isinstance(err, KeyError) else "worse",
+    )
+    assert timed() == 5
+    with pytest.raises(KeyError):
+        timed(KeyError())
+    metrics.switch_off()
+    assert timed() == 5
     assert written["glance_store_calls_total", (*labels, "ok")].value == 1
     assert written["glance_store_calls_total", (*labels, "bad")].value == 1
     assert len(written["glance_store_call_duration_seconds", labels].observed) == 2

@@ -121,6 +121,28 @@ def test_a_worker_that_was_lost_is_so_for_good(running):
             change()
     # Not even under its own name, in a lease that came later.
     assert again.renewed("two", at(63)).leased_until == at(123)
+    assert (again.last_worker, again.taken_back(at(122)).last_worker) == ("two", "two")
+
+
+def test_a_job_that_its_worker_does_not_know_of_begins_again(running):
+    again = running.at("one", at(2), Phase.UPLOADING, 7).begun_again("one", at(3))
+    assert (again.phase, again.progress, again.leased_until) == (Phase.FETCHING, 0, at(63))
+    assert (again.attempts, again.losses, again.started_at) == (2, 1, at(1))
+    for worker, seconds in (("two", 3), ("one", 61)):
+        with pytest.raises(LeaseLost):
+            running.begun_again(worker, at(seconds))
+    assert running.cancelled(at(2)).begun_again("one", at(3)).status == "cancelled"
+    lost = again.begun_again("one", at(4)).begun_again("one", at(5))
+    assert (lost.status, lost.error) == ("failed", Code.WORKER_LOST)
+
+
+def test_a_result_that_is_there_is_a_success_whoever_has_the_job(waiting, running):
+    for one in (waiting, running, running.cancelled(at(2))):
+        done = one.found_done(at(3), 20)
+        assert (done.status, done.progress, done.bytes_out) == ("succeeded", 100, 20)
+        assert done.worker is done.leased_until is done.error is None
+        with pytest.raises(exception.Conflict):
+            done.found_done(at(4), 20)
 
 
 def test_three_lost_workers_are_enough(waiting):

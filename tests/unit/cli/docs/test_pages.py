@@ -41,7 +41,12 @@ GLANCE = [made("cli"), "doc/man/glance.1"]
 
 
 def text_of(name):
-    return MADE[name].replace("\\-", "-")
+    """Return a generated file, a manual page without the escapes of troff."""
+    text = MADE[name]
+    if name in MAN:
+        for escape, character in {"\\-": "-", "\\(aq": "'", "\\(dq": '"', "\\e": "\\"}.items():
+            text = text.replace(escape, character)
+    return text
 
 
 @pytest.mark.parametrize("name", GLANCE)

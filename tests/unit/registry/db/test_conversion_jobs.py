@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import random
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -532,6 +534,15 @@ def test_a_converter_that_was_lost_after_its_success_has_succeeded(site: Site) -
     assert site.lease("w2") == []
     done = site.get(job)
     assert (done.status, done.bytes_out, done.error) == ("succeeded", 20, None)
+    # Also if it was the last of three.
+    third = site.leased(disk_format="vhd")
+    for worker in ("w2", "w1"):
+        site.clock.later(61)
+        assert len(site.lease(worker)) == 1
+    site.activate(third)
+    site.clock.later(61)
+    assert site.lease("w2") == []
+    assert (site.get(third).status, site.get(third).losses) == ("succeeded", 2)
     # Whatever it says of it.
     other = site.leased(disk_format="vdi")
     site.activate(other)
@@ -553,13 +564,24 @@ def test_a_lease_whose_response_was_lost_is_given_again(site: Site) -> None:
     site.report(first, phase=Phase.CONVERTING)
     site.clock.later(30)
     (again,) = site.lease(count=0, held=[second.id])
-    assert (again.job.id, again.job.phase, again.job.attempts) == (first.id, Phase.FETCHING, 1)
+    assert (again.job.id, again.job.phase, again.job.attempts) == (first.id, Phase.FETCHING, 2)
     assert site.lease("w2", 5, held=[]) == []
     conversion_jobs.cancel(site.db, OWNER, first.id)
     api.image_delete(site.db, OWNER, site.source)
     assert site.lease(held=[]) == []
     assert site.get(first).status == "cancelled"
     assert site.get(second).error is Code.SOURCE_GONE
+
+
+def test_a_job_that_its_converter_cannot_bear_comes_to_an_end(plain: Site) -> None:
+    job = plain.leased()
+    plain.set(job, status="saving")
+    (again,) = plain.lease(held=[])
+    assert (again.job.losses, again.image["status"]) == (1, "queued")
+    assert len(plain.lease(held=[])) == 1
+    assert plain.lease(held=[]) == []
+    assert plain.get(job).error is Code.WORKER_LOST
+    assert plain.result(job)["properties"]["conversion_error"] == "worker_lost"
 
 
 def test_old_jobs_are_forgotten(site: Site) -> None:
@@ -675,3 +697,145 @@ def test_nobody_else_fills_the_image_of_a_job(plain: Site) -> None:
     api.image_update(plain.db, OWNER, number, {"name": "mine", "properties": {"a": "b"}})
     conversion_jobs.cancel(plain.db, OWNER, job.id)
     api.image_update(plain.db, OWNER, number, {"disk_format": "raw"})
+
+
+# -- whatever happens ----------------------------------------------------------------------------
+
+
+class Chaos:
+    """Users, converters that die, and converters that do not know that they have lost a job."""
+
+    def __init__(self, site: Site, seed: int):
+        self.site, self.chance = site, random.Random(seed)
+        self.known: dict[str, set[str]] = {f"w{number}": set() for number in range(3)}
+        self.jobs: list[Any] = []
+
+    def step(self) -> None:
+        names = ("start", "cancel", "delete", "lease", "lease", "lose", "report", "fill", "fill")
+        more = ("activate", "activate", "give_up", "end", "end", "wait", "wait", "unsource")
+        getattr(self, self.chance.choice((*names, *more)))()
+
+    def job(self) -> Any:
+        return self.chance.choice(self.jobs) if self.jobs else None
+
+    def held(self) -> tuple[str, str] | None:
+        pairs = sorted((who, job) for who, jobs in self.known.items() for job in jobs)
+        return self.chance.choice(pairs) if pairs else None
+
+    # What users do.
+
+    def start(self) -> None:
+        made = self.site.create(source=self.site.image())
+        self.jobs.append(made.job)
+
+    def cancel(self) -> None:
+        job = self.job()
+        if job is not None and not self.site.get(job).status.is_final:
+            conversion_jobs.cancel(self.site.db, OWNER, job.id)
+
+    def delete(self) -> None:
+        job = self.job()
+        if job is not None and not self.site.result(job)["deleted"]:
+            api.image_delete(self.site.db, OWNER, int(job.image_id))
+
+    def unsource(self) -> None:
+        job = self.job()
+        if job is not None and self.chance.random() < 0.2:
+            with contextlib.suppress(exception.NotFound):
+                api.image_delete(self.site.db, OWNER, int(job.source_image_id))
+
+    # What converters do.
+
+    def lease(self) -> None:
+        who = self.chance.choice(sorted(self.known))
+        held = self.known[who] if self.chance.random() < 0.5 else None
+        for leased in self.site.lease(who, 2, held=held):
+            assert leased.job.worker == who
+            self.known[who].add(leased.job.id)
+
+    def lose(self) -> None:
+        """Die, and come back."""
+        self.known[self.chance.choice(sorted(self.known))].clear()
+
+    def report(self) -> None:
+        if (pair := self.held()) is not None:
+            with contextlib.suppress(LeaseLost):
+                conversion_leases.report(self.site.db, *pair)
+
+    def _set(self, job_id: str, before: str, **values: Any) -> None:
+        image_id = int(conversion_jobs.get(self.site.db, ADMIN, job_id).image_id)
+        with contextlib.suppress(exception.NotFound, exception.Conflict):
+            api.image_update(self.site.db, ADMIN, image_id, values, from_state=before)
+
+    def fill(self) -> None:
+        if (pair := self.held()) is not None:
+            self._set(pair[1], "queued", status="saving")
+
+    def activate(self) -> None:
+        if (pair := self.held()) is not None:
+            self._set(pair[1], "saving", status="active", location="file:///srv/2", size=20)
+
+    def give_up(self) -> None:
+        if (pair := self.held()) is not None:
+            status = self.chance.choice(["queued", "queued", "killed"])
+            self._set(pair[1], "saving", status=status)
+
+    def end(self) -> None:
+        if (pair := self.held()) is None:
+            return
+        who, job_id = pair
+        self.known[who].discard(job_id)
+        outcome = self.chance.choice(list(Outcome))
+        code = self.chance.choice([Code.TIMEOUT, Code.NO_SPACE, Code.STORE_FULL])
+        more: dict[str, Any] = {"code": code} if outcome is Outcome.FAILED else {}
+        if outcome is Outcome.SUCCEEDED:
+            more = {"result": RESULT}
+        with contextlib.suppress(LeaseLost, exception.Invalid):
+            conversion_leases.end(self.site.db, who, job_id, outcome, **more)
+
+    def wait(self) -> None:
+        self.site.clock.later(self.chance.choice([1, 30, 61, 3600]))
+        self.site.lease("alive", 0)
+
+    # What is always true.
+
+    def check(self) -> None:
+        now = self.site.clock.now
+        for made in self.jobs:
+            job, image = self.site.get(made), self.site.result(made)
+            where = (job.status.value, image["status"], image["deleted"])
+            is_at_work = job.leased_until is not None
+            assert is_at_work == (job.status in ("running", "cancelling")), where
+            assert job.losses <= 3
+            if image["deleted"]:
+                assert job.status.is_final or job.status == "cancelling", where
+            elif job.status in ("failed", "cancelled"):
+                assert image["status"] == "killed", where
+                assert image["properties"]["conversion_error"], where
+            elif job.status == "succeeded":
+                assert image["status"] == "active", where
+            else:
+                assert "conversion_error" not in image["properties"], where
+            assert is_at_work or job.status.is_final or job.not_before is None or job.error, now
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_jobs_and_images_agree_whatever_happens(plain: Site, seed: int) -> None:
+    chaos = Chaos(plain, seed)
+    for _ in range(80):
+        chaos.step()
+        chaos.check()
+    # Once nobody interferes, every job comes to an end.
+    for _ in range(40):
+        plain.clock.later(3700)
+        plain.lease("alive", 0)
+        for leased in plain.lease("last", 100):
+            chaos._set(leased.job.id, "queued", status="saving")
+            values = {"status": "active", "location": "file:///srv/3", "size": 20}
+            chaos._set(leased.job.id, "saving", **values)
+            conversion_leases.end(plain.db, "last", leased.job.id, Outcome.SUCCEEDED,
+                                  result=RESULT)  # fmt: skip
+        chaos.check()
+        if all(plain.get(job).status.is_final for job in chaos.jobs):
+            return
+    raise AssertionError([plain.get(job).status for job in chaos.jobs])
