@@ -56,6 +56,12 @@ _DETAIL: Mapping[str, openapi.Schema] = {
         "description": "Whether to show objects instead of ids.",
     }
 }
+#: A cache of Essex may hold an image that no registry knows, by any name.
+_NAME = (
+    openapi.Parameter(
+        "id", "path", {**openapi.TEXT, "description": "The number, uuid or name of the image."}
+    ),
+)
 #: Where the filter is not in the pipeline, or the cache cannot be used.
 _OFF = (exception.NotFound,)
 
@@ -147,6 +153,7 @@ class CachedImagesController:
 
     @openapi.operation(
         "show_cached_image",
+        parameters=_NAME,
         responses={200: openapi.json_of("CachedImage", "The entry.")},
         errors=_OFF,
     )
@@ -162,6 +169,7 @@ class CachedImagesController:
 
     @openapi.operation(
         "delete_cached_image",
+        parameters=_NAME,
         responses={200: openapi.json_of("Deleted", "How many there were.")},
         errors=_OFF,
     )
@@ -191,6 +199,7 @@ class CachedImagesController:
 
     @openapi.operation(
         "queue_image",
+        parameters=_NAME,
         responses={200: openapi.json_of("Queued", "The image is queued.")},
         errors=_OFF,
     )
@@ -228,6 +237,7 @@ class CachedImagesController:
 
     @openapi.operation(
         "remove_queued_image",
+        parameters=_NAME,
         responses={200: openapi.json_of("Deleted", "How many there were.")},
         errors=_OFF,
     )

@@ -18,6 +18,7 @@ from glance.http import ranges
 from glance.http.client import connection
 from glance.http.client import payload as payload_module
 from glance.image import fields as image_fields
+from glance.image import headers as image_headers
 from glance.image import types
 
 ImageBodyIterator = base_client.ImageBodyIterator
@@ -117,7 +118,7 @@ class V1Client(base_client.BaseClient):
             raise exception.ClientConnectionError(
                 "The server sent another part of the image than it was asked for"
             )
-        meta = _named(image_fields.client_meta(response.getheaders()), response, with_uuid)
+        meta = _named(image_headers.client_meta(response.getheaders()), response, with_uuid)
         checksum = meta.get("checksum") if verify else None
         return meta, ImageBodyIterator(response, checksum, progress=progress, start=start)
 
@@ -126,7 +127,7 @@ class V1Client(base_client.BaseClient):
         path = _image(image_id)
         try:
             with self.do_request("HEAD", path) as response:
-                meta = image_fields.client_meta(response.getheaders())
+                meta = image_headers.client_meta(response.getheaders())
                 return self._with_uri(_named(meta, response, with_uuid))
         except exception.NotFound as err:
             if err.body:
@@ -436,7 +437,7 @@ class V1Client(base_client.BaseClient):
         progress: Progress | None,
         with_uuid: bool,
     ) -> types.DetailedImage:
-        fields = {**image_fields.client_headers(image_meta or {}), **headers}
+        fields = {**image_headers.client_headers(image_meta or {}), **headers}
         body = None
         if image_data is not None and image_data != b"" and image_data != "":
             body = payload_module.Payload(image_data)

@@ -23,7 +23,7 @@ from glance.http.client import payload as payload_module
 from glance.http.client import pool as http_pool
 from glance.http.client import response as http_response
 from glance.identity import catalog, strategies
-from glance.image import fields as image_fields
+from glance.image import headers as image_headers
 
 Body = bytes | bytearray | memoryview | str | payload_module.ReadableFile
 ConnectionPool = http_pool.ConnectionPool
@@ -335,7 +335,7 @@ class BaseClient:
         else:
             payload = payload_module.Payload(body)
         fields = {
-            image_fields.sent_name(str(name)): str(value)
+            image_headers.sent_name(str(name)): str(value)
             for name, value in (headers or {}).items()
         }
         if self.USER_AGENT is not None:

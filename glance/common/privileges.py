@@ -87,6 +87,11 @@ def drop(conf: config.Conf) -> None:
     if who is not None:
         become(who)
         os.chdir("/")
+    warn_of_root(conf)
+
+
+def warn_of_root(conf: config.Conf) -> None:
+    """Warn if a daemon goes on as root although nobody said `user = root`."""
     if os.geteuid() == 0 and not conf.get("user"):
         LOG.warning(
             "This daemon runs as root, with more rights than it needs: set user = glance, or "

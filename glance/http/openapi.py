@@ -39,7 +39,7 @@ TEXT: Final[Schema] = {"type": "string"}
 
 _DESCRIBED = "_openapi"
 _VARIABLE = re.compile(r"\{(\w+)\}")
-_DOCSTRING = re.compile(r"(?:[A-Z]+(?:, | or |))+ /\S*?(?: or /\S*?)*:\s+(.*)", re.DOTALL)
+_DOCSTRING = re.compile(r"[A-Z]+(?:(?:, | or )[A-Z]+)* /\S*?(?: or /\S*?)*:\s+(.*)", re.DOTALL)
 _USE = re.compile(r"([A-Z]+)(?:(?:, | or )[A-Z]+)* (/[^\s:;,]*)")
 #: Errors that any request may meet: of its form, its sender, and of what the service depends on.
 _ANYWHERE: Final = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from glance.http import openapi
 from glance.image import conversion_job, fields, types
+from glance.image import headers as image_headers
 
 #: The state of a job, and the parameter of a list.
 CONVERSION_STATUS: openapi.Schema = {
@@ -18,7 +19,7 @@ CONVERSION_STATUS: openapi.Schema = {
     "description": "The state of the conversion.",
 }
 #: Names of custom properties in headers (RFC 9110 §5.1).
-PROPERTY_PATTERN = f"^{fields.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+PROPERTY_PATTERN = f"^{image_headers.PROPERTY_PREFIX}[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 
 _BY_NAME = {field.name: field for field in fields.FIELDS}
 _PROPERTIES: openapi.Schema = {
@@ -125,7 +126,7 @@ MEMBER: openapi.Schema = {"type": "string", "description": _MEMBER["description"
 def request_headers() -> dict[str, openapi.Schema]:
     """Return the headers that set a field, name -> schema."""
     return {
-        fields.HEADER_PREFIX + field.name: _sent(field)
+        image_headers.HEADER_PREFIX + field.name: _sent(field)
         for field in fields.FIELDS
         if field.settable
     }
@@ -146,7 +147,7 @@ def _sent(field: fields.Field) -> openapi.Schema:
 def response_headers() -> dict[str, openapi.Schema]:
     """Return the headers with the fields of an image, name -> schema."""
     return {
-        fields.HEADER_PREFIX + name: _shown(_BY_NAME[name])
+        image_headers.HEADER_PREFIX + name: _shown(_BY_NAME[name])
         for name in fields.DETAIL_KEYS
         if name != "properties"
     }

@@ -301,13 +301,15 @@ class RegistryClient(base.BaseClient):
         """Return a job."""
         return self._job("GET", _of_job(job_id))
 
-    def cancel_conversion(self, job_id: str) -> types.Conversion | None:
-        """Cancel a job and return it; None if it had ended, and is forgotten."""
-        response = self._request("DELETE", _of_job(job_id))
-        if response.status == 204:
+    def cancel_conversion(self, job_id: str) -> types.Conversion:
+        """Cancel a job, unless it has ended, and return it."""
+        return self._job("DELETE", _of_job(job_id))
+
+    def forget_conversion(self, job_id: str) -> None:
+        """Forget a job that has ended; Duplicate (409) if it has not."""
+        params = {"forget": "true"}
+        with self._request("DELETE", _of_job(job_id), params=params) as response:
             response.read()
-            return None
-        return _conversion(base.read_json(response))
 
     def lease_conversions(self, lease: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Lease jobs and return a document for each."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from glance.common import exception
 from glance.identity.context import RequestContext
 from glance.image import types
-from glance.image.conversion_job import LeaseLost
+from glance.image.conversion_job import LeaseLost, Status
 from glance.registry import client
 from glance.registry.measured_calls import measured
 from glance.registry.translation import CONFLICTS, TRANSLATED
@@ -138,8 +138,17 @@ class ConversionCalls:
         Returns the job, which is cancelled, or still cancelling if a converter works on it; None
         if it had ended and has been forgotten. Its images stay.
         """
-        with TRANSLATED:
-            return self.client_for(context).cancel_conversion(job_id)
+        with TRANSLATED, CONFLICTS:
+            registry = self.client_for(context)
+            if not Status(registry.get_conversion(job_id)["status"]).is_final:
+                return registry.cancel_conversion(job_id)
+            try:
+                registry.forget_conversion(job_id)
+            except exception.NotFound as err:
+                # The pool of connections repeats a call whose response was lost.
+                if not err.is_repeated:
+                    raise
+            return None
 
     # -- for converters --------------------------------------------------------------------------
 

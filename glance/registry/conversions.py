@@ -55,7 +55,7 @@ class ConversionsController:
                 "ConversionCreated", "The job and its result, or that no converter runs."
             )
         },
-        errors=(exception.NotFound, exception.Conflict),
+        errors=(exception.NotFound, exception.Conflict, exception.TooManyRequests),
     )
     def create(self, request: CallerRequest) -> wsgi.Response:
         """POST /conversions: make a job and the record of its result, unless no converter runs.
@@ -137,15 +137,33 @@ class ConversionsController:
 
     @openapi.operation(
         "cancel_conversion",
+        parameters=openapi.query(
+            {
+                "forget": {
+                    "type": "string",
+                    "enum": ["true", "false"],
+                    "description": "true forgets a job that has ended, and cancels none.",
+                }
+            }
+        ),
         responses={200: _CONVERSION, 204: openapi.nothing("It had ended and is forgotten.")},
         errors=_OF_WORK,
     )
     def cancel(self, request: CallerRequest, id: str) -> wsgi.Response:
-        """DELETE /conversions/{id}: cancel a job, or forget one that has ended."""
+        """DELETE /conversions/{id}: cancel a job, or forget one that has ended.
+
+        One that has ended stays as it is without `forget=true`, and one that has not is not
+        forgotten.
+
+        NOTE: two requests, because a client may send one twice: it must not forget what it has
+        just cancelled.
+        """
         request.context.require_write()
-        job = conversion_jobs.cancel(self.db, request.context, _job_id(id))
-        if job is None:
+        job_id = _job_id(id)
+        if request.query().get("forget") == "true":
+            conversion_jobs.forget(self.db, request.context, job_id)
             return wsgi.Response(204)
+        job = conversion_jobs.cancel(self.db, request.context, job_id)
         LOG.info("Conversion %s is %s", job.id, job.status)
         return wsgi.json_response({"conversion": job.to_json()})
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -22,6 +22,9 @@ import yardsticks
 from table import Row, described, table, turns
 
 from support import daemons, swift_node
+
+#: Sends a file to a port; returns the seconds and the path of the image.
+Upload = Callable[[int, pathlib.Path], tuple[float, str]]
 
 MIB = 1 << 20
 PAGE = 25
@@ -142,30 +145,32 @@ def uploads(
     home: pathlib.Path,
     ours: tuple[str, daemons.Site],
     theirs: tuple[str, daemons.Site],
+    ways: tuple[Upload, Upload] = (load.upload, load.upload),
 ) -> list[Row]:
     """Compare uploads to two sites, each with a word for it: speed, and CPU time of the API."""
     speed = Row(f"upload of {args.size} MiB, {ours[0]}", "MiB/s", theirs[0])
     effort = Row("... CPU time", "ms", theirs[0])
+    sites = ours[1], theirs[1]
 
-    def upload(one: daemons.Site) -> tuple[float, float]:
+    def upload(one: daemons.Site, send: Upload) -> tuple[float, float]:
         workers = daemons.children(one.api.pid)
         before = daemons.processor_time(workers)
-        seconds, image = load.upload(one.port, path)
+        seconds, image = send(one.port, path)
         spent = daemons.processor_time(workers) - before
         one.http.delete(image)
         os.sync()
         return args.size / seconds, spent * 1e3
 
-    def turn(one: daemons.Site, taken: tuple[list[float], list[float]]) -> None:
-        for figures, value in zip(taken, upload(one), strict=True):
+    def turn(number: int, taken: tuple[list[float], list[float]]) -> None:
+        for figures, value in zip(taken, upload(sites[number], ways[number]), strict=True):
             figures.append(value)
 
     with image_file(args, home) as path:
-        upload(ours[1]), upload(theirs[1])
+        upload(sites[0], ways[0]), upload(sites[1], ways[1])
         turns(
             args.rounds,
-            lambda: turn(ours[1], (speed.ours, effort.ours)),
-            lambda: turn(theirs[1], (speed.theirs, effort.theirs)),
+            lambda: turn(0, (speed.ours, effort.ours)),
+            lambda: turn(1, (speed.theirs, effort.theirs)),
         )
     return [speed, effort]
 
@@ -344,6 +349,28 @@ def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.
     return small_requests(args, home, site, "POST without data", message)
 
 
+def measure_v2_create(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    """An image without data by version 2, against one by version 1 and against eventlet alone."""
+    length = f"Content-Length: {len(load.CREATION)}"
+    create = load.request("POST", "/v2/images", length) + load.CREATION
+    reserve = load.request("POST", "/v1/images", *RESERVATION)
+    name = "POST of an image by version 2"
+    return [
+        *small_requests(args, home, site, name, create),
+        *versions(args, site, name, (create, reserve), "POST by version 1"),
+    ]
+
+
+def measure_v2_upload(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    """Uploads by version 2, with the second digest, against those by version 1."""
+    by_v2, by_v1 = ("by version 2", site), ("version 1", site)
+    return uploads(args, home, by_v2, by_v1, (load.upload_v2, load.upload))
+
+
 def measure_cached(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
     """Downloads out of the cache, a large one and many small ones, against the file store."""
     large = Row(f"download of {args.size} MiB, cached", "MiB/s", "file store")
@@ -475,6 +502,8 @@ MEASURES = {
     "detail": measure_detail,
     "v2-show": measure_v2_show,
     "v2-list": measure_v2_list,
+    "v2-create": measure_v2_create,
+    "v2-upload": measure_v2_upload,
     "reserve": measure_reserve,
     "cached": measure_cached,
     "s3-download": measure_s3_download,

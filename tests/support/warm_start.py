@@ -31,6 +31,17 @@ LATER = {
         "migrate.versioning.api",
     ),
 }
+#: The same of programs without an event loop.
+LATER_AND_PLAIN = {
+    "glance-converter": (
+        "glance.store.filesystem",
+        "glance.store.http",
+        "glance.store.s3",
+        "glance.store.swift",
+        "glance.converter",
+        "glance.notifier",
+    ),
+}
 
 
 def prepare(program):
@@ -39,6 +50,8 @@ def prepare(program):
     if program not in LATER:
         script = (ROOT / "bin" / program).read_text(encoding="utf-8")
         for name in re.findall(r"^from (glance\.\S+) import", script, re.MULTILINE):
+            importlib.import_module(name)
+        for name in LATER_AND_PLAIN.get(program, ()):
             importlib.import_module(name)
         return
     services = importlib.import_module("glance.cli.daemon.services")

@@ -33,6 +33,7 @@ from glance.conversion import formats
 from glance.http import conditions, latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
 from glance.image import described, fields, listing, percent, types
+from glance.image import headers as image_headers
 from glance.registry import link, unfinished
 from glance.store import base
 
@@ -52,7 +53,7 @@ _UUID_HEADERS: Mapping[str, openapi.Schema] = {
 }
 _IMAGE_HEADERS: Mapping[str, openapi.Schema] = {
     **described.response_headers(),
-    f"{fields.PROPERTY_PREFIX}*": {
+    f"{image_headers.PROPERTY_PREFIX}*": {
         **openapi.TEXT,
         "description": "Custom properties: a header for each, with its name for the asterisk.",
     },
@@ -61,7 +62,7 @@ _IMAGE_HEADERS: Mapping[str, openapi.Schema] = {
 _SET_HEADERS = (
     *openapi.headers(described.request_headers()),
     openapi.Parameter(
-        f"{fields.PROPERTY_PREFIX}*",
+        f"{image_headers.PROPERTY_PREFIX}*",
         "header",
         {
             **openapi.TEXT,
@@ -126,9 +127,9 @@ class ImageRequest:
         decode = percent.decoder(
             encoding,
             request.environ.get("HTTP_USER_AGENT", ""),
-            [*fields.image_headers_of(headers), (COPY_FROM_HEADER, raw_copy_from)],
+            [*image_headers.image_headers_of(headers), (COPY_FROM_HEADER, raw_copy_from)],
         )
-        meta = fields.parse_headers(headers, decode, percent.decode_location)
+        meta = image_headers.parse_headers(headers, decode, percent.decode_location)
         copy_from = latin1.decode(raw_copy_from, "header value")
         purge = (request.single_header(PURGE_HEADER) or "true").lower()
         if "store" in meta and not meta["store"]:
@@ -244,7 +245,7 @@ class ImagesController:
     def _metadata(
         self, context: RequestContext, image: types.ImageRecord
     ) -> list[tuple[str, str]]:
-        headers = fields.image_headers(image, self.service.shown_location(context, image))
+        headers = image_headers.image_headers(image, self.service.shown_location(context, image))
         headers.extend(_identifying(image))
         return headers
 
@@ -626,7 +627,7 @@ def _conversion_values(image_request: ImageRequest, context: RequestContext) -> 
         elif value and name != "status" and value != own.get(name):
             raise exception.Invalid(
                 f"The {name} of an image that is converted cannot be chosen; leave out "
-                f"{fields.HEADER_PREFIX}{name}"
+                f"{image_headers.HEADER_PREFIX}{name}"
             )
     return values
 

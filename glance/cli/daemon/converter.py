@@ -13,7 +13,7 @@ from typing import Any
 from glance.cli import streams
 from glance.cli.daemon import paste, startup
 from glance.cli.program import Program
-from glance.common import exception, hooks, log, stop_signals
+from glance.common import exception, hooks, log, privileges, stop_signals
 from glance.streaming import notify
 
 PROGRAM = Program(
@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _load(args: argparse.Namespace) -> Any:
     """Return the worker of `glance.converter`. Raises ConfigError."""
     path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
-    # The modules declare their options.
+    # PERF: the modules declare their options; for one that is not declared, all modules of the
+    # package would be imported.
+    startup.load_drivers(paste.load_shared_conf(path))
     converter = importlib.import_module("glance.converter")
     notifier = importlib.import_module("glance.notifier")
     conf = startup.configure(
@@ -104,4 +106,5 @@ def _load(args: argparse.Namespace) -> Any:
     )
     # SECURITY: before directories are made and tried.
     startup.work_in("conversion_work_dir", conf, PROGRAM.name, path)
+    privileges.warn_of_root(conf)
     return paste.load_shared_app(PROGRAM.name, path, converter.app_factory)

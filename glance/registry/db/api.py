@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types, uploads
+from glance.image import headers as image_headers
 from glance.registry.db import (
     attempts,
     conversion_jobs,
@@ -264,7 +265,7 @@ def _change_properties(
         for name in live
         if purge
         and name not in wanted
-        and fields.is_v1_name(name)
+        and image_headers.is_v1_name(name)
         and not fields.is_read_only(name)
     ]
     for name in purged:

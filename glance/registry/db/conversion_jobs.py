@@ -529,11 +529,11 @@ def get(db: engine.Database, context: Context, job_id: str) -> Job:
     return to_job(row)
 
 
-def cancel(db: engine.Database, context: Context, job_id: str) -> Job | None:
-    """Cancel a job, or forget one that has ended, and return None then. Raises NotFound."""
+def cancel(db: engine.Database, context: Context, job_id: str) -> Job:
+    """Cancel a job, unless it has ended, and return it. Raises NotFound."""
     image_id = int(get(db, context, job_id).image_id)
 
-    def work(conn: Connection) -> Job | None:
+    def work(conn: Connection) -> Job:
         now = records.utcnow()
         image = lock_image(conn, image_id)
         row = lock(conn, job_id)
@@ -541,8 +541,7 @@ def cancel(db: engine.Database, context: Context, job_id: str) -> Job | None:
             raise exception.NotFound(_NO_JOB)
         before = to_job(row)
         if before.status.is_final:
-            conn.execute(jobs.delete().where(jobs.c.uuid == job_id))
-            return None
+            return before
         job = before.cancelled(now)
         if job.has_lapsed(now):
             # Nobody is left who could say that the work has ended.
@@ -550,6 +549,20 @@ def cancel(db: engine.Database, context: Context, job_id: str) -> Job | None:
         return write(db, conn, before, job, image, now)
 
     return db.transaction(work)
+
+
+def forget(db: engine.Database, context: Context, job_id: str) -> None:
+    """Forget a job that has ended. Raises NotFound, and Conflict if it has not."""
+
+    def work(conn: Connection) -> None:
+        row = conn.execute(_one(context, job_id).with_for_update()).first()
+        if row is None:
+            raise exception.NotFound(_NO_JOB)
+        if not to_job(row).status.is_final:
+            raise exception.Conflict("The conversion has not ended yet: cancel it first")
+        conn.execute(jobs.delete().where(jobs.c.uuid == job_id))
+
+    db.transaction(work)
 
 
 def _one(context: Context, job_id: str) -> sa.sql.Select:

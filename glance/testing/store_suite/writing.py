@@ -56,6 +56,10 @@ class WritableStoreSuite(StoreSuite):
         self.uris.append(result.location)
         return result
 
+    def test_where_an_upload_goes_is_known_before(self, store):
+        known = store.uri_of("17")
+        assert known in (None, self.add(store, "17", ScriptedSource(b"data"), 4).location)
+
     def test_a_store_that_can_be_used_passes_its_check_and_nothing_is_written(self, store):
         self.keep(store, "1", b"data")
         before = sorted(self.contents(store))

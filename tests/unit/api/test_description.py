@@ -12,6 +12,7 @@ from glance.common import config
 from glance.http import openapi
 from glance.identity import context
 from glance.image import fields
+from glance.image import headers as image_headers
 from glance.registry import server
 from glance.registry.db import engine
 
@@ -121,7 +122,9 @@ def test_texts_for_strangers_name_no_part_of_the_code(served):
 def test_headers_are_those_of_the_table(make_service):
     document = Served(v1.ImagesAPI(make_service()), (), openapi.PATH).document
     sent = {p["name"] for p in document["paths"]["/images"]["post"]["parameters"]}
-    settable = {fields.HEADER_PREFIX + field.name for field in fields.FIELDS if field.settable}
+    settable = {
+        image_headers.HEADER_PREFIX + field.name for field in fields.FIELDS if field.settable
+    }
     assert settable <= sent
     [own] = [
         p for p in document["paths"]["/images"]["post"]["parameters"] if "x-name-pattern" in p
@@ -130,7 +133,7 @@ def test_headers_are_those_of_the_table(make_service):
     assert re.search(pattern, "x-image-meta-property-os_type")
     assert not re.search(pattern, "x-image-meta-name")
     shown = document["paths"]["/images/{id}"]["head"]["responses"]["200"]["headers"]
-    assert {fields.HEADER_PREFIX + key for key in fields.DETAIL_KEYS} - shown.keys() == {
+    assert {image_headers.HEADER_PREFIX + key for key in fields.DETAIL_KEYS} - shown.keys() == {
         "x-image-meta-properties"
     }
     data = document["paths"]["/images/{id}"]["get"]["responses"]["200"]["content"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glance.common import exception
-from glance.image import fields, percent
+from glance.image import headers as image_headers
+from glance.image import percent
 
 CLIENT = "python-glanceclient"
 PREFIX = "x-image-meta-"
@@ -29,7 +30,7 @@ def quoted(text, safe):
 def read(mode=percent.AUTO, agent=CLIENT, **values):
     headers = [(PREFIX + name.replace("_", "-"), value) for name, value in values.items()]
     decode = percent.decoder(mode, agent, headers)
-    return fields.parse_headers(headers, decode, percent.decode_location)
+    return image_headers.parse_headers(headers, decode, percent.decode_location)
 
 
 @pytest.mark.parametrize("safe", SAFE.values(), ids=SAFE)
@@ -110,6 +111,8 @@ def test_the_option_decides():
 @pytest.mark.parametrize("agent", ["", "glance-client", "curl/8", "not python-glanceclient"])
 @given(name=TEXT, value=TEXT)
 def test_headers_of_other_clients_are_never_decoded(mode, agent, name, value):
-    headers = list(fields.client_headers({"name": name, "properties": {"p": value}}).items())
+    headers = list(
+        image_headers.client_headers({"name": name, "properties": {"p": value}}).items()
+    )
     assert percent.decoder(mode, agent, headers) is None
-    assert fields.parse_headers(headers)["properties"] == {"p": value or None}
+    assert image_headers.parse_headers(headers)["properties"] == {"p": value or None}

@@ -138,6 +138,10 @@ def test_a_job_is_cancelled_by_its_owner(served: Served) -> None:
         served.link.cancel_conversion(OTHER, job["id"])
     cancelled = served.link.cancel_conversion(OWNER, job["id"])
     assert cancelled is not None and cancelled["status"] == "cancelled"
+    assert served.link.client_for(OWNER).cancel_conversion(job["id"]) == cancelled
+    with pytest.raises(exception.NotFound):
+        served.link.cancel_conversion(OTHER, job["id"])
+    assert served.link.cancel_conversion(OWNER, job["id"]) is None
 
 
 def test_refusals_keep_their_class(served: Served) -> None:

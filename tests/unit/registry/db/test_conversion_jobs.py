@@ -17,7 +17,14 @@ from glance.identity.context import RequestContext
 from glance.image import fields
 from glance.image.conversion_codes import Code
 from glance.image.conversion_job import LeaseLost, Outcome, Phase
-from glance.registry.db import api, conversion_jobs, conversion_leases, models, records
+from glance.registry.db import (
+    api,
+    conversion_jobs,
+    conversion_leases,
+    full_records,
+    models,
+    records,
+)
 from glance.registry.db.engine import Database
 from glance.registry.db.upkeep import maintenance
 
@@ -175,8 +182,6 @@ def test_properties_of_a_source(plain: Site) -> None:
     properties = {"kernel_id": "1", "conversion_x": "1", "a": "b", "Kept": "Ü", "x": "old"}
     source = api.image_get(plain.db, ADMIN, plain.source)
     change = {"properties": properties}
-    from glance.registry.db import full_records
-
     full_records.record_patch(plain.db, OWNER, source["uuid"], change)  # type: ignore[arg-type]
     made = plain.create(properties={"x": "new"}, limits={"dropped_properties": ["Kernel_ID"]})
     record = full_records.record_get(plain.db, OWNER, made.image["uuid"])
@@ -200,6 +205,24 @@ def test_a_result_of_a_result_says_only_where_it_comes_from(plain: Site) -> None
     assert properties["converted_from"] == job.image_id
     assert properties["conversion_job"] == again.job.id
     assert "conversion_virtual_size" not in properties
+
+
+def test_a_delta_changes_no_property_of_the_service(plain: Site) -> None:
+    made = plain.create()
+
+    def patch(**change: Any) -> Any:
+        return full_records.record_patch(plain.db, ADMIN, made.image["uuid"], change)  # type: ignore[arg-type]
+
+    for change in (
+        {"remove": ["conversion_job"]},
+        {"properties": {"converted_from": "99"}},
+        {"properties": {"CONVERSION-ERROR": "x"}},
+    ):
+        with pytest.raises(exception.Forbidden, match="read-only"):
+            patch(set={"name": "y"}, **change)
+    same = made.image["properties"]
+    assert patch(properties={**same, "a": "b"})["properties"] == {**same, "a": "b"}
+    assert plain.result(made.job)["name"] == "web (qcow2)"
 
 
 @pytest.mark.parametrize("name", sorted(fields.READ_ONLY_PROPERTIES))
@@ -445,14 +468,21 @@ def test_a_waiting_job_is_cancelled_and_then_forgotten(site: Site) -> None:
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     image = site.result(job)
     assert (image["status"], image["properties"]["conversion_error"]) == ("killed", "cancelled")
-    assert conversion_jobs.cancel(site.db, OWNER, job.id) is None
+    # Whoever has lost the response asks again.
+    assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelled"
     with pytest.raises(exception.NotFound):
-        conversion_jobs.cancel(site.db, OWNER, job.id)
+        conversion_jobs.forget(site.db, OTHER, job.id)
+    conversion_jobs.forget(site.db, OWNER, job.id)
+    for call in (conversion_jobs.cancel, conversion_jobs.forget):
+        with pytest.raises(exception.NotFound):
+            call(site.db, OWNER, job.id)
     assert site.result(job)["status"] == "killed"
 
 
 def test_a_running_job_is_cancelled_by_its_converter(site: Site) -> None:
     job = site.leased()
+    with pytest.raises(exception.Conflict, match="has not ended yet"):
+        conversion_jobs.forget(site.db, OWNER, job.id)
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert conversion_jobs.cancel(site.db, OWNER, job.id).status == "cancelling"
     assert site.report(job, phase=Phase.CONVERTING).status == "cancelling"
