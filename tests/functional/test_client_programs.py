@@ -9,6 +9,8 @@ import pytest
 
 from support import daemons, pages
 
+RUNS = {"python-client": {"First calls": "test_the_first_calls_of_the_page_run"}}
+
 THREADS = """
 import concurrent.futures, socket
 def run(work, count):

@@ -7,6 +7,8 @@ import pytest
 
 from support import checkout, host, images, pages, record, shells
 
+RUNS = {"first-steps": {"": "test_the_screen_says_what_the_page_shows"}}
+
 PAGE = pages.path("first-steps")
 COLUMNS = 80
 

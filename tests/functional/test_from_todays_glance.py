@@ -13,6 +13,8 @@ from support import checkout, clients, daemons, images, pages
 
 pytestmark = [pytest.mark.full, pytest.mark.peers]
 
+RUNS = {"from-todays-glance": {"": "test_every_image_moves_with_all_it_has"}}
+
 PAGE = pages.path("from-todays-glance")
 BOTH = "versionnegotiation context rootapp"
 #: Set by a service, whatever was sent.

@@ -12,6 +12,20 @@ from support import checkout, databases, host, images, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
+RUNS = {
+    "installing": {
+        "From an empty host to running daemons": (
+            "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing"
+        ),
+        "Configure": "test_postgresql_takes_five_lines",
+        "PostgreSQL in five lines": "test_postgresql_takes_five_lines",
+        "Upgrade": "test_an_upgrade_keeps_images_and_configuration",
+        "Purge old records": "test_one_command_purges_old_records",
+        "Do without systemd": "test_the_daemons_run_without_systemd",
+        "Remove": "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing",
+    }
+}
+
 PAGE = pages.path("installing")
 NEWER = "1.0.1"
 #: Lists what there is of glance, but for what stands in for systemd.
@@ -132,7 +146,7 @@ def owners(shell):
     return set(found)
 
 
-def test_few_commands_lead_to_running_daemons_and_nothing_is_left_after_the_removal(empty):
+def test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing(empty):
     before = empty.run(FOUND)
     commands, trial = printed(INSTALL, 2)
     for line in commands.splitlines():

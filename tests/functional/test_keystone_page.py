@@ -13,6 +13,16 @@ from support import checkout, daemons, images, keystone, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
+RUNS = {
+    "keystone": {
+        "Install": "test_the_page_installs_what_the_tests_use",
+        "Start a Keystone for a trial": "test_the_commands_of_the_page_run",
+        "Create users, projects and the catalog entry": "test_the_commands_of_the_page_run",
+        "Configure and start the two daemons": "test_the_commands_of_the_page_run",
+        "Try it": "test_the_commands_of_the_page_run",
+    }
+}
+
 PAGE = pages.path("keystone")
 PROGRAMS = ("glance", "glance-api", "glance-registry")
 

@@ -27,6 +27,15 @@ from support import certificates, checkout, daemons, pages, rabbitmq, records
 
 pytestmark = pytest.mark.peers
 
+RUNS = {
+    "notification-consumer": {"": "test_the_consumer_of_the_documentation_works"},
+    "several-nodes": {
+        "What a dead node leaves": (
+            "test_events_of_a_host_that_is_gone_are_sent_by_another_one_that_gets_its_files"
+        )
+    },
+}
+
 DATA = bytes(range(256)) * 16
 PRIORITIES = ("INFO", "WARN", "ERROR")
 

@@ -10,6 +10,8 @@ from support import checkout, images
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
+RUNS = {"README": {"Try it": "test_the_printed_commands_store_and_fetch_the_image"}}
+
 START = "python3 bin/glance-quickstart"
 
 

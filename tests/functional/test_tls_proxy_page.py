@@ -8,6 +8,8 @@ from support import checkout, host, images, pages
 
 pytestmark = [pytest.mark.full, pytest.mark.peers]
 
+RUNS = {"tls-proxy": {"": "test_the_service_is_reached_by_https_alone"}}
+
 PAGE = pages.path("tls-proxy")
 
 

@@ -11,6 +11,14 @@ import pytest
 
 from support import checkout, daemons, pages, records
 
+RUNS = {
+    "image-cache": {"Turn it on": "test_the_cache_works_with_what_its_page_prints"},
+    "stores": {
+        "Try it": "test_the_trial_of_a_store_runs_as_printed",
+        "Try it with a local server": "test_the_trial_of_a_store_runs_as_printed",
+    },
+}
+
 DATA = b"an image" * 1000
 
 

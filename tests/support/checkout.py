@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import configparser
 import pathlib
-import re
 import shutil
 import subprocess
-import textwrap
 
+from support import blocks as finder
 from support import daemons
 
 
@@ -28,33 +27,13 @@ def copy_to(directory: pathlib.Path) -> pathlib.Path:
 
 
 def blocks(page: pathlib.Path, section: str | None = None) -> list[str]:
-    """Return the literal blocks of a page (what follows a `::`), without their indentation.
+    """Return the literal blocks of a page (`support.blocks`), without their indentation.
 
     Those of one section only, with what is below its subsections, if its title is given.
     """
-    text = page.read_text(encoding="utf-8")
-    if section is not None:
-        (head,) = re.findall(rf"^{re.escape(section)}\n(=+|-+)$", text, re.MULTILINE)
-        text = text.partition(f"\n{section}\n{head}\n")[2]
-        marks = "=" if head[0] == "=" else "=-"
-        text = re.split(rf"\n[^\n]+\n[{marks}]{{3,}}\n", text)[0]
-    return _literal(text)
-
-
-def _literal(text: str) -> list[str]:
-    found: list[list[str]] = []
-    inside = waiting = False
-    for line in text.splitlines():
-        if waiting and line.startswith("    "):
-            found.append([])
-            inside, waiting = True, False
-        if inside and line and not line.startswith("    "):
-            inside = False
-        if inside:
-            found[-1].append(line)
-        elif line.endswith("::"):
-            waiting = True
-    return [textwrap.dedent("\n".join(block)).strip() for block in found]
+    found = [each for each in finder.of(page) if section is None or section in each.sections]
+    assert section is None or f"\n{section}\n" in page.read_text(encoding="utf-8")
+    return [each.text for each in found]
 
 
 def options(block: str) -> dict[str, str]:
