@@ -40,7 +40,7 @@ html_theme = "furo"
 html_title = f"glance {release}"
 html_copy_source = False
 html_show_sourcelink = False
-# A browser fetches nothing for pages that it has opened from the disk: they are found all the same.
+# Excerpts would be fetched, which a browser refuses for pages that are opened from the disk.
 html_show_search_summary = False
 html_static_path = ["_static"]
 html_css_files = ["glance.css"]

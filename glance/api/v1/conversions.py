@@ -140,6 +140,7 @@ class JobsController:
             ),
             204: openapi.nothing("It had ended, and is forgotten."),
         },
+        errors=(exception.Conflict,),
     )
     def delete(self, request: CallerRequest, job: str) -> wsgi.Response:
         """DELETE /conversions/{job}: cancel a conversion, or forget one that has ended."""

@@ -649,8 +649,8 @@ def test_version_2_shows_the_result(site):
     head = site.api("HEAD", f"/v1/images/{job['image_id']}", **OWNER)
     shown = site.get(f"/v2/images/{head.headers['X-Openstack-Image-Uuid']}").json
     assert (shown["name"], shown["status"], shown["disk_format"]) == ("two", "queued", "qcow2")
-    assert shown["conversion_job"] == job["id"] and shown["distro"] == "x"
-    assert shown["converted_from"] == str(source["id"])
+    assert shown["os_glance_conversion_job"] == job["id"] and shown["distro"] == "x"
+    assert shown["os_glance_converted_from"] == str(source["id"])
     assert (shown["owner"], shown["visibility"]) in (("owner", "private"), ("owner", "shared"))
 
 
