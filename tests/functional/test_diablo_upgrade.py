@@ -65,7 +65,7 @@ def fill(conn):
     image(3, "gone", "deleted", GONE)
     image(4, "killed", "killed")
     image(5, "kernel", disk_format="aki", container_format="aki", owner=None)
-    elsewhere = "swift://acme:user:p/ss@swift.example.com/v1.0/glance/6"
+    elsewhere = "swift://acme:user:p/ss@127.0.0.1:1/v1.0/glance/6"
     image(6, "swift", location=elsewhere, size=diablo.BIG)
     property_of = {"image_id": 1, **LIVE}
     diablo.insert(conn, "image_properties", name="distro", value="D\u00e9bian", **property_of)
@@ -115,7 +115,7 @@ def test_a_site_of_diablo_goes_on_with_all_it_had(old):
     assert code == 3 and "5" in said
     old.run("mv kept /var/lib/glance/images/5")
     told = old.run(f"/opt/glance/bin/python -c '{LOCATION}'")
-    assert told == "swift://acme:user:p%2Fss@swift.example.com/v1.0/glance/6\n"
+    assert told == "swift://acme:user:p%2Fss@127.0.0.1:1/v1.0/glance/6\n"
     start, index = block("Start").splitlines()
     old.run(start)
     said = old.run(index)
