@@ -11,7 +11,7 @@ import pytest
 
 from support import checkout, clients, daemons, images, pages
 
-pytestmark = [pytest.mark.full, pytest.mark.peers]
+pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
 RUNS = {"from-todays-glance": {"": "test_every_image_moves_with_all_it_has"}}
 

@@ -10,7 +10,7 @@ import pytest
 
 from support import blocks, checkout, host, images, pages
 
-pytestmark = [pytest.mark.full, pytest.mark.peers]
+pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
 RUNS = {
     "databases": {
