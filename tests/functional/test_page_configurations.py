@@ -10,6 +10,9 @@ import pytest
 
 from support import blocks, daemons, pages
 
+# Some of the options need the drivers of databases.
+pytestmark = pytest.mark.full
+
 RUNS = {
     "conversion": {"On one host": "test_each_configuration_passes_the_check"},
     "databases": {"TLS": "test_each_configuration_passes_the_check"},

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from glance.common import metrics
+
 
 @dataclass
 class Seen:
@@ -177,6 +179,14 @@ def answering(handler: Callable) -> Callable:
             peer.answer(*result) if isinstance(result, tuple) else peer.answer(200, result)
 
     return script
+
+
+@pytest.fixture(autouse=True)
+def _what_is_sampled_ends_with_the_test():
+    """Databases, stores and workers, which have descriptors, would stay for the whole run."""
+    before = list(metrics.samplers())
+    yield
+    metrics._samplers[:] = before
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ PRINTED = re.compile(
     r"(?<![\w./@:-])(glance(?:/\w+)+(?:\.py)?|glance(?:\.[A-Za-z_]\w*)+(?::\w+)?)"
 )
 #: Not names of Python: files that programs or the system read.
-OTHER_FILES = {"glance.conf", "glance.json"}
+OTHER_FILES = {"glance.conf"}
 
 
 def exists(name):

@@ -57,7 +57,7 @@ def test_an_upload_that_has_not_begun_leaves_the_image_queued_with_its_size(tmp_
     values = {"name": "x", "status": "queued", "size": 7, "is_public": False}
     number = api.image_create(database, context, values)["id"]
     note = Note("1" * 32, number, queued_size=7)
-    assert uploads._kill_unbegun(database, number, note)
+    assert not uploads._kill_unbegun(database, number, note)
     image = api.image_get(database, context, number)
     assert (image["status"], image["size"], image["upload_via"]) == ("queued", 7, None)
     # The call that would have begun it comes late.
