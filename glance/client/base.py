@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -33,7 +34,7 @@ Response = http_response.ClientResponse
 
 CHUNKSIZE = 65536
 MAX_ERROR_BODY = 65536
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 3.0
 
 #: How the registry begins to tell that a request was meant for the image API.
 _REGISTRY_SAYS = "This is the glance registry"
@@ -281,13 +282,16 @@ class BaseClient:
     def certificate_names(self) -> list[str] | None:
         """Return the host names and addresses that the server's certificate is for.
 
-        Opens a connection of its own, in at most a few seconds. The list is empty if the
+        Opens a connection of its own, for at most PROBE_SECONDS. The list is empty if the
         certificate is not trusted, None if the server does not speak TLS. Nothing is sent to it.
         """
+        end = time.monotonic() + min(self.timeout or PROBE_SECONDS, PROBE_SECONDS)
         for insecure in (False, True):
+            seconds = end - time.monotonic()
+            if seconds <= 0:
+                break
             context = dataclasses.replace(self._tls, insecure=insecure).context()
             context.check_hostname = False
-            seconds = min(self.timeout or PROBE_SECONDS, PROBE_SECONDS)
             on_the_way = proxy.choose(True, self.host, self.port, self._proxies)
             probe = connection.TLSConnection(
                 self.host, self.port, seconds, seconds, context, on_the_way
