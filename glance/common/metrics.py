@@ -24,8 +24,9 @@ from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-API, REGISTRY = "glance-api", "glance-registry"
+API, REGISTRY, CONVERTER = "glance-api", "glance-registry", "glance-converter"
 BOTH = (API, REGISTRY)
+ALL = (*BOTH, CONVERTER)
 
 #: Upper bounds in seconds of what should take milliseconds; the last ones are for transfers.
 REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
@@ -268,6 +269,7 @@ BUILD = Gauge(
     "glance_build_info",
     "Always 1; the labels say which release is running.",
     {"version": "the release of glance", "python": "the version of Python"},
+    programs=ALL,
 )
 WORKERS = Gauge("glance_workers", "Worker processes that there should be.")
 WORKERS_ALIVE = Gauge("glance_workers_alive", "Worker processes that serve requests now.")
@@ -303,6 +305,8 @@ SENT_BYTES = Counter(
 # -- glance-api ----------------------------------------------------------------------------------
 
 _API = (API,)
+#: What both do that move data.
+_WORKING = (API, CONVERTER)
 
 UPLOADS_IN_PROGRESS = Gauge(
     "glance_uploads_in_progress",
@@ -355,13 +359,13 @@ REGISTRY_CALLS = Counter(
         "outcome": "`ok`, `refused` (not found, forbidden, in conflict ...), `unavailable`, or "
         "`failed`",
     },
-    programs=_API,
+    programs=_WORKING,
 )
 REGISTRY_SECONDS = Histogram(
     "glance_registry_call_duration_seconds",
     "Time of a call to glance-registry.",
     {"call": "the name of the call"},
-    programs=_API,
+    programs=_WORKING,
     buckets=CALL_BUCKETS,
 )
 STORE_CALLS = Counter(
@@ -373,13 +377,13 @@ STORE_CALLS = Counter(
         "outcome": "`ok`, `missing`, `refused` (forbidden, full, exists ...), `unavailable`, or "
         "`failed`",
     },
-    programs=_API,
+    programs=_WORKING,
 )
 STORE_SECONDS = Histogram(
     "glance_store_call_duration_seconds",
     "Time of a call to a store, without the transfer of data.",
     {"store": "the name of the store", "call": "the name of the call"},
-    programs=_API,
+    programs=_WORKING,
     buckets=CALL_BUCKETS,
 )
 CACHE_REQUESTS = Counter(
@@ -418,20 +422,20 @@ NOTIFICATIONS = Counter(
         "event": "`queued` (put in), `published` (sent), `retried` (sent again), `confirmed` "
         "(safe at the receiver), `spooled` (put on the disk), or `dropped` (lost)"
     },
-    programs=_API,
+    programs=_WORKING,
 )
 NOTIFICATIONS_WAITING = Gauge(
-    "glance_notifications_waiting", "Notifications that wait in memory.", programs=_API
+    "glance_notifications_waiting", "Notifications that wait in memory.", programs=_WORKING
 )
 NOTIFICATION_SPOOL = Gauge(
     "glance_notification_spool_bytes",
     "Bytes of notifications that wait on the disk, those of earlier processes included.",
-    programs=_API,
+    programs=_WORKING,
 )
 NOTIFIER_CONNECTED = Gauge(
     "glance_notification_connections",
     "Worker processes that have a connection to the receiver of notifications.",
-    programs=_API,
+    programs=_WORKING,
 )
 PURGES_WAITING = Gauge(
     "glance_http_cache_purges_waiting",
@@ -475,4 +479,21 @@ SCRUB_QUEUE = Gauge(
         "state": "`waiting`, or `failed` for those that cannot be removed without an operator",
     },
     programs=_REGISTRY,
+)
+
+# -- glance-converter ----------------------------------------------------------------------------
+
+_CONVERTER = (CONVERTER,)
+
+CONVERSIONS = Counter(
+    "glance_conversions_total",
+    "Conversions whose work has ended in this converter.",
+    {
+        "outcome": "`succeeded`, `stopped` (cancelled), `released` (given back), or the code of a "
+        "failure"
+    },
+    programs=_CONVERTER,
+)
+CONVERSIONS_RUNNING = Gauge(
+    "glance_conversions_running", "Conversions that are worked on now.", programs=_CONVERTER
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from glance import api
 from glance.api import download
-from glance.common import exception, log
+from glance.common import exception, log, metrics
 from glance.conversion import engine
 from glance.conversion.errors import Cancelled, Code, ConversionError
 from glance.converter import lease
@@ -139,6 +139,8 @@ class JobRun:
 
     def _end(self, ending: _Ending) -> None:
         """Report the end; as long as the registry is away, until the lease cannot be kept."""
+        code = ending.code if ending.outcome is Outcome.FAILED else None
+        metrics.CONVERSIONS.inc(ending.outcome.value if code is None else code.label)
         try:
             job = retry.retry(
                 lambda: self._send_end(ending),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from glance import api
-from glance.common import exception
+from glance.common import exception, metrics
 from glance.conversion import engine, process
 from glance.converter.work import JobRun
 from glance.registry.conversion_calls import Work
@@ -47,6 +47,7 @@ class JobWorker:
         # When running conversions are interrupted; None: as long as there was no call of `stop`.
         self._deadline: float | None = None
         self._failures = 0
+        metrics.sample(lambda: metrics.CONVERSIONS_RUNNING.set(len(self._running)))
 
     def stop(self, grace: float) -> None:
         """Lease no more jobs; interrupt those that still run after `grace` seconds.

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from support import conversions, converters, faults, images, places
+from support import conversions, converters, daemons, faults, images, places, rawhttp
 from support.conversions import MIB
 from support.swift_node import SwiftNode
 
@@ -65,6 +65,18 @@ def test_an_image_is_converted_and_comes_back(shared, tmp_path):
     assert shared.left(source["id"], there["image_id"], back["image_id"]) == []
     log = "".join(each.log() for each in shared.converters)
     assert "Traceback" not in log
+
+
+def test_a_converter_shows_its_metrics(tmp_path):
+    port = daemons.free_port()
+    options = {"metrics_port": port, "metrics_directory": tmp_path}
+    with converters.ConvertingSite(tmp_path / "site", converter=options) as site:
+        site.final(site.order(site.put(DISK), "qcow2"))
+        shown, ended = rawhttp.Http(port), 'glance_conversions_total{outcome="succeeded"} 1'
+        faults.until(lambda: ended in shown.get("/metrics").text, "the end of the conversion")
+        assert "glance_conversions_running" in shown.get("/metrics").text
+        assert site.converters[0].stop() == 0
+    assert not list(tmp_path.glob("glance-metrics-*"))
 
 
 def test_two_converters_share_ten_jobs_and_no_job(shared):

@@ -26,8 +26,8 @@ new image. It gets its work from glance-registry, of which it needs the registry
 service account. Several converters may run at the same time, on one host or on many.
 
 It needs qemu-img, bwrap (package bubblewrap) and conversion_enabled = True, and checks that at
-start. It listens on no port, stays in the foreground, and logs to standard output unless the
-configuration says otherwise.
+start. It listens on no port, unless metrics_port says so, stays in the foreground, and logs to
+standard output unless the configuration says otherwise.
 
 After SIGTERM it begins nothing more; what runs has conversion_shutdown_grace seconds to finish,
 and is then given back, for another converter. SIGINT, or a second SIGTERM, gives it back at once;
@@ -82,11 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except exception.Error as err:
         return startup.report(err)
     caught = _Signals(worker)
+    exposition = importlib.import_module("glance.http.exposition")
     try:
-        notify.notify(READY=1, STATUS="converting images")
-        LOG.info("%s is ready; the registry knows it as %s", PROGRAM.name, worker.name)
-        worker.run()
-        notify.notify(STOPPING=1)
+        with exposition.serve_beside(worker.conf):
+            notify.notify(READY=1, STATUS="converting images")
+            LOG.info("%s is ready; the registry knows it as %s", PROGRAM.name, worker.name)
+            worker.run()
+            notify.notify(STOPPING=1)
+    except exception.ConfigError as err:
+        return startup.report(err)
     finally:
         hooks.stop()
     LOG.info("%s has stopped%s", PROGRAM.name, caught.text)

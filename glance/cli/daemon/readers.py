@@ -65,6 +65,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "glance-converter": (
         "logging",
+        "metrics",
         "conversions",
         "conversion",
         "registry client",

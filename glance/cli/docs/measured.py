@@ -36,9 +36,12 @@ grow.
 """
 
 _SECTIONS = (
-    ("Both daemons", metrics.BOTH),
+    ("All daemons", metrics.ALL),
+    ("glance-api and glance-registry", metrics.BOTH),
+    ("glance-api and glance-converter", (metrics.API, metrics.CONVERTER)),
     ("glance-api", (metrics.API,)),
     ("glance-registry", (metrics.REGISTRY,)),
+    ("glance-converter", (metrics.CONVERTER,)),
 )
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from glance.api import upload
-from glance.common import exception
+from glance.common import exception, metrics
 from glance.conversion import engine
 from glance.conversion.errors import Code, ConversionError
 from glance.converter import lease, worker
@@ -65,6 +65,18 @@ def test_an_image_is_converted(shop, caplog):
         "disk_format": "raw",
     }
     assert "location" not in str(shop.events)
+
+
+def test_each_end_is_counted_by_its_code(shop, monkeypatch):
+    counted = []
+    monkeypatch.setattr(metrics.CONVERSIONS, "inc", lambda *labels: counted.append(labels))
+    for inspect in (None, refuse(Code.UNSAFE_IMAGE)):
+        made = shop.worker()
+        made.converter.inspect = inspect or made.converter.inspect
+        job = shop.order(shop.put(other(len(counted))))
+        with shop.working(made):
+            shop.final(job)
+    assert counted == [("succeeded",), ("unsafe_image",)]
 
 
 def test_as_many_jobs_run_at_once_as_there_are_workers(make):
