@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from support import daemons
+from support import daemons, longer
 
 SCRIPT = daemons.ROOT / "tests" / "chaos" / "kills.py"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)]
+    "database", ["sqlite", pytest.param("postgresql", marks=[pytest.mark.peers, longer.only])]
 )
 def test_nothing_is_lost_wrong_or_left_over(database, tmp_path):
     command = [sys.executable, "-W", "ignore", SCRIPT, "--kills=20", f"--database={database}"]

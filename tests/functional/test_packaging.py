@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_package_and_what_lies_beside_programs_and_no_more(s
     wanted.add(f"{share}/glance/nova-to-os-env.sh")
     for path in [*(source / "etc").glob("*.conf"), source / "etc" / "logging.cnf.sample"]:
         wanted.add(f"{share}/glance/etc/glance/{path.name}")
-    for kind in ("deployment", "proxies"):
+    for kind in ("deployment", "monitoring", "proxies"):
         for path in (source / "etc" / kind).iterdir():
             wanted.add(f"{share}/glance/{kind}/{path.name}")
     for kind, home in HOST_FILES.items():

@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from support import daemons, databases, faults, images, keystone, rabbitmq, releases
+from support import daemons, databases, faults, images, keystone, longer, rabbitmq, releases
 from support.rawhttp import Http, meta_headers
 from support.swift_node import KEY, USER, SwiftNode
 
@@ -400,6 +400,7 @@ def test_a_broker_that_is_killed_is_not_noticed(nodes):
     load.check()
 
 
+@longer.only
 def test_a_broker_that_is_killed_and_an_api_with_it(nodes):
     daemon = nodes.apis[0]
     with Load(nodes) as load:

@@ -99,10 +99,7 @@ class Crowd:
         )[0]()
 
 
-LONGER = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not longer.LONG, reason="GLANCE_TEST_LONG is not set"),
-]
+LONGER = [pytest.mark.slow, longer.only]
 
 
 @pytest.mark.parametrize("delayed", [False, True], ids=["at once", "delayed"])
