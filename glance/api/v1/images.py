@@ -7,7 +7,6 @@ the data; only then does it change anything.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,25 +21,22 @@ from glance.api import (
     download,
     inspection,
     lookup,
-    mounting,
     repeating,
     serving,
     sources,
     upload,
 )
+from glance.api.v1 import image_requests
+from glance.api.v1.image_requests import ImageRequest
 from glance.common import config, exception, httperror
-from glance.conversion import formats
 from glance.http import conditions, latin1, openapi, wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import described, fields, listing, percent, types
+from glance.image import described, fields, listing, types
 from glance.image import headers as image_headers
 from glance.registry import link, unfinished
 from glance.store import base
 
-PURGE_HEADER = "x-glance-registry-purge-props"
-COPY_FROM_HEADER = "x-glance-api-copy-from"
-#: The source of an image that is to be converted, and the job that does it.
-CONVERT_FROM_HEADER = "x-glance-api-convert-from"
+#: The job that converts another image into this one.
 CONVERSION_HEADER = "x-glance-api-conversion"
 #: The id of the image in version 2, for those who use both.
 UUID_HEADER = "X-Openstack-Image-Uuid"
@@ -59,31 +55,6 @@ _IMAGE_HEADERS: Mapping[str, openapi.Schema] = {
     },
     **_UUID_HEADERS,
 }
-_SET_HEADERS = (
-    *openapi.headers(described.request_headers()),
-    openapi.Parameter(
-        f"{image_headers.PROPERTY_PREFIX}*",
-        "header",
-        {
-            **openapi.TEXT,
-            "description": "Custom properties: a header for each, with its name for the asterisk.",
-        },
-        described.PROPERTY_PATTERN,
-    ),
-    openapi.Parameter(
-        COPY_FROM_HEADER,
-        "header",
-        {**openapi.TEXT, "description": "A URI to copy the data from, instead of a body."},
-    ),
-)
-_CONVERT_FROM = openapi.headers(
-    {
-        CONVERT_FROM_HEADER: {
-            **openapi.TEXT,
-            "description": "An image to convert into the new one, instead of a body.",
-        }
-    }
-)
 _MADE_HEADERS: Mapping[str, openapi.Schema] = {
     **describing.location_header("The URL of the image."),
     **_UUID_HEADERS,
@@ -93,83 +64,7 @@ _MADE_HEADERS: Mapping[str, openapi.Schema] = {
         "description": "The id of the conversion that will fill the image.",
     },
 }
-_DATA = openapi.Content(
-    {openapi.OCTETS: openapi.BINARY}, "The data of the image, if it is sent.", required=False
-)
 _FILL_ERRORS = (*describing.UPLOAD_ERRORS, exception.Gone, exception.NotFound)
-
-
-@dataclasses.dataclass(slots=True)
-class ImageRequest:
-    """What a POST or PUT requests, read from its headers.
-
-    `meta` holds the attributes to store. At most one source of data is set: `has_data`,
-    `location` or `copy_from`. `store` is the name of the requested store, if any.
-    """
-
-    meta: dict[str, Any]
-    has_data: bool
-    location: str | None
-    copy_from: str | None
-    store: str | None
-    purge: bool
-
-    @classmethod
-    def of(cls, request: CallerRequest, encoding: str) -> ImageRequest:
-        """Read and check the headers of `request`.
-
-        `encoding` is the option `glanceclient_encoding`. Raises Invalid for an impossible request,
-        and UnsupportedCoding for data with a content coding.
-        """
-        request.check_representation()
-        raw_copy_from = request.single_header(COPY_FROM_HEADER) or ""
-        headers = request.raw_headers
-        decode = percent.decoder(
-            encoding,
-            request.environ.get("HTTP_USER_AGENT", ""),
-            [*image_headers.image_headers_of(headers), (COPY_FROM_HEADER, raw_copy_from)],
-        )
-        meta = image_headers.parse_headers(headers, decode, percent.decode_location)
-        copy_from = latin1.decode(raw_copy_from, "header value")
-        purge = (request.single_header(PURGE_HEADER) or "true").lower()
-        if "store" in meta and not meta["store"]:
-            raise exception.Invalid(
-                "The header x-image-meta-store is empty; name a store, or omit the header"
-            )
-        image_request = cls(
-            meta=meta,
-            has_data=request.has_body(),
-            location=meta.pop("location", None),
-            copy_from=(percent.decode_location(copy_from) if decode else copy_from).strip()
-            or None,
-            store=meta.pop("store", None),
-            purge=purge not in fields.FALSE_WORDS,
-        )
-        image_request._check_sources(request)
-        return image_request
-
-    def _check_sources(self, request: CallerRequest) -> None:
-        if [self.has_data, bool(self.location), bool(self.copy_from)].count(True) > 1:
-            raise exception.Invalid(
-                "Give image data, a location or a copy-from source, but only one of them"
-            )
-        if not self.has_data:
-            return
-        content_type = sources.media_type(request)
-        if content_type != sources.OCTETS:
-            # Clients of version 2 that were given a URL without a version end up here.
-            is_lost = content_type == "application/json" and mounting.V2 in request.environ.get(
-                mounting.MOUNTED, ()
-            )
-            raise exception.Invalid(
-                f"Image data needs the header Content-Type: {sources.OCTETS}, "
-                f"not {content_type or 'an empty one'!r}"
-                + ("; for version 2 of the API, use a URL that ends in /v2" if is_lost else "")
-            )
-
-    def fills(self) -> bool:
-        """Return whether this request provides data for the image."""
-        return self.has_data or bool(self.location) or bool(self.copy_from)
 
 
 class ImagesController:
@@ -253,8 +148,8 @@ class ImagesController:
 
     @openapi.operation(
         "create_image",
-        parameters=(*_SET_HEADERS, *_CONVERT_FROM),
-        body=_DATA,
+        parameters=(*image_requests.SET_HEADERS, *image_requests.CONVERT_FROM),
+        body=image_requests.DATA,
         responses={
             201: openapi.json_of(
                 "ImageResponse", "The image as far as it has come.", _MADE_HEADERS
@@ -269,7 +164,7 @@ class ImagesController:
         """POST /images: upload, register a location, copy or convert, or only reserve."""
         context = request.context
         context.require_write()
-        convert_from = request.single_header(CONVERT_FROM_HEADER)
+        convert_from = request.single_header(image_requests.CONVERT_FROM_HEADER)
         if convert_from is not None:
             return self._convert(request, convert_from)
         image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
@@ -330,10 +225,10 @@ class ImagesController:
         image_request = ImageRequest.of(request, self.conf.glanceclient_encoding)
         if image_request.fills():
             raise exception.Invalid(
-                f"The data comes from the image in {CONVERT_FROM_HEADER}: send no body, location "
-                "or copy-from source with it"
+                f"The data comes from the image in {image_requests.CONVERT_FROM_HEADER}: send no "
+                "body, location or copy-from source with it"
             )
-        values = _conversion_values(image_request, context)
+        values = image_requests.conversion_values(image_request, context)
         source = latin1.decode(convert_from, "header value").strip()
         accepted = self.conversions.start(request, {"source_image_id": source, **values})
         image = accepted.image
@@ -431,9 +326,9 @@ class ImagesController:
     @openapi.operation(
         "update_image",
         parameters=(
-            *_SET_HEADERS,
+            *image_requests.SET_HEADERS,
             openapi.Parameter(
-                PURGE_HEADER,
+                image_requests.PURGE_HEADER,
                 "header",
                 {
                     **openapi.TEXT,
@@ -443,7 +338,7 @@ class ImagesController:
             ),
             *describing.IF_CHANGED,
         ),
-        body=_DATA,
+        body=image_requests.DATA,
         responses={200: openapi.json_of("ImageResponse", "The image.", _UUID_HEADERS)},
         errors=(*_FILL_ERRORS, exception.PreconditionFailed),
     )
@@ -611,25 +506,6 @@ class ImagesController:
             raise exception.Conflict(
                 f"Image {number} had {image['size']} bytes, {size} of them are left"
             )
-
-
-def _conversion_values(image_request: ImageRequest, context: RequestContext) -> dict[str, Any]:
-    """Return what the headers of a request say about the result of a conversion.
-
-    Clients send fields with their defaults. Raises Invalid for a value that the result will not
-    have.
-    """
-    own = {"container_format": formats.CONTAINER, "owner": context.owner}
-    values: dict[str, Any] = {"store": image_request.store}
-    for name, value in image_request.meta.items():
-        if name in conversions.KEYS:
-            values[name] = value
-        elif value and name != "status" and value != own.get(name):
-            raise exception.Invalid(
-                f"The {name} of an image that is converted cannot be chosen; leave out "
-                f"{image_headers.HEADER_PREFIX}{name}"
-            )
-    return values
 
 
 def _identifying(image: types.ImageRecord) -> list[tuple[str, str]]:
