@@ -55,6 +55,14 @@ class JobRun:
         """End the work soon; the job is for another converter then."""
         self._stop.interrupt()
 
+    def give_back(self) -> None:
+        """Give a job that was not begun to another converter. Never raises."""
+        try:
+            self._send_end(_Ending(Outcome.RELEASED))
+        except exception.Error as err:
+            # It is leased again when its lease lapses, which counts as a loss.
+            LOG.warning("Job %s is not given back: %s", self.job_id, exception.described(err))
+
     def run(self) -> None:
         """Convert, store, and report how it has ended. Never raises."""
         log.REQUEST_ID.set(self.job_id)

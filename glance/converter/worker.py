@@ -134,9 +134,9 @@ class JobWorker:
         try:
             threading.Thread(target=self._work, args=(job,), name=job.job_id, daemon=True).start()
         except RuntimeError:
-            # The host has no room for another thread; the next turn gets the job again.
             LOG.error("Job %s cannot be begun: no thread can be started", job.job_id)
             self._forget(job)
+            job.give_back()
 
     def _work(self, job: JobRun) -> None:
         try:

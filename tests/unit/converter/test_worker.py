@@ -1,6 +1,7 @@
 """A converter at work: what becomes of jobs and images, whatever happens."""
 
 import threading
+import types
 
 import pytest
 
@@ -347,6 +348,20 @@ def test_the_earliest_deadline_counts(shop):
     made.stop(60)
     thread.join(30)
     assert not thread.is_alive()
+    assert shop.job(job)["status"] == "queued"
+
+
+def test_a_job_for_which_there_is_no_thread_is_given_back(shop, monkeypatch):
+    job = shop.order(shop.put(DATA))
+    made = shop.worker()
+
+    class Refused:
+        def __init__(self, **kwargs):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(worker, "threading", types.SimpleNamespace(Thread=Refused))
+    made._turn()
+    assert made._runs() == []
     assert shop.job(job)["status"] == "queued"
 
 
