@@ -13,10 +13,10 @@ from glance.common import config
 from glance.conversion import qemu, sandbox
 from glance.converter import lease, work, worker
 from glance.identity.context import RequestContext
-from glance.registry.db import migration
 from glance.registry.link import RegistryLink
 from glance.streaming import retry
 from tests.unit.api.conftest import Api, Registry
+from tests.unit.api.conftest import template as template
 
 PATIENCE = 30
 
@@ -148,14 +148,6 @@ class Shop:
         names = {str(image["id"]) for image in kept}
         found = [*(self.directory / "work").glob("*"), *self.api.datadir.rglob("*")]
         return [path for path in found if not path.is_dir() and path.name not in names]
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """An empty database at the newest version; copying it is quicker than migrating."""
-    path = tmp_path_factory.mktemp("template") / "registry.sqlite"
-    migration.db_sync(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture
