@@ -7,9 +7,9 @@ caller without owner, image not visible, image not sharable, body.
 from __future__ import annotations
 
 from glance.common import config, exception
-from glance.http import openapi, wsgi
+from glance.http import wsgi
 from glance.identity.context import CallerRequest
-from glance.image import fields, membership, types
+from glance.image import fields, member_operations, membership, types
 from glance.registry.db import api, engine
 
 config.options(
@@ -30,9 +30,7 @@ class MembershipsController:
         self.db = db
         self.member_quota: int = conf.image_member_quota
 
-    @openapi.operation(
-        "list_members", responses={200: openapi.json_of("Members", "The memberships.")}
-    )
+    @member_operations.list_members
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: the memberships that the caller may see."""
         found = api.member_list(self.db, request.context, fields.path_id(id))
@@ -41,20 +39,13 @@ class MembershipsController:
         ]
         return wsgi.json_response({"members": shown})
 
-    @openapi.operation(
-        "list_shared_images", responses={200: openapi.json_of("SharedImages", "The images.")}
-    )
+    @member_operations.list_shared_images
     def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images that are shared with a member."""
         found = api.member_images(self.db, request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": found})
 
-    @openapi.operation(
-        "replace_members",
-        body=openapi.json_of("Memberships", "All members of the image."),
-        responses={204: openapi.nothing("The image is shared with them, and nobody else.")},
-        errors=(exception.Conflict,),
-    )
+    @member_operations.replace_members
     def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: replace all members by those in the body."""
         number = self._may_share(request, id)
@@ -69,14 +60,7 @@ class MembershipsController:
         )
         return wsgi.Response(204)
 
-    @openapi.operation(
-        "add_member",
-        body=openapi.Content(
-            {openapi.JSON: openapi.ref("MemberToAdd")}, "The right to share it on.", required=False
-        ),
-        responses={204: openapi.nothing("The image is shared with the member.")},
-        errors=(exception.Conflict,),
-    )
+    @member_operations.add_member
     def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add a member, or change its right to share."""
         number = self._may_share(request, id)
@@ -100,9 +84,7 @@ class MembershipsController:
         )
         return wsgi.Response(204)
 
-    @openapi.operation(
-        "remove_member", responses={204: openapi.nothing("The member has no right to the image.")}
-    )
+    @member_operations.remove_member
     def remove(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: remove a member, if it is one."""
         number = self._may_share(request, id)

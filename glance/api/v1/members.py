@@ -9,9 +9,9 @@ from typing import Any
 from glance import api
 from glance.api import lookup, purging
 from glance.common import exception
-from glance.http import openapi, wsgi
+from glance.http import wsgi
 from glance.identity.context import CallerRequest, RequestContext
-from glance.image import fields, membership, types
+from glance.image import fields, member_operations, membership, types
 
 
 class MembersController:
@@ -21,31 +21,20 @@ class MembersController:
         self.registry = service.registry
         self.events = service.events
 
-    @openapi.operation(
-        "list_members", responses={200: openapi.json_of("Members", "The memberships.")}
-    )
+    @member_operations.list_members
     def index(self, request: CallerRequest, id: str) -> wsgi.Response:
         """GET /images/{id}/members: the memberships that the caller may see."""
         number = lookup.number(self.registry, request.context, id)
         members = self.registry.get_image_members(request.context, number)
         return wsgi.json_response({"members": members})
 
-    @openapi.operation(
-        "list_shared_images", responses={200: openapi.json_of("SharedImages", "The images.")}
-    )
+    @member_operations.list_shared_images
     def shared_images(self, request: CallerRequest, member: str) -> wsgi.Response:
         """GET /shared-images/{member}: images shared with a member."""
         shared = self.registry.get_member_images(request.context, wsgi.segment(member))
         return wsgi.json_response({"shared_images": shared})
 
-    @openapi.operation(
-        "add_member",
-        body=openapi.Content(
-            {openapi.JSON: openapi.ref("MemberToAdd")}, "The right to share it on.", required=False
-        ),
-        responses={204: openapi.nothing("The image is shared with the member.")},
-        errors=(exception.Conflict,),
-    )
+    @member_operations.add_member
     def add(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """PUT /images/{id}/members/{member}: add or change one membership."""
         request.context.require_write()
@@ -59,12 +48,7 @@ class MembersController:
             self.registry.add_member(request.context, number, name, can_share)
         return wsgi.Response(204)
 
-    @openapi.operation(
-        "replace_members",
-        body=openapi.json_of("Memberships", "All members of the image."),
-        responses={204: openapi.nothing("The image is shared with them, and nobody else.")},
-        errors=(exception.Conflict,),
-    )
+    @member_operations.replace_members
     def replace(self, request: CallerRequest, id: str) -> wsgi.Response:
         """PUT /images/{id}/members: make the members exactly those in the body."""
         request.context.require_write()
@@ -78,9 +62,7 @@ class MembersController:
             purging.unshared(request.environ, number, fields.parse_uuid(id) or "")
         return wsgi.Response(204)
 
-    @openapi.operation(
-        "remove_member", responses={204: openapi.nothing("The member has no right to the image.")}
-    )
+    @member_operations.remove_member
     def delete(self, request: CallerRequest, id: str, member: str) -> wsgi.Response:
         """DELETE /images/{id}/members/{member}: remove a member, if it is one."""
         request.context.require_write()
