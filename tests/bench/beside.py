@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
-from run import MIB, fill
+from small_requests import fill
 from table import Row, described, table, turns
+from transfers import MIB
 
 from support import daemons
 

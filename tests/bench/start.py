@@ -15,8 +15,8 @@ from collections.abc import Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import yardsticks
-from run import MIB
 from table import Row, described, table, turns
+from transfers import MIB
 
 from support import daemons
 

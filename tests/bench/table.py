@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import pathlib
 import platform
@@ -60,16 +61,46 @@ def table(rows: list[Row]) -> str:
     return "\n".join([rule, texts[0].rstrip(), rule, *(t.rstrip() for t in texts[1:]), rule])
 
 
-def described(setting: str) -> str:
-    """Return what a reader has to know about a run: machine, versions, date, setting, command."""
+def results(rows: list[Row], setting: str) -> str:
+    """Return the same as JSON: the machine, and of each row all turns, so that others can plot."""
+    return json.dumps(
+        {
+            "date": str(datetime.date.today()),
+            "machine": machine(),
+            "setting": setting,
+            "rows": [
+                {
+                    "name": row.name,
+                    "unit": row.unit,
+                    "yardstick": row.yardstick,
+                    "glance": row.ours,
+                    "theirs": row.theirs,
+                    "ratio": round(row.ratio, 3),
+                }
+                for row in rows
+            ],
+        },
+        indent=1,
+    )
+
+
+def machine() -> str:
+    """Return the processors and the versions of Linux and Python."""
     models = [
         line.partition(":")[2].strip()
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
+    return (
+        f"{os.cpu_count()} x {(models or ['unknown processor'])[0]}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def described(setting: str) -> str:
+    """Return what a reader has to know about a run: machine, versions, date, setting, command."""
     program = os.path.relpath(sys.argv[0], pathlib.Path(__file__).parents[2])
     return (
-        f"\n{datetime.date.today()}, {os.cpu_count()} x {(models or ['unknown processor'])[0]}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, one client on the same "
+        f"\n{datetime.date.today()}, {machine()}, one client on the same "
         f"machine, {setting}: ``{' '.join([program, *sys.argv[1:]])}``"
     )

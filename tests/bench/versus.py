@@ -17,7 +17,7 @@ import tempfile
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
-from run import PAGE, RESERVATION, fill
+from small_requests import PAGE, RESERVATION, fill
 from table import Row, described, table, turns
 
 from support import daemons
