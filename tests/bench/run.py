@@ -14,15 +14,16 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import small_requests
+import streams
 import transfers
 from table import described, results, table
 
 from support import daemons
 
 #: Each takes the arguments, a directory and a site, and returns rows.
-MEASURES = {**transfers.MEASURES, **small_requests.MEASURES}
-#: What needs no peers but nginx.
-USUAL = [name for name in MEASURES if not name.startswith("s3")]
+MEASURES = {**transfers.MEASURES, **streams.MEASURES, **small_requests.MEASURES}
+#: What needs no peers but nginx, and takes minutes at most.
+USUAL = [name for name in MEASURES if not name.startswith("s3") and name not in streams.SLOW]
 
 
 def main() -> int:
