@@ -50,14 +50,21 @@ def bare_eventlet(
 ) -> Iterator[tuple[int, int]]:
     """Serve one answer to every request; yield the port and the id of the process."""
     home.mkdir()
+    port, command = bare_command(home, status, headers, body)
+    with running(command, port) as pid:
+        yield port, pid
+
+
+def bare_command(
+    home: pathlib.Path, status: str, headers: list[tuple[str, str]], body: bytes
+) -> tuple[int, list[str]]:
+    """Return the port and the command of a bare eventlet application with this one response."""
     port = daemons.free_port()
     answer = home / "answer.json"
     known = {"status": status, "headers": headers, "body": body.decode("latin-1")}
     answer.write_text(json.dumps(known))
     application = pathlib.Path(__file__).with_name("bare.py")
-    command = [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
-    with running(command, port) as pid:
-        yield port, pid
+    return port, [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
 
 
 @contextlib.contextmanager
