@@ -15,11 +15,12 @@ import beside
 import program
 import small_requests
 import start
+import streams
 import transfers
 
-COMMON = {**transfers.MEASURES, **small_requests.MEASURES}
-#: What needs no peers but nginx.
-USUAL = [name for name in COMMON if not name.startswith("s3")]
+COMMON = {**transfers.MEASURES, **streams.MEASURES, **small_requests.MEASURES}
+#: What needs no peers but nginx, and takes minutes at most.
+USUAL = [name for name in COMMON if not name.startswith("s3") and name not in streams.SLOW]
 #: What has a program of its own, too.
 MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES}
 

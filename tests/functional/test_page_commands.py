@@ -4,6 +4,7 @@ Where a page has the id of an image of its reader, the command gets that of an i
 """
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -24,14 +25,16 @@ RUNS = {
         "Encrypt locations": "test_locations_are_rewritten",
         "Upgrade from older releases": "test_locations_are_rewritten",
     },
-    "image-cache": {"Manage the cache": "test_the_cache_is_managed"},
+    "image-cache": {
+        "The programs": "test_the_cache_is_managed",
+        "Manage the cache": "test_the_cache_is_managed",
+    },
     "images-api-v2": {
         "The glance command and the Python client": "test_images_are_shown_as_version_2_knows_them"
     },
     "monitoring": {"Switch the metrics on": "test_metrics_are_there"},
     "openapi": {"Fetch a document": "test_the_description_is_fetched"},
     "running-as-a-service": {
-        "Run the scrubber": "test_the_scrubber_runs",
         "Read the logs": "test_the_lines_of_a_request_are_found",
     },
     "several-nodes": {"What a dead node leaves": "test_what_does_not_fit_is_found"},
@@ -141,12 +144,6 @@ def test_locations_are_rewritten(shell):
     assert "Imported 0 files" in shell.run(adopt)
 
 
-def test_the_scrubber_runs(shell):
-    (start,) = lines("running-as-a-service", "Run the scrubber")
-    shell.run(start)
-    shell.run("systemctl is-active glance-scrubber && systemctl stop glance-scrubber")
-
-
 def test_the_lines_of_a_request_are_found(shell):
     head = shell.run("curl -si http://127.0.0.1:9292/v1/images")
     request = re.search(r"X-Openstack-Request-Id: (req-[0-9a-f-]+)", head, re.IGNORECASE)[1]
@@ -163,6 +160,15 @@ def test_the_cache_is_managed(shell):
         f"sed -i 's/^pipeline = versionnegotiation.*/{pipeline}/' /etc/glance/glance-api.conf"
     )
     set_options(shell, "glance-api", turned_on)
+    _, timers, crontab = checkout.blocks(pages.path("image-cache"), "The programs")
+    shell.run(timers)
+    assert set(re.findall(r"(glance-cache-\w+)\.timer", timers)) == {
+        pathlib.PurePath(line.split()[-1]).name for line in crontab.splitlines()
+    }
+    for line in crontab.splitlines():
+        *when, user, command = line.split()
+        assert len(when) == 5
+        shell.run(f"runuser -u {user} -- {command}")
     listed, queue, stats, removal = lines("image-cache", "Manage the cache")
     shell.run(listed)
     shell.run(re.sub(r"queue-image .*", f"queue-image {number}", queue))

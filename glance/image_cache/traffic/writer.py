@@ -37,7 +37,7 @@ class Writer:
         self.index = index
         self.entry = entry
         self.lost = False
-        self._file = LocalFile(writeback=True, watch=True)
+        self._file = LocalFile(writeback=True, watch=True, sparse=True)
         self._digester = digest.Digester() if "checksum" in verify else None
         self._noted = time.monotonic()
 

@@ -14,14 +14,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from glance.common import config, exception, metrics
 from glance.image import cipher
-from glance.registry.db import connecting, urls
+from glance.registry.db import connecting, grouping, urls
 from glance.streaming import hub, retry
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ class Database:
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
         self._views: dict[str, sa.engine.Engine] = {}
-        self._turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        # On SQLite under eventlet, those who write, of whom there is one at a time.
+        self._groups: grouping.Groups | None = None
 
     def __repr__(self) -> str:
         return f"<Database {config.mask_url(self.url)}>"
@@ -156,8 +157,10 @@ class Database:
 
         Does not retry when the database is locked; `transaction` does.
         """
-        with self._translated(), self._begun() as conn:
-            yield conn
+        with self._translated():
+            self._view("write")
+            with self._begun() if self._groups is None else self._groups.alone() as conn:
+                yield conn
 
     def transaction(self, work: Callable[[sa.engine.Connection], T]) -> T:
         """Run `work(connection)` in a transaction and return its result.
@@ -168,6 +171,9 @@ class Database:
         """
 
         def attempt() -> T:
+            self._view("write")
+            if self._groups is not None:
+                return self._groups.run(work)
             with self._begun() as conn:
                 return work(conn)
 
@@ -182,8 +188,7 @@ class Database:
 
     @contextlib.contextmanager
     def _begun(self) -> Iterator[sa.engine.Connection]:
-        view = self._view("write")
-        with self._turn, view.begin() as conn:
+        with self._view("write").begin() as conn:
             connecting.exclude_writers(conn)
             yield conn
 
@@ -250,10 +255,10 @@ class Database:
                 snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
             self._views = {"read": reader, "snapshot": snapshot, "write": engine}
             self._engines = [engine, reader]
-            if self.dialect == "sqlite":
+            if self.dialect == "sqlite" and hub.is_green():
                 # NOTE: the one writer waits for the disk outside the hub; another writer that
                 # waited for it inside SQLite would block the hub after all.
-                self._turn = hub.lock()
+                self._groups = grouping.Groups(self._begun)
             self._pid = os.getpid()
 
     @contextlib.contextmanager
