@@ -1,7 +1,7 @@
 """Single statements on SQLite without SQLAlchemy's connections, for what requests read most.
 
 SQLAlchemy compiles a statement, knows the types of its parameters and columns, and makes rows. It
-does part of that for every run: 110 us, of which SQLite itself needs 30. A `Plan` is the part that
+does part of that for every run: 110 us, of which SQLite itself needs 30. A `StatementPlan` is the part that
 stays the same, made once; the rest is two loops. What comes out is equal, value by value, and a
 test compares the two.
 
@@ -26,7 +26,7 @@ _SQL_LOG = logging.getLogger("sqlalchemy.engine.Engine")
 _Processors = tuple[tuple[Any, Callable[[Any], Any]], ...]
 
 
-class Plan:
+class StatementPlan:
     """One statement in SQLite's words, and how its parameters and columns are converted."""
 
     __slots__ = ("_columns", "_known", "_names", "_parameters", "text")
@@ -68,12 +68,12 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(statement: Any, dialect: Any) -> Plan | None:
+def plan(statement: Any, dialect: Any) -> StatementPlan | None:
     """Return the plan of a statement, None for one whose text depends on its parameters."""
     compiled = statement.compile(dialect=dialect)
     if compiled.post_compile_params or compiled.literal_execute_params:
         return None
-    return Plan(compiled)
+    return StatementPlan(compiled)
 
 
 class Looker:
