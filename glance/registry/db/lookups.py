@@ -1,9 +1,9 @@
 """Single statements on SQLite without SQLAlchemy's connections, for what requests read most.
 
 SQLAlchemy compiles a statement, knows the types of its parameters and columns, and makes rows. It
-does part of that for every run: 110 us, of which SQLite itself needs 30. A `StatementPlan` is the part that
-stays the same, made once; the rest is two loops. What comes out is equal, value by value, and a
-test compares the two.
+does part of that for every run: 110 us, of which SQLite itself needs 30. A `StatementPlan` is the
+part that stays the same, made once; the rest is two loops. What comes out is equal, value by
+value, and a test compares the two.
 
 Anything out of the ordinary (a failure, a list of values as a parameter, a log of all statements)
 takes the way through SQLAlchemy, which has all the rules about it. So there is none of them here.
