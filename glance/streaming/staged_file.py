@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import secrets
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
@@ -215,6 +216,14 @@ class LocalFile:
         with self._guard:
             return os.fstat(fd).st_mtime_ns == self._mark
 
+    def is_followed(self) -> bool:
+        """Return whether anybody reads the file while it grows (`follow`)."""
+        try:
+            found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _record_lock(fcntl.F_WRLCK))
+        except OSError:
+            return False
+        return bool(_RECORD_LOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
     def sync(self) -> None:
         """Give back room that was reserved in vain, and make the bytes durable."""
         if self.count < self._reserved:
@@ -359,6 +368,26 @@ def is_locked(fd: int) -> bool:
         return False
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False
+
+
+def follow(fd: int) -> None:
+    """Have the writer of a file know that it is followed, as long as `fd` is open for reading.
+
+    This is a lock of its own kind, which hinders nobody. Without such locks nobody will know.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_RDLCK))
+    except OSError as err:
+        LOG.debug("The writer of a file will not know who follows it: %s", err.strerror)
+
+
+#: `struct flock` of Linux: type, whence, start, length, process.
+_RECORD_LOCK = struct.Struct("@hhqqi4x")
+
+
+def _record_lock(kind: int) -> bytes:
+    """Return a lock of this kind on the first byte, which belongs to an open file (fcntl(2))."""
+    return _RECORD_LOCK.pack(kind, os.SEEK_SET, 0, 1, 0)
 
 
 def _lock(fd: int) -> bool:

@@ -13,7 +13,7 @@ from support import checkout, databases, host, images, pages
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
 RUNS = {
-    "backup": {"PostgreSQL, MariaDB and MySQL": "test_postgresql_takes_five_lines"},
+    "backup": {"PostgreSQL": "test_postgresql_takes_five_lines"},
     "databases": {"Purge old records": "test_one_command_purges_old_records"},
     "installing": {
         "PostgreSQL in five lines": "test_postgresql_takes_five_lines",
@@ -156,7 +156,7 @@ def test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing(empty
     active, ready, logs = printed("See how it goes").splitlines()
     empty.run(active)
     assert empty.run(ready) == "OK\n"
-    assert "scrubber.log" in empty.run(logs)
+    assert "api.log" in empty.run(logs)
     # Root alone writes the configuration, only the service reads it, and nobody else.
     rights = empty.run("stat -c '%U %G %a' /etc/glance /etc/glance/*.conf").split("\n")
     assert set(rights[1:-1]) == {"root glance 640"} and rights[0] == "root glance 750"
@@ -230,7 +230,7 @@ def test_postgresql_takes_five_lines(installed):
     told = "runuser -u glance -- psql -h /run/postgresql -Atc 'select name from images'"
     assert installed.run(told).splitlines()[-1] == "té"
     # With what the page about backups prints.
-    dump, restore, _ = checkout.blocks(pages.path("backup"), "PostgreSQL, MariaDB and MySQL")
+    dump, restore = checkout.blocks(pages.path("backup"), "PostgreSQL")
     installed.run("install -d -m 0700 /var/backups/glance")
     installed.run(dump)
     installed.run("systemctl stop glance-api glance-registry")

@@ -56,11 +56,7 @@ def shell(tmp_path_factory):
 
 def lines(page, section):
     """Return the lines of the blocks of a section that are to be run."""
-    found = [
-        block.text
-        for block in blocks.of(pages.path(page))
-        if section in block.sections and block.excuse is None
-    ]
+    found = blocks.read(pages.path(page), section, excused=False)
     assert found
     return "\n".join(found).splitlines()
 
@@ -137,7 +133,7 @@ def test_the_database_is_copied(shell):
 
 
 def test_locations_are_rewritten(shell):
-    (encrypt,) = lines("deleting-images", "Encrypt locations")
+    _, encrypt = lines("deleting-images", "Encrypt locations")
     assert "Decrypted 0 locations" in shell.run(encrypt)
     (adopt,) = lines("deleting-images", "Upgrade from older releases")
     shell.run("install -d -o glance /var/lib/glance/scrubber")

@@ -163,6 +163,17 @@ class Writer:
         """Return whether nobody else has written to the file, which is open as `fd`. Blocks."""
         return self._file.is_untouched(fd)
 
+    def is_followed(self) -> bool:
+        """Return whether downloads of other processes read the file while it grows."""
+        return threads.run(self._is_followed)
+
+    def _is_followed(self) -> bool:
+        try:
+            with self._file.held():
+                return self._file.is_followed()
+        except ValueError:
+            return False
+
     def __enter__(self) -> Self:
         return self
 

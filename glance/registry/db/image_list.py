@@ -130,7 +130,7 @@ def image_list(
     after MOST_EXAMINED images.
     """
     columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
-    with db.read() as conn:
+    with db.look_up() as conn:
         page = _Listing(conn, context, query, columns, db.dialect).page()
     found = [dict(zip(columns, row, strict=True)) for row in page]
     if not detail:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.image import fields
+from glance.registry.db import lookups
 
 T = TypeVar("T")
 
@@ -214,7 +215,14 @@ def raw(column: Any, dialect: str) -> ColumnElement[Any]:
 
 
 def fetch(conn: Connection, statement: Any, params: Mapping[str, Any]) -> list[Any]:
-    """Run a statement and return its rows, also if text in SQLite is not UTF-8."""
+    """Run a statement and return its rows, also if text in SQLite is not UTF-8.
+
+    In a block of `Database.look_up` a row is a sequence of values; otherwise they have names, too.
+    """
+    if isinstance(conn, lookups.Reading):
+        looked_up = conn.fetch(statement, params)
+        if looked_up is not None:
+            return looked_up
     try:
         # PERF: all rows at once: fetching them one at a time costs 2 us each.
         found: list[Any] = conn.execute(statement, params).all()

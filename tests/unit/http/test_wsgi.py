@@ -296,3 +296,29 @@ def test_a_body_where_none_belongs_is_refused(strict, headers, body, status):
     environ = {"wsgi.input": io.BytesIO(body)}
     response = ask(strict, "/things", "POST", environ=environ, headers=headers)
     assert response.status_int == status
+
+
+def test_of_two_paths_the_one_without_a_variable_counts():
+    router = wsgi.Router(wsgi.Request)
+    told = []
+    for path in ("/{a}/{b}", "/x/{b}", "/{a}/y", "/x/y", "/x/{b}/z"):
+        router.add(path, GET=lambda request, path=path, **names: told.append((path, names)))
+    for path in ("/x/y", "/x/b", "/a/y", "/a/b", "/x/y/z", "//y", "/x/", "/a//z", "/x/y/z/w"):
+        environ = webob.Request.blank(path).environ
+        try:
+            handlers, names = router._match(environ)
+        except exception.NotFound:
+            told.append((path, None))
+            continue
+        handlers["GET"](None, **names)
+    assert told == [
+        ("/x/y", {}),
+        ("/x/{b}", {"b": "b"}),
+        ("/{a}/y", {"a": "a"}),
+        ("/{a}/{b}", {"a": "a", "b": "b"}),
+        ("/x/{b}/z", {"b": "y"}),
+        ("//y", None),
+        ("/x/", None),
+        ("/a//z", None),
+        ("/x/y/z/w", None),
+    ]

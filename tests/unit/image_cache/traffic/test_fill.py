@@ -381,13 +381,6 @@ def test_an_image_that_does_not_get_in_comes_from_the_store(make, backend):
     assert cache.stats()["bypasses"] == 1
 
 
-def test_an_image_that_another_process_writes_comes_from_the_store(cache, make, backend):
-    with make().begin(IMAGE):
-        found, source = cache.fetch(IMAGE, backend)
-        with found:
-            assert (read(found), source) == (DATA, "incomplete")
-
-
 def test_a_follower_that_waits_too_long_goes_to_the_store(cache, monkeypatch):
     monkeypatch.setattr(fill, "FOLLOW_TIMEOUT", 0.05)
     stuck, go_on = threading.Event(), threading.Event()
