@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import beside
+import connections
 import program
 import small_requests
 import start
@@ -22,7 +23,7 @@ COMMON = {**transfers.MEASURES, **streams.MEASURES, **small_requests.MEASURES}
 #: What needs no peers but nginx, and takes minutes at most.
 USUAL = [name for name in COMMON if not name.startswith("s3") and name not in streams.SLOW]
 #: What has a program of its own, too.
-MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES}
+MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES, **connections.MEASURES}
 
 
 if __name__ == "__main__":
