@@ -26,5 +26,14 @@ USUAL = [name for name in COMMON if not name.startswith("s3") and name not in st
 MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES, **connections.MEASURES}
 
 
+#: What compares two ways of glance with each other, and so has no goal.
+_BETWEEN = {"digests", "inspect", "metrics", "v2-upload", "v2-create", "v2-list", "cached"}
+WHOLE = [
+    name
+    for name in MEASURES
+    if name not in _BETWEEN and not name.startswith(("s3-", "swift-")) and name not in streams.SLOW
+]
+
+
 if __name__ == "__main__":
-    sys.exit(program.main(__doc__, MEASURES, USUAL))
+    sys.exit(program.main(__doc__, MEASURES, USUAL, whole=WHOLE))

@@ -18,7 +18,7 @@ from eventlet import hubs
 #: Bytes moved without a wait after which other requests get their turn, if no other client is as
 #: fast. PERF: where several are, they share this, each with at least `LEAST_TURN`, so that a small
 #: request waits for no more than beside one: the median of a HEAD beside two uploads and two
-#: downloads is 9.7 ms instead of 14.2, with busy cores. A download alone would be slower with less.
+#: downloads is 9.7 ms instead of 14.2, with busy cores. One download alone would be slower.
 TURN = 2 * 1024 * 1024
 LEAST_TURN = 256 * 1024
 #: What is sent by one call of the system at most, in bytes.
