@@ -232,10 +232,11 @@ def _poll(fd: int, timeout: int | None, *, write: bool = False) -> list[tuple[in
     return found
 
 
-def new_worker_mark() -> Any:
+def worker_mark() -> Any:
     """Return a thread-local object; a native thread that sets its `worker` never uses the hub."""
     global _worker_mark
-    _worker_mark = native(threading).local()
+    if _worker_mark is None:
+        _worker_mark = native(threading).local()
     return _worker_mark
 
 

@@ -3,11 +3,10 @@
 import hashlib
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
-from support import daemons, pages
+from support import checkout, daemons, pages
 
 RUNS = {"python-client": {"First calls": "test_the_first_calls_of_the_page_run"}}
 
@@ -54,11 +53,10 @@ print(run(work, 8) == [SIZE] * 8)
 
 
 def test_the_first_calls_of_the_page_run(site, tmp_path):
-    page = pages.text("python-client")
-    code = page.partition("First calls\n===")[2].partition("::\n\n")[2].partition("\nEvery")[0]
+    (code,) = checkout.blocks(pages.path("python-client"), "First calls")
     data = b"\x00data of an image\xff" * 1000
     (tmp_path / "image.qcow2").write_bytes(data)
-    code = textwrap.dedent(code).replace("9292", str(site.port)).replace("/path/to/", "")
+    code = code.replace("9292", str(site.port)).replace("/path/to/", "")
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -4,6 +4,7 @@ Where a page has the id of an image of its reader, the command gets that of an i
 """
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -24,14 +25,16 @@ RUNS = {
         "Encrypt locations": "test_locations_are_rewritten",
         "Upgrade from older releases": "test_locations_are_rewritten",
     },
-    "image-cache": {"Manage the cache": "test_the_cache_is_managed"},
+    "image-cache": {
+        "The programs": "test_the_cache_is_managed",
+        "Manage the cache": "test_the_cache_is_managed",
+    },
     "images-api-v2": {
         "The glance command and the Python client": "test_images_are_shown_as_version_2_knows_them"
     },
     "monitoring": {"Switch the metrics on": "test_metrics_are_there"},
     "openapi": {"Fetch a document": "test_the_description_is_fetched"},
     "running-as-a-service": {
-        "Run the scrubber": "test_the_scrubber_runs",
         "Read the logs": "test_the_lines_of_a_request_are_found",
     },
     "several-nodes": {"What a dead node leaves": "test_what_does_not_fit_is_found"},
@@ -53,11 +56,7 @@ def shell(tmp_path_factory):
 
 def lines(page, section):
     """Return the lines of the blocks of a section that are to be run."""
-    found = [
-        block.text
-        for block in blocks.of(pages.path(page))
-        if section in block.sections and block.excuse is None
-    ]
+    found = blocks.read(pages.path(page), section, excused=False)
     assert found
     return "\n".join(found).splitlines()
 
@@ -134,17 +133,11 @@ def test_the_database_is_copied(shell):
 
 
 def test_locations_are_rewritten(shell):
-    (encrypt,) = lines("deleting-images", "Encrypt locations")
+    _, encrypt = lines("deleting-images", "Encrypt locations")
     assert "Decrypted 0 locations" in shell.run(encrypt)
     (adopt,) = lines("deleting-images", "Upgrade from older releases")
     shell.run("install -d -o glance /var/lib/glance/scrubber")
     assert "Imported 0 files" in shell.run(adopt)
-
-
-def test_the_scrubber_runs(shell):
-    (start,) = lines("running-as-a-service", "Run the scrubber")
-    shell.run(start)
-    shell.run("systemctl is-active glance-scrubber && systemctl stop glance-scrubber")
 
 
 def test_the_lines_of_a_request_are_found(shell):
@@ -163,6 +156,15 @@ def test_the_cache_is_managed(shell):
         f"sed -i 's/^pipeline = versionnegotiation.*/{pipeline}/' /etc/glance/glance-api.conf"
     )
     set_options(shell, "glance-api", turned_on)
+    _, timers, crontab = checkout.blocks(pages.path("image-cache"), "The programs")
+    shell.run(timers)
+    assert set(re.findall(r"(glance-cache-\w+)\.timer", timers)) == {
+        pathlib.PurePath(line.split()[-1]).name for line in crontab.splitlines()
+    }
+    for line in crontab.splitlines():
+        *when, user, command = line.split()
+        assert len(when) == 5
+        shell.run(f"runuser -u {user} -- {command}")
     listed, queue, stats, removal = lines("image-cache", "Manage the cache")
     shell.run(listed)
     shell.run(re.sub(r"queue-image .*", f"queue-image {number}", queue))

@@ -22,7 +22,7 @@ DATA = b"an image" * 1000
 
 def blocks(page, having):
     """Return the blocks of a page that hold a text, in order."""
-    return [block for block in checkout.blocks(pages.path(page)) if having in block]
+    return checkout.blocks(pages.path(page), having=having)
 
 
 # -- the image cache -----------------------------------------------------------------------------
