@@ -129,14 +129,10 @@ def image_headers(image: types.ImageRecord, location: str | None = None) -> list
     shown: dict[str, Any] = {**image, "location": location}
     shown["status"] = fields.v1_status(str(shown.get("status")))
     headers = [
-        (header, "" if (value := shown.get(name)) is None else str(value))
+        (header, _shown(shown.get(name)))
         for name, header in _HEADERS
         if name not in _LEFT_OUT or shown.get(name)
     ]
-    # PERF: one look at the values of all 20 headers, nearly all of which are such text.
-    together = "".join([value for _, value in headers])
-    if not (together.isascii() and together.isprintable()):
-        headers = [(header, _shown(value)) for header, value in headers]
     for name, value in (image.get("properties") or {}).items():
         safe = latin1.encode(name.lower())
         # SECURITY: such a name, of version 2 or another program, would break the header block.
@@ -149,6 +145,7 @@ def _shown(value: Any) -> str:
     if value is None:
         return ""
     text = str(value)
+    # PERF: nearly all values of the 20 headers are such text.
     if text.isascii() and text.isprintable():
         return text
     return latin1.encode(fields.CONTROL.sub(" ", text))
