@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import beside
+import connections
 import program
 import small_requests
 import start
@@ -22,8 +23,17 @@ COMMON = {**transfers.MEASURES, **streams.MEASURES, **small_requests.MEASURES}
 #: What needs no peers but nginx, and takes minutes at most.
 USUAL = [name for name in COMMON if not name.startswith("s3") and name not in streams.SLOW]
 #: What has a program of its own, too.
-MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES}
+MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES, **connections.MEASURES}
+
+
+#: What compares two ways of glance with each other, and so has no goal.
+_BETWEEN = {"digests", "inspect", "metrics", "v2-upload", "v2-create", "v2-list", "cached"}
+WHOLE = [
+    name
+    for name in MEASURES
+    if name not in _BETWEEN and not name.startswith(("s3-", "swift-")) and name not in streams.SLOW
+]
 
 
 if __name__ == "__main__":
-    sys.exit(program.main(__doc__, MEASURES, USUAL))
+    sys.exit(program.main(__doc__, MEASURES, USUAL, whole=WHOLE))
