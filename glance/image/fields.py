@@ -13,6 +13,7 @@ None. Times are naive UTC datetimes inside the registry and ISO 8601 text everyw
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
@@ -574,6 +575,8 @@ def _list(names: Iterable[str]) -> str:
 # -- mapping -> JSON -----------------------------------------------------------------------------
 
 
+# PERF: the images of a page have most of their times in common with those of the last one.
+@functools.lru_cache(maxsize=4096)
 def timestamp(value: datetime.datetime | None) -> str | None:
     """Return a naive UTC datetime in the API's form: six digits of fraction, no zone."""
     if value is None:

@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "glance-scrubber": (
         "logging",
+        "metrics",
         "scrubber",
         "deletion",
         "encryption",

@@ -176,7 +176,8 @@ class SocketStream:
                 self.moved(len(data))
                 return data
 
-    def _recv_into(self, view: memoryview) -> int:
+    def recv_into(self, view: memoryview) -> int:
+        """Receive at most as many bytes as fit, as soon as there are any; 0 at the end."""
         while True:
             try:
                 count: int = self.sock.recv_into(view)
@@ -250,7 +251,7 @@ class SocketStream:
             while filled < size:
                 try:
                     with view[filled:] as rest:
-                        count = self._recv_into(rest)
+                        count = self.recv_into(rest)
                 except TimeoutError:
                     if deadline is None:
                         raise

@@ -32,6 +32,10 @@ MOST = 32
 Begin = Callable[[], contextlib.AbstractContextManager[Connection]]
 
 
+class _GroupLost(Exception):
+    """Ends the transaction of a group that is lost."""
+
+
 class _Member(Generic[T]):
     """The outcome of one piece of work in a group."""
 
@@ -85,9 +89,9 @@ class _Group:
     def finish(self) -> None:
         """Commit, or give the group up, and let its members go on; never raises."""
         try:
-            if self.is_lost:
-                self._conn.rollback()
-            self._stack.close()
+            with self._stack:
+                if self.is_lost:
+                    raise _GroupLost
         except BaseException:
             # Each member finds out by itself what is wrong.
             self.is_lost = True
