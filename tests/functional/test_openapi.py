@@ -86,7 +86,7 @@ def test_the_documents_are_valid(site):
     documents = {}
     for service in SERVICES:
         daemon = site.registry if service == "registry" else site.api
-        found = daemon.http.get(urllib.parse.urlsplit(url_of(site, service)).path)
+        found = daemon.http.get(urllib.parse.urlsplit(url_of(site, service)).path, site.caller)
         assert found.status == 200
         documents[service] = found.json()
     broken = json.loads(json.dumps(documents["v1"]))
