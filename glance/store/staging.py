@@ -40,7 +40,7 @@ class StagedFile(base.StagedWrite):
     """A staged file of a living writer."""
 
     def __init__(self, store: StagingDirectory, image_id: str):
-        self._file = LocalFile(writeback=True)
+        self._file = LocalFile(writeback=True, sparse=True)
         self._store = store
         self._final = store.path_of(image_id)
         self._image_id = image_id

@@ -14,11 +14,12 @@ import fcntl
 import logging
 import os
 import secrets
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Self, TypeVar
 
-from glance.streaming import disk, hub, threads
+from glance.streaming import disk, holes, hub, threads
 
 LOG = logging.getLogger(__name__)
 
@@ -42,16 +43,20 @@ class LocalFile:
     may end the file while a native thread is at work on it.
 
     With `writeback` the kernel begins early to write large files to the disk. With `watch` each
-    `write` notes the time of the last change, for `is_untouched`; that costs a system call.
+    `write` notes the time of the last change, for `is_untouched`; that costs a system call. With
+    `sparse`, for new files only, zeros become holes (`glance.streaming.holes`).
     """
 
-    def __init__(self, *, writeback: bool = False, watch: bool = False):
+    def __init__(self, *, writeback: bool = False, watch: bool = False, sparse: bool = False):
         self.path: str | None = None
         self.final: str | None = None
         self.count = 0
         self._fd = -1
         self._writeback = writeback
         self._watch = watch
+        self._sparse = sparse
+        # What follows this, up to `count`, is zero and was not written.
+        self._written = 0
         self._reserved = 0
         self._flushed = 0
         self._mark = 0
@@ -145,16 +150,16 @@ class LocalFile:
                 raise
 
     def write(self, data: bytes | memoryview) -> bool:
-        """Append all of `data`.
+        """Append all of `data`; of `bytes`, a sparse file leaves zeros out.
 
         Returns whether a good deal was written past what was reserved since this was last so: now
-        and then is often enough to look at the room that is left.
+        and then is often enough to look at the room that is left. The first hole of a sparse file
+        ends what is reserved.
         """
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, self.count)
-            self.count += written
-            view = view[written:]
+        if self._sparse and isinstance(data, bytes):
+            self._write_sparsely(data)
+        else:
+            self._write_all(memoryview(data))
         if self._watch:
             self._mark = os.fstat(self._fd).st_mtime_ns
         if not self._writeback or self.count - self._flushed < disk.WRITEBACK_STEP:
@@ -163,10 +168,35 @@ class LocalFile:
         self._flushed = self.count
         return self.count > self._reserved
 
+    def _write_all(self, view: memoryview) -> None:
+        while view:
+            written = os.pwrite(self._fd, view, self.count)
+            self.count += written
+            view = view[written:]
+        self._written = self.count
+
+    def _write_sparsely(self, data: bytes) -> None:
+        view, begin = memoryview(data), self.count
+        for start, stop in holes.parts(data, begin):
+            self._leave_out(begin + start)
+            self._write_all(view[start:stop])
+        self._leave_out(begin + len(data))
+        if self._written < self.count > self._reserved:
+            # Readers may follow, and who watches the file knows its size.
+            os.ftruncate(self._fd, self.count)
+
+    def _leave_out(self, stop: int) -> None:
+        """Go on at `stop`, with nothing but zeros before it."""
+        if self._reserved > self._written and stop - self._written >= holes.BLOCK:
+            # NOTE: the blocks of the hole are reserved; to free those alone takes up to 1 ms.
+            os.ftruncate(self._fd, self._written)
+            self._reserved = 0
+        self.count = stop
+
     def truncate(self, size: int = 0) -> None:
         """Cut the file; the next `write` goes on from there."""
         os.ftruncate(self._fd, size)
-        self.count = size
+        self.count = self._written = size
 
     def require_untouched(self) -> None:
         """Raise OSError if another has written to the file since `write`; for `watch` only."""
@@ -185,6 +215,14 @@ class LocalFile:
         # NOTE: or somebody looked between our own writing and the note of it.
         with self._guard:
             return os.fstat(fd).st_mtime_ns == self._mark
+
+    def is_followed(self) -> bool:
+        """Return whether anybody reads the file while it grows (`follow`)."""
+        try:
+            found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _record_lock(fcntl.F_WRLCK))
+        except OSError:
+            return False
+        return bool(_RECORD_LOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
     def sync(self) -> None:
         """Give back room that was reserved in vain, and make the bytes durable."""
@@ -330,6 +368,26 @@ def is_locked(fd: int) -> bool:
         return False
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False
+
+
+def follow(fd: int) -> None:
+    """Have the writer of a file know that it is followed, as long as `fd` is open for reading.
+
+    This is a lock of its own kind, which hinders nobody. Without such locks nobody will know.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _record_lock(fcntl.F_RDLCK))
+    except OSError as err:
+        LOG.debug("The writer of a file will not know who follows it: %s", err.strerror)
+
+
+#: `struct flock` of Linux: type, whence, start, length, process.
+_RECORD_LOCK = struct.Struct("@hhqqi4x")
+
+
+def _record_lock(kind: int) -> bytes:
+    """Return a lock of this kind on the first byte, which belongs to an open file (fcntl(2))."""
+    return _RECORD_LOCK.pack(kind, os.SEEK_SET, 0, 1, 0)
 
 
 def _lock(fd: int) -> bool:

@@ -20,12 +20,12 @@ from support import daemons
 
 NGINX = """\
 daemon off; master_process off; pid {home}/nginx.pid; error_log {home}/error.log;
-events {{ worker_connections 64; }}
+events {{ worker_connections 512; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
   client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
   uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
-  server {{ listen 127.0.0.1:{port}; location / {{ root {root}; }} }}
+  server {{ listen 127.0.0.1:{port}{more}; location / {{ root {root}; }} }}
 }}
 """
 
@@ -33,15 +33,24 @@ http {{
 @contextlib.contextmanager
 def nginx(home: pathlib.Path, root: pathlib.Path) -> Iterator[int]:
     """Serve the files below `root`; yield the port."""
+    with nginx_process(home, root) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def nginx_process(
+    home: pathlib.Path, root: pathlib.Path, more: str = ""
+) -> Iterator[tuple[int, int]]:
+    """Serve the files below `root`; yield the port, and the process. `more` ends `listen`."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
     if program is None:
         raise SystemExit("nginx is not installed; leave the download out with --only")
     home.mkdir()
     port = daemons.free_port()
     conf = home / "nginx.conf"
-    conf.write_text(NGINX.format(home=home, port=port, root=root))
-    with running([program, "-p", str(home), "-c", str(conf)], port):
-        yield port
+    conf.write_text(NGINX.format(home=home, port=port, root=root, more=more))
+    with running([program, "-p", str(home), "-c", str(conf)], port) as pid:
+        yield port, pid
 
 
 @contextlib.contextmanager
@@ -50,14 +59,21 @@ def bare_eventlet(
 ) -> Iterator[tuple[int, int]]:
     """Serve one answer to every request; yield the port and the id of the process."""
     home.mkdir()
+    port, command = bare_command(home, status, headers, body)
+    with running(command, port) as pid:
+        yield port, pid
+
+
+def bare_command(
+    home: pathlib.Path, status: str, headers: list[tuple[str, str]], body: bytes
+) -> tuple[int, list[str]]:
+    """Return the port and the command of a bare eventlet application with this one response."""
     port = daemons.free_port()
     answer = home / "answer.json"
     known = {"status": status, "headers": headers, "body": body.decode("latin-1")}
     answer.write_text(json.dumps(known))
     application = pathlib.Path(__file__).with_name("bare.py")
-    command = [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
-    with running(command, port) as pid:
-        yield port, pid
+    return port, [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
 
 
 @contextlib.contextmanager
@@ -114,7 +130,8 @@ def mariadb(parent: pathlib.Path) -> Iterator[str]:
         subprocess.run(install, check=True, stdout=subprocess.DEVNULL, cwd=name)
         command = [*prefix, daemon, *common, f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={name}/s", f"--pid-file={name}/p"]
-        command += ["--innodb-buffer-pool-size=1G", "--character-set-server=utf8mb4"]
+        # The tables and indexes of a million images take 1.5 GiB.
+        command += ["--innodb-buffer-pool-size=2G", "--character-set-server=utf8mb4"]
         with running(command, port):
             url = f"mysql+pymysql://root@localhost/{{name}}?unix_socket={name}/s"
             server = sa.create_engine(url.format(name="mysql"))

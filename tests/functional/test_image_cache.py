@@ -4,9 +4,13 @@ import concurrent.futures
 import contextlib
 import hashlib
 import http.client
+import http.server
 import os
+import pathlib
 import shutil
+import signal
 import sqlite3
+import threading
 import time
 
 import pytest
@@ -232,6 +236,132 @@ def test_processes_share_the_cache_and_of_two_one_writes(tmp_path_factory):
         assert len(site.files("entries")) == 1
         assert not site.files("incomplete")
         assert {source(site.fetch(image_id)) for _ in range(12)} == {"hit"}
+
+
+class SlowOrigin(http.server.ThreadingHTTPServer):
+    """Serves LARGE; a whole one waits in the middle until `go_on`. `asked` are the ranges."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), SlowOriginRequest)
+        self.go_on, self.asked = threading.Event(), []
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.go_on.set()
+        self.shutdown()
+        self.server_close()
+
+
+class SlowOriginRequest(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(LARGE) - 1}/{len(LARGE)}")
+        self.send_header("Content-Length", str(len(LARGE) - start))
+        self.end_headers()
+        middle = max(start, len(LARGE) // 2)
+        with contextlib.suppress(OSError):
+            self.wfile.write(LARGE[start:middle])
+            self.wfile.flush()
+            if not wanted:
+                self.server.go_on.wait(faults.TIMEOUT)
+            self.wfile.write(LARGE[middle:])
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def storm(directory):
+    """Have clients of both workers download an image of a slow origin, up to its middle.
+
+    Yields origin, site, the image, futures of what the clients get in the end (None for a body
+    that was cut), and the worker that fetches.
+    """
+    with SlowOrigin() as origin:
+        where = f"127.0.0.1:{origin.server_port}"
+        options = {"http_store_allowed_hosts": where}
+        with CachingSite(directory, workers=2, api=options) as site:
+            md5 = hashlib.md5(LARGE).hexdigest()
+            headers = meta_headers(location=f"http://{where}/x", size=len(LARGE), checksum=md5)
+            image_id = site.http.post("/v1/images", headers).json()["image"]["id"]
+            origin.asked.clear()
+            with concurrent.futures.ThreadPoolExecutor(100) as pool:
+                try:
+                    yield origin, site, image_id, *begun(site, image_id, pool)
+                finally:
+                    origin.go_on.set()
+
+
+def begun(site, image_id, pool):
+    """Have clients download an image until both workers serve some; return downloads and roles."""
+    heads, ends = [], []
+    for _ in range(20):
+        ends.extend(pool.submit(whole, site, image_id, heads) for _ in range(4))
+        until(lambda: len(heads) == len(ends), "all clients have the head")
+        workers = {pid: modes(pid) for pid in daemons.children(site.api.pid)}
+        [fetching] = [pid for pid, how in workers.items() if os.O_RDWR in how]
+        # The other one reads the copy, and nothing else.
+        if {os.O_RDONLY} in workers.values():
+            return ends, fetching
+    raise AssertionError(f"one worker serves all: {workers}")
+
+
+def whole(site, image_id, heads):
+    """Return the image; None if it is cut. Note in `heads` that its head has come."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=faults.TIMEOUT)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/v1/images/{image_id}")
+        response = connection.getresponse()
+        heads.append(response.status)
+        try:
+            return response.read()
+        except (http.client.IncompleteRead, ConnectionError):
+            return None
+
+
+def modes(pid):
+    """Return how a process has incomplete copies open."""
+    found = set()
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "/cache/incomplete/" in os.readlink(link):
+                info = pathlib.Path(f"/proc/{pid}/fdinfo", link.name).read_text()
+                flags = int(info.partition("flags:")[2].split()[0], 8)
+                found.add(flags & os.O_ACCMODE)
+    return found
+
+
+@pytest.mark.full
+def test_all_processes_of_a_host_read_the_store_once(tmp_path):
+    with storm(tmp_path) as (origin, site, image_id, ends, _):
+        origin.go_on.set()
+        assert {end.result() for end in ends} == {LARGE}
+        assert origin.asked == [None]
+        site.until_cached(image_id)
+        assert not site.rows("incomplete")
+        assert len(site.files()) == 1
+
+
+@pytest.mark.full
+def test_when_the_process_that_fetches_is_killed_clients_of_others_get_all(tmp_path):
+    with storm(tmp_path) as (origin, site, image_id, ends, fetching):
+        os.kill(fetching, signal.SIGKILL)
+        origin.go_on.set()
+        found = [end.result() for end in ends]
+        assert set(found) == {None, LARGE}
+        # The followers went on where they were; nobody took the copy for a whole one.
+        assert all(asked and asked.startswith("bytes=") for asked in origin.asked[1:])
+        assert site.fetch(image_id).body == LARGE
+        site.until_cached(image_id)
 
 
 def test_an_image_that_a_killed_process_was_fetching_can_be_cached_at_once(tmp_path_factory):

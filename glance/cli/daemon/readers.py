@@ -101,6 +101,11 @@ _SAME = {
 }
 
 
+def groups_of(program: str) -> tuple[str, ...]:
+    """Return the groups that a program reads, none if it is not known."""
+    return GROUPS.get(_SAME.get(program, program), ())
+
+
 def reads(program: str, name: str) -> bool:
     """Return whether a program reads an option, as far as this is known.
 
@@ -150,7 +155,7 @@ def misplaced(program: str, path: str, names: Iterable[str]) -> dict[str, str]:
     of this program.
     """
     program = _SAME.get(program, program)
-    own = GROUPS.get(program, ())
+    own = groups_of(program)
     files = {f"{each}.conf" for each in (program, STEMS.get(program, program))}
     is_daemon = program in ("glance-api", "glance-registry")
     if not own or not (is_daemon or os.path.basename(path) in files):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import time
 from collections.abc import Iterator
 
 from glance.common import statuses
@@ -182,13 +184,50 @@ class ChunkedInput(Input):
         if self.broken:
             raise ConnectionError("the body was interrupted")
         self.broken = True
-        first = self._next_part(size)
-        parts = [first]
-        if len(first) < size and first:
-            with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
-                self._receive(size - len(first), parts)
+        data = self._next_part(size)
+        if data and len(data) < size:
+            data = self._read_on(data, size)
         self.broken = False
-        return first if len(parts) == 1 else b"".join(parts)
+        return data
+
+    def _read_on(self, first: bytes, size: int) -> bytes:
+        """Return `size` bytes that begin with `first`, fewer at the end, or after the pause."""
+        # PERF: the bytes are received, or copied once, to where they are returned from. To join
+        # slices of what was received took half as much processor time again for an upload.
+        target = io.BytesIO(bytes(size))
+        filled, parts, deadline = len(first), 0, time.monotonic() + PAUSE
+        with target.getbuffer() as view:
+            view[:filled] = first
+            with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
+                while filled < size and time.monotonic() < deadline:
+                    with view[filled:] as rest:
+                        count = self._part_into(rest)
+                    if not count:
+                        break
+                    filled += count
+                    parts += 1
+                    if parts % _TURN == 0:
+                        self._stream.rest()
+        target.truncate(filled)
+        return target.getvalue()
+
+    def _part_into(self, view: memoryview) -> int:
+        """Put bytes of one chunk into `view`; return how many, 0 at the end of the body."""
+        if not self._left and not self._next_chunk():
+            return 0
+        size = min(len(view), self._left)
+        if self._at == len(self._data) and size >= _CHUNKED_RECV:
+            self._data, self._at = b"", 0
+            with view[:size] as rest:
+                count = self._stream.recv_into(rest)
+            if not count:
+                raise ConnectionError("the body ended in the middle of a chunk")
+        else:
+            part = self._part(size)
+            count = len(part)
+            view[:count] = part
+        self._left -= count
+        return count
 
     def _receive(self, size: int, parts: list[bytes]) -> None:
         """Append `size` bytes from as many chunks as it takes, fewer at the end of the body."""
@@ -221,7 +260,7 @@ class ChunkedInput(Input):
         if self._at == len(self._data):
             # While the client is waited for, nothing is kept of what was read.
             self._data, self._at = b"", 0
-            data = self._stream.recv(max(size, _CHUNKED_RECV))
+            data = self._stream.recv(_CHUNKED_RECV)
             if not data:
                 raise ConnectionError("the body ended in the middle of a chunk")
             if len(data) <= size:

@@ -3,8 +3,10 @@
 The bytes of one image are read from the store once, however many clients of this process request
 it: a client that has sent everything so far reads the next chunk from the store, writes it to the
 incomplete entry and sends it; the others read it from the file. So the fastest client sets the
-pace, and a slow one delays no other. Failures of the cache never reach a client: the one that
-holds the store's data continues with it, the others open the store at their position.
+pace, and a slow one delays no other. Clients of other processes read the file, too (`neighbour`);
+as long as there are any, the store is read to the end, and no client sets the pace. Failures of
+the cache never reach a client: the one that holds the store's data continues with it, the others
+open the store at their position.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class Fill:
         self.state = STARTING
         self.count = 0
         self.begun = self.detached = False
+        self._pumped = False
         self.refusal: CacheRefused | None = None
         self._begin, self._ended, self._may_finish = begin, ended, may_finish
         # Held by the client that reads the next chunk; at first by the leader.
@@ -249,6 +252,8 @@ class Fill:
         if self.state == FILLING:
             if self.count == self.image.size:
                 self.finish()
+            elif self.pump():
+                return
             elif self._may_finish(self):
                 self._readers += 1
                 tasks.spawn(self._finish_alone)
@@ -256,6 +261,36 @@ class Fill:
             else:
                 self._end(FAILED)
         self._close_file_if_unused()
+
+    def pump(self) -> bool:
+        """Read the store to the end in the background if other processes wait for it.
+
+        Returns whether that is done now.
+        """
+        if self._pumped:
+            return True
+        if self.state != FILLING or self._writer is None or not self._writer.is_followed():
+            return False
+        with self._counting:
+            if self._pumped or self._file is None:
+                return self._pumped
+            self._pumped = True
+            self._readers += 1
+        tasks.spawn(self._pump, self._writer)
+        return True
+
+    def _pump(self, writer: Writer) -> None:
+        try:
+            while self.count < self.image.size and writer.is_followed():
+                _, rest = self.advance(self.count)
+                if rest is not None:
+                    rest.close()
+            self.finish()
+        except (_Alone, exception.Error, OSError) as err:
+            LOG.debug("Image %s is not read on: %s", self.image.image_id, _reason(err))
+        finally:
+            self._pumped = False
+            self.leave()
 
     def _finish_alone(self) -> None:
         try:

@@ -11,8 +11,14 @@ import time
 
 from glance.common import config, exception, metrics
 from glance.image_cache.index.driver import Index
-from glance.image_cache.index.entries import COMPLETE, CacheEntry, CacheRefused, Image
-from glance.image_cache.traffic import fill, reader, usage
+from glance.image_cache.index.entries import (
+    COMPLETE,
+    INCOMPLETE,
+    CacheEntry,
+    CacheRefused,
+    Image,
+)
+from glance.image_cache.traffic import fill, neighbour, reader, usage
 from glance.image_cache.traffic.writer import Writer
 from glance.image_cache.upkeep import cleaning
 from glance.streaming import body, hub, tasks, threads
@@ -24,6 +30,10 @@ HIT, MISS, FOLLOW = "hit", "miss", "follow"
 
 #: One hit in this many is verified afterwards, with `read` in image_cache_verify.
 _VERIFY_EVERY = 10
+#: How often a download tries to take part in what others do with its image.
+_TRIES = 3
+#: Seconds between two looks whether other processes follow the fills of this one.
+_LOOK = 0.2
 
 
 class Serving:
@@ -42,6 +52,8 @@ class Serving:
         self._complained = float("-inf")
         self._fills: dict[str, fill.Fill] = {}
         self._filling = hub.native_lock()
+        self._is_watching = False
+        self._neighbours: dict[str, neighbour.Neighbour] = {}
         self._finishing = 0
         self._checking: set[str] = set()
 
@@ -154,9 +166,23 @@ class Serving:
         """Return the body of a whole image that is not cached, and a word for its source.
 
         `opener` opens the image's data in the store at an offset. The word is MISS when this
-        download fills the cache, FOLLOW when it follows another one that does, and otherwise the
-        reason why the cache has no part in it. Raises what `opener` raises and nothing else.
+        download fills the cache, FOLLOW when it follows another one that does, in this process or
+        in another, and otherwise the reason why the cache has no part in it. Raises what `opener`
+        raises and nothing else.
         """
+        for _ in range(_TRIES):
+            found, reason = self._take_part(image, opener)
+            if found is not None:
+                return found, reason
+            if reason != neighbour.GONE:
+                break
+        self.usage.count("bypasses")
+        return opener(0), reason
+
+    def _take_part(self, image: Image, opener: fill.Opener) -> tuple[body.Body | None, str]:
+        """Return a body and the word for its source, or None and the reason why there is none."""
+        if image.image_id in self._neighbours:
+            return self._follow_neighbour(image, opener)
         running, is_mine = self._fill_of(image, opener)
         if not is_mine:
             followed = running.follow() if running.image == image else None
@@ -176,8 +202,36 @@ class Serving:
         if reason == COMPLETE and (found := self.open(image, opener=opener)) is not None:
             # Another download has filled it between the lookup and this attempt.
             return found, HIT
-        self.usage.count("bypasses")
-        return opener(0), reason
+        if reason == INCOMPLETE:
+            return self._follow_neighbour(image, opener)
+        return None, reason
+
+    def _follow_neighbour(self, image: Image, opener: fill.Opener) -> tuple[body.Body | None, str]:
+        """Follow another process that writes the image; returns what `_take_part` returns.
+
+        GONE as the reason: it does so no more, and this process may.
+        """
+        with self._filling:
+            found = self._neighbours.get(image.image_id)
+            if found is None:
+                found = neighbour.Neighbour(image, self.index, self._neighbour_ended)
+                self._neighbours[image.image_id] = found
+        if found.image != image:
+            return None, INCOMPLETE
+        try:
+            refused = found.join()
+        except exception.CacheUnavailable as err:
+            self.report_failure(err)
+            return None, "trouble"
+        if refused:
+            return None, refused
+        self.usage.count("follows")
+        return neighbour.NeighbourBody(found, opener), FOLLOW
+
+    def _neighbour_ended(self, ended: neighbour.Neighbour) -> None:
+        with self._filling:
+            if self._neighbours.get(ended.image.image_id) is ended:
+                del self._neighbours[ended.image.image_id]
 
     def _fill_of(self, image: Image, opener: fill.Opener) -> tuple[fill.Fill, bool]:
         """Return the fill of an image, and whether it is new and the caller has to lead it."""
@@ -192,7 +246,22 @@ class Serving:
                 ended=self._fill_ended,
                 may_finish=self._may_finish,
             )
+            if not self._is_watching:
+                self._is_watching = True
+                tasks.spawn(self._watch)
             return made, True
+
+    def _watch(self) -> None:
+        """Look now and then, while there are fills, whether other processes follow them."""
+        while True:
+            hub.sleep(_LOOK)
+            with self._filling:
+                running = list(self._fills.values())
+                self._is_watching = bool(running)
+            if not running:
+                return
+            for one in running:
+                one.pump()
 
     def _fill_ended(self, ended: fill.Fill) -> None:
         if self._fills.get(ended.image.image_id) is ended:
@@ -218,6 +287,7 @@ class Serving:
         """Remove the copy of an image that was deleted, or whose visibility has changed."""
         # NOTE: the clients of a running fill continue, but no others join, and it is not kept.
         self._fills.pop(str(image_id), None)
+        self._neighbours.pop(str(image_id), None)
         try:
             gone = threads.run(self._forget, str(image_id))
             self.usage.count("invalidated", gone)

@@ -37,7 +37,7 @@ class Writer:
         self.index = index
         self.entry = entry
         self.lost = False
-        self._file = LocalFile(writeback=True, watch=True)
+        self._file = LocalFile(writeback=True, watch=True, sparse=True)
         self._digester = digest.Digester() if "checksum" in verify else None
         self._noted = time.monotonic()
 
@@ -162,6 +162,17 @@ class Writer:
     def is_untouched(self, fd: int) -> bool:
         """Return whether nobody else has written to the file, which is open as `fd`. Blocks."""
         return self._file.is_untouched(fd)
+
+    def is_followed(self) -> bool:
+        """Return whether downloads of other processes read the file while it grows."""
+        return threads.run(self._is_followed)
+
+    def _is_followed(self) -> bool:
+        try:
+            with self._file.held():
+                return self._file.is_followed()
+        except ValueError:
+            return False
 
     def __enter__(self) -> Self:
         return self

@@ -52,6 +52,16 @@ class EntriesSuite(DriverFixtures):
         assert fetched(cache, image) == data
         assert files(cache, layout.INCOMPLETE) == []
 
+    @pytest.mark.parametrize("end", [b"", b"end"], ids=["zeros at the end", "data at the end"])
+    def test_zeros_take_no_room_on_the_disk_but_count(self, make, end):
+        cache = make(image_cache_max_size=1_000_000)
+        data = make_data(5000) + bytes(600_000) + end
+        image = store(cache, data)
+        assert fetched(cache, image) == data
+        assert cache.entry(1).size == cache.total_size() == len(data)
+        [file] = cache.directory.files(layout.ENTRIES)
+        assert file.stat().st_blocks * 512 < 100_000
+
     def test_an_entry_knows_what_it_is(self, cache):
         before = time.time()
         data = make_data(100)

@@ -126,6 +126,18 @@ class WritableStoreSuite(StoreSuite):
         with store.get(self.locate(store, location)) as body:
             assert b"".join(body) == data
 
+    @pytest.mark.parametrize("known", [True, False], ids=["known size", "unknown size"])
+    @pytest.mark.parametrize("end", [b"", b"end"], ids=["zeros at the end", "data at the end"])
+    def test_zeros_are_stored_like_any_bytes(self, store, end, known):
+        data = bytes(70_000) + b"begin" + bytes(CHUNK) + make_data(5000) + bytes(CHUNK) + end
+        size = len(data) if known else None
+        location, written, checksum = self.add(store, "1", ScriptedSource(data), size)
+        assert (written, checksum) == (len(data), hashlib.md5(data).hexdigest())
+        where = self.locate(store, location)
+        assert store.get_size(where) == len(data)
+        with store.get(where) as body:
+            assert b"".join(body) == data
+
     @pytest.mark.parametrize("declared", [1, 999, 1001, 5 * CHUNK])
     def test_a_wrong_declared_size_is_not_believed(self, store, declared):
         data = make_data(1000)

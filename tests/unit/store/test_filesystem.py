@@ -135,6 +135,25 @@ def test_a_reserved_but_unused_tail_is_cut_off(store):
     assert os.stat(store.path_of("1")).st_size == 4
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known size", "unknown size"])
+def test_zeros_take_no_room_on_the_disk(store, known):
+    data = b"begin" + bytes(8 * CHUNK) + make_data(CHUNK) + bytes(8 * CHUNK)
+    result = store.add("1", ScriptedSource(data), len(data) if known else None)
+    status = os.stat(store.path_of("1"))
+    assert (result.size, status.st_size) == (len(data), len(data))
+    assert CHUNK <= status.st_blocks * 512 <= 1.05 * CHUNK
+
+
+def test_a_declared_size_must_fit_whatever_the_data(tmp_path):
+    room = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    store = make_store(tmp_path)
+    source = ScriptedSource(bytes(CHUNK))
+    with pytest.raises(exception.StorageFull):
+        store.add("1", source, 2 * room)
+    assert source.count == 0
+    assert names(store) == []
+
+
 def test_a_file_that_appears_during_the_upload_is_not_replaced(store):
     with pytest.raises(exception.StoreObjectExists):
         with store.stage("1", 4) as staged:

@@ -23,7 +23,7 @@ class Script(stream.SocketStream):
             self.pieces.insert(0, piece[size:])
         return piece[:size]
 
-    def _recv_into(self, view):
+    def recv_into(self, view):
         data = self.recv(len(view))
         view[: len(data)] = data
         return len(data)
@@ -241,6 +241,34 @@ def test_a_stall_is_a_timeout_for_the_first_byte_only():
         with pytest.raises(TimeoutError):
             source.read_some(100)
         assert source.broken
+
+
+@pytest.mark.parametrize("chunk", [3, 8192, 65_536, 300_000, 1 << 20])
+@pytest.mark.parametrize("step", [1448, 100_000, 5 << 20])
+def test_large_pieces_of_chunks_of_any_size_come_whole(chunk, step, monkeypatch):
+    # Whatever else the machine does meanwhile.
+    monkeypatch.setattr(request_body, "PAUSE", 600.0)
+    data = bytes(range(251)) * (1000 if chunk == 3 else 5000)
+    coded = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in cut(data, chunk))
+    script = Script(*cut(coded + b"0\r\n\r\nnext", step))
+    script.timeout = None
+    source = request_body.ChunkedInput(script)
+    pieces = list(iter(lambda: source.read_some(700_000), b""))
+    assert b"".join(pieces) == data
+    assert {len(piece) for piece in pieces[:-1]} <= {700_000}
+    assert source.finished
+    assert script.pending + b"".join(script.pieces) == b"next"
+
+
+@pytest.mark.parametrize("end", [b"", b"x" * 400_000, b"x" * 400_000 + b"no line end"])
+def test_a_large_chunk_that_is_cut_or_too_long_is_an_error(end):
+    script = Script(b"61a80\r\n" + b"x" * (300_000 if not end else 0), end)
+    script.timeout = None
+    source = request_body.ChunkedInput(script)
+    with pytest.raises((ConnectionError, request_body.MalformedChunk)):
+        source.read_some(1 << 20)
+    with pytest.raises(ConnectionError):
+        source.read_some(1 << 20)
 
 
 @pytest.mark.parametrize("method", ["read", "read_some"])

@@ -80,6 +80,75 @@ def _in_memory(probe, fd, start, stop, real=sendfile._in_memory):
         return real(fd, start, stop)
 
 
+@pytest.fixture
+def holey_file(tmp_path):
+    """Data at the third, the fourth and the eleventh mebibyte, not whole; small holes as well."""
+    path = tmp_path / "holes"
+    with path.open("wb") as file:
+        for place, size in ((2 << 20, 300_000), (3 << 20, 200_001), ((10 << 20) + 77, 100_000)):
+            file.seek(place)
+            file.write(b"\x5a" * size)
+        file.truncate(12 << 20)
+    return path
+
+
+@pytest.mark.parametrize("borders", [(0, 12 << 20), (5, 9_000_000), (4 << 20, (4 << 20) + 1)])
+def test_large_holes_are_sent_without_being_read(holey_file, pair, monkeypatch, borders):
+    read = []
+    original = sendfile._read_in
+
+    def read_in(fd, start, stop):
+        read.append(stop - start)
+        return original(fd, start, stop)
+
+    monkeypatch.setattr(sendfile, "_in_memory", lambda *args: False)
+    monkeypatch.setattr(sendfile, "_read_in", read_in)
+    to, finish = pair
+    moved = []
+    with opened(holey_file).slice(*borders) as part:
+        sendfile.send(to, part, moved.append)
+        assert sum(moved) == part.length
+    assert finish() == holey_file.read_bytes()[slice(*borders)]
+    assert sum(read) < 3 << 20
+
+
+def test_a_file_system_that_knows_no_holes_will_do(holey_file, pair, monkeypatch):
+    def lseek(*args):
+        raise OSError(errno.EINVAL, "injected")
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    monkeypatch.setattr(sendfile, "_in_memory", lambda *args: False)
+    to, finish = pair
+    with opened(holey_file) as whole:
+        sendfile.send(to, whole, lambda count: None)
+    assert finish() == holey_file.read_bytes()
+
+
+def test_a_file_that_ends_early_has_no_hole_behind_its_end(holey_file, pair, monkeypatch):
+    monkeypatch.setattr(sendfile, "_in_memory", lambda *args: False)
+    to, finish = pair
+    with opened(holey_file) as whole:
+        os.truncate(holey_file, 1 << 20)
+        moved = []
+        sendfile.send(to, whole, moved.append)
+    assert sum(moved) == len(finish()) == 1 << 20
+
+
+def test_a_client_that_takes_few_zeros_took_as_many_as_were_counted(holey_file, monkeypatch):
+    monkeypatch.setattr(sendfile, "_in_memory", lambda *args: False)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    moved = []
+    with opened(holey_file) as whole, pytest.raises(stream.ClientGone):
+        sendfile.send(stream.SocketStream(ours, 0.05), whole, moved.append)
+    ours.close()
+    taken = 0
+    while data := theirs.recv(1 << 20):
+        taken += len(data)
+    theirs.close()
+    assert sum(moved) == taken > 0
+
+
 def test_pages_in_memory_are_found_there(big_file):
     with opened(big_file) as whole:
         sendfile._read_in(whole.fileno(), 0, whole.length)
