@@ -8,6 +8,11 @@ def version_string() -> str:
     return VERSION
 
 
+def shown(program: str) -> str:
+    """Return what `--version` of a program prints."""
+    return f"{program} {version_string()}"
+
+
 def canonical_version_string() -> str:
     """Return the version without a pre-release suffix; releases have none."""
     return VERSION

@@ -1,12 +1,13 @@
 """What all tests share: the same start for the processes they launch, and the same end."""
 
+import collections
 import signal
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-from support import leftovers
+from support import blocks, leftovers
 
 # A run under nohup or in the background of a script hands an ignored SIGHUP or SIGINT on to every
 # child, and a daemon that was started so goes on ignoring it.
@@ -53,3 +54,37 @@ def _database_of_the_run(request: pytest.FixtureRequest) -> Iterator[None]:
         databases.Run.kind, databases.Run.server = kind, url
         yield
     databases.Run.server = None
+
+
+#: How many tests a function stands for, and how many of them have passed in this process.
+_made: collections.Counter[tuple[str, str]] = collections.Counter()
+_passed: collections.Counter[tuple[str, str]] = collections.Counter()
+
+
+def _function(item: pytest.Item) -> tuple[str, str]:
+    return str(item.path), getattr(item, "originalname", item.name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _made.update(map(_function, items))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    report = yield
+    if report.when == "call" and report.passed:
+        _passed[_function(item)] += 1
+    return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _takes_what_it_claims(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where a module says that it runs blocks of a page (`support.blocks`), and does not."""
+    yield
+    runs = getattr(request.module, "RUNS", {})
+    path = str(request.path)
+    passed = [name for (file, name), count in _passed.items() if file == path and count]
+    whole = [name for name in passed if _passed[path, name] >= _made[path, name]]
+    untaken = blocks.untaken(path, runs, whole) if runs else []
+    assert not untaken, "claimed in RUNS, but not taken from the page"

@@ -86,7 +86,7 @@ class Program(NamedTuple):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=abbreviated,
         )
-        shown = f"{self.name} {version.version_string()}"
+        shown = version.shown(self.name)
         parser.add_argument("--version", action="version", version=shown)
         for heading, options in self.groups:
             group = parser.add_argument_group(heading)

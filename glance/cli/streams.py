@@ -22,7 +22,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+
+# PERF: without typing, which `--version` would import for this alone.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Main = Callable[..., int]
 

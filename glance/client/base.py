@@ -9,8 +9,6 @@ for it). Otherwise it needs the standard library only; nothing is patched.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import re
 import time
@@ -139,7 +137,11 @@ class ImageBodyIterator:
         self._response = response
         self._chunk_size = chunk_size
         self._checksum = checksum
-        self._digest = hashlib.md5(usedforsecurity=False) if checksum else None
+        self._digest = None
+        if checksum:
+            import hashlib  # PERF: for data only; it loads OpenSSL
+
+            self._digest = hashlib.md5(usedforsecurity=False)
         self._progress = progress
         self._count = start
 
@@ -290,7 +292,7 @@ class BaseClient:
             seconds = end - time.monotonic()
             if seconds <= 0:
                 break
-            context = dataclasses.replace(self._tls, insecure=insecure).context()
+            context = self._tls._replace(insecure=insecure).context()
             context.check_hostname = False
             on_the_way = proxy.choose(True, self.host, self.port, self._proxies)
             probe = connection.TLSConnection(

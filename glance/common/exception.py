@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
@@ -554,6 +553,8 @@ def wrap_exception(function: Callable[P, T]) -> Callable[P, T]:
         except Error:
             raise
         except Exception as err:
+            import logging  # PERF: the clients import this module, and most log nothing
+
             logging.getLogger(__name__).exception("Uncaught exception in %s", function.__name__)
             raise Error(str(err)) from err
 

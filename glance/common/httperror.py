@@ -8,17 +8,14 @@ statuses are in `glance.common.statuses`.
 
 from __future__ import annotations
 
-import dataclasses
-import html
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from glance.common import exception, numbers, statuses
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One pairing.
 
     `text` replaces the error's own message when `own_text` is false, or when the error has none.
@@ -248,6 +245,8 @@ def render(
         body = json.dumps({"error": {"code": row.status, "title": title, "message": text}})
     elif _prefers_html(accept):
         content_type = "text/html; charset=UTF-8"
+        import html  # PERF: for browsers only
+
         shown = html.escape(text)
         body = (
             f"<html><head><title>{status_line}</title></head>"

@@ -25,8 +25,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 API, REGISTRY, CONVERTER = "glance-api", "glance-registry", "glance-converter"
+SCRUBBER = "glance-scrubber"
 BOTH = (API, REGISTRY)
-ALL = (*BOTH, CONVERTER)
+ALL = (*BOTH, CONVERTER, SCRUBBER)
 
 #: Upper bounds in seconds of what should take milliseconds; the last ones are for transfers.
 REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600)
@@ -305,8 +306,9 @@ SENT_BYTES = Counter(
 # -- glance-api ----------------------------------------------------------------------------------
 
 _API = (API,)
-#: What both do that move data.
-_WORKING = (API, CONVERTER)
+#: What those do that ask the registry, and those that use the stores and tell of it.
+_ASKING = (API, CONVERTER)
+_WORKING = (*_ASKING, SCRUBBER)
 
 UPLOADS_IN_PROGRESS = Gauge(
     "glance_uploads_in_progress",
@@ -359,13 +361,13 @@ REGISTRY_CALLS = Counter(
         "outcome": "`ok`, `refused` (not found, forbidden, in conflict ...), `unavailable`, or "
         "`failed`",
     },
-    programs=_WORKING,
+    programs=_ASKING,
 )
 REGISTRY_SECONDS = Histogram(
     "glance_registry_call_duration_seconds",
     "Time of a call to glance-registry.",
     {"call": "the name of the call"},
-    programs=_WORKING,
+    programs=_ASKING,
     buckets=CALL_BUCKETS,
 )
 STORE_CALLS = Counter(
@@ -446,22 +448,24 @@ PURGES_WAITING = Gauge(
 # -- glance-registry -----------------------------------------------------------------------------
 
 _REGISTRY = (REGISTRY,)
+#: What those do that open the database.
+_DATABASE = (REGISTRY, SCRUBBER)
 
 DATABASE_CONNECTIONS = Gauge(
     "glance_database_connections",
     "Connections to the database that are open.",
     {"state": "`in_use` or `idle`"},
-    programs=_REGISTRY,
+    programs=_DATABASE,
 )
 DATABASE_LIMIT = Gauge(
     "glance_database_connections_limit",
     "Connections to the database that there may be.",
-    programs=_REGISTRY,
+    programs=_DATABASE,
 )
 DATABASE_WAITING = Gauge(
     "glance_database_waiting",
     "Requests that wait for a connection to the database.",
-    programs=_REGISTRY,
+    programs=_DATABASE,
 )
 DATABASE_ERRORS = Counter(
     "glance_database_errors_total",
@@ -470,7 +474,7 @@ DATABASE_ERRORS = Counter(
         "reason": "`busy` (no connection, or a lock was not released), `late` (no response in "
         "time), `read_only`, `unreachable`, or `other`"
     },
-    programs=_REGISTRY,
+    programs=_DATABASE,
 )
 SCRUB_QUEUE = Gauge(
     "glance_scrub_queue_images",
@@ -496,4 +500,38 @@ CONVERSIONS = Counter(
 )
 CONVERSIONS_RUNNING = Gauge(
     "glance_conversions_running", "Conversions that are worked on now.", programs=_CONVERTER
+)
+
+# -- glance-scrubber -----------------------------------------------------------------------------
+
+_SCRUBBER = (SCRUBBER,)
+
+SCRUBBED = Counter(
+    "glance_scrubbed_images_total",
+    "Attempts to remove the data of a deleted image, or what a failed upload has left.",
+    {
+        "outcome": "`deleted`, `gone` (it was not there), `not_ours` (nothing of this service), "
+        "`postponed`, or `dead` (given up until an operator tries again)"
+    },
+    programs=_SCRUBBER,
+)
+SCRUB_KILLED = Counter(
+    "glance_scrub_killed_uploads_total",
+    "Uploads that had died, and whose images are `killed` now.",
+    programs=_SCRUBBER,
+)
+SCRUB_PASSES = Counter(
+    "glance_scrub_passes_total",
+    "Passes that have ended.",
+    {
+        "outcome": "`complete`, `incomplete` (something was postponed or given up), or `failed` "
+        "(the database did not respond, for example)"
+    },
+    programs=_SCRUBBER,
+)
+SCRUB_PASS_TIME = Gauge(
+    "glance_scrub_pass_end_timestamp_seconds",
+    "When the last pass has ended that did not fail, or the daemon has begun, in seconds of Unix "
+    "time.",
+    programs=_SCRUBBER,
 )

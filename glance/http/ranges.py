@@ -7,8 +7,8 @@ get.
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from typing import NamedTuple
 
 from glance.common import exception
 
@@ -27,8 +27,7 @@ _CONTENT_RANGE = re.compile(
 _UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,19})", re.ASCII | re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """A part of an image: the position of its first byte, and how many bytes it has.
 
     An empty part is possible, but HTTP cannot express it: `request` and `content_range` raise

@@ -7,6 +7,7 @@ images. The server that runs an application is `glance.http.server`.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -305,6 +306,9 @@ _MALFORMED = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNLIKE_DECODED = re.compile(r"%(?:2[Ff]|(?![0-9A-Fa-f]{2}))")
 #: Stands for a slash within a segment while a path is matched; no decoded path (latin-1) has it.
 _INNER_SLASH = "\ue000"
+#: Paths whose routes a router remembers, and the characters of the longest of them.
+_REMEMBERED = 1024
+_SHORT = 128
 
 
 def _as_sent(path: str, raw_path: str) -> str | None:
@@ -349,6 +353,9 @@ class Router(Generic[RequestT]):
         self._strict = strict
         self._mapper = routes.Mapper(explicit=True)
         self._mapper.minimization = False
+        # PERF: Routes tries one regular expression after the other. Most requests are for few
+        # paths, which are remembered, in both daemons.
+        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(self._mapper.match)
         self._tables: dict[str, Mapping[str, Handler[RequestT]]] = {}
 
     def add(self, path: str, **handlers: Handler[RequestT]) -> None:
@@ -390,7 +397,7 @@ class Router(Generic[RequestT]):
         """Return the handlers of the request's path and its variables."""
         path = environ.get("PATH_INFO") or "/"
         raw_path = environ.get("RAW_PATH_INFO", "")
-        is_rewritten = _UNLIKE_DECODED.search(raw_path) is not None
+        is_rewritten = "%" in raw_path and _UNLIKE_DECODED.search(raw_path) is not None
         if is_rewritten:
             # SECURITY: the path as sent decides: an id that holds a slash leads to no other route.
             sent = _as_sent(path, raw_path)
@@ -401,15 +408,18 @@ class Router(Generic[RequestT]):
             path = path[:-1]
         # NOTE: to Routes, `$` is also the place before a line feed at the end.
         if not path.endswith("\n"):
-            match = self._mapper.match(path)
+            find = self._remembered if len(path) <= _SHORT else self._mapper.match
+            match = find(path)
             if match is not None:
-                template = match.pop("controller")
-                handlers = self._tables[template]
+                variables = dict(match)
+                template = variables.pop("controller")
                 if metrics.ROUTE in environ:
                     metrics.took(environ, self._mount + template)
                 if is_rewritten:
-                    match = {name: v.replace(_INNER_SLASH, "/") for name, v in match.items()}
-                return handlers, match
+                    variables = {
+                        name: value.replace(_INNER_SLASH, "/") for name, value in variables.items()
+                    }
+                return self._tables[template], variables
         raise self.missing(path)
 
 

@@ -12,11 +12,11 @@ None. Times are naive UTC datetimes inside the registry and ISO 8601 text everyw
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from glance.common import exception, numbers
 from glance.image import types
@@ -246,8 +246,7 @@ def set_once(values: dict[str, Any], name: str, value: Any, what: str) -> None:
 # -- the table -----------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field of an image.
 
     `convert(label, value)` returns the typed value of JSON or header text and raises Invalid.
@@ -518,8 +517,7 @@ def count_own(names: Collection[str]) -> int:
 # -- rules about a whole record ------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Formats:
+class Formats(NamedTuple):
     """The disk and container formats that a deployment accepts."""
 
     disk: tuple[str, ...] = DISK_FORMATS
@@ -577,6 +575,8 @@ def _list(names: Iterable[str]) -> str:
 # -- mapping -> JSON -----------------------------------------------------------------------------
 
 
+# PERF: the images of a page have most of their times in common with those of the last one.
+@functools.lru_cache(maxsize=4096)
 def timestamp(value: datetime.datetime | None) -> str | None:
     """Return a naive UTC datetime in the API's form: six digits of fraction, no zone."""
     if value is None:

@@ -20,11 +20,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from glance import store
-from glance.common import config, exception
+from glance.common import config, exception, metrics
 from glance.notifier import events
 from glance.registry.db import engine, scrub_queue
 from glance.scrubber import uploads
 from glance.scrubber.workers import STOP_SECONDS, TICK, Summary, Workers
+from glance.store.removal import RemovalOutcome
 from glance.streaming.periodic import PeriodicTask
 
 LOG = logging.getLogger(__name__)
@@ -83,12 +84,31 @@ class Scrubber(PeriodicTask):
     def turn(self) -> None:
         self.run_once()
 
+    def show(self) -> None:
+        """Begin the metrics of this scrubber, while they are on."""
+        metrics.sample(self.db.look)
+        metrics.begin(metrics.DATABASE_ERRORS, engine.FAILURES)
+        metrics.begin(metrics.SCRUBBED, [each.name.lower() for each in RemovalOutcome])
+        metrics.begin(metrics.SCRUB_KILLED)
+        metrics.begin(metrics.SCRUB_PASSES, ["complete", "incomplete", "failed"])
+        metrics.SCRUB_PASS_TIME.set(time.time())
+
     def run_once(self) -> Summary:
         """Make one complete pass and return what it did. Raises ServiceUnavailable.
 
         When stopped, it begins nothing more, waits at most `STOP_SECONDS` for removals in
         progress, and releases its leases.
         """
+        try:
+            summary = self._pass()
+        except exception.Error:
+            metrics.SCRUB_PASSES.inc("failed")
+            raise
+        metrics.SCRUB_PASSES.inc("complete" if summary.is_complete else "incomplete")
+        metrics.SCRUB_PASS_TIME.set(time.time())
+        return summary
+
+    def _pass(self) -> Summary:
         started = time.monotonic()
         summary = Summary()
         if self._settling is None:
@@ -122,6 +142,7 @@ class Scrubber(PeriodicTask):
                 return
         done, self._settling = self._settling, None
         summary.killed = len(done.killed)
+        metrics.SCRUB_KILLED.inc(by=len(done.killed))
         for image_id in done.killed:
             self.events.failed("image.upload", None, image_id, exception.ServerError())
         if done.error is not None:

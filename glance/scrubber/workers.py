@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 from glance import store
-from glance.common import config, exception
+from glance.common import config, exception, metrics
 from glance.notifier import events
 from glance.registry.db import deletion, engine, scrub_queue
 from glance.scrubber import uploads
@@ -74,6 +74,7 @@ class Summary:
 
     def count(self, outcome: RemovalOutcome) -> None:
         name = outcome.name.lower()
+        metrics.SCRUBBED.inc(name)
         setattr(self, name, getattr(self, name) + 1)
 
     @property

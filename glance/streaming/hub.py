@@ -59,6 +59,28 @@ def lock() -> Any:
     return _eventlet("semaphore").Semaphore(1) if is_green() else threading.Lock()
 
 
+def is_awaited(held: Any) -> bool:
+    """Return whether greenthreads wait for a lock that `lock` has made, and the caller holds."""
+    return is_green() and held.balance < 0
+
+
+class Gate:
+    """Closed until somebody opens it, once; greenthreads wait before it. Threads elsewhere."""
+
+    def __init__(self) -> None:
+        self._event: Any = _eventlet("event").Event() if is_green() else threading.Event()
+
+    def open(self) -> None:
+        if is_green():
+            self._event.send()
+        else:
+            self._event.set()
+
+    def wait(self) -> None:
+        """Wait until it is open; return at once if it is."""
+        self._event.wait()
+
+
 class NamedLocks:
     """Mutual exclusion by name, within this process; names that nobody holds cost nothing."""
 
@@ -210,10 +232,11 @@ def _poll(fd: int, timeout: int | None, *, write: bool = False) -> list[tuple[in
     return found
 
 
-def new_worker_mark() -> Any:
+def worker_mark() -> Any:
     """Return a thread-local object; a native thread that sets its `worker` never uses the hub."""
     global _worker_mark
-    _worker_mark = native(threading).local()
+    if _worker_mark is None:
+        _worker_mark = native(threading).local()
     return _worker_mark
 
 

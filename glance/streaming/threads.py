@@ -15,7 +15,7 @@ import posix
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from glance.streaming import hub
 
@@ -25,21 +25,38 @@ T = TypeVar("T")
 MAX_THREADS = 32
 
 
+class _Kind(NamedTuple):
+    """A kind of work, which has threads of its own: at most `most`, by `niceness` below others."""
+
+    most: int
+    niceness: int = 0
+
+
+_SHORT = _Kind(MAX_THREADS)
+# PERF: the threads that hash and write big bodies want all the time of the processors. Where these
+# are busy, a HEAD beside two uploads and two downloads takes two thirds of the time if the event
+# loop and short work go first; the transfers take as long as without.
+_BULK = _Kind(MAX_THREADS, 5)
+# While no lookup of a name succeeds, other work has to go on.
+_LOOKUP = _Kind(8)
+
+
 class _Pool:
     """Daemon threads, started when needed, that run jobs which never raise."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: _Kind):
+        self._kind = kind
         self._threading = hub.native(threading)
         self._jobs = hub.native(queue).SimpleQueue()
         self._lock = self._threading.Lock()
-        self._mark = hub.new_worker_mark()
+        self._mark = hub.worker_mark()
         self._threads = 0
         self._unfinished = 0
 
     def submit(self, job: Callable[[], None]) -> None:
         with self._lock:
             self._unfinished += 1
-            start = self._unfinished > self._threads and self._threads < MAX_THREADS
+            start = self._unfinished > self._threads and self._threads < self._kind.most
             self._threads += start
         if start:
             try:
@@ -55,6 +72,9 @@ class _Pool:
 
     def _work(self) -> None:
         self._mark.worker = True
+        if self._kind.niceness:
+            # NOTE: on Linux this is about the calling thread alone.
+            os.nice(self._kind.niceness)
         while True:
             job = self._jobs.get()
             job()
@@ -64,28 +84,23 @@ class _Pool:
                 self._unfinished -= 1
 
 
-_pool: _Pool | None = None
+_pools: dict[_Kind, _Pool] = {}
 
 
-def _get_pool() -> _Pool:
-    global _pool
-    if _pool is None:
-        _pool = _Pool()
-    return _pool
+def _get_pool(kind: _Kind) -> _Pool:
+    pool = _pools.get(kind)
+    if pool is None:
+        pool = _pools[kind] = _Pool(kind)
+    return pool
 
 
 def submit(job: Callable[[], None]) -> None:
-    """Have a native thread do `job`, which never raises."""
-    _get_pool().submit(job)
+    """Have a native thread do a part of big work: `job`, which never raises."""
+    _get_pool(_BULK).submit(job)
 
 
-def _forget_pool() -> None:
-    """Threads do not cross a fork: the child makes its own."""
-    global _pool
-    _pool = None
-
-
-os.register_at_fork(after_in_child=_forget_pool)
+# Threads do not cross a fork: the child makes its own.
+os.register_at_fork(after_in_child=_pools.clear)
 
 
 class _Call(Generic[T]):
@@ -112,11 +127,15 @@ def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     Returns (or raises) only after `fn` has ended, even if the calling greenthread is killed or its
     time-out fires meanwhile: that exception is raised then, and the result dropped.
     """
+    return _run(_SHORT, fn, *args, **kwargs)
+
+
+def _run(kind: _Kind, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if not hub.may_switch():
         return fn(*args, **kwargs)
     call = _Call(lambda: fn(*args, **kwargs))
     try:
-        submit(call)
+        _get_pool(kind).submit(call)
         # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.
         thrown = hub.wait_uninterruptibly(call.bell.heard, call.bell)
     finally:
@@ -132,11 +151,16 @@ def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call.error = thrown = None
 
 
+def look_up(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `run`, for a lookup of a name, which may take as long as the network lets it."""
+    return _run(_LOOKUP, fn, *args, **kwargs)
+
+
 def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
     """Resolve by the system's resolver (not eventlet's), without stopping the hub."""
     import socket
 
-    return run(hub.native(socket).getaddrinfo, host, port, **kwargs)
+    return look_up(hub.native(socket).getaddrinfo, host, port, **kwargs)
 
 
 def open_fd(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:

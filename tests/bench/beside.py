@@ -13,16 +13,16 @@ import pathlib
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
+import program
 from small_requests import fill
-from table import Row, described, table, turns
-from transfers import MIB
+from table import Row, turns
+from transfers import image_file
 
 from support import daemons
 
@@ -31,37 +31,45 @@ PAUSE = 0.002
 POST = load.request("POST", "/v1/images", "x-image-meta-name: beside", "Content-Length: 0")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=512, help="MiB of a transfer (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each pair (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of small uploads")
-    parser.add_argument("--connections", type=int, default=8, help="of reservations (%(default)s)")
-    parser.add_argument("--dir", help="where data is put (default: the temporary directory)")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="glance-beside-", dir=args.dir) as name:
-        home = pathlib.Path(name)
-        file = home / "image"
-        load.write_random(file, args.size * MIB)
-        quiet = {"verbose": False}
-        with daemons.Site(home / "site", api=quiet, registry=quiet) as site:
-            small = f"/v1/images/{fill(site)}"
-            _, big = load.upload(site.port, file)
-            works: dict[str, Callable[[], object]] = {
-                f"an upload of {args.size} MiB": lambda: load.upload(site.port, file),
-                f"a download of {args.size} MiB": lambda: load.download(site.port, big),
-                f"{args.connections} POSTs": lambda: load.rate(
-                    site.port, POST, seconds=args.seconds, connections=args.connections
-                ),
-            }
-            rows = [
-                row
-                for words, work in works.items()
-                for row in measure(args, site, small, words, work, file)
-            ]
-    print(table(rows))
-    print(described("1 worker of each daemon"))
-    return 0
+def measure_transfers(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    """A HEAD beside one upload, one download, and two of each at once."""
+    with image_file(args, home) as file:
+        small = f"/v1/images/{fill(site)}"
+        _, big = load.upload(site.port, file)
+
+        def upload() -> None:
+            _, image = load.upload(site.port, file)
+            site.http.delete(image)
+
+        def download() -> None:
+            load.download(site.port, big)
+
+        works = {
+            f"an upload of {args.size} MiB": [upload],
+            f"a download of {args.size} MiB": [download],
+            f"2 uploads and 2 downloads of {args.size} MiB": [upload, upload, download, download],
+        }
+        rows = []
+        for words, work in works.items():
+            # Each takes a core, as far as there is one; a client beside them needs one, too.
+            hashes = [lambda: subprocess.run(["md5sum", file], stdout=-3)] * min(2, len(work))
+            rows += measure(args, site, small, words, work, hashes)
+        site.http.delete(big)
+    return rows
+
+
+def measure_commits(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """A HEAD beside many reservations."""
+    with image_file(args, home) as file:
+
+        def commits() -> None:
+            load.rate(site.port, POST, seconds=args.seconds, connections=args.connections)
+
+        small = f"/v1/images/{fill(site)}"
+        md5sum = [lambda: subprocess.run(["md5sum", file], stdout=-3)]
+        return measure(args, site, small, f"{args.connections} POSTs", [commits], md5sum)
 
 
 def measure(
@@ -69,19 +77,21 @@ def measure(
     site: daemons.Site,
     path: str,
     words: str,
-    work: Callable[[], object],
-    file: pathlib.Path,
+    works: Sequence[Callable[[], object]],
+    hashes: Sequence[Callable[[], object]],
 ) -> list[Row]:
-    """Return the median and the 99th percentile of a HEAD beside `work`, in microseconds."""
-    rows = [Row(f"HEAD beside {words}, {part}", "us", "md5sum") for part in ("median", "p99")]
+    """Return the median and the 99th percentile of a HEAD beside `works`, in microseconds."""
+    yardstick = "md5sum" if len(hashes) == 1 else f"{len(hashes)} md5sum"
+    name = f"HEAD beside {words}"
+    rows = [Row(f"{name}, {part}", "us", yardstick) for part in ("median", "p99")]
 
     def ours() -> None:
-        with in_child(work) as goes_on:
+        with in_children(works) as goes_on:
             for row, value in zip(rows, delays(site.port, path, goes_on), strict=True):
                 row.ours.append(value)
 
     def theirs() -> None:
-        with in_child(lambda: subprocess.run(["md5sum", file], stdout=-3)) as goes_on:
+        with in_children(hashes) as goes_on:
             for row, value in zip(rows, delays(site.port, path, goes_on), strict=True):
                 row.theirs.append(value)
 
@@ -90,14 +100,19 @@ def measure(
 
 
 @contextlib.contextmanager
-def in_child(work: Callable[[], object]) -> Iterator[Callable[[], bool]]:
-    """Do `work` in a process; yield a function that tells whether it still runs."""
-    child = multiprocessing.get_context("fork").Process(target=work)
-    child.start()
+def in_children(works: Sequence[Callable[[], object]]) -> Iterator[Callable[[], bool]]:
+    """Do each of `works` in a process; yield a function that tells whether all still run."""
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=work) for work in works]
+    for child in children:
+        child.start()
     try:
-        yield child.is_alive
+        yield lambda: all(child.is_alive() for child in children)
     finally:
-        child.join()
+        for child in children:
+            child.join()
+            if child.exitcode:
+                raise SystemExit(f"work beside the requests failed ({child.exitcode})")
 
 
 def delays(port: int, path: str, goes_on: Callable[[], bool]) -> tuple[float, float]:
@@ -117,5 +132,8 @@ def delays(port: int, path: str, goes_on: Callable[[], bool]) -> tuple[float, fl
     return found[len(found) // 2] * 1e6, found[len(found) * 99 // 100] * 1e6
 
 
+MEASURES = {"beside": measure_transfers, "commits": measure_commits}
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.main(__doc__, MEASURES, rounds=5))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import subprocess
+import sys
 
 import load
 import yardsticks
@@ -12,6 +14,8 @@ from table import Row, turns
 from support import daemons
 
 PAGE = 25
+#: Bytes of a small upload, and how often it makes the registry commit.
+SMALL, COMMITS = 64 * 1024, 3
 #: Headers of a request that creates an image without data.
 RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
 
@@ -190,6 +194,69 @@ def measure_reserve(args: argparse.Namespace, home: pathlib.Path, site: daemons.
     return small_requests(args, home, site, "POST without data", message)
 
 
+def against_the_disk(
+    args: argparse.Namespace,
+    home: pathlib.Path,
+    site: daemons.Site,
+    name: str,
+    message: bytes,
+    *loop: int,
+) -> list[Row]:
+    """Return the rate and the CPU time of a request that many clients send, against `durable.py`.
+
+    The site and the loop write to the same file system. `loop` are the commits and the bytes of
+    each turn of the loop, which waits for the disk as often as one such request.
+    """
+    rows = (Row(name, "/s", "bare loop"), Row("... CPU time", "us", "bare loop"))
+    workers = [*daemons.children(site.api.pid), *daemons.children(site.registry.pid)]
+    place = home / name.replace(" ", "-")
+    place.mkdir()
+    script = pathlib.Path(__file__).with_name("durable.py")
+    command = [sys.executable, str(script), str(place), str(args.seconds), *map(str, loop)]
+
+    def ours() -> None:
+        before = daemons.processor_time(workers)
+        rate, count = load.rate(
+            site.port, message, seconds=args.seconds, connections=args.connections
+        )
+        rows[0].ours.append(rate)
+        rows[1].ours.append((daemons.processor_time(workers) - before) / count * 1e6)
+
+    def theirs() -> None:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        for row, value in zip(rows, done.stdout.split(), strict=True):
+            row.theirs.append(float(value))
+
+    ours(), theirs()
+    for row in rows:
+        row.ours.clear(), row.theirs.clear()
+    turns(args.rounds, ours, theirs)
+    return list(rows)
+
+
+def measure_reserve_commits(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    """POST without data by several clients, against commits one after the other."""
+    message = load.request("POST", "/v1/images", *RESERVATION)
+    name = f"POST by {args.connections} clients"
+    return against_the_disk(args, home, site, name, message, 1, 0)
+
+
+def measure_small_upload(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    """An upload of 64 KiB by several clients, against its commits and syncs alone."""
+    fields = (
+        "x-image-meta-name: bench",
+        "Content-Type: application/octet-stream",
+        f"Content-Length: {SMALL}",
+    )
+    message = load.request("POST", "/v1/images", *fields) + b"d" * SMALL
+    name = f"upload of 64 KiB by {args.connections} clients"
+    return against_the_disk(args, home, site, name, message, COMMITS, SMALL)
+
+
 def measure_v2_create(
     args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
 ) -> list[Row]:
@@ -213,4 +280,6 @@ MEASURES = {
     "v2-list": measure_v2_list,
     "v2-create": measure_v2_create,
     "reserve": measure_reserve,
+    "reserve-commits": measure_reserve_commits,
+    "small-upload": measure_small_upload,
 }

@@ -1,15 +1,22 @@
-"""What every benchmark prints: typical figures of pairs, in a table as the manual has them."""
+"""What every benchmark prints: typical figures of pairs, in a table as the manual has them.
+
+`report` prints it, with the goals of `goals.py`, and writes the same as JSON for `--json`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
+import math
 import os
 import pathlib
 import platform
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import goals
 
 #: What a table may show of all turns of a pair, by its name in the head of the table.
 TYPICAL: dict[str, Callable[[list[float]], float]] = {
@@ -29,11 +36,17 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        typical = TYPICAL[self.typical]
-        return typical(self.ours) / typical(self.theirs)
+        ours, theirs = self.figures
+        return ours / theirs if theirs else math.inf
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        """The typical figures of glance and of its yardstick."""
+        ours, theirs = (TYPICAL[self.typical](turns) for turns in (self.ours, self.theirs))
+        return ours, theirs
 
     def cells(self) -> tuple[str, ...]:
-        ours, theirs = (TYPICAL[self.typical](turns) for turns in (self.ours, self.theirs))
+        ours, theirs = self.figures
         spread = " to ".join(f"{value:.0f}" for value in (min(self.ours), max(self.ours)))
         return (
             self.name,
@@ -51,11 +64,27 @@ def turns(rounds: int, ours: Callable[[], None], theirs: Callable[[], None]) -> 
             one()
 
 
+def full_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of rows; that of a row about the one above begins with the name of that."""
+    names: list[str] = []
+    above = ""
+    for row in rows:
+        own = row.name.removeprefix("... ")
+        above = above if own != row.name else own
+        names.append(own if own == row.name else f"{above}, {own}")
+    return names
+
+
 def table(rows: list[Row]) -> str:
     typical = rows[0].typical
-    head = ("what", f"glance, {typical}", "range", f"yardstick, {typical}", "ratio")
-    lines = [head, *(row.cells() for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    head = ["what", f"glance, {typical}", "range", f"yardstick, {typical}", "ratio", "goal"]
+    lines = [head]
+    for row, name in zip(rows, full_names(rows), strict=True):
+        goal = goals.goal_of(name, row.yardstick)
+        lines.append([*row.cells(), goal.words(row.unit) if goal else ""])
+    if not any(line[-1] for line in lines[1:]):
+        lines = [line[:-1] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     texts = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
     return "\n".join([rule, texts[0].rstrip(), rule, *(t.rstrip() for t in texts[1:]), rule])
@@ -68,20 +97,36 @@ def results(rows: list[Row], setting: str) -> str:
             "date": str(datetime.date.today()),
             "machine": machine(),
             "setting": setting,
+            "command": command(),
             "rows": [
                 {
-                    "name": row.name,
+                    "name": name,
                     "unit": row.unit,
                     "yardstick": row.yardstick,
-                    "glance": row.ours,
-                    "theirs": row.theirs,
-                    "ratio": round(row.ratio, 3),
+                    "typical": row.typical,
+                    "glance": [round(turn, 3) for turn in row.ours],
+                    "theirs": [round(turn, 3) for turn in row.theirs],
+                    "figure": round(row.figures[0], 3),
+                    "ratio": round(row.ratio, 3) if math.isfinite(row.ratio) else None,
                 }
-                for row in rows
+                for row, name in zip(rows, full_names(rows), strict=True)
             ],
         },
         indent=1,
     )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option --json, for `report`."""
+    parser.add_argument("--json", type=pathlib.Path, help="a file for the results as JSON, too")
+
+
+def report(rows: list[Row], setting: str, json_file: pathlib.Path | None) -> None:
+    """Print the table of a run and what a reader has to know of it; write the JSON."""
+    print(table(rows))
+    print(described(setting))
+    if json_file:
+        json_file.write_text(results(rows, setting) + "\n", encoding="utf-8")
 
 
 def machine() -> str:
@@ -97,10 +142,20 @@ def machine() -> str:
     )
 
 
+def command() -> str:
+    """Return the command line of this run, from the top of the checkout, without places."""
+    program = os.path.relpath(sys.argv[0], pathlib.Path(__file__).parents[2])
+    words = sys.argv[1:]
+    for option in ("--json", "--dir"):
+        if option in words:
+            place = words.index(option)
+            del words[place : place + 2]
+    return " ".join([program, *words])
+
+
 def described(setting: str) -> str:
     """Return what a reader has to know about a run: machine, versions, date, setting, command."""
-    program = os.path.relpath(sys.argv[0], pathlib.Path(__file__).parents[2])
     return (
         f"\n{datetime.date.today()}, {machine()}, one client on the same "
-        f"machine, {setting}: ``{' '.join([program, *sys.argv[1:]])}``"
+        f"machine, {setting}: ``{command()}``"
     )

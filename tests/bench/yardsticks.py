@@ -59,14 +59,21 @@ def bare_eventlet(
 ) -> Iterator[tuple[int, int]]:
     """Serve one answer to every request; yield the port and the id of the process."""
     home.mkdir()
+    port, command = bare_command(home, status, headers, body)
+    with running(command, port) as pid:
+        yield port, pid
+
+
+def bare_command(
+    home: pathlib.Path, status: str, headers: list[tuple[str, str]], body: bytes
+) -> tuple[int, list[str]]:
+    """Return the port and the command of a bare eventlet application with this one response."""
     port = daemons.free_port()
     answer = home / "answer.json"
     known = {"status": status, "headers": headers, "body": body.decode("latin-1")}
     answer.write_text(json.dumps(known))
     application = pathlib.Path(__file__).with_name("bare.py")
-    command = [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
-    with running(command, port) as pid:
-        yield port, pid
+    return port, [sys.executable, "-W", "ignore", str(application), str(port), str(answer)]
 
 
 @contextlib.contextmanager
@@ -123,7 +130,8 @@ def mariadb(parent: pathlib.Path) -> Iterator[str]:
         subprocess.run(install, check=True, stdout=subprocess.DEVNULL, cwd=name)
         command = [*prefix, daemon, *common, f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={name}/s", f"--pid-file={name}/p"]
-        command += ["--innodb-buffer-pool-size=1G", "--character-set-server=utf8mb4"]
+        # The tables and indexes of a million images take 1.5 GiB.
+        command += ["--innodb-buffer-pool-size=2G", "--character-set-server=utf8mb4"]
         with running(command, port):
             url = f"mysql+pymysql://root@localhost/{{name}}?unix_socket={name}/s"
             server = sa.create_engine(url.format(name="mysql"))

@@ -90,13 +90,11 @@ def test_a_restored_site_is_the_one_that_was_backed_up(site):
             site.run(f"glance --force delete {doomed}")
     assert site.run("stat -c %a /var/backups/glance") == "700\n"
 
-    removal = checkout.blocks(pages.path("installing"), "Remove")[0]
+    removal = checkout.blocks(pages.path("one-host"), "Remove")[0]
     for line in removal.splitlines():
         # What the host is lent for the programs stays.
         site.run(line.replace("rm -r /opt/glance ", "rm -r "))
-    commands = checkout.blocks(pages.path("installing"), "From an empty host to running daemons")[
-        0
-    ]
+    (commands,) = checkout.blocks(pages.path("one-host"), "From an empty host to running daemons")
     for line in commands.splitlines()[host.BRINGING : 6]:
         site.run(line)
     assert not site.run("ls /var/lib/glance/images")

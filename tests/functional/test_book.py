@@ -10,9 +10,11 @@ import sys
 
 import pytest
 
-from support import browser, faults, images, pages
+from support import blocks, browser, checkout, faults, images, pages
 
 pytestmark = pytest.mark.peers
+
+RUNS = {"releasing": {"": "test_the_changelog_of_a_release_is_written"}}
 
 #: The widths of a telephone and of a small screen, in pixels.
 NARROW, WIDE = 390, 1280
@@ -217,3 +219,23 @@ def test_the_pages_have_the_fragments(book):
     assert not [path.name for path, text in plain.items() if text not in changelog]
     wanted = {path for path in plain if ".upgrade." in path.name}
     assert not [path.name for path in wanted if plain[path] not in upgrading]
+
+
+def test_the_changelog_of_a_release_is_written(tmp_path):
+    if importlib.util.find_spec("towncrier") is None:
+        images.without("not installed: pip install 'glance[docs]'")
+    (command,) = blocks.read(pages.path("releasing"), excused=False)
+    copy = checkout.copy_to(tmp_path / "copy")
+    fragments = sorted(
+        path.stem.partition(".")[0] for path in (copy / "doc/source/news").iterdir()
+    )
+    subprocess.run(["git", "init", "-q", "."], cwd=copy, check=True)
+    subprocess.run(["git", "add", "doc"], cwd=copy, check=True)
+    program, *words = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", program, *words], cwd=copy, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    changelog = (copy / "doc/source/reference/changelog.rst").read_text(encoding="utf-8")
+    assert "1.1.0" in changelog and changelog.count("\n* ") + changelog.count("\n- ") > 1
+    assert fragments and not list((copy / "doc/source/news").glob("*.feature.rst"))

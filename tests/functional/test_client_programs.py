@@ -3,13 +3,17 @@
 import hashlib
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
-from support import daemons, pages
+from support import checkout, daemons, pages
 
-RUNS = {"python-client": {"First calls": "test_the_first_calls_of_the_page_run"}}
+RUNS = {
+    "python-client": {
+        "First calls": "test_the_first_calls_of_the_page_run",
+        "Version 2 of the API": "test_the_first_calls_of_the_page_run",
+    }
+}
 
 THREADS = """
 import concurrent.futures, socket
@@ -53,12 +57,14 @@ print(run(work, 8) == [SIZE] * 8)
 """
 
 
-def test_the_first_calls_of_the_page_run(site, tmp_path):
-    page = pages.text("python-client")
-    code = page.partition("First calls\n===")[2].partition("::\n\n")[2].partition("\nEvery")[0]
+def test_the_first_calls_of_the_page_run(make_site, tmp_path):
+    site = make_site(api_pipeline="versionnegotiation context rootapp")
+    (code,) = checkout.blocks(pages.path("python-client"), "First calls")
+    (later,) = checkout.blocks(pages.path("python-client"), "Version 2 of the API")
+    code += "\n" + later.replace("(7)", '(image["id"])')
     data = b"\x00data of an image\xff" * 1000
     (tmp_path / "image.qcow2").write_bytes(data)
-    code = textwrap.dedent(code).replace("9292", str(site.port)).replace("/path/to/", "")
+    code = code.replace("9292", str(site.port)).replace("/path/to/", "")
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -1,6 +1,7 @@
 """Conversions as a user sees them: the real command, all daemons, and a real qemu-img."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,10 +11,20 @@ import pytest
 from glance import client
 from glance.common import exception
 
-from support import daemons, images
+from support import checkout, daemons, images, pages
 from support.conversions import MIB, noise
 
 pytestmark = pytest.mark.peers
+
+RUNS = {
+    "conversion": {"What a conversion leaves in the log": "test_the_line_of_a_job_is_as_printed"},
+    "converting": {
+        "With the command line": "test_the_commands_of_the_page_convert",
+        "With HTTP": "test_the_request_of_the_page_converts",
+        "From Python": "test_the_programs_of_the_pages_convert",
+    },
+    "python-client": {"Conversions": "test_the_programs_of_the_pages_convert"},
+}
 
 BOTH = "versionnegotiation context rootapp"
 SECRET = {"registry_shared_secret": "s3cret"}
@@ -30,6 +41,7 @@ def site(tmp_path_factory):
     with daemons.Site(directory, api_pipeline=BOTH, api=enabled, registry=SECRET) as running:
         options = {
             **enabled,
+            "verbose": True,
             "conversion_work_dir": directory / "work",
             "conversion_disk_reserve": 0,
             "registry_host": "127.0.0.1",
@@ -156,3 +168,84 @@ def test_an_image_that_names_another_file_is_refused(site, api, tmp_path):
     assert glance(site, "conversion-cancel", job["id"]).stdout.startswith("Forgot conversion")
     with pytest.raises(exception.NotFound):
         api.get_conversion(job["id"])
+
+
+def shell(site, script):
+    """Run what a page prints, with the programs and the port of the site."""
+    program = f"{sys.executable} {daemons.BIN / 'glance'} --host=127.0.0.1 --port={site.port}"
+    done = subprocess.run(
+        ["bash", "-c", f'glance() {{ {program} "$@"; }}; TOKEN=any; {script}'],
+        env=daemons.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(site, script):
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("9292", str(site.port))],
+        env=daemons.environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_commands_of_the_page_convert(site, api):
+    source = uploaded(api)["id"]
+    started(lambda: api.convert_image(source, "vdi"))
+    first, after = checkout.blocks(pages.path("converting"), "With the command line")
+    command, *printed = first.removeprefix("$ ").splitlines()
+    said = shell(site, command.replace(" 12 ", f" {source} ")).splitlines()
+    varying = re.compile(r"[0-9a-f-]{36}|\d+$")
+    assert [varying.sub("(id)", line) for line in said] == [
+        varying.sub("(id)", line) for line in printed
+    ]
+    job = started(lambda: api.convert_image(source, "qcow2"))["id"]
+    listed, show, cancel = (re.sub(r"[0-9a-f-]{36}", job, line) for line in after.splitlines())
+    shell(site, listed)
+    assert job in shell(site, show)
+    # It may have ended by then: a job that has ended is forgotten.
+    assert job in shell(site, cancel)
+
+
+def test_the_request_of_the_page_converts(site, api):
+    source = uploaded(api)["id"]
+    started(lambda: api.convert_image(source, "vdi"))
+    (request,) = checkout.blocks(pages.path("converting"), "With HTTP")
+    said = shell(site, request.replace('"12"', f'"{source}"').replace("9292", str(site.port)))
+    assert said.startswith("HTTP/1.1 202 ") and "\nRetry-After: 5\n" in said
+    job = json.loads(said.partition("\n\n")[2])["conversion"]
+    assert ended(api, job)["status"] == "succeeded"
+
+
+def test_the_programs_of_the_pages_convert(site, api):
+    source, other = uploaded(api)["id"], uploaded(api)["id"]
+    started(lambda: api.convert_image(source, "vdi"))
+    (program,) = checkout.blocks(pages.path("converting"), "From Python")
+    (waiting,) = checkout.blocks(pages.path("python-client"), "Conversions")
+    assert python(site, program.replace("12,", f"{source},")).strip() in ("queued", "running")
+    begin = program.partition("job = ")[0]
+    waiting = waiting.replace("(7,", f"({other},").replace("sleep(5)", "sleep(0.1)")
+    status, image, error = python(site, f"import time\n{begin}{waiting}").split()
+    assert (status, error) == ("succeeded", "None")
+    assert api.get_image_meta(image)["name"] == "web (small)"
+
+
+def test_the_line_of_a_job_is_as_printed(site, api):
+    source = uploaded(api)
+    ended(api, started(lambda: api.convert_image(source["id"], "qcow2", name="told")))
+    (printed,) = checkout.blocks(pages.path("conversion"), "What a conversion leaves in the log")
+    log = (site.directory / "glance-converter.log").read_text(encoding="utf-8")
+    said = re.findall(rf"Job .* \(image {source['id']} to image \d+\): .*", log)[-1]
+    number = re.compile(r"^[0-9a-f]{4}\S+|\d+(?:\.\d+)?")
+    wanted = " ".join(printed.split()).removesuffix("\u2026").split()
+    assert [number.sub("N", word) for word in said.split()][: len(wanted)] == [
+        number.sub("N", word) for word in wanted
+    ]

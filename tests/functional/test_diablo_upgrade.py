@@ -101,7 +101,7 @@ def test_a_site_of_diablo_goes_on_with_all_it_had(old):
     old.run("rm -r /etc/glance /var/lib/glance")
     unpack, adapt = checkout.blocks(PAGE, "Install")
     old.run(unpack)
-    commands = block("From an empty host to running daemons", pages.path("installing"))
+    commands = block("From an empty host to running daemons", pages.path("one-host"))
     for line in commands.splitlines()[host.BRINGING : 6]:
         old.run(line)
     assert "999888777666" in old.run("cat /etc/glance/glance-api.conf")  # the old file

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from support import checkout, host, images, pages, record, shells
+from support import blocks, checkout, host, images, pages, record, shells
 
 RUNS = {"first-steps": {"": "test_the_screen_says_what_the_page_shows"}}
 
@@ -27,7 +27,7 @@ def replayed(tmp_path_factory):
         shell.run("chmod 755 /mnt && cp -r /mnt/glance /home/joe/ && chown -R joe:joe /home/joe")
         rights = ("--reuid=joe", "--regid=joe", "--init-groups")
         shell.become("setpriv", *rights, "env", "HOME=/home/joe", "USER=joe")
-        return record.replay(PAGE.read_text(encoding="utf-8"), shell)
+        return record.replay(blocks.whole(PAGE), shell)
     finally:
         shell.close()
 

@@ -13,7 +13,13 @@ from support import checkout, clients, daemons, images, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
-RUNS = {"from-todays-glance": {"": "test_every_image_moves_with_all_it_has"}}
+RUNS = {
+    "from-todays-glance": {
+        "Copy": "test_every_image_moves_with_all_it_has",
+        "Compare the lists": "test_every_image_moves_with_all_it_has",
+    },
+    "images-api-v2": {"See that both are there": "test_both_versions_are_there"},
+}
 
 PAGE = pages.path("from-todays-glance")
 BOTH = "versionnegotiation context rootapp"
@@ -152,7 +158,7 @@ def test_every_image_moves_with_all_it_has(sites, folder):
     code, said = run(folder, command)
     assert (code, said.count(" is there\n")) == (0, 6), said
     assert everything(new) == everything(old)
-    compare = checkout.blocks(PAGE, "Change over")[0]
+    (compare,) = checkout.blocks(PAGE, "Compare the lists")
     code, said = run(folder, compare)
     # Without Keystone the client says so, and nothing else.
     assert code == 0 and not re.findall("^[<>]", said, re.MULTILINE)
@@ -167,3 +173,13 @@ def test_other_data_under_the_same_id_is_not_taken_for_the_image(sites, folder):
     assert code == 1
     assert re.findall(r"^(\S+) FAILED: (.*)$", said, re.MULTILINE)[0][0] == image
     assert new.http.get(f"/v2/images/{image}/file").body == b"wrong"
+
+
+def test_both_versions_are_there(sites, folder):
+    old, _ = sites
+    create(old, b"listed", name="listed", visibility="public")
+    (printed,) = checkout.blocks(pages.path("images-api-v2"), "See that both are there")
+    for line, seen in zip(printed.splitlines(), ('"v1.1"', "listed"), strict=True):
+        command = line.removeprefix("$ ").replace("HOST:9292", f"127.0.0.1:{old.port}")
+        code, said = run(folder, command)
+        assert code == 0 and seen in said

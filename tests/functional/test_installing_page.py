@@ -1,4 +1,4 @@
-"""What the page about installing prints works as printed: on a host of its own, as root."""
+"""What the pages about installing print works as printed: on a host of its own, as root."""
 
 import contextlib
 import re
@@ -13,21 +13,19 @@ from support import checkout, databases, host, images, pages
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
 RUNS = {
-    "backup": {"PostgreSQL, MariaDB and MySQL": "test_postgresql_takes_five_lines"},
+    "backup": {"PostgreSQL": "test_postgresql_takes_five_lines"},
+    "databases": {"Purge old records": "test_one_command_purges_old_records"},
     "installing": {
-        "From an empty host to running daemons": (
-            "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing"
-        ),
-        "Configure": "test_postgresql_takes_five_lines",
         "PostgreSQL in five lines": "test_postgresql_takes_five_lines",
-        "Upgrade": "test_an_upgrade_keeps_images_and_configuration",
-        "Purge old records": "test_one_command_purges_old_records",
         "Do without systemd": "test_the_daemons_run_without_systemd",
-        "Remove": "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing",
     },
+    "one-host": {
+        "": "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing",
+        "Change the configuration": "test_postgresql_takes_five_lines",
+    },
+    "upgrading": {"On one host": "test_an_upgrade_keeps_images_and_configuration"},
 }
 
-PAGE = pages.path("installing")
 NEWER = "1.0.1"
 #: Lists what there is of glance, but for what stands in for systemd.
 FOUND = """
@@ -37,10 +35,9 @@ cat /etc/passwd /etc/group
 """
 
 
-def printed(section, count=None):
-    """Return the blocks of a section of the page, all of one line or more."""
-    found = checkout.blocks(PAGE, section)
-    assert count is None or len(found) == count
+def printed(section, page="one-host"):
+    """Return the only block of a section of a page."""
+    (found,) = checkout.blocks(pages.path(page), section)
     return found
 
 
@@ -108,7 +105,7 @@ PROGRAMS = 3
 @pytest.fixture(scope="module")
 def programs(make):
     """An archive of what the first commands make; the test of all commands is another one."""
-    commands, _ = printed(INSTALL, 2)
+    commands = printed(INSTALL)
     with make() as shell:
         for line in commands.splitlines()[:PROGRAMS]:
             shell.run(line)
@@ -125,7 +122,7 @@ def ready(programs, empty):
 @pytest.fixture
 def installed(ready):
     """A host on which the daemons run."""
-    commands, _ = printed(INSTALL, 2)
+    commands = printed(INSTALL)
     for line in commands.splitlines()[PROGRAMS:]:
         ready.run(line)
     return ready
@@ -149,23 +146,34 @@ def owners(shell):
 
 def test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing(empty):
     before = empty.run(FOUND)
-    commands, trial = printed(INSTALL, 2)
+    commands = printed(INSTALL)
     for line in commands.splitlines():
         empty.run(line)
     assert len(commands.splitlines()) == 8
-    assert "These eight commands" in PAGE.read_text(encoding="utf-8")
-    assert "first" in empty.run(trial)
+    assert "These eight commands" in pages.text("one-host")
+    assert "first" in empty.run(printed("Try it"))
+    empty.run(printed("Start the scrubber"))
+    active, ready, logs = printed("See how it goes").splitlines()
+    empty.run(active)
+    assert empty.run(ready) == "OK\n"
+    assert "api.log" in empty.run(logs)
     # Root alone writes the configuration, only the service reads it, and nobody else.
     rights = empty.run("stat -c '%U %G %a' /etc/glance /etc/glance/*.conf").split("\n")
     assert set(rights[1:-1]) == {"root glance 640"} and rights[0] == "root glance 750"
     assert owners(empty) == {"glance"}
+    override = "/etc/systemd/system/glance-api.service.d/override.conf"
+    empty.run(f"mkdir {override.rpartition('/')[0]}")
+    empty.run(f"cat > {override} <<'END'\n{printed('What the units do')}\nEND")
     assert "WARNING" not in empty.run("cat /var/log/glance/*.log")
     # What the real systemd thinks of the units, now that all that they name is there.
     said = empty.run("systemd-analyze verify --man=no /etc/systemd/system/glance-*.service")
     assert "glance" not in said
+    # It would have named a line of the override that it does not know.
+    empty.run(f"sed -i s/ReadWritePaths/ReadWritePath/ {override}")
+    assert "ReadWritePath" in empty.ask("systemd-analyze verify --man=no glance-api.service")[1]
     empty.run("test -L /etc/systemd/system/multi-user.target.wants/glance-api.service")
-    removal, _ = printed("Remove", 2)
-    for line in removal.splitlines():
+    empty.run(f"rm -r {override.rpartition('/')[0]}")
+    for line in printed("Remove").splitlines():
         empty.run(line)
     assert "glance" not in empty.run("ps -e")
     assert empty.run(FOUND) == before
@@ -176,7 +184,7 @@ def test_an_upgrade_keeps_images_and_configuration(installed):
         "echo kept | /opt/glance/bin/glance add name=kept disk_format=raw is_public=true"
     )
     installed.run("echo '# ours' >> /etc/glance/glance-api.conf")
-    upgrade, compare, back = printed("Upgrade", 3)
+    upgrade, compare, back = checkout.blocks(pages.path("upgrading"), "On one host")
     for line in upgrade.splitlines():
         installed.run(line)
     assert NEWER in installed.run("/opt/glance/bin/glance-api --version")
@@ -192,8 +200,7 @@ def test_an_upgrade_keeps_images_and_configuration(installed):
 
 
 def test_one_command_purges_old_records(installed):
-    (purge,) = printed("Purge old records", 1)
-    assert "0" in installed.run(purge)
+    assert "0" in installed.run(printed("Purge old records", "databases"))
 
 
 #: A cluster as Debian's package makes it, with its users known by the socket.
@@ -213,18 +220,17 @@ def test_postgresql_takes_five_lines(installed):
     if not databases.POSTGRES:
         images.without("PostgreSQL is not installed")
     installed.run(CLUSTER)
-    (lines,) = printed("PostgreSQL in five lines", 1)
+    lines, removal = checkout.blocks(pages.path("installing"), "PostgreSQL in five lines")
     assert len(lines.splitlines()) == 5
     for line in lines.splitlines():
         installed.run(line)
-    (restart,) = printed("Configure", 1)
-    installed.run(restart)
+    installed.run(printed("Change the configuration"))
     installed.run("echo x | /opt/glance/bin/glance add name=té disk_format=raw is_public=true")
     assert "té" in images_of(installed)
     told = "runuser -u glance -- psql -h /run/postgresql -Atc 'select name from images'"
     assert installed.run(told).splitlines()[-1] == "té"
     # With what the page about backups prints.
-    dump, restore, _ = checkout.blocks(pages.path("backup"), "PostgreSQL, MariaDB and MySQL")
+    dump, restore = checkout.blocks(pages.path("backup"), "PostgreSQL")
     installed.run("install -d -m 0700 /var/backups/glance")
     installed.run(dump)
     installed.run("systemctl stop glance-api glance-registry")
@@ -235,14 +241,13 @@ def test_postgresql_takes_five_lines(installed):
     assert "té" in images_of(installed)
     installed.run("runuser -u glance -- /opt/glance/bin/glance-scrubber")
     installed.run("systemctl stop glance-api glance-registry")
-    _, removal = printed("Remove", 2)
     installed.run(removal)
 
 
 def test_the_daemons_run_without_systemd(ready):
-    commands, _ = printed(INSTALL, 2)
+    commands = printed(INSTALL)
     ready.run(commands.splitlines()[PROGRAMS])
-    (lines,) = printed("Do without systemd", 1)
+    lines, _ = checkout.blocks(pages.path("installing"), "Do without systemd")
     for line in lines.splitlines():
         ready.run(line)
     ready.run("echo x | /opt/glance/bin/glance add name=ours disk_format=raw is_public=true")

@@ -20,7 +20,12 @@ RUNS = {
         "Create users, projects and the catalog entry": "test_the_commands_of_the_page_run",
         "Configure and start the two daemons": "test_the_commands_of_the_page_run",
         "Try it": "test_the_commands_of_the_page_run",
-    }
+    },
+    "from-todays-glance": {
+        "Get ready": "test_the_commands_of_the_page_run",
+        "Change the catalog": "test_the_commands_of_the_page_run",
+    },
+    "python-client": {"Signing in": "test_the_commands_of_the_page_run"},
 }
 
 PAGE = pages.path("keystone")
@@ -32,6 +37,46 @@ def commands():
     found = checkout.blocks(PAGE)
     last = next(index for index, block in enumerate(found) if block.startswith("kill "))
     return found[: last + 1]
+
+
+def beside():
+    """Return what other pages print for a site behind Keystone, to run before the end."""
+    move = pages.path("from-todays-glance")
+    install, clouds = checkout.blocks(move, "Get ready")
+    (requirement,) = re.findall(r"^move/bin/pip install '(\S+)'$", install, re.MULTILINE)
+    (endpoint,) = checkout.blocks(move, "Change the catalog")
+    (sign_in,) = checkout.blocks(pages.path("python-client"), "Signing in")
+    for old, new in (
+        ("https://keystone.example.com", "http://127.0.0.1:5000"),
+        ("https://new-images.example.com", "http://127.0.0.1:9292"),
+        ("password: secret", "password: admins-secret"),
+    ):
+        clouds, endpoint = clouds.replace(old, new), endpoint.replace(old, new)
+    for old, new in (("secret", "joe-secret"), ("acme", "of-joe")):
+        sign_in = sign_in.replace(f'"{old}"', f'"{new}"')
+    return f"""
+$PREFIX/keystone/bin/python - <<'END'
+from importlib import metadata
+from packaging.requirements import Requirement
+wanted = Requirement({requirement!r})
+assert wanted.specifier.contains(metadata.version(wanted.name))
+END
+cat > clouds.yaml <<'END'
+{clouds}
+END
+unset OS_AUTH_URL OS_USERNAME OS_PASSWORD OS_PROJECT_NAME OS_USER_DOMAIN_NAME
+unset OS_PROJECT_DOMAIN_NAME OS_IDENTITY_API_VERSION
+test "$($PREFIX/keystone/bin/openstack --os-cloud old image list -f value -c Name)" = private
+test "$($PREFIX/keystone/bin/openstack --os-cloud new image list -f value -c Name)" = private
+export OS_CLOUD=new
+ENDPOINT=$($PREFIX/keystone/bin/openstack endpoint list --service image -f value -c ID)
+{endpoint.replace("ENDPOINT", "$ENDPOINT")}
+{sys.executable} - <<'END'
+from glance.client import Client
+{sign_in}
+assert [image["name"] for image in client.get_images()] == ["private"]
+END
+"""
 
 
 def test_the_page_installs_what_the_tests_use():
@@ -69,7 +114,8 @@ def test_the_commands_of_the_page_run(folder):
     images.need("curl", "bash")
     home, moved = folder
     environment = keystone.python().parent.parent
-    script = moved("\n".join(commands()[1:]))
+    *first, end = commands()[1:]
+    script = moved("\n".join([*first, beside(), end]))
     (home / "opt" / "keystone").symlink_to(environment)
     # Not a pipe, which the daemons would keep open after a failure.
     with (home / "said").open("w") as said:

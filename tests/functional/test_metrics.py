@@ -12,7 +12,7 @@ from prometheus_client import parser
 
 from glance.common import metrics
 
-from support import daemons, faults
+from support import daemons, faults, operators
 from support.rawhttp import Http
 
 pytestmark = pytest.mark.full
@@ -285,3 +285,48 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(make_site, tmp_path):
     assert line.endswith(
         f"Cannot listen on 127.0.0.1 port {site.registry.port}: Address already in use"
     )
+
+
+def test_a_scrubber_tells_what_its_passes_did(make_site, tmp_path):
+    deleted = {"delayed_delete": True, "scrub_time": 0}
+    site = make_site(api=deleted)
+    image = site.http.add(b"data", name="gone").json()["image"]["id"]
+    assert site.http.delete(f"/v1/images/{image}").status == 200
+    port = daemons.free_port()
+    options = {
+        "metrics_port": port,
+        "metrics_directory": tmp_path,
+        "sql_connection": site.registry_options["sql_connection"],
+        "filesystem_store_datadir": site.data_dir,
+        "scrub_time": 0,
+        "daemon": True,
+    }
+    conf = tmp_path / "glance-scrubber.conf"
+    lines = "".join(f"{name} = {value}\n" for name, value in options.items())
+    application = "paste.app_factory = glance.scrubber:app_factory\n"
+    conf.write_text(f"[DEFAULT]\n{lines}[app:glance-scrubber]\n{application}")
+    scrubber = daemons.Daemon("glance-scrubber", conf, tmp_path / "scrubber.log", port)
+
+    def shown():
+        return Http(port).request("GET", "/metrics").text
+
+    scrubber.start()
+    try:
+        faults.until(lambda: 'glance_scrubbed_images_total{outcome="deleted"} 1.0' in shown(), "1")
+        faults.until(lambda: 'glance_scrub_passes_total{outcome="complete"} 1.0' in shown(), "2")
+        faults.until(lambda: 'glance_database_connections{state="idle"}' in shown(), "3")
+        assert "glance_scrub_pass_end_timestamp_seconds 1." in shown()
+        assert "glance_build_info" in shown()
+        second = tmp_path / "second.conf"
+        second.write_text(conf.read_text())
+        done = operators.run("glance-scrubber", str(second), cwd=tmp_path)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        assert "Address already in use" in done.stderr
+        once = conf.read_text().replace("daemon = True", "daemon = False")
+        second.write_text(once)
+        assert operators.run("glance-scrubber", str(second), cwd=tmp_path).returncode == 0
+        assert scrubber.stop() == 0
+        # Nothing of it is left.
+        assert not list(tmp_path.glob("glance-metrics-*"))
+    finally:
+        scrubber.kill()

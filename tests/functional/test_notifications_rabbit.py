@@ -306,8 +306,8 @@ def test_what_a_stop_has_put_away_is_sent_by_the_next_start(
 def test_events_of_a_host_that_is_gone_are_sent_by_another_one_that_gets_its_files(
     broker, options, topic, make_site, tmp_path
 ):
-    page = pages.text("several-nodes")
-    (command,) = re.findall(r"^    (for .*?done)$", page, re.MULTILINE | re.DOTALL)
+    (*_, command) = checkout.blocks(pages.path("several-nodes"), "What a dead node leaves")
+    command = command[command.index("for ") :]
     spool, lost = tmp_path / "spool", tmp_path / "lost"
     more = {
         "notification_overflow": "spool",

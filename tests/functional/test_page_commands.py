@@ -4,6 +4,7 @@ Where a page has the id of an image of its reader, the command gets that of an i
 """
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -13,25 +14,33 @@ from support import blocks, checkout, host, images, pages
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
 RUNS = {
+    "caching-proxies": {
+        "Setting one up": "test_a_proxy_is_put_in_front",
+    },
+    "conversion": {"On one host": "test_a_converter_starts"},
     "databases": {
         "Back up SQLite": "test_the_database_is_copied",
         "Move to another database": "test_the_database_is_copied",
     },
     "deleting-images": {
+        "The scrubber": "test_a_pass_of_the_scrubber_is_told",
         "Restore an image": "test_deleted_images_come_back",
         "Find orphans": "test_what_does_not_fit_is_found",
         "Check everything": "test_what_does_not_fit_is_found",
         "Encrypt locations": "test_locations_are_rewritten",
         "Upgrade from older releases": "test_locations_are_rewritten",
     },
-    "image-cache": {"Manage the cache": "test_the_cache_is_managed"},
+    "http-caching": {"Files": "test_an_image_gets_the_name_of_a_file"},
+    "image-cache": {
+        "The programs": "test_the_cache_is_managed",
+        "Manage the cache": "test_the_cache_is_managed",
+    },
     "images-api-v2": {
         "The glance command and the Python client": "test_images_are_shown_as_version_2_knows_them"
     },
     "monitoring": {"Switch the metrics on": "test_metrics_are_there"},
     "openapi": {"Fetch a document": "test_the_description_is_fetched"},
     "running-as-a-service": {
-        "Run the scrubber": "test_the_scrubber_runs",
         "Read the logs": "test_the_lines_of_a_request_are_found",
     },
     "several-nodes": {"What a dead node leaves": "test_what_does_not_fit_is_found"},
@@ -53,11 +62,7 @@ def shell(tmp_path_factory):
 
 def lines(page, section):
     """Return the lines of the blocks of a section that are to be run."""
-    found = [
-        block.text
-        for block in blocks.of(pages.path(page))
-        if section in block.sections and block.excuse is None
-    ]
+    found = blocks.read(pages.path(page), section, excused=False)
     assert found
     return "\n".join(found).splitlines()
 
@@ -134,17 +139,11 @@ def test_the_database_is_copied(shell):
 
 
 def test_locations_are_rewritten(shell):
-    (encrypt,) = lines("deleting-images", "Encrypt locations")
+    _, encrypt = lines("deleting-images", "Encrypt locations")
     assert "Decrypted 0 locations" in shell.run(encrypt)
     (adopt,) = lines("deleting-images", "Upgrade from older releases")
     shell.run("install -d -o glance /var/lib/glance/scrubber")
     assert "Imported 0 files" in shell.run(adopt)
-
-
-def test_the_scrubber_runs(shell):
-    (start,) = lines("running-as-a-service", "Run the scrubber")
-    shell.run(start)
-    shell.run("systemctl is-active glance-scrubber && systemctl stop glance-scrubber")
 
 
 def test_the_lines_of_a_request_are_found(shell):
@@ -163,6 +162,15 @@ def test_the_cache_is_managed(shell):
         f"sed -i 's/^pipeline = versionnegotiation.*/{pipeline}/' /etc/glance/glance-api.conf"
     )
     set_options(shell, "glance-api", turned_on)
+    _, timers, crontab = checkout.blocks(pages.path("image-cache"), "The programs")
+    shell.run(timers)
+    assert set(re.findall(r"(glance-cache-\w+)\.timer", timers)) == {
+        pathlib.PurePath(line.split()[-1]).name for line in crontab.splitlines()
+    }
+    for line in crontab.splitlines():
+        *when, user, command = line.split()
+        assert len(when) == 5
+        shell.run(f"runuser -u {user} -- {command}")
     listed, queue, stats, removal = lines("image-cache", "Manage the cache")
     shell.run(listed)
     shell.run(re.sub(r"queue-image .*", f"queue-image {number}", queue))
@@ -185,3 +193,65 @@ def test_the_description_is_fetched(shell):
     (fetch,) = lines("openapi", "Fetch a document")
     shell.run(fetch)
     assert json.loads(shell.run("cat images-api.json"))["openapi"].startswith("3.1")
+
+
+def test_an_image_gets_the_name_of_a_file(shell):
+    images.need("wget")
+    number = add(shell)
+    shell.run("echo 127.0.0.1 images.example.org >> /etc/hosts")
+    for command in lines("http-caching", "Files"):
+        assert command.endswith("/5")
+        shell.run("rm -rf fetched && mkdir fetched && cd fetched")
+        shell.run(f"{command[:-1]}{number}")
+        assert shell.run("ls && cat * && cd ..") == "here.raw\ndata\n"
+
+
+def test_a_pass_of_the_scrubber_is_told(shell):
+    (printed,) = checkout.blocks(pages.path("deleting-images"), having="Pass done: ")
+    shell.run("runuser -u glance -- /opt/glance/bin/glance-scrubber")
+    said = shell.run("grep -o 'Pass done: .*' /var/log/glance/scrubber.log | tail -n 1").strip()
+    number = r"\d+(?:\.\d+)?"
+    assert re.sub(number, "N", said) == re.sub(number, "N", printed)
+
+
+def test_a_converter_starts(shell):
+    images.need("qemu-img", "bwrap")
+    install, option, start = checkout.blocks(pages.path("conversion"), "On one host")
+    shell.run(install)
+    shell.run(
+        f"sed -i '/^.DEFAULT.$/r /dev/stdin' /etc/glance/glance-converter.conf <<< '{option}'"
+    )
+    # This host is itself in a sandbox, which lets nobody make another one.
+    shell.run(
+        "sed -i '/^.DEFAULT.$/a conversion_sandbox = none' /etc/glance/glance-converter.conf"
+    )
+    set_options(shell, "glance-api", option)
+    for line in start.splitlines():
+        shell.run(line)
+    assert "glance-converter is ready" in shell.run("cat /var/log/glance/converter.log")
+    shell.run("systemctl stop glance-converter")
+
+
+def test_a_proxy_is_put_in_front(shell):
+    images.need("nginx", "varnishd", "squid")
+    number = add(shell)
+    nginx, varnish, squid, see = checkout.blocks(pages.path("caching-proxies"), "Setting one up")
+    shell.run("cd /opt/glance/share/glance/proxies && rm -f /etc/nginx/sites-enabled/*")
+    place, directory, check = nginx.splitlines()
+    shell.run(f"{place}; {directory}; {check.removesuffix(' && systemctl reload nginx')}")
+    place, check, _ = varnish.splitlines()
+    shell.run(place)
+    assert shell.run(check) == "valid\n"
+    place, check, prepare = squid.splitlines()
+    shell.run(f"{place}; {check.removesuffix(' && systemctl stop squid')}")
+    shell.run(prepare.removesuffix(" && systemctl start squid"))
+    # As the page says: glance-api listens where only the proxy reaches it.
+    set_port = "sed -i 's/^bind_port = .*/bind_port = {}/' /etc/glance/glance-api.conf"
+    shell.run(f"{set_port.format(9393)}; systemctl restart glance-api; nginx; cd /root")
+    try:
+        shell.run("echo 127.0.0.1 images.example.org >> /etc/hosts; TOKEN=any")
+        for _ in range(2):
+            assert shell.run(see.replace("images/5", f"images/{number}")) == "200 5\n200 5\n"
+        assert "HEAD /v1/images" in shell.run("tail -n 3 /var/log/glance/api.log")
+    finally:
+        shell.run(f"nginx -s quit; {set_port.format(9292)}; systemctl restart glance-api")

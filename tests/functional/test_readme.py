@@ -6,11 +6,14 @@ import subprocess
 
 import pytest
 
-from support import checkout, images
+from support import checkout, images, pages
 
 pytestmark = [pytest.mark.slow, pytest.mark.peers]
 
-RUNS = {"README": {"Try it": "test_the_printed_commands_store_and_fetch_the_image"}}
+RUNS = {
+    "README": {"Try it": "test_the_readmes_python_runs"},
+    "index": {"": "test_the_commands_of_the_start_page_run"},
+}
 
 START = "python3 bin/glance-quickstart"
 
@@ -27,7 +30,7 @@ def folder(tmp_path_factory):
 def told(folder):
     """What the README's first command prints."""
     images.need("python3", "cmp")
-    return shell(folder, START)
+    return shell(folder, checkout.blocks(folder / "README.rst")[0])
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,13 @@ def test_the_printed_commands_store_and_fetch_the_image(stored):
 @pytest.mark.usefixtures("stored")
 def test_the_readmes_python_runs(folder, port):
     run_block(folder, checkout.blocks(folder / "README.rst")[2], port)
+
+
+def test_the_commands_of_the_start_page_run(folder, told, port):
+    (block,) = checkout.blocks(pages.path("index"))
+    start, commands = block.split("\n", 1)
+    assert start == START
+    assert "hello" in run_block(folder, commands, port)
 
 
 def test_a_second_start_finds_the_first_one(folder, told, port):

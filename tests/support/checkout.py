@@ -26,14 +26,14 @@ def copy_to(directory: pathlib.Path) -> pathlib.Path:
     return directory
 
 
-def blocks(page: pathlib.Path, section: str | None = None) -> list[str]:
+def blocks(page: pathlib.Path, section: str = "", *, having: str = "") -> list[str]:
     """Return the literal blocks of a page (`support.blocks`), without their indentation.
 
-    Those of one section only, with what is below its subsections, if its title is given.
+    Those of one section only, with what is below its subsections, if its title is given, and only
+    those that hold a text.
     """
-    found = [each for each in finder.of(page) if section is None or section in each.sections]
-    assert section is None or f"\n{section}\n" in page.read_text(encoding="utf-8")
-    return [each.text for each in found]
+    assert not section or f"\n{section}\n" in page.read_text(encoding="utf-8")
+    return finder.read(page, section, where=lambda text: having in text)
 
 
 def options(block: str) -> dict[str, str]:

@@ -102,7 +102,7 @@ done
 
 
 def with_programs(top: pathlib.Path) -> shells.Shell:
-    """Return a shell of root on a host with what the first commands of `Installing` bring there.
+    """Return a shell of root on a host with what the first commands of that page bring there.
 
     The programs are those of this checkout, the libraries those that the tests run with: pip would
     take half a minute. `top` is an empty directory.
@@ -131,11 +131,11 @@ BRINGING = 3
 
 
 def installed(top: pathlib.Path) -> shells.Shell:
-    """Return a shell of root on a host on which the daemons run, as `Installing` leaves it."""
+    """Return a shell of root on a host whose daemons run, as `One host with systemd` leaves it."""
     shell = with_programs(top)
     try:
-        commands, _ = checkout.blocks(
-            pages.path("installing"), "From an empty host to running daemons"
+        (commands,) = checkout.blocks(
+            pages.path("one-host"), "From an empty host to running daemons"
         )
         for line in commands.splitlines()[BRINGING:]:
             shell.run(line)

@@ -120,7 +120,7 @@ def ordinary(home: pathlib.Path) -> dict[str, Any]:
             command = [python, "-m", "venv", "--without-pip", str(made)]
             subprocess.run(command, check=True, capture_output=True)
             own = str(made / "bin" / "python")
-            done = run("glance-control", "--version", cwd="/", python=own, env=env, **rights)
+            done = run("glance-control", "--help", cwd="/", python=own, env=env, **rights)
             if done.returncode == 0:
                 return {"python": own, "env": env, **rights}
     images.without("no Python 3.11 that an ordinary user may run")

@@ -3,7 +3,8 @@
 
 A scratch host (`support.host`) has it in front of the real one, which it uses to enable and to
 disable units. Of the sandbox of a unit it does what no systemd is needed for: the user, no
-privileges, and a file system that is read-only but for the directories of the unit.
+privileges, and a file system that is read-only but for the directories of the unit. Starting a
+timer makes one pass of what it starts.
 """
 
 import configparser
@@ -23,7 +24,9 @@ LONGEST = 60
 
 
 def service(name):
-    """Return the section [Service] of a unit; end the program if there is no such unit."""
+    """Return the section [Service] of a unit, or of what a timer starts; end if there is none."""
+    if name.endswith(".timer") and (UNITS / name).exists():
+        name = name.removesuffix(".timer")
     path = UNITS / f"{name}.service"
     if not path.exists():
         sys.exit(f"Unit {name}.service not found.")
@@ -90,6 +93,8 @@ def start(name):
         if process.poll() is not None or time.monotonic() > deadline:
             said = (STATE / f"{name}.log").read_text()
             sys.exit(f"Job for {name}.service failed.\n{said}")
+    if unit["Type"] == "oneshot" and process.wait(LONGEST) != 0:
+        sys.exit(f"Job for {name}.service failed.\n{(STATE / f'{name}.log').read_text()}")
 
 
 def stop(name):

@@ -15,7 +15,6 @@ import importlib
 import json
 import os
 import pathlib
-import re
 import runpy
 import sys
 
@@ -48,9 +47,9 @@ def prepare(program):
     """Import what the program imports before it looks at its configuration, and a little more."""
     sys.path.insert(0, str(ROOT))
     if program not in LATER:
-        script = (ROOT / "bin" / program).read_text(encoding="utf-8")
-        for name in re.findall(r"^from (glance\.\S+) import", script, re.MULTILINE):
-            importlib.import_module(name)
+        homes = importlib.import_module("glance.cli.start").HOMES
+        if program in homes:
+            importlib.import_module(homes[program][0])
         for name in LATER_AND_PLAIN.get(program, ()):
             importlib.import_module(name)
         return

@@ -12,8 +12,13 @@ from glance import scrubber
 from glance.converter import worker
 from glance.notifier import publisher
 
-from support import images, pages
+from support import checkout, images, pages
 
+RUNS = {
+    "running-as-a-service": {
+        "Check the health of the daemons": "test_haproxy_takes_the_check_of_the_page"
+    }
+}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
 UNITS = sorted((ETC / "systemd").glob("*.service"))
@@ -140,6 +145,22 @@ def test_the_sample_of_a_logging_configuration_is_taken(tmp_path):
     assert own.startswith("(glance-api): ") and own.endswith(" from the daemon")
     assert module.startswith("(glance.store): ") and module.endswith(" from a module")
     assert not done.stderr
+
+
+@pytest.mark.peers
+def test_haproxy_takes_the_check_of_the_page(tmp_path):
+    images.need("haproxy")
+    (block,) = checkout.blocks(
+        pages.path("running-as-a-service"), "Check the health of the daemons"
+    )
+    front = "frontend images\n    bind 127.0.0.1:1\n    default_backend glance-api\n"
+    limits = "defaults\n    mode http\n    timeout connect 2s\n"
+    limits += "    timeout client 15m\n    timeout server 15m\n"
+    conf = tmp_path / "haproxy.cfg"
+    conf.write_text(f"{limits}{front}{block}\n")
+    done = subprocess.run(["haproxy", "-c", "-f", str(conf)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
 
 
 @pytest.mark.peers

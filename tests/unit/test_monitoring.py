@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from glance.common import config, metrics
 from glance.http import exposition
 
-from support import images, pages
+from support import checkout, images, pages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc/monitoring"
@@ -21,6 +22,9 @@ DASHBOARD = json.loads((ETC / "glance-dashboard.json").read_text(encoding="utf-8
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 SHOWN = [target["expr"] for panel in PANELS for target in panel["targets"]]
 VARIABLES = [each.get("definition", "") for each in DASHBOARD["templating"]["list"]]
+RUNS = {
+    "monitoring": {"Let Prometheus collect them": "test_prometheus_accepts_what_the_page_prints"}
+}
 #: Labels that Prometheus adds, and that of buckets.
 ADDED = {"job", "instance", "le"}
 NAME = re.compile(r"\bglance_[a-z_]+\b")
@@ -122,6 +126,17 @@ def promtool(*words, text=None):
 def test_prometheus_accepts_the_rules():
     code, said = promtool("check", "rules", ETC / "glance-alerts.yml")
     assert code == 0, said
+
+
+@pytest.mark.peers
+def test_prometheus_accepts_what_the_page_prints(tmp_path):
+    block, check = checkout.blocks(pages.path("monitoring"), "Let Prometheus collect them")
+    (tmp_path / "prometheus.yml").write_text(block.replace("/etc/prometheus", str(tmp_path)))
+    shutil.copy(ETC / "glance-alerts.yml", tmp_path)
+    program, *words = check.replace("/etc/prometheus", str(tmp_path)).split()
+    assert program == "promtool"
+    code, said = promtool(*words)
+    assert code == 0 and f"{len(RULES)} rules found" in said, said
 
 
 @pytest.mark.peers

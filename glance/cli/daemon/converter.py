@@ -100,9 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _load(args: argparse.Namespace) -> Any:
     """Return the worker of `glance.converter`. Raises ConfigError."""
     path = paste.find_config_file(PROGRAM.name, args.config_file, args.confpath)
-    # PERF: the modules declare their options; for one that is not declared, all modules of the
-    # package would be imported.
-    startup.load_drivers(paste.load_shared_conf(path))
     converter = importlib.import_module("glance.converter")
     notifier = importlib.import_module("glance.notifier")
     conf = startup.configure(

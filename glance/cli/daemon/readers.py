@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "glance-scrubber": (
         "logging",
+        "metrics",
         "scrubber",
         "deletion",
         "encryption",
@@ -98,6 +99,11 @@ _SAME = {
     "glance-cache-reaper": "glance-cache-cleaner",
     **{stem: program for program, stem in STEMS.items()},
 }
+
+
+def groups_of(program: str) -> tuple[str, ...]:
+    """Return the groups that a program reads, none if it is not known."""
+    return GROUPS.get(_SAME.get(program, program), ())
 
 
 def reads(program: str, name: str) -> bool:
@@ -149,7 +155,7 @@ def misplaced(program: str, path: str, names: Iterable[str]) -> dict[str, str]:
     of this program.
     """
     program = _SAME.get(program, program)
-    own = GROUPS.get(program, ())
+    own = groups_of(program)
     files = {f"{each}.conf" for each in (program, STEMS.get(program, program))}
     is_daemon = program in ("glance-api", "glance-registry")
     if not own or not (is_daemon or os.path.basename(path) in files):

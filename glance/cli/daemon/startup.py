@@ -139,6 +139,10 @@ def configure(
     sections = paste.load_sections(program, path)
     own = _parts(sections)
     names = {name for part in (found, *own) for name in part.names()}
+    if "stores" in readers.groups_of(program):
+        # PERF: every such file has options of these, and whoever declares others is not to be
+        # looked for in the whole package.
+        load_drivers(found)
     # So that what is wrong is told also for a store or a strategy that is not in use.
     readers.declare(names)
     conf = override(found.redone(), args)

@@ -39,9 +39,15 @@ _SECTIONS = (
     ("All daemons", metrics.ALL),
     ("glance-api and glance-registry", metrics.BOTH),
     ("glance-api and glance-converter", (metrics.API, metrics.CONVERTER)),
+    (
+        "glance-api, glance-converter and glance-scrubber",
+        (metrics.API, metrics.CONVERTER, metrics.SCRUBBER),
+    ),
+    ("glance-registry and glance-scrubber", (metrics.REGISTRY, metrics.SCRUBBER)),
     ("glance-api", (metrics.API,)),
     ("glance-registry", (metrics.REGISTRY,)),
     ("glance-converter", (metrics.CONVERTER,)),
+    ("glance-scrubber", (metrics.SCRUBBER,)),
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import logging
 import signal
 from collections.abc import Sequence
@@ -106,12 +107,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.retry:
             LOG.info("%d images are due again", scrub_queue.retry(app.db))
         if daemon:
-            app.run()
+            exposition = importlib.import_module("glance.http.exposition")
+            with exposition.serve_beside(app.conf):
+                app.show()
+                app.run()
             LOG.info("%s has stopped%s", PROGRAM.name, caught.text)
             return 0
         summary = app.run_once()
         if caught.text:
             LOG.info("%s has stopped before the end of the pass%s", PROGRAM.name, caught.text)
+    except exception.ConfigError as err:
+        startup.report(err)
+        return WRONG
     except exception.Error as err:
         return startup.report(err)
     finally:

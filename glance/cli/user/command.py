@@ -18,37 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from glance import version
-
-# NOTE: importing the command modules declares their commands, in this order.
 from glance.cli import streams
 from glance.cli.option import ProgramOption
-from glance.cli.user import (
-    cache,
-    commands,
-    completion,
-    conversions,
-    images,
-    listing,
-    members,
-    removal,
-)
+from glance.cli.user import commands
 from glance.cli.user.screen import console
 from glance.common import exception
-
-# isort: split
-from glance.cli.user import download
-
-__all__ = [
-    "cache",
-    "completion",
-    "conversions",
-    "download",
-    "images",
-    "listing",
-    "main",
-    "members",
-    "removal",
-]
 
 GROUPS = (
     "Commands",
@@ -210,6 +184,11 @@ class _Parser(optparse.OptionParser):
     It checks the variables that stand for options, too.
     """
 
+    def get_usage(self) -> str:
+        # PERF: only when it is shown, because it names all commands, whose modules it imports.
+        self.set_usage(usage())
+        return super().get_usage()
+
     def get_default_values(self) -> optparse.Values:
         # NOTE: not the library's, which raises errors of variables instead of reporting them.
         return optparse.Values(self.defaults)
@@ -253,9 +232,8 @@ def make_parser(environ: Mapping[str, str]) -> optparse.OptionParser:
     # NOTE: optparse, because users of this program know its messages, and because it lets
     # options and arguments be mixed.
     parser = _Parser(
-        usage(),
         prog="glance",
-        version=f"%prog {version.version_string()}",
+        version=version.shown("%prog"),
         epilog="Exit codes: " + " ".join(f"{code}: {text}" for code, text in EXIT_CODES),
         add_help_option=False,
     )

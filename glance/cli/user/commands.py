@@ -1,23 +1,23 @@
 """The options and commands of the `glance` program, each declared once.
 
 The command modules (`glance.cli.user.images`, `listing`, `members` and so on) declare their
-commands with this module. From its tables, `glance.cli.user.command` makes the parser, the usage
-text and `help`, `glance.cli.docs.pages` the manual pages and the page cli.rst, and
-`glance.cli.user.completion` the completion scripts. `glance.cli.user.screen.console` has the
-prompts and messages.
+commands with this module; `HOMES` says where each is. From its tables, `glance.cli.user.command`
+makes the parser, the usage text and `help`, `glance.cli.docs.pages` the manual pages and the page
+cli.rst, and `glance.cli.user.completion` the completion scripts. `glance.cli.user.screen.console`
+has the prompts and messages.
 
-PERF: every start of the program imports this module and the commands, so neither imports what
-only a request needs: the client is loaded when a command first uses it. Rows are named tuples,
-because the dataclasses module imports inspect. CPU time of `glance --version` beyond that of the
-bare interpreter, Python 3.11, two busy cores: 40 ms instead of 95.
+PERF: every start of the program imports this module, and that of the one command that it runs,
+so neither imports what only a request needs: the client is loaded when a command first uses it.
+Rows are named tuples, because the dataclasses module imports inspect.
 """
 
 from __future__ import annotations
 
+import importlib
 import optparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from glance.cli.option import ProgramOption
@@ -269,7 +269,46 @@ class Command(NamedTuple):
     modern: bool = False
 
 
-COMMANDS: dict[str, Command] = {}
+#: Command -> the module below `glance.cli.user` that declares it, in the order of the usage text.
+HOMES = {
+    **dict.fromkeys(("cache-index", "cache-invalid", "cache-incomplete"), "cache"),
+    **dict.fromkeys(("cache-prefetching", "cache-prefetch", "cache-purge"), "cache"),
+    **dict.fromkeys(("cache-clear", "cache-reap-invalid", "cache-reap-stalled"), "cache"),
+    "completion": "completion",
+    **dict.fromkeys(("index", "details", "show"), "listing"),
+    **dict.fromkeys(("convert", "conversions"), "conversions"),
+    **dict.fromkeys(("conversion-show", "conversion-cancel"), "conversions"),
+    **dict.fromkeys(("add", "update", "upload"), "images"),
+    **dict.fromkeys(("image-members", "member-images"), "members"),
+    **dict.fromkeys(("member-add", "member-delete", "members-replace"), "members"),
+    **dict.fromkeys(("delete", "clear", "restore"), "removal"),
+    "download": "download",
+    "help": "command",
+}
+
+
+class _Commands(Mapping[str, Command]):
+    """All commands by name. The module of a command is imported when somebody looks it up."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Command] = {}
+
+    def __getitem__(self, name: str) -> Command:
+        if name not in self._declared:
+            importlib.import_module(f"glance.cli.user.{HOMES[name]}")
+        return self._declared[name]
+
+    def __setitem__(self, name: str, entry: Command) -> None:
+        self._declared[name] = entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(HOMES)
+
+    def __len__(self) -> int:
+        return len(HOMES)
+
+
+COMMANDS = _Commands()
 #: Other names of commands.
 ALIASES = {"list": "index", "ls": "index"}
 

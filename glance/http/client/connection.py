@@ -9,27 +9,28 @@ PERF: written by hand because glance-api calls the registry in every request, an
 library's client parses the headers of a response with the e-mail package. CPU for one kept-alive
 request, Python 3.11, loopback: that client alone 72 us; this module with pool, client and JSON on
 top 40 us. An upload also has to notice a response that arrives before its body is sent, which the
-standard one cannot.
+standard one cannot. Only what speaks TLS imports ssl, which loads OpenSSL.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import selectors
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glance.common import exception
 from glance.http import framing
 from glance.http.client import payload as payload_module
 from glance.http.client import proxy as http_proxy
 from glance.http.client import response
+
+if TYPE_CHECKING:
+    import ssl
 
 Payload = payload_module.Payload
 Progress = Callable[[int, int | None], None]
@@ -84,8 +85,7 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
         raise exception.Invalid("A header contains a character that cannot be sent") from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TLS:
+class TLS(NamedTuple):
     """How the two sides of a TLS connection authenticate.
 
     The server is verified against `ca_file`, or the system's authorities; `insecure` switches
@@ -99,6 +99,8 @@ class TLS:
 
     def context(self) -> ssl.SSLContext:
         """Return a context made from the files. Raises BadInputError if they cannot be used."""
+        import ssl
+
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file:
@@ -124,6 +126,10 @@ class ClientConnection:
     then only names the server that TLS verifies; `connect_timeout` holds for all of them together.
     There is no proxy then.
     """
+
+    #: Errors that mean that nothing can be received, or sent, before the socket is ready for it.
+    _unreadable: tuple[type[OSError], ...] = (BlockingIOError,)
+    _unwritable: tuple[type[OSError], ...] = (BlockingIOError,)
 
     def __init__(
         self,
@@ -218,7 +224,7 @@ class ClientConnection:
         try:
             sock.settimeout(0)
             sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except self._unreadable:
             sock.settimeout(self.read_timeout)
             return True
         except (OSError, EOFError):
@@ -357,9 +363,9 @@ class ClientConnection:
         while view:
             try:
                 view = view[self._sock.send(view) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except self._unwritable:
                 self._wait(selectors.EVENT_READ | selectors.EVENT_WRITE)
-            except ssl.SSLWantReadError:
+            except self._unreadable:
                 self._wait(selectors.EVENT_READ)
             except (OSError, EOFError) as err:
                 raise response.ConnectionBroken(err or type(err).__name__) from err
@@ -405,7 +411,7 @@ class ClientConnection:
         """Receive what has arrived; raise `_ResponseReady` for the head of a final response."""
         try:
             data = self._sock.recv(response.RECEIVE)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except self._unreadable + self._unwritable:
             return
         except (OSError, EOFError) as err:
             raise response.ConnectionBroken(err or type(err).__name__) from err
@@ -507,15 +513,19 @@ class TLSConnection(ClientConnection):
         addresses: Sequence[Address] | None = None,
     ):
         super().__init__(host, port, connect_timeout, read_timeout, proxy, addresses)
-        self.context = context or ssl.create_default_context()
+        import ssl
+
+        self.context = context or TLS().context()
+        self._unreadable = (BlockingIOError, ssl.SSLWantReadError)
+        self._unwritable = (BlockingIOError, ssl.SSLWantWriteError)
 
     def _secure(self, sock: socket.socket) -> socket.socket:
         if self.proxy is not None:
             self._tunnel(sock, self.proxy)
         try:
             return self.context.wrap_socket(sock, server_hostname=self.host)
-        except ssl.SSLError as err:
-            if err.reason in _NOT_TLS:
+        except OSError as err:
+            if getattr(err, "reason", None) in _NOT_TLS:
                 raise OSError("the server speaks http, not https") from err
             raise
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import collections
 import os
-import ssl
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from glance.http.client import connection as http_connection
 from glance.http.client import payload as payload_module
 from glance.http.client import proxy as http_proxy
 from glance.http.client import response
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECT_TIMEOUT = 20.0
 #: Long, because the response to an upload comes only when the image is durable in the store.

@@ -7,24 +7,26 @@ other.
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import os
 import urllib.parse
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from glance.common import exception, numbers
 
 _HERE = frozenset({"localhost", "::1", "::", "0.0.0.0"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(NamedTuple):
     """A proxy for http requests and for tunnels; `authorization` is a header value or None."""
 
     host: str
     port: int
-    authorization: str | None = dataclasses.field(default=None, repr=False)
+    authorization: str | None = None
+
+    def __repr__(self) -> str:
+        # SECURITY: without the credential.
+        return f"Proxy({self.host!r}, {self.port!r})"
 
     @property
     def fields(self) -> dict[str, str]:
@@ -90,6 +92,8 @@ def parse(url: str) -> Proxy:
     if parts.username:
         user = urllib.parse.unquote(parts.username)
         password = urllib.parse.unquote(parts.password or "")
+        import base64  # PERF: for a proxy with a password only
+
         pair = base64.b64encode(f"{user}:{password}".encode())
         authorization = f"Basic {pair.decode('ascii')}"
     return Proxy(host, port or 80, authorization)

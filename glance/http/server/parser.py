@@ -341,11 +341,12 @@ def render_head(status: str, headers: Iterable[tuple[str, str]], extra: str = ""
     one byte. SECURITY: line breaks in a value become blanks, so that no stored text can add a
     header or a second response.
     """
-    parts = [f"HTTP/1.1 {status}\r\n"]
-    for name, value in headers:
-        if _SPLIT_HEADER.search(value):
-            value = _SPLIT_HEADER.sub(" ", value)
-        parts.append(f"{_capitals.get(name) or capitalize(name)}: {value}\r\n")
-    parts.append(extra)
-    parts.append("\r\n")
-    return "".join(parts).encode("latin-1")
+    lines = [f"HTTP/1.1 {status}"]
+    lines += [f"{_capitals.get(name) or capitalize(name)}: {value}" for name, value in headers]
+    text = "\r\n".join(lines)
+    # PERF: one look at all of the 30 lines, and not one at each.
+    breaks = len(lines) - 1
+    if text.count("\r") != breaks or text.count("\n") != breaks or "\0" in text:
+        lines[1:] = [_SPLIT_HEADER.sub(" ", line) for line in lines[1:]]
+        text = "\r\n".join(lines)
+    return f"{text}\r\n{extra}\r\n".encode("latin-1")

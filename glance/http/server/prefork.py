@@ -7,6 +7,7 @@ thread or a database connection is created in the workers, after the fork.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import math
 import os
@@ -248,6 +249,10 @@ class Parent:
             self._count_alive()
 
     def run(self) -> int:
+        # PERF: what is there now stays. The workers share it, and their garbage collections, which
+        # would write to its pages, need not look at it: 1 of 12 MiB less of its own for each.
+        gc.collect()
+        gc.freeze()
         # NOTE: one worker starts first, so that what it prepares for all (tables of a new
         # database) exists when the others start.
         self._spawn(0)

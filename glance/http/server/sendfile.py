@@ -48,7 +48,9 @@ def send(
                     position = hole
                     continue
         try:
-            count = os.sendfile(stream.fd, fd, position, min(ready - position, streams.TURN))
+            count = os.sendfile(
+                stream.fd, fd, position, min(ready - position, stream.turn, streams.PIECE)
+            )
         except BlockingIOError:
             stream.wait_writable()
             continue

@@ -77,7 +77,7 @@ _HAS_UUID = sa.select(images.c.id).where(images.c.uuid == sa.bindparam("uuid"))
 
 def image_get(db: engine.Database, context: Context, image_id: int) -> types.StoredImage:
     """Return the image record. Raises ImageNotFound if the caller cannot see such an image."""
-    with db.read() as conn:
+    with db.look_up() as conn:
         return records.reveal(db, records.load(conn, context, image_id))
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import exc
 
 from glance.common import config, exception, metrics
 from glance.image import cipher
-from glance.registry.db import connecting, urls
+from glance.registry.db import connecting, grouping, lookups, urls
 from glance.streaming import hub, retry
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,9 @@ class Database:
         self._pid: int | None = None
         self._engines: list[sa.engine.Engine] = []
         self._views: dict[str, sa.engine.Engine] = {}
-        self._turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        # On SQLite under eventlet, those who write, of whom there is one at a time.
+        self._groups: grouping.Groups | None = None
+        self._looker: lookups.Looker | None = None
 
     def __repr__(self) -> str:
         return f"<Database {config.mask_url(self.url)}>"
@@ -142,6 +144,14 @@ class Database:
         """Yield a connection for reading: one statement, or several independent ones."""
         with self._translated(), self._view("read").connect() as conn:
             yield conn
+
+    def look_up(self) -> contextlib.AbstractContextManager[sa.engine.Connection]:
+        """Return a block as `read` does, for `lenient.fetch` above all.
+
+        PERF: on SQLite most of its statements need no connection of SQLAlchemy, which takes as
+        long as such a statement.
+        """
+        return _LookUp(self) if self.dialect == "sqlite" else self.read()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sa.engine.Connection]:
@@ -156,8 +166,10 @@ class Database:
 
         Does not retry when the database is locked; `transaction` does.
         """
-        with self._translated(), self._begun() as conn:
-            yield conn
+        with self._translated():
+            self._view("write")
+            with self._begun() if self._groups is None else self._groups.alone() as conn:
+                yield conn
 
     def transaction(self, work: Callable[[sa.engine.Connection], T]) -> T:
         """Run `work(connection)` in a transaction and return its result.
@@ -168,6 +180,9 @@ class Database:
         """
 
         def attempt() -> T:
+            self._view("write")
+            if self._groups is not None:
+                return self._groups.run(work)
             with self._begun() as conn:
                 return work(conn)
 
@@ -182,8 +197,7 @@ class Database:
 
     @contextlib.contextmanager
     def _begun(self) -> Iterator[sa.engine.Connection]:
-        view = self._view("write")
-        with self._turn, view.begin() as conn:
+        with self._view("write").begin() as conn:
             connecting.exclude_writers(conn)
             yield conn
 
@@ -220,6 +234,8 @@ class Database:
             if self._pid == os.getpid():
                 for engine in self._engines:
                     engine.dispose()
+                if self._looker is not None:
+                    self._looker.close()
 
     def _view(self, name: str) -> sa.engine.Engine:
         if self._pid != os.getpid():
@@ -251,9 +267,11 @@ class Database:
             self._views = {"read": reader, "snapshot": snapshot, "write": engine}
             self._engines = [engine, reader]
             if self.dialect == "sqlite":
+                self._looker = lookups.Looker(reader)
+            if self.dialect == "sqlite" and hub.is_green():
                 # NOTE: the one writer waits for the disk outside the hub; another writer that
                 # waited for it inside SQLite would block the hub after all.
-                self._turn = hub.lock()
+                self._groups = grouping.Groups(self._begun)
             self._pid = os.getpid()
 
     @contextlib.contextmanager
@@ -300,6 +318,28 @@ class Database:
                     "The registry's database cannot be reached at the moment"
                 ) from err
             raise
+
+
+class _LookUp:
+    """The block of `Database.look_up`. PERF: two generators would take twice as long."""
+
+    __slots__ = ("_database", "_reading")
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def __enter__(self) -> Any:
+        view = self._database._view("read")
+        looker = self._database._looker
+        assert looker is not None, "it is made with the view"
+        self._reading = lookups.Reading(looker, view.connect)
+        return self._reading
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._reading.end()
+        if isinstance(error, exc.SQLAlchemyError):
+            with self._database._translated():
+                raise error
 
 
 def from_conf(conf: config.Conf) -> Database:

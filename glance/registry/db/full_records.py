@@ -40,7 +40,7 @@ _TOUCH = (
 
 def record_get(db: engine.Database, context: Context, uuid: str) -> types.StoredRecord:
     """Return the record of an image."""
-    with db.read() as conn:
+    with db.look_up() as conn:
         record = records.load_full(conn, context, uuid)
     records.reveal(db, record)
     return record

@@ -103,6 +103,7 @@ def image_list(
     query: listing.ListQuery,
     *,
     detail: Literal[True] = True,
+    reveals: bool = True,
 ) -> list[types.StoredImage]: ...
 
 
@@ -113,6 +114,7 @@ def image_list(
     query: listing.ListQuery,
     *,
     detail: Literal[False],
+    reveals: bool = True,
 ) -> list[types.BriefImage]: ...
 
 
@@ -122,15 +124,17 @@ def image_list(
     query: listing.ListQuery,
     *,
     detail: bool = True,
+    reveals: bool = True,
 ) -> list[types.StoredImage] | list[types.BriefImage]:
     """Return one page of the images that the caller may list.
 
-    Records are full with `detail`; otherwise they have the six keys of a short list. Raises
+    Records are full with `detail`; otherwise they have the six keys of a short list. Unless it
+    `reveals` them, the locations stay as they are stored, for a caller who drops them. Raises
     Invalid if the marker is not an image that the caller can see, and if the page is not full
     after MOST_EXAMINED images.
     """
     columns = fields.DETAIL_KEYS if detail else fields.BRIEF_KEYS
-    with db.read() as conn:
+    with db.look_up() as conn:
         page = _Listing(conn, context, query, columns, db.dialect).page()
     found = [dict(zip(columns, row, strict=True)) for row in page]
     if not detail:
@@ -138,7 +142,8 @@ def image_list(
     full = cast(list[types.StoredImage], found)
     for record in full:
         record["properties"] = lenient.fold_names(record["properties"] or {})
-        records.reveal(db, record)
+        if reveals:
+            records.reveal(db, record)
     return full
 
 

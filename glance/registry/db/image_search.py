@@ -69,7 +69,7 @@ def find(
     the caller can see, and if the page is not full after MOST_EXAMINED images.
     """
     limit = min(default_limit if query.limit is None else query.limit, max_limit)
-    with db.read() as conn:
+    with db.look_up() as conn:
         found = _Search(conn, context, query, limit, db.dialect).page()
     page = [_record(records.FULL_KEYS, row) for row in found[:limit]]
     for record in page:
@@ -90,7 +90,7 @@ def find_shown(
     PERF: half of the columns are not read, and no location is deciphered.
     """
     limit = min(default_limit if query.limit is None else query.limit, max_limit)
-    with db.read() as conn:
+    with db.look_up() as conn:
         found = _Search(conn, context, query, limit, db.dialect, shown_only=True).page()
     page = [entity.to_json(_record(records.SHOWN_KEYS, row)) for row in found[:limit]]
     return page, len(found) > limit > 0

@@ -8,6 +8,7 @@ such value must not make a list fail: what can be read is read, and the rest is 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from glance.image import fields
+from glance.registry.db import lookups
 
 T = TypeVar("T")
 
@@ -54,6 +56,10 @@ def time(value: Any) -> datetime.datetime | None:
         return _time(value)
     except (ValueError, OverflowError):
         return None
+
+
+# PERF: a page of a list has three times for each image, most of them the same as in the last page.
+_time_again = functools.lru_cache(maxsize=4096, typed=True)(time)
 
 
 def _utc(value: datetime.datetime) -> datetime.datetime:
@@ -170,7 +176,7 @@ class Timestamp(sa.types.TypeDecorator):  # type: ignore[misc]  # no stubs, see 
     def result_processor(self, dialect: Any, coltype: Any) -> Any:
         # NOTE: the driver of PostgreSQL reads times itself, with `read_times`; those of MySQL
         # pass on what they cannot read.
-        return {"sqlite": time, "mysql": _unless_read}.get(dialect.name)
+        return {"sqlite": _time_again, "mysql": _unless_read}.get(dialect.name)
 
 
 class WholeNumber(sa.types.TypeDecorator):  # type: ignore[misc]  # no stubs, see setup.cfg
@@ -214,7 +220,14 @@ def raw(column: Any, dialect: str) -> ColumnElement[Any]:
 
 
 def fetch(conn: Connection, statement: Any, params: Mapping[str, Any]) -> list[Any]:
-    """Run a statement and return its rows, also if text in SQLite is not UTF-8."""
+    """Run a statement and return its rows, also if text in SQLite is not UTF-8.
+
+    In a block of `Database.look_up` a row is a tuple of values; otherwise they have names, too.
+    """
+    if isinstance(conn, lookups.Reading):
+        looked_up = conn.fetch(statement, params)
+        if looked_up is not None:
+            return looked_up
     try:
         # PERF: all rows at once: fetching them one at a time costs 2 us each.
         found: list[Any] = conn.execute(statement, params).all()

@@ -70,8 +70,10 @@ def schemas() -> dict[str, openapi.Schema]:
     changes = {
         "set": described.given(sorted(SETTABLE)),
         "properties": properties,
-        "tags": entity.TAGS_SCHEMA,
-        **dict.fromkeys(("remove", "must_exist", "from_state"), texts),
+        # Null says what a missing key says.
+        "tags": {**entity.TAGS_SCHEMA, "type": ["array", "null"]},
+        **dict.fromkeys(("remove", "must_exist"), texts),
+        "from_state": {**texts, "type": ["array", "null"]},
         "repeated": parameters.REPEATED,
     }
     return {

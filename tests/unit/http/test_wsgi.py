@@ -296,3 +296,22 @@ def test_a_body_where_none_belongs_is_refused(strict, headers, body, status):
     environ = {"wsgi.input": io.BytesIO(body)}
     response = ask(strict, "/things", "POST", environ=environ, headers=headers)
     assert response.status_int == status
+
+
+def test_a_remembered_route_is_found_again_with_variables_of_its_own():
+    router = wsgi.Router(wsgi.Request)
+    router.add("/x/{b}", GET=lambda request, b: b)
+    long = "b" * 1000
+
+    def found(path):
+        try:
+            return router._match(webob.Request.blank(path).environ)[1]
+        except exception.NotFound:
+            return None
+
+    for _ in range(2):
+        variables = found("/x/1")
+        assert variables == {"b": "1"}
+        variables["b"] = "2"
+        assert found(f"/x/{long}") == {"b": long}
+        assert found("/y") is None

@@ -25,14 +25,25 @@ class Counted:
     def _note(self, conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
         self.statements.append(statement)
 
+    def _look_up(self, statement: Any, params: Any) -> Any:
+        found = type(self.looker).fetch(self.looker, statement, params)
+        if found is not None:
+            self.statements.append(str(statement))
+        return found
+
     def __enter__(self) -> list[str]:
         with self.database.read():
             pass
+        self.looker: Any = self.database._looker
+        if self.looker is not None:
+            self.looker.fetch = self._look_up
         for each in set(self.database._engines):
             event.listen(each, "before_cursor_execute", self._note)
         return self.statements
 
     def __exit__(self, *exc_info: object) -> None:
+        if self.looker is not None:
+            del self.looker.fetch
         for each in set(self.database._engines):
             event.remove(each, "before_cursor_execute", self._note)
 

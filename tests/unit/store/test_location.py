@@ -8,6 +8,13 @@ from glance.common import exception
 from glance.store import location
 from glance.store.location import get_location_from_uri, public_uri
 
+from support import checkout, pages
+
+RUNS = {
+    "s3": {"Locations and keys": "test_the_location_on_a_page_is_one"},
+    "swift": {"Locations and keys": "test_the_location_on_a_page_is_one"},
+}
+
 ROUND_TRIPS = [
     "https://ann:pw1@mirror.example.net:8443/iso/disk7",
     "http://mirror.example.net/disk7",
@@ -275,3 +282,10 @@ def test_an_object_keeps_its_name_whatever_way_leads_there(one, other):
         location.get_location_from_uri(uri).store_location.name_in_store() for uri in (one, other)
     }
     assert len(names) == 1
+
+
+@pytest.mark.parametrize("page", ["swift", "s3"])
+def test_the_location_on_a_page_is_one(page):
+    (uri,) = checkout.blocks(pages.path(page), "Locations and keys")
+    assert get_location_from_uri(uri).get_store_uri() == uri
+    assert public_uri(uri) == uri

@@ -437,6 +437,44 @@ def test_names_are_resolved_by_the_system():
     assert threads.getaddrinfo("127.0.0.1", 80)[0][4] == ("127.0.0.1", 80)
 
 
+def test_lookups_that_hang_do_not_keep_other_work():
+    script = """
+        lock = patcher.original("threading").Lock()
+        lock.acquire()
+        hanging = [eventlet.spawn(threads.look_up, lock.acquire) for _ in range(40)]
+        eventlet.sleep(0)
+        print(threads.run(os.getpid) == os.getpid())
+        while any(not one.dead for one in hanging):
+            # Each of them takes the lock from the one before.
+            lock.locked() and lock.release()
+            eventlet.sleep(0)
+        print(all(one.wait() for one in hanging))
+    """
+    assert green(script) == "True\nTrue\n"
+
+
+def test_big_work_lets_short_work_go_first():
+    script = """
+        nice = lambda: os.getpriority(os.PRIO_PROCESS, 0)
+        found = []
+        with Fanout([lambda item: found.append(nice())] * 2) as fanout:
+            fanout.put(b"x")
+            fanout.join()
+        print(nice(), threads.run(nice), threads.look_up(nice), found)
+    """
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    lower = min(19, own + 5)
+    assert green(script) == f"{own} {own} {own} [{lower}, {lower}]\n"
+
+
+def test_threads_of_all_kinds_know_that_they_must_not_wait_in_the_hub():
+    script = """
+        first = threads.run(hub.may_switch)
+        print(first, threads.look_up(hub.may_switch), threads.run(hub.may_switch))
+    """
+    assert green(script) == "False False False\n"
+
+
 # -- turns --
 
 

@@ -2,13 +2,19 @@
 
 import argparse
 import logging
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 from glance import version
 from glance.cli.daemon import services, startup
 from glance.common import config
+from glance.registry.db import migration
+
+from support import daemons
 
 
 @pytest.fixture
@@ -252,3 +258,92 @@ def test_identity_headers_without_the_secret_are_warned_of(start, secret):
     default = f"send_identity_headers = True\nregistry_shared_secret = {secret}"
     assert start("glance-api", default=default) == 0
     assert ("trusts them from everybody" in start.log.read_text()) == (not secret)
+
+
+#: Patches as a daemon does, and looks a name up while a greenthread goes on.
+LOOKUP = """
+import os, sys
+from glance.cli.daemon import services
+before = dict(os.environ)
+services.patch()
+assert dict(os.environ) == before
+assert not {"dns", "eventlet.support.greendns", "sqlalchemy"} & set(sys.modules)
+import eventlet, socket
+from eventlet import green, patcher
+from eventlet.green import socket as green_socket
+native = patcher.original("threading")
+seen = []
+def real(*args, **kwargs):
+    seen.append(native.get_ident())
+    while len(seen) < 100:
+        patcher.original("time").sleep(0.001)
+    return socket_of_libc(*args, **kwargs)
+socket_of_libc = socket.getaddrinfo.args[0]
+import functools
+from glance.streaming import threads
+assert socket.getaddrinfo is green_socket.getaddrinfo
+green_socket.getaddrinfo = functools.partial(threads.look_up, real)
+def tick():
+    while len(seen) < 100:
+        seen.append(None)
+        eventlet.sleep(0)
+eventlet.spawn_after(0, tick)
+listener = eventlet.listen(("127.0.0.1", 0))
+green_socket.create_connection(("localhost", listener.getsockname()[1])).close()
+assert native.get_ident() not in seen
+print(*sorted({family[4][0] for family in socket.getaddrinfo("127.0.0.1", 80)}))
+"""
+
+
+@pytest.mark.parametrize("operators", [None, "no", "yes"])
+def test_names_are_looked_up_by_the_system_beside_the_event_loop(operators):
+    own = {} if operators is None else {"EVENTLET_NO_GREENDNS": operators}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOOKUP],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **own},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "127.0.0.1\n", "")
+
+
+#: Becomes a daemon up to the point where its worker would serve, and prints what is loaded.
+LOADED = """
+import sys
+from glance.cli.daemon import services
+services.patch()
+import glance.http.server
+def serve(conf, make_app, name):
+    make_app()
+    print(*sys.modules)
+    return 0
+glance.http.server.serve = serve
+sys.exit(getattr(services, sys.argv.pop(1))())
+"""
+#: What a daemon loads only when it is used.
+UNUSED = {"boto", "dns", "keystoneauth1", "keystoneclient", "kombu", "migrate"}
+UNUSED |= {"pkg_resources", "requests", "swiftclient", "urllib3"}
+
+
+@pytest.mark.parametrize(
+    ("main", "unused"),
+    [
+        ("api_main", {*UNUSED, "glance.registry.db", "sqlalchemy"}),
+        ("registry_main", {*UNUSED, "glance.api", "glance.store"}),
+    ],
+)
+def test_a_daemon_loads_what_it_uses(tmp_path, main, unused):
+    site = daemons.Site(tmp_path)
+    site.write()
+    migration.db_sync(site.registry_options["sql_connection"])
+    conf = {"api_main": site.api, "registry_main": site.registry}[main].conf
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED, main, str(conf)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = unused.intersection(done.stdout.splitlines()[-1].split())
+    assert not loaded

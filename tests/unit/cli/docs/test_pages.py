@@ -10,7 +10,7 @@ import pytest
 from glance.cli.docs import pages
 from glance.cli.user import command, commands, completion
 
-from support import images
+from support import checkout, images
 from support import pages as written
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
@@ -279,14 +279,22 @@ def test_scripts_are_valid(shell, program):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+RUNS = {
+    "installing": {
+        "Read the manual, complete words": (
+            "test_bash_finds_the_script_of_a_program_by_its_name",
+            "test_zsh_completes",
+            "test_fish_completes",
+        )
+    }
+}
 LOADER = pathlib.Path("/usr/share/bash-completion/bash_completion")
 LOAD = 'eval "$LINE"; source "$LOADER"; _completion_loader "$1"; complete -p "$1"'
 
 
 def printed(start, installed):
     """Return the line of the page about installing that begins so, for another directory."""
-    page = written.text("installing")
-    (line,) = re.findall(rf"^    ({re.escape(start)}.*)$", page, re.MULTILINE)
+    (line,) = checkout.blocks(written.path("installing"), having=start)
     return line.replace("/opt/glance", str(installed))
 
 

@@ -92,6 +92,13 @@ def test_a_list_has_other_names(glance, bare, api, alias):
     assert "Other names of this command: list, ls." in bare("help", alias)[1]
 
 
+def test_each_module_declares_the_commands_that_the_table_says():
+    for name, home in commands.HOMES.items():
+        entry = commands.COMMANDS[name]
+        assert (entry.name, entry.run.__module__) == (name, f"glance.cli.user.{home}")
+    assert set(commands.COMMANDS._declared) == set(commands.COMMANDS) == set(commands.HOMES)
+
+
 @pytest.mark.parametrize("name", commands.COMMANDS)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_behind_a_command_is_that_of_the_command(bare, api, name, option):
@@ -360,6 +367,7 @@ def test_control_characters_do_not_reach_the_terminal():
     assert console.printable("a\x1b[2Jb\nc\x9bd é") == "a?[2Jb?c?d é"
 
 
+HOMES = set(commands.HOMES.values())
 SERVER = {"webob", "eventlet", "sqlalchemy", "paste", "routes", "kombu", "boto", "swiftclient"}
 SIGN_IN = {"keystoneauth1", "openstack", "requests", "urllib3"}
 
@@ -398,6 +406,11 @@ def test_index_loads_nothing_of_the_server(api):
     allowed = ("client", "version", "cli", "common", "http", "identity", "image")
     assert {name.split(".")[1] for name in ours} <= set(allowed)
     assert not {"glance.http.wsgi", "glance.http.server", "glance.common.config"} & ours
+    # Of the commands, this one's module and what it shares with others.
+    commands_loaded = {name for name in ours if name.removeprefix("glance.cli.user.") in HOMES}
+    assert commands_loaded == {"glance.cli.user.command", "glance.cli.user.listing"}
+    unused = {"asyncio", "dataclasses", "hashlib", "html", "inspect", "logging", "ssl"}
+    assert not unused & modules
     # http.client would bring the e-mail package along.
     assert not {"http.client", "email", "urllib.request"} & modules
 

@@ -117,3 +117,65 @@ def test_a_client_that_left_before_it_may_continue_is_no_error(pair, caplog, fra
     assert seen == [400]
     assert {record.levelname for record in caplog.records} <= {"DEBUG", "INFO"}
     assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.fixture
+def streams_():
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(9):
+            near, far = socket.socketpair()
+            stack.enter_context(near)
+            stack.enter_context(far)
+            made.append(stream.SocketStream(far, 20))
+        yield made
+
+
+def bytes_before_a_rest(fast, monkeypatch, step=64 * 1024):
+    """Let streams move bytes without a wait; return what each has moved between two rests."""
+    found = {one: [] for one in fast}
+    rest = stream.SocketStream.rest
+    count = dict.fromkeys(fast, 0)
+
+    def resting(self):
+        found[self].append(count[self])
+        count[self] = 0
+        rest(self)
+
+    monkeypatch.setattr(stream.SocketStream, "rest", resting)
+
+    def move(one):
+        for _ in range(8 * stream.TURN // step):
+            count[one] += step
+            one.moved(step)
+
+    for thread in [eventlet.spawn(move, one) for one in fast]:
+        thread.wait()
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "share"), [(1, 1), (2, 4), (4, 8), (9, 8)], ids=["alone", "two", "four", "nine"]
+)
+def test_fast_clients_share_the_bytes_of_a_turn(streams_, monkeypatch, count, share):
+    turns = bytes_before_a_rest(streams_[:count], monkeypatch)
+    # They do not know of each other before the first rest, nor is the last one always a sharer.
+    assert all(set(own[1:4]) == {stream.TURN // share} for own in turns)
+    assert stream.LEAST_TURN == stream.TURN // 8
+
+
+def test_a_client_that_is_alone_again_has_the_whole_turn_again(streams_, monkeypatch):
+    bytes_before_a_rest(streams_[:4], monkeypatch)
+    monkeypatch.undo()
+    (own,) = bytes_before_a_rest(streams_[:1], monkeypatch)
+    assert own[-1] == stream.TURN
+
+
+def test_who_is_stopped_while_it_rests_is_not_counted(streams_, monkeypatch):
+    thread = eventlet.spawn(streams_[0].rest)
+    eventlet.sleep(0)
+    gone = eventlet.spawn(streams_[1].rest)
+    gone.kill()
+    thread.wait()
+    streams_[2].rest()
+    assert streams_[2].turn == stream.TURN

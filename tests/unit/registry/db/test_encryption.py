@@ -54,6 +54,13 @@ def test_locations_lie_sealed_and_are_read_in_clear(sealed: engine.Database) -> 
     }
 
 
+def test_a_list_that_drops_locations_deciphers_none(sealed: engine.Database) -> None:
+    create(sealed)
+    query = listing.parse({"is_public": "none"}, is_admin=True)
+    (image,) = api.image_list(sealed, ADMIN, query, reveals=False)
+    assert image["location"] == stored(sealed)[0] != URI
+
+
 def test_a_change_of_something_else_leaves_the_seal_alone(sealed: engine.Database) -> None:
     image_id = create(sealed)
     before = stored(sealed)
