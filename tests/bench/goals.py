@@ -47,6 +47,8 @@ GOALS = {
     ("list of 25 with details, CPU time", "bare eventlet"): Goal(6),
     ("POST without data, CPU time", "bare eventlet"): Goal(8),
     ("GET of an image by version 2", "bare eventlet"): Goal(0.4),
+    ("POST by 8 clients", "bare loop"): Goal(0.4),
+    ("upload of N KiB by 8 clients", "bare loop"): Goal(0.5),
     # Start, and idle workers.
     ("glance --version", "python3 -c pass"): Goal(2),
     ("glance index", "python3 -c pass"): Goal(3.5),
