@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import os
 import pathlib
 import selectors
@@ -23,7 +24,7 @@ import yardsticks
 from table import Row, turns
 from transfers import MIB, image_file, other_site
 
-from support import certificates, daemons
+from support import certificates, daemons, faults, swift_node
 
 #: How many times larger a sparse image is than its data.
 SPARSE = 20
@@ -379,6 +380,151 @@ def measure_uploads(args: argparse.Namespace, home: pathlib.Path, site: daemons.
     return [together, cost]
 
 
+# -- Swift, the image cache, growth --------------------------------------------------------------
+
+
+def measure_swift(args: argparse.Namespace, home: pathlib.Path, what: str) -> list[Row]:
+    row = Row(f"{what} of {args.size} MiB, Swift", "MiB/s", "python-swiftclient alone")
+    home = within(home, f"swift-{what}")
+    swift = swift_node.SwiftNode(home / "swift")
+    swift.start()
+    options = {
+        "default_store": "swift",
+        "swift_store_auth_address": swift.auth_url,
+        "swift_store_auth_version": "1",
+        "swift_store_user": swift_node.USER,
+        "swift_store_key": swift_node.KEY,
+        "swift_store_container": "glance",
+        "swift_store_create_container_on_put": True,
+        "swift_store_spool_dir": home,
+    }
+    own = other_site(args, home, **options)
+    where = (swift.auth_url, swift_node.USER, swift_node.KEY, "glance")
+    try:
+        with image_file(args, home) as path, own:
+            _, image = load.upload(own.port, path)
+
+            def ours() -> float:
+                if what == "download":
+                    return args.size / load.download(own.port, image)[0]
+                seconds, uploaded = load.upload(own.port, path)
+                own.http.delete(uploaded)
+                return args.size / seconds
+
+            def theirs() -> float:
+                if what == "download":
+                    found = yardsticks.plain_swift("down", *where, image.rpartition("/")[2])
+                else:
+                    found = yardsticks.plain_swift("up", *where, "plain", path)
+                return args.size / found
+
+            ours(), theirs()
+            turns(
+                args.rounds,
+                lambda: row.ours.append(ours()),
+                lambda: row.theirs.append(theirs()),
+            )
+    finally:
+        swift.stop()
+    return [row]
+
+
+def measure_swift_upload(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    return measure_swift(args, home, "upload")
+
+
+def measure_swift_download(
+    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
+    return measure_swift(args, home, "download")
+
+
+#: Clients that fetch one image at once.
+STORM = 50
+
+
+def measure_storm(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """Many clients fetch one image of a remote store at once, through the cache of two workers."""
+    fetches = Row(f"fetches of an image for {STORM} clients, 2 workers", "", "one")
+    speed = Row("... the last client has it", "MiB/s", "one client")
+    home = within(home, "storm")
+    pipeline = "versionnegotiation context cache apiv1app"
+    options = {
+        "verbose": False,
+        "image_cache_enabled": True,
+        "image_cache_dir": home / "cache",
+        "image_cache_min_free_disk": 0,
+        "image_cache_max_size": 4 * EACH * MIB,
+    }
+    with image_file(args, home) as path, faults.Origin() as origin:
+        os.truncate(path, EACH * MIB)
+        data = path.read_bytes()
+        options["http_store_allowed_hosts"] = f"127.0.0.1:{origin.port}"
+        origin.default = faults.answer("200 OK", data)
+        md5 = hashlib.md5(data).hexdigest()
+        own = daemons.Site(home / "site", workers=2, api=options, api_pipeline=pipeline)
+        own.registry_options["verbose"] = False
+        with own:
+
+            def turn(clients: int) -> tuple[int, float]:
+                target = f"{origin.url}/{os.urandom(8).hex()}"
+                fields = {"location": target, "size": str(len(data)), "checksum": md5}
+                named = {f"x-image-meta-{name}": text for name, text in fields.items()}
+                reply = own.http.post("/v1/images", {"x-image-meta-name": "storm", **named})
+                image = f"/v1/images/{reply.json()['image']['id']}"
+                before = len(origin.requests)
+                port, requests = one_request((own.port, image))
+                ends = at_once(port, requests * clients)
+                own.http.delete(image)
+                return len(origin.requests) - before, EACH / max(ends)
+
+            def many() -> None:
+                count, rate = turn(STORM)
+                fetches.ours.append(count)
+                fetches.theirs.append(1)
+                speed.ours.append(rate)
+
+            turn(1)
+            turns(args.rounds, many, lambda: speed.theirs.append(turn(1)[1]))
+    return [fetches, speed]
+
+
+def _peak(pid: int) -> int:
+    """Return the most memory (KiB) that a process has had so far."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def measure_growth(args: argparse.Namespace, home: pathlib.Path, site: daemons.Site) -> list[Row]:
+    """How much more memory each process has used after a large image up and down, at its peak."""
+    up = Row(f"growth of a worker over {args.size} MiB up", "KiB", "limit")
+    down = Row("... down", "KiB", "limit")
+    workers = daemons.children(site.api.pid)
+
+    def peak() -> list[int]:
+        return [_peak(pid) for pid in workers]
+
+    with image_file(args, home) as path:
+        # What the first transfers of all need is no growth: modules, threads, buffers.
+        for size in (64 * MIB, args.size * MIB):
+            small = home / "part"
+            with path.open("rb") as whole, small.open("wb") as part:
+                os.copy_file_range(whole.fileno(), part.fileno(), size)
+            before = peak()
+            _, image = load.upload(site.port, small)
+            small.unlink()
+            middle = peak()
+            load.download(site.port, image)
+            after = peak()
+            site.http.delete(image)
+    up.ours.append(max(b - a for a, b in zip(before, middle, strict=True)))
+    down.ours.append(max(b - a for a, b in zip(middle, after, strict=True)))
+    up.theirs.append(16 << 10), down.theirs.append(16 << 10)
+    return [up, down]
+
+
 MEASURES = {
     "sparse": measure_sparse,
     "download-cpu": measure_cpu,
@@ -387,6 +533,10 @@ MEASURES = {
     "tls-download": measure_tls,
     "chunked-upload": measure_chunked,
     "uploads": measure_uploads,
+    "swift-upload": measure_swift_upload,
+    "swift-download": measure_swift_download,
+    "storm": measure_storm,
+    "growth": measure_growth,
 }
 #: What takes long, or needs gigabytes of the disk.
-SLOW = ("sparse", "uploads")
+SLOW = ("sparse", "uploads", "swift-upload", "swift-download", "storm", "growth")

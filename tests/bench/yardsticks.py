@@ -175,7 +175,16 @@ def md5sum(path: pathlib.Path) -> float:
 
 def plain_boto(*arguments: object) -> float:
     """Return the seconds that boto by itself takes; see `plain_boto.py` for the arguments."""
-    script = pathlib.Path(__file__).with_name("plain_boto.py")
+    return _script("plain_boto.py", *arguments)
+
+
+def plain_swift(*arguments: object) -> float:
+    """Return the seconds that python-swiftclient by itself takes; see `plain_swift.py`."""
+    return _script("plain_swift.py", *arguments)
+
+
+def _script(name: str, *arguments: object) -> float:
+    script = pathlib.Path(__file__).with_name(name)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script), *map(str, arguments)],
         check=True,

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from glance.common import exception
 from glance.image import search
 from glance.registry.context import RequestContext
-from glance.registry.db import engine, image_search, lookups, models
+from glance.registry.db import engine, image_search, models
+
+from support import statements
 
 DAY = datetime.datetime(2020, 1, 1)
 CALLERS = {
@@ -341,25 +342,11 @@ def test_a_marker_is_any_image_that_the_caller_sees(crowd: Any) -> None:
         run(database, "admin", [("marker", str(uuid.UUID(int=5)))])
 
 
-def test_a_page_takes_as_many_statements_whatever_its_length(
-    crowd: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_takes_as_many_statements_whatever_its_length(crowd: Any) -> None:
     database, _ = crowd
-    # The same statements, on connections that can be watched.
-    monkeypatch.setattr(lookups.Looker, "fetch", lambda looker, statement, params: None)
-    seen: list[str] = []
-
-    def note(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        seen.append(statement)
-
-    for each in set(database._engines):
-        event.listen(each, "before_cursor_execute", note)
-    try:
+    with statements.noted(database) as seen:
         for limit in (1, 100):
             seen.clear()
             found, _ = run(database, "admin", [("limit", str(limit)), ("visibility", "all")])
             assert len(found) == limit
             assert len(seen) == 1
-    finally:
-        for each in set(database._engines):
-            event.remove(each, "before_cursor_execute", note)
