@@ -2,12 +2,15 @@
 
 ``name`` on a page (an option of a configuration file, a program, a module by its path or dotted
 name) becomes a link to its entry in the reference, once in each section. So pages stay readable as
-text, and whoever writes one need not know where the entry is.
+text, and whoever writes one need not know where the entry is. For the same reason, the language of
+a literal block is found by its text.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import json
 import pathlib
 import pkgutil
 import re
@@ -165,6 +168,58 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             literal.parent.replace(literal, link)
 
 
+_OPTIONS = re.compile(r"(?:\[[\w:-]+\]|/?[\w.]+ ?= ?.*)?")
+#: What the first line of a block of commands begins with.
+_COMMAND = re.compile(
+    r"(?:export |for |[\w-]+=\S|[\w./]*\b(?:apt-get|cd|cp|curl|chown|docker|git|glance[\w-]*"
+    r"|grep|install|kill|mkdir|mysqldump|openssl|openstack|pip|pipx|promtool|python3?|rm|runuser"
+    r"|sed|systemctl|tar|test|towncrier|useradd|varnishd|wget)(?: |$))"
+)
+
+
+def language(text: str) -> str:
+    """Return the language of a literal block for Pygments; `none` if it is not known."""
+    lines = text.splitlines()
+    if any(line.startswith("$ ") for line in lines):
+        return "console"
+    if _COMMAND.match(text):
+        return "sh"
+    if _is_python(text):
+        return "python"
+    if "=" in text and all(map(_OPTIONS.fullmatch, lines)):
+        return "ini"
+    if re.match(r"\w+:$", lines[0]):
+        return "yaml"
+    return "json" if text[0] in "{[" and _is_json(text) else "none"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_python(text: str) -> bool:
+    """Whether a text is a program, and not words that could be one."""
+    try:
+        found = ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return False
+    calls = any(isinstance(each, ast.Call) for line in found for each in ast.walk(line))
+    return calls or any(isinstance(each, ast.Import | ast.ImportFrom) for each in found)
+
+
+def find_languages(app: Sphinx, doctree: nodes.document) -> None:
+    """Let the blocks that name no language be coloured by that of their text."""
+    for block in doctree.findall(nodes.literal_block):
+        if "language" not in block and block.astext().strip():
+            block["language"] = language(block.astext())
+            # No warning for what is shortened with dots.
+            block["force"] = True
+
+
 def mend_docstring(
     app: Sphinx, kind: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
@@ -189,6 +244,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("modules", Modules)
     app.add_directive("unreleased", Unreleased)
     app.add_directive("upgrade-notes", UpgradeNotes)
+    app.connect("doctree-read", find_languages)
     app.connect("doctree-resolved", link_names)
     app.connect("autodoc-process-docstring", mend_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

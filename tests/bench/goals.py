@@ -1,7 +1,7 @@
 """What each benchmark is to reach: the one table, for the printed tables and for the picture.
 
-A row is found by its name, with the number of each size as `N`, and its yardstick. A row that
-belongs to the one above it (`... CPU time`) has the name of that row before its own:
+A row is found by its yardstick and its name, with the number of each size, and of clients, as `N`.
+A row that belongs to the one above it (`... CPU time`) has the name of that row before its own:
 `HEAD of one image, CPU time`. Rows without a goal are not in the table.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 #: Units of which more is better; of all others, less is.
 RATES = frozenset({"/s", "MiB/s"})
 
-_SIZE = re.compile(r"[0-9]+(?= [KMG]iB)")
+_SIZE = re.compile(r"[0-9]+(?= (?:[KMG]iB|clients))")
 
 
 class Goal(NamedTuple):
@@ -24,6 +24,7 @@ class Goal(NamedTuple):
 
     def share(self, unit: str, figure: float, ratio: float | None) -> float:
         """Return how much of the goal is reached: 1 is all of it, more is better."""
+        # A ratio is None where the yardstick is 0; those goals are absolute.
         found = figure if self.absolute or ratio is None else ratio
         return found / self.bound if unit in RATES else self.bound / found
 
@@ -47,6 +48,8 @@ GOALS = {
     ("list of 25 with details, CPU time", "bare eventlet"): Goal(6),
     ("POST without data, CPU time", "bare eventlet"): Goal(8),
     ("GET of an image by version 2", "bare eventlet"): Goal(0.4),
+    ("POST by N clients", "bare loop"): Goal(0.4),
+    ("upload of N KiB by N clients", "bare loop"): Goal(0.5),
     # Start, and idle workers.
     ("glance --version", "python3 -c pass"): Goal(2),
     ("glance index", "python3 -c pass"): Goal(3.5),

@@ -101,6 +101,70 @@ def test_the_start_page_shows_the_four_shelves_at_once(book, window):
     assert max(bottoms) < 900
 
 
+#: The lowest contrast of the text in blocks with their background (WCAG 2, 1.4.3: 4.5 is enough).
+CONTRAST = """(() => {
+    const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = (color) => channels(color).slice(0, 3)
+        .map((each) => each / 255)
+        .map((each) => (each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, each, at) => sum + each * [0.2126, 0.7152, 0.0722][at], 0);
+    const ground = (each) => {
+        const color = getComputedStyle(each).backgroundColor;
+        const parts = channels(color);
+        return parts.length === 4 && parts[3] === 0 ? ground(each.parentElement) : color;
+    };
+    const found = [...document.querySelectorAll(".highlight pre, .highlight pre span")]
+        .filter((each) => each.textContent.trim())
+        .map((each) => {
+            const [a, b] = [light(getComputedStyle(each).color), light(ground(each))];
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        });
+    return {spans: document.querySelectorAll(".highlight pre span[class]").length,
+            lowest: Math.min(...found)};
+})()"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_blocks_have_colours_that_can_be_read(book, window, theme):
+    window.size(WIDE, 900)
+    for page in ("how-to/image-cache", "how-to/keystone", "reference/python-client"):
+        window.open((book / f"{page}.html").as_uri())
+        window.run(f'document.body.dataset.theme = "{theme}"')
+        found = window.run(CONTRAST)
+        assert found["spans"] > 20 and found["lowest"] >= 4.5, (page, found)
+
+
+@pytest.fixture(scope="module")
+def extension():
+    """Return what the book has beyond Sphinx, as a module."""
+    path = pages.ROOT / "doc" / "extension" / "glance_book.py"
+    spec = importlib.util.spec_from_file_location("glance_book_of_the_tests", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$ ls\nfile", "console"),
+        ("glance index", "sh"),
+        ("/opt/glance/bin/pip install x", "sh"),
+        ("TOKEN=x", "sh"),
+        ("[DEFAULT]\nuser = glance\n\nport = 1", "ini"),
+        ("clouds:\n  a: 1", "yaml"),
+        ('{"a": 1}', "json"),
+        ("import time", "python"),
+        ("image = client.get_image_v2(7)", "python"),
+        ("Pass done: 30 leased", "none"),
+        ("swift+https://host/glance/17", "none"),
+        ("word", "none"),
+    ],
+)
+def test_the_language_of_a_block_is_found(text, expected, extension):
+    assert extension.language(text) == expected
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -1,7 +1,8 @@
 """The OpenAPI documents of running daemons, and whether what the daemons send is as they say.
 
 A long run, with more requests and those at the edges of what the documents allow, needs the
-variable GLANCE_TEST_OPENAPI: the number of requests for each operation, such as 100.
+variable GLANCE_TEST_OPENAPI: the number of requests for each operation, such as 100. It makes them
+all once more as a user who is no administrator.
 """
 
 import json
@@ -9,7 +10,7 @@ import urllib.parse
 
 import pytest
 
-from support import daemons, openapi_tools
+from support import daemons, openapi_tools, rawhttp
 
 pytestmark = pytest.mark.peers
 
@@ -27,11 +28,19 @@ STRICT = "negative_data_rejection"
 TO_REGISTRY = {"User-Agent": "glance-registry-client"}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
+#: Who makes the requests: everybody is an administrator, or a member of a project.
+CALLERS = {
+    "noauth": {},
+    "trusted-headers": rawhttp.identity("acme"),
+}
+
+
+@pytest.fixture(scope="module", params=CALLERS if openapi_tools.wanted() else ["noauth"])
+def site(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("site")
     running = daemons.Site(
         directory,
+        auth_mode=request.param,
         api_pipeline="versionnegotiation context cachemanage rootapp",
         api={
             "image_cache_dir": directory / "cache",
@@ -45,6 +54,7 @@ def site(tmp_path_factory):
             "INSERT INTO conversion_workers (name, seen_at) VALUES ('w', :seen)",
             seen="2100-01-01 00:00:00.000000",
         )
+        running.caller = CALLERS[request.param]
         yield running
 
 
@@ -55,11 +65,12 @@ def known(site):
     for number in range(6):
         values = {"name": "café", "disk_format": "raw", "container_format": "bare", "k": "v"}
         body = json.dumps({**values, "protected": number < 3}).encode()
-        made = site.api.http.post("/v2/images", {"Content-Type": "application/json"}, body)
+        kind = {"Content-Type": "application/json", **site.caller}
+        made = site.api.http.post("/v2/images", kind, body)
         assert made.status == 201, made.text
         ids.append(made.json()["id"])
         if number % 3:
-            kind = {"Content-Type": "application/octet-stream"}
+            kind = {"Content-Type": "application/octet-stream", **site.caller}
             sent = site.api.http.put(f"/v2/images/{ids[-1]}/file", kind, b"x" * 1024)
             assert sent.status == 204, sent.text
     return {"uuid": ids, "member": ["m1", "m2"], "tag": ["t1", "t2"]}
@@ -75,7 +86,7 @@ def test_the_documents_are_valid(site):
     documents = {}
     for service in SERVICES:
         daemon = site.registry if service == "registry" else site.api
-        found = daemon.http.get(urllib.parse.urlsplit(url_of(site, service)).path)
+        found = daemon.http.get(urllib.parse.urlsplit(url_of(site, service)).path, site.caller)
         assert found.status == 200
         documents[service] = found.json()
     broken = json.loads(json.dumps(documents["v1"]))
@@ -96,7 +107,7 @@ def test_every_response_is_as_the_document_says(site, known, service, tmp_path):
         phases=("coverage", "fuzzing") if examples else ("fuzzing",),
         examples=examples or 3,
         known={**known, "id": known["uuid"]} if service == "v2" else by_number,
-        headers=TO_REGISTRY if service == "registry" else {},
+        headers={**(TO_REGISTRY if service == "registry" else {}), **site.caller},
         timeout=7200,
     )
     print(openapi_tools.summary(report))

@@ -140,6 +140,8 @@ PROGRAMS = sorted(path.name for path in daemons.BIN.iterdir() if path.name != "g
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_installed_programs_tell_their_version(installed, tmp_path, program):
     assert run(tmp_path, installed / program, "--version") == f"{program} 1.0.0"
+    # That imports the whole program, too.
+    assert f"{program} " in run(tmp_path, installed / program, "--help")
 
 
 #: The Python of a stock Debian, whose pip is older than every other that users have.

@@ -125,7 +125,7 @@ def run(service: DaemonProgram, argv: Sequence[str] | None = None) -> int:
 
 def _serve(service: DaemonProgram, args: argparse.Namespace) -> int:
     path = paste.find_config_file(service.program, args.config_file, args.confpath)
-    patch()
+    patch(has_database=service is REGISTRY)
     # The modules declare their options, so that all problems are found before a worker starts.
     importlib.import_module(service.module)
     server = importlib.import_module("glance.http.server")
@@ -193,9 +193,10 @@ def _exposures(conf: config.Conf, service: DaemonProgram) -> Iterator[str]:
 _LOOKUPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "getnameinfo")
 
 
-def patch() -> None:
+def patch(*, has_database: bool = True) -> None:
     """Replace the blocking sockets of the standard library with green ones.
 
+    With `has_database` the driver of PostgreSQL, if there is one, waits for green sockets, too.
     Names are looked up by the system's resolver in native threads, not by eventlet's.
 
     PERF: that one imports dnspython, which takes a quarter of a second and 10 MiB.
@@ -213,7 +214,8 @@ def patch() -> None:
             os.environ[_NO_RESOLVER] = set_by_operator
     for name in _LOOKUPS:
         setattr(green, name, functools.partial(threads.look_up, getattr(green, name)))
-    eventlet.monkey_patch()
+    # NOTE: what is named and true would be all that is patched.
+    eventlet.monkey_patch(**({} if has_database else {"psycopg": False}))
 
 
 @streams.program("glance-api")

@@ -5,47 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from glance.registry.context import RequestContext
-from glance.registry.db import engine
+
+from support import statements
 
 OWNER = RequestContext(tenant="owner", user="u")
 OTHER = RequestContext(tenant="other", user="u")
 UNKNOWN = 987654
-
-
-class Counted:
-    """The statements that the calls of one `with` block ran."""
-
-    def __init__(self, database: engine.Database):
-        self.database = database
-        self.statements: list[str] = []
-
-    def _note(self, conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        self.statements.append(statement)
-
-    def _look_up(self, statement: Any, params: Any) -> Any:
-        found = type(self.looker).fetch(self.looker, statement, params)
-        if found is not None:
-            self.statements.append(str(statement))
-        return found
-
-    def __enter__(self) -> list[str]:
-        with self.database.read():
-            pass
-        self.looker: Any = self.database._looker
-        if self.looker is not None:
-            self.looker.fetch = self._look_up
-        for each in set(self.database._engines):
-            event.listen(each, "before_cursor_execute", self._note)
-        return self.statements
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self.looker is not None:
-            del self.looker.fetch
-        for each in set(self.database._engines):
-            event.remove(each, "before_cursor_execute", self._note)
 
 
 def fill(registry: Any, count: int) -> list[int]:
@@ -69,9 +36,9 @@ def test_a_list_runs_as_many_statements_for_many_images_as_for_one(
     counts = []
     for more in (1, 20):
         fill(registry, more)
-        with Counted(registry.db) as statements:
+        with statements.noted(registry.db) as asked:
             registry.get(f"{path}?limit=1000", caller)
-        counts.append(len(statements))
+        counts.append(len(asked))
     assert 1 <= counts[0] == counts[1] <= 2
 
 
@@ -94,9 +61,9 @@ def test_anothers_image_costs_what_one_costs_that_does_not_exist(
     (theirs,) = fill(registry, 1)
     seen = []
     for number in (theirs, UNKNOWN):
-        with Counted(registry.db) as statements:
+        with statements.noted(registry.db) as asked:
             response = registry.call(method, path.format(number), body, OTHER)
-        seen.append((response.status_int, statements))
+        seen.append((response.status_int, [statement for statement, _ in asked]))
     assert seen[0] == seen[1]
     assert seen[0][1]
     assert seen[0][0] == 404

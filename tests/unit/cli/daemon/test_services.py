@@ -93,7 +93,7 @@ FACTORIES = {
 def start(tmp_path, monkeypatch):
     """Start a daemon up to the point where it would serve; returns its exit code."""
     served = []
-    monkeypatch.setattr(services, "patch", lambda: None)
+    monkeypatch.setattr(services, "patch", lambda **kinds: None)
     monkeypatch.setattr("glance.http.server.serve", lambda *args: served.append(args) or 0)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -312,7 +312,7 @@ def test_names_are_looked_up_by_the_system_beside_the_event_loop(operators):
 LOADED = """
 import sys
 from glance.cli.daemon import services
-services.patch()
+services.patch(has_database=sys.argv[1] == "registry_main")
 import glance.http.server
 def serve(conf, make_app, name):
     make_app()
@@ -329,7 +329,7 @@ UNUSED |= {"pkg_resources", "requests", "swiftclient", "urllib3"}
 @pytest.mark.parametrize(
     ("main", "unused"),
     [
-        ("api_main", {*UNUSED, "glance.registry.db", "sqlalchemy"}),
+        ("api_main", {*UNUSED, "glance.registry.db", "psycopg2", "sqlalchemy"}),
         ("registry_main", {*UNUSED, "glance.api", "glance.store"}),
     ],
 )

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from glance.common import exception
 from glance.image import listing
@@ -23,6 +22,8 @@ from glance.registry.db.upkeep import maintenance
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 
 import crowd
+
+from support import statements
 
 FEW, MANY = 1000, 10_000
 TABLES = ("images", "image_properties", "image_members", "marker", "images_1")
@@ -88,18 +89,8 @@ class Lists:
 
     def statements(self, call: Callable[[], object]) -> list[tuple[str, Any]]:
         """Return the statements, and their parameters, that a call runs."""
-        seen: list[tuple[str, Any]] = []
-
-        def note(conn: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
-            seen.append((statement, parameters))
-
-        for each in set(self.database._engines):
-            event.listen(each, "before_cursor_execute", note)
-        try:
+        with statements.noted(self.database) as seen:
             call()
-        finally:
-            for each in set(self.database._engines):
-                event.remove(each, "before_cursor_execute", note)
         return seen
 
     def plan(self, statement: str, parameters: Any) -> list[str]:
@@ -149,11 +140,19 @@ def steps(connection: Any, call: Callable[[], object]) -> int:
 
 
 def work(lists: Lists, caller: str, params: dict[str, str]) -> int:
-    """Return the steps of a list; the pool has one connection, which is the one that is used."""
-    connection = lists.database._engines[0].raw_connection()
-    handled = connection.dbapi_connection
-    connection.close()
-    return steps(handled, lambda: lists.run(caller, params))
+    """Return the steps of a list, on the connection for single statements and that of the pool."""
+    looker: Any = lists.database._looker
+    if looker._opened is None:
+        lists.run(caller, params)
+    pooled = lists.database._engines[0].raw_connection()
+    handled = pooled.dbapi_connection
+    pooled.close()
+
+    def run() -> None:
+        inner.append(steps(handled, lambda: lists.run(caller, params)))
+
+    inner: list[int] = []
+    return steps(looker._opened.dbapi_connection, run) + inner[0]
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from glance.common import exception
 from glance.image import search
 from glance.registry.context import RequestContext
 from glance.registry.db import engine, image_search, models
+
+from support import statements
 
 DAY = datetime.datetime(2020, 1, 1)
 CALLERS = {
@@ -343,19 +344,9 @@ def test_a_marker_is_any_image_that_the_caller_sees(crowd: Any) -> None:
 
 def test_a_page_takes_as_many_statements_whatever_its_length(crowd: Any) -> None:
     database, _ = crowd
-    seen: list[str] = []
-
-    def note(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        seen.append(statement)
-
-    for each in set(database._engines):
-        event.listen(each, "before_cursor_execute", note)
-    try:
+    with statements.noted(database) as seen:
         for limit in (1, 100):
             seen.clear()
             found, _ = run(database, "admin", [("limit", str(limit)), ("visibility", "all")])
             assert len(found) == limit
             assert len(seen) == 1
-    finally:
-        for each in set(database._engines):
-            event.remove(each, "before_cursor_execute", note)
