@@ -41,7 +41,7 @@ def measure_connections(
 ) -> list[Row]:
     """Return the memory of the worker, and how long a HEAD takes beside the connections."""
     allow_descriptors()
-    what = f"{IDLE} idle connections and {SLOW} slow readers"
+    what = f"{IDLE} idle connections, {SLOW} slow"
     memory = Row(f"memory with {what}", "MiB", "without them")
     rows = [Row(f"HEAD beside {what}, {part}", "us", "without them") for part in ("median", "p99")]
     options = {"verbose": False, "max_connections": DESCRIPTORS, "keepalive_timeout": 3600}

@@ -34,7 +34,7 @@ class Goal(NamedTuple):
         return f"{side} {self.bound:g}{f' {unit}' if self.absolute else ''}"
 
 
-_CROWD = "10000 idle connections and 200 slow readers"
+_CROWD = "10000 idle connections, 200 slow"
 
 GOALS = {
     # Large transfers.

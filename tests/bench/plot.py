@@ -33,7 +33,7 @@ def picture(runs: Iterable[Mapping[str, Any]]) -> str:
         '<?xml version="1.0" encoding="UTF-8"?>\n',
         "<!-- Made by tests/bench/plot.py. -->\n",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">\n',
+        f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="11">\n',
         f'<rect width="{WIDTH}" height="{height}" rx="8" fill="{BACKGROUND}"/>\n',
     ]
     for (fill, stroke), words, left in ((MET, "reached", 14), (MISSED, "missed", 104)):
@@ -41,17 +41,17 @@ def picture(runs: Iterable[Mapping[str, Any]]) -> str:
         parts.append(_text(left + 20, 28, words))
     goal = _x(1)
     parts.append(_text(goal, HEAD - 8, "goal", anchor="middle", fill=QUIET))
+    texts = []
     for number, (row, found, share) in enumerate(bars):
         top = HEAD + ROW * number
         fill, stroke = MET if share >= 1 else MISSED
-        parts.append(_text(MARGIN, top + 14, f"{row['name']}"))
         parts.append(_box(MARGIN, top + 20, _x(share) - MARGIN, 16, fill, stroke))
-        parts.append(_text(MARGIN + 6, top + 32, found, fill=stroke))
-    end = HEAD + ROW * len(bars)
-    parts.append(
-        f'<path d="M{goal} {HEAD - 4} V{end - 4}" stroke="{GOAL}" stroke-dasharray="3 3"/>\n'
-    )
-    return "".join([*parts, "</svg>\n"])
+        parts.append(f'<path d="M{goal} {top + 16} V{top + 40}" stroke="{GOAL}"/>\n')
+        texts.append(_text(MARGIN, top + 14, row["name"]))
+        # Its halo hides the line behind the letters.
+        halo = fill if _x(share) >= goal else BACKGROUND
+        texts.append(_text(MARGIN + 6, top + 32, found, fill=stroke, halo=halo))
+    return "".join([*parts, *texts, "</svg>\n"])
 
 
 def _bar(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, float] | None:
@@ -76,9 +76,18 @@ def _box(left: int, top: int, width: int, height: int, fill: str, stroke: str) -
     )
 
 
-def _text(left: int, top: int, words: str, *, anchor: str = "start", fill: str = TEXT) -> str:
+def _text(
+    left: int,
+    top: int,
+    words: str,
+    *,
+    anchor: str = "start",
+    fill: str = TEXT,
+    halo: str = BACKGROUND,
+) -> str:
     return (
-        f'<text x="{left}" y="{top}" text-anchor="{anchor}" fill="{fill}">'
+        f'<text x="{left}" y="{top}" text-anchor="{anchor}" fill="{fill}" '
+        f'paint-order="stroke" stroke="{halo}" stroke-width="3">'
         f"{html.escape(words, quote=False)}</text>\n"
     )
 

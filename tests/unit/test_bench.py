@@ -144,3 +144,8 @@ def test_more_is_better_of_rates_only():
 def test_the_command_of_a_run_names_no_places(monkeypatch, words, shown):
     monkeypatch.setattr(sys, "argv", [str(BENCH / "run.py"), *words])
     assert table.command() == f"tests/bench/run.py {shown}".strip()
+
+
+def test_the_names_are_no_wider_than_the_picture():
+    # At 11 pixels, sixty characters are some 350 wide.
+    assert max(len(name) for name, _ in goals.GOALS) + len("1024") <= 62
