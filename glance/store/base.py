@@ -178,9 +178,14 @@ class StagedWrite:
     that the record of the image is settled, successfully or not. After any error, and after a kill
     of the writing greenthread, nothing is left behind; after the death of the process, a sweep
     finds what was not settled. `store_name` is the store that it writes to.
+
+    `whole_md5` is set before the first `write` by a caller who computes the MD5 of all data
+    anyway. It returns that in hex, from the last `write` on, so that a driver that compares it
+    with what the backend received need not compute it again.
     """
 
     store_name: str | None = None
+    whole_md5: Callable[[], str] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -480,6 +485,7 @@ def transfer(
     thread any more. `algorithms` must contain MD5.
     """
     digesters = [digest.Digester(name) for name in dict.fromkeys(algorithms)]
+    staged.whole_md5 = lambda: _received(digesters).checksum
     first = reader.read(CHUNK)
     second = reader.read(CHUNK) if first else b""
     if not second:

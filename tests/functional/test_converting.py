@@ -11,7 +11,7 @@ import pytest
 from glance import client
 from glance.common import exception
 
-from support import checkout, daemons, images, pages
+from support import checkout, daemons, faults, images, pages
 from support.conversions import MIB, noise
 
 pytestmark = pytest.mark.peers
@@ -54,6 +54,7 @@ def site(tmp_path_factory):
         converter = daemons.Daemon("glance-converter", conf, output, 0)
         converter.start(wait=False)
         try:
+            faults.until(lambda: running.sql("SELECT name FROM conversion_workers"), "it is known")
             yield running
             assert converter.stop() == 0, converter.log()
         finally:
@@ -199,7 +200,6 @@ def python(site, script):
 
 def test_the_commands_of_the_page_convert(site, api):
     source = uploaded(api)["id"]
-    started(lambda: api.convert_image(source, "vdi"))
     first, after = checkout.blocks(pages.path("converting"), "With the command line")
     command, *printed = first.removeprefix("$ ").splitlines()
     said = shell(site, command.replace(" 12 ", f" {source} ")).splitlines()
@@ -217,7 +217,6 @@ def test_the_commands_of_the_page_convert(site, api):
 
 def test_the_request_of_the_page_converts(site, api):
     source = uploaded(api)["id"]
-    started(lambda: api.convert_image(source, "vdi"))
     (request,) = checkout.blocks(pages.path("converting"), "With HTTP")
     said = shell(site, request.replace('"12"', f'"{source}"').replace("9292", str(site.port)))
     assert said.startswith("HTTP/1.1 202 ") and "\nRetry-After: 5\n" in said
@@ -227,7 +226,6 @@ def test_the_request_of_the_page_converts(site, api):
 
 def test_the_programs_of_the_pages_convert(site, api):
     source, other = uploaded(api)["id"], uploaded(api)["id"]
-    started(lambda: api.convert_image(source, "vdi"))
     (program,) = checkout.blocks(pages.path("converting"), "From Python")
     (waiting,) = checkout.blocks(pages.path("python-client"), "Conversions")
     assert python(site, program.replace("12,", f"{source},")).strip() in ("queued", "running")

@@ -19,10 +19,7 @@ RUNS = {
         "PostgreSQL in five lines": "test_postgresql_takes_five_lines",
         "Do without systemd": "test_the_daemons_run_without_systemd",
     },
-    "one-host": {
-        "": "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing",
-        "Change the configuration": "test_postgresql_takes_five_lines",
-    },
+    "one-host": {"": "test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing"},
     "upgrading": {"On one host": "test_an_upgrade_keeps_images_and_configuration"},
 }
 
@@ -157,6 +154,8 @@ def test_few_commands_lead_to_running_daemons_and_a_removal_leaves_nothing(empty
     empty.run(active)
     assert empty.run(ready) == "OK\n"
     assert "api.log" in empty.run(logs)
+    empty.run(printed("Change the configuration"))
+    images_of(empty)
     # Root alone writes the configuration, only the service reads it, and nobody else.
     rights = empty.run("stat -c '%U %G %a' /etc/glance /etc/glance/*.conf").split("\n")
     assert set(rights[1:-1]) == {"root glance 640"} and rights[0] == "root glance 750"

@@ -55,21 +55,25 @@ def beside():
     for old, new in (("secret", "joe-secret"), ("acme", "of-joe")):
         sign_in = sign_in.replace(f'"{old}"', f'"{new}"')
     return f"""
-$PREFIX/keystone/bin/python - <<'END'
-from importlib import metadata
-from packaging.requirements import Requirement
-wanted = Requirement({requirement!r})
-assert wanted.specifier.contains(metadata.version(wanted.name))
-END
 cat > clouds.yaml <<'END'
 {clouds}
 END
 unset OS_AUTH_URL OS_USERNAME OS_PASSWORD OS_PROJECT_NAME OS_USER_DOMAIN_NAME
 unset OS_PROJECT_DOMAIN_NAME OS_IDENTITY_API_VERSION
-test "$($PREFIX/keystone/bin/openstack --os-cloud old image list -f value -c Name)" = private
-test "$($PREFIX/keystone/bin/openstack --os-cloud new image list -f value -c Name)" = private
+ENDPOINT=$($PREFIX/keystone/bin/python -W ignore - <<'END'
+from importlib import metadata
+import openstack
+from packaging.requirements import Requirement
+wanted = Requirement({requirement!r})
+assert wanted.specifier.contains(metadata.version(wanted.name))
+for cloud in ("old", "new"):
+    assert [image.name for image in openstack.connect(cloud=cloud).image.images()] == ["private"]
+identity = openstack.connect(cloud="old").identity
+(service,) = identity.services(name="glance")
+print(*(each.id for each in identity.endpoints(service_id=service.id)))
+END
+)
 export OS_CLOUD=new
-ENDPOINT=$($PREFIX/keystone/bin/openstack endpoint list --service image -f value -c ID)
 {endpoint.replace("ENDPOINT", "$ENDPOINT")}
 {sys.executable} - <<'END'
 from glance.client import Client

@@ -78,7 +78,7 @@ def written(text, directory, authority):
             conf.set(section, name, value)
     port = daemons.free_port()
     values = conf.defaults()
-    values |= {"bind_host": "127.0.0.1", "bind_port": str(port), "workers": "1"}
+    values |= {"bind_host": "127.0.0.1", "bind_port": str(port), "workers": "0"}
     values["log_file"] = str(directory / "log")
     if "metrics_port" in values:
         values["metrics_port"] = str(daemons.free_port())

@@ -21,7 +21,7 @@ _READ_STEP = 1024 * 1024
 #: Holes that are smaller are read like data.
 _LARGE_HOLE = 1024 * 1024
 #: PERF: zeros that stay in the cache of the processor are sent faster than any file.
-_ZEROS = bytes(256 * 1024)
+_ZEROS = bytes(512 * 1024)
 
 
 def send(
@@ -94,6 +94,8 @@ def _in_memory(fd: int, start: int, stop: int) -> bool:
 def _prepare(fd: int, start: int, stop: int) -> tuple[int, int]:
     """Find a large hole at `start`, or read in what there is up to the next one, or to `stop`.
 
+    In the latter case, let the kernel begin to read the next window.
+
     Returns where the hole ends, `start` if there is none, and up to where the file is in memory.
     """
     hole = holes.end_of_hole(fd, start)
@@ -104,14 +106,16 @@ def _prepare(fd: int, start: int, stop: int) -> tuple[int, int]:
         if hole == begin:
             break
         if hole - begin >= _LARGE_HOLE:
-            stop = begin
+            # NOTE: the kernel is not to fill memory with the zeros that follow.
+            _read_in(fd, start, begin)
+            return start, begin
+    os.posix_fadvise(fd, start, stop - start + WINDOW, os.POSIX_FADV_WILLNEED)
     _read_in(fd, start, stop)
     return start, stop
 
 
 def _read_in(fd: int, start: int, stop: int) -> None:
-    """Read a part of a file into memory, and let the kernel begin to read the next part."""
-    os.posix_fadvise(fd, start, stop - start + WINDOW, os.POSIX_FADV_WILLNEED)
+    """Read a part of a file into memory."""
     buffer = bytearray(_READ_STEP)
     position = start
     while position < stop:

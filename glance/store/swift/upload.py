@@ -130,7 +130,8 @@ class SwiftUpload(base.StagedWrite):
             raise ValueError("the staged write has ended")
         if self._stream is not None:
             self._stream.put(data)
-            threads.run(self._md5.update, data)
+            if self.whole_md5 is None:
+                threads.run(self._md5.update, data)
         else:
             view = memoryview(data)
             while view:
@@ -236,7 +237,9 @@ class SwiftUpload(base.StagedWrite):
     def _finish(self) -> None:
         assert self._client is not None
         if self._stream is not None:
-            if self._stream.finish() != self._md5.hexdigest():
+            etag = self._stream.finish()
+            sent = self.whole_md5() if self.whole_md5 else self._md5.hexdigest()
+            if etag != sent:
                 raise exception.BackendCorrupt()
             return
         if not self._parts and self._count < self._plan.threshold:

@@ -11,7 +11,7 @@ import pytest
 
 from glance.common import exception
 from glance.common.config import Conf
-from glance.store import swift
+from glance.store import base, swift
 from glance.store.location import get_location_from_uri
 from glance.store.swift import objects, upload
 from glance.testing.store_suite import Killed, ScriptedSource, make_data
@@ -101,6 +101,36 @@ def test_an_image_between_segment_and_threshold_streams_into_one_object(make_sto
     assert staged._spool is None
     assert names(swift_node) == ["1"]
     assert read(store, uri) == DATA
+
+
+@pytest.mark.parametrize("known", ["nothing", "right", "wrong"])
+def test_the_digest_of_what_swift_received_is_compared_with_what_was_sent(
+    make_store, swift_node, known
+):
+    """Whoever computes the MD5 anyway says it; otherwise the staged write computes it."""
+    right, wrong = hashlib.md5(DATA).hexdigest(), hashlib.md5(b"other").hexdigest()
+    store = make_store(swift_store_large_object_chunk_size="1")
+    with store.stage("1", len(DATA)) as staged:
+        if known != "nothing":
+            staged.whole_md5 = lambda: right if known == "right" else wrong
+        staged.write(DATA[:MIB])
+        staged.write(DATA[MIB:])
+        if known == "wrong":
+            with pytest.raises(exception.BackendCorrupt):
+                staged.commit()
+        else:
+            assert read(store, staged.commit()) == DATA
+    assert names(swift_node) == ([] if known == "wrong" else ["1"])
+
+
+def test_a_streamed_image_is_hashed_once(make_store, swift_node):
+    store = make_store(swift_store_large_object_chunk_size="1")
+    with store.stage("1", len(DATA)) as staged:
+        received = base.transfer(ScriptedSource(DATA), staged)
+        assert staged.whole_md5() == received.checksum == hashlib.md5(DATA).hexdigest()
+        assert staged._md5.hexdigest() == hashlib.md5(b"").hexdigest()
+        staged.commit()
+    assert names(swift_node) == ["1"]
 
 
 def test_a_container_with_a_strange_name_works(make_store, swift_node):
@@ -300,7 +330,7 @@ def die(node, spool_dir, options, deed):
     code = f"""
         import os, signal, sys
         from glance.common.config import Conf
-        from glance.store import swift
+        from glance.store import base, swift
         from glance.testing.store_suite import make_data
         store = swift.SwiftStore(Conf({node.store_options(spool_dir, **options)!r}))
         staged = store.stage("1", None)
