@@ -1,19 +1,21 @@
 """What each benchmark is to reach: the one table, for the printed tables and for the picture.
 
-A row is found by its yardstick and its name, with the number of each size, and of clients, as `N`.
+A row is found by its yardstick and its name, with the number of each size, of clients and of
+transfers as `N`.
 A row that belongs to the one above it (`... CPU time`) has the name of that row before its own:
 `HEAD of one image, CPU time`. Rows without a goal are not in the table.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
 #: Units of which more is better; of all others, less is.
 RATES = frozenset({"/s", "MiB/s"})
 
-_SIZE = re.compile(r"[0-9]+(?= (?:[KMG]iB|clients))")
+_SIZE = re.compile(r"[0-9]+(?= (?:[KMG]iB|clients))|^[0-9]+(?= (?:down|up)loads of)")
 
 
 class Goal(NamedTuple):
@@ -26,7 +28,9 @@ class Goal(NamedTuple):
         """Return how much of the goal is reached: 1 is all of it, more is better."""
         # A ratio is None where the yardstick is 0; those goals are absolute.
         found = figure if self.absolute or ratio is None else ratio
-        return found / self.bound if unit in RATES else self.bound / found
+        if unit in RATES:
+            return found / self.bound
+        return self.bound / found if found else math.inf
 
     def words(self, unit: str) -> str:
         """Return the goal as a table shows it."""
@@ -40,6 +44,23 @@ GOALS = {
     # Large transfers.
     ("download of N MiB", "nginx, sendfile"): Goal(0.95),
     ("upload of N MiB", "md5sum"): Goal(1.0),
+    ("download of N MiB, thrown away, CPU time", "nginx"): Goal(1.3),
+    ("N downloads of N MiB at once", "nginx"): Goal(0.9),
+    ("N downloads of N MiB at once, slowest in % of the median", "nginx"): Goal(
+        150, absolute=True
+    ),
+    ("download of N MiB in 8 ranges at once", "nginx"): Goal(0.9),
+    ("download of N MiB over TLS", "nginx"): Goal(0.7),
+    ("chunked upload of N MiB", "md5sum"): Goal(0.95),
+    ("N uploads of N MiB at once, 2 workers", "2 md5sum"): Goal(0.85),
+    ("upload of N MiB with N MiB of data", "md5sum"): Goal(1.0),
+    ("upload of N MiB with N MiB of data, on the disk", "du of the source"): Goal(1.05),
+    ("upload of N MiB with N MiB of data, download", "image without holes"): Goal(1.0),
+    ("fetches of an image for N clients, 2 workers", "one"): Goal(1, absolute=True),
+    ("growth of a worker over N MiB up", "limit"): Goal(16384, absolute=True),
+    ("growth of a worker over N MiB up, down", "limit"): Goal(16384, absolute=True),
+    ("upload of N MiB, Swift", "python-swiftclient alone"): Goal(1.0),
+    ("download of N MiB, Swift", "python-swiftclient alone"): Goal(0.95),
     ("upload of N MiB, S3", "boto alone"): Goal(1.0),
     ("download of N MiB, S3", "boto alone"): Goal(0.95),
     # Small requests.
