@@ -367,12 +367,23 @@ class Site:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process runs; one that only waits to be collected has closed its files."""
+    """Return whether a process runs; one that only waits to be collected has closed its files.
+
+    NOTE: its other threads may still end when the first one is a zombie, and hold its files.
+    """
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        tasks = list(pathlib.Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+    return any(_state(task / "stat") not in ("Z", "X") for task in tasks)
+
+
+def _state(stat: pathlib.Path) -> str:
+    """Return the letter for the state of a thread, `X` if there is none any more."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def children(pid: int) -> list[int]:
