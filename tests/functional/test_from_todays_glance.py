@@ -38,7 +38,7 @@ clouds:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sites(tmp_path_factory):
     top = tmp_path_factory.mktemp("sites")
     few = {"image_property_quota": 10}
@@ -49,7 +49,7 @@ def sites(tmp_path_factory):
         yield old, new
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder(sites, tmp_path_factory):
     """A folder with the script as the page prints it, and with an environment named as there."""
     home = tmp_path_factory.mktemp("reader")

@@ -92,7 +92,9 @@ def test_the_commands_of_the_start_page_run(folder, told, port):
     (block,) = checkout.blocks(pages.path("index"))
     start, commands = block.split("\n", 1)
     assert start == START
-    assert "hello" in run_block(folder, commands, port)
+    said = run_block(folder, commands, port)
+    number = re.search(r"Added new image with ID: (\d+)", said)[1]
+    assert re.search(rf"^ *{number} +hello ", said, re.MULTILINE)
 
 
 def test_a_second_start_finds_the_first_one(folder, told, port):
