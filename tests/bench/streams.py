@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -383,7 +384,9 @@ def measure_uploads(args: argparse.Namespace, home: pathlib.Path, site: daemons.
 # -- Swift, the image cache, growth --------------------------------------------------------------
 
 
-def measure_swift(args: argparse.Namespace, home: pathlib.Path, what: str) -> list[Row]:
+def measure_swift(
+    what: str, args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
     row = Row(f"{what} of {args.size} MiB, Swift", "MiB/s", "python-swiftclient alone")
     home = within(home, f"swift-{what}")
     swift = swift_node.SwiftNode(home / "swift")
@@ -427,18 +430,6 @@ def measure_swift(args: argparse.Namespace, home: pathlib.Path, what: str) -> li
     finally:
         swift.stop()
     return [row]
-
-
-def measure_swift_upload(
-    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
-) -> list[Row]:
-    return measure_swift(args, home, "upload")
-
-
-def measure_swift_download(
-    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
-) -> list[Row]:
-    return measure_swift(args, home, "download")
 
 
 #: Clients that fetch one image at once.
@@ -533,8 +524,8 @@ MEASURES = {
     "tls-download": measure_tls,
     "chunked-upload": measure_chunked,
     "uploads": measure_uploads,
-    "swift-upload": measure_swift_upload,
-    "swift-download": measure_swift_download,
+    "swift-upload": functools.partial(measure_swift, "upload"),
+    "swift-download": functools.partial(measure_swift, "download"),
     "storm": measure_storm,
     "growth": measure_growth,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -226,7 +227,9 @@ class S3:
         self.swift.stop()
 
 
-def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> list[Row]:
+def measure_s3(
+    what: str, args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
+) -> list[Row]:
     row = Row(f"{what} of {args.size} MiB, S3", "MiB/s", "boto alone")
     home = home / f"s3-{what}"
     home.mkdir()
@@ -250,18 +253,6 @@ def measure_s3(args: argparse.Namespace, home: pathlib.Path, what: str) -> list[
     return [row]
 
 
-def measure_s3_download(
-    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
-) -> list[Row]:
-    return measure_s3(args, home, "download")
-
-
-def measure_s3_upload(
-    args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
-) -> list[Row]:
-    return measure_s3(args, home, "upload")
-
-
 MEASURES = {
     "download": measure_download,
     "upload": measure_upload,
@@ -269,6 +260,6 @@ MEASURES = {
     "inspect": measure_inspect,
     "v2-upload": measure_v2_upload,
     "cached": measure_cached,
-    "s3-download": measure_s3_download,
-    "s3-upload": measure_s3_upload,
+    "s3-download": functools.partial(measure_s3, "download"),
+    "s3-upload": functools.partial(measure_s3, "upload"),
 }

@@ -174,22 +174,19 @@ def test_an_image_that_names_another_file_is_refused(site, api, tmp_path):
 def shell(site, script):
     """Run what a page prints, with the programs and the port of the site."""
     program = f"{sys.executable} {daemons.BIN / 'glance'} --host=127.0.0.1 --port={site.port}"
-    done = subprocess.run(
-        ["bash", "-c", f'glance() {{ {program} "$@"; }}; TOKEN=any; {script}'],
-        env=daemons.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run("bash", "-c", f'glance() {{ {program} "$@"; }}; TOKEN=any; {script}')
 
 
 def python(site, script):
+    return run(sys.executable, "-c", script.replace("9292", str(site.port)))
+
+
+def run(*command):
+    """Return what a command that succeeds prints."""
     done = subprocess.run(
-        [sys.executable, "-c", script.replace("9292", str(site.port))],
+        command,
         env=daemons.environment(),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=SECONDS,

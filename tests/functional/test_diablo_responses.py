@@ -4,7 +4,6 @@
 20, the last one without UUIDs and visibilities. The expected differences are headers alone.
 """
 
-import hashlib
 import http.client
 import json
 import pathlib
@@ -24,7 +23,7 @@ RECORDED = json.loads(
 #: The data of each image that has some, by its id.
 DATA = {1: b"one", 2: b"two" * 1000, 5: b"five"}
 LIVE = {"created_at": "2011-09-22 10:11:12.000123", "deleted": 0}
-GONE = {**LIVE, "deleted": 1, "deleted_at": "2011-09-23 00:00:00.000000"}
+GONE = {"status": "deleted", "deleted": 1, "deleted_at": "2011-09-23 00:00:00.000000"}
 #: Headers that came with UUIDs and with HTTP caching, or name the machine.
 LATER = {
     "cache-control",
@@ -43,28 +42,18 @@ OF_DATA = {"accept-ranges", "content-length"}
 
 
 def fill(conn, directory):
-    def image(number, name, status="active", row=LIVE, **values):
+    def image(number, name, **values):
         data = DATA.get(number)
-        given = {
-            "size": len(data or b""),
-            "checksum": hashlib.md5(data).hexdigest() if data else None,
-            "location": f"file://{directory / str(number)}" if data else None,
-            "disk_format": "raw",
-            "container_format": "bare",
-            "owner": "acme",
-            "is_public": 0,
-            **values,
-        }
-        diablo.insert(conn, "images", id=number, name=name, status=status, **given, **row)
+        diablo.insert_image(conn, number, name, directory, data=data, **values)
 
     image(1, "public", is_public=1, min_ram="512")
     image(2, "shared", owner="tenant1", min_ram="plenty")
-    image(3, "gone", "deleted", GONE)
-    image(4, "killed", "killed")
+    image(3, "gone", **GONE)
+    image(4, "killed", status="killed")
     kernel = {"disk_format": "aki", "container_format": "aki", "owner": None}
     image(5, "kernel", **kernel, updated_at="2012-01-01 00:00:00")
-    image(6, "queued", "queued", disk_format=None, container_format=None)
-    image(7, None, "queued", is_public=1)
+    image(6, "queued", status="queued", disk_format=None, container_format=None)
+    image(7, None, status="queued", is_public=1)
     property_of = {"image_id": 1, **LIVE}
     for name, value in (("distro", "D\u00e9bian"), ("Foo", "x"), ("foo", None)):
         diablo.insert(conn, "image_properties", name=name, value=value, **property_of)

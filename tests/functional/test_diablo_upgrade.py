@@ -24,7 +24,7 @@ print(database.execute("SELECT location FROM images WHERE id = 6").fetchone()[0]
 """
 API = "http://127.0.0.1:9292"
 LIVE = {"created_at": "2011-09-22 10:11:12.000123", "deleted": 0}
-GONE = {**LIVE, "deleted": 1, "deleted_at": "2011-09-23 00:00:00.000000"}
+GONE = {"status": "deleted", "deleted": 1, "deleted_at": "2011-09-23 00:00:00.000000"}
 #: The data of each image that has some, by its id.
 DATA = {1: b"one", 2: b"two" * 1000, 5: b"five"}
 
@@ -46,24 +46,14 @@ def make(directory):
 
 
 def fill(conn):
-    def image(number, name, status="active", row=LIVE, **values):
+    def image(number, name, **values):
         data = DATA.get(number)
-        given = {
-            "size": len(data or b""),
-            "checksum": hashlib.md5(data).hexdigest() if data else None,
-            "location": f"file:///var/lib/glance/images/{number}" if data else None,
-            "disk_format": "raw",
-            "container_format": "bare",
-            "owner": "acme",
-            "is_public": 0,
-            **values,
-        }
-        diablo.insert(conn, "images", id=number, name=name, status=status, **given, **row)
+        diablo.insert_image(conn, number, name, "/var/lib/glance/images", data=data, **values)
 
     image(1, "public", is_public=1, min_ram="512")
     image(2, "shared", owner="tenant1", min_ram="plenty")
-    image(3, "gone", "deleted", GONE)
-    image(4, "killed", "killed")
+    image(3, "gone", **GONE)
+    image(4, "killed", status="killed")
     image(5, "kernel", disk_format="aki", container_format="aki", owner=None)
     elsewhere = "swift://acme:user:p/ss@127.0.0.1:1/v1.0/glance/6"
     image(6, "swift", location=elsewhere, size=diablo.BIG)

@@ -6,6 +6,7 @@ release's tools produced, with the oddities that its table rebuilds and its star
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,3 +112,27 @@ def insert(conn: sa.engine.Connection, table: str, **values: Any) -> None:
     names = ", ".join(f'"{name}"' for name in values)
     marks = ", ".join("?" * len(values))
     conn.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+
+
+def insert_image(
+    conn: sa.engine.Connection, number: int, name: str | None, where: str, **values: Any
+) -> None:
+    """Store the row of a private image of acme as version 9 did, with its data below `where`.
+
+    `values` replace those of the row; `data` are its bytes, None for an image without.
+    """
+    data = values.pop("data", None)
+    row: dict[str, Any] = {
+        "status": "active",
+        "size": len(data or b""),
+        "checksum": hashlib.md5(data).hexdigest() if data else None,
+        "location": f"file://{where}/{number}" if data else None,
+        "disk_format": "raw",
+        "container_format": "bare",
+        "owner": "acme",
+        "is_public": 0,
+        "created_at": "2011-09-22 10:11:12.000123",
+        "deleted": 0,
+        **values,
+    }
+    insert(conn, "images", id=number, name=name, **row)

@@ -10,34 +10,18 @@ import pytest
 from glance.common import exception
 from glance.image_cache import FOLLOW, HIT, INVALID, MISS, Image
 from glance.image_cache.traffic import fill
-from glance.streaming import body
 from glance.testing.cache_suite import files, ids, image_of, make_data, store, until, used
+
+from support import backends
 
 DATA = make_data(100)
 IMAGE = image_of(DATA)
 PIECE = 10
 
 
-class Backend:
-    """A store with one image: `opened` offsets, and how many bodies are not closed."""
-
-    def __init__(self, data=DATA, fault=lambda position: None, piece=PIECE):
-        self.data, self.fault, self.piece = data, fault, piece
-        self.opened, self.unclosed = [], 0
-
-    def __call__(self, position):
-        self.opened.append(position)
-        self.unclosed += 1
-        return body.IterBody(self.chunks(position), close=self.closed)
-
-    def chunks(self, position):
-        while position < len(self.data):
-            self.fault(position)
-            yield self.data[position : position + self.piece]
-            position += self.piece
-
-    def closed(self):
-        self.unclosed -= 1
+class Backend(backends.Backend):
+    def __init__(self, data=DATA, piece=PIECE, **kwargs):
+        super().__init__(data, piece, **kwargs)
 
 
 @pytest.fixture

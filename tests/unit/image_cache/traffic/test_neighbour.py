@@ -12,8 +12,9 @@ import pytest
 from glance.common import exception
 from glance.image_cache import FOLLOW, HIT, MISS, Image
 from glance.image_cache.traffic import fill, neighbour, serving
-from glance.streaming import body
 from glance.testing.cache_suite import files, ids, image_of, make_data, store, until
+
+from support import backends
 
 DATA = make_data(100_000)
 IMAGE = image_of(DATA)
@@ -21,26 +22,9 @@ HALF = 50_000
 PIECE = 10_000
 
 
-class Backend:
-    """A store with one image, which notes where it was opened; `gate` holds it before a piece."""
-
-    def __init__(self, data=DATA):
-        self.data, self.opened, self.unclosed = data, [], 0
-        self.gate = lambda position: None
-
-    def __call__(self, position):
-        self.opened.append(position)
-        self.unclosed += 1
-        return body.IterBody(self.pieces(position), close=self.close)
-
-    def pieces(self, position):
-        while position < len(self.data):
-            self.gate(position)
-            yield self.data[position : position + PIECE]
-            position += PIECE
-
-    def close(self):
-        self.unclosed -= 1
+class Backend(backends.Backend):
+    def __init__(self, data=DATA, piece=PIECE, **kwargs):
+        super().__init__(data, piece, **kwargs)
 
 
 class Client:
@@ -281,7 +265,7 @@ def test_a_client_that_leaves_does_not_take_the_copy_with_it(quick, ours, theirs
     for _ in range(pieces):
         next(stream)
     go_on = threading.Event()
-    backend.gate = lambda position: go_on.wait(20)
+    backend.fault = lambda position: go_on.wait(20)
     client = Client(ours, backend)
     until(lambda: client.data)
     found.close()
@@ -295,7 +279,7 @@ def test_a_client_that_leaves_does_not_take_the_copy_with_it(quick, ours, theirs
 def test_when_nobody_follows_any_more_the_store_is_not_read_on(quick, ours, theirs):
     backend = Backend()
     go_on = threading.Event()
-    backend.gate = lambda position: position < 2 * PIECE or go_on.wait(20)
+    backend.fault = lambda position: position < 2 * PIECE or go_on.wait(20)
     found, _ = theirs.fetch(IMAGE, backend)
     next(iter(found))
     followed, source = ours.fetch(IMAGE, backend)
