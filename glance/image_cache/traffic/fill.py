@@ -252,7 +252,8 @@ class Fill:
         if self.state == FILLING:
             if self.count == self.image.size:
                 self.finish()
-            elif self.pump():
+            elif self.pump() or self._readers or self.state != FILLING:
+                # NOTE: `pump` waits for a thread; whoever has come meanwhile leaves later.
                 return
             elif self._may_finish(self):
                 self._readers += 1
@@ -281,28 +282,27 @@ class Fill:
 
     def _pump(self, writer: Writer) -> None:
         try:
-            while self.count < self.image.size and writer.is_followed():
-                _, rest = self.advance(self.count)
-                if rest is not None:
-                    rest.close()
-            self.finish()
-        except (_Alone, exception.Error, OSError) as err:
-            LOG.debug("Image %s is not read on: %s", self.image.image_id, _reason(err))
+            self._read_on(writer.is_followed)
         finally:
             self._pumped = False
             self.leave()
 
     def _finish_alone(self) -> None:
         try:
-            while self.state == FILLING and self.count < self.image.size:
+            self._read_on(lambda: True)
+        finally:
+            self.leave()
+
+    def _read_on(self, goes_on: Callable[[], bool]) -> None:
+        """Read the store for no client of this process; commit the image if it becomes whole."""
+        try:
+            while self.state == FILLING and self.count < self.image.size and goes_on():
                 _, rest = self.advance(self.count)
                 if rest is not None:
                     rest.close()
             self.finish()
         except (_Alone, exception.Error, OSError) as err:
             LOG.warning("Image %s is not cached: %s", self.image.image_id, _reason(err))
-        finally:
-            self.leave()
 
     def stop(self) -> None:
         """Give the copy up; clients, if there are any, continue with the store."""
