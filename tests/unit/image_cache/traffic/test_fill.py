@@ -9,7 +9,7 @@ import pytest
 
 from glance.common import exception
 from glance.image_cache import FOLLOW, HIT, INVALID, MISS, Image
-from glance.image_cache.traffic import fill
+from glance.image_cache.traffic import fill, serving, writer
 from glance.testing.cache_suite import files, ids, image_of, make_data, store, until, used
 
 from support import backends
@@ -433,3 +433,25 @@ def test_an_image_of_size_zero_or_unknown_is_left_to_the_store(cache, backend):
     assert cache.open(unknown) is None
     cache.fetch(unknown, backend)[0].close()
     assert ids(cache) == []
+
+
+def test_a_client_that_comes_while_the_last_one_leaves_goes_on(cache, backend, monkeypatch):
+    monkeypatch.setattr(serving.Serving, "_may_finish", lambda self, running: False)
+    joined = []
+
+    def is_followed(writer):
+        # It waits for a thread, during which others have their turn.
+        if not joined:
+            joined.append(cache.fetch(IMAGE, backend))
+        return False
+
+    monkeypatch.setattr(writer.Writer, "is_followed", is_followed)
+    first, _ = cache.fetch(IMAGE, backend)
+    read(first, 3 * PIECE)
+    first.close()
+    ((second, source),) = joined
+    assert source == FOLLOW
+    with second:
+        assert read(second) == DATA
+    assert backend.opened == [0]
+    assert ids(cache) == ["1"]
