@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import socket
 
 import pytest
@@ -222,15 +223,19 @@ UNSEEN = {"short-without-length", "short-chunked-in-good-order", "long-without-l
 UNSEEN |= {"long-chunked"}
 
 
-def complaints(site, before):
-    """Return the lines that are no INFO since the log had the text `before`."""
+def complaints(site, before, image_id):
+    """Return the lines that are no INFO since the log had the text `before`.
+
+    The last line about the image of another test may come after that test has ended.
+    """
     lines = site.api.log().removeprefix(before).splitlines()
-    return [line for line in lines if " INFO " not in line]
+    other = re.compile(rf"\bImage (?!{image_id}\b)[0-9]+[ :]")
+    return [line for line in lines if " INFO " not in line and not other.search(line)]
 
 
 def one_complaint(site, before, image_id):
     """Wait for the one line about an image that failed; nothing else may have been logged."""
-    lines = faults.until(lambda: complaints(site, before), "the failure is logged")
+    lines = faults.until(lambda: complaints(site, before, image_id), "the failure is logged")
     assert len(lines) == 1, lines
     assert " WARNING " in lines[0] and str(image_id) in lines[0]
     assert "canary" not in lines[0]
