@@ -206,9 +206,17 @@ def _selecting(green: bool) -> Any:
     return native(select)
 
 
-def is_readable(fd: int) -> bool:
-    """Return whether there is something to read from a descriptor, or its end, without waiting."""
-    return bool(_poll(fd, 0))
+def is_readable(fd: int, milliseconds: int = 0) -> bool:
+    """Return whether a descriptor has something to read, or its end, before that time is over.
+
+    Stops the hub if it runs in this thread.
+    """
+    return bool(_poll(fd, milliseconds))
+
+
+def is_writable(fd: int, milliseconds: int) -> bool:
+    """Return whether a descriptor takes bytes before that time is over; blocks as the former."""
+    return bool(_poll(fd, milliseconds, write=True))
 
 
 def wait_for(fd: int, *, write: bool = False, at_once: int = 0) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import time
 from collections.abc import Iterator
 
 from glance.common import statuses
@@ -161,6 +158,7 @@ class ChunkedInput(Input):
         # would be copied for every chunk.
         self._data = b""
         self._at = 0
+        self._parts = 0
 
     @property
     def finished(self) -> bool:
@@ -186,30 +184,9 @@ class ChunkedInput(Input):
         self.broken = True
         data = self._next_part(size)
         if data and len(data) < size:
-            data = self._read_on(data, size)
+            data = self._stream.gather(data, size, PAUSE, self._part_into)
         self.broken = False
         return data
-
-    def _read_on(self, first: bytes, size: int) -> bytes:
-        """Return `size` bytes that begin with `first`, fewer at the end, or after the pause."""
-        # PERF: the bytes are received, or copied once, to where they are returned from. To join
-        # slices of what was received took half as much processor time again for an upload.
-        target = io.BytesIO(bytes(size))
-        filled, parts, deadline = len(first), 0, time.monotonic() + PAUSE
-        with target.getbuffer() as view:
-            view[:filled] = first
-            with self._stream.impatience(PAUSE), contextlib.suppress(TimeoutError):
-                while filled < size and time.monotonic() < deadline:
-                    with view[filled:] as rest:
-                        count = self._part_into(rest)
-                    if not count:
-                        break
-                    filled += count
-                    parts += 1
-                    if parts % _TURN == 0:
-                        self._stream.rest()
-        target.truncate(filled)
-        return target.getvalue()
 
     def _part_into(self, view: memoryview) -> int:
         """Put bytes of one chunk into `view`; return how many, 0 at the end of the body."""
@@ -227,6 +204,10 @@ class ChunkedInput(Input):
             count = len(part)
             view[:count] = part
         self._left -= count
+        self._parts += 1
+        if self._parts % _TURN == 0:
+            # The bytes of many small chunks may have arrived at once, with no wait for them.
+            self._stream.rest()
         return count
 
     def _receive(self, size: int, parts: list[bytes]) -> None:

@@ -9,26 +9,25 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import eventlet
 from eventlet import hubs
 
-#: Bytes moved without a wait after which other requests get their turn, if no other client is as
-#: fast. PERF: where several are, they share this, each with at least `LEAST_TURN`, so that a small
-#: request waits for no more than beside one: the median of a HEAD beside two uploads and two
-#: downloads is 9.7 ms instead of 14.2, with busy cores. One download alone would be slower.
-TURN = 2 * 1024 * 1024
-LEAST_TURN = 256 * 1024
-#: What is sent by one call of the system at most, in bytes.
-PIECE = 1024 * 1024
+from glance.streaming import hub, threads
 
-#: How many greenthreads let the others run just now.
-_resting = 0
+#: Bytes moved by the hub without a wait after which other requests get their turn.
+TURN = 1024 * 1024
+#: The data of a client that keeps pace is moved by native threads; one leaves the client after so
+#: many seconds, or when that lets it wait for so many milliseconds.
+NATIVE_TURN = 0.01
+PATIENCE = 2
 #: Bytes after which a client counts as one that makes progress.
 PROGRESS = 4096
 _RECV = 64 * 1024
+#: What is received at first of a large piece, in bytes; no more is held while the client pauses.
+_FIRST = 256 * 1024
 
 
 class ClientGone(Exception):
@@ -52,6 +51,8 @@ class SocketStream:
     """
 
     __slots__ = (
+        "_is_native",
+        "_keeps_pace",
         "_moved",
         "_progress",
         "_tls",
@@ -60,7 +61,6 @@ class SocketStream:
         "pending",
         "sock",
         "timeout",
-        "turn",
         "waiting",
         "waits",
     )
@@ -73,8 +73,9 @@ class SocketStream:
         # NOTE: not isinstance: eventlet keeps an unpatched ssl module with classes of its own.
         self._tls = hasattr(sock, "do_handshake")
         self._moved = 0
-        #: Bytes that may be moved before others get their turn.
-        self.turn = TURN
+        self._is_native = False
+        # Whether the client had sent all of the last large piece before it was wanted.
+        self._keeps_pace = False
         self.waits = 0
         self.waiting = 0.0
         # Bytes moved since the waits were forgotten, and the seconds of all waits since then.
@@ -89,6 +90,10 @@ class SocketStream:
     # -- waiting ---------------------------------------------------------------------------------
 
     def wait_readable(self, timeout: float | None) -> None:
+        if self._is_native:
+            if not hub.is_readable(self.fd, PATIENCE):
+                raise TimeoutError
+            return
         started = self._begin_wait()
         try:
             hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
@@ -96,6 +101,10 @@ class SocketStream:
             self._end_wait(started)
 
     def wait_writable(self) -> None:
+        if self._is_native:
+            if not hub.is_writable(self.fd, PATIENCE):
+                raise TimeoutError
+            return
         started = self._begin_wait()
         try:
             hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
@@ -128,20 +137,21 @@ class SocketStream:
         NOTE: a fast peer keeps its socket ready all the time, so its greenthread never waits.
         """
         self._moved += count
-        if self._moved >= self.turn:
-            self.forget_waits()
+        if self._moved >= TURN and not self._is_native:
             self.rest()
 
+    def moved_natively(self, count: int) -> None:
+        """Count bytes that a native thread has moved, while others had their turn."""
+        self._progress += count
+        if count >= PROGRESS:
+            self.forget_waits()
+
     def rest(self) -> None:
-        """Let the other greenthreads run; see how many of them had to be made to."""
-        global _resting
-        self._moved = 0
-        _resting += 1
-        try:
+        """Let the other greenthreads run, as those of other fast clients do."""
+        if not self._is_native:
+            self.forget_waits()
+            self._moved = 0
             eventlet.sleep(0)
-        finally:
-            _resting -= 1
-        self.turn = max(TURN // (2 * _resting + 2), LEAST_TURN) if _resting else TURN
 
     def handshake(self, timeout: float) -> None:
         """Perform the TLS handshake; do nothing for a plain socket. Raises OSError."""
@@ -212,7 +222,7 @@ class SocketStream:
             if len(first) == size or not first:
                 return first
             pending = first
-        return self._read_on(pending, size, None)
+        return self._read_on(pending, size)
 
     def read_some(self, size: int, pause: float) -> bytes:
         """Return `size` bytes, fewer if the client ends or takes longer than `pause` seconds.
@@ -221,12 +231,60 @@ class SocketStream:
         b"" only at the end of input. It is a read for large pieces: no memory is held during the
         wait for the first byte.
         """
-        first = self.pending[:size] or self.recv(size)
+        first = self.pending[:size] or self.recv(min(size, _FIRST))
         self.pending = self.pending[size:]
         if len(first) == size or not first:
             return first
-        with self.impatience(pause):
-            return self._read_on(first, size, time.monotonic() + pause)
+        return self.gather(first, size, pause, self.recv_into)
+
+    def gather(
+        self, first: bytes, size: int, pause: float, fill: Callable[[memoryview], int]
+    ) -> bytes:
+        """Return `size` bytes that begin with `first`, fewer as in `read_some`.
+
+        `fill` receives some of them into a view and returns how many, 0 at the end. While the
+        client keeps pace, a native thread calls it, and the hub is free for other requests.
+        """
+        # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
+        target = io.BytesIO(bytes(size))
+        filled, deadline, waits, is_ended = len(first), time.monotonic() + pause, self.waits, False
+        with target.getbuffer() as view:
+            view[:filled] = first
+            if self._keeps_pace:
+                filled, is_ended = threads.run_big(self._fill_natively, view, filled, fill)
+                self.moved_natively(filled)
+            with self.impatience(pause), contextlib.suppress(TimeoutError):
+                while filled < size and not is_ended and time.monotonic() < deadline:
+                    with view[filled:] as rest:
+                        count = fill(rest)
+                    filled, is_ended = filled + count, not count
+        self._keeps_pace = filled == size and waits == self.waits
+        if filled < size:
+            target.truncate(filled)
+        return target.getvalue()
+
+    def _fill_natively(
+        self, view: memoryview, filled: int, fill: Callable[[memoryview], int]
+    ) -> tuple[int, bool]:
+        """Fill `view` from `filled` on while the client keeps pace; blocks, but not for long.
+
+        Returns how far it is filled, and whether the input has ended.
+        """
+        until = time.monotonic() + NATIVE_TURN
+        self._is_native = True
+        try:
+            while filled < len(view) and time.monotonic() < until:
+                with view[filled:] as rest:
+                    count = fill(rest)
+                if not count:
+                    return filled, True
+                filled += count
+        except TimeoutError:
+            # The client does not keep pace any more: the hub waits for it.
+            pass
+        finally:
+            self._is_native = False
+        return filled, False
 
     @contextlib.contextmanager
     def impatience(self, pause: float) -> Iterator[None]:
@@ -238,29 +296,18 @@ class SocketStream:
         finally:
             self.timeout = timeout
 
-    def _read_on(self, first: bytes, size: int, deadline: float | None) -> bytes:
-        """Return `size` bytes that begin with `first`, fewer at the end of input.
-
-        With a deadline, the end comes at that time of the monotonic clock, or after a timeout.
-        """
-        # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
+    def _read_on(self, first: bytes, size: int) -> bytes:
+        """Return `size` bytes that begin with `first`, fewer only if the client ends before."""
         target = io.BytesIO(bytes(size))
         filled = len(first)
         with target.getbuffer() as view:
             view[:filled] = first
             while filled < size:
-                try:
-                    with view[filled:] as rest:
-                        count = self.recv_into(rest)
-                except TimeoutError:
-                    if deadline is None:
-                        raise
-                    break
+                with view[filled:] as rest:
+                    count = self.recv_into(rest)
                 if not count:
                     break
                 filled += count
-                if deadline is not None and time.monotonic() > deadline:
-                    break
         if filled < size:
             target.truncate(filled)
         return target.getvalue()

@@ -1,3 +1,5 @@
+import socket
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -11,8 +13,11 @@ class Script(stream.SocketStream):
     __slots__ = ("pieces", "sent")
 
     def __init__(self, *pieces):
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        super().__init__(ours, None)
+        ours.close()
         self.pieces = list(pieces)
-        self.pending = b""
         self.sent = b""
 
     def recv(self, size, timeout=-1):
@@ -258,6 +263,42 @@ def test_large_pieces_of_chunks_of_any_size_come_whole(chunk, step, monkeypatch)
     assert {len(piece) for piece in pieces[:-1]} <= {700_000}
     assert source.finished
     assert script.pending + b"".join(script.pieces) == b"next"
+
+
+class Keeping(Script):
+    """A stream of a client that keeps pace, but for a moment before each of its pieces."""
+
+    __slots__ = ("paused",)
+
+    def __init__(self, *pieces):
+        super().__init__(*pieces)
+        self.paused = False
+        self._keeps_pace = True
+
+    def recv(self, size, timeout=-1):
+        if self._is_native and not self.paused:
+            self.paused = True
+            raise TimeoutError
+        self.paused = False
+        return super().recv(size, timeout)
+
+
+@pytest.mark.parametrize("chunk", [3, 8192, 300_000])
+@pytest.mark.parametrize("step", [5, 1448, 100_000])
+def test_native_threads_and_the_hub_take_turns_with_a_body(chunk, step):
+    data = bytes(range(251)) * (50 if step == 5 else 5000)
+    coded = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in cut(data, chunk))
+    sources = (
+        request_body.ChunkedInput(Keeping(*cut(coded + b"0\r\n\r\n", step))),
+        request_body.Input(Keeping(*cut(data, step)), len(data)),
+    )
+    for source in sources:
+        received = b""
+        while not source.finished:
+            source._stream._keeps_pace = True
+            received += source.read_some(700_000)
+        assert received == data and not source.broken
+        assert source.read_some(700_000) == b""
 
 
 @pytest.mark.parametrize("end", [b"", b"x" * 400_000, b"x" * 400_000 + b"no line end"])

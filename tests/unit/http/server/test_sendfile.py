@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import os
 import socket
 import threading
+import time
 
 import pytest
 
@@ -42,6 +44,14 @@ def pair():
 
     yield stream.SocketStream(ours, 5), finish
     finish()
+
+
+@pytest.fixture
+def pair_of_sockets():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        yield ours, theirs
 
 
 def test_all_bytes_of_a_part_are_sent(big_file, pair):
@@ -153,6 +163,48 @@ def test_a_client_that_takes_few_zeros_took_as_many_as_were_counted(holey_file, 
     monkeypatch.setattr(sendfile, "_in_memory", lambda *args: False)
     counted, taken = given_up(holey_file)
     assert counted == taken > 0
+
+
+def test_a_full_socket_holds_no_native_thread(big_file, monkeypatch):
+    pushed = []
+    push = sendfile._Part.push
+
+    def pushing(part, patience):
+        pushed.append(patience)
+        push(part, patience)
+
+    monkeypatch.setattr(sendfile._Part, "push", pushing)
+    given_up(big_file)
+    # It was the hub that waited for the client then.
+    assert pushed == [stream.PATIENCE]
+
+
+def test_a_slow_client_is_waited_for_by_the_hub_alone(big_file, pair_of_sockets, monkeypatch):
+    ours, theirs = pair_of_sockets
+    pushed = []
+    push = sendfile._Part.push
+
+    def pushing(part, patience):
+        pushed.append(patience)
+        push(part, patience)
+
+    to, is_sent = stream.SocketStream(ours, 20), threading.Event()
+
+    def read_slowly():
+        while not is_sent.is_set():
+            if to.waiting:
+                time.sleep(0.02)
+                theirs.recv(1 << 20)
+            time.sleep(0.001)
+
+    monkeypatch.setattr(sendfile._Part, "push", pushing)
+    reader = threading.Thread(target=read_slowly)
+    reader.start()
+    with opened(big_file).slice(0, 2_000_000) as part:
+        sendfile.send(to, part, lambda count: None)
+    is_sent.set()
+    reader.join()
+    assert pushed[0] == stream.PATIENCE and set(pushed[1:]) == {0}
 
 
 def test_pages_in_memory_are_found_there(big_file):
