@@ -1,12 +1,14 @@
 """The Swift store against a real Swift: the suite, and what only Swift can do wrong."""
 
 import dataclasses
+import io
 
 import pytest
 
 from glance.common.config import Conf
 from glance.store import swift
 from glance.store.location import get_location_from_uri
+from glance.store.swift import client
 from glance.testing.store_suite import WritableStoreSuite
 
 from support.swift_node import KEY, USER
@@ -98,3 +100,20 @@ def test_the_trail_is_sent_on(signed_in):
 def test_a_name_is_encoded_once(signed_in, name):
     path = f"/{name}/{name}%2525"
     assert read(signed_in, path).target == "/v1/%C3%BC%20b/%C3%BC%20b%2525"
+
+
+@pytest.mark.parametrize("length", [1_000_000, None])
+def test_data_is_read_and_sent_in_large_pieces(signed_in, length):
+    sizes = []
+
+    class Source(io.BytesIO):
+        def read(self, size=-1):
+            sizes.append(size)
+            return super().read(size)
+
+    account = client.Account(f"http://127.0.0.1:{signed_in.port}/auth", "a", "b", "1")
+    with client.SwiftClient(account, Conf({}), {}, 0) as to:
+        to.put("images", "1", Source(b"x" * 1_000_000), length=length, headers={})
+    # The library asks for more than is left of a known length.
+    assert min(sizes) >= 1_000_000 % client.CHUNK and len(sizes) <= 6
+    assert signed_in.requests[-1].target == "/v1/images/1"
