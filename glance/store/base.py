@@ -479,10 +479,9 @@ def transfer(
 ) -> Received:
     """Move all data from `reader` into `staged` and compute its digests. Does not commit.
 
-    Each digest has a native thread, which works while the next chunks are read and written; at
-    most `IN_FLIGHT` chunks wait for one digest, and for several that are given the same chunk,
-    one. Raises what reading and writing raise; on return or error nothing uses `staged` or a
-    thread any more. `algorithms` must contain MD5.
+    Native threads compute each digest while the next chunks are read and written; at most
+    `IN_FLIGHT` chunks wait for the slowest. Raises what reading and writing raise; on return or
+    error nothing uses `staged` or a thread any more. `algorithms` must contain MD5.
     """
     digesters = [digest.Digester(name) for name in dict.fromkeys(algorithms)]
     staged.whole_md5 = lambda: _received(digesters).checksum
@@ -496,8 +495,7 @@ def transfer(
         return _received(digesters)
     begun = [second, first]
     del first, second
-    depth = IN_FLIGHT if len(digesters) == 1 else 1
-    with Fanout([digester.update for digester in digesters], depth) as fanout:
+    with Fanout([digester.update for digester in digesters], IN_FLIGHT) as fanout:
         while chunk := begun.pop() if begun else reader.read(CHUNK):
             fanout.put(chunk)
             staged.write(chunk)
