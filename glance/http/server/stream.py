@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import eventlet
-from eventlet import hubs
+
+from glance.streaming import readiness
 
 #: Bytes moved without a wait after which other requests get their turn, if no other client is as
 #: fast. PERF: where several are, they share this, each with at least `LEAST_TURN`, so that a small
@@ -54,6 +55,7 @@ class SocketStream:
     __slots__ = (
         "_moved",
         "_progress",
+        "_ready",
         "_tls",
         "_waited",
         "fd",
@@ -72,6 +74,7 @@ class SocketStream:
         self.pending = b""
         # NOTE: not isinstance: eventlet keeps an unpatched ssl module with classes of its own.
         self._tls = hasattr(sock, "do_handshake")
+        self._ready = readiness.Readiness(self.fd)
         self._moved = 0
         #: Bytes that may be moved before others get their turn.
         self.turn = TURN
@@ -91,14 +94,14 @@ class SocketStream:
     def wait_readable(self, timeout: float | None) -> None:
         started = self._begin_wait()
         try:
-            hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+            self._ready.wait(timeout, TimeoutError)
         finally:
             self._end_wait(started)
 
     def wait_writable(self) -> None:
         started = self._begin_wait()
         try:
-            hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+            self._ready.wait(self.timeout, ClientGone, write=True)
         finally:
             self._end_wait(started)
 
@@ -346,6 +349,7 @@ class SocketStream:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
+        self._ready.leave()
         try:
             self.sock.close()
         except OSError:
