@@ -22,7 +22,8 @@ from eventlet.hubs import epolls
 from eventlet.hubs import hub as base
 from eventlet.support import greenlets
 
-_EVENTS = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLET
+_READABLE = select.EPOLLIN | select.EPOLLPRI | select.EPOLLET
+_EITHER = _READABLE | select.EPOLLOUT
 
 
 class Readiness:
@@ -35,13 +36,26 @@ class Readiness:
     waits for it in another way, calls it first.
     """
 
-    __slots__ = ("_alarm", "_current", "_deadline", "_error", "_fd", "_hub", "_listener", "_rings")
+    __slots__ = (
+        "_alarm",
+        "_current",
+        "_deadline",
+        "_error",
+        "_events",
+        "_fd",
+        "_hub",
+        "_listener",
+        "_rings",
+    )
 
     def __init__(self, fd: int):
         self._fd = fd
         # The hub that watches the socket; None while none does.
         self._hub: Any = None
         self._listener: Any = None
+        # PERF: of room to write, epoll tells as soon as anybody has waited for it, and not before:
+        # what was read without a wait would make it tell of that alone.
+        self._events = _READABLE
         # The greenthread that waits now.
         self._current: Any = None
         # When its wait ends, by the monotonic clock, and with which error.
@@ -74,6 +88,9 @@ class Readiness:
             self._error = error
             if self._alarm is None or deadline < self._rings:
                 self._set_alarm(timeout)
+        if write and self._events == _READABLE:
+            self._events = _EITHER
+            hub.poll.modify(self._fd, _EITHER)
         waiting = hub.listeners[base.WRITE if write else base.READ]
         waiting[self._fd] = self._listener
         self._current = greenlets.getcurrent()
@@ -96,9 +113,9 @@ class Readiness:
     def _join(self, hub: Any) -> None:
         self._listener = base.FdListener(base.READ, self._fd, self._wake, self._throw, None)
         try:
-            hub.poll.register(self._fd, _EVENTS)
+            hub.poll.register(self._fd, self._events)
         except FileExistsError:
-            hub.poll.modify(self._fd, _EVENTS)
+            hub.poll.modify(self._fd, self._events)
         self._hub = hub
 
     def _wake(self, fd: int) -> None:
