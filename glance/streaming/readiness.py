@@ -30,10 +30,11 @@ class Readiness:
     """Lets a greenthread wait until a non-blocking socket can be read, or written to.
 
     **Try before you wait**: epoll watches the socket all the time and reports each change once
-    (edge-triggered), so it says nothing of what could have been read before. And try again after
-    the wait, because it may end for nothing. One greenthread at a time may wait, all of one hub: a
-    forked process needs a hub of its own. `leave` stops the watch; whoever closes the socket, or
-    waits for it in another way, calls it first.
+    (edge-triggered), so a wait ends with what happens after the last one, and not with what could
+    have been read before that. And try again after the wait, because it may end for nothing. One
+    greenthread at a time may wait, all of one hub: a forked process needs a hub of its own.
+    `leave` stops the watch; whoever closes the socket, or waits for it in another way, calls it
+    first.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Readiness:
         "_error",
         "_events",
         "_fd",
+        "_has_come",
         "_hub",
         "_listener",
         "_rings",
@@ -53,6 +55,8 @@ class Readiness:
         # The hub that watches the socket; None while none does.
         self._hub: Any = None
         self._listener: Any = None
+        # Something was reported while nobody waited.
+        self._has_come = False
         # PERF: of room to write, epoll tells as soon as anybody has waited for it, and not before:
         # what was read without a wait would make it tell of that alone.
         self._events = _READABLE
@@ -81,6 +85,9 @@ class Readiness:
             self._join(hub)
         if self._current is not None:
             raise RuntimeError("another greenthread waits for this socket")
+        if self._has_come:
+            self._has_come = False
+            return
         if timeout is None:
             self._deadline = None
         else:
@@ -88,16 +95,24 @@ class Readiness:
             self._error = error
             if self._alarm is None or deadline < self._rings:
                 self._set_alarm(timeout)
-        if write and self._events == _READABLE:
+        self._current = greenlets.getcurrent()
+        try:
+            if write:
+                self._wait_to_write(hub)
+            else:
+                hub.switch()
+        finally:
+            self._current = None
+
+    def _wait_to_write(self, hub: Any) -> None:
+        if self._events == _READABLE:
             self._events = _EITHER
             hub.poll.modify(self._fd, _EITHER)
-        waiting = hub.listeners[base.WRITE if write else base.READ]
+        waiting = hub.listeners[base.WRITE]
         waiting[self._fd] = self._listener
-        self._current = greenlets.getcurrent()
         try:
             hub.switch()
         finally:
-            self._current = None
             waiting.pop(self._fd, None)
 
     def leave(self) -> None:
@@ -105,7 +120,10 @@ class Readiness:
         if self._hub is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._hub.poll.unregister(self._fd)
-            self._hub = None
+            waiting = self._hub.listeners[base.READ]
+            if waiting.get(self._fd) is self._listener:
+                del waiting[self._fd]
+            self._hub, self._has_come = None, False
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -116,11 +134,13 @@ class Readiness:
             hub.poll.register(self._fd, self._events)
         except FileExistsError:
             hub.poll.modify(self._fd, self._events)
+        hub.listeners[base.READ][self._fd] = self._listener
         self._hub = hub
 
     def _wake(self, fd: int) -> None:
         """Go on with who waits; the hub calls it."""
         if self._current is None:
+            self._has_come = True
             return
         try:
             self._current.switch()
@@ -162,9 +182,12 @@ class ReadySocket:
     It waits with a `Readiness`. `recv` returns b"" for a connection that was reset, as green
     sockets do. `leave` lets others wait for the descriptor, until the next wait in here. `close`
     closes the socket.
+
+    PERF: what is received after `sendall` is a response, which takes a while: so it is waited for
+    before the first try. Read to the end what has arrived before `sendall`.
     """
 
-    __slots__ = ("_green", "_ready", "_sock", "_timeout", "fileno", "setsockopt")
+    __slots__ = ("_green", "_ready", "_sock", "_timeout", "_waits", "fileno", "setsockopt")
 
     def __init__(self, green: Any):
         # NOTE: it closes the descriptor when it is collected.
@@ -172,6 +195,7 @@ class ReadySocket:
         self._sock = green.fd
         self._ready = Readiness(self._sock.fileno())
         self._timeout: float | None = green.gettimeout()
+        self._waits = False
         self.fileno = self._sock.fileno
         self.setsockopt = self._sock.setsockopt
 
@@ -183,6 +207,9 @@ class ReadySocket:
         return self._timeout
 
     def recv(self, size: int) -> bytes:
+        if self._waits and self._timeout != 0:
+            self._waits = False
+            self._ready.wait(self._timeout, TimeoutError)
         while True:
             try:
                 data: bytes = self._sock.recv(size)
@@ -202,9 +229,11 @@ class ReadySocket:
             except BlockingIOError:
                 if self._timeout == 0:
                     raise
+            self._waits = False
             self._ready.wait(self._timeout, TimeoutError, write=True)
 
     def sendall(self, data: bytes) -> None:
+        self._waits = True
         count = self.send(data)
         if count < len(data):
             left = memoryview(data)

@@ -41,6 +41,10 @@ def parse_length(text: str | None) -> int | None:
     """Return the length that a Content-Length states; None if it is missing or malformed."""
     if text is None:
         return None
+    number = numbers.whole(text)
+    if number is not None:
+        # PERF: almost always it is one.
+        return number
     lengths = {part.strip(" \t") for part in text.split(",")}
     return numbers.whole(lengths.pop()) if len(lengths) == 1 else None
 
