@@ -32,9 +32,8 @@ class Readiness:
     **Try before you wait**: epoll watches the socket all the time and reports each change once
     (edge-triggered), so a wait ends with what happens after the last one, and not with what could
     have been read before that. And try again after the wait, because it may end for nothing. One
-    greenthread at a time may wait, all of one hub: a forked process needs a hub of its own.
-    `leave` stops the watch; whoever closes the socket, or waits for it in another way, calls it
-    first.
+    greenthread at a time may wait. A forked process needs a hub of its own. `leave` stops the
+    watch; whoever closes the socket, or waits for it in another way, calls it first.
     """
 
     __slots__ = (
@@ -75,10 +74,10 @@ class Readiness:
         The timeout is in seconds, None for no limit. Raises RuntimeError if somebody waits
         already.
         """
-        hub = self._hub
-        if hub is None:
-            hub = hubs.get_hub()
-            if type(hub) is not epolls.Hub:
+        hub = hubs.get_hub()
+        if hub is not self._hub:
+            if self._hub is not None or type(hub) is not epolls.Hub:
+                # It is another kind of hub, or that of another thread.
                 kind = {"write": True} if write else {"read": True}
                 hubs.trampoline(self._fd, timeout=timeout, timeout_exc=error, **kind)
                 return

@@ -207,6 +207,12 @@ class ClientResponse:
             return b""
         parts: list[bytes] = []
         missing = size
+        if missing is None:
+            first = self._some(RECEIVE)
+            if self._connection is None:
+                # PERF: most responses are small.
+                return first
+            parts.append(first)
         while missing is None or missing > 0:
             try:
                 piece = self._some(RECEIVE if missing is None else missing)

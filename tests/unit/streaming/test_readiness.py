@@ -208,6 +208,25 @@ def test_any_other_hub_will_do(pair):
     assert found == [b"x", b"x"]
 
 
+def test_a_thread_with_a_hub_of_its_own_may_wait(pair, ready):
+    near, far = pair
+    eventlet.spawn(near.sendall, b"x")
+    assert received(ready, far) == b"x"
+    found = []
+
+    def run():
+        for _ in range(2):
+            eventlet.spawn(near.sendall, b"y")
+            found.append(received(ready, far))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [b"y", b"y"]
+    eventlet.spawn(near.sendall, b"z")
+    assert received(ready, far) == b"z"
+
+
 # -- sockets -------------------------------------------------------------------------------------
 
 
