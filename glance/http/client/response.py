@@ -209,7 +209,7 @@ class ClientResponse:
         missing = size
         if missing is None:
             first = self._some(RECEIVE)
-            if self._connection is None:
+            if self.closed:
                 # PERF: most responses are small.
                 return first
             parts.append(first)
