@@ -29,11 +29,14 @@ _EITHER = _READABLE | select.EPOLLOUT
 class Readiness:
     """Lets a greenthread wait until a non-blocking socket can be read, or written to.
 
-    **Try before you wait**: epoll watches the socket all the time and reports each change once
-    (edge-triggered), so a wait ends with what happens after the last one, and not with what could
-    have been read before that. And try again after the wait, because it may end for nothing. One
-    greenthread at a time may wait. A forked process needs a hub of its own. `leave` stops the
-    watch; whoever closes the socket, or waits for it in another way, calls it first.
+    **Try before you wait**: epoll watches the socket between the waits, too, and reports each
+    change once (edge-triggered), so a wait ends with what happens after the last one, and not with
+    what could have been read before that. What happens while nobody waits ends the watch, so that
+    an upload wakes no hub with each packet; the next wait begins another one, which reports what
+    there is. Try again after the wait, because it may end for nothing.
+
+    One greenthread at a time may wait. A forked process needs a hub of its own. `leave` gives the
+    socket up; whoever closes it, or waits for it in another way, calls it first.
     """
 
     __slots__ = (
@@ -43,19 +46,18 @@ class Readiness:
         "_error",
         "_events",
         "_fd",
-        "_has_come",
         "_hub",
+        "_is_watched",
         "_listener",
         "_rings",
     )
 
     def __init__(self, fd: int):
         self._fd = fd
-        # The hub that watches the socket; None while none does.
+        # The hub that knows the socket, None if none does; and whether its epoll watches it now.
         self._hub: Any = None
+        self._is_watched = False
         self._listener: Any = None
-        # Something was reported while nobody waited.
-        self._has_come = False
         # PERF: of room to write, epoll tells as soon as anybody has waited for it, and not before:
         # what was read without a wait would make it tell of that alone.
         self._events = _READABLE
@@ -84,9 +86,8 @@ class Readiness:
             self._join(hub)
         if self._current is not None:
             raise RuntimeError("another greenthread waits for this socket")
-        if self._has_come:
-            self._has_come = False
-            return
+        if not self._is_watched:
+            self._watch(hub)
         if timeout is None:
             self._deadline = None
         else:
@@ -115,31 +116,39 @@ class Readiness:
             waiting.pop(self._fd, None)
 
     def leave(self) -> None:
-        """Stop to watch the socket; the next wait begins anew."""
+        """Give the socket up; the next wait begins anew."""
         if self._hub is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._hub.poll.unregister(self._fd)
+            self._look_away()
             waiting = self._hub.listeners[base.READ]
             if waiting.get(self._fd) is self._listener:
                 del waiting[self._fd]
-            self._hub, self._has_come = None, False
+            self._hub = None
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
     def _join(self, hub: Any) -> None:
         self._listener = base.FdListener(base.READ, self._fd, self._wake, self._throw, None)
+        hub.listeners[base.READ][self._fd] = self._listener
+        self._hub = hub
+
+    def _watch(self, hub: Any) -> None:
         try:
             hub.poll.register(self._fd, self._events)
         except FileExistsError:
             hub.poll.modify(self._fd, self._events)
-        hub.listeners[base.READ][self._fd] = self._listener
-        self._hub = hub
+        self._is_watched = True
+
+    def _look_away(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            with contextlib.suppress(OSError, ValueError):
+                self._hub.poll.unregister(self._fd)
 
     def _wake(self, fd: int) -> None:
         """Go on with who waits; the hub calls it."""
         if self._current is None:
-            self._has_come = True
+            self._look_away()
             return
         try:
             self._current.switch()

@@ -89,6 +89,27 @@ def test_the_socket_is_added_to_epoll_once(pair, ready, monkeypatch):
     assert asked == ["register", "unregister"]
 
 
+def test_what_comes_while_nobody_waits_wakes_the_hub_once(pair, ready, monkeypatch):
+    near, far = pair
+    eventlet.spawn(near.sendall, b"x")
+    assert received(ready, far) == b"x"
+    woken = []
+    wake = readiness.Readiness._look_away
+    monkeypatch.setattr(
+        readiness.Readiness, "_look_away", lambda self: [woken.append(self), wake(self)]
+    )
+    for number in range(20):
+        near.sendall(b"%d" % number)
+        eventlet.sleep(0.001)
+    assert woken == [ready]
+    # It is there for a wait all the same, and after that is watched again.
+    ready.wait(LONG, TimeoutError)
+    assert received(ready, far).startswith(b"01234")
+    for _ in range(3):
+        eventlet.spawn(near.sendall, b"y")
+        assert received(ready, far) == b"y"
+
+
 def test_a_wait_for_room_ends_when_there_is_some(pair, ready):
     near, far = pair
     size = 0
