@@ -261,11 +261,14 @@ def json_response(
     `default` returns what to write for a value that JSON has no form for, as in `json.dumps`.
     """
     return Response(
-        status,
-        [("Content-Type", "application/json"), *headers],
-        # PERF: what is written here was made from rows, and has no circles.
-        json.dumps(value, default=default, check_circular=False).encode(),
+        status, [("Content-Type", "application/json"), *headers], _encoder(default)(value).encode()
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _encoder(default: Callable[[Any], Any] | None) -> Callable[[Any], str]:
+    # PERF: made once; and what is written here was made from rows, and has no circles.
+    return json.JSONEncoder(default=default, check_circular=False).encode
 
 
 def fail(

@@ -37,7 +37,7 @@ from glance.registry.db.deletion import (
     image_settle,
     image_withdraw,
 )
-from glance.registry.db.image_list import image_list
+from glance.registry.db.image_list import image_list, public_page
 from glance.registry.db.sharing import (
     member_add,
     member_check,
@@ -65,6 +65,7 @@ __all__ = [
     "member_images",
     "member_list",
     "member_replace",
+    "public_page",
     "visible_to",
 ]
 

@@ -58,6 +58,11 @@ class StatementPlan:
             values[name] = convert(values[name])
         cursor.execute(self.text, [values[name] for name in self._names])
         found: list[Any] = cursor.fetchall()
+        if len(found) == 1:
+            row = list(found[0])
+            for place, convert in self._columns:
+                row[place] = convert(row[place])
+            return [tuple(row)]
         if found and self._columns:
             # PERF: column by column, and not value by value.
             columns: list[Any] = list(zip(*found, strict=True))
