@@ -17,7 +17,7 @@ from sqlalchemy.sql import Select
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import fields, types
-from glance.registry.db import engine, ids, models, records, visibility
+from glance.registry.db import direct, engine, ids, models, records, visibility
 
 images, properties, tags = models.images, models.image_properties, models.image_tags
 Context = identity_context.RequestContext
@@ -140,7 +140,7 @@ def insert_image(
     """
     location = db.cipher.seal(image_id, record["location"])
     new = {"id": image_id, "location": location, "attempt": attempt}
-    conn.execute(INSERT, {**record, **new})
+    direct.insert(conn, INSERT, {**record, **new})
     if ids.is_purged(conn, image_id):
         raise exception.Duplicate(f"Image with ID {image_id} was purged")
 
@@ -174,7 +174,7 @@ def update_image(
     else:
         records.reveal(db, record)
     statement = _UPDATE if context.show_deleted else _UPDATE_LIVE
-    if conn.execute(statement, params).rowcount != 1:
+    if direct.change(conn, statement, params) != 1:
         raise exception.Conflict(f"Image {before['id']} was changed by another request")
 
 
@@ -205,7 +205,8 @@ def insert_properties(
     conn: Connection, image_id: int, given: Mapping[str, str | None], now: Any
 ) -> None:
     if given:
-        conn.execute(
+        direct.insert_all(
+            conn,
             _INSERT_PROPERTY,
             [
                 {
@@ -254,7 +255,8 @@ def change_properties(
 def insert_tags(conn: Connection, image_id: int, given: Collection[str]) -> None:
     """Add tags that an image does not have."""
     if given:
-        conn.execute(_INSERT_TAG, [{"image_id": image_id, "value": tag} for tag in given])
+        rows = [{"image_id": image_id, "value": tag} for tag in given]
+        direct.insert_all(conn, _INSERT_TAG, rows)
 
 
 def delete_tags(conn: Connection, image_id: int, given: Collection[str]) -> None:
