@@ -110,7 +110,7 @@ class _Call(Generic[T]):
         self.fn = fn
         self.value: T
         self.error: BaseException | None = None
-        self.bell = hub.Bell()
+        self.bell = hub.call_bell()
 
     def __call__(self) -> None:
         try:

@@ -274,6 +274,45 @@ def test_results_and_errors_come_back_and_leak_nothing():
     assert green(script) == "0\n"
 
 
+def test_many_calls_at_once_share_one_descriptor():
+    script = """
+        threads.run(int)
+        before = fds()
+        go = patcher.original("threading").Event()
+        callers = [eventlet.spawn(threads.run, go.wait, 10) for _ in range(20)]
+        eventlet.sleep(0.01)
+        print(fds() - before)
+        go.set()
+        print(all(caller.wait() for caller in callers))
+    """
+    assert green(script) == "0\nTrue\n"
+
+
+def test_a_caller_that_ends_with_an_error_harms_no_other_one():
+    script = """
+        go = patcher.original("threading").Event()
+
+        def caller(fails):
+            threads.run(go.wait, 10)
+            if fails:
+                raise KeyError("mine")
+            return threads.run(int)
+
+        from eventlet import debug
+        debug.hub_exceptions(False)
+        callers = [eventlet.spawn(caller, number % 2) for number in range(8)]
+        eventlet.sleep(0.01)
+        go.set()
+        for number, one in enumerate(callers):
+            try:
+                print(one.wait(), end=" ")
+            except KeyError:
+                print(number, end=" ")
+        print(threads.run(int))
+    """
+    assert green(script) == "0 1 0 3 0 5 0 7 0\n"
+
+
 def test_work_inside_of_work_runs_inline():
     script = """
         print(threads.run(lambda: threads.run(get_ident) == get_ident()))
@@ -592,7 +631,11 @@ WITHOUT_DESCRIPTORS = """
         import eventlet
         eventlet.monkey_patch()
         eventlet.sleep(0)
-    threads.run(int)
+    if {warm}:
+        threads.run(int)
+    else:
+        # What is imported later needs one, too.
+        threads._get_pool(threads._SHORT)
     resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), hard))
     try:
         os.dup(0)
@@ -614,7 +657,7 @@ WITHOUT_DESCRIPTORS = """
 """
 
 
-@pytest.mark.parametrize("green", [True, False])
-def test_work_in_threads_needs_no_descriptor(green):
-    code = textwrap.dedent(WITHOUT_DESCRIPTORS.format(green=green))
+@pytest.mark.parametrize(("green", "warm"), [(True, True), (True, False), (False, True)])
+def test_work_in_threads_needs_no_descriptor(green, warm):
+    code = textwrap.dedent(WITHOUT_DESCRIPTORS.format(green=green, warm=warm))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
