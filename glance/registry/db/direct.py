@@ -81,9 +81,7 @@ def _plan(conn: Connection, statement: Any, values: Values | None) -> lookups.St
     return lookups.plan(statement, dialect, None if values is None else tuple(values))
 
 
-def _run(
-    conn: Connection, plan: lookups.StatementPlan, work: Callable[[sqlite3.Cursor], T]
-) -> T:
+def _run(conn: Connection, plan: lookups.StatementPlan, work: Callable[[sqlite3.Cursor], T]) -> T:
     """Return what `work` returns; raise errors of SQLite as SQLAlchemy does."""
     try:
         return work(conn.connection.dbapi_connection.cursor())
@@ -96,4 +94,4 @@ def _run(
 
 @functools.lru_cache(maxsize=256)
 def _row_class(plan: lookups.StatementPlan) -> Any:
-    return collections.namedtuple("Row", plan.columns, rename=True)  # noqa: PYI024  # not known
+    return collections.namedtuple("Row", plan.columns, rename=True)
