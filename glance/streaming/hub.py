@@ -147,7 +147,7 @@ class Watch:
         """Note that the block of the current greenthread begins."""
         token = object()
         if is_green():
-            self._blocks[token] = time.monotonic(), _current_greenlet()
+            self._blocks[token] = time.monotonic(), current()
             self._used = True
             if not self._is_watching:
                 self._is_watching = True
@@ -252,10 +252,11 @@ def may_switch() -> bool:
     if not is_green() or hasattr(_worker_mark, "worker"):
         return False
     # NOTE: garbage collection can run a finalizer inside the hub itself, which must never wait.
-    return _eventlet("hubs").get_hub().greenlet is not _current_greenlet()
+    return _eventlet("hubs").get_hub().greenlet is not current()
 
 
-def _current_greenlet() -> Any:
+def current() -> Any:
+    """Return the greenthread that runs now; only under eventlet."""
     return sys.modules["greenlet"].getcurrent()
 
 
@@ -383,7 +384,7 @@ class _CallBell(Bell):
     def wait(self) -> None:
         if self._rung:
             return
-        self._waiter = _current_greenlet()
+        self._waiter = current()
         try:
             self._waker.loop.switch()
         finally:

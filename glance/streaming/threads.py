@@ -10,11 +10,12 @@ before its job has ended.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posix
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from glance.streaming import hub
@@ -130,10 +131,43 @@ def run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return _run(_SHORT, fn, *args, **kwargs)
 
 
+# What greenthreads want done with their next job.
+_joined: dict[Any, Callable[[], None]] = {}
+
+
+@contextlib.contextmanager
+def joined(step: Callable[[], None]) -> Iterator[None]:
+    """Do `step`, which blocks and never raises, in the block, before whatever else blocks there.
+
+    It is the beginning of the first job that the block has `run`, and a job of its own only if
+    there is none: to hand work to a thread and back takes longer than a step of a few system
+    calls. Blocks do not nest.
+    """
+    if not hub.may_switch():
+        step()
+        yield
+        return
+    me = hub.current()
+    assert me not in _joined, "blocks do not nest"
+    _joined[me] = step
+    try:
+        yield
+    finally:
+        if _joined.pop(me, None) is not None:
+            run(step)
+
+
 def _run(kind: _Kind, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if not hub.may_switch():
         return fn(*args, **kwargs)
-    call = _Call(lambda: fn(*args, **kwargs))
+    step = _joined.pop(hub.current(), None) if _joined else None
+
+    def work() -> T:
+        if step is not None:
+            step()
+        return fn(*args, **kwargs)
+
+    call = _Call(work)
     try:
         _get_pool(kind).submit(call)
         # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.

@@ -313,6 +313,77 @@ def test_a_caller_that_ends_with_an_error_harms_no_other_one():
     assert green(script) == "0 1 0 3 0 5 0 7 0\n"
 
 
+JOINED = """
+        log = []
+        submit = threads._Pool.submit
+
+        def counted(pool, job):
+            log.append("job")
+            submit(pool, job)
+
+        threads._Pool.submit = counted
+
+        def say(word):
+            assert get_ident() != main
+            native_time.sleep(0.02)
+            log.append(word)
+
+        main = get_ident()
+"""
+
+
+def test_a_step_is_done_together_with_the_next_job_of_its_greenthread():
+    script = (
+        JOINED
+        + """
+        def other():
+            threads.run(say, "other")
+
+        with threads.joined(lambda: say("step")):
+            eventlet.spawn(other).wait()
+            threads.run(say, "work")
+            threads.run(say, "more")
+        print(*log)
+    """
+    )
+    assert green(script) == "job other job step work job more\n"
+
+
+def test_a_step_without_another_job_is_a_job_of_its_own_whatever_happens():
+    script = (
+        JOINED
+        + """
+        with threads.joined(lambda: say("step")):
+            pass
+        try:
+            with threads.joined(lambda: say("again")):
+                raise KeyError
+        except KeyError:
+            log.append("error")
+
+        def killed():
+            with threads.joined(lambda: say("at last")):
+                eventlet.sleep(10)
+
+        one = eventlet.spawn(killed)
+        eventlet.sleep(0)
+        one.kill()
+        while not one.dead:
+            eventlet.sleep(0)
+        print(*log, threads._joined)
+    """
+    )
+    assert green(script) == "job step job again error job at last {}\n"
+
+
+def test_a_step_is_done_at_once_where_work_runs_inline():
+    seen = []
+    with threads.joined(lambda: seen.append(1)):
+        assert seen == [1]
+        threads.run(seen.append, 2)
+    assert seen == [1, 2]
+
+
 def test_work_inside_of_work_runs_inline():
     script = """
         print(threads.run(lambda: threads.run(get_ident) == get_ident()))
