@@ -10,6 +10,7 @@ before its job has ended.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import posix
@@ -52,13 +53,18 @@ class _Pool:
         self._lock = self._threading.Lock()
         self._mark = hub.worker_mark()
         self._threads = 0
-        self._unfinished = 0
+        # PERF: a mark for each unfinished job, because to add and to take one needs no lock, for
+        # which the event loop would wait.
+        self._unfinished: collections.deque[None] = collections.deque()
 
     def submit(self, job: Callable[[], None]) -> None:
-        with self._lock:
-            self._unfinished += 1
-            start = self._unfinished > self._threads and self._threads < self._kind.most
-            self._threads += start
+        self._unfinished.append(None)
+        if self._needs_thread():
+            with self._lock:
+                start = self._needs_thread()
+                self._threads += start
+        else:
+            start = False
         if start:
             try:
                 self._threading.Thread(target=self._work, name="native-work", daemon=True).start()
@@ -67,9 +73,12 @@ class _Pool:
                 with self._lock:
                     self._threads -= 1
                     if not self._threads:
-                        self._unfinished -= 1
+                        self._unfinished.pop()
                         raise
         self._jobs.put(job)
+
+    def _needs_thread(self) -> bool:
+        return len(self._unfinished) > self._threads < self._kind.most
 
     def _work(self) -> None:
         self._mark.worker = True
@@ -81,8 +90,7 @@ class _Pool:
             job()
             # NOTE: an idle thread must not keep the last job's chunk alive.
             job = None
-            with self._lock:
-                self._unfinished -= 1
+            self._unfinished.pop()
 
 
 _pools: dict[_Kind, _Pool] = {}

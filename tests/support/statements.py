@@ -18,7 +18,7 @@ class _Noting:
     def __init__(self, cursor: Any, seen: list[tuple[str, Any]]):
         self._cursor, self._seen = cursor, seen
 
-    def execute(self, statement: str, parameters: Any) -> Any:
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
         self._seen.append((statement, tuple(parameters)))
         return self._cursor.execute(statement, parameters)
 
@@ -43,8 +43,8 @@ def noted(database: engine.Database) -> Iterator[list[tuple[str, Any]]]:
         noting = cursor if isinstance(cursor, _Noting) else _Noting(cursor, seen)
         return by_plan(plan, noting, params)
 
-    def write(conn: Any, plan: lookups.StatementPlan, work: Any) -> Any:
-        return by_writer(conn, plan, lambda cursor: work(_Noting(cursor, seen)))
+    def write(conn: Any, text: str, work: Any) -> Any:
+        return by_writer(conn, text, lambda cursor: work(_Noting(cursor, seen)))
 
     by_plan: Any = lookups.StatementPlan.run
     by_writer: Any = direct._run

@@ -33,7 +33,7 @@ def insert(conn: Connection, statement: Any, values: Values) -> int:
     if plan is None:
         number: int = conn.execute(statement, values).inserted_primary_key[0]
         return number
-    done = _run(conn, plan, lambda cursor: cursor.execute(plan.text, plan.bound(values)))
+    done = _run(conn, plan.text, lambda cursor: cursor.execute(plan.text, plan.bound(values)))
     return int(done.lastrowid or 0)
 
 
@@ -44,7 +44,7 @@ def insert_all(conn: Connection, statement: Any, rows: Sequence[Values]) -> None
         conn.execute(statement, rows)
         return
     bound = list(map(plan.bound, rows))
-    _run(conn, plan, lambda cursor: cursor.executemany(plan.text, bound))
+    _run(conn, plan.text, lambda cursor: cursor.executemany(plan.text, bound))
 
 
 def change(conn: Connection, statement: Any, params: Values) -> int:
@@ -52,7 +52,7 @@ def change(conn: Connection, statement: Any, params: Values) -> int:
     plan = _plan(conn, statement, params)
     if plan is None:
         return int(conn.execute(statement, params).rowcount)
-    done = _run(conn, plan, lambda cursor: cursor.execute(plan.text, plan.bound(params)))
+    done = _run(conn, plan.text, lambda cursor: cursor.execute(plan.text, plan.bound(params)))
     return int(done.rowcount)
 
 
@@ -64,7 +64,7 @@ def fetch(conn: Connection, statement: Any, params: Values) -> list[Any]:
     plan = _plan(conn, statement, None)
     if plan is not None:
         try:
-            found = _run(conn, plan, lambda cursor: plan.run(cursor, params))
+            found = _run(conn, plan.text, lambda cursor: plan.run(cursor, params))
         except exc.OperationalError:
             # Text that is not UTF-8, for one.
             pass
@@ -73,22 +73,35 @@ def fetch(conn: Connection, statement: Any, params: Values) -> list[Any]:
     return lenient.fetch(conn, statement, params)
 
 
+def begin(conn: Connection) -> None:
+    """Begin a transaction of SQLite as its only writer."""
+    text = "BEGIN IMMEDIATE"
+    if _is_logged():
+        conn.exec_driver_sql(text)
+    else:
+        _run(conn, text, lambda cursor: cursor.execute(text))
+
+
+def _is_logged() -> bool:
+    return lookups.SQL_LOG.isEnabledFor(logging.INFO)
+
+
 def _plan(conn: Connection, statement: Any, values: Values | None) -> lookups.StatementPlan | None:
     dialect = conn.dialect
-    if dialect.name != "sqlite" or lookups.SQL_LOG.isEnabledFor(logging.INFO):
+    if dialect.name != "sqlite" or _is_logged():
         return None
     # NOTE: the text of an INSERT depends on the columns that get values.
     return lookups.plan(statement, dialect, None if values is None else tuple(values))
 
 
-def _run(conn: Connection, plan: lookups.StatementPlan, work: Callable[[sqlite3.Cursor], T]) -> T:
+def _run(conn: Connection, text: str, work: Callable[[sqlite3.Cursor], T]) -> T:
     """Return what `work` returns; raise errors of SQLite as SQLAlchemy does."""
     try:
         return work(conn.connection.dbapi_connection.cursor())
     except sqlite3.Error as err:
         # SECURITY: without the values, which may be credentials.
         raise exc.DBAPIError.instance(
-            plan.text, None, err, sqlite3.Error, hide_parameters=True, dialect=conn.dialect
+            text, None, err, sqlite3.Error, hide_parameters=True, dialect=conn.dialect
         ) from err
 
 

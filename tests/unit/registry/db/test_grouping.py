@@ -36,7 +36,13 @@ class Connection(sqlite3.Connection):
         super().commit()
 
 connect = sqlite3.dbapi2.connect
-sqlite3.dbapi2.connect = lambda *args, **kw: connect(*args, factory=Connection, **kw)
+opened = []
+
+def opening(*args, **kw):
+    opened.append(connect(*args, factory=Connection, **kw))
+    return opened[-1]
+
+sqlite3.dbapi2.connect = opening
 db = engine.Database(sys.argv[1])
 
 def insert(conn, name):
@@ -124,6 +130,30 @@ threads += [eventlet.spawn(db.transaction, inserting(name)) for name in "cd"]
 outcomes = [outcome(thread) for thread in threads]
 outcomes.append(outcome(late[0]))
 print(json.dumps(["alone", outcomes, names(), 0]))
+
+# All write on one connection, which is closed with the others, and when it is of no use.
+counts = []
+for number in range(3):
+    before = len(opened)
+    scenario(f"once{number}", [inserting("a"), failing, taken, inserting("b")] * 2)
+    counts.append(len(opened) - before)
+    if number:
+        continue
+    db.dispose()
+    for connection in opened:
+        try:
+            connection.execute("SELECT 1")
+            raise SystemExit("a connection stays open")
+        except sqlite3.ProgrammingError:
+            pass
+broken = []
+def breaking(conn):
+    broken.append(conn.connection.dbapi_connection)
+    insert(conn, "broken")
+    broken[0].close()
+outcomes = [outcome(eventlet.spawn(db.transaction, breaking))]
+outcomes.append(outcome(eventlet.spawn(db.transaction, inserting("after"))))
+print(json.dumps(["kept", outcomes + counts, names(), 0]))
 """
 
 ScenarioResult = dict[str, tuple[list[Any], list[str], int]]
@@ -171,6 +201,15 @@ def test_a_client_that_is_gone_harms_nobody(results: ScenarioResult) -> None:
     outcomes, names, _ = results["killed"]
     assert outcomes == ["a", "c"]
     assert {"first", "a", "c"} <= set(names) <= {"first", "a", "c", "d"}
+
+
+def test_all_who_write_share_one_connection_as_long_as_it_is_of_use(
+    results: ScenarioResult,
+) -> None:
+    outcomes, names, _ = results["kept"]
+    # The first one was open, and has been closed; after that one to read and one to write.
+    assert outcomes == ["ServiceUnavailable", "after", 0, 2, 0]
+    assert names == ["a", "a", "after", "b", "b"]
 
 
 def test_who_writes_alone_waits_for_a_group_and_is_joined_by_nobody(
