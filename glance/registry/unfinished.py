@@ -55,6 +55,9 @@ class Note:
         return uploads.queued_again(self.queued_size)
 
 
+_NAMES = tuple(field.name for field in dataclasses.fields(Note))
+
+
 class Kept:
     """A note of this process, until it is struck out: call `strike`, or leave the block.
 
@@ -241,5 +244,7 @@ def _adopt(file: LocalFile) -> Left:
 
 
 def _line(number: int, note: Note | None) -> bytes:
-    values: dict[str, Any] | None = None if note is None else dataclasses.asdict(note)
+    values: dict[str, Any] | None = None
+    if note is not None:
+        values = {name: getattr(note, name) for name in _NAMES}
     return json.dumps([number, values]).encode() + b"\n"
