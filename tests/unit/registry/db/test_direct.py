@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects import sqlite
 
 from glance.common import exception
 from glance.registry.context import RequestContext
@@ -19,6 +20,7 @@ from glance.registry.db import (
     direct,
     engine,
     full_records,
+    lenient,
     lookups,
     models,
     records,
@@ -77,8 +79,9 @@ def clock() -> Any:
 
 
 @pytest.mark.usefixtures("clock")
-def test_rows_are_the_same_both_ways(sqlite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = engine.Database(sqlite.emptied()), engine.Database(sqlite.emptied(1))
+def test_rows_are_the_same_both_ways(kind_named: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = kind_named("sqlite")
+    ours, theirs = engine.Database(made.emptied()), engine.Database(made.emptied(1))
     plans = mock.Mock(side_effect=direct._plan)
     monkeypatch.setattr(direct, "_plan", plans)
     _write(ours)
@@ -168,3 +171,21 @@ def test_a_change_writes_the_columns_that_differ(sqlite_database: engine.Databas
         "is_public",
         "visibility",
     }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        NOW,
+        NOW.replace(microsecond=0),
+        NOW.replace(microsecond=100, year=1),
+        NOW.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+        NOW.date(),
+    ],
+)
+def test_times_are_written_as_sqlalchemy_writes_them(value: Any) -> None:
+    dialect = sqlite.dialect()
+    usual = sa.DateTime().dialect_impl(dialect).bind_processor(dialect)
+    ours = lenient.Timestamp().dialect_impl(dialect).bind_processor(dialect)
+    assert ours(value) == usual(value)
