@@ -186,6 +186,8 @@ class StagedWrite:
 
     store_name: str | None = None
     whole_md5: Callable[[], str] | None = None
+    #: Whether `write` uses no socket or lock of the event loop, so that any thread may call it.
+    writes_in_threads: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -489,7 +491,9 @@ def transfer(
     second = reader.read(CHUNK) if first else b""
     if not second:
         # PERF: most images of tests and many kernels fit in one chunk, which needs no thread.
-        if first:
+        if first and staged.writes_in_threads:
+            threads.run(_take_whole, digesters, staged, first)
+        elif first:
             threads.run(_update_all, digesters, first)
             staged.write(first)
         return _received(digesters)
@@ -503,6 +507,11 @@ def transfer(
             chunk = b""
         fanout.join()
     return _received(digesters)
+
+
+def _take_whole(digesters: Iterable[digest.Digester], staged: StagedWrite, data: bytes) -> None:
+    _update_all(digesters, data)
+    staged.write(data)
 
 
 def _update_all(digesters: Iterable[digest.Digester], data: bytes) -> None:

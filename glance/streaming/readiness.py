@@ -105,9 +105,10 @@ class Readiness:
             self._current = None
 
     def _wait_to_write(self, hub: Any) -> None:
-        if self._events == _READABLE:
-            self._events = _EITHER
-            hub.poll.modify(self._fd, _EITHER)
+        # NOTE: each time, because epoll then tells what there is now: a native thread may have tried
+        # in vain to write, and room that came since went by while nobody waited for it.
+        self._events = _EITHER
+        hub.poll.modify(self._fd, _EITHER)
         waiting = hub.listeners[base.WRITE]
         waiting[self._fd] = self._listener
         try:

@@ -14,9 +14,7 @@ from typing import Any
 
 import eventlet
 
-from glance.streaming import readiness
-
-from glance.streaming import hub, threads
+from glance.streaming import hub, readiness, threads
 
 #: Bytes moved by the hub without a wait after which other requests get their turn.
 TURN = 1024 * 1024

@@ -22,6 +22,7 @@ from glance.image import headers as image_headers
 from glance.registry.db import (
     attempts,
     conversion_jobs,
+    direct,
     engine,
     ids,
     lenient,
@@ -210,7 +211,7 @@ def image_update(
             writing.check_storage(conn, record, storage_quota)
         named = attempt if "status" in values else None
         writing.update_image(db, conn, context, image, record, named)
-        stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
+        stored = direct.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
         conversion_jobs.check_filling(
             conn, context, image, record, {row.name for row in stored if not row.deleted}
         )

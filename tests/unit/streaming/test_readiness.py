@@ -67,6 +67,22 @@ def test_what_arrives_between_two_tries_is_not_missed(pair, ready):
     assert received(ready, far) == b""
 
 
+def test_room_that_came_while_nobody_waited_ends_a_wait(pair, ready):
+    near, far = pair
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            far.send(bytes(100_000))
+    with pytest.raises(TimeoutError):
+        ready.wait(0.001, TimeoutError, write=True)
+    near.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while near.recv(100_000):
+            pass
+    # The hub is told of it; a native thread may have tried to write just before.
+    eventlet.sleep(0.001)
+    ready.wait(LONG, TimeoutError, write=True)
+
+
 def test_the_socket_is_added_to_epoll_once(pair, ready, monkeypatch):
     near, far = pair
     asked = []
