@@ -105,8 +105,8 @@ class Readiness:
             self._current = None
 
     def _wait_to_write(self, hub: Any) -> None:
-        # NOTE: each time, because epoll then tells what there is now: a native thread may have tried
-        # in vain to write, and room that came since went by while nobody waited for it.
+        # NOTE: each time, because epoll then tells what there is now: a native thread may have
+        # tried in vain to write, and room that came since went by while nobody waited for it.
         self._events = _EITHER
         hub.poll.modify(self._fd, _EITHER)
         waiting = hub.listeners[base.WRITE]
