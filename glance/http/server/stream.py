@@ -232,8 +232,14 @@ class SocketStream:
         b"" only at the end of input. It is a read for large pieces: no memory is held during the
         wait for the first byte.
         """
-        first = self.pending[:size] or self.recv(min(size, _FIRST))
+        first = self.pending[:size]
         self.pending = self.pending[size:]
+        if not first and self._keeps_pace:
+            # PERF: what has arrived as a whole is received into memory that nobody has cleared.
+            first = threads.run_big(self._recv_natively, size)
+            self.moved_natively(len(first))
+            self._keeps_pace = bool(first)
+        first = first or self.recv(min(size, _FIRST))
         if len(first) == size or not first:
             return first
         return self.gather(first, size, pause, self.recv_into)
@@ -263,6 +269,16 @@ class SocketStream:
         if filled < size:
             target.truncate(filled)
         return target.getvalue()
+
+    def _recv_natively(self, size: int) -> bytes:
+        """Return what has arrived, at most `size` bytes; b"" as well if the client has paused."""
+        self._is_native = True
+        try:
+            return self.recv(size)
+        except TimeoutError:
+            return b""
+        finally:
+            self._is_native = False
 
     def _fill_natively(
         self, view: memoryview, filled: int, fill: Callable[[memoryview], int]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 
 import pytest
 
@@ -43,6 +44,17 @@ def in_background(function, *args):
     return thread
 
 
+def when_waited_for(ours, theirs, data):
+    """Send `data` as soon as the hub waits for it."""
+
+    def send():
+        while not ours.waiting:
+            time.sleep(0.001)
+        theirs.sendall(data)
+
+    return in_background(send)
+
+
 def test_what_was_sent_ahead_is_received_by_native_threads(pair, native):
     ours, theirs = pair
     piece = 64 * 1024
@@ -53,14 +65,16 @@ def test_what_was_sent_ahead_is_received_by_native_threads(pair, native):
         ours.pending = ours.recv(10)
         assert ours.read_some(piece, 5) == data[number * piece :][:piece]
     assert native == ["_fill_natively"] * 2
+    theirs.sendall(data[:piece])
+    assert ours.read_some(piece, 5) == data[:piece]
+    assert native[2:] == ["_recv_natively"]
 
 
 def test_a_client_that_is_waited_for_gets_no_thread(pair, native):
     ours, theirs = pair
     for _ in range(3):
         theirs.sendall(b"begun")
-        later = threading.Timer(0.05, theirs.sendall, [b"x" * 1000])
-        later.start()
+        later = when_waited_for(ours, theirs, b"x" * 1000)
         assert ours.read_some(1005, 5) == b"begun" + b"x" * 1000
         later.join()
     assert native == []
@@ -72,10 +86,19 @@ def test_a_thread_does_not_wait_for_a_client_that_stops(pair, native):
     theirs.sendall(b"a" * 10)
     assert ours.read_some(100, 0.05) == b"a" * 10
     # It was the hub that waited until the pause was over.
-    assert native == ["_fill_natively"] and ours.waits == 1
+    assert native == ["_recv_natively", "_fill_natively"] and ours.waits == 1
     theirs.sendall(b"b" * 10)
     assert ours.read_some(100, 0.05) == b"b" * 10
-    assert native == ["_fill_natively"]
+    assert len(native) == 2
+
+
+def test_a_thread_does_not_wait_for_a_client_that_has_sent_nothing(pair, native):
+    ours, theirs = pair
+    ours._keeps_pace = True
+    later = when_waited_for(ours, theirs, b"x" * 100)
+    assert ours.read_some(100, 5) == b"x" * 100
+    later.join()
+    assert native == ["_recv_natively"] and ours.waits == 1
 
 
 def test_the_end_of_input_is_found_in_a_native_thread_too(pair, native):
@@ -84,7 +107,7 @@ def test_the_end_of_input_is_found_in_a_native_thread_too(pair, native):
     theirs.sendall(b"last")
     theirs.shutdown(socket.SHUT_WR)
     assert ours.read_some(100, 5) == b"last"
-    assert native == ["_fill_natively"] and ours.waits == 0
+    assert native == ["_recv_natively", "_fill_natively"] and ours.waits == 0
     assert ours.read_some(100, 5) == b""
 
 
