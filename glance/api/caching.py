@@ -113,6 +113,7 @@ class CacheRules:
             self._public = (*shared, ("CDN-Cache-Control", f"max-age={ttl}"))
         self._surrogates: bool = conf.http_cache_surrogate_headers
         self._bare: bool = conf.etag_bare_compat
+        self.ranges: bool = conf.http_ranges
 
     def image_headers(
         self, image: types.ImageRecord, current: conditions.Validators, relayed: str | None = None

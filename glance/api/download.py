@@ -188,7 +188,7 @@ def serves_ranges(service: api.ImageService, image: types.ImageRecord) -> bool:
     Of foreign data, it depends on its tag as well (see `Download`).
     """
     location = image.get("location")
-    if image["status"] not in WITH_DATA or not location or not service.conf.http_ranges:
+    if image["status"] not in WITH_DATA or not location or not service.cache_rules.ranges:
         return False
     try:
         target = service.stores.for_uri(location)

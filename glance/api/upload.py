@@ -53,8 +53,9 @@ class Upload:
     call was sent and its outcome is unknown. `beginning` is the call that sets the status saving,
     under the name of the caller's attempt. `is_copy` is true for data copied from elsewhere, false
     for data that the caller sends; `is_new` is true for a record that the same request has made.
-    `kept` is the note that this process brings the data, None if there is none yet. `gone` is
-    whether a failure has left no record: this upload has withdrawn it, or somebody has deleted it.
+    `kept` is the place of the note that this process brings the data, None if there is none yet.
+    `gone` is whether a failure has left no record: this upload has withdrawn it, or somebody has
+    deleted it.
     `algorithm` is that of a digest beside MD5, "" for none.
 
     With `queued_size` a failed upload leaves the record queued, with that size in bytes, so that
@@ -91,7 +92,7 @@ class Upload:
         metrics.UPLOADS_IN_PROGRESS.inc()
         outcome = "failed"
         try:
-            with self._noted():
+            with self._noting():
                 record = self._receive(stream, length)
             outcome = "stored"
         except BaseException as err:
@@ -113,13 +114,12 @@ class Upload:
             return uploads.KILLED
         return uploads.queued_again(self.queued_size)
 
-    def _noted(self) -> contextlib.AbstractContextManager[object]:
-        """Note for the block that this process brings the data, if it should be killed."""
-        note = unfinished.Note(self.beginning.attempt, self.image_id, self.queued_size)
-        if self.kept is None:
-            return self.service.unfinished.keep(note)
-        self.kept.replace(note)
-        return contextlib.nullcontext()
+    def _noting(self) -> contextlib.AbstractContextManager[object]:
+        """Return a block, before or after which there is no note of the caller's."""
+        if self.kept is not None:
+            return contextlib.nullcontext()
+        self.kept = self.service.unfinished.room()
+        return self.kept
 
     def emit_completed(self, record: types.ImageRecord) -> None:
         """Emit the event that the image is active now."""
@@ -161,11 +161,23 @@ class Upload:
 
     @contextlib.contextmanager
     def _staging(self, size: int | None) -> Iterator[base.StagedWrite]:
-        """Open the staged write; pass what it cannot remove after a failure to the scrubber."""
-        staged = self.target.stage(str(self.image_id), size)
+        """Open the staged write; pass what it cannot remove after a failure to the scrubber.
+
+        While it is open, there is a note that this process brings the data, in case it is killed.
+        """
+        assert self.kept is not None
+        note = unfinished.Note(self.beginning.attempt, self.image_id, self.queued_size)
+        with self.kept.replacing(note):
+            staged = self.target.stage(str(self.image_id), size)
         try:
-            with staged:
+            try:
                 yield staged
+            except BaseException:
+                staged.abort()
+                raise
+            # The image is active.
+            with self.kept.striking():
+                staged.abort()
         finally:
             deletion.free_later(self.service, self.context, self.image_id, staged.leftovers())
 

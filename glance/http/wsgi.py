@@ -181,7 +181,7 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
         if length is not None and len(data) < length:
             raise exception.UploadTruncated("The body is shorter than its Content-Length")
         try:
-            return json.loads(data, parse_constant=_no_json)
+            return _DECODER.decode(data.decode(json.detect_encoding(data), "surrogatepass"))
         except (ValueError, RecursionError):
             raise exception.Invalid("The body is not valid JSON") from None
 
@@ -189,6 +189,10 @@ class Request(webob.Request):  # type: ignore[misc]  # webob ships no hints
 def _no_json(word: str) -> None:
     """Refuse NaN and the infinities, which Python reads although JSON has none (RFC 8259 §6)."""
     raise ValueError(word)
+
+
+# PERF: to make one takes as long as to read a record.
+_DECODER = json.JSONDecoder(parse_constant=_no_json)
 
 
 def _read(stream: Any, size: int) -> bytes:
@@ -261,11 +265,14 @@ def json_response(
     `default` returns what to write for a value that JSON has no form for, as in `json.dumps`.
     """
     return Response(
-        status,
-        [("Content-Type", "application/json"), *headers],
-        # PERF: what is written here was made from rows, and has no circles.
-        json.dumps(value, default=default, check_circular=False).encode(),
+        status, [("Content-Type", "application/json"), *headers], _encoder(default)(value).encode()
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _encoder(default: Callable[[Any], Any] | None) -> Callable[[Any], str]:
+    # PERF: made once; and what is written here was made from rows, and has no circles.
+    return json.JSONEncoder(default=default, check_circular=False).encode
 
 
 def fail(

@@ -78,7 +78,7 @@ def is_text_descriptor(head: bytes) -> bool:
     text may be in a comment.
     """
     text = head[: end if (end := head.find(b"\0")) >= 0 else len(head)]
-    if text[:_TEXT_BYTES].lstrip().lower().startswith(_TITLE):
+    if text[:_TEXT_BYTES].lstrip()[: len(_TITLE)].lower() == _TITLE:
         return True
     if b"createtype" in text.lower() and _TEXT_KEY.search(text):
         return True

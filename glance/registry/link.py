@@ -32,7 +32,7 @@ from glance.registry.conversion_calls import ConversionCalls
 from glance.registry.measured_calls import measured
 from glance.registry.record_calls import RecordCalls
 from glance.registry.translation import TRANSLATED
-from glance.streaming import retry
+from glance.streaming import hub, retry
 
 T = TypeVar("T")
 
@@ -250,6 +250,7 @@ class RegistryLink(RecordCalls, ConversionCalls):
             context=self._tls.context() if self.use_ssl else None,
             connect_timeout=timeout,
             read_timeout=timeout,
+            adapt=hub.ready_socket,
         )
 
     def close(self) -> None:

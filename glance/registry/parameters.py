@@ -12,6 +12,7 @@ from glance.image import fields, listing
 from glance.registry import client, trust
 from glance.registry.db import attempts
 
+_PUBLIC_SHAPE = "HTTP_" + client.PUBLIC_SHAPE.upper().replace("-", "_")
 _STATUSES_OF_DELETE = ("deleted", "pending_delete")
 
 #: The form of the name of an error's class, as a whole.
@@ -72,7 +73,7 @@ def removal(request: CallerRequest) -> dict[str, Any]:
 
 def wants_public_shape(request: CallerRequest) -> bool:
     """Return whether the caller wants a list in the form in which the public API shows it."""
-    return bool(request.headers.get(client.PUBLIC_SHAPE) == "true")
+    return bool(request.environ.get(_PUBLIC_SHAPE) == "true")
 
 
 def attempt(body: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glance.common import config, exception, metrics, numbers
@@ -121,8 +121,7 @@ class RecordsController:
     )
     def index(self, request: CallerRequest) -> wsgi.Response:
         """GET /images: a page of short records."""
-        images = api.image_list(self.db, request.context, self._query(request), detail=False)
-        return _page(images, parameters.wants_public_shape(request))
+        return self._public_page(request, detail=False)
 
     @openapi.operation(
         "list_images_in_detail",
@@ -131,12 +130,20 @@ class RecordsController:
     )
     def detail(self, request: CallerRequest) -> wsgi.Response:
         """GET /images/detail: a page of full records."""
-        public = parameters.wants_public_shape(request)
-        shows = _shows_locations(request)
-        # PERF: to decipher a location takes longer than all else for an image.
-        images = api.image_list(self.db, request.context, self._query(request), reveals=shows)
-        form = fields.to_json if shows else fields.to_public_json
-        return _page([form(image) for image in images], public)
+        if not _shows_locations(request):
+            return self._public_page(request, detail=True)
+        images = api.image_list(self.db, request.context, self._query(request))
+        document = {"images": [fields.to_json(image) for image in images]}
+        return wsgi.json_response(document, default=lenient.text)
+
+    def _public_page(self, request: CallerRequest, *, detail: bool) -> wsgi.Response:
+        """Return a page as everybody may see it, confirming that to those who want it so."""
+        query = self._query(request)
+        document = api.public_page(self.db, request.context, query, detail=detail)
+        headers = [("Content-Type", "application/json")]
+        if parameters.wants_public_shape(request):
+            headers.append((client.PUBLIC_SHAPE, "true"))
+        return wsgi.Response(200, headers, document)
 
     @openapi.operation("show_image", responses={200: _RECORD})
     def show(self, request: CallerRequest, id: str) -> wsgi.Response:
@@ -387,11 +394,6 @@ def _leftover(body: Any) -> dict[str, Any]:
 def _shows_locations(request: CallerRequest) -> bool:
     # SECURITY: a location may carry the credentials of the store.
     return trust.is_from_api(request) and not parameters.wants_public_shape(request)
-
-
-def _page(images: Sequence[Mapping[str, Any]], public: bool) -> wsgi.Response:
-    headers = [(client.PUBLIC_SHAPE, "true")] if public else []
-    return wsgi.json_response({"images": images}, headers=headers, default=lenient.text)
 
 
 def _record(request: CallerRequest, image: types.StoredImage) -> wsgi.Response:

@@ -12,6 +12,7 @@ The file outlives the process, not a power failure: nothing waits for the disk. 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -54,10 +55,14 @@ class Note:
         return uploads.queued_again(self.queued_size)
 
 
+_NAMES = tuple(field.name for field in dataclasses.fields(Note))
+
+
 class Kept:
     """A note of this process, until it is struck out: call `strike`, or leave the block.
 
-    The note stays, for the next process, if this one is killed.
+    The note stays, for the next process, if this one is killed. PERF: `replacing` and `striking`
+    write it together with the next thing that their block does to a file.
     """
 
     def __init__(self, notes: Unfinished, number: int):
@@ -67,9 +72,17 @@ class Kept:
         """Put another note in the place of this one."""
         self._notes.write(self._number, note)
 
+    def replacing(self, note: Note) -> contextlib.AbstractContextManager[None]:
+        """Put another note in the place of this one, before the block does anything to a file."""
+        return self._notes.writing(self._number, note)
+
     def strike(self) -> None:
         """Strike the note out; idempotent."""
         self._notes.write(self._number, None)
+
+    def striking(self) -> contextlib.AbstractContextManager[None]:
+        """Strike the note out, before the block does anything to a file."""
+        return self._notes.writing(self._number, None)
 
     def __enter__(self) -> Self:
         return self
@@ -100,14 +113,27 @@ class Unfinished:
 
     def keep(self, note: Note) -> Kept:
         """Note a record; the caller strikes the note out."""
-        number = next(self._numbers)
-        self.write(number, note)
-        return Kept(self, number)
+        kept = self.room()
+        kept.replace(note)
+        return kept
+
+    def room(self) -> Kept:
+        """Return room for a note, in which there is none yet; the caller strikes it out."""
+        return Kept(self, next(self._numbers))
 
     def write(self, number: int, note: Note | None) -> None:
         """Put a note under a number, or strike out what is there."""
-        if self._directory is not None:
+        if self._changes(number, note):
             threads.run(self._change, number, note)
+
+    def writing(self, number: int, note: Note | None) -> contextlib.AbstractContextManager[None]:
+        """Do as `write` does, in a block and with what that does to files."""
+        if not self._changes(number, note):
+            return contextlib.nullcontext()
+        return threads.joined(lambda: self._change(number, note))
+
+    def _changes(self, number: int, note: Note | None) -> bool:
+        return self._directory is not None and (note is not None or number in self._notes)
 
     def close(self) -> None:
         """Leave what is still noted to the next process; nothing is noted any more."""
@@ -218,5 +244,7 @@ def _adopt(file: LocalFile) -> Left:
 
 
 def _line(number: int, note: Note | None) -> bytes:
-    values: dict[str, Any] | None = None if note is None else dataclasses.asdict(note)
+    values: dict[str, Any] | None = None
+    if note is not None:
+        values = {name: getattr(note, name) for name in _NAMES}
     return json.dumps([number, values]).encode() + b"\n"

@@ -186,6 +186,8 @@ class StagedWrite:
 
     store_name: str | None = None
     whole_md5: Callable[[], str] | None = None
+    #: Whether `write` uses no socket or lock of the event loop, so that any thread may call it.
+    writes_in_threads: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -479,10 +481,9 @@ def transfer(
 ) -> Received:
     """Move all data from `reader` into `staged` and compute its digests. Does not commit.
 
-    Each digest has a native thread, which works while the next chunks are read and written; at
-    most `IN_FLIGHT` chunks wait for one digest, and for several that are given the same chunk,
-    one. Raises what reading and writing raise; on return or error nothing uses `staged` or a
-    thread any more. `algorithms` must contain MD5.
+    Native threads compute each digest while the next chunks are read and written; at most
+    `IN_FLIGHT` chunks wait for the slowest. Raises what reading and writing raise; on return or
+    error nothing uses `staged` or a thread any more. `algorithms` must contain MD5.
     """
     digesters = [digest.Digester(name) for name in dict.fromkeys(algorithms)]
     staged.whole_md5 = lambda: _received(digesters).checksum
@@ -490,14 +491,15 @@ def transfer(
     second = reader.read(CHUNK) if first else b""
     if not second:
         # PERF: most images of tests and many kernels fit in one chunk, which needs no thread.
-        if first:
+        if first and staged.writes_in_threads:
+            threads.run(_take_whole, digesters, staged, first)
+        elif first:
             threads.run(_update_all, digesters, first)
             staged.write(first)
         return _received(digesters)
     begun = [second, first]
     del first, second
-    depth = IN_FLIGHT if len(digesters) == 1 else 1
-    with Fanout([digester.update for digester in digesters], depth) as fanout:
+    with Fanout([digester.update for digester in digesters], IN_FLIGHT) as fanout:
         while chunk := begun.pop() if begun else reader.read(CHUNK):
             fanout.put(chunk)
             staged.write(chunk)
@@ -505,6 +507,11 @@ def transfer(
             chunk = b""
         fanout.join()
     return _received(digesters)
+
+
+def _take_whole(digesters: Iterable[digest.Digester], staged: StagedWrite, data: bytes) -> None:
+    _update_all(digesters, data)
+    staged.write(data)
 
 
 def _update_all(digesters: Iterable[digest.Digester], data: bytes) -> None:

@@ -11,6 +11,7 @@ their place, and no error raised here quotes the URI.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import urllib.parse
@@ -323,6 +324,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 def scheme_of(uri: str) -> str:
     """Return the scheme before `://`, in lower case. Raises BadStoreUri if there is none."""
     scheme, sep, _ = uri.strip().partition("://")
+    if scheme in SCHEMES and sep:
+        return scheme
     if not sep or not _SCHEME.fullmatch(scheme):
         raise exception.BadStoreUri(reason="it must start with a scheme and ://")
     return scheme.lower()
@@ -341,11 +344,23 @@ def public_uri(uri: str) -> str:
 
     Text that matches no grammar loses everything up to its last `@`.
     """
+    if uri.startswith("file:///") and len(uri) <= _SHORT:
+        # PERF: it holds no secret, so that it may be remembered.
+        return _public_file_uri(uri)
+    return _public_uri(uri)
+
+
+def _public_uri(uri: str) -> str:
     try:
         return get_location_from_uri(uri).store_location.public_uri()
     except (exception.UnknownScheme, exception.BadStoreUri):
         scheme, sep, rest = uri.partition("://")
         return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else uri.rpartition("@")[2]
+
+
+#: The longest location that is remembered.
+_SHORT = 512
+_public_file_uri = functools.lru_cache(maxsize=1024)(_public_uri)
 
 
 # -- parts of the grammars -----------------------------------------------------------------------

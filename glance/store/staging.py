@@ -39,6 +39,8 @@ class StagingDirectory(Protocol):
 class StagedFile(base.StagedWrite):
     """A staged file of a living writer."""
 
+    writes_in_threads = True
+
     def __init__(self, store: StagingDirectory, image_id: str):
         self._file = LocalFile(writeback=True, sparse=True)
         self._store = store

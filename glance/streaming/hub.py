@@ -7,6 +7,7 @@ anything. What does not belong here: which work runs where (`threads`, `tasks`, 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import importlib
@@ -37,6 +38,7 @@ def is_green() -> bool:
     return _patched
 
 
+@functools.cache
 def _eventlet(name: str) -> Any:
     return importlib.import_module(f"eventlet.{name}" if name else "eventlet")
 
@@ -44,6 +46,13 @@ def _eventlet(name: str) -> Any:
 def native(module: Any) -> Any:
     """Return `threading`, `queue`, `socket` ... as they are without eventlet's patches."""
     return _eventlet("patcher").original(module.__name__) if is_green() else module
+
+
+def ready_socket(sock: Any) -> Any:
+    """Return what to use in place of a connected plain socket (PERF), the same without a hub."""
+    if not (is_green() and hasattr(sock, "act_non_blocking")):
+        return sock
+    return importlib.import_module("glance.streaming.readiness").ReadySocket(sock)
 
 
 def native_lock() -> Any:
@@ -145,7 +154,7 @@ class Watch:
         """Note that the block of the current greenthread begins."""
         token = object()
         if is_green():
-            self._blocks[token] = time.monotonic(), _current_greenlet()
+            self._blocks[token] = time.monotonic(), current()
             self._used = True
             if not self._is_watching:
                 self._is_watching = True
@@ -289,10 +298,11 @@ def may_switch() -> bool:
     if not is_green() or hasattr(_worker_mark, "worker"):
         return False
     # NOTE: garbage collection can run a finalizer inside the hub itself, which must never wait.
-    return _eventlet("hubs").get_hub().greenlet is not _current_greenlet()
+    return _eventlet("hubs").get_hub().greenlet is not current()
 
 
-def _current_greenlet() -> Any:
+def current() -> Any:
+    """Return the greenthread that runs now; only under eventlet."""
     return sys.modules["greenlet"].getcurrent()
 
 
@@ -349,6 +359,113 @@ class Bell:
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+
+class _Waker:
+    """One descriptor by which native threads wake any number of greenthreads of one event loop.
+
+    It stays registered with the loop as long as that exists.
+    """
+
+    _fd = -1
+
+    def __init__(self, loop: Any):
+        self.loop = loop
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._rung: collections.deque[_CallBell] = collections.deque()
+        self._is_awake = False
+        loop.add(loop.READ, self._fd, self._wake, self._wake, lambda: None)
+
+    def ring(self, bell: _CallBell) -> None:
+        self._rung.append(bell)
+        # NOTE: the loop takes the mark away before it looks at what has rung, so none is lost.
+        if not self._is_awake:
+            self._is_awake = True
+            os.eventfd_write(self._fd, 1)
+
+    def _wake(self, *_: object) -> None:
+        """Let each go on whose bell has rung; the loop calls this."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+        self._is_awake = False
+        try:
+            while self._rung:
+                bell = self._rung.popleft()
+                try:
+                    bell.resume()
+                except self.loop.SYSTEM_EXCEPTIONS:
+                    raise
+                except BaseException:
+                    # NOTE: a greenthread has ended with an error. If that left this function, the
+                    # loop would no longer listen to the descriptor.
+                    self.loop.squelch_generic_exception(sys.exc_info())
+        finally:
+            if self._rung:
+                os.eventfd_write(self._fd, 1)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+_waker: _Waker | None = None
+
+
+class _CallBell(Bell):
+    """A bell without a descriptor of its own, for a greenthread that waits once."""
+
+    def __init__(self, waker: _Waker) -> None:
+        self._waker = waker
+        self._rung = False
+        self._waiter: Any = None
+
+    def ring(self) -> None:
+        self._rung = True
+        self._waker.ring(self)
+
+    def heard(self) -> bool:
+        rung, self._rung = self._rung, False
+        return rung
+
+    def wait(self) -> None:
+        if self._rung:
+            return
+        self._waiter = current()
+        try:
+            self._waker.loop.switch()
+        finally:
+            self._waiter = None
+
+    def resume(self) -> None:
+        """Let the one go on who waits, if anybody does."""
+        if self._waiter is not None:
+            self._waiter.switch()
+
+    def wait_natively(self) -> None:
+        if not self._rung:
+            native(time).sleep(LOOK_AGAIN)
+
+    def close(self) -> None:
+        return
+
+
+def call_bell() -> Bell:
+    """Return a bell for one call in a native thread, whose caller, a greenthread, waits for it.
+
+    PERF: all of these share one descriptor, which the loop waits for all the time. With one for
+    each call, six system calls more take 20 us, and longer while native threads run: after each
+    the loop has to wait for the lock of the interpreter.
+    """
+    global _waker
+    loop = _eventlet("hubs").get_hub()
+    if _waker is None or _waker.loop is not loop:
+        try:
+            _waker = _Waker(loop)
+        except OSError as err:
+            if err.errno not in exception.OUT_OF_DESCRIPTORS:
+                raise
+            return Bell()
+    return _CallBell(_waker)
 
 
 def wait_uninterruptibly(step: Callable[[], bool], bell: Bell) -> BaseException | None:

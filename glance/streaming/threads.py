@@ -10,11 +10,13 @@ before its job has ended.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
 import posix
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from glance.streaming import hub
@@ -52,13 +54,18 @@ class _Pool:
         self._lock = self._threading.Lock()
         self._mark = hub.worker_mark()
         self._threads = 0
-        self._unfinished = 0
+        # PERF: a mark for each unfinished job, because to add and to take one needs no lock, for
+        # which the event loop would wait.
+        self._unfinished: collections.deque[None] = collections.deque()
 
     def submit(self, job: Callable[[], None]) -> None:
-        with self._lock:
-            self._unfinished += 1
-            start = self._unfinished > self._threads and self._threads < self._kind.most
-            self._threads += start
+        self._unfinished.append(None)
+        if self._needs_thread():
+            with self._lock:
+                start = self._needs_thread()
+                self._threads += start
+        else:
+            start = False
         if start:
             try:
                 self._threading.Thread(target=self._work, name="native-work", daemon=True).start()
@@ -67,9 +74,12 @@ class _Pool:
                 with self._lock:
                     self._threads -= 1
                     if not self._threads:
-                        self._unfinished -= 1
+                        self._unfinished.pop()
                         raise
         self._jobs.put(job)
+
+    def _needs_thread(self) -> bool:
+        return len(self._unfinished) > self._threads < self._kind.most
 
     def _work(self) -> None:
         self._mark.worker = True
@@ -81,8 +91,7 @@ class _Pool:
             job()
             # NOTE: an idle thread must not keep the last job's chunk alive.
             job = None
-            with self._lock:
-                self._unfinished -= 1
+            self._unfinished.pop()
 
 
 _pools: dict[_Kind, _Pool] = {}
@@ -115,7 +124,7 @@ class _Call(Generic[T]):
         self.fn = fn
         self.value: T
         self.error: BaseException | None = None
-        self.bell = hub.Bell()
+        self.bell = hub.call_bell()
 
     def __call__(self) -> None:
         try:
@@ -140,10 +149,43 @@ def run_big(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return _run(_BIG, fn, *args, **kwargs)
 
 
+# What greenthreads want done with their next job.
+_joined: dict[Any, Callable[[], None]] = {}
+
+
+@contextlib.contextmanager
+def joined(step: Callable[[], None]) -> Iterator[None]:
+    """Do `step`, which blocks and never raises, in the block, before whatever else blocks there.
+
+    It is the beginning of the first job that the block has `run`, and a job of its own only if
+    there is none: to hand work to a thread and back takes longer than a step of a few system
+    calls. Blocks do not nest.
+    """
+    if not hub.may_switch():
+        step()
+        yield
+        return
+    me = hub.current()
+    assert me not in _joined, "blocks do not nest"
+    _joined[me] = step
+    try:
+        yield
+    finally:
+        if _joined.pop(me, None) is not None:
+            run(step)
+
+
 def _run(kind: _Kind, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     if not hub.may_switch():
         return fn(*args, **kwargs)
-    call = _Call(lambda: fn(*args, **kwargs))
+    step = _joined.pop(hub.current(), None) if _joined else None
+
+    def work() -> T:
+        if step is not None:
+            step()
+        return fn(*args, **kwargs)
+
+    call = _Call(work)
     try:
         _get_pool(kind).submit(call)
         # NOTE: the ring is the thread's last act on the descriptor, so it may be closed then.

@@ -51,6 +51,7 @@ GOALS = {
     ),
     ("download of N MiB in 8 ranges at once", "nginx"): Goal(0.9),
     ("download of N MiB over TLS", "nginx"): Goal(0.7),
+    ("upload of N MiB, by version 2, sent at N MiB/s", "version 1"): Goal(0.9),
     ("chunked upload of N MiB", "md5sum"): Goal(0.95),
     ("N uploads of N MiB at once, 2 workers", "2 md5sum"): Goal(0.85),
     ("upload of N MiB with N MiB of data", "md5sum"): Goal(1.0),

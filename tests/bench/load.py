@@ -9,6 +9,7 @@ import pathlib
 import selectors
 import socket
 import time
+from typing import BinaryIO
 
 BUFFER = 1 << 20
 
@@ -35,15 +36,18 @@ def download(port: int, path: str) -> tuple[float, int]:
         return time.perf_counter() - begin, size
 
 
-def upload(port: int, path: pathlib.Path) -> tuple[float, str]:
-    """Return the seconds until the image of a file is active, and the path of the image."""
+def upload(port: int, path: pathlib.Path, pace: float = 0) -> tuple[float, str]:
+    """Return the seconds until the image of a file is active, and the path of the image.
+
+    `pace` is how many MiB per second the client sends at most, 0 for as many as it can.
+    """
     fields = ("x-image-meta-name: bench", "x-image-meta-disk-format: raw")
-    seconds, lines = _send_file(port, path, "POST", "/v1/images", *fields)
+    seconds, lines = _send_file(port, path, pace, "POST", "/v1/images", *fields)
     location = next(line for line in lines if line.lower().startswith("location:"))
     return seconds, "/v1/images/" + location.rpartition("/")[2].strip()
 
 
-def upload_v2(port: int, path: pathlib.Path) -> tuple[float, str]:
+def upload_v2(port: int, path: pathlib.Path, pace: float = 0) -> tuple[float, str]:
     """As `upload`, by version 2: the record, and then its data."""
     begin = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -51,11 +55,11 @@ def upload_v2(port: int, path: pathlib.Path) -> tuple[float, str]:
     image = json.load(connection.getresponse())["self"]
     connection.close()
     before = time.perf_counter() - begin
-    return before + _send_file(port, path, "PUT", f"{image}/file")[0], image
+    return before + _send_file(port, path, pace, "PUT", f"{image}/file")[0], image
 
 
 def _send_file(
-    port: int, path: pathlib.Path, method: str, target: str, *more: str
+    port: int, path: pathlib.Path, pace: float, method: str, target: str, *more: str
 ) -> tuple[float, list[str]]:
     """Send a file; return the seconds until the response, and the lines of that."""
     size = path.stat().st_size
@@ -63,7 +67,7 @@ def _send_file(
     with socket.create_connection(("127.0.0.1", port)) as connection, path.open("rb") as data:
         begin = time.perf_counter()
         connection.sendall(request(method, target, *fields, "Connection: close"))
-        connection.sendfile(data)
+        _send(connection, data, size, pace)
         answer = b""
         while part := connection.recv(65536):
             answer += part
@@ -72,6 +76,16 @@ def _send_file(
     if lines[0].split()[1:2] not in (["201"], ["204"]):
         raise SystemExit(f"upload failed: {answer!r}")
     return seconds, lines
+
+
+def _send(connection: socket.socket, data: BinaryIO, size: int, pace: float) -> None:
+    if not pace:
+        connection.sendfile(data)
+        return
+    begin = time.perf_counter()
+    for position in range(0, size, BUFFER):
+        time.sleep(max(0, begin + position / BUFFER / pace - time.perf_counter()))
+        connection.sendfile(data, position, min(BUFFER, size - position))
 
 
 def rate(port: int, message: bytes, *, seconds: float, connections: int) -> tuple[float, int]:

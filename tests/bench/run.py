@@ -27,7 +27,7 @@ MEASURES = {**COMMON, **start.MEASURES, **beside.MEASURES, **connections.MEASURE
 
 
 #: What compares two ways of glance with each other, and so has no goal.
-_BETWEEN = {"digests", "inspect", "metrics", "v2-upload", "v2-create", "v2-list", "cached"}
+_BETWEEN = {"digests", "inspect", "metrics", "v2-create", "v2-list", "cached"}
 WHOLE = [
     name
     for name in MEASURES

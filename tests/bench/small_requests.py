@@ -18,6 +18,12 @@ PAGE = 25
 SMALL, COMMITS = 64 * 1024, 3
 #: Headers of a request that creates an image without data.
 RESERVATION = ("x-image-meta-name: bench", "x-image-meta-property-os: linux", "Content-Length: 0")
+#: Headers of one that uploads SMALL bytes.
+UPLOAD = (
+    "x-image-meta-name: bench",
+    "Content-Type: application/octet-stream",
+    f"Content-Length: {SMALL}",
+)
 
 
 def fill(site: daemons.Site) -> int:
@@ -247,12 +253,7 @@ def measure_small_upload(
     args: argparse.Namespace, home: pathlib.Path, site: daemons.Site
 ) -> list[Row]:
     """An upload of 64 KiB by several clients, against its commits and syncs alone."""
-    fields = (
-        "x-image-meta-name: bench",
-        "Content-Type: application/octet-stream",
-        f"Content-Length: {SMALL}",
-    )
-    message = load.request("POST", "/v1/images", *fields) + b"d" * SMALL
+    message = load.request("POST", "/v1/images", *UPLOAD) + b"d" * SMALL
     name = f"upload of 64 KiB by {args.connections} clients"
     return against_the_disk(args, home, site, name, message, COMMITS, SMALL)
 

@@ -17,7 +17,7 @@ import tempfile
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
 import load
-from small_requests import PAGE, RESERVATION, fill
+from small_requests import PAGE, RESERVATION, SMALL, UPLOAD, fill
 from table import Row, described, table, turns
 
 from support import daemons
@@ -29,7 +29,9 @@ REQUESTS = {
     f"list of {PAGE} with details": ("GET", f"/v1/images/detail?limit={PAGE}"),
     f"list of {PAGE} by version 2": ("GET", f"/v2/images?limit={PAGE}"),
     "POST without data": ("POST", "/v1/images", *RESERVATION),
+    "upload of 64 KiB": ("POST", "/v1/images", *UPLOAD),
 }
+BODIES = {"upload of 64 KiB": b"d" * SMALL}
 
 
 class Side:
@@ -66,7 +68,8 @@ def measure(name: str, ours: Side, theirs: Side, args: argparse.Namespace) -> li
 
     def turn(side: Side, rates: list[float], costs: list[float]) -> None:
         target = path.format(image=side.image, uuid=side.uuid)
-        found = side.run(load.request(method, target, *fields), args)
+        message = load.request(method, target, *fields) + BODIES.get(name, b"")
+        found = side.run(message, args)
         rates.append(found[0])
         costs.append(found[1])
 

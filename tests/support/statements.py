@@ -9,7 +9,7 @@ from unittest import mock
 
 from sqlalchemy import event
 
-from glance.registry.db import engine, lookups
+from glance.registry.db import direct, engine, lookups
 
 
 class _Noting:
@@ -18,9 +18,13 @@ class _Noting:
     def __init__(self, cursor: Any, seen: list[tuple[str, Any]]):
         self._cursor, self._seen = cursor, seen
 
-    def execute(self, statement: str, parameters: Any) -> Any:
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
         self._seen.append((statement, tuple(parameters)))
         return self._cursor.execute(statement, parameters)
+
+    def executemany(self, statement: str, rows: Any) -> Any:
+        self._seen.append((statement, tuple(map(tuple, rows))))
+        return self._cursor.executemany(statement, rows)
 
     def fetchall(self) -> list[Any]:
         found: list[Any] = self._cursor.fetchall()
@@ -36,15 +40,23 @@ def noted(database: engine.Database) -> Iterator[list[tuple[str, Any]]]:
         seen.append((statement, parameters))
 
     def run(plan: lookups.StatementPlan, cursor: Any, params: Any) -> list[Any]:
-        return by_plan(plan, _Noting(cursor, seen), params)
+        noting = cursor if isinstance(cursor, _Noting) else _Noting(cursor, seen)
+        return by_plan(plan, noting, params)
+
+    def write(conn: Any, text: str, work: Any) -> Any:
+        return by_writer(conn, text, lambda cursor: work(_Noting(cursor, seen)))
 
     by_plan: Any = lookups.StatementPlan.run
+    by_writer: Any = direct._run
     with database.read():
         engines = set(database._engines)
     for each in engines:
         event.listen(each, "before_cursor_execute", note)
     try:
-        with mock.patch.object(lookups.StatementPlan, "run", run):
+        with (
+            mock.patch.object(lookups.StatementPlan, "run", run),
+            mock.patch.object(direct, "_run", write),
+        ):
             yield seen
     finally:
         for each in engines:

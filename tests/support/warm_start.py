@@ -65,6 +65,9 @@ def start(wish):
     pid = os.fork()
     if pid:
         return pid
+    if "eventlet.hubs" in sys.modules:
+        # The parent's hub is the parent's: what its epoll tells, one process learns.
+        sys.modules["eventlet.hubs"].use_hub()
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

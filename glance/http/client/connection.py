@@ -125,7 +125,11 @@ class ClientConnection:
     `addresses`, where they are given, are connected to in turn instead of looking up `host`, which
     then only names the server that TLS verifies; `connect_timeout` holds for all of them together.
     There is no proxy then.
+
+    `adapt` returns what is used in place of a connected plain socket, None for the socket itself.
     """
+
+    adapt: Callable[[Any], Any] | None = None
 
     #: Errors that mean that nothing can be received, or sent, before the socket is ready for it.
     _unreadable: tuple[type[OSError], ...] = (BlockingIOError,)
@@ -197,8 +201,8 @@ class ClientConnection:
                 last = err
         raise last
 
-    def _secure(self, sock: socket.socket) -> socket.socket:
-        return sock
+    def _secure(self, sock: socket.socket) -> Any:
+        return sock if self.adapt is None else self.adapt(sock)
 
     def close(self) -> None:
         """Close the socket; may be called twice."""
@@ -399,6 +403,8 @@ class ClientConnection:
 
     def _wait(self, events: int) -> None:
         """Wait until the socket is writable; raise `_ResponseReady` if a response comes first."""
+        if self.adapt is not None and hasattr(self._sock, "leave"):
+            self._sock.leave()
         with selectors.DefaultSelector() as selector:
             selector.register(self._sock, events)
             ready = selector.select(self._time_left())

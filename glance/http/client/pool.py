@@ -9,8 +9,8 @@ from __future__ import annotations
 import collections
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from glance.http.client import connection as http_connection
 from glance.http.client import payload as payload_module
@@ -35,7 +35,7 @@ class ConnectionPool:
     The connection used last is taken first. A forked process starts with an empty pool. Most
     callers need only `request`; one with its own rules about retries takes connections out and
     puts them back. Timeouts are in seconds; None waits for ever. A `proxy` forwards requests for
-    http, and opens a tunnel for https.
+    http, and opens a tunnel for https. `adapt` is that of the connections.
     """
 
     def __init__(
@@ -49,12 +49,13 @@ class ConnectionPool:
         connect_timeout: float | None = CONNECT_TIMEOUT,
         read_timeout: float | None = READ_TIMEOUT,
         proxy: http_proxy.Proxy | None = None,
+        adapt: Callable[[Any], Any] | None = None,
     ):
         self.host, self.port, self.context = host, port, context
         self.max_idle, self.idle_timeout = max_idle, idle_timeout
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self.host_header = http_connection.authority(host, port, 443 if context else 80)
-        self.proxy = proxy
+        self.proxy, self.adapt = proxy, adapt
         # Each request through a proxy needs its headers; a request in a tunnel does not.
         forwarder = proxy if proxy is not None and context is None else None
         self._prefix = f"http://{self.host_header}" if forwarder else ""
@@ -102,7 +103,10 @@ class ConnectionPool:
     def new(self) -> http_connection.ClientConnection:
         """Return a new connection that is not open yet and not part of the pool."""
         place = (self.host, self.port, self.connect_timeout, self.read_timeout)
-        return http_connection.new_connection(*place, context=self.context, proxy=self.proxy)
+        made = http_connection.new_connection(*place, context=self.context, proxy=self.proxy)
+        if self.adapt is not None:
+            made.adapt = self.adapt
+        return made
 
     def take(self) -> http_connection.ClientConnection:
         """Return a kept connection (with `reused` set), or a new one."""

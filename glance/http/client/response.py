@@ -41,6 +41,10 @@ def parse_length(text: str | None) -> int | None:
     """Return the length that a Content-Length states; None if it is missing or malformed."""
     if text is None:
         return None
+    number = numbers.whole(text)
+    if number is not None:
+        # PERF: almost always it is one.
+        return number
     lengths = {part.strip(" \t") for part in text.split(",")}
     return numbers.whole(lengths.pop()) if len(lengths) == 1 else None
 
@@ -203,6 +207,12 @@ class ClientResponse:
             return b""
         parts: list[bytes] = []
         missing = size
+        if missing is None:
+            first = self._some(RECEIVE)
+            if self.closed:
+                # PERF: most responses are small.
+                return first
+            parts.append(first)
         while missing is None or missing > 0:
             try:
                 piece = self._some(RECEIVE if missing is None else missing)

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import eventlet
-from eventlet import hubs
 
-from glance.streaming import hub, threads
+from glance.streaming import hub, readiness, threads
 
 #: Bytes moved by the hub without a wait after which other requests get their turn.
 TURN = 1024 * 1024
@@ -55,6 +54,7 @@ class SocketStream:
         "_keeps_pace",
         "_moved",
         "_progress",
+        "_ready",
         "_tls",
         "_waited",
         "fd",
@@ -72,6 +72,7 @@ class SocketStream:
         self.pending = b""
         # NOTE: not isinstance: eventlet keeps an unpatched ssl module with classes of its own.
         self._tls = hasattr(sock, "do_handshake")
+        self._ready = readiness.Readiness(self.fd)
         self._moved = 0
         self._is_native = False
         # Whether the client had sent all of the last large piece before it was wanted.
@@ -96,7 +97,7 @@ class SocketStream:
             return
         started = self._begin_wait()
         try:
-            hubs.trampoline(self.fd, read=True, timeout=timeout, timeout_exc=TimeoutError)
+            self._ready.wait(timeout, TimeoutError)
         finally:
             self._end_wait(started)
 
@@ -107,7 +108,7 @@ class SocketStream:
             return
         started = self._begin_wait()
         try:
-            hubs.trampoline(self.fd, write=True, timeout=self.timeout, timeout_exc=ClientGone)
+            self._ready.wait(self.timeout, ClientGone, write=True)
         finally:
             self._end_wait(started)
 
@@ -393,6 +394,7 @@ class SocketStream:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
+        self._ready.leave()
         try:
             self.sock.close()
         except OSError:

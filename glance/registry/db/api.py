@@ -22,6 +22,7 @@ from glance.image import headers as image_headers
 from glance.registry.db import (
     attempts,
     conversion_jobs,
+    direct,
     engine,
     ids,
     lenient,
@@ -37,7 +38,7 @@ from glance.registry.db.deletion import (
     image_settle,
     image_withdraw,
 )
-from glance.registry.db.image_list import image_list
+from glance.registry.db.image_list import image_list, public_page
 from glance.registry.db.sharing import (
     member_add,
     member_check,
@@ -65,6 +66,7 @@ __all__ = [
     "member_images",
     "member_list",
     "member_replace",
+    "public_page",
     "visible_to",
 ]
 
@@ -209,7 +211,7 @@ def image_update(
             writing.check_storage(conn, record, storage_quota)
         named = attempt if "status" in values else None
         writing.update_image(db, conn, context, image, record, named)
-        stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
+        stored = direct.fetch(conn, writing.ALL_PROPERTIES, {"image": image_id})
         conversion_jobs.check_filling(
             conn, context, image, record, {row.name for row in stored if not row.deleted}
         )

@@ -15,7 +15,7 @@ import re
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glance.registry.db import models, visibility
+from glance.registry.db import direct, models, visibility
 
 images, members = models.images, models.image_members
 
@@ -51,8 +51,8 @@ def is_attempt(text: object) -> bool:
 
 def has_made(conn: Connection, image_id: int, attempt: str) -> bool:
     """Return whether it was this attempt that gave a record its status."""
-    found: str | None = conn.execute(_ATTEMPT_OF, {"image": image_id}).scalar()
-    return found == attempt
+    found = direct.fetch(conn, _ATTEMPT_OF, {"image": image_id})
+    return bool(found) and found[0].attempt == attempt
 
 
 def created_by(conn: Connection, attempt: str, status: str, now: datetime.datetime) -> int | None:

@@ -18,6 +18,7 @@ from glance.image import fields, types
 from glance.registry.db import (
     api,
     conversion_jobs,
+    direct,
     engine,
     lenient,
     models,
@@ -95,7 +96,7 @@ def record_patch(
         if expected is not None and image["status"] not in expected:
             raise exception.Conflict(f"Image {uuid} is {image['status']}")
         record = _changed(context, image, change.get("set", {}), formats)
-        stored = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image["id"]})
+        stored = direct.fetch(conn, writing.ALL_PROPERTIES, {"image": image["id"]})
         by_name = {lenient.text(row.name): row for row in stored}
         live = {name: row.value for name, row in by_name.items() if not row.deleted}
         wanted, removed = change.get("properties", {}), change.get("remove", [])
@@ -196,7 +197,7 @@ def record_set_state(
             writing.update_image(db, conn, context, image, record)
         else:
             records.reveal(db, record)
-        found = lenient.fetch(conn, writing.ALL_PROPERTIES, {"image": image["id"]})
+        found = direct.fetch(conn, writing.ALL_PROPERTIES, {"image": image["id"]})
         live = {lenient.text(row.name): row.value for row in found if not row.deleted}
         conversion_jobs.check_filling(conn, context, image, record, live)
         return cast(

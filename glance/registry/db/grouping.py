@@ -4,7 +4,8 @@ One greenthread at a time works on a database; the others wait for their turn. W
 writes a commit, more of them come. They work one after the other in one transaction, a *group*,
 each in a savepoint of its own, and each of them returns when the group is committed. So a group
 is as durable as a commit for each, and what one of them does wrong is undone for that one alone.
-A transaction that nobody waits behind is committed by itself.
+A transaction that nobody waits behind is committed by itself, unless the last ones had company:
+then it waits until the event loop has looked once for others, and has them in its group.
 
 A group that is lost as a whole, because the disk is full or a commit fails, has done nothing; each
 of its members works again, by itself, and gets an error of its own.
@@ -50,18 +51,19 @@ class _Group:
         self._stack = contextlib.ExitStack()
         self._conn = self._stack.enter_context(begin())
         self._driver = self._conn.connection.dbapi_connection
-        self._count = 0
+        #: Its members so far.
+        self.count = 0
         #: Nothing of the group was, or will be, committed.
         self.is_lost = False
         self.end = hub.Gate()
 
     @property
     def is_full(self) -> bool:
-        return self.is_lost or self._count >= MOST
+        return self.is_lost or self.count >= MOST
 
     def work(self, work: Callable[[Connection], T]) -> _Member[T]:
         """Do one piece of work in a savepoint; its error is part of the outcome."""
-        self._count += 1
+        self.count += 1
         member = _Member[T]()
         self._say("SAVEPOINT member")
         if not self.is_lost:
@@ -109,6 +111,8 @@ class Groups:
         self._begin = begin
         self._turn = hub.lock()
         self._group: _Group | None = None
+        # Whether the last group had more than one member.
+        self._had_company = False
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Connection]:
@@ -127,7 +131,7 @@ class Groups:
         while True:
             with self._turn:
                 group = self._group
-                if group is None and not hub.is_awaited(self._turn):
+                if group is None and not (self._had_company or hub.is_awaited(self._turn)):
                     with self._begin() as conn:
                         return work(conn)
                 if group is None:
@@ -153,4 +157,5 @@ class Groups:
         """Commit a group. Only this greenthread does, because nobody kills it meanwhile."""
         with self._turn:
             self._group = None
+            self._had_company = group.count > 1
             group.finish()

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 
 from glance.common import exception
 from glance.image import fields
-from glance.registry.db import engine, models
+from glance.registry.db import direct, engine, models
 
 LOG = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def count(conn: Connection, *, step_over: bool = False) -> int:
     It may be in use: then call again, in a new transaction, with `step_over`, which moves the
     counter to an id that is neither in use nor purged. Raises ServiceUnavailable if there is none.
     """
-    number: int = conn.execute(_COUNT).inserted_primary_key[0]
+    number = direct.insert(conn, _COUNT, {})
     if number % TRIM_EVERY == 0:
         # NOTE: no open transaction has counted ids that far behind, so this waits for none.
         conn.execute(counter.delete().where(counter.c.id < number - TRIM_EVERY))
@@ -123,8 +123,8 @@ def is_purged(conn: Connection, image_id: int) -> bool:
 
     Call it after the insert of the image, which waits for a purge in progress.
     """
-    found = conn.execute(_RANGE_FROM_NOW, {"id": image_id}).first()
-    return found is not None and image_id <= found.last_id
+    found = direct.fetch(conn, _RANGE_FROM_NOW, {"id": image_id})
+    return bool(found) and image_id <= found[0].last_id
 
 
 def keep_purged(conn: Connection, image_ids: Iterable[int]) -> None:

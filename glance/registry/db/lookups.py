@@ -22,22 +22,24 @@ from sqlalchemy.engine import Connection
 
 from glance.streaming import hub
 
-_SQL_LOG = logging.getLogger("sqlalchemy.engine.Engine")
+SQL_LOG = logging.getLogger("sqlalchemy.engine.Engine")
 _Processors = tuple[tuple[Any, Callable[[Any], Any]], ...]
 
 
 class StatementPlan:
     """One statement in SQLite's words, and how its parameters and columns are converted."""
 
-    __slots__ = ("_columns", "_known", "_names", "_parameters", "text")
+    __slots__ = ("_converted", "_known", "_names", "_parameters", "columns", "text")
 
     def __init__(self, compiled: Any):
         dialect = compiled.dialect
         self.text: str = compiled.string
         self._names: tuple[str, ...] = tuple(compiled.positiontup)
-        # Values that stand in the statement; those of the caller's parameters are None here.
+        # Values that stand in the statement; those of the caller's parameters are required.
         self._known: dict[str, Any] = {
-            name: value for name, value in compiled.params.items() if value is not None
+            name: bind.effective_value
+            for bind, name in compiled.bind_names.items()
+            if not bind.required
         }
         self._parameters: _Processors = tuple(
             (name, convert)
@@ -45,33 +47,52 @@ class StatementPlan:
             if name in self._names
         )
         # NOTE: sometimes these are tuples without names.
-        kinds = [column[3] for column in compiled._result_columns]
+        columns = compiled._result_columns or ()
+        self.columns: tuple[str, ...] = tuple(str(column[0]) for column in columns)
+        kinds = [column[3] for column in columns]
         converts = [kind.dialect_impl(dialect).result_processor(dialect, None) for kind in kinds]
-        self._columns: _Processors = tuple(
+        self._converted: _Processors = tuple(
             (number, convert) for number, convert in enumerate(converts) if convert is not None
         )
 
-    def run(self, cursor: sqlite3.Cursor, params: Mapping[str, Any]) -> list[Any]:
-        """Return the rows of the statement, each a tuple. Raises sqlite3.Error and KeyError."""
+    def bound(self, params: Mapping[str, Any]) -> list[Any]:
+        """Return the values of a run in the order of the statement. Raises KeyError."""
         values = {**self._known, **params}
         for name, convert in self._parameters:
             values[name] = convert(values[name])
-        cursor.execute(self.text, [values[name] for name in self._names])
+        return [values[name] for name in self._names]
+
+    def run(self, cursor: sqlite3.Cursor, params: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of the statement, each a tuple. Raises sqlite3.Error and KeyError."""
+        cursor.execute(self.text, self.bound(params))
         found: list[Any] = cursor.fetchall()
-        if found and self._columns:
+        if len(found) == 1:
+            row = list(found[0])
+            for place, convert in self._converted:
+                row[place] = convert(row[place])
+            return [tuple(row)]
+        if found and self._converted:
             # PERF: column by column, and not value by value.
             columns: list[Any] = list(zip(*found, strict=True))
-            for place, convert in self._columns:
+            for place, convert in self._converted:
                 columns[place] = map(convert, columns[place])
             return list(zip(*columns, strict=True))
         return found
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(statement: Any, dialect: Any) -> StatementPlan | None:
-    """Return the plan of a statement, None for one whose text depends on its parameters."""
-    compiled = statement.compile(dialect=dialect)
+def plan(
+    statement: Any, dialect: Any, names: tuple[str, ...] | None = None
+) -> StatementPlan | None:
+    """Return the plan of a statement, None for one whose text depends on its parameters.
+
+    For a statement that writes, `names` are those of the parameters of its run.
+    """
+    compiled = statement.compile(dialect=dialect, column_keys=names)
     if compiled.post_compile_params or compiled.literal_execute_params:
+        return None
+    if compiled.insert_prefetch or compiled.update_prefetch:
+        # Values that SQLAlchemy works out for each run.
         return None
     return StatementPlan(compiled)
 
@@ -90,7 +111,7 @@ class Looker:
     def fetch(self, statement: Any, params: Mapping[str, Any]) -> list[Any] | None:
         """Return the rows of a statement, None if it has to be run by SQLAlchemy."""
         found = plan(statement, self._engine.dialect)
-        if found is None or _SQL_LOG.isEnabledFor(logging.INFO):
+        if found is None or SQL_LOG.isEnabledFor(logging.INFO):
             return None
         # NOTE: two statements at a time would see one state of the database, an old one for the
         # second; nobody waits for the hub in here.

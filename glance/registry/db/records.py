@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from glance.common import exception
 from glance.identity import context as identity_context
 from glance.image import entity, fields, types
-from glance.registry.db import engine, lenient, models, visibility
+from glance.registry.db import direct, engine, lenient, models, visibility
 
 images, properties, tags = models.images, models.image_properties, models.image_tags
 Row = TypeVar("Row", types.ImageRow, types.StoredImage)
@@ -148,7 +148,7 @@ def lock(
     """
     key = "uuid" if isinstance(image_id, str) else "id"
     statement = _for_update(visibility.kind(context), context.show_deleted, key)
-    found = lenient.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
+    found = direct.fetch(conn, statement, {"image_id": image_id, **_viewer(context)})
     if not found:
         raise exception.ImageNotFound(image_id)
     return to_row(found[0])
@@ -214,7 +214,7 @@ def tags_of(image_id: ColumnElement[int]) -> ColumnElement[dict[str, str] | None
 
 def with_properties(conn: Connection, record: types.ImageRow) -> types.StoredImage:
     """Return a record with its live properties."""
-    found = lenient.fetch(conn, _PROPERTIES_OF, {"image_id": record["id"]})
+    found = direct.fetch(conn, _PROPERTIES_OF, {"image_id": record["id"]})
     properties_found = lenient.fold_names({row.name: row.value for row in found})
     return {**record, "properties": properties_found}
 

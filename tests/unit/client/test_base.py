@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import ssl
 import subprocess
 
@@ -33,6 +34,41 @@ class Renewing(base_client.strategies.BaseStrategy):
 @pytest.fixture(autouse=True)
 def strategy(monkeypatch):
     monkeypatch.setitem(base_client.strategies.STRATEGIES, "renewing", Renewing)
+
+
+class Read:
+    """A response that was received."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def read(self):
+        return self.data
+
+
+DOCUMENTS = [
+    '{"a": [1, "\\u00e9", null]}',
+    '{"a": {"b": "}"}}',
+    ' {"a": 1}\r\n',
+    '{"a": "\u20ac"}',
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("text", DOCUMENTS)
+def test_json_is_read_in_whatever_form_it_comes(text, encoding):
+    wanted = json.loads(text)
+    assert base_client.read_json(Read(text.encode(encoding))) == wanted
+    assert base_client.read_json(Read(text.encode(encoding)), "a") == wanted["a"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"{}}", b"{} {}", b"{'a': 1}", b'{"a"}', b"{\xff}", b"[1]", b'{"b": 1}', b"7"],
+)
+def test_what_is_not_the_json_that_is_needed_is_an_error(data):
+    with pytest.raises(exception.ClientConnectionError, match="is it glance-api"):
+        base_client.read_json(Read(data), "a")
 
 
 def base(server, **kw):

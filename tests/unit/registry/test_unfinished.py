@@ -78,6 +78,23 @@ def test_a_file_that_is_left_is_found_again(notes, tmp_path):
     assert left(tmp_path) == [ONE]
 
 
+def test_a_note_is_written_before_the_block_that_goes_on_with_it(notes, tmp_path):
+    kept = notes.room()
+    assert files(tmp_path) == []
+    with kept.replacing(COPY):
+        assert len(files(tmp_path)) == 1
+    with kept.replacing(ONE):
+        pass
+    notes.keep(TWO)
+    with kept.striking():
+        pass
+    # That costs nothing again.
+    with kept.striking():
+        kept.strike()
+    die(notes)
+    assert left(tmp_path) == [TWO]
+
+
 def test_striking_twice_does_nothing(notes, tmp_path):
     kept = notes.keep(ONE)
     notes.keep(TWO)

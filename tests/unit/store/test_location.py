@@ -289,3 +289,13 @@ def test_the_location_on_a_page_is_one(page):
     (uri,) = checkout.blocks(pages.path(page), "Locations and keys")
     assert get_location_from_uri(uri).get_store_uri() == uri
     assert public_uri(uri) == uri
+
+
+def test_only_short_paths_are_remembered_and_nothing_with_a_user():
+    known = location._public_file_uri
+    known.cache_clear()
+    for uri in (f"file:///{'x' * 600}", "file://me:canary@host/x", "swift://a:canary@host/c/o"):
+        assert "canary" not in public_uri(uri)
+    assert known.cache_info().currsize == 0
+    assert public_uri("file:///a") == public_uri("file:///a") == "file:///a"
+    assert known.cache_info().hits == 1

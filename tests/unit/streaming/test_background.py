@@ -274,6 +274,116 @@ def test_results_and_errors_come_back_and_leak_nothing():
     assert green(script) == "0\n"
 
 
+def test_many_calls_at_once_share_one_descriptor():
+    script = """
+        threads.run(int)
+        before = fds()
+        go = patcher.original("threading").Event()
+        callers = [eventlet.spawn(threads.run, go.wait, 10) for _ in range(20)]
+        eventlet.sleep(0.01)
+        print(fds() - before)
+        go.set()
+        print(all(caller.wait() for caller in callers))
+    """
+    assert green(script) == "0\nTrue\n"
+
+
+def test_a_caller_that_ends_with_an_error_harms_no_other_one():
+    script = """
+        go = patcher.original("threading").Event()
+
+        def caller(fails):
+            threads.run(go.wait, 10)
+            if fails:
+                raise KeyError("mine")
+            return threads.run(int)
+
+        from eventlet import debug
+        debug.hub_exceptions(False)
+        callers = [eventlet.spawn(caller, number % 2) for number in range(8)]
+        eventlet.sleep(0.01)
+        go.set()
+        for number, one in enumerate(callers):
+            try:
+                print(one.wait(), end=" ")
+            except KeyError:
+                print(number, end=" ")
+        print(threads.run(int))
+    """
+    assert green(script) == "0 1 0 3 0 5 0 7 0\n"
+
+
+JOINED = """
+        log = []
+        submit = threads._Pool.submit
+
+        def counted(pool, job):
+            log.append("job")
+            submit(pool, job)
+
+        threads._Pool.submit = counted
+
+        def say(word):
+            assert get_ident() != main
+            native_time.sleep(0.02)
+            log.append(word)
+
+        main = get_ident()
+"""
+
+
+def test_a_step_is_done_together_with_the_next_job_of_its_greenthread():
+    script = (
+        JOINED
+        + """
+        def other():
+            threads.run(say, "other")
+
+        with threads.joined(lambda: say("step")):
+            eventlet.spawn(other).wait()
+            threads.run(say, "work")
+            threads.run(say, "more")
+        print(*log)
+    """
+    )
+    assert green(script) == "job other job step work job more\n"
+
+
+def test_a_step_without_another_job_is_a_job_of_its_own_whatever_happens():
+    script = (
+        JOINED
+        + """
+        with threads.joined(lambda: say("step")):
+            pass
+        try:
+            with threads.joined(lambda: say("again")):
+                raise KeyError
+        except KeyError:
+            log.append("error")
+
+        def killed():
+            with threads.joined(lambda: say("at last")):
+                eventlet.sleep(10)
+
+        one = eventlet.spawn(killed)
+        eventlet.sleep(0)
+        one.kill()
+        while not one.dead:
+            eventlet.sleep(0)
+        print(*log, threads._joined)
+    """
+    )
+    assert green(script) == "job step job again error job at last {}\n"
+
+
+def test_a_step_is_done_at_once_where_work_runs_inline():
+    seen = []
+    with threads.joined(lambda: seen.append(1)):
+        assert seen == [1]
+        threads.run(seen.append, 2)
+    assert seen == [1, 2]
+
+
 def test_work_inside_of_work_runs_inline():
     script = """
         print(threads.run(lambda: threads.run(get_ident) == get_ident()))
@@ -641,7 +751,11 @@ WITHOUT_DESCRIPTORS = """
         import eventlet
         eventlet.monkey_patch()
         eventlet.sleep(0)
-    threads.run(int)
+    if {warm}:
+        threads.run(int)
+    else:
+        # What is imported later needs one, too.
+        threads._get_pool(threads._SHORT)
     resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), hard))
     try:
         os.dup(0)
@@ -663,7 +777,7 @@ WITHOUT_DESCRIPTORS = """
 """
 
 
-@pytest.mark.parametrize("green", [True, False])
-def test_work_in_threads_needs_no_descriptor(green):
-    code = textwrap.dedent(WITHOUT_DESCRIPTORS.format(green=green))
+@pytest.mark.parametrize(("green", "warm"), [(True, True), (True, False), (False, True)])
+def test_work_in_threads_needs_no_descriptor(green, warm):
+    code = textwrap.dedent(WITHOUT_DESCRIPTORS.format(green=green, warm=warm))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -23,7 +23,7 @@ import traceback
 import urllib.parse
 
 import eventlet
-from eventlet import patcher
+from eventlet import hubs, patcher
 
 eventlet.monkey_patch()
 
@@ -229,6 +229,8 @@ def start(wish):
     if pid:
         return pid
     code = 1
+    # The hub that monkey_patch has made is the parent's: what its epoll tells, one process learns.
+    hubs.use_hub()
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from glance.common import config, exception
-from glance.image import listing
+from glance.image import fields, listing
 from glance.registry import server
 from glance.registry.context import RequestContext
 from glance.registry.db import api, engine, image_list, lenient, migration, models, sharing
@@ -292,6 +292,9 @@ def shown(database: engine.Database, image_id: int) -> dict[str, str | None]:
     single: dict[str, str | None] = api.image_get(database, ADMIN, image_id)["properties"]
     page = api.image_list(database, ADMIN, listing.ListQuery())
     assert [image["properties"] for image in page if image["id"] == image_id] == [single]
+    public = [fields.to_public_json(image) for image in page]
+    document = json.dumps({"images": public}, default=lenient.text).encode()
+    assert api.public_page(database, ADMIN, listing.ListQuery(), detail=True) == document
     return single
 
 

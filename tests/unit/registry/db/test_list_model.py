@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glance.image import listing
+from glance.image import fields, listing
 from glance.registry.context import RequestContext
-from glance.registry.db import api, engine, image_list, models
+from glance.registry.db import api, engine, image_list, lenient, models
 
 DAY = datetime.datetime(2020, 1, 1)
 CALLERS = {
@@ -226,6 +227,9 @@ def test_a_page_is_what_the_model_says(
     page = dataclasses.replace(query, marker=marker, limit=limit)
     found = api.image_list(database, context, page, detail=detail)
     assert [image["id"] for image in found] == wanted[begin : begin + limit]
+    public = [fields.to_public_json(image) for image in found] if detail else found
+    document = json.dumps({"images": public}, default=lenient.text).encode()
+    assert api.public_page(database, context, page, detail=detail) == document
 
 
 @pytest.mark.parametrize("caller", ["admin", "t1", "anonymous"])

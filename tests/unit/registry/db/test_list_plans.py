@@ -219,6 +219,14 @@ def test_sqlite_reads_a_window_row_by_row_in_the_order_of_its_index(many: Lists)
         assert sum("USE TEMP B-TREE" in line for line in plan) <= 1
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("key", ["created_at", "id", "size"])
+def test_sqlite_sorts_nothing_for_a_page_without_filters(many: Lists, key: str) -> None:
+    params = {"sort_key": key, "sort_dir": "asc", "is_public": "none"}
+    (listed,) = many.statements(lambda: many.run("admin", params))
+    assert not any("USE TEMP B-TREE" in line for line in many.plan(*listed))
+
+
 def test_what_else_used_the_indexes_finds_others(many: Lists) -> None:
     """Steps of the schema drop indexes: the statements that used them have others."""
     dialect, database = many.database.dialect, many.database
