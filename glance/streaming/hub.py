@@ -194,7 +194,7 @@ class Interruptible:
 
     def __enter__(self) -> None:
         if is_green():
-            self._inside = _eventlet("hubs").get_hub(), _current_greenlet()
+            self._inside = _eventlet("hubs").get_hub(), current()
 
     def __exit__(self, *exc_info: object) -> None:
         self._inside = None
