@@ -1,9 +1,10 @@
 """One part of an upload in a local file, so that sending it can be tried again.
 
 Drivers of remote stores write a part (segment, multipart piece) into a `UploadSpool`, send it from
-`reader`, as often as it takes, and `clear` it for the next one: an upload never has more than one
-part on the disk. The file has no name, so that nothing of it outlives the process; what has to be
-known after a crash is the business of `glance.store.upload_journal`.
+`reader`, as often as it takes, and `clear` it for the next one. An upload to Swift never has more
+than one part on the disk; one to S3 has at most two, of which one is being sent. The file has no
+name, so that nothing of it outlives the process; what has to be known after a crash is the
+business of `glance.store.upload_journal`.
 """
 
 from __future__ import annotations

@@ -183,6 +183,37 @@ class Watch:
             found[1].throw(TimeoutError("timed out"))
 
 
+class Interruptible:
+    """A block of one greenthread that others can interrupt; enter it once.
+
+    Works under eventlet only; elsewhere the block has to look for itself whether to end.
+    """
+
+    def __init__(self) -> None:
+        self._inside: tuple[Any, Any] | None = None
+
+    def __enter__(self) -> None:
+        if is_green():
+            self._inside = _eventlet("hubs").get_hub(), current()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._inside = None
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise `error` in the block if it is not over; returns before that, and never waits.
+
+        A block that waits for a native thread goes on until that has done its work.
+        """
+        inside = self._inside
+        if inside is not None:
+            # NOTE: as `Watch` does: only the hub may interrupt another greenthread.
+            inside[0].schedule_call_global(0, self._throw, error)
+
+    def _throw(self, error: BaseException) -> None:
+        if self._inside is not None:
+            self._inside[1].throw(error)
+
+
 def start(work: Callable[[], None]) -> Callable[[float | None], bool]:
     """Start `work`, which never raises, in a greenthread, or in a daemon thread elsewhere.
 

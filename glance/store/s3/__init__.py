@@ -94,9 +94,10 @@ OPTIONS = config.options(
     config.Option(
         "s3_store_object_buffer_dir",
         config.path,
-        help="Directory for the current part of each upload, and for the records with which "
-        "uploads are cleaned up after a crash. Unset: the system's temporary directory. A "
-        "directory that survives a reboot is better.",
+        help="Directory for the current parts of each upload, at most two: one is sent while the "
+        "next one is received. It also has the records with which uploads are cleaned up after a "
+        "crash. Unset: the system's temporary directory. A directory that survives a reboot is "
+        "better.",
     ),
     config.Option(
         "s3_store_large_object_size",

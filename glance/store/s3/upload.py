@@ -1,7 +1,9 @@
 """Write to S3: each part is spooled to a local disk; one request or a multipart upload.
 
 Data that fits into one part becomes an object by one request. More data becomes a multipart
-upload, of which nothing is visible before its last step. An upload journal on the local disk
+upload, of which nothing is visible before its last step: one part is sent in the background while
+the next one is gathered, so that an upload has at most two parts on the disk and one request in
+flight. An upload journal on the local disk
 records what the backend may hold of an upload; every object has the token of the upload that wrote
 it, so that its writer is known after an error, a lost response or a crash. The table of failures
 in doc/source/how-to/s3.rst shows the outcomes.
@@ -9,10 +11,10 @@ in doc/source/how-to/s3.rst shows the outcomes.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from glance.common import exception
@@ -20,6 +22,7 @@ from glance.http.client.payload import Payload
 from glance.store import base, spool, upload_journal
 from glance.store.location import S3Location
 from glance.store.s3.errors import S3Error, S3Refused, writing
+from glance.store.s3.sending import BackgroundPart, recording_doubt
 from glance.streaming import digest, hub, tasks, threads
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def part_size(configured: int, size: int | None, number: int) -> int:
 
 
 class _Part:
-    """The current part, as a source for `S3Client`: spooled and digested."""
+    """One part, as a source for `S3Client`: spooled and digested."""
 
     def __init__(self, directory: str):
         self._spool = spool.UploadSpool(directory)
@@ -113,7 +116,10 @@ class StagedObject(base.StagedWrite):
         self._etags: list[str] = []
         self._committed = False
         self._left: list[str] = []
+        #: The part that is gathered, the one that is sent meanwhile, and an empty one between.
         self._part: _Part | None = None
+        self._sending: BackgroundPart[_Part] | None = None
+        self._spare: _Part | None = None
         self._trace: upload_journal.UploadJournal | None = upload_journal.begin(
             store.directory,
             NAME,
@@ -131,30 +137,52 @@ class StagedObject(base.StagedWrite):
 
     def write(self, data: bytes) -> None:
         part, _ = self._require_open()
+        if self._sending is not None:
+            with writing():
+                self._sending.check()
         view = memoryview(data)
         while view:
             if part.count >= self._limit:
                 self._send_part()
+                part, _ = self._require_open()
             taken = view[: self._limit - part.count]
             part.add(taken)
             view = view[len(taken) :]
 
     def _send_part(self) -> None:
-        """Send the current part and clear it for the next one."""
+        """Begin to send the current part, after the one before; gather the next one meanwhile."""
+        self._finish_part()
         part, left = self._require_open()
         number = len(self._etags) + 1
         if number > MAX_PARTS or self._total + part.count > MAX_OBJECT:
             raise exception.StorageFull().because("the image is larger than S3 can store")
-        with writing():
-            if "upload_id" not in left.values:
+        if "upload_id" not in left.values:
+            with writing():
                 left.update(multipart=True)
                 left.update(upload_id=self._initiate())
-            with self._recording_doubt():
-                etag = self._client.put_part(self._location.key, self._upload_id, number, part)
-        self._etags.append(etag)
-        self._total += part.count
-        part.clear()
+        if self._spare is None:
+            self._spare = _Part(self._store.directory)
+        # NOTE: the request must not hold this object, whose end cancels it.
+        self._sending = BackgroundPart(
+            functools.partial(self._client.put_part, self._location.key, self._upload_id, number),
+            part,
+            left,
+        )
+        self._part, self._spare = self._spare, None
         self._limit = part_size(self._store.part_size, self._size, number + 1)
+
+    def _finish_part(self) -> None:
+        """Wait for the end of the part that is being sent, if there is one."""
+        sending = self._sending
+        if sending is None:
+            return
+        # NOTE: after an error it stays, so that no later call can go on without that part.
+        with writing():
+            etag = sending.finish()
+        self._etags.append(etag)
+        self._total += sending.part.count
+        self._sending, self._spare = None, sending.part
+        self._spare.clear()
 
     def _initiate(self) -> str:
         """Begin the multipart upload; once more if the response was lost."""
@@ -186,11 +214,15 @@ class StagedObject(base.StagedWrite):
         return self._location.uri(secret=True)
 
     def _commit(self) -> None:
+        self._finish_part()
         part, left = self._require_open()
         key = self._location.key
-        if self._etags and part.count:
-            self._send_part()
-        self._total += part.count
+        if self._etags:
+            if part.count:
+                self._send_part()
+                self._finish_part()
+        else:
+            self._total = part.count
         # NOTE: services check whether the object exists at the start of the request, if at all:
         # two simultaneous requests would both pass. The registry excludes other processes.
         with self._store.publishing.hold(key):
@@ -218,7 +250,7 @@ class StagedObject(base.StagedWrite):
         """Send the request that makes the object visible; find out its outcome."""
         with writing():
             try:
-                with self._recording_doubt():
+                with recording_doubt(self._require_open()[1]):
                     request()
             except S3Error as err:
                 # NOTE: an earlier attempt may have succeeded although its response was lost: the
@@ -234,22 +266,6 @@ class StagedObject(base.StagedWrite):
         if info.size != self._total:
             raise exception.BackendCorrupt()
         return True
-
-    @contextlib.contextmanager
-    def _recording_doubt(self) -> Iterator[None]:
-        """Record in the journal that the service may still be executing a failed request."""
-        try:
-            yield
-        except S3Error as err:
-            if err.doubtful:
-                self._require_open()[1].update(doubtful=True)
-            raise
-        except exception.Error:
-            raise
-        except BaseException:
-            # Killed during the request.
-            self._require_open()[1].update(doubtful=True)
-            raise
 
     def _info(self) -> Info | None:
         """Return information about the object of the image, None if there is none."""
@@ -291,9 +307,24 @@ class StagedObject(base.StagedWrite):
         return AbandonedObject(self._store, left)
 
     def _close(self) -> None:
-        part, self._part = self._part, None
-        if part is not None:
-            part.close()
+        """Close the parts; a request in flight is cancelled and waited for."""
+        sending = self._drop()
+        if sending is not None:
+            sending.cancel()
+
+    def _drop(self) -> BackgroundPart[_Part] | None:
+        """Close the parts that are not being sent; return the request, whose end closes its own.
+
+        The request goes on.
+        """
+        for part in (self._part, self._spare):
+            if part is not None:
+                part.close()
+        sending, self._sending = self._sending, None
+        self._part = self._spare = None
+        if sending is not None:
+            sending.when_ended(sending.part.close)
+        return sending
 
     def _require_open(self) -> tuple[_Part, upload_journal.UploadJournal]:
         if self._trace is None or self._part is None:
@@ -305,10 +336,13 @@ class StagedObject(base.StagedWrite):
         if left is None:
             return
         self._trace = None
-        self._close()
         # NOTE: garbage collection must not wait for a network; the next sweep removes what the
         # backend holds.
-        if self._committed or not AbandonedObject.may_hold(left):
+        sending = self._drop()
+        if sending is not None:
+            sending.give_up()
+            sending.when_ended(left.leave)
+        elif self._committed or not AbandonedObject.may_hold(left):
             left.remove()
         else:
             left.leave()

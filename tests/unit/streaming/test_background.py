@@ -460,6 +460,55 @@ def test_a_watch_ends_what_takes_too_long_and_spares_what_has_ended():
     assert lines[4:] == ["False {}", "late timed out", "late goes on"]
 
 
+def test_a_block_that_can_be_interrupted_is_and_what_follows_it_is_not():
+    script = """
+        block = hub.Interruptible()
+        block.interrupt(KeyError("too early"))
+
+        def work():
+            try:
+                with block:
+                    hub.sleep(60)
+            except KeyError as err:
+                print(err)
+                block.interrupt(KeyError("too late"))
+            hub.sleep(0.02)
+            print("goes on")
+
+        thread = eventlet.spawn(work)
+        eventlet.sleep(0.01)
+        block.interrupt(KeyError("now"))
+        print("returns at once")
+        thread.wait()
+    """
+    assert green(script) == "returns at once\n'now'\ngoes on\n"
+
+
+def test_an_interrupted_block_waits_for_its_native_thread():
+    script = """
+        block, log = hub.Interruptible(), []
+
+        def native():
+            original_time.sleep(0.1)
+            log.append("native work ended")
+
+        def work():
+            try:
+                with block:
+                    threads.run(native)
+            except KeyError:
+                log.append("interrupted")
+
+        original_time = patcher.original("time")
+        thread = eventlet.spawn(work)
+        eventlet.sleep(0)
+        block.interrupt(KeyError())
+        thread.wait()
+        print(log)
+    """
+    assert green(script) == "['native work ended', 'interrupted']\n"
+
+
 def test_a_lock_excludes_other_greenthreads():
     script = """
         lock = hub.lock()
