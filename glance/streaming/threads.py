@@ -78,6 +78,10 @@ class _Pool:
                         raise
         self._jobs.put(job)
 
+    @property
+    def is_waiting(self) -> bool:
+        return not self._jobs.empty()
+
     def _needs_thread(self) -> bool:
         return len(self._unfinished) > self._threads < self._kind.most
 
@@ -173,6 +177,11 @@ def joined(step: Callable[[], None]) -> Iterator[None]:
     finally:
         if _joined.pop(me, None) is not None:
             run(step)
+
+
+def is_big_work_waiting() -> bool:
+    """Return whether a part of big work waits for a thread to end another."""
+    return _get_pool(_BIG).is_waiting
 
 
 def _run(kind: _Kind, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

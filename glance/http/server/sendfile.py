@@ -21,6 +21,8 @@ from glance.streaming import body, holes, hub, threads
 WINDOW = 4 * 1024 * 1024
 #: What one call of the system sends at most, in bytes.
 PIECE = 1024 * 1024
+#: Seconds after which a thread leaves a client though nobody waits for it.
+LONGEST = 0.25
 #: A part of a file up to this size (bytes) is sent by the hub itself.
 SMALL = 256 * 1024
 _PROBE_STEP = 256 * 1024
@@ -88,7 +90,7 @@ class _Part:
         Blocks, for up to `patience` milliseconds each time that the socket is full.
         """
         self.is_full = self.is_cold = False
-        until = time.monotonic() + streams.NATIVE_TURN
+        begun = time.monotonic()
         while not self.is_done:
             if self.position >= self._looked:
                 self._look_ahead()
@@ -97,10 +99,13 @@ class _Part:
             try:
                 self._push_piece()
             except BlockingIOError:
-                if not patience or not hub.is_writable(self._socket, patience):
+                # NOTE: nobody who has room is to wait for one who has none.
+                is_hurried = not patience or threads.is_big_work_waiting()
+                if is_hurried or not hub.is_writable(self._socket, patience):
                     self.is_full = True
                     return
-            if time.monotonic() > until:
+            turn = time.monotonic() - begun
+            if turn > streams.NATIVE_TURN and (threads.is_big_work_waiting() or turn > LONGEST):
                 return
 
     def _push_piece(self) -> None:
