@@ -40,7 +40,9 @@ class _Lane:
             return self._active
 
     def _drain(self) -> None:
-        for _ in range(_LANE_TURN):
+        turn = 0
+        while turn < _LANE_TURN or not threads.is_big_work_waiting():
+            turn += 1
             with self._lock:
                 if not self._items:
                     self._active = False
