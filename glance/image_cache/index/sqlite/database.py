@@ -97,14 +97,22 @@ class IndexDatabase:
 
     def _connect(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
         """Open the database, which is made if it is missing and replaced if it is damaged."""
-        try:
-            connection = self._open()
-        except sqlite3.DatabaseError as err:
-            if not _is_damage(err):
-                raise
-            self._replace_damaged()
-            connection = self._open()
-        identity = self._identity()
+        for is_last in (False, False, True):
+            try:
+                connection = self._open()
+            except sqlite3.DatabaseError as err:
+                if not _is_damage(err):
+                    raise
+                self._replace_damaged()
+                connection = self._open()
+            try:
+                identity = self._identity()
+                break
+            except FileNotFoundError:
+                # Another process has put it aside meanwhile.
+                connection.close()
+                if is_last:
+                    raise
         # NOTE: or another process has replaced it.
         self.losses += self._last is not None and (self._is_new or identity != self._last)
         self._last, self._is_new = identity, False

@@ -82,6 +82,30 @@ def test_a_process_that_starts_replaces_a_damaged_index(cache, make, damage):
     assert fetched(again, store(again, data)) == data == fetched(again, image)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_index_that_another_process_puts_aside_meanwhile_is_opened_anew(
+    cache, make, monkeypatch, count
+):
+    cache.close()
+    identity = database.IndexDatabase._identity
+    left = [count]
+
+    def put_aside(self):
+        if left[0]:
+            left[0] -= 1
+            os.rename(self.path, f"{self.path}.corrupt-1")
+        return identity(self)
+
+    monkeypatch.setattr(database.IndexDatabase, "_identity", put_aside)
+    if count == 3:
+        with pytest.raises(exception.CacheUnavailable):
+            make()
+        return
+    again = make()
+    data = make_data(100)
+    assert fetched(again, store(again, data)) == data
+
+
 def test_a_damaged_index_is_kept_for_inspection(cache, make, tmp_path):
     cache.close()
     garble(cache.index.path)
