@@ -40,7 +40,6 @@ _REGISTRY_SAYS = "This is the glance registry"
 #: image, or that does not say, is worth a look at that body.
 _LONG_404 = 120
 
-_DECODE = json.JSONDecoder().raw_decode
 _SUCCESS = frozenset({200, 201, 202, 204, 206})
 _PLAIN_SEGMENT = re.compile(r"[0-9A-Za-z_-]+", re.ASCII)
 _PLAIN_TARGET = re.compile(r"[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*", re.ASCII)
@@ -496,29 +495,10 @@ def read_json(response: Response, key: str | None = None) -> Any:
     """
     data = response.read()
     try:
-        value = _parsed(data)
+        value = json.loads(data)
         return value if key is None else value[key]
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise unexpected("not the expected JSON") from err
-
-
-def _parsed(data: bytes) -> Any:
-    """Return the value of a JSON document. Raises ValueError and RecursionError.
-
-    PERF: what a server of glance has written is an object from its first to its last byte, in
-    ASCII. For anything else `json.loads` looks for the encoding and for white space, which takes
-    as long as reading a record.
-    """
-    if data[:1] == b"{" and data[-1:] == b"}" and data.isascii():
-        text = data.decode("ascii")
-        try:
-            value, end = _DECODE(text)
-        except ValueError:
-            # It tells whoever asked what is wrong.
-            return json.loads(data)
-        if end == len(text):
-            return value
-    return json.loads(data)
 
 
 def read_rows(response: Response, key: str) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,20 +14,6 @@ HEADER = "X-Openstack-Request-Id"
 _ENVIRON = "HTTP_X_OPENSTACK_REQUEST_ID"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 MAX_LENGTH = 64
-#: The hexadecimal digit with the two bits of the variant, for each of a random number.
-_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-
-
-def new_id() -> str:
-    """Return a new id: a random UUID (RFC 9562 §5.4) with a prefix.
-
-    PERF: 1 us; `uuid.uuid4` takes 3.
-    """
-    digits = os.urandom(16).hex()
-    return (
-        f"req-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-"
-        f"{_VARIANTS[digits[16]]}{digits[17:20]}-{digits[20:]}"
-    )
 
 
 class RequestId:
@@ -44,7 +30,7 @@ class RequestId:
         self, environ: dict[str, Any], start_response: wsgi.StartResponse
     ) -> Iterable[bytes]:
         sent = environ.get(_ENVIRON, "")
-        request_id = sent if _SANE.fullmatch(sent) else new_id()
+        request_id = sent if _SANE.fullmatch(sent) else f"req-{uuid.uuid4()}"
         environ["glance.request_id"] = request_id
         # NOTE: it stays set until the connection's next request: bodies are read after the return.
         log.REQUEST_ID.set(request_id)

@@ -1,6 +1,7 @@
 """Big bodies for several consumers at the same time, each in native threads, a few chunks ahead.
 
-A consumer must not touch sockets or locks of the event loop.
+A consumer must not touch sockets or locks of the event loop, nor wait for a disk: the threads are
+few (`threads.submit`).
 """
 
 from __future__ import annotations

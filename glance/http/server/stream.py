@@ -254,17 +254,15 @@ class SocketStream:
         """
         # PERF: BytesIO returns its buffer without a copy; joining received pieces costs one.
         target = io.BytesIO(bytes(size))
-        filled, deadline, waits, is_ended = len(first), time.monotonic() + pause, self.waits, False
+        filled, waits, is_ended = len(first), self.waits, False
         with target.getbuffer() as view:
             view[:filled] = first
             if self._keeps_pace:
                 filled, is_ended = threads.run_big(self._fill_natively, view, filled, fill)
                 self.moved_natively(filled)
-            with self.impatience(pause), contextlib.suppress(TimeoutError):
-                while filled < size and not is_ended and time.monotonic() < deadline:
-                    with view[filled:] as rest:
-                        count = fill(rest)
-                    filled, is_ended = filled + count, not count
+            if not is_ended:
+                with self.impatience(pause):
+                    filled, _ = _fill(view, filled, fill, pause)
         self._keeps_pace = filled == size and waits == self.waits
         if filled < size:
             target.truncate(filled)
@@ -283,25 +281,12 @@ class SocketStream:
     def _fill_natively(
         self, view: memoryview, filled: int, fill: Callable[[memoryview], int]
     ) -> tuple[int, bool]:
-        """Fill `view` from `filled` on while the client keeps pace; blocks, but not for long.
-
-        Returns how far it is filled, and whether the input has ended.
-        """
-        until = time.monotonic() + NATIVE_TURN
+        """Do as `_fill` while the client keeps pace; blocks, but not for long."""
         self._is_native = True
         try:
-            while filled < len(view) and time.monotonic() < until:
-                with view[filled:] as rest:
-                    count = fill(rest)
-                if not count:
-                    return filled, True
-                filled += count
-        except TimeoutError:
-            # The client does not keep pace any more: the hub waits for it.
-            pass
+            return _fill(view, filled, fill, NATIVE_TURN)
         finally:
             self._is_native = False
-        return filled, False
 
     @contextlib.contextmanager
     def impatience(self, pause: float) -> Iterator[None]:
@@ -416,3 +401,21 @@ class SocketStream:
         except OSError:
             # A reset may be reported here; the descriptor is closed in any case.
             pass
+
+
+def _fill(
+    view: memoryview, filled: int, fill: Callable[[memoryview], int], seconds: float
+) -> tuple[int, bool]:
+    """Have `fill` fill `view` from `filled` on, for about so long or until a wait times out.
+
+    Returns how far it is filled, and whether the input has ended.
+    """
+    until = time.monotonic() + seconds
+    with contextlib.suppress(TimeoutError):
+        while filled < len(view) and time.monotonic() < until:
+            with view[filled:] as rest:
+                count = fill(rest)
+            if not count:
+                return filled, True
+            filled += count
+    return filled, False

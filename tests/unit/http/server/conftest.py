@@ -1,5 +1,6 @@
 """Servers in processes of their own, and clients that say exactly what they are told."""
 
+import contextlib
 import http.client
 import io
 import json
@@ -17,6 +18,16 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 PATIENCE = 20
+
+
+@pytest.fixture
+def sockets():
+    """Two connected sockets: a client's, and that of a server, which does not block."""
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    near.settimeout(PATIENCE)
+    with contextlib.closing(near), contextlib.closing(far):
+        yield near, far
 
 
 class Client:

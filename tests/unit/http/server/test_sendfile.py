@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import os
 import socket
@@ -44,14 +43,6 @@ def pair():
 
     yield stream.SocketStream(ours, 5), finish
     finish()
-
-
-@pytest.fixture
-def pair_of_sockets():
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with contextlib.closing(ours), contextlib.closing(theirs):
-        yield ours, theirs
 
 
 def test_all_bytes_of_a_part_are_sent(big_file, pair):
@@ -179,8 +170,8 @@ def test_a_full_socket_holds_no_native_thread(big_file, monkeypatch):
     assert pushed == [stream.PATIENCE]
 
 
-def test_a_slow_client_is_waited_for_by_the_hub_alone(big_file, pair_of_sockets, monkeypatch):
-    ours, theirs = pair_of_sockets
+def test_a_slow_client_is_waited_for_by_the_hub_alone(big_file, sockets, monkeypatch):
+    theirs, ours = sockets
     pushed = []
     push = sendfile._Part.push
 

@@ -1,6 +1,5 @@
 """Large pieces from a real socket: what native threads receive, and what the hub waits for."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -15,13 +14,10 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def pair():
+def pair(sockets):
     """A stream, and the socket of its client."""
-    near, far = socket.socketpair()
-    far.setblocking(False)
-    near.settimeout(20)
-    with contextlib.closing(near), contextlib.closing(far):
-        yield stream.SocketStream(far, 20), near
+    near, far = sockets
+    return stream.SocketStream(far, 20), near
 
 
 @pytest.fixture

@@ -14,15 +14,6 @@ from glance.streaming import body
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture
-def pair():
-    near, far = socket.socketpair()
-    far.setblocking(False)
-    near.settimeout(20)
-    with contextlib.closing(near), contextlib.closing(far):
-        yield near, far
-
-
 def noting(order):
     def app(environ, start_response):
         order.append("request")
@@ -38,8 +29,8 @@ def serve(app, sock):
     return served, eventlet.spawn(served.serve)
 
 
-def test_others_have_a_turn_after_each_request_sent_ahead(pair):
-    near, far = pair
+def test_others_have_a_turn_after_each_request_sent_ahead(sockets):
+    near, far = sockets
     order = []
 
     def other():
@@ -72,7 +63,7 @@ class Counting(bytearray):
         return super().rfind(part, start)
 
 
-def test_a_head_byte_by_byte_costs_no_more_than_its_bytes(pair, monkeypatch):
+def test_a_head_byte_by_byte_costs_no_more_than_its_bytes(sockets, monkeypatch):
     order = []
     lines = b"".join(b"A%d: %s\r\n" % (number, b"x" * 60) for number in range(800))
     data = GET[:-2] + lines + b"\r\n"
@@ -82,7 +73,7 @@ def test_a_head_byte_by_byte_costs_no_more_than_its_bytes(pair, monkeypatch):
         stream.SocketStream, "recv", lambda *args: pieces.pop(0) if pieces else b""
     )
     Counting.looked = 0
-    serve(noting(order), pair[1])[1].wait()
+    serve(noting(order), sockets[1])[1].wait()
     assert order == ["request"]
     assert 0 < Counting.looked < 10 * len(data)
 
@@ -96,8 +87,8 @@ def take(request):
 
 @pytest.mark.parametrize("framing", ["Content-Length: 9", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("handler", [take, lambda request: request.read_json()])
-def test_a_client_that_left_before_it_may_continue_is_no_error(pair, caplog, framing, handler):
-    near, far = pair
+def test_a_client_that_left_before_it_may_continue_is_no_error(sockets, caplog, framing, handler):
+    near, far = sockets
     caplog.set_level("DEBUG")
     seen = []
 
